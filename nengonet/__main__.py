@@ -1,0 +1,5 @@
+"""``python -m nengonet``."""
+
+from nengonet.cli import main
+
+main(prog_name="nengonet")

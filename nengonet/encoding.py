@@ -1,0 +1,257 @@
+"""Images in: Poisson spikes or constant values, one input per pixel.
+
+The image is no part of the network: `present` shows one after the other through `Layer.show`.
+Each example has a random stream of its own, made from the seed and the example's number, so
+that example 17 gets the same spikes alone, in a batch, first or last.
+"""
+
+from __future__ import annotations
+
+import math
+
+import nengo
+import numpy as np
+from nengo.params import NumberParam
+
+from nengonet.exceptions import InputError
+from nengonet.objects import Layer, neuron_layer
+
+# A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
+# spread uniformly over the block's steps. That is exactly a Poisson process, needs some 50 times
+# fewer random numbers than one draw per pixel and step, and the first 100 steps of a long
+# presentation are those of a short one. Changing this changes every spike train.
+BLOCK_STEPS = 100
+
+
+def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
+    """Return the random stream that belongs to one example, and to nothing else.
+
+    Parameters
+    ----------
+    seed : int
+    example : int
+        The example's number in its data set.
+    stream : int
+        Tells the streams of one example apart: 0 is the input's.
+    """
+    key = () if stream == 0 else (stream,)
+    return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
+
+
+def poisson_events(
+    rates: np.ndarray, dt: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the spikes of `BLOCK_STEPS` steps as events, in the order of the pixels.
+
+    Parameters
+    ----------
+    rates : (n,) ndarray, in Hz
+    dt : float, in seconds
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    steps, pixels : (n_spikes,) ndarray of int
+        Step (from 0) and pixel of each spike.
+    """
+    # A rate of 0 draws no random number, so black pixels can be left out.
+    lit = np.flatnonzero(rates)
+    pixels = np.repeat(lit, rng.poisson(rates[lit] * (BLOCK_STEPS * dt)))
+    return rng.integers(BLOCK_STEPS, size=pixels.size), pixels
+
+
+def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the spike counts of `BLOCK_STEPS` steps.
+
+    Parameters
+    ----------
+    rates : (n,) ndarray, in Hz
+    dt : float, in seconds
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    counts : (BLOCK_STEPS, n) ndarray of int
+        Spikes in each step.
+    """
+    n = rates.size
+    steps, pixels = poisson_events(rates, dt, rng)
+    return np.bincount(steps * n + pixels, minlength=BLOCK_STEPS * n).reshape(BLOCK_STEPS, n)
+
+
+class ImageInput(nengo.Process):
+    """What a Node of an input layer runs: the image that is being shown.
+
+    Parameters
+    ----------
+    size : int
+        Number of pixels.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(default_size_in=0, default_size_out=size)
+        self.show(np.zeros(size), example=0, seed=0)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.default_size_out
+
+    def show(self, image: np.ndarray, example: int, seed: int) -> None:
+        """Set the image that the next reset of the simulator starts with."""
+        self.image = np.ravel(image).astype(np.float64)
+        self.example = example
+        self.seed_of_examples = seed
+
+
+class ConstantImage(ImageInput):
+    """Put out ``scale * pixel`` at every step."""
+
+    scale = NumberParam("scale")
+
+    def __init__(self, size: int, scale: float) -> None:
+        super().__init__(size)
+        self.scale = scale
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function (Nengo calls this at every reset)."""
+        values = self.scale * self.image
+
+        def step_constant(t):
+            return values
+
+        return step_constant
+
+
+class PoissonImage(ImageInput):
+    """Put out the spikes of a Poisson process per pixel, repeatable example by example.
+
+    Parameters
+    ----------
+    size : int
+    max_rate : float, in Hz
+        Rate of a white pixel.
+    amplitude : float
+        Area of one spike.
+    """
+
+    max_rate = NumberParam("max_rate", low=0)
+    amplitude = NumberParam("amplitude", low=0, low_open=True)
+
+    def __init__(self, size: int, max_rate: float, amplitude: float) -> None:
+        super().__init__(size)
+        self.max_rate = max_rate
+        self.amplitude = amplitude
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function (Nengo calls this at every reset)."""
+        example_stream = example_rng(self.seed_of_examples, self.example)
+        rates = self.max_rate * self.image
+        height = self.amplitude / dt
+
+        def spikes():
+            while True:
+                yield from height * poisson_block(rates, dt, example_stream)
+
+        steps = spikes()
+
+        def step_poisson(t):
+            return next(steps)
+
+        return step_poisson
+
+
+def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "input") -> Layer:
+    """Add an input that puts out every pixel's value at every step.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one image, for instance ``(28, 28)``.
+    scale : float
+        Output for a white pixel. Images lie in [0, 1]; the forum's posts feed 0 to 255.
+    label : str
+
+    Returns
+    -------
+    Layer
+        With a ``node`` and no ``ensemble``.
+    """
+    size = _checked_size(shape, label)
+    node = nengo.Node(ConstantImage(size, scale), label=label)
+    return Layer(label=label, shape=tuple(shape), node=node)
+
+
+def poisson_input(
+    shape: tuple[int, ...],
+    max_rate: float = 255.0,
+    *,
+    amplitude: float | None = None,
+    kind: str = "process",
+    scale: float = 1.0,
+    label: str = "input",
+) -> Layer:
+    """Add one Poisson neuron per pixel, whose rate is ``max_rate * pixel``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one image, for instance ``(28, 28)``.
+    max_rate : float, in Hz
+        Rate of a white pixel. The default is 1 Hz for each grey level.
+    amplitude : float, optional
+        Area of one spike. By default ``1 / max_rate``, so that the mean output is the pixel's
+        value, as the ANN saw it.
+    kind : {"process", "ensemble"}
+        ``"process"``: a Node that runs a Poisson process drawn from the example's own stream.
+        ``"ensemble"``: a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, as in the
+        forum post. Both have the same distribution. Nengo's neurons keep one random stream from
+        the build on, which a reset does not restart; `present` restarts it for each example.
+    scale : float
+        With ``kind="ensemble"``: what the Node puts out for a white pixel, 255 in the post. The
+        ensemble's gain is then ``max_rate / scale``.
+    label : str
+
+    Returns
+    -------
+    Layer
+        With ``node``, and for ``kind="ensemble"`` with ``ensemble`` and ``connection``.
+
+    Raises
+    ------
+    InputError
+    """
+    size = _checked_size(shape, label)
+    if not (np.isfinite(max_rate) and max_rate > 0):
+        raise InputError(f"{label}: expected max_rate above 0 Hz, found {max_rate}")
+    if amplitude is None:
+        amplitude = 1.0 / max_rate
+    if not (np.isfinite(amplitude) and amplitude > 0):
+        raise InputError(f"{label}: expected an amplitude above 0, found {amplitude}")
+    if kind == "process":
+        node = nengo.Node(PoissonImage(size, max_rate, amplitude), label=label)
+        return Layer(label=label, shape=tuple(shape), node=node, amplitude=amplitude)
+    if kind == "ensemble":
+        pixels = constant_input(shape, scale=scale, label=f"{label} pixels")
+        return neuron_layer(
+            pixels,
+            shape=tuple(shape),
+            transform=nengo.transforms.NoTransform(size),
+            neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
+            gain=np.full(size, max_rate / scale),
+            bias=np.zeros(size),
+            synapse=None,
+            label=label,
+        )
+    raise InputError(f'{label}: expected kind "process" or "ensemble", found {kind!r}')
+
+
+def _checked_size(shape: tuple[int, ...], label: str) -> int:
+    whole = (int, np.integer)
+    if not isinstance(shape, (tuple, list)) or not all(
+        isinstance(n, whole) and n > 0 for n in shape
+    ):
+        raise InputError(
+            f"{label}: expected the shape of one image, such as (28, 28), found {shape!r}"
+        )
+    return math.prod(shape)

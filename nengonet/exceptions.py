@@ -1,0 +1,9 @@
+"""The one error that callers meet."""
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used.
+
+    The message is one line: the file, layer or argument, what was expected, what was found and,
+    where it is known, what to do. The command line prints it and exits with 2.
+    """

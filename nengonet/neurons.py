@@ -1,0 +1,318 @@
+"""Neurons: the signed integrate-and-fire type, and what gain, bias and amplitude make of a drive.
+
+A connection into ``ensemble.neurons`` gives each neuron the current ``J = gain * drive + bias``,
+where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play no part
+(``nengo/builder/connection.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import nengo
+import numpy as np
+from nengo.dists import Choice, Distribution, get_samples
+from nengo.exceptions import ValidationError
+from nengo.neurons import NeuronType, RatesToSpikesNeuronType
+from nengo.params import NumberParam
+
+from nengonet.exceptions import InputError
+
+
+class IntegrateAndFire(nengo.RectifiedLinear):
+    """Integrate a signed current and subtract one for every spike.
+
+    Nengo's ``SpikingRectifiedLinear`` integrates ``max(J, 0)``, and its ``LIF`` clips the voltage
+    at 0. Both turn the noise of a current into a rate. This neuron keeps negative voltage, so its
+    spike count follows the mean of its current, whatever the noise. Under a constant current
+    ``J >= 0`` the count after a time ``T`` differs from ``J * T`` by at most half a spike. In one
+    step it may spike several times; each spike has the area ``amplitude``.
+
+    Parameters
+    ----------
+    amplitude : float
+        Area of one spike; the mean output is ``amplitude * rate``.
+    min_voltage : float
+        Lowest voltage, at most 0. The default ``-inf`` never clips; 0 gives the error of the
+        stock neurons back.
+    initial_state : {str: Distribution or array_like}
+        Initial ``voltage``, where 1 is the threshold. It starts at 0.5 for every neuron, which
+        rounds a spike count to the nearest whole number instead of downwards.
+
+    References
+    ----------
+    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
+    weight and threshold balancing", IJCNN.
+    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    """
+
+    state = {"voltage": Choice([0.5])}
+    spiking = True
+
+    min_voltage = NumberParam("min_voltage", high=0)
+
+    def __init__(
+        self,
+        amplitude: float = 1.0,
+        min_voltage: float = -np.inf,
+        initial_state: dict | None = None,
+    ) -> None:
+        super().__init__(amplitude=amplitude, initial_state=initial_state)
+        self.min_voltage = min_voltage
+
+    def rates(self, x, gain, bias):
+        """Compute the mean output, ``amplitude * max(0, gain * x + bias)``, as Nengo's ReLU does.
+
+        Parameters
+        ----------
+        x : (n_samples,) or (n_samples, n_neurons) array_like
+            Drive.
+        gain, bias : (n_neurons,) array_like
+
+        Returns
+        -------
+        rates : (n_samples, n_neurons) ndarray
+            In Hz where the amplitude is 1.
+        """
+        return self.amplitude * np.maximum(self.current(x, gain, bias), 0.0)
+
+    def step(self, dt, J, output, voltage):
+        """Integrate for one step, in place.
+
+        Parameters
+        ----------
+        dt : float
+            Step, in seconds.
+        J : (n_neurons,) ndarray
+            Current, in spikes per second.
+        output : (n_neurons,) ndarray
+            Set to ``amplitude / dt`` times the number of spikes.
+        voltage : (n_neurons,) ndarray
+            Updated.
+        """
+        voltage += J * dt
+        n_spikes = np.maximum(np.floor(voltage), 0.0)
+        output[...] = (self.amplitude / dt) * n_spikes
+        voltage -= n_spikes
+        if self.min_voltage > -np.inf:
+            np.maximum(voltage, self.min_voltage, out=voltage)
+
+
+def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
+    """Return a copy of a neuron type with some of its arguments changed.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+        Any type whose constructor arguments are its attributes, as all of Nengo's are.
+    **settings
+        For instance ``amplitude=0.01`` or ``initial_state={"voltage": Choice([0])}``.
+
+    Raises
+    ------
+    InputError
+        The type has no such argument.
+    """
+    names = [name for name in inspect.signature(type(neuron_type)).parameters]
+    for name in settings:
+        if name not in names:
+            raise InputError(
+                f"{type(neuron_type).__name__} has no {name}: expected one of {', '.join(names)}"
+            )
+    return type(neuron_type)(**{name: getattr(neuron_type, name) for name in names} | settings)
+
+
+def amplitude_of(neuron_type: NeuronType) -> float:
+    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh)."""
+    return float(getattr(neuron_type, "amplitude", 1.0))
+
+
+def gain_bias(
+    neuron_type: NeuronType,
+    n_neurons: int,
+    max_rates: object = 100.0,
+    intercepts: object = 0.0,
+    *,
+    gain: object = None,
+    bias: object = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the gain and bias of a layer.
+
+    ``max_rates`` and ``intercepts`` fix both, as Nengo does: the neuron fires at ``max_rates``
+    for a drive of 1 (it is no ceiling), and starts to fire at a drive of ``intercepts``. A stated
+    ``gain`` takes their place; its ``bias`` is then 0 unless stated too.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    n_neurons : int
+    max_rates : float, (n_neurons,) array_like or Distribution, in Hz
+    intercepts : float, (n_neurons,) array_like or Distribution, in units of drive
+    gain : float, (n_neurons,) array_like or Distribution, optional
+        Current per unit of drive.
+    bias : float, (n_neurons,) array_like or Distribution, optional
+        Current without any drive. Without ``gain``, it replaces the tuning's bias.
+    seed : int
+        For distributions that are drawn from.
+
+    Returns
+    -------
+    gain, bias : (n_neurons,) ndarray
+
+    Raises
+    ------
+    InputError
+        A value is not finite, a gain is not positive, or no gain gives that rate.
+
+    Notes
+    -----
+    ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
+    ``RectifiedLinear`` the gain 100 and the bias 0.
+    """
+    if isinstance(neuron_type, nengo.Direct):
+        raise InputError(
+            "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
+            "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
+        )
+    rng = np.random.RandomState(seed)
+
+    def sampled(name: str, value: object) -> np.ndarray:
+        return _sampled(name, value, n_neurons, rng)
+
+    if gain is None:
+        max_rates, intercepts = sampled("max_rates", max_rates), sampled("intercepts", intercepts)
+        try:
+            gain, tuned_bias = neuron_type.gain_bias(max_rates, intercepts)
+        except ValidationError as error:
+            raise InputError(f"{type(neuron_type).__name__}: {error}") from None
+        bias = tuned_bias if bias is None else sampled("bias", bias)
+    else:
+        gain = sampled("gain", gain)
+        bias = np.zeros(n_neurons) if bias is None else sampled("bias", bias)
+    if not np.all(np.isfinite(gain)) or not np.all(gain > 0):
+        raise InputError(
+            f"gain: expected finite values above 0, found {gain.min():.4g} to {gain.max():.4g}; "
+            "with max_rates and intercepts, intercepts must be below 1"
+        )
+    return np.array(gain, dtype=np.float64), np.array(bias, dtype=np.float64)
+
+
+def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomState) -> np.ndarray:
+    if isinstance(value, Distribution):
+        return get_samples(value, n_neurons, rng=rng)
+    try:
+        values = np.broadcast_to(np.asarray(value, dtype=np.float64), (n_neurons,))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
+            f"nengo Distribution, found {_described(value)}"
+        ) from None
+    if not np.all(np.isfinite(values)):
+        raise InputError(f"{name}: expected finite values, found NaN or infinity")
+    return values
+
+
+def _described(value: object) -> str:
+    shape = np.shape(value) if isinstance(value, (np.ndarray, list, tuple)) else ()
+    return f"shape {shape}" if shape else repr(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuronFacts:
+    """What Nengo computes for one neuron: see `explain_neuron`."""
+
+    neuron_type: NeuronType
+    gain: float
+    bias: float
+    drive: float
+    current: float
+    rate: float
+    output: float
+
+    def __str__(self) -> str:
+        """Write the sum out, one line a step."""
+        amplitude = amplitude_of(self.neuron_type)
+        return (
+            f"{self.neuron_type}\n"
+            f"gain {self.gain:.6g}, bias {self.bias:.6g}\n"
+            f"J = gain * drive + bias = {self.gain:.6g} * {self.drive:.6g} + {self.bias:.6g}"
+            f" = {self.current:.6g}\n"
+            f"rate {self.rate:.6g} Hz, mean output {self.output:.6g} (amplitude {amplitude:.6g})"
+        )
+
+
+def explain_neuron(
+    neuron_type: NeuronType,
+    drive: float,
+    max_rate: float = 100.0,
+    intercept: float = 0.0,
+    *,
+    gain: float | None = None,
+    bias: float | None = None,
+) -> NeuronFacts:
+    """Show what Nengo will compute for one neuron at one constant drive.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    drive : float
+        ``W @ inputs``, before the gain. An input spike of height ``1/dt`` counts as its mean over
+        time: 1 for each spike a second.
+    max_rate : float, in Hz
+    intercept : float
+    gain, bias : float, optional
+        As for `gain_bias`.
+
+    Returns
+    -------
+    NeuronFacts
+        ``gain``, ``bias``, ``current`` (J), ``rate`` in Hz and ``output``, the mean output
+        ``amplitude * rate``. ``print`` writes the sum out.
+
+    Examples
+    --------
+    >>> print(explain_neuron(nengo.LIF(), drive=1.0))
+    LIF()
+    gain 2.0332, bias 1
+    J = gain * drive + bias = 2.0332 * 1 + 1 = 3.0332
+    rate 100 Hz, mean output 100 (amplitude 1)
+    """
+    gains, biases = gain_bias(neuron_type, 1, max_rate, intercept, gain=gain, bias=bias)
+    current = float(gains[0] * drive + biases[0])
+    rate = float(rates_in_hz(neuron_type, np.array([[drive]]), gains, biases)[0, 0])
+    return NeuronFacts(
+        neuron_type=neuron_type,
+        gain=float(gains[0]),
+        bias=float(biases[0]),
+        drive=float(drive),
+        current=current,
+        rate=rate,
+        output=rate * amplitude_of(neuron_type),
+    )
+
+
+def rates_in_hz(
+    neuron_type: NeuronType, drive: np.ndarray, gain: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """Compute rates in spikes per second, with the amplitude taken out.
+
+    Nengo's ``rates`` multiplies by the amplitude for ``LIF`` and ``RectifiedLinear`` and their
+    kin, and does not for ``PoissonSpiking`` and the other types that wrap a rate type.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    drive : (n_samples, n_neurons) ndarray
+    gain, bias : (n_neurons,) ndarray
+
+    Returns
+    -------
+    rates : (n_samples, n_neurons) ndarray, in Hz
+    """
+    rates = neuron_type.rates(drive, gain, bias)
+    if isinstance(neuron_type, RatesToSpikesNeuronType):
+        return rates
+    return rates / amplitude_of(neuron_type)

@@ -1,0 +1,179 @@
+"""The record of a layer, and the Nengo objects it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import nengo
+import numpy as np
+from nengo.connection import Neurons
+from nengo.neurons import NeuronType
+from nengo.solvers import NoSolver
+from nengo.synapses import Synapse
+from nengo.transforms import Transform
+
+from nengonet.exceptions import InputError
+from nengonet.neurons import amplitude_of
+from nengonet.weights import LayerWeights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """The Nengo objects of one layer.
+
+    Attributes
+    ----------
+    label : str
+    shape : tuple of int
+        Shape of the layer's output; neurons stand in (row, column, channel) order.
+    ensemble : nengo.Ensemble or None
+        None for inputs and for a last layer without neurons.
+    node : nengo.Node or None
+    connection : nengo.Connection or None
+        From the layer before; None for inputs.
+    pre : Layer or None
+        The layer before.
+    amplitude : float or None
+        Area of one spike; None where the layer does not spike.
+    weights : LayerWeights or None
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    ensemble: nengo.Ensemble | None = None
+    node: nengo.Node | None = None
+    connection: nengo.Connection | None = None
+    pre: Layer | None = None
+    amplitude: float | None = None
+    weights: LayerWeights | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of neurons, or of outputs where there are none."""
+        return math.prod(self.shape)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the output is spikes."""
+        return self.amplitude is not None
+
+    @property
+    def output(self) -> Neurons | nengo.Node:
+        """What to connect from, and to probe: ``ensemble.neurons`` or the node."""
+        return self.node if self.ensemble is None else self.ensemble.neurons
+
+    def chain(self) -> Iterator[Layer]:
+        """Yield the layers from the input to this one."""
+        if self.pre is not None:
+            yield from self.pre.chain()
+        yield self
+
+    def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
+        """Show an image to the input of this layer's chain, from the next reset on.
+
+        Parameters
+        ----------
+        image : array_like, in [0, 1]
+            Of the input's shape, or flat.
+        example : int
+            The example's number, which chooses its random stream.
+        seed : int
+
+        Raises
+        ------
+        InputError
+            The image has another number of pixels.
+        """
+        source = next(self.chain())
+        if np.size(image) != source.size:
+            raise InputError(
+                f"{source.label}: expected an image of {source.size} pixels {source.shape}, "
+                f"found shape {np.shape(image)}"
+            )
+        source.node.output.show(image, example=example, seed=seed)
+
+
+def neuron_layer(
+    pre: Layer,
+    *,
+    shape: tuple[int, ...],
+    transform: Transform,
+    neuron_type: NeuronType,
+    gain: np.ndarray,
+    bias: np.ndarray,
+    synapse: Synapse | float | None,
+    label: str,
+    weights: LayerWeights | None = None,
+) -> Layer:
+    """Add one Ensemble and one Connection, with everything that Nengo would choose stated.
+
+    Parameters
+    ----------
+    pre : Layer
+    shape : tuple of int
+    transform : nengo.transforms.Transform
+    neuron_type : NeuronType
+    gain, bias : (n_neurons,) ndarray
+    synapse : Synapse, float or None
+    label : str
+    weights : LayerWeights, optional
+        Kept in the record.
+
+    Returns
+    -------
+    Layer
+    """
+    ensemble = nengo.Ensemble(
+        math.prod(shape),
+        dimensions=1,
+        # Encoders play no part: nothing is connected to the ensemble, only to its neurons.
+        encoders=nengo.dists.Choice([[1.0]]),
+        neuron_type=neuron_type,
+        gain=gain,
+        bias=bias,
+        label=label,
+    )
+    connection = connect(pre, ensemble.neurons, transform, synapse, label)
+    return Layer(
+        label=label,
+        shape=shape,
+        ensemble=ensemble,
+        connection=connection,
+        pre=pre,
+        amplitude=amplitude_of(neuron_type) if neuron_type.spiking else None,
+        weights=weights,
+    )
+
+
+def connect(
+    pre: Layer,
+    post: Neurons | nengo.Node,
+    transform: Transform,
+    synapse: Synapse | float | None,
+    label: str,
+) -> nengo.Connection:
+    """Add a Connection with its transform, synapse, solver and label stated.
+
+    Parameters
+    ----------
+    pre : Layer
+    post : nengo.ensemble.Neurons or nengo.Node
+    transform : nengo.transforms.Transform
+    synapse : Synapse, float or None
+    label : str
+        The new layer's.
+
+    Returns
+    -------
+    nengo.Connection
+    """
+    return nengo.Connection(
+        pre.output,
+        post,
+        transform=transform,
+        synapse=synapse,
+        solver=NoSolver(),
+        label=f"{pre.label} -> {label}",
+    )

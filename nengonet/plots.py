@@ -1,0 +1,125 @@
+"""Figures, each one function on results."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from nengonet.exceptions import InputError
+from nengonet.results import Result
+
+# Okabe & Ito (2008): told apart by colour-blind readers; ten classes need line styles as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_STYLES = ("-", "--")
+
+
+def plot_presentation(
+    image: np.ndarray, result: Result, index: int = 0, label: int | None = None
+) -> Figure:
+    """Draw one presentation: the image, a raster of each spiking layer, the counts over time.
+
+    Parameters
+    ----------
+    image : (rows, columns) or (rows, columns, channels) array_like, in [0, 1]
+    result : Result
+        With the rasters of every spiking layer but the last.
+    index : int
+        Which of the result's examples.
+    label : int, optional
+        The right class, for the title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The result holds no rasters.
+    """
+    rastered = [info for info in result.layers if info.label in result.rasters]
+    if not rastered:
+        raise InputError("expected a result with rasters: give present(…, rasters=[…])")
+    times = 1000 * result.dt * np.arange(1, result.n_steps + 1)
+    figure, axes = plt.subplot_mosaic(
+        [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
+        figsize=(9.0, 2.2 * (len(rastered) + 1)),
+        width_ratios=(1, 2.4),
+        layout="constrained",
+    )
+    _draw_image(axes["image"], image, result, index, label)
+    for info in rastered:
+        _draw_raster(axes[info.label], times, result.rasters[info.label][index], info.label)
+    _draw_scores(axes["scores of the last layer"], times, result, index)
+    return figure
+
+
+def _draw_image(axis, image, result, index, label):
+    image = np.asarray(image)
+    axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
+    axis.set_axis_off()
+    answer = int(result.predictions()[index])
+    tie = ", a tie" if result.tied()[index] else ""
+    title = f"answer {answer}{tie}"
+    axis.set_title(title if label is None else f"image of a {label}\n{title}")
+
+
+def _draw_raster(axis, times, spikes, label):
+    steps, neurons = np.nonzero(spikes)
+    axis.scatter(times[steps], neurons, s=1.5, c="black", marker="|", linewidths=0.6)
+    mean_rate = spikes.sum() / spikes.shape[1] / (times[-1] / 1000)
+    axis.set_title(
+        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons, mean {mean_rate:.0f} Hz",
+        fontsize="medium",
+    )
+    axis.set(ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1]), xticklabels=[])
+
+
+def _draw_scores(axis, times, result, index):
+    scores = result.scores()[index]
+    winner = int(result.predictions()[index])
+    for number, curve in enumerate(scores.T):
+        colour = COLOURS[number % len(COLOURS)]
+        style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+        width = 2.6 if number == winner else 1.2
+        axis.plot(times, curve, style, color=colour, lw=width, label=f"{number}")
+    readout = result.settings["readout"].replace("_", " ")
+    axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
+    axis.set(xlabel="time (ms)", ylabel=readout, xlim=(0, times[-1]))
+    axis.legend(title="class", ncols=2, fontsize="x-small", loc="upper left")
+
+
+def check_figure_path(path: str | os.PathLike) -> None:
+    """Raise `InputError` now if a figure cannot be saved under that name later.
+
+    Parameters
+    ----------
+    path : path_like
+    """
+    path = pathlib.Path(path)
+    formats = plt.figure().canvas.get_supported_filetypes()
+    plt.close()
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise InputError(
+            f"{path}: expected the name of a figure that ends in one of "
+            f"{', '.join('.' + name for name in sorted(formats))}"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Save a figure and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path_like
+        Its ending chooses the format.
+    """
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,200 @@
+"""From a last layer's outputs over time to a class: scores, ties, accuracy.
+
+A readout gives every class a score at every step; the answer after a presentation is the class
+with the highest score at its last step. Where several classes share it, the example is a tie:
+it is counted, and the lowest class number wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.signal import lfilter
+from scipy.stats import binomtest
+
+from nengonet.exceptions import InputError
+
+READOUTS = (
+    "spike_count",
+    "sum",
+    "mean",
+    "last_step",
+    "filtered",
+    "first_spike",
+    "steps_after_first_spike",
+)
+
+
+def scores(
+    outputs: np.ndarray,
+    readout: str = "spike_count",
+    *,
+    dt: float = 0.001,
+    amplitude: float | None = 1.0,
+    tau: float = 0.1,
+) -> np.ndarray:
+    """Compute the score of every class at every step.
+
+    Parameters
+    ----------
+    outputs : (..., n_steps, n_classes) array_like
+        What a Nengo probe without a filter holds: a spike has the height ``amplitude / dt``.
+    readout : str
+        - ``"spike_count"``: spikes so far, several in one step counted as several.
+        - ``"sum"``: output summed over time so far, ``dt`` taken in; for a layer without neurons.
+        - ``"mean"``: mean output so far.
+        - ``"last_step"``: the output of this step alone.
+        - ``"filtered"``: the output through a low-pass filter, as ``nengo.Probe(synapse=tau)``
+          gives it: delayed by one step.
+        - ``"first_spike"``: the earlier the first spike, the higher; ``-inf`` before it.
+        - ``"steps_after_first_spike"``: what the forum post computed,
+          ``sum(filtered_probe > 0)``. It counts steps, not spikes: do not use it.
+    dt : float, in seconds
+    amplitude : float or None
+        Area of one spike. None for a layer that does not spike, which has no spike count.
+    tau : float, in seconds
+        For ``"filtered"``.
+
+    Returns
+    -------
+    scores : (..., n_steps, n_classes) ndarray of float
+
+    Raises
+    ------
+    InputError
+        Unknown readout, or one that needs spikes where there are none.
+    """
+    outputs = np.asarray(outputs, dtype=np.float64)
+    if readout not in READOUTS:
+        raise InputError(f"expected a readout out of {', '.join(READOUTS)}; found {readout!r}")
+    if readout in ("spike_count", "first_spike", "steps_after_first_spike") and amplitude is None:
+        raise InputError(
+            f'the readout "{readout}" needs spikes, but the last layer does not spike: '
+            'take "sum", "mean", "last_step" or "filtered"'
+        )
+    if readout == "spike_count":
+        return np.cumsum(spike_counts(outputs, dt, amplitude), axis=-2, dtype=np.float64)
+    if readout == "sum":
+        return np.cumsum(outputs, axis=-2) * dt
+    if readout == "mean":
+        n_steps = outputs.shape[-2]
+        return np.cumsum(outputs, axis=-2) / np.arange(1, n_steps + 1)[:, None]
+    if readout == "last_step":
+        return outputs
+    if readout == "filtered":
+        decay = np.exp(-dt / tau)
+        return lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
+    return _first_spike_scores(outputs, counts_steps=readout == "steps_after_first_spike")
+
+
+def _first_spike_scores(outputs: np.ndarray, counts_steps: bool) -> np.ndarray:
+    fired = np.maximum.accumulate(outputs > 0, axis=-2)
+    # A probe's filter passes a spike on one step later.
+    steps_after = np.maximum(np.cumsum(fired, axis=-2) - 1.0, 0.0)
+    if counts_steps:
+        return steps_after
+    now = np.arange(outputs.shape[-2])[:, None]
+    return np.where(fired, steps_after - now, -np.inf)
+
+
+def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.ndarray:
+    """Count spikes by their area.
+
+    Parameters
+    ----------
+    outputs : ndarray
+        Nengo outputs, or their sums over several steps.
+    dt : float, in seconds
+    amplitude : float
+        Area of one spike.
+
+    Returns
+    -------
+    counts : ndarray of int64, of the same shape
+    """
+    return np.rint(np.asarray(outputs) * (dt / amplitude)).astype(np.int64)
+
+
+def predict(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the class with the highest score.
+
+    Parameters
+    ----------
+    final_scores : (..., n_classes) ndarray
+
+    Returns
+    -------
+    classes : (...) ndarray of int
+        The lowest class number where several share the highest score.
+    tied : (...) ndarray of bool
+        Where several share it.
+    """
+    best = final_scores.max(axis=-1, keepdims=True)
+    return final_scores.argmax(axis=-1), (final_scores == best).sum(axis=-1) > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """A share of examples, with its 95 % interval (Wilson's).
+
+    Attributes
+    ----------
+    value : float, in [0, 1]
+    interval : (float, float)
+    n_images : int
+    ties : int or None
+        Examples in which several classes shared the highest score.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    n_images: int
+    ties: int | None = None
+
+    def __float__(self) -> float:
+        """Return the value."""
+        return self.value
+
+    def __str__(self) -> str:
+        """Write value, interval and number of images."""
+        low, high = self.interval
+        text = f"{self.value:.4f} (95 % interval {low:.4f} to {high:.4f}, {self.n_images} images"
+        return text + (")" if self.ties is None else f", {self.ties} ties)")
+
+
+def accuracy(
+    predictions: np.ndarray, labels: np.ndarray, tied: np.ndarray | None = None
+) -> Accuracy:
+    """Compare predicted classes with labels.
+
+    Parameters
+    ----------
+    predictions, labels : (n_images,) array_like of int
+    tied : (n_images,) array_like of bool, optional
+
+    Returns
+    -------
+    Accuracy
+
+    Raises
+    ------
+    InputError
+        The lengths differ, or there is nothing to compare.
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape != labels.shape or labels.ndim != 1:
+        raise InputError(
+            f"labels: expected shape {predictions.shape}, one for each example, "
+            f"found {labels.shape}"
+        )
+    if labels.size == 0:
+        raise InputError("labels: expected at least one example, found none")
+    correct = int((predictions == labels).sum())
+    interval = binomtest(correct, labels.size).proportion_ci(0.95, method="wilson")
+    return Accuracy(
+        value=correct / labels.size,
+        interval=(float(interval.low), float(interval.high)),
+        n_images=int(labels.size),
+        ties=None if tied is None else int(np.sum(tied)),
+    )

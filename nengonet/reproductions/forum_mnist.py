@@ -1,0 +1,357 @@
+"""The Nengo forum's "A simple ANN-SNN conversion attempt": MNIST on a hand-built MLP.
+
+https://forum.nengo.ai/t/a-simple-ann-snn-conversion-attemp/1780
+
+The poster trains a Keras MLP 784-128(relu)-10 without biases, copies its weights into Nengo, feeds
+Poisson spikes, and gets 0.45. `posted` is that network. `repaired` is the same one with its scales
+put right, nothing else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
+of 1 ms, spike counts, reset before every example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import nengo
+import numpy as np
+
+from nengonet import datasets
+from nengonet.encoding import poisson_input
+from nengonet.exceptions import InputError
+from nengonet.layers import dense
+from nengonet.neurons import IntegrateAndFire
+from nengonet.objects import Layer
+from nengonet.presentation import present
+from nengonet.rates import activations, full_scale
+from nengonet.readout import accuracy
+from nengonet.reproductions.report import Reproduction
+from nengonet.results import Result
+from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+
+NAME = "forum-mnist"
+SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
+PUBLISHED = 0.45
+SHAPE = (28, 28)
+N_CLASSES = 10
+
+# A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
+# 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
+FULL_SCALE_RATE = 250.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """A neuron type of the repaired network, and the synapse it needs."""
+
+    neuron_type: nengo.neurons.NeuronType
+    synapse: float | None
+    why: str
+
+
+# Every presentation begins from zero voltage (IntegrateAndFire: from one half, as its default).
+_ZERO_VOLTAGE = {"voltage": nengo.dists.Choice([0.0])}
+NEURONS = {
+    "lif": _Choice(
+        nengo.LIF(initial_state=_ZERO_VOLTAGE),
+        None,
+        "stock nengo.LIF, no synapse: its leak of 20 ms averages the input spikes",
+    ),
+    "if": _Choice(
+        IntegrateAndFire(),
+        None,
+        "IntegrateAndFire keeps negative voltage, so noise in the current averages out",
+    ),
+    "relu": _Choice(
+        nengo.SpikingRectifiedLinear(initial_state=_ZERO_VOLTAGE),
+        0.01,
+        "SpikingRectifiedLinear rectifies its current at every step, so the spikes are averaged "
+        "by a synapse of 10 ms first",
+    ),
+}
+
+
+def mlp_layers(weights: Weights) -> list[LayerWeights]:
+    """Return the layers of an MLP for 28x28 images and ten classes, from first to last.
+
+    A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``), so the
+    order is found by the shapes.
+
+    Parameters
+    ----------
+    weights : Weights
+
+    Returns
+    -------
+    layers : list of LayerWeights
+
+    Raises
+    ------
+    InputError
+        The layers do not make such an MLP.
+    """
+    left, chain, width = dict(weights), [], int(np.prod(SHAPE))
+    while left:
+        fitting = [name for name, layer in left.items() if _fits(layer, width)]
+        if not fitting:
+            break
+        chain.append(left.pop(fitting[0]))
+        width = chain[-1].kernel.shape[1]
+    if left or width != N_CLASSES:
+        shapes = ", ".join(
+            f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
+        )
+        raise InputError(
+            f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
+            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10); found {shapes}"
+        )
+    return chain
+
+
+def _fits(layer: LayerWeights, width: int) -> bool:
+    return layer.kind == "Dense" and layer.kernel.shape[0] == width
+
+
+def posted(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network, Layer]:
+    """Build the network as posted.
+
+    Grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
+    ``max_rates=Choice([100])``, ``intercepts=Choice([0])``, so of gain 100: a white pixel fires at
+    25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and spikes of height 1000.
+
+    Parameters
+    ----------
+    layers : list of LayerWeights
+    seed : int
+        The post's is 0.
+
+    Returns
+    -------
+    network : nengo.Network
+    output : Layer
+    """
+    with nengo.Network(seed=seed) as network:
+        layer = poisson_input(
+            SHAPE, max_rate=255 * 100.0, amplitude=1.0, kind="ensemble", scale=255.0
+        )
+        for weights in layers:
+            layer = dense(layer, weights, nengo.LIF(), max_rates=100.0, intercepts=0.0)
+    return network, layer
+
+
+def repaired(
+    layers: list[LayerWeights],
+    *,
+    neurons: str = "lif",
+    input_rate: float = 255.0,
+    seed: int = 0,
+) -> tuple[nengo.Network, Layer]:
+    """Build the network with its scales put right.
+
+    - Input: ``input_rate`` Hz for a white pixel, each spike of area ``1 / input_rate``, so that
+      the mean input is the pixel as the ANN saw it.
+    - Gain: a layer's full scale (99.9th percentile of its activations on the embedded 500
+      training images) fires at `FULL_SCALE_RATE`; without one, the forum's weights ask for
+      currents of 100,000 times the threshold.
+    - Bias 0, where the post's ``intercepts=0`` gave LIF a bias of 1, exactly at threshold.
+    - Amplitude ``full scale / FULL_SCALE_RATE``, so that the mean output is the activation, and
+      the next layer's drive is what its Keras unit saw.
+
+    Parameters
+    ----------
+    layers : list of LayerWeights
+    neurons : {"lif", "if", "relu"}
+    input_rate : float, in Hz
+    seed : int
+
+    Returns
+    -------
+    network : nengo.Network
+    output : Layer
+
+    Raises
+    ------
+    InputError
+    """
+    if neurons not in NEURONS:
+        raise InputError(f"neurons: expected one of {', '.join(NEURONS)}; found {neurons!r}")
+    choice = NEURONS[neurons]
+    sample, _ = datasets.load("mnist", split="train")
+    scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
+    with nengo.Network(seed=seed) as network:
+        layer = poisson_input(SHAPE, max_rate=input_rate)
+        for weights in layers:
+            scale = scales[weights.name]
+            layer = dense(
+                layer,
+                weights,
+                choice.neuron_type,
+                gain=current_at(choice.neuron_type, FULL_SCALE_RATE) / scale,
+                bias=0.0,
+                amplitude=scale / FULL_SCALE_RATE,
+                synapse=choice.synapse,
+            )
+    return network, layer
+
+
+def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
+    """Return the constant current at which a neuron fires at ``rate`` Hz.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    rate : float, in Hz
+
+    Returns
+    -------
+    current : float
+        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
+    """
+    gain, bias = neuron_type.gain_bias([rate], [0.0])
+    return float(gain[0] + bias[0])
+
+
+def reproduce(
+    weights: str | os.PathLike | None = None,
+    *,
+    as_posted: bool = False,
+    neurons: str = "lif",
+    n_images: int | str = 1000,
+    presentation_time: float = 0.35,
+    input_rate: float = 255.0,
+    seed: int = 0,
+    save: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Reproduction:
+    """Classify MNIST test images with the forum's network, as posted or repaired.
+
+    Parameters
+    ----------
+    weights : path_like, optional
+        A Keras file of an MLP 784-…-10; by default the one that nengonet brings along. The forum
+        author's own file works as it is.
+    as_posted : bool
+        Build the network of the post, read out as the post does. ``neurons`` and ``input_rate``
+        then have no effect.
+    neurons : {"lif", "if", "relu"}
+    n_images : int or "all"
+        The first so many test images; 1000 are embedded.
+    presentation_time : float, in seconds
+    input_rate : float, in Hz
+        Of a white pixel.
+    seed : int
+    save, resume, progress
+        As for `nengonet.present`.
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    InputError
+    """
+    path = pretrained("mnist_dense") if weights is None else weights
+    layers = mlp_layers(load_weights(path))
+    images, labels = datasets.load("mnist", split="test", n_images=n_images, progress=progress)
+    if as_posted:
+        network, output = posted(layers, seed=seed)
+        readout = "steps_after_first_spike"
+    else:
+        network, output = repaired(layers, neurons=neurons, input_rate=input_rate, seed=seed)
+        readout = "spike_count"
+    spiking = [layer.label for layer in output.chain() if layer.spiking]
+    result = present(
+        network,
+        output,
+        images,
+        presentation_time=presentation_time,
+        seed=seed,
+        readout=readout,
+        save=save,
+        resume=resume,
+        progress=progress,
+    )
+    logits = list(activations(layers, images).values())[-1]
+    if as_posted:
+        notes = _notes_posted(result, labels, spiking[1:])
+    else:
+        notes = _notes_repaired(output, neurons, input_rate)
+    return Reproduction(
+        name=NAME,
+        source=SOURCE,
+        published=PUBLISHED,
+        accuracy=result.accuracy(labels),
+        ann_accuracy=accuracy(logits.argmax(axis=1), labels),
+        result=result,
+        settings={
+            "network": "as posted" if as_posted else "repaired",
+            "neurons": "lif" if as_posted else neurons,
+            "input_rate": 25500.0 if as_posted else input_rate,
+            "presentation_time": result.settings["presentation_time"],
+            "dt": result.dt,
+            "readout": readout,
+            "seed": seed,
+            "weights": str(path),
+            "tuning": _tuning(output),
+        },
+        spikes_per_image=result.spikes_per_image(),
+        notes=notes,
+        network=network,
+        output=output,
+        images=images,
+        labels=labels,
+    )
+
+
+def _tuning(output: Layer) -> dict[str, dict[str, float | None]]:
+    return {
+        layer.label: {
+            "gain": float(layer.ensemble.gain[0]),
+            "bias": float(layer.ensemble.bias[0]),
+            "amplitude": layer.amplitude,
+        }
+        for layer in output.chain()
+        if layer.ensemble is not None
+    }
+
+
+def _notes_posted(result: Result, labels: np.ndarray, neuron_layers: list[str]) -> tuple[str, ...]:
+    tied = int(result.tied().sum())
+    notes = [
+        f"{tied} of {result.n_images} examples tie: `sum(filtered_probe > 0)` counts the steps "
+        "after an output neuron's first spike, and several neurons share the first step. The "
+        "lowest class number wins.",
+        f"counting spikes instead: {result.accuracy(labels, 'spike_count')}",
+    ]
+    ceiling = 1.0 / nengo.LIF().tau_ref
+    for label in neuron_layers:
+        rates = result.rates(label)
+        saturated, silent = (rates > 0.9 * ceiling).mean(), (rates == 0).mean()
+        neurons = rates.shape[1]
+        notes.append(
+            f"{label}: of {neurons} neurons, {saturated * neurons:.1f} are saturated (above 90 % "
+            f"of LIF's ceiling of {ceiling:.0f} Hz) and {silent * neurons:.1f} silent, "
+            "in an average image"
+        )
+    return tuple(notes)
+
+
+def _notes_repaired(output: Layer, neurons: str, input_rate: float) -> tuple[str, ...]:
+    gains = ", ".join(
+        f"{layer.label} {layer.ensemble.gain[0]:.4g}"
+        for layer in output.chain()
+        if layer.ensemble is not None
+    )
+    return (
+        f"input rate {input_rate:g} Hz for white instead of 25,500 Hz, with spikes of area "
+        f"1/{input_rate:g}: the mean input is the pixel as the ANN saw it",
+        f"gain ({gains}) instead of 2.033: the 99.9th percentile of a layer's activations on 500 "
+        f"training images fires at {FULL_SCALE_RATE:g} Hz",
+        "bias 0 instead of 1: the post's intercepts=0 puts every LIF neuron at its threshold",
+        f"amplitude full scale / {FULL_SCALE_RATE:g} Hz instead of 1: the mean output is the "
+        "activation that the next Keras layer was trained on",
+        "spikes are counted, by area, instead of the steps on which a filtered probe is above 0",
+        NEURONS[neurons].why,
+    )

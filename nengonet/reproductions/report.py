@@ -1,0 +1,133 @@
+"""What every reproduction reports: for people as text, for programs as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+
+import nengo
+import numpy as np
+
+from nengonet.objects import Layer
+from nengonet.presentation import present
+from nengonet.readout import Accuracy
+from nengonet.results import Result
+
+_UNITS = {"input_rate": "Hz", "presentation_time": "s", "dt": "s"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reproduction:
+    """A published figure, and the measured one beside it.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        Where the figure was published.
+    published : float or None
+        The published accuracy.
+    accuracy : Accuracy
+        The spiking network's, measured.
+    ann_accuracy : Accuracy
+        The ANN's, on the same images.
+    result : Result
+    settings : dict
+        Everything that the figures depend on.
+    spikes_per_image : dict of float
+        By layer.
+    notes : tuple of str
+        What else was measured, and why the settings are what they are.
+    cells : list of dict
+        Rows of a table, where the source has one.
+    network : nengo.Network
+    output : Layer
+    images : (n_images, ...) ndarray
+    labels : (n_images,) ndarray of int
+    """
+
+    name: str
+    source: str
+    published: float | None
+    accuracy: Accuracy
+    ann_accuracy: Accuracy
+    result: Result
+    settings: dict
+    spikes_per_image: dict[str, float]
+    network: nengo.Network
+    output: Layer
+    images: np.ndarray
+    labels: np.ndarray
+    notes: tuple[str, ...] = ()
+    cells: list[dict] = dataclasses.field(default_factory=list)
+
+    def present_again(self, index: int) -> Result:
+        """Show one of the images again, now with rasters: the same seed, the same spikes.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        Result
+        """
+        return present(
+            self.network,
+            self.output,
+            self.images[index : index + 1],
+            examples=self.result.examples[index : index + 1],
+            presentation_time=self.result.settings["presentation_time"],
+            dt=self.result.dt,
+            seed=self.result.settings["seed"],
+            readout=self.result.settings["readout"],
+            rasters=[layer.label for layer in self.output.chain() if layer.spiking][:-1],
+            progress=False,
+        )
+
+    def to_json(self) -> dict:
+        """Return the report as JSON's own types."""
+        return {
+            "name": self.name,
+            "published": self.published,
+            "accuracy": self.accuracy.value,
+            "interval": list(self.accuracy.interval),
+            "ann_accuracy": self.ann_accuracy.value,
+            "n_images": self.accuracy.n_images,
+            "n_steps": self.result.n_steps,
+            "ties": self.accuracy.ties,
+            "spikes_per_image": self.spikes_per_image,
+            "settings": self.settings,
+            "notes": list(self.notes),
+            "cells": self.cells,
+        }
+
+    def __str__(self) -> str:
+        """Write the report for people."""
+        published = "none" if self.published is None else f"{self.published:.2f}"
+        spikes = ", ".join(f"{layer} {n:,.0f}" for layer, n in self.spikes_per_image.items())
+        rows = [
+            ("published", f"{published} ({self.source})"),
+            ("ANN", str(self.ann_accuracy)),
+            ("spiking", str(self.accuracy)),
+            ("steps", f"{self.result.n_steps} of {self.result.dt:g} s"),
+            ("spikes per image", spikes),
+        ]
+        for name, value in self.settings.items():
+            if isinstance(value, dict):
+                rows += [(f"{part} {name}", _short(settings)) for part, settings in value.items()]
+            else:
+                rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
+        width = max(len(name) for name, _ in rows)
+        lines = [self.name] + [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
+        for note in self.notes:
+            lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
+        return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(item)}" for name, item in value.items())
+    return str(value)

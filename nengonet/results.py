@@ -1,0 +1,404 @@
+"""What a run gives: counts by layer, predictions, accuracy; and its file.
+
+A finished run is one HDF5 file. While it runs, every finished example is appended to
+``FILE.partial``, a journal whose records carry a checksum: a run killed in the middle of a write
+loses that one record, and the HDF5 file is written once, at the end, under another name first.
+(An HDF5 file open for writing when its process is killed cannot be opened again.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import struct
+import zlib
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from nengonet import readout as readouts
+from nengonet.exceptions import InputError
+from nengonet.readout import Accuracy
+
+_FORMAT = "nengonet result 1"
+_MAGIC = b"nengonet journal 1\n"
+_RECORD = struct.Struct("<II")  # length, CRC-32
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerInfo:
+    """What a result knows of a layer.
+
+    Attributes
+    ----------
+    label : str
+    shape : tuple of int
+    amplitude : float or None
+        Area of one spike; None where the layer does not spike.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    amplitude: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Counts and outputs of a run, one row per example.
+
+    Attributes
+    ----------
+    layers : tuple of LayerInfo
+        From the input to the last.
+    settings : dict
+        ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``.
+    examples : (n_images,) ndarray of int
+        Each example's number, which chose its random stream.
+    counts : dict of (n_images, n_neurons) ndarray of int
+        Spike counts of each spiking layer, by label.
+    mean_outputs : dict of (n_images, n_neurons) ndarray
+        Mean output over the presentation of each layer, spiking or not.
+    outputs : (n_images, n_steps, n_classes) ndarray
+        The last layer's output at every step, as an unfiltered Nengo probe holds it.
+    rasters : dict of (n_images, n_steps, n_neurons) ndarray of int
+        Spikes of each step, for the layers that were asked for.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    settings: dict
+    examples: np.ndarray
+    counts: dict[str, np.ndarray]
+    mean_outputs: dict[str, np.ndarray]
+    outputs: np.ndarray
+    rasters: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def n_images(self) -> int:
+        """Number of examples."""
+        return len(self.examples)
+
+    @property
+    def dt(self) -> float:
+        """Length of a step, in seconds."""
+        return self.settings["dt"]
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of a presentation."""
+        return self.settings["n_steps"]
+
+    def layer(self, label: str) -> LayerInfo:
+        """Return what is known of the layer with that label."""
+        for info in self.layers:
+            if info.label == label:
+                return info
+        raise InputError(
+            f"no layer {label!r}; the result has {', '.join(info.label for info in self.layers)}"
+        )
+
+    def scores(self, readout: str | None = None, *, tau: float = 0.1) -> np.ndarray:
+        """Compute every class's score at every step.
+
+        Parameters
+        ----------
+        readout : str, optional
+            See `nengonet.readout.scores`. By default the one of the run.
+        tau : float, in seconds
+            For ``"filtered"``.
+
+        Returns
+        -------
+        scores : (n_images, n_steps, n_classes) ndarray
+        """
+        return readouts.scores(
+            self.outputs,
+            readout or self.settings["readout"],
+            dt=self.dt,
+            amplitude=self.layers[-1].amplitude,
+            tau=tau,
+        )
+
+    def predictions(
+        self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
+    ) -> np.ndarray:
+        """Return the class of every example, after ``n_steps`` steps (all by default).
+
+        Returns
+        -------
+        classes : (n_images,) ndarray of int
+            The lowest class number where several share the highest score.
+        """
+        return self._predict(readout, n_steps, tau)[0]
+
+    def tied(
+        self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
+    ) -> np.ndarray:
+        """Return for every example whether several classes share the highest score.
+
+        Returns
+        -------
+        tied : (n_images,) ndarray of bool
+        """
+        return self._predict(readout, n_steps, tau)[1]
+
+    def _predict(self, readout, n_steps, tau):
+        step = self.n_steps if n_steps is None else n_steps
+        if not 1 <= step <= self.n_steps:
+            raise InputError(f"n_steps: expected 1 to {self.n_steps}, found {n_steps}")
+        return readouts.predict(self.scores(readout, tau=tau)[:, step - 1])
+
+    def accuracy(
+        self,
+        labels: np.ndarray,
+        readout: str | None = None,
+        *,
+        n_steps: int | None = None,
+        tau: float = 0.1,
+    ) -> Accuracy:
+        """Return the share of examples whose class is right.
+
+        Parameters
+        ----------
+        labels : (n_images,) array_like of int
+        readout : str, optional
+        n_steps : int, optional
+            Answer after this many steps instead of all.
+        tau : float, in seconds
+
+        Returns
+        -------
+        Accuracy
+            With its 95 % interval and the number of ties.
+        """
+        predictions, tied = self._predict(readout, n_steps, tau)
+        return readouts.accuracy(predictions, labels, tied)
+
+    def latency(
+        self, labels: np.ndarray, readout: str | None = None, *, tau: float = 0.1
+    ) -> np.ndarray:
+        """Return the accuracy after every number of steps.
+
+        Parameters
+        ----------
+        labels : (n_images,) array_like of int
+        readout : str, optional
+        tau : float, in seconds
+
+        Returns
+        -------
+        accuracy : (n_steps,) ndarray
+            Element ``k`` is the accuracy after ``k + 1`` steps.
+        """
+        readouts.accuracy(self.predictions(readout, tau=tau), labels)  # checks the labels
+        classes, _ = readouts.predict(self.scores(readout, tau=tau))
+        return (classes == np.asarray(labels)[:, None]).mean(axis=0)
+
+    def rates(self, label: str) -> np.ndarray:
+        """Return a layer's measured rates: spike counts over the presentation time.
+
+        Returns
+        -------
+        rates : (n_images, n_neurons) ndarray, in Hz
+        """
+        if self.layer(label).amplitude is None:
+            raise InputError(f"{label}: the layer does not spike; see mean_outputs")
+        return self.counts[label] / (self.n_steps * self.dt)
+
+    def spikes_per_image(self) -> dict[str, float]:
+        """Return the mean number of spikes that each spiking layer emits for one example."""
+        return {label: float(counts.sum() / self.n_images) for label, counts in self.counts.items()}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the result to an HDF5 file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path_like
+        """
+        path = pathlib.Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with h5py.File(temporary, "w") as file:
+                file.attrs["format"] = _FORMAT
+                file.attrs["settings"] = json.dumps(self.settings)
+                file.attrs["layers"] = json.dumps(
+                    [dataclasses.asdict(info) for info in self.layers]
+                )
+                for name, array in _flat(self).items():
+                    file.create_dataset(name, data=array, compression="gzip", compression_opts=1)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_result(path: str | os.PathLike) -> Result:
+    """Read a result that a run saved.
+
+    Parameters
+    ----------
+    path : path_like
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        No such file, or none of ours.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != _FORMAT:
+                raise InputError(f"{path}: expected a result written by nengonet ({_FORMAT})")
+            settings = json.loads(file.attrs["settings"])
+            layers = json.loads(file.attrs["layers"])
+            arrays = {}
+            file.visititems(
+                lambda name, item: (
+                    arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: expected a result written by nengonet, found a file that cannot be read "
+            f"({error})"
+        ) from None
+    return assemble(layers, settings, arrays)
+
+
+def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
+    """Make a result of flat arrays, as the file and the journal hold them.
+
+    Parameters
+    ----------
+    layers : list of dict
+        `LayerInfo` as dicts.
+    settings : dict
+    arrays : dict
+        ``examples``, ``outputs``, ``counts/LABEL``, ``mean_outputs/LABEL``, ``rasters/LABEL``.
+
+    Returns
+    -------
+    Result
+    """
+
+    def group(name: str) -> dict[str, np.ndarray]:
+        return {
+            info["label"]: arrays[f"{name}/{info['label']}"]
+            for info in layers
+            if f"{name}/{info['label']}" in arrays
+        }
+
+    return Result(
+        layers=tuple(
+            LayerInfo(info["label"], tuple(info["shape"]), info["amplitude"]) for info in layers
+        ),
+        settings=settings,
+        examples=arrays["examples"],
+        counts=group("counts"),
+        mean_outputs=group("mean_outputs"),
+        outputs=arrays["outputs"],
+        rasters=group("rasters"),
+    )
+
+
+def _flat(result: Result) -> dict[str, np.ndarray]:
+    arrays = {"examples": result.examples, "outputs": result.outputs}
+    for name in ("counts", "mean_outputs", "rasters"):
+        arrays |= {f"{name}/{label}": array for label, array in getattr(result, name).items()}
+    return arrays
+
+
+class Journal:
+    """The finished examples of a run that is not finished.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``FILE.partial``.
+    fingerprint : dict of str
+        What the run depends on. A journal of another run is refused, with the first entry that
+        differs.
+    """
+
+    def __init__(self, path: pathlib.Path, fingerprint: dict[str, str]) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+
+    def read(self) -> list[dict[str, np.ndarray]]:
+        """Return the finished examples, and cut off a record that was not written whole.
+
+        Returns
+        -------
+        records : list of dict of ndarray
+
+        Raises
+        ------
+        InputError
+            The journal belongs to another run, or is no journal.
+        """
+        if not self.path.exists():
+            return []
+        records = []
+        with self.path.open("rb+") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise InputError(f"{self.path}: expected the journal of an unfinished run")
+            whole = file.tell()
+            for payload in _payloads(file):
+                if whole == len(_MAGIC):
+                    self._check(json.loads(payload))
+                else:
+                    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+                        records.append(dict(arrays))
+                whole = file.tell()
+            file.truncate(whole)
+        return records
+
+    def _check(self, found: dict[str, str]) -> None:
+        for name, value in self.fingerprint.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"{self.path}: the unfinished run has another {name}: expected {value}, "
+                    f"found {found.get(name)}; resume with the same settings, or delete the file"
+                )
+
+    def start(self) -> None:
+        """Begin an empty journal, or go on with the one that is there."""
+        if not self.path.exists() or self.path.stat().st_size <= len(_MAGIC):
+            self.path.write_bytes(_MAGIC)
+            self._append(json.dumps(self.fingerprint).encode())
+
+    def append(self, record: dict[str, np.ndarray]) -> None:
+        """Add one finished example.
+
+        Parameters
+        ----------
+        record : dict of ndarray
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, **record)
+        self._append(buffer.getvalue())
+
+    def _append(self, payload: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(_RECORD.pack(len(payload), zlib.crc32(payload)) + payload)
+
+    def delete(self) -> None:
+        """Remove the journal: the result is written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _payloads(file: io.BufferedRandom) -> Iterator[bytes]:
+    while len(header := file.read(_RECORD.size)) == _RECORD.size:
+        length, checksum = _RECORD.unpack(header)
+        payload = file.read(length)
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return
+        yield payload

@@ -1,0 +1,157 @@
+"""Write the small Keras files that test_weights.py reads, and what Keras itself says of them.
+
+Run once under Keras 2 (the package ``tf_keras``) and once under Keras 3, from any directory::
+
+    python make_keras_files.py
+
+Beside the files of each model ``NAME`` goes ``kerasV_NAME.expected.npz``: an input, the output that
+Keras gave for it, and every array of every layer in the model's order, under ``LAYER:ARRAY``.
+"""
+
+import pathlib
+
+import numpy as np
+
+try:
+    import tf_keras as keras
+
+    VERSION = 2
+except ImportError:
+    import keras
+
+    VERSION = 3
+
+HERE = pathlib.Path(__file__).parent
+layers = keras.layers
+
+
+def mlp():
+    """Return the forum's network in small: two layers without bias, trained for one step."""
+    model = keras.Sequential(
+        [
+            layers.Flatten(input_shape=(2, 3)) if VERSION == 2 else keras.Input((2, 3)),
+            *([] if VERSION == 2 else [layers.Flatten()]),
+            layers.Dense(5, activation="relu", use_bias=False, name="hidden"),
+            layers.Dense(4, use_bias=False, name="output"),
+        ]
+    )
+    model.compile("adam", "mse", metrics=["accuracy"])
+    model.fit(np.ones((4, 2, 3)), np.zeros((4, 4)), verbose=0)
+    return model
+
+
+def deep():
+    """Return eleven layers with automatic names: dense_2 comes before dense_10."""
+    sizes = [2] * 10 + [3]
+    return keras.Sequential(
+        [keras.Input((2,)), *[layers.Dense(size, activation="tanh") for size in sizes]]
+    )
+
+
+def conv():
+    """Return a convolutional network with everything that can be folded or left out."""
+    return keras.Sequential(
+        [
+            keras.Input((7, 6, 4)),
+            layers.Conv2D(6, 3, groups=2, strides=2, padding="same", name="grouped"),
+            layers.BatchNormalization(epsilon=0.01, name="after_grouped"),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise"),
+            layers.BatchNormalization(scale=False, name="after_depthwise"),
+            layers.ReLU(),
+            layers.Dropout(0.5),
+            layers.Conv2D(3, (1, 2), padding="same", use_bias=False, activation="relu", name="a"),
+            layers.Flatten(),
+            layers.Dense(4, name="classes"),
+        ]
+    )
+
+
+def nested():
+    """Return a functional model of two branches; one holds a Sequential that holds a Sequential.
+
+    No name stands in alphabetical order.
+    """
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="z")], name="inner")
+    encoder = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(4, name="squeeze"),
+            layers.BatchNormalization(center=False, name="norm"),
+            inner,
+            layers.Dense(3, activation="relu", use_bias=False, name="expand"),
+        ],
+        name="encoder",
+    )
+    x = keras.Input((6,))
+    zeta = layers.Dense(5, activation="relu", name="zeta")(x)
+    bypass = layers.Dense(3, name="bypass")(x)
+    both = layers.Add(name="both")([encoder(zeta), bypass])
+    return keras.Model(x, layers.Dense(2, name="alpha")(both))
+
+
+def randomize(model, rng):
+    """Give every array values far from Keras' initial zeros and ones."""
+    model.set_weights(
+        [
+            (rng.uniform(0.5, 2.0, w.shape) if w.ndim == 1 else rng.normal(0.0, 0.5, w.shape))
+            for w in model.get_weights()
+        ]
+    )
+
+
+def arrays_in_order(model, prefix=""):
+    """Yield (layer:array, values) as Keras has them, nested models joined with '/'."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from arrays_in_order(layer, f"{prefix}{layer.name}/")
+            continue
+        for variable, value in zip(layer.weights, layer.get_weights(), strict=True):
+            name = variable.name.split("/")[-1].split(":")[0].replace("depthwise_", "")
+            yield f"{prefix}{layer.name}:{name}", value
+
+
+# Each dialect for the models that can go wrong in it; all of them for all would be twice the size.
+DIALECTS = {
+    "mlp": (".h5", ".weights.h5") if VERSION == 3 else (".h5", ".weights.h5", "_only.h5"),
+    "deep": (".weights.h5", ".keras") if VERSION == 3 else ("_only.h5", ".weights.h5"),
+    "conv": (".h5", ".weights.h5") if VERSION == 3 else (".h5",),
+    "nested": (".h5", ".weights.h5", ".keras") if VERSION == 3 else (".h5", "_only.h5", ".keras"),
+}
+
+
+def save(model, name):
+    """Write the model in the dialects of this Keras."""
+    for ending in DIALECTS[name]:
+        write = model.save_weights if "weights" in ending or "only" in ending else model.save
+        write(f"{HERE}/keras{VERSION}_{name}{ending}")
+
+
+def main():
+    """Write the files of this Keras."""
+    for seed, build in enumerate([mlp, deep, conv, nested]):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(seed)
+        rng = np.random.default_rng(seed)
+        model = build()
+        if build is not mlp:
+            randomize(model, rng)
+        x = rng.normal(0.0, 1.0, (3, *model.input_shape[1:])).astype(np.float32)
+        expected = {"input": x, "output": np.asarray(model.predict(x, verbose=0))}
+        np.savez_compressed(
+            f"{HERE}/keras{VERSION}_{build.__name__}.expected.npz",
+            **expected,
+            **dict(arrays_in_order(model)),
+        )
+        save(model, build.__name__)
+    if VERSION == 3:
+        keras.backend.clear_session()
+        model = keras.Sequential(
+            [keras.Input((2,)), layers.Dense(3, dtype="bfloat16", name="short")]
+        )
+        model.set_weights([np.arange(6.0).reshape(2, 3) / 7, np.ones(3)])
+        model.save_weights(f"{HERE}/keras3_bfloat16.weights.h5")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nengonet as nn
+from nengonet.cli import main
+
+FEW = ["reproduce", "forum-mnist", "--images", "3", "--presentation-time", "0.05"]
+KEYS = {
+    "name",
+    "published",
+    "accuracy",
+    "interval",
+    "ann_accuracy",
+    "n_images",
+    "n_steps",
+    "ties",
+    "spikes_per_image",
+    "settings",
+    "cells",
+}
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_json_is_one_object_and_nothing_else():
+    done = call(*FEW, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report.keys() >= KEYS
+    assert (report["name"], report["n_images"], report["n_steps"]) == ("forum-mnist", 3, 50)
+    low, high = report["interval"]
+    assert low <= report["accuracy"] <= high
+    assert report["settings"]["neurons"] == "lif"
+
+
+def test_options_reach_the_network():
+    done = call(*FEW, "--neurons", "if", "--input-rate", 1000, "--seed", 4, "--json")
+    settings = json.loads(done.stdout)["settings"]
+    assert (settings["neurons"], settings["input_rate"], settings["seed"]) == ("if", 1000.0, 4)
+    posted = json.loads(call(*FEW, "--as-posted", "--json").stdout)
+    assert posted["settings"]["readout"] == "steps_after_first_spike"
+
+
+def test_report_for_people():
+    done = call(*FEW, "--as-posted")
+    for words in ("published", "0.45", "ANN", "spiking", "ties", "saturated", "silent"):
+        assert words in done.stdout
+
+
+def test_runs_as_a_program_from_another_folder(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "nengonet", *FEW, "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "NENGONET_DATA": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_images"] == 3
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr.replace("DeprecationWarning: numpy.core", "")
+
+
+def test_save_and_resume(tmp_path):
+    file = tmp_path / "run.h5"
+    first = call(*FEW, "--save", file, "--json")
+    again = call(*FEW, "--save", file, "--resume", "--json")
+    assert first.exit_code == again.exit_code == 0
+    assert json.loads(first.stdout)["accuracy"] == json.loads(again.stdout)["accuracy"]
+    assert nn.load_result(file).n_images == 3
+
+
+def test_plot(tmp_path):
+    for arguments in ([], ["--as-posted"]):
+        done = call(*FEW, *arguments, "--plot", tmp_path / "run.png")
+        assert done.exit_code == 0, done.output
+        pixels = plt.imread(tmp_path / "run.png")
+        assert pixels.shape[0] > 500
+        assert pixels[..., :3].std() > 0.05
+    assert plt.get_fignums() == []
+
+
+def test_weights_table_and_json():
+    path = nn.pretrained("mnist_dense")
+    table = call("weights", path)
+    assert table.exit_code == 0
+    for words in ("hidden", "output", "784", "128", "101632"):
+        assert words in table.stdout
+    summary = json.loads(call("weights", path, "--json").stdout)
+    assert [layer["name"] for layer in summary["layers"]] == ["hidden", "output"]
+
+
+@pytest.fixture
+def wrong_shapes(tmp_path):
+    with h5py.File(tmp_path / "wrong.h5", "w") as file:
+        file["kernel"] = np.ones((3, 4))
+    return tmp_path / "wrong.h5"
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    (tmp_path / "run.h5").write_text("there already")
+    cases = {
+        ("weights", tmp_path / "none.h5"): "none.h5",
+        ("weights", tmp_path / "text.h5"): "expected HDF5",
+        (*FEW, "--weights", wrong_shapes): "expected Dense layers from 784 inputs to 10 outputs",
+        (*FEW, "--images", "many"): "--images: expected a whole number",
+        (*FEW, "--images", "0"): "n_images",
+        (*FEW, "--as-posted", "--neurons", "if"): "--as-posted fixes the neurons",
+        (*FEW, "--resume"): "expected --save FILE",
+        (*FEW, "--save", tmp_path / "run.h5"): "is there already",
+        (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
+        (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",
+        (*FEW, "--presentation-time", "0"): "presentation_time: expected a time above 0 s",
+        (*FEW, "--input-rate", "-5"): "expected max_rate above 0 Hz",
+        (*FEW, "--seed", "-1"): "seed",
+    }
+    for arguments, message in cases.items():
+        done = call(*arguments)
+        assert done.exit_code == 2, (arguments, done.output)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, (arguments, done.stderr)
+        assert done.stdout == ""
+    assert sorted(os.listdir(tmp_path)) == ["run.h5", "text.h5", "wrong.h5"]
+
+
+def test_help_shows_commands_and_an_example():
+    text = call("--help").stdout
+    for words in ("reproduce", "weights"):
+        assert words in text
+    assert "Example: nengonet reproduce forum-mnist" in call("reproduce", "--help").stdout
+    assert nn.__version__ in call("--version").stdout

@@ -1,0 +1,1026 @@
+"""Data sets: embedded samples, whole sets from local files, downloads, files of one's own."""
+
+import ast
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import sys
+import tarfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nengonet import datasets
+from nengonet.exceptions import InputError
+
+WHOLE = os.environ.get("NENGONET_DATA")
+needs_data = pytest.mark.skipif(
+    not WHOLE, reason="set NENGONET_DATA to a folder with the whole data sets"
+)
+SAMPLES = ("mnist", "fashion_mnist")
+PUBLIC = dict(datasets._DATASETS)  # as it is before any test changes it
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    """Keep every test off the user's own folders and off the network."""
+    for name in ("home", "keras", "cache"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("NENGONET_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    replace(monkeypatch, "mnist", downloads=nowhere("mnist.npz"))
+    replace(
+        monkeypatch,
+        "fashion_mnist",
+        downloads=nowhere(*(f"fashion-mnist/{f}" for f in datasets._FASHION_SHA256)),
+    )
+    replace(monkeypatch, "cifar10", downloads=nowhere("cifar-10-binary.tar.gz"))
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    monkeypatch.setenv("NENGONET_DATA", WHOLE)
+    return Path(WHOLE)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return an empty folder that NENGONET_DATA names."""
+    path = tmp_path / "data"
+    path.mkdir()
+    monkeypatch.setenv("NENGONET_DATA", str(path))
+    return path
+
+
+def replace(monkeypatch, name, **changes):
+    monkeypatch.setitem(
+        datasets._DATASETS, name, dataclasses.replace(datasets._DATASETS[name], **changes)
+    )
+
+
+def nowhere(*files):
+    return {file: (f"http://127.0.0.1:9/{file}", "0" * 64) for file in files}
+
+
+def refused(match, function, *args, **kwargs):
+    with pytest.raises(InputError, match=match) as caught:
+        function(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def small_arrays(sizes, shape=(28, 28), n_classes=10, seed=0):
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for split, size in sizes.items():
+        arrays[f"x_{split}"] = rng.integers(0, 256, (size, *shape), dtype=np.uint8)
+        arrays[f"y_{split}"] = rng.integers(0, n_classes, size, dtype=np.uint8)
+    return arrays
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Make the sets of 28 x 28 pixels 30 + 12 images small, with nothing embedded."""
+    sizes = {"train": 30, "test": 12}
+    for name in SAMPLES:
+        replace(monkeypatch, name, sizes=sizes, embedded={})
+    return small_arrays(sizes)
+
+
+# -- embedded samples ----------------------------------------------------------------------------
+
+LABEL_COUNTS = {
+    ("mnist", "test"): [85, 126, 116, 107, 110, 87, 87, 99, 89, 94],
+    ("mnist", "train"): [50, 66, 52, 50, 52, 39, 45, 52, 39, 55],
+    ("fashion_mnist", "test"): [107, 105, 111, 93, 115, 87, 97, 95, 95, 95],
+    ("fashion_mnist", "train"): [52, 54, 47, 49, 53, 51, 53, 49, 50, 42],
+}
+FIRST_LABELS = {
+    ("mnist", "test"): [7, 2, 1, 0, 4],
+    ("mnist", "train"): [5, 0, 4, 1, 9],
+    ("fashion_mnist", "test"): [9, 2, 1, 1, 6],
+    ("fashion_mnist", "train"): [9, 0, 0, 3, 0],
+}
+IMAGES_SHA256 = {
+    ("mnist", "test"): "f8f3c5a608a9f7d4bd5e9d69b90c53932b8b99371d9db26121b42f62f3abcd56",
+    ("mnist", "train"): "42763f4baa576da80e627776661f2e4c42f10db171859ecc33c69e4bfccd7820",
+    ("fashion_mnist", "test"): "8d46efb2efae7259de048298adb99140d06082b91c430833a54d7ce30f21c9c9",
+    ("fashion_mnist", "train"): "a2a303f7d309e0a855eeb32799ba2228f8fc7abfcb13cbc2aa3535fdabd082bb",
+}
+
+
+@pytest.mark.parametrize("name, split", LABEL_COUNTS)
+def test_embedded_sample(name, split):
+    images, labels = datasets.load(name, split)
+    assert images.shape == ({"test": 1000, "train": 500}[split], 28, 28)
+    assert images.dtype == np.float64
+    assert (images.min(), images.max()) == (0.0, 1.0)
+    assert labels.dtype == np.int64
+    assert labels[:5].tolist() == FIRST_LABELS[name, split]
+    assert np.bincount(labels).tolist() == LABEL_COUNTS[name, split]
+    pixels = (images * 255).round().astype(np.uint8)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == IMAGES_SHA256[name, split]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_readme_beside_the_samples_states_their_sha256(name):
+    readme = (datasets._EMBEDDED / "README.md").read_text(encoding="utf-8")
+    content = (datasets._EMBEDDED / f"{name}.npz").read_bytes()
+    assert f"| `{name}.npz` | `{hashlib.sha256(content).hexdigest()}` |" in readme
+    with np.load(io.BytesIO(content), allow_pickle=False) as npz:
+        for key in ("x_test", "y_test", "x_train", "y_train"):
+            assert f"`{key}` | `{hashlib.sha256(npz[key].tobytes()).hexdigest()}` |" in readme
+
+
+def test_samples_are_small():
+    assert sum(path.stat().st_size for path in datasets._EMBEDDED.glob("*.npz")) < 1e6
+
+
+def test_load_signature_of_the_design():
+    images, labels = datasets.load("mnist", split="test")
+    assert images.shape == (1000, 28, 28)
+    assert labels.shape == (1000,)
+
+
+def test_first_images_are_the_same_however_many_are_asked_for():
+    images, labels = datasets.load("mnist")
+    few, few_labels = datasets.load("mnist", n_images=3)
+    assert np.array_equal(few, images[:3])
+    assert np.array_equal(few_labels, labels[:3])
+    assert np.array_equal(datasets.load("mnist", n_images=np.int64(1000))[0], images)
+
+
+def test_fashion_mnist_has_two_spellings():
+    assert np.array_equal(datasets.load("fashion-mnist")[0], datasets.load("fashion_mnist")[0])
+
+
+def test_float32():
+    images, _ = datasets.load("mnist", n_images=5, dtype=np.float32)
+    assert images.dtype == np.float32
+    assert np.array_equal(images, datasets.load("mnist", n_images=5)[0].astype(np.float32))
+
+
+def test_samples_need_neither_folders_nor_pooch(folder):
+    """Files at hand must not change what a script without n_images gives."""
+    (folder / "mnist.npz").write_bytes(b"broken")
+    assert datasets.load("mnist")[0].shape == (1000, 28, 28)
+    refused(r"mnist\.npz: expected an \.npz file", datasets.load, "mnist", n_images=1001)
+
+
+def test_module_imports_little():
+    """NumPy and the standard library; pooch and Pillow only when a function needs them."""
+    tree = ast.parse(Path(datasets.__file__).read_text(encoding="utf-8"))
+    modules = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module)
+    outside = {name for name in modules if name.split(".")[0] not in sys.stdlib_module_names}
+    assert outside == {"numpy", "numpy.typing", "nengonet.exceptions"}
+
+
+def test_module_loads_no_pickles():
+    source = Path(datasets.__file__).read_text(encoding="utf-8")
+    assert "pickle.load" not in source
+    assert "allow_pickle=True" not in source
+
+
+@pytest.mark.parametrize(
+    "name, n, first, last",
+    [
+        ("mnist", 10, "0", "9"),
+        ("fashion-mnist", 10, "T-shirt/top", "Ankle boot"),
+        ("cifar10", 10, "airplane", "truck"),
+        ("bengali", 50, "\u0985", "\u0981"),
+    ],
+)
+def test_class_names(name, n, first, last):
+    names = datasets.class_names(name)
+    assert len(names) == len(set(names)) == n
+    assert (names[0], names[-1]) == (first, last)
+
+
+# -- bad arguments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, match",
+    [
+        (("mnits",), {}, "expected one of mnist, .* found 'mnits'; did you mean 'mnist'"),
+        (("MNIST",), {}, "did you mean 'mnist'"),
+        (("imagenet",), {}, r"or an \.npz file, found 'imagenet'$"),
+        ((np.zeros((1, 2)),), {}, "found ndarray; arrays go to as_images"),
+        (("mnist", "validation"), {}, "split: expected 'test' or 'train', found 'validation'"),
+        (("mnist", "test", 0), {}, "n_images: expected 1, 2, .* found 0"),
+        (("mnist", "test", -1), {}, "found -1"),
+        (("mnist", "test", 2.0), {}, r"found 2\.0"),
+        (("mnist", "test", True), {}, "found True"),
+        (("mnist", "test", "some"), {}, "found 'some'"),
+        (("mnist", "test", 10001), {}, "mnist: the test split has 10000 images, .* 10001"),
+        (("cifar10", "train", 50001), {}, "the train split has 50000 images"),
+        (("mnist",), {"dtype": np.uint8}, r"dtype: expected a floating dtype .*uint8"),
+        (("mnist",), {"dtype": "no"}, "dtype: expected a floating dtype .* 'no'"),
+    ],
+)
+def test_load_refuses(args, kwargs, match):
+    refused(match, datasets.load, *args, **kwargs)
+
+
+def test_class_names_refuses():
+    refused("did you mean 'bengali'", datasets.class_names, "bengal")
+    refused("found 3", datasets.class_names, 3)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_data_folder_that_is_none(tmp_path, monkeypatch, exists):
+    path = tmp_path / "missing"
+    if exists:
+        path.write_bytes(b"")
+    found = "a file" if exists else "nothing"
+    refused(f"data_dir: .* found {found}", datasets.load, "mnist", n_images="all", data_dir=path)
+    monkeypatch.setenv("NENGONET_DATA", str(path))
+    refused(f"NENGONET_DATA: .* found {found}", datasets.load, "mnist", n_images="all")
+
+
+# -- whole sets from folders ---------------------------------------------------------------------
+
+
+def load_from_pixels(arrays, split, n):
+    return arrays[f"x_{split}"][:n] / 255.0, arrays[f"y_{split}"][:n]
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+@pytest.mark.parametrize("n", [1, 5, "all", None])
+def test_npz_in_the_data_folder(folder, small, split, n):
+    np.savez(folder / "mnist.npz", **small)
+    images, labels = datasets.load("mnist", split, n, download=False)
+    expected, expected_labels = load_from_pixels(small, split, n if isinstance(n, int) else None)
+    assert np.array_equal(images, expected)
+    assert np.array_equal(labels, expected_labels)
+
+
+def test_order_of_folders(folder, small, tmp_path, monkeypatch):
+    places = {
+        "data_dir": tmp_path / "given",
+        "NENGONET_DATA": folder,
+        "Keras": tmp_path / "keras" / "datasets",
+        "cache": tmp_path / "cache" / "nengonet",
+    }
+    sizes = {"train": 30, "test": 12}
+    for seed, place in enumerate(places.values()):
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(place / "mnist.npz", **small_arrays(sizes, seed=seed))
+    in_cache = places["cache"] / "mnist.npz"
+    sha256 = hashlib.sha256(in_cache.read_bytes()).hexdigest()
+    replace(monkeypatch, "mnist", downloads={"mnist.npz": ("http://127.0.0.1:9/", sha256)})
+
+    def seed_found():
+        images, _ = datasets.load("mnist", n_images="all", data_dir=places["data_dir"])
+        first = [small_arrays(sizes, seed=seed)["x_test"] / 255.0 for seed in range(4)]
+        return [np.array_equal(images, other) for other in first].index(True)
+
+    for seed, place in enumerate(places.values()):
+        assert seed_found() == seed
+        (place / "mnist.npz").unlink()
+    refused("the download of", seed_found)
+
+
+def test_keras_home_defaults_to_the_home_folder(small, tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_HOME")
+    path = tmp_path / "home" / ".keras" / "datasets"
+    path.mkdir(parents=True)
+    np.savez(path / "mnist.npz", **small)
+    images, _ = datasets.load("mnist", n_images="all", download=False)
+    assert np.array_equal(images, small["x_test"] / 255.0)
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def write_fashion(folder, arrays):
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        path = folder / "fashion-mnist"
+        write_idx(path / f"{prefix}-images-idx3-ubyte.gz", arrays[f"x_{split}"])
+        write_idx(path / f"{prefix}-labels-idx1-ubyte.gz", arrays[f"y_{split}"])
+    return path
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_fashion_mnist_in_the_cache_of_keras(small, tmp_path, split):
+    write_fashion(tmp_path / "keras" / "datasets", small)
+    images, labels = datasets.load("fashion_mnist", split, "all", download=False)
+    assert np.array_equal(images, small[f"x_{split}"] / 255.0)
+    assert np.array_equal(labels, small[f"y_{split}"])
+
+
+def test_broken_idx_files(folder, small):
+    path = write_fashion(folder, small)
+    images = path / "t10k-images-idx3-ubyte.gz"
+    write_idx(images, small["x_test"][:11])
+    refused(r"t10k-images.*shape \(12, 28, 28\)", datasets.load, "fashion_mnist", "test", "all")
+    write_idx(images, small["x_test"].reshape(28, 12, 28))  # as many bytes in another shape
+    refused(r"t10k-images.*found another header", datasets.load, "fashion_mnist", "test", "all")
+    images.write_bytes(images.read_bytes()[:-100])
+    refused("t10k-images.*cannot be read", datasets.load, "fashion_mnist", "test", "all")
+    images.write_bytes(b"no gzip")
+    refused("t10k-images.*cannot be read", datasets.load, "fashion_mnist", "test", "all")
+    assert datasets.load("fashion_mnist", "train", "all")[0].shape == (30, 28, 28)
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"x_test": None}, "expected the keys x_test and y_test, found x_train, y_train, y_test"),
+        ({"x_test": np.zeros((11, 28, 28), np.uint8)}, r"images: .* found uint8 of shape \(11, "),
+        ({"x_test": np.zeros((12, 28, 28))}, r"images: expected uint8 .* found float64"),
+        ({"y_test": np.zeros(13, int)}, r"labels: expected integers of shape \(12,\)"),
+        ({"y_test": np.zeros(12)}, "labels: expected integers .* found float64"),
+        ({"y_test": np.full(12, 10)}, "labels from 0 to 9, found 10 to 10"),
+        ({"y_test": np.full(12, -1)}, "labels from 0 to 9, found -1 to -1"),
+        ({"y_test": np.full(12, None)}, "expected an .npz file of plain arrays"),
+    ],
+)
+def test_whole_set_with_wrong_arrays(folder, small, change, match):
+    arrays = {key: value for key, value in {**small, **change}.items() if value is not None}
+    path = folder / "mnist.npz"
+    np.savez(path, **arrays)
+    message = refused(match, datasets.load, "mnist", n_images="all")
+    assert message.startswith(f"{path}: ")
+
+
+def test_folder_without_permission(folder, monkeypatch):
+    def is_file(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    message = refused("Permission denied", datasets.load, "mnist", n_images="all")
+    assert message.startswith(f"{folder}: expected a folder of data sets")
+
+
+def test_not_found(tmp_path):
+    refused(
+        r"mnist: found no file with 10000 test images in .*put into a folder .*NENGONET_DATA: "
+        r"mnist\.npz \(x_train, .*, or allow the download",
+        datasets.load,
+        "mnist",
+        n_images="all",
+        download=False,
+    )
+    message = refused(
+        r"bengali50\.npz \(x_train \(12000, 28, 28\).*CMATERdb 3\.1\.2", datasets.load, "bengali"
+    )
+    assert "download" not in message
+    assert not any((tmp_path / "cache").iterdir())
+
+
+# -- CIFAR-10 ------------------------------------------------------------------------------------
+
+CIFAR_SIZES = {"train": 10, "test": 4}
+
+
+@pytest.fixture
+def cifar(monkeypatch):
+    """Make CIFAR-10 ten + four images small, two of the latter in the sample."""
+    replace(monkeypatch, "cifar10", sizes=CIFAR_SIZES, samples={"test": 2})
+    return small_arrays(CIFAR_SIZES, (32, 32, 3))
+
+
+def cifar_batches(arrays):
+    """Return the rows (2 or 4, 3072) and labels of each batch by its name."""
+    batches = {"test_batch": (arrays["x_test"], arrays["y_test"])}
+    for i in range(5):
+        part = slice(2 * i, 2 * i + 2)
+        batches[f"data_batch_{i + 1}"] = (arrays["x_train"][part], arrays["y_train"][part])
+    return {k: (x.transpose(0, 3, 1, 2).reshape(len(x), -1), y) for k, (x, y) in batches.items()}
+
+
+def cifar_records(arrays):
+    """Return the content of each file of the binary version, by hand from its description."""
+    return {
+        f"{name}.bin": b"".join(
+            bytes([label]) + row.tobytes() for row, label in zip(x, y, strict=True)
+        )
+        for name, (x, y) in cifar_batches(arrays).items()
+    }
+
+
+def write_cifar_tar(folder, arrays):
+    path = folder / "cifar-10-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in cifar_records(arrays).items():
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_cifar_bin(folder, arrays):
+    path = folder / "cifar-10-batches-bin"
+    path.mkdir()
+    for name, content in cifar_records(arrays).items():
+        (path / name).write_bytes(content)
+    return path
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes str and bytes as the byte strings of Python 2, which pickled CIFAR-10."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, obj):
+        content = obj if isinstance(obj, bytes) else obj.encode("latin1")
+        self.write(pickle.BINSTRING + len(content).to_bytes(4, "little") + content)
+        self.memoize(obj)
+
+    dispatch[bytes] = dispatch[str] = save_string
+
+
+def python2_pickle(batch):
+    file = io.BytesIO()
+    Python2Pickler(file, protocol=2).dump(batch)
+    old, new = b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n"
+    assert new in file.getvalue()
+    return file.getvalue().replace(new, old)
+
+
+def write_cifar_py(folder, arrays, dumps=python2_pickle):
+    path = folder / "cifar-10-batches-py"
+    path.mkdir(parents=True)
+    for name, (x, y) in cifar_batches(arrays).items():
+        batch = {b"data": np.ascontiguousarray(x), b"labels": y.tolist(), b"batch_label": b"part"}
+        (path / name).write_bytes(dumps(batch))
+    return path
+
+
+@pytest.mark.parametrize("write", [write_cifar_tar, write_cifar_bin, write_cifar_py])
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_whole_cifar(folder, cifar, write, split):
+    write(folder, cifar)
+    images, labels = datasets.load("cifar10", split, "all", download=False)
+    assert np.array_equal(images, cifar[f"x_{split}"] / 255.0)
+    assert np.array_equal(labels, cifar[f"y_{split}"])
+
+
+def test_cifar_in_the_cache_of_keras_3(tmp_path, cifar):
+    path = tmp_path / "keras" / "datasets" / "cifar-10-batches-py-target"
+    write_cifar_py(path, cifar, lambda batch: pickle.dumps(batch, protocol=4))
+    images, _ = datasets.load("cifar10", "train", download=False)
+    assert np.array_equal(images, cifar["x_train"] / 255.0)
+
+
+def test_cifar_sample_whatever_is_at_hand(folder, cifar):
+    np.savez(folder / "cifar10_test1000.npz", x=cifar["x_test"][:2], y=cifar["y_test"][:2])
+    sample, _ = datasets.load("cifar10", download=False)
+    assert np.array_equal(sample, cifar["x_test"][:2] / 255.0)
+    assert datasets.load("cifar10", n_images=1, download=False)[0].shape == (1, 32, 32, 3)
+    refused(
+        r"no file with 3 test images .*cifar-10-binary\.tar\.gz",
+        datasets.load,
+        "cifar10",
+        n_images=3,
+        download=False,
+    )
+    write_cifar_tar(folder, cifar)
+    assert np.array_equal(datasets.load("cifar10")[0], sample)
+    assert datasets.load("cifar10", n_images=3)[0].shape == (3, 32, 32, 3)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (os.mkdir, ("harm",))
+
+
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        (pickle.dumps({b"data": Harmful(), b"labels": [0]}), "mkdir has no place"),
+        (python2_pickle({b"data": np.zeros((4, 3072), np.uint8)})[:-50], "cannot be read"),
+        (python2_pickle({b"data": np.zeros((4, 3072), np.uint8)}), "KeyError: b'labels'"),
+        (python2_pickle({b"data": np.zeros((4, 3072)), b"labels": [0] * 4}), "not rows of uint8"),
+        (pickle.dumps([]), "cannot be read"),
+        (b"", "EOFError"),
+    ],
+)
+def test_bad_cifar_pickle(folder, cifar, monkeypatch, content, match):
+    monkeypatch.chdir(folder)
+    path = write_cifar_py(folder, cifar) / "test_batch"
+    path.write_bytes(content)
+    message = refused(match, datasets.load, "cifar10", n_images="all", download=False)
+    assert message.startswith(f"{path}: ")
+    assert not (folder / "harm").exists()
+
+
+def test_bad_cifar_binary(folder, cifar):
+    path = write_cifar_bin(folder, cifar) / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused("4 test records of 3073 bytes, found 12291 bytes", datasets.load, "cifar10")
+    tar = write_cifar_tar(folder, cifar)
+    tar.write_bytes(tar.read_bytes()[:-1000])
+    refused(r"cifar-10-binary\.tar\.gz: .*cannot be read", datasets.load, "cifar10", "train")
+    with tarfile.open(tar, "w:gz"):
+        pass
+    refused(r"cannot be read \(KeyError: .*test_batch", datasets.load, "cifar10")
+
+
+def jpeg_arrays(cifar, n_exact=4):
+    image = pytest.importorskip("PIL.Image")
+    files = []
+    for x in cifar["x_train"]:
+        file = io.BytesIO()
+        image.fromarray(np.full_like(x, x[0, 0])).save(file, "JPEG")
+        files.append(file.getvalue())
+    return {
+        "y": cifar["y_train"],
+        "jpeg": np.frombuffer(b"".join(files), np.uint8),
+        "offsets": np.cumsum([0, *map(len, files)]),
+        "lossless_first": cifar["x_train"][:n_exact],
+    }
+
+
+def test_cifar_train_from_jpeg(folder, cifar):
+    arrays = jpeg_arrays(cifar)
+    np.savez(folder / "cifar10_train.npz", **arrays)
+    images, labels = datasets.load("cifar10", "train", download=False)
+    assert np.array_equal(images[:4], cifar["x_train"][:4] / 255.0)
+    assert np.array_equal(labels, cifar["y_train"])
+    # JPEG keeps an even colour to within two grey levels, in its place in the row of images.
+    colour = cifar["x_train"][4:, :1, :1] / 255.0
+    assert abs(images[4:] - colour).max() <= 2 / 255
+    few, _ = datasets.load("cifar10", "train", 6, download=False)
+    assert np.array_equal(few, images[:6])
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"jpeg": np.zeros((2, 2), np.uint8)}, r"jpeg: expected uint8 of shape \(n_bytes,\)"),
+        ({"offsets": np.arange(5)}, r"offsets: expected integers of shape \(11,\)"),
+        ({"offsets": np.arange(11) + 10**6}, "expected offsets that rise"),
+        ({"offsets": np.zeros(11, int)}, "expected offsets that rise"),
+        ({"offsets": np.arange(11)}, "a JPEG file as image 4, .*cannot be read"),
+        ({"lossless_first": np.zeros((4, 28, 28), np.uint8)}, "lossless_first: expected uint8"),
+        ({"y": np.zeros(9, int)}, r"labels: expected integers of shape \(10,\)"),
+        ({"y": None}, "expected the keys y and jpeg and offsets and lossless_first"),
+    ],
+)
+def test_bad_cifar_jpeg(folder, cifar, change, match):
+    arrays = {**jpeg_arrays(cifar), **change}
+    path = folder / "cifar10_train.npz"
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    message = refused(match, datasets.load, "cifar10", "train", download=False)
+    assert message.startswith(f"{path}: ")
+
+
+def test_cifar_jpeg_of_another_size(folder, cifar):
+    image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    image.new("RGB", (16, 16)).save(file, "JPEG")
+    arrays = jpeg_arrays(cifar)
+    arrays["jpeg"] = np.frombuffer(file.getvalue() * 10, np.uint8)
+    arrays["offsets"] = np.arange(11) * len(file.getvalue())
+    np.savez(folder / "cifar10_train.npz", **arrays)
+    refused(r"image 4: expected shape \(32, 32, 3\), found \(16, 16, 3\)", load_train_cifar)
+
+
+def test_cifar_jpeg_without_pillow(folder, cifar, monkeypatch):
+    np.savez(folder / "cifar10_train.npz", **jpeg_arrays(cifar))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    refused("expected Pillow .* pip install pillow", load_train_cifar)
+    assert datasets.load("cifar10", "train", 4, download=False)[0].shape == (4, 32, 32, 3)
+
+
+def load_train_cifar():
+    return datasets.load("cifar10", "train", download=False)
+
+
+# -- downloads -----------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; with `cut` only the first half of each, promising the whole."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.cut, self.requests = {}, False, []
+
+    def offer(self, *paths):
+        """Serve files; return what `_Dataset.downloads` is to say about them."""
+        offers = {}
+        for path in paths:
+            content = path.read_bytes()
+            self.files[f"/{path.name}"] = content
+            url = f"http://127.0.0.1:{self.server_port}/{path.name}"
+            offers[path.name] = (url, hashlib.sha256(content).hexdigest())
+        return offers
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.server.cut else content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache" / "nengonet"
+
+
+@pytest.fixture
+def offered(server, small, tmp_path, monkeypatch):
+    """Offer a small mnist.npz for download."""
+    path = tmp_path / "mnist.npz"
+    np.savez(path, **small)
+    replace(monkeypatch, "mnist", downloads=server.offer(path))
+    return small
+
+
+def files_in(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_download_once(server, offered, cache, capfd):
+    images, labels = datasets.load("mnist", "train", "all")
+    assert np.array_equal(images, offered["x_train"] / 255.0)
+    assert np.array_equal(labels, offered["y_train"])
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "100%" in err
+    assert files_in(cache) == ["mnist.npz"]
+    datasets.load("mnist", "test", "all")
+    assert np.array_equal(datasets.load("mnist", "train", "all", download=False)[0], images)
+    assert server.requests == ["/mnist.npz"]
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.usefixtures("offered")
+def test_progress_and_silence(capfd, caplog, cache, progress):
+    logger = pooch.get_logger()
+    logger.addHandler(caplog.handler)
+    try:
+        for _ in range(2):
+            datasets.load("mnist", n_images="all", progress=progress)
+            (cache / "mnist.npz").unlink()
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert len(caplog.records) == (2 if progress else 0)
+    assert capfd.readouterr().err.count("100%") == (2 if progress else 0)
+    assert not logger.filters
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_download_cut_short(server, offered, cache, progress):
+    server.cut = True
+    message = refused(
+        r"mnist: the download of http://127.*mnist\.npz to .* failed .*try again, or put into a "
+        r"folder named by NENGONET_DATA: mnist\.npz \(x_train",
+        datasets.load,
+        "mnist",
+        n_images="all",
+        progress=progress,
+    )
+    assert str(cache) in message
+    assert files_in(cache) == []
+    server.cut = False
+    images, _ = datasets.load("mnist", n_images="all", progress=progress)
+    assert np.array_equal(images, offered["x_test"] / 255.0)
+    assert files_in(cache) == ["mnist.npz"]
+
+
+@pytest.mark.usefixtures("offered")
+def test_download_with_a_wrong_hash(server, cache):
+    server.files["/mnist.npz"] = server.files["/mnist.npz"][::-1]
+    refused("failed .*SHA256 hash .* does not match", datasets.load, "mnist", n_images="all")
+    assert files_in(cache) == []
+
+
+@pytest.mark.usefixtures("offered")
+def test_download_interrupted_by_the_user(monkeypatch, cache):
+    def interrupted(self, url, output_file, pooch, check_only=False):
+        Path(output_file).write_bytes(b"half")
+        assert len(files_in(cache)) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.load("mnist", n_images="all")
+    assert files_in(cache) == []
+
+
+@pytest.mark.usefixtures("offered")
+def test_what_a_killed_download_left_is_swept_up(cache):
+    cache.mkdir()
+    for name in ("tmpold", "tmpnew", "other"):
+        (cache / name).write_bytes(b"half")
+    long_ago = time.time() - 2 * datasets._STALE
+    os.utime(cache / "tmpold", (long_ago, long_ago))
+    os.utime(cache / "other", (long_ago, long_ago))
+    datasets.load("mnist", n_images="all")
+    assert files_in(cache) == ["mnist.npz", "other", "tmpnew"]
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_damaged_file_in_the_cache_is_replaced(server, cache):
+    cache.mkdir()
+    (cache / "mnist.npz").write_bytes(b"damaged")
+    refused("found no file", datasets.load, "mnist", n_images="all", download=False)
+    assert server.requests == []
+    assert datasets.load("mnist", n_images="all")[0].shape == (12, 28, 28)
+
+
+def test_download_that_is_not_there(server, offered, cache):
+    server.files.clear()
+    refused(r"failed \(HTTPError: 404", datasets.load, "mnist", n_images="all")
+    assert files_in(cache) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_download_without_a_network(cache):
+    refused(r"failed \(ConnectionError: ", datasets.load, "mnist", n_images="all")
+    assert files_in(cache) == []
+
+
+@pytest.mark.usefixtures("offered")
+def test_download_forbidden(server):
+    refused("found no file with 12 test", datasets.load, "mnist", n_images="all", download=False)
+    assert server.requests == []
+
+
+def test_download_into_a_place_that_is_a_file(offered, cache):
+    cache.write_bytes(b"in the way")
+    refused("mnist: the download of .* failed", datasets.load, "mnist", n_images="all")
+
+
+def test_download_of_fashion_mnist_takes_the_files_of_the_split(
+    server, small, tmp_path, monkeypatch, cache
+):
+    files = sorted(write_fashion(tmp_path / "offered", small).iterdir())
+    downloads = {f"fashion-mnist/{name}": offer for name, offer in server.offer(*files).items()}
+    replace(monkeypatch, "fashion_mnist", downloads=downloads)
+    images, labels = datasets.load("fashion_mnist", "test", "all")
+    assert np.array_equal(images, small["x_test"] / 255.0)
+    assert np.array_equal(labels, small["y_test"])
+    assert [name.split("/")[-1][:4] for name in files_in(cache)] == ["t10k", "t10k"]
+    images, _ = datasets.load("fashion_mnist", "train", "all")
+    assert np.array_equal(images, small["x_train"] / 255.0)
+
+
+def test_download_of_cifar(server, cifar, tmp_path, monkeypatch, cache):
+    replace(monkeypatch, "cifar10", downloads=server.offer(write_cifar_tar(tmp_path, cifar)))
+    assert np.array_equal(datasets.load("cifar10")[0], cifar["x_test"][:2] / 255.0)
+    assert np.array_equal(datasets.load("cifar10", "train")[0], cifar["x_train"] / 255.0)
+    assert files_in(cache) == ["cifar-10-binary.tar.gz"]
+
+
+def test_public_sources_are_hashed():
+    sources = [source for dataset in PUBLIC.values() for source in dataset.downloads.items()]
+    assert len(sources) == 6
+    for name, (url, sha256) in sources:
+        assert url.startswith("https://")
+        assert url.endswith(f"/{Path(name).name}")
+        assert len(sha256) == 64
+        assert int(sha256, 16)
+
+
+# -- files and arrays of one's own ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [("x_test", "y_test"), ("x", "y"), ("images", "labels")])
+@pytest.mark.parametrize("as_name", [str, Path])
+def test_own_npz(tmp_path, keys, as_name):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / "own.npz"
+    np.savez(path, **dict(zip(keys, (pixels, [3, 1]), strict=True)))
+    for images, labels in (datasets.load(as_name(path)), datasets.load_npz(as_name(path))):
+        assert np.array_equal(images, pixels / 255.0)
+        assert images.dtype == np.float64
+        assert labels.tolist() == [3, 1]
+        assert labels.dtype == np.int64
+    images, labels = datasets.load(as_name(path), n_images=1, dtype=np.float32)
+    assert images.shape == (1, 3, 4)
+    assert images.dtype == np.float32
+    assert labels.tolist() == [3]
+
+
+def test_own_npz_with_both_splits(tmp_path):
+    path = tmp_path / "own.npz"
+    arrays = small_arrays({"train": 3, "test": 2}, (5,))
+    np.savez_compressed(path, **arrays)
+    assert np.array_equal(datasets.load(path, "train")[0], arrays["x_train"] / 255.0)
+    assert np.array_equal(datasets.load(path, "test")[0], arrays["x_test"] / 255.0)
+    assert np.array_equal(datasets.load_npz(path)[0], arrays["x_test"] / 255.0)
+    assert datasets.load(path, n_images="all")[0].shape == (2, 5)
+
+
+def test_own_npz_in_the_home_folder(tmp_path):
+    np.savez(tmp_path / "home" / "own.npz", x=np.eye(2), y=[0, 1])
+    assert datasets.load("~/own.npz")[0].tolist() == [[1, 0], [0, 1]]
+
+
+def test_own_npz_by_content_not_by_name(tmp_path):
+    np.savez(tmp_path / "own.npz", x=np.eye(2), y=[0, 1])
+    path = (tmp_path / "own.npz").rename(tmp_path / "own.dat")
+    assert datasets.load(str(path))[0].shape == (2, 2)
+
+
+OWN = {"x": np.zeros((3, 4)), "y": np.arange(3)}
+
+
+@pytest.mark.parametrize(
+    "arrays, kwargs, match",
+    [
+        ({"a": np.zeros(3)}, {}, "keys x_test and y_test, or x and y, or images and .*found a;"),
+        ({"x": OWN["x"]}, {}, "found x; save the arrays"),
+        ({"x\ny": OWN["x"]}, {}, r"found 'x\\ny'; save the arrays"),
+        (OWN, {"split": "train"}, "expected the keys x_train and y_train, found x, y"),
+        (OWN, {"n_images": 4}, r"own\.npz has 3 images, found a request for 4"),
+        ({**OWN, "x": np.full((3, 4), 255.0)}, {}, ": x: .* found 255 to 255; divide by 255"),
+        ({**OWN, "x": np.full((3, 4), -1.0)}, {}, "found -1 to -1; scale them"),
+        ({**OWN, "x": np.full((3, 4), np.nan)}, {}, "found nan to nan; remove"),
+        ({**OWN, "x": np.zeros((3, 4), int)}, {}, r": x: expected uint8 .* found int64"),
+        ({**OWN, "x": np.zeros(3)}, {}, r": x: expected shape \(n_images, \.\.\.\), found \(3,\)"),
+        ({**OWN, "x": np.zeros((0, 4)), "y": []}, {}, "at least one image"),
+        ({**OWN, "y": np.arange(4)}, {"n_images": 3}, ": y: .* 3 images in x, found 4"),
+        ({**OWN, "y": np.zeros(3)}, {}, ": y: expected integers, found float64"),
+        ({**OWN, "y": np.array([0, 1, -2])}, {}, "labels from 0, found -2"),
+        ({**OWN, "y": np.eye(3, dtype=int)}, {}, r"shape \(3,\), found \(3, 3\).*argmax"),
+        ({**OWN, "y": np.array(["a", "b", "c"])}, {}, "expected integers, found <U1"),
+        ({**OWN, "x": np.array([[None]] * 3)}, {}, "an .npz file of plain arrays, .*allow_pickle"),
+    ],
+)
+def test_own_npz_refused(tmp_path, arrays, kwargs, match):
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays)
+    assert str(path) in refused(match, datasets.load_npz, path, **kwargs)
+
+
+def test_own_npz_that_is_none(tmp_path):
+    path = tmp_path / "own.npz"
+    refused("found no such file", datasets.load, str(path))
+    refused("found a folder", datasets.load, tmp_path)
+    np.savez(path, **OWN)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:10], whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        message = refused("expected an .npz file", datasets.load, path)
+        assert message.startswith(f"{path}: ")
+    with open(path, "wb") as file:
+        np.save(file, OWN["x"])
+    refused("as numpy.savez writes it, found something else", datasets.load, path)
+    damaged = bytearray(whole)
+    damaged[150] ^= 1  # inside the first array: the zip's checksum no longer holds
+    path.write_bytes(damaged)
+    refused("cannot be read", datasets.load, path)
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=200)
+@given(st.data())
+def test_no_damage_gives_anything_but_an_input_error(tmp_path_factory, data):
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.arange(40, dtype=np.uint8).reshape(4, 10), y=np.arange(4))
+    content = bytearray(file.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        images, labels = datasets.load_npz(path)
+        assert len(images) == len(labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_as_images_converts(dtype):
+    images, labels = datasets.as_images([[0.0, 0.5], [1.0, 0.25]], [[1], [0]], dtype=dtype)
+    assert images.tolist() == [[0.0, 0.5], [1.0, 0.25]]
+    assert images.dtype == dtype
+    assert labels.tolist() == [1, 0]
+    assert labels.dtype == np.int64
+    images, labels = datasets.as_images(np.array([[[0, 51], [255, 102]]], np.uint8), dtype=dtype)
+    assert np.array_equal(images, np.array([[[0, 0.2], [1, 0.4]]], dtype))
+    assert labels is None
+    assert datasets.as_images(np.array([[True, False]]), dtype=dtype)[0].tolist() == [[1, 0]]
+
+
+def test_as_images_leaves_what_it_is_given_alone():
+    pixels = np.array([[0, 255]], np.uint8)
+    images, _ = datasets.as_images(pixels)
+    images[:] = 7
+    assert pixels.tolist() == [[0, 255]]
+    floats = np.array([[0.0, 1.0]])
+    assert datasets.as_images(floats)[0] is floats
+
+
+@pytest.mark.parametrize(
+    "args, match",
+    [
+        (([[0, 1], [1, 0]],), "images: expected uint8 .* found int64; convert with"),
+        (([[0.0, 256.0]],), "images: .* found 0 to 256; scale"),
+        (([[0.0, 2.0]],), "images: .* found 0 to 2; divide by 255"),
+        (([[0.0, np.inf]],), "images: .* found 0 to inf; remove what is not finite"),
+        (([0.0, 1.0],), r"images: expected shape .* found \(2,\); give a single image as"),
+        (([[0.0], [0.0, 1.0]],), "images: .* rows of unequal lengths"),
+        (([[]],), "images: expected at least one image"),
+        (([["a"]],), "images: expected uint8 .* found <U1"),
+        (([[1.0]], [0, 1]), "labels: expected one label for each of the 1 images in images, .* 2"),
+        (([[1.0]], [0.0]), "labels: expected integers, found float64"),
+        (([[1.0]], [True]), "labels: expected integers, found bool"),
+        (([[1.0]], [-1]), "labels: expected labels from 0, found -1"),
+        (([[1.0]], 0), r"labels: expected shape \(1,\), found \(\)"),
+        (([[1.0]], [[0, 1]]), r"found \(1, 2\); turn one-hot rows"),
+    ],
+)
+def test_as_images_refuses(args, match):
+    refused(match, datasets.as_images, *args)
+
+
+# -- the whole sets themselves -------------------------------------------------------------------
+
+
+@needs_data
+@pytest.mark.parametrize("name, split", LABEL_COUNTS)
+def test_embedded_samples_are_the_first_of_the_whole(name, split, whole):
+    sample, sample_labels = datasets.load(name, split)
+    images, labels = datasets.load(name, split, "all", dtype=np.float32, download=False)
+    assert images.shape == ({"test": 10000, "train": 60000}[split], 28, 28)
+    assert np.array_equal(images[: len(sample)], sample.astype(np.float32))
+    assert np.array_equal(labels[: len(sample)], sample_labels)
+    assert sorted(np.unique(labels)) == list(range(10))
+
+
+@needs_data
+def test_cifar_test_sample(whole):
+    images, labels = datasets.load("cifar10", download=False)
+    assert images.shape == (1000, 32, 32, 3)
+    assert labels[:5].tolist() == [3, 8, 8, 0, 6]
+    with np.load(whole / "cifar10_test1000.npz", allow_pickle=False) as npz:
+        assert datasets.class_names("cifar10") == tuple(npz["class_names"])
+
+
+@needs_data
+def test_cifar_train(whole):
+    images, labels = datasets.load("cifar10", "train", 4500, dtype=np.float32, download=False)
+    assert images.shape == (4500, 32, 32, 3)
+    with np.load(whole / "cifar10_train.npz", allow_pickle=False) as npz:
+        exact = npz["lossless_first"]
+        assert np.array_equal(labels, npz["y"][:4500])
+        single = datasets._decode_jpeg(
+            npz["jpeg"][npz["offsets"][4321] : npz["offsets"][4322]].tobytes(),
+            (32, 32, 3),
+            whole,
+            4321,
+        )
+        first = datasets._decode_jpeg(
+            npz["jpeg"][: npz["offsets"][1]].tobytes(), (32, 32, 3), whole, 0
+        )
+    assert np.array_equal(images[:4000], exact.astype(np.float32) / np.float32(255))
+    assert np.array_equal(images[4321], single.astype(np.float32) / np.float32(255))
+    # The JPEG of an image is near its exact form, and is not what load gives for it.
+    error = np.sqrt(np.mean((first.astype(float) - exact[0]) ** 2))
+    assert 0 < error < 25
+
+
+@needs_data
+def test_bengali(whole):
+    for split, size in (("train", 12000), ("test", 3000)):
+        images, labels = datasets.load("bengali", split, dtype=np.float32)
+        assert images.shape == (size, 28, 28)
+        assert images.max() == 1
+        assert sorted(np.unique(labels)) == list(range(50))
+    with np.load(whole / "bengali50.npz", allow_pickle=False) as npz:
+        assert datasets.class_names("bengali") == tuple(npz["class_names"])

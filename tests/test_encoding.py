@@ -1,0 +1,149 @@
+import nengo
+import numpy as np
+import pytest
+from scipy.stats import chi2, ks_2samp, poisson
+
+import nengonet as nn
+from nengonet.encoding import BLOCK_STEPS, example_rng, poisson_block
+from nengonet.presentation import present
+
+# Chance of a false alarm of each statistical test below; the seeds are fixed.
+ALPHA = 1e-6
+
+
+def input_spikes(image, n_steps, *, dt=0.001, example=0, seed=0, **settings):
+    """Run an input layer alone; return its spikes in each step."""
+    image = np.asarray(image, dtype=float)
+    with nengo.Network(seed=0) as network:
+        layer = nn.poisson_input(image.shape, **settings)
+    result = present(
+        network,
+        layer,
+        image[None],
+        presentation_time=n_steps * dt,
+        dt=dt,
+        seed=seed,
+        examples=[example],
+        progress=False,
+    )
+    np.testing.assert_array_equal(result.counts["input"][0], result.scores()[0, -1])
+    return np.diff(result.scores()[0], axis=0, prepend=0)
+
+
+@pytest.mark.parametrize("kind", ["process", "ensemble"])
+def test_black_never_spikes(kind):
+    assert input_spikes(np.zeros((4, 5)), 500, kind=kind, max_rate=1000.0).sum() == 0
+
+
+@pytest.mark.parametrize("kind", ["process", "ensemble"])
+@pytest.mark.parametrize("dt", [0.001, 0.01])
+def test_counts_have_the_poisson_mean_and_variance(kind, dt):
+    n_steps, n_pixels, max_rate = 350, 300, 255.0
+    image = np.linspace(0.02, 1, n_pixels)
+    spikes = input_spikes(image, n_steps, dt=dt, kind=kind, max_rate=max_rate, example=7)
+    expected = image * max_rate * n_steps * dt
+    counts = spikes.sum(axis=0)
+    low, high = poisson.interval(1 - ALPHA / n_pixels, expected)
+    assert np.all((low <= counts) & (counts <= high))
+    # sum((count - mean)^2 / mean) follows chi-squared: too regular fails as well as too noisy
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert chi2.ppf(ALPHA / 2, n_pixels) < statistic < chi2.isf(ALPHA / 2, n_pixels)
+    # and so for the counts of single steps, whose variance shows a spread that is not uniform
+    by_step = spikes.sum(axis=1)
+    mean = expected.sum() / n_steps
+    statistic = ((by_step - mean) ** 2 / mean).sum()
+    assert chi2.ppf(ALPHA / 2, n_steps) < statistic < chi2.isf(ALPHA / 2, n_steps)
+
+
+def test_both_kinds_agree_in_distribution():
+    image = np.full(2000, 0.4)
+    counts = {
+        kind: input_spikes(image, 200, kind=kind, seed=5).sum(axis=0)
+        for kind in ("process", "ensemble")
+    }
+    assert not np.array_equal(counts["process"], counts["ensemble"])
+    assert ks_2samp(counts["process"], counts["ensemble"]).pvalue > ALPHA
+
+
+def test_several_spikes_in_one_step_are_counted():
+    spikes = input_spikes(np.ones(50), 100, max_rate=25500.0)
+    assert spikes.max() > 30
+    assert spikes.mean() == pytest.approx(25.5, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["process", "ensemble"])
+def test_an_example_has_a_stream_of_its_own(kind):
+    image = np.random.default_rng(0).uniform(size=(6, 6))
+    first = input_spikes(image, 130, kind=kind, example=3, seed=1)
+    np.testing.assert_array_equal(first, input_spikes(image, 130, kind=kind, example=3, seed=1))
+    assert not np.array_equal(first, input_spikes(image, 130, kind=kind, example=4, seed=1))
+    assert not np.array_equal(first, input_spikes(image, 130, kind=kind, example=3, seed=2))
+
+
+@pytest.mark.parametrize("n_steps", [1, BLOCK_STEPS - 1, BLOCK_STEPS, BLOCK_STEPS + 1])
+def test_a_short_presentation_is_the_start_of_a_long_one(n_steps):
+    image = np.linspace(0, 1, 30)
+    whole = input_spikes(image, 3 * BLOCK_STEPS)
+    np.testing.assert_array_equal(input_spikes(image, n_steps), whole[:n_steps])
+
+
+def test_block_spreads_its_spikes_over_all_steps():
+    block = poisson_block(np.array([0.0, 4000.0]), 0.001, example_rng(0, 0))
+    assert block.shape == (BLOCK_STEPS, 2)
+    assert block[:, 0].sum() == 0
+
+    assert (block[:, 1] > 0).mean() > 0.8
+
+
+def test_mean_output_is_the_pixel_by_default():
+    image = np.linspace(0, 1, 20)
+    with nengo.Network(seed=0) as network:
+        layer = nn.poisson_input((20,), max_rate=5000.0)
+    result = present(network, layer, image[None], presentation_time=2.0, progress=False)
+    # 10,000 spikes of a white pixel: 6 standard deviations are 0.06
+    np.testing.assert_allclose(result.mean_outputs["input"][0], image, atol=0.06)
+
+
+def test_constant_input_is_the_image_at_every_step():
+    image = np.random.default_rng(1).uniform(size=(3, 4))
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input((3, 4), scale=255.0)
+    result = present(
+        network, layer, image[None], presentation_time=0.005, readout="mean", progress=False
+    )
+    np.testing.assert_allclose(result.outputs[0], np.tile(255 * image.ravel(), (5, 1)))
+
+
+def test_objects_of_the_post_are_real_nengo_objects():
+    with nengo.Network() as network:
+        layer = nn.poisson_input(
+            (28, 28), max_rate=25500.0, amplitude=1.0, kind="ensemble", scale=255.0
+        )
+    assert network.ensembles == [layer.ensemble]
+    assert network.nodes == [layer.pre.node]
+    assert network.connections == [layer.connection]
+    assert isinstance(layer.ensemble.neuron_type, nengo.PoissonSpiking)
+    np.testing.assert_allclose(layer.ensemble.gain, 100.0)
+    assert layer.connection.post == layer.ensemble.neurons
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"shape": 784}, r"expected the shape of one image, such as \(28, 28\), found 784"),
+        ({"shape": (28, 0)}, "expected the shape of one image"),
+        ({"shape": (4,), "max_rate": 0.0}, "expected max_rate above 0 Hz, found 0"),
+        ({"shape": (4,), "amplitude": -1.0}, "expected an amplitude above 0, found -1"),
+        ({"shape": (4,), "kind": "rate"}, 'expected kind "process" or "ensemble", found \'rate\''),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with nengo.Network(), pytest.raises(nn.InputError, match=message):
+        nn.poisson_input(**arguments)
+
+
+def test_show_checks_the_image():
+    with nengo.Network():
+        layer = nn.poisson_input((28, 28))
+    with pytest.raises(nn.InputError, match=r"expected an image of 784 pixels \(28, 28\), found"):
+        layer.show(np.zeros(768))

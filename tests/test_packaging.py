@@ -1,0 +1,55 @@
+"""What an installed package brings along, and which module may import which."""
+
+import ast
+import hashlib
+import pathlib
+import re
+
+import pytest
+
+import nengonet
+
+PACKAGE = pathlib.Path(nengonet.__file__).parent
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
+# From the bottom of the path of the data to its top; nothing imports cli.
+NUMPY_ONLY = {"exceptions", "weights", "rates", "readout", "datasets", "results"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_modules_are_found():
+    assert len(MODULES) > 15
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_go_one_way(path):
+    names = list(imported(path))
+    if path.stem in NUMPY_ONLY:
+        ours = {name.split(".")[1] for name in names if name.startswith("nengonet.")}
+        assert ours <= NUMPY_ONLY
+        assert not any(name.split(".")[0] == "nengo" for name in names)
+    if path.stem != "__main__":
+        assert not any(name.startswith("nengonet.cli") for name in names)
+    assert not any(name.split(".")[0] in ("tensorflow", "keras", "torch") for name in names)
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "weights").glob("*.md")), ids=lambda p: p.stem)
+def test_model_cards_name_their_file(card):
+    text = card.read_text(encoding="utf-8")
+    file = nengonet.pretrained(card.stem)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in text
+    script = re.search(r"trained by: `(\S+)`", text)[1]
+    assert (ROOT / "weights" / script).exists()
+
+
+def test_every_weights_file_has_a_card():
+    files = sorted((ROOT / "weights").glob("*.h5"))
+    assert files
+    assert [file.stem for file in files] == sorted(p.stem for p in ROOT.glob("weights/*.md"))

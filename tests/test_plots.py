@@ -1,0 +1,62 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet.plots import check_figure_path, plot_presentation, save_figure
+from nengonet.readout import scores
+from nengonet.results import LayerInfo, Result
+
+RASTER = np.zeros((1, 6, 3), dtype=int)
+RASTER[0, [0, 2, 5], [1, 1, 2]] = 1
+
+
+@pytest.fixture
+def result():
+    outputs = np.zeros((1, 6, 2))
+    outputs[0, [1, 3], 1] = 1000.0
+    return Result(
+        layers=(LayerInfo("input", (3,), 1.0), LayerInfo("output", (2,), 1.0)),
+        settings={"dt": 0.001, "n_steps": 6, "readout": "spike_count"},
+        examples=np.array([0]),
+        counts={"input": RASTER.sum(axis=1)},
+        mean_outputs={},
+        outputs=outputs,
+        rasters={"input": RASTER},
+    )
+
+
+def test_figure_shows_what_the_result_holds(result):
+    figure = plot_presentation(np.eye(3), result, label=1)
+    image, raster, counts = figure.axes
+    assert image.get_title() == "image of a 1\nanswer 1"
+    np.testing.assert_array_equal(
+        raster.collections[0].get_offsets(), [[1.0, 1], [3.0, 1], [6.0, 2]]
+    )
+    assert raster.get_title() == "input: 3 spikes of 3 neurons, mean 167 Hz"
+    np.testing.assert_array_equal(counts.lines[1].get_ydata(), [0, 1, 1, 2, 2, 2])
+    np.testing.assert_array_equal(counts.lines[0].get_ydata(), scores(result.outputs)[0, :, 0])
+    assert counts.get_xlabel() == "time (ms)"
+    plt.close(figure)
+
+
+def test_a_result_without_rasters_is_refused(result):
+    result.rasters.clear()
+    with pytest.raises(nn.InputError, match="expected a result with rasters"):
+        plot_presentation(np.eye(3), result)
+
+
+def test_paths_are_checked_before_the_run(tmp_path):
+    check_figure_path(tmp_path / "figure.png")
+    with pytest.raises(nn.InputError, match=r"ends in one of .*\.png"):
+        check_figure_path(tmp_path / "figure")
+    with pytest.raises(nn.InputError, match="does not exist"):
+        check_figure_path(tmp_path / "none" / "figure.png")
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_figures_are_saved_and_closed(tmp_path, result, ending):
+    save_figure(plot_presentation(np.eye(3), result), tmp_path / f"figure.{ending}")
+    assert (tmp_path / f"figure.{ending}").stat().st_size > 1000
+    assert plt.get_fignums() == []

@@ -1,0 +1,103 @@
+import nengo
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet import readout
+from nengonet.readout import READOUTS, accuracy, predict, scores, spike_counts
+
+DT = 0.001
+# Two classes over four steps, by hand: class 0 spikes at step 1, class 1 twice at step 2 and
+# once at step 4.
+SPIKES = np.array([[[1, 0], [0, 2], [0, 0], [0, 1]]], dtype=float)
+
+
+def final(name, outputs=SPIKES / DT, **settings):
+    return scores(outputs, name, dt=DT, **settings)[0, -1]
+
+
+def test_readouts_by_hand():
+    np.testing.assert_array_equal(final("spike_count"), [1, 3])
+    np.testing.assert_allclose(final("sum"), [1, 3])
+    np.testing.assert_allclose(final("mean"), [250, 750])
+    np.testing.assert_allclose(final("last_step"), [0, 1000])
+    np.testing.assert_array_equal(final("first_spike"), [0, -1])
+    np.testing.assert_array_equal(final("steps_after_first_spike"), [3, 2])
+    decay = np.exp(-DT / 0.002)
+    first, second = decay**2 * (1 - decay) / DT, 2 * decay * (1 - decay) / DT
+    np.testing.assert_allclose(final("filtered", tau=0.002), [first, second])
+
+
+def test_scores_over_time_are_those_of_shorter_presentations():
+    outputs = np.random.default_rng(0).poisson(0.3, size=(5, 40, 3)) / DT
+    for name in READOUTS:
+        whole = scores(outputs, name, dt=DT)
+        for n_steps in (1, 17, 40):
+            np.testing.assert_allclose(
+                whole[:, n_steps - 1], scores(outputs[:, :n_steps], name, dt=DT)[:, -1]
+            )
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 0.01, 7.0])
+def test_spikes_are_counted_by_area(amplitude):
+    outputs = SPIKES * amplitude / DT
+    np.testing.assert_array_equal(spike_counts(outputs, DT, amplitude), SPIKES)
+    np.testing.assert_array_equal(final("spike_count", outputs, amplitude=amplitude), [1, 3])
+
+
+def test_filtered_and_posted_readouts_are_nengos_probe():
+    with nengo.Network(seed=1) as network:
+        ensemble = nengo.Ensemble(
+            5, 1, neuron_type=nengo.LIF(), gain=np.ones(5), bias=np.linspace(0.5, 6, 5)
+        )
+        raw = nengo.Probe(ensemble.neurons, synapse=None)
+        filtered = nengo.Probe(ensemble.neurons, synapse=0.1)
+    with nengo.Simulator(network, progress_bar=False) as simulator:
+        simulator.run(0.3)
+        outputs, expected = simulator.data[raw], simulator.data[filtered]
+    np.testing.assert_allclose(scores(outputs, "filtered"), expected, atol=1e-9)
+    np.testing.assert_array_equal(
+        scores(outputs, "steps_after_first_spike")[-1], (expected > 0).sum(axis=0)
+    )
+
+
+def test_silent_classes_come_last_in_first_spike():
+    outputs = np.zeros((1, 4, 3))
+    outputs[0, 2, 1] = 1 / DT
+    np.testing.assert_array_equal(final("first_spike", outputs), [-np.inf, -2, -np.inf])
+
+
+def test_ties_are_reported_and_the_lowest_class_wins():
+    classes, tied = predict(np.array([[3.0, 1, 3], [0, 0, 0], [1, 2, 1], [-np.inf, -2, -np.inf]]))
+    np.testing.assert_array_equal(classes, [0, 0, 1, 1])
+    np.testing.assert_array_equal(tied, [True, True, False, False])
+
+
+def test_readouts_of_layers_without_spikes():
+    with pytest.raises(nn.InputError, match="does not spike: take"):
+        scores(SPIKES, "spike_count", amplitude=None)
+    with pytest.raises(nn.InputError, match="expected a readout out of spike_count, .* 'median'"):
+        scores(SPIKES, "median")
+    np.testing.assert_allclose(final("mean", SPIKES, amplitude=None), [0.25, 0.75])
+
+
+def test_interval_is_wilsons():
+    # Wilson (1927) for 8 of 10: (0.4901625, 0.9433178), as statsmodels' proportion_confint gives
+    found = accuracy(np.arange(10), np.r_[np.arange(8), 0, 0])
+    assert found.value == 0.8
+    assert float(found) == 0.8
+    np.testing.assert_allclose(found.interval, (0.4901625, 0.9433178), atol=1e-6)
+    assert str(found) == "0.8000 (95 % interval 0.4902 to 0.9433, 10 images)"
+    tied = accuracy([0, 1], [0, 1], tied=[True, False])
+    assert tied.ties == 1
+    assert str(tied).endswith("2 images, 1 ties)")
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 2]], []])
+def test_labels_must_fit(labels):
+    with pytest.raises(nn.InputError, match="labels: expected"):
+        accuracy(np.arange(len(labels) and 3), labels)
+
+
+def test_module_imports_no_nengo():
+    assert not hasattr(readout, "nengo")
