@@ -64,49 +64,190 @@ def reproduce() -> None:
     """
 
 
-@reproduce.command("forum-mnist")
-@click.option("--as-posted", is_flag=True, help="The network as posted, instead of repaired.")
-@click.option("--weights", type=click.Path(), help="Keras file of an MLP 784-…-10.")
-@click.option("--images", default="1000", show_default=True, help='How many, or "all".')
-@click.option("--presentation-time", default=0.35, show_default=True, help="Seconds per image.")
-@click.option(
-    "--neurons",
-    type=click.Choice(["lif", "if", "relu"]),
-    help="Of the repaired network.  [default: lif]",
+_FORUM_OPTIONS = [
+    click.option("--as-posted", "posted", is_flag=True, help="The network as posted."),
+    click.option(
+        "--obvious", is_flag=True, help="The first repair to come to mind: amplitude 0.01."
+    ),
+    click.option("--weights", type=click.Path(), help="Keras file of an MLP 784-…-10."),
+    click.option(
+        "--neurons",
+        type=click.Choice(["lif", "if", "relu"]),
+        help="Of the repaired network.  [default: lif]",
+    ),
+    click.option("--input-rate", type=float, help="Hz of a white pixel, repaired.  [default: 255]"),
+    click.option("--seed", default=0, show_default=True),
+]
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_PRESENTATION_TIME = click.option(
+    "--presentation-time", default=0.35, show_default=True, help="Seconds per image."
 )
-@click.option("--input-rate", type=float, help="Hz of a white pixel, repaired.  [default: 255]")
-@click.option("--seed", default=0, show_default=True)
+
+
+def _images(default: int):
+    return click.option(
+        "--images", default=str(default), show_default=True, help='How many, or "all".'
+    )
+
+
+def _forum_options(command):
+    for option in reversed(_FORUM_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _forum_network(posted, obvious, neurons, input_rate) -> dict:
+    """Turn the options into arguments, leaving out those that keep the library's default."""
+    if posted and obvious:
+        raise InputError("--as-posted and --obvious: expected one of them")
+    if (posted or obvious) and (neurons or input_rate is not None):
+        raise InputError(
+            f"--{'as-posted' if posted else 'obvious'} fixes the neurons and the input rate: "
+            "leave those options"
+        )
+    variant = "posted" if posted else "obvious" if obvious else None
+    stated = {"variant": variant, "neurons": neurons, "input_rate": input_rate}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+@reproduce.command("forum-mnist")
+@_forum_options
+@_images(1000)
+@_PRESENTATION_TIME
 @click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
 @click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def forum_mnist(as_posted, images, neurons, input_rate, save, resume, plot, as_json, **options):
+@_JSON
+def reproduce_forum_mnist(
+    posted, obvious, neurons, input_rate, images, save, resume, plot, as_json, **options
+):
     """Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike counts.
 
     Example: nengonet reproduce forum-mnist --as-posted --images 100
     """
     from nengonet.plots import check_figure_path, plot_presentation, save_figure
-    from nengonet.reproductions import forum_mnist as example
+    from nengonet.reproductions import forum_mnist
 
-    if as_posted and (neurons or input_rate):
-        raise InputError("--as-posted fixes the neurons and the input rate: leave those options")
     if resume and not save:
         raise InputError("--resume: expected --save FILE, the file of the interrupted run")
     if plot:
         check_figure_path(plot)
-    stated = {"neurons": neurons, "input_rate": input_rate}
-    report = example.reproduce(
-        as_posted=as_posted,
+    report = forum_mnist.reproduce(
         n_images=_image_count(images),
         save=save,
         resume=resume,
-        **{name: value for name, value in stated.items() if value is not None},
+        **_forum_network(posted, obvious, neurons, input_rate),
         **options,
     )
     if plot:
         shown = report.present_again(0)
         save_figure(plot_presentation(report.images[0], shown, label=report.labels[0]), plot)
     click.echo(json.dumps(report.to_json()) if as_json else str(report))
+
+
+@main.group()
+def diagnose() -> None:
+    """Say what a published example will do and why, with no simulation.
+
+    Example: nengonet diagnose forum-mnist --as-posted
+    """
+
+
+@diagnose.command("forum-mnist")
+@_forum_options
+@_images(1000)
+@_PRESENTATION_TIME
+@click.option(
+    "--simulate", type=int, help="Run this many images too, and compare the rates by layer."
+)
+@click.option("--plot", type=click.Path(), help="With --simulate: draw counts against prediction.")
+@_JSON
+def diagnose_forum_mnist(
+    posted,
+    obvious,
+    neurons,
+    input_rate,
+    images,
+    presentation_time,
+    simulate,
+    plot,
+    as_json,
+    **options,
+):
+    """Diagnose the forum's MLP: predicted rates and accuracy, and findings, worst first.
+
+    Example: nengonet diagnose forum-mnist --as-posted
+    """
+    from nengonet import datasets
+    from nengonet.diagnosis import compare
+    from nengonet.diagnosis import diagnose as run
+    from nengonet.plots import check_figure_path, plot_comparison, save_figure
+    from nengonet.presentation import present
+    from nengonet.reproductions import forum_mnist
+
+    if plot:
+        check_figure_path(plot)
+        if not simulate:
+            raise InputError("--plot: expected --simulate N, the number of images to run")
+    network = _forum_network(posted, obvious, neurons, input_rate)
+    example = forum_mnist.build(**network, **options)
+    shown, labels = datasets.load("mnist", n_images=_image_count(images))
+    settings = {"presentation_time": presentation_time, "readout": example.readout}
+    found = run(example.output, shown, labels=labels, **settings)
+    report, text = {"name": forum_mnist.NAME} | found.to_json(), [str(found)]
+    if simulate:
+        few = shown[:simulate]
+        result = present(example.network, example.output, few, **settings)
+        compared = compare(result, example.output, few)
+        report["observed"] = compared.to_json()
+        text += ["", f"observed in {len(few)} images:", str(compared)]
+        if plot:
+            save_figure(plot_comparison(compared), plot)
+    click.echo(json.dumps(report) if as_json else "\n".join(text))
+
+
+@main.group()
+def budget() -> None:
+    """Account for every percentage point between an ANN and its spiking network.
+
+    Example: nengonet budget forum-mnist --as-posted
+    """
+
+
+@budget.command("forum-mnist")
+@_forum_options
+@_images(200)
+@_PRESENTATION_TIME
+@click.option("--plot", type=click.Path(), help="Draw the budget to this file.")
+@_JSON
+def budget_forum_mnist(
+    posted, obvious, neurons, input_rate, images, presentation_time, plot, as_json, **options
+):
+    """Run the forum's MLP with one effect after the other added.
+
+    Example: nengonet budget forum-mnist --as-posted --images 100
+    """
+    from nengonet import datasets
+    from nengonet.budget import error_budget
+    from nengonet.plots import check_figure_path, plot_budget, save_figure
+    from nengonet.reproductions import forum_mnist
+
+    if plot:
+        check_figure_path(plot)
+    network = _forum_network(posted, obvious, neurons, input_rate)
+    example = forum_mnist.build(**network, **options)
+    shown, labels = datasets.load("mnist", n_images=_image_count(images))
+    found = error_budget(
+        example.output,
+        shown,
+        labels,
+        presentation_time=presentation_time,
+        readout=example.readout,
+    )
+    if plot:
+        save_figure(plot_budget(found), plot)
+    report = {"name": forum_mnist.NAME, "settings": example.settings} | found.to_json()
+    click.echo(json.dumps(report) if as_json else str(found))
 
 
 def _image_count(text: str) -> int | str:

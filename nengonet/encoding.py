@@ -103,6 +103,14 @@ class ImageInput(nengo.Process):
         self.example = example
         self.seed_of_examples = seed
 
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return the mean output over time, of the images' shape."""
+        raise NotImplementedError
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of the output from step to step, of the images' shape."""
+        raise NotImplementedError
+
 
 class ConstantImage(ImageInput):
     """Put out ``scale * pixel`` at every step."""
@@ -112,6 +120,14 @@ class ConstantImage(ImageInput):
     def __init__(self, size: int, scale: float) -> None:
         super().__init__(size)
         self.scale = scale
+
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return ``scale * images``."""
+        return self.scale * images
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return zeros."""
+        return np.zeros(images.shape)
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
         """Return the step function (Nengo calls this at every reset)."""
@@ -142,6 +158,14 @@ class PoissonImage(ImageInput):
         super().__init__(size)
         self.max_rate = max_rate
         self.amplitude = amplitude
+
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return the amplitude times the rate in Hz."""
+        return self.amplitude * self.max_rate * images
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of ``count * amplitude / dt``; a Poisson count's is its mean."""
+        return self.amplitude**2 * self.max_rate * images / dt
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
         """Return the step function (Nengo calls this at every reset)."""

@@ -38,6 +38,8 @@ class Layer:
     amplitude : float or None
         Area of one spike; None where the layer does not spike.
     weights : LayerWeights or None
+    network : nengo.Network
+        The network that the layer was built in.
     """
 
     label: str
@@ -48,6 +50,7 @@ class Layer:
     pre: Layer | None = None
     amplitude: float | None = None
     weights: LayerWeights | None = None
+    network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
 
     @property
     def size(self) -> int:

@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from nengonet.budget import Budget
+from nengonet.diagnosis import Comparison
 from nengonet.exceptions import InputError
 from nengonet.results import Result
 
@@ -91,6 +93,82 @@ def _draw_scores(axis, times, result, index):
     axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
     axis.set(xlabel="time (ms)", ylabel=readout, xlim=(0, times[-1]))
     axis.legend(title="class", ncols=2, fontsize="x-small", loc="upper left")
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """Draw each spiking layer's observed rates against the predicted ones.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `nengonet.compare`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = comparison.layers
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(3.4 * len(rows), 3.8), layout="constrained", squeeze=False
+    )
+    for axis, row in zip(axes[0], rows, strict=True):
+        predicted = comparison.predicted[row["label"]].ravel()
+        observed = comparison.observed[row["label"]].ravel()
+        highest = 1.05 * max(predicted.max(), observed.max(), 1.0)
+        # Drawn as an image: a layer may have a hundred thousand points.
+        axis.scatter(predicted, observed, s=3, alpha=0.15, c=COLOURS[0], lw=0, rasterized=True)
+        axis.plot([0, highest], [0, highest], c="black", lw=0.8, ls="--", label="equal")
+        correlation = row["correlation"]
+        note = "" if correlation is None else f"\ncorrelation {correlation:.3f}"
+        axis.set_title(f"{row['label']}{note}", fontsize="medium")
+        axis.set(xlabel="predicted rate (Hz)", xlim=(0, highest), ylim=(0, highest), aspect=1)
+    axes[0][0].set_ylabel("observed rate (Hz)")
+    axes[0][0].legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def plot_budget(budget: Budget) -> Figure:
+    """Draw an error budget as a waterfall from the ANN's accuracy to the network's.
+
+    Parameters
+    ----------
+    budget : Budget
+        From `nengonet.error_budget`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    steps = budget.steps
+    figure, axis = plt.subplots(figsize=(8.0, 0.5 * (len(steps) + 1) + 1.2), layout="constrained")
+    names = [step.name for step in steps] + ["as it is run"]
+    levels = [100 * step.accuracy for step in steps]
+    rows = np.arange(len(names))
+    axis.barh([0, rows[-1]], [levels[0], levels[-1]], color="0.65", height=0.6)
+    for row, (step, before, after) in enumerate(
+        zip(steps[1:], levels, levels[1:], strict=False), 1
+    ):
+        colour = COLOURS[2] if after >= before else COLOURS[1]
+        axis.barh(row, after - before, left=before, color=colour, height=0.6)
+        low, high = step.interval
+        axis.plot([before + low, before + high], [row, row], c="black", lw=1.0)
+        axis.plot([before, before], [row - 0.8, row + 0.3], c="0.4", lw=0.7)
+        right = max(before, after, before + high)
+        axis.annotate(
+            f"{step.change:+.1f}", (right, row), (5, 0), textcoords="offset points", va="center"
+        )
+    for row, level in ((0, levels[0]), (rows[-1], levels[-1])):
+        axis.annotate(
+            f"{level:.1f} %", (level, row), (5, 0), textcoords="offset points", va="center"
+        )
+    axis.set_yticks(rows, names)
+    axis.invert_yaxis()
+    axis.set_xlim(max(0, min(levels) - 20), 110)
+    axis.set_xlabel(f"accuracy (%) on {budget.n_images} images")
+    axis.set_title("changes in percentage points, with 95 % intervals", fontsize="medium")
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    return figure
 
 
 def check_figure_path(path: str | os.PathLike) -> None:

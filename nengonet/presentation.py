@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import nengo
 import numpy as np
+from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
+from nengo.cache import NoDecoderCache
 from tqdm import tqdm
 
 from nengonet.datasets import as_images
@@ -167,6 +169,8 @@ def reference_simulator(network: nengo.Network, dt: float, seed: int) -> Iterato
             warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
             simulator = nengo.Simulator(
                 network,
+                # Nothing is decoded, and a cache on disk would be locked by parallel runs.
+                model=Model(dt=dt, label=str(network), decoder_cache=NoDecoderCache()),
                 dt=dt,
                 seed=seed,
                 progress_bar=False,

@@ -3,9 +3,12 @@
 import os
 
 import matplotlib
+import nengo
 import pytest
 
 matplotlib.use("Agg")
+# Its lock makes parallel test runs warn.
+nengo.rc.set("decoder_cache", "enabled", "False")
 
 needs_whole_data = pytest.mark.skipif(
     not os.environ.get("NENGONET_DATA"),

@@ -108,6 +108,39 @@ def wrong_shapes(tmp_path):
     return tmp_path / "wrong.h5"
 
 
+def test_diagnosis_names_the_three_causes():
+    done = call("diagnose", "forum-mnist", "--as-posted", "--images", 100, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    codes = [finding["code"] for finding in report["findings"]]
+    assert codes[:3] == ["input-range", "saturation", "readout-filter"]
+    assert 0.4 < report["predicted_accuracy"] < 0.8
+    assert [layer["label"] for layer in report["layers"]][-2:] == ["hidden", "output"]
+    text = call("diagnose", "forum-mnist", "--as-posted", "--images", 100).stdout
+    assert "1. error: input: the brightest pixels fire at 25,500 Hz [input-range]" in text
+
+
+def test_diagnosis_beside_a_run(tmp_path):
+    arguments = ["diagnose", "forum-mnist", "--neurons", "if", "--images", 50, "--simulate", 5]
+    done = call(*arguments, "--json", "--plot", tmp_path / "rates.png")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["findings"] == []
+    assert report["observed"]["layers"][1]["correlation"] > 0.99
+    assert (tmp_path / "rates.png").stat().st_size > 10_000
+    assert "observed in 5 images" in call(*arguments).stdout
+
+
+def test_budget(tmp_path):
+    short = ["--images", 4, "--presentation-time", 0.05, "--plot", tmp_path / "budget.png"]
+    done = call("budget", "forum-mnist", "--obvious", *short, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert sum(step["change"] for step in report["steps"]) == pytest.approx(report["total"])
+    assert report["settings"]["network"] == "obvious"
+    assert (tmp_path / "budget.png").stat().st_size > 10_000
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
     (tmp_path / "text.h5").write_text("not HDF5")
     (tmp_path / "run.h5").write_text("there already")
@@ -118,6 +151,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--images", "many"): "--images: expected a whole number",
         (*FEW, "--images", "0"): "n_images",
         (*FEW, "--as-posted", "--neurons", "if"): "--as-posted fixes the neurons",
+        (*FEW, "--as-posted", "--obvious"): "expected one of them",
+        ("diagnose", "forum-mnist", "--plot", "a.png"): "expected --simulate N",
         (*FEW, "--resume"): "expected --save FILE",
         (*FEW, "--save", tmp_path / "run.h5"): "is there already",
         (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
@@ -137,7 +172,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
 
 def test_help_shows_commands_and_an_example():
     text = call("--help").stdout
-    for words in ("reproduce", "weights"):
+    for words in ("reproduce", "diagnose", "budget", "weights"):
         assert words in text
     assert "Example: nengonet reproduce forum-mnist" in call("reproduce", "--help").stdout
     assert nn.__version__ in call("--version").stdout

@@ -17,7 +17,7 @@ IMAGES, LABELS = nn.datasets.load("mnist", split="test")
 
 @pytest.fixture(scope="module")
 def run_as_posted():
-    return reproduce(as_posted=True, n_images=250, progress=False)
+    return reproduce(variant="posted", n_images=250, progress=False)
 
 
 def test_as_posted_fails_as_it_did_there(run_as_posted):

@@ -13,7 +13,16 @@ PACKAGE = pathlib.Path(nengonet.__file__).parent
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
 # From the bottom of the path of the data to its top; nothing imports cli.
-NUMPY_ONLY = {"exceptions", "weights", "rates", "readout", "datasets", "results"}
+NUMPY_ONLY = {
+    "exceptions",
+    "weights",
+    "rates",
+    "noise",
+    "readout",
+    "datasets",
+    "results",
+    "testing",
+}
 
 
 def imported(path):

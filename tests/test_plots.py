@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.plots import check_figure_path, plot_presentation, save_figure
+from nengonet.budget import Budget, Step
+from nengonet.diagnosis import Comparison
+from nengonet.plots import (
+    check_figure_path,
+    plot_budget,
+    plot_comparison,
+    plot_presentation,
+    save_figure,
+)
 from nengonet.readout import scores
 from nengonet.results import LayerInfo, Result
 
@@ -53,6 +61,39 @@ def test_paths_are_checked_before_the_run(tmp_path):
     with pytest.raises(nn.InputError, match="does not exist"):
         check_figure_path(tmp_path / "none" / "figure.png")
     assert plt.get_fignums() == []
+
+
+def test_comparison_shows_every_layer():
+    rates = {"hidden": np.arange(12.0).reshape(3, 4), "output": np.ones((3, 2))}
+    rows = ({"label": "hidden", "correlation": 0.5}, {"label": "output", "correlation": None})
+    figure = plot_comparison(Comparison(rows, 0, rates, {k: 2 * v for k, v in rates.items()}))
+    hidden, output = figure.axes
+    np.testing.assert_array_equal(
+        hidden.collections[0].get_offsets(), np.c_[np.arange(12), 2 * np.arange(12)]
+    )
+    assert hidden.get_title() == "hidden\ncorrelation 0.500"
+    assert output.get_title() == "output"
+    assert hidden.get_xlabel() == "predicted rate (Hz)"
+    plt.close(figure)
+
+
+def test_budget_is_a_waterfall():
+    steps = tuple(
+        Step(name, level, change, (change - 3, change + 3), "")
+        for name, level, change in [("ANN", 0.9, 0.0), ("noise", 0.7, -20.0), ("time", 0.75, 5.0)]
+    )
+    figure = plot_budget(Budget(steps, n_images=10, n_repeats=2))
+    (axis,) = figure.axes
+    bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches]
+    np.testing.assert_allclose(bars, [(0, 90), (0, 75), (90, -20), (70, 5)])
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "ANN",
+        "noise",
+        "time",
+        "as it is run",
+    ]
+    assert {text.get_text() for text in axis.texts} == {"-20.0", "+5.0", "90.0 %", "75.0 %"}
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

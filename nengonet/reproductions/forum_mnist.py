@@ -17,6 +17,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.diagnosis import SATURATED
 from nengonet.encoding import poisson_input
 from nengonet.exceptions import InputError
 from nengonet.layers import dense
@@ -34,6 +35,7 @@ SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
 PUBLISHED = 0.45
 SHAPE = (28, 28)
 N_CLASSES = 10
+VARIANTS = ("posted", "obvious", "repaired")
 
 # A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
 # 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
@@ -139,6 +141,32 @@ def posted(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network,
     return network, layer
 
 
+def obvious(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network, Layer]:
+    """Build the repair that comes to mind first: input in [0, 1], amplitude 0.01.
+
+    ``max_rates=100`` and ``intercepts=0`` stay, so a drive of 1 fires at 100 Hz, and the amplitude
+    0.01 makes that 1 again. The scales are right; the bias still holds every LIF neuron at its
+    threshold, and the noise of the spikes is clipped.
+
+    Parameters
+    ----------
+    layers : list of LayerWeights
+    seed : int
+
+    Returns
+    -------
+    network : nengo.Network
+    output : Layer
+    """
+    with nengo.Network(seed=seed) as network:
+        layer = poisson_input(SHAPE, max_rate=100.0, amplitude=0.01, kind="ensemble")
+        for weights in layers:
+            layer = dense(
+                layer, weights, nengo.LIF(), max_rates=100.0, intercepts=0.0, amplitude=0.01
+            )
+    return network, layer
+
+
 def repaired(
     layers: list[LayerWeights],
     *,
@@ -211,10 +239,75 @@ def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
     return float(gain[0] + bias[0])
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """A network of the forum's, and how it is read out."""
+
+    network: nengo.Network
+    output: Layer
+    layers: list[LayerWeights]
+    readout: str
+    settings: dict
+
+
+def build(
+    weights: str | os.PathLike | None = None,
+    *,
+    variant: str = "repaired",
+    neurons: str = "lif",
+    input_rate: float = 255.0,
+    seed: int = 0,
+) -> Example:
+    """Build one of the three networks.
+
+    Parameters
+    ----------
+    weights : path_like, optional
+        A Keras file of an MLP 784-…-10; by default the one that nengonet brings along. The forum
+        author's own file works as it is.
+    variant : {"posted", "obvious", "repaired"}
+        The first two fix the neurons and the input rate.
+    neurons : {"lif", "if", "relu"}
+    input_rate : float, in Hz
+        Of a white pixel.
+    seed : int
+
+    Returns
+    -------
+    Example
+
+    Raises
+    ------
+    InputError
+    """
+    path = pretrained("mnist_dense") if weights is None else weights
+    layers = mlp_layers(load_weights(path))
+    readout = "spike_count"
+    if variant == "posted":
+        (network, output), neurons, input_rate = posted(layers, seed=seed), "lif", 25500.0
+        readout = "steps_after_first_spike"
+    elif variant == "obvious":
+        (network, output), neurons, input_rate = obvious(layers, seed=seed), "lif", 100.0
+    elif variant == "repaired":
+        network, output = repaired(layers, neurons=neurons, input_rate=input_rate, seed=seed)
+    else:
+        raise InputError(f"variant: expected one of {', '.join(VARIANTS)}; found {variant!r}")
+    settings = {
+        "network": variant,
+        "neurons": neurons,
+        "input_rate": input_rate,
+        "readout": readout,
+        "seed": seed,
+        "weights": str(path),
+        "tuning": _tuning(output),
+    }
+    return Example(network, output, layers, readout, settings)
+
+
 def reproduce(
     weights: str | os.PathLike | None = None,
     *,
-    as_posted: bool = False,
+    variant: str = "repaired",
     neurons: str = "lif",
     n_images: int | str = 1000,
     presentation_time: float = 0.35,
@@ -228,19 +321,11 @@ def reproduce(
 
     Parameters
     ----------
-    weights : path_like, optional
-        A Keras file of an MLP 784-…-10; by default the one that nengonet brings along. The forum
-        author's own file works as it is.
-    as_posted : bool
-        Build the network of the post, read out as the post does. ``neurons`` and ``input_rate``
-        then have no effect.
-    neurons : {"lif", "if", "relu"}
+    weights, variant, neurons, input_rate, seed
+        As for `build`.
     n_images : int or "all"
         The first so many test images; 1000 are embedded.
     presentation_time : float, in seconds
-    input_rate : float, in Hz
-        Of a white pixel.
-    seed : int
     save, resume, progress
         As for `nengonet.present`.
 
@@ -252,32 +337,24 @@ def reproduce(
     ------
     InputError
     """
-    path = pretrained("mnist_dense") if weights is None else weights
-    layers = mlp_layers(load_weights(path))
+    example = build(weights, variant=variant, neurons=neurons, input_rate=input_rate, seed=seed)
     images, labels = datasets.load("mnist", split="test", n_images=n_images, progress=progress)
-    if as_posted:
-        network, output = posted(layers, seed=seed)
-        readout = "steps_after_first_spike"
-    else:
-        network, output = repaired(layers, neurons=neurons, input_rate=input_rate, seed=seed)
-        readout = "spike_count"
-    spiking = [layer.label for layer in output.chain() if layer.spiking]
     result = present(
-        network,
-        output,
+        example.network,
+        example.output,
         images,
         presentation_time=presentation_time,
         seed=seed,
-        readout=readout,
+        readout=example.readout,
         save=save,
         resume=resume,
         progress=progress,
     )
-    logits = list(activations(layers, images).values())[-1]
-    if as_posted:
-        notes = _notes_posted(result, labels, spiking[1:])
+    logits = list(activations(example.layers, images).values())[-1]
+    if variant == "repaired":
+        notes = _notes_repaired(example.output, neurons, input_rate)
     else:
-        notes = _notes_repaired(output, neurons, input_rate)
+        notes = _notes_failing(result, labels, example.output)
     return Reproduction(
         name=NAME,
         source=SOURCE,
@@ -285,21 +362,12 @@ def reproduce(
         accuracy=result.accuracy(labels),
         ann_accuracy=accuracy(logits.argmax(axis=1), labels),
         result=result,
-        settings={
-            "network": "as posted" if as_posted else "repaired",
-            "neurons": "lif" if as_posted else neurons,
-            "input_rate": 25500.0 if as_posted else input_rate,
-            "presentation_time": result.settings["presentation_time"],
-            "dt": result.dt,
-            "readout": readout,
-            "seed": seed,
-            "weights": str(path),
-            "tuning": _tuning(output),
-        },
+        settings=example.settings
+        | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
         spikes_per_image=result.spikes_per_image(),
         notes=notes,
-        network=network,
-        output=output,
+        network=example.network,
+        output=example.output,
         images=images,
         labels=labels,
     )
@@ -317,23 +385,26 @@ def _tuning(output: Layer) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _notes_posted(result: Result, labels: np.ndarray, neuron_layers: list[str]) -> tuple[str, ...]:
-    tied = int(result.tied().sum())
-    notes = [
-        f"{tied} of {result.n_images} examples tie: `sum(filtered_probe > 0)` counts the steps "
-        "after an output neuron's first spike, and several neurons share the first step. The "
-        "lowest class number wins.",
-        f"counting spikes instead: {result.accuracy(labels, 'spike_count')}",
-    ]
+def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[str, ...]:
+    notes = []
+    if result.settings["readout"] != "spike_count":
+        notes += [
+            f"{result.tied().sum()} of {result.n_images} examples tie: `sum(filtered_probe > 0)` "
+            "counts the steps after an output neuron's first spike, and several neurons share the "
+            "first step. The lowest class number wins.",
+            f"counting spikes instead: {result.accuracy(labels, 'spike_count')}",
+        ]
     ceiling = 1.0 / nengo.LIF().tau_ref
-    for label in neuron_layers:
-        rates = result.rates(label)
-        saturated, silent = (rates > 0.9 * ceiling).mean(), (rates == 0).mean()
+    for layer in output.chain():
+        if layer.weights is None:
+            continue
+        rates = result.rates(layer.label)
+        saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
         neurons = rates.shape[1]
         notes.append(
-            f"{label}: of {neurons} neurons, {saturated * neurons:.1f} are saturated (above 90 % "
-            f"of LIF's ceiling of {ceiling:.0f} Hz) and {silent * neurons:.1f} silent, "
-            "in an average image"
+            f"{layer.label}: of {neurons} neurons, {saturated * neurons:.1f} are saturated (above "
+            f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * neurons:.1f} "
+            "silent, in an average image"
         )
     return tuple(notes)
 

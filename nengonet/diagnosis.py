@@ -1,0 +1,738 @@
+"""What a network will do and why, before a run; predicted against observed, after it.
+
+`diagnose` needs no simulation. Each finding has a stable code, the figure that shows it, the
+argument at fault and what to change. `compare` sets a run's rates beside the predicted ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Iterator
+
+import nengo
+import numpy as np
+from nengo.connection import Neurons
+
+from nengonet.exceptions import InputError
+from nengonet.objects import Layer
+from nengonet.prediction import LayerPrediction, predict
+from nengonet.rates import activations
+from nengonet.readout import Accuracy, accuracy
+from nengonet.readout import predict as choose
+from nengonet.results import Result
+
+SEVERITIES = ("error", "warning", "note")
+
+# Above this share of its ceiling a neuron counts as saturated.
+SATURATED = 0.9
+# The largest value that counts: one outlier in a thousand is left out.
+_PEAK = 99.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that will make the network differ from its ANN.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, for programs.
+    severity : {"error", "warning", "note"}
+    layers : tuple of str
+    message : str
+        What is wrong, in plain words.
+    evidence : str
+        The figure that shows it.
+    change : str
+        The argument at fault, and what to do.
+    """
+
+    code: str
+    severity: str
+    layers: tuple[str, ...]
+    message: str
+    evidence: str
+    change: str
+
+    def __str__(self) -> str:
+        """Write the finding in three lines or more."""
+        lines = textwrap.wrap(
+            f"{self.severity}: {self.message} [{self.code}]", 96, subsequent_indent="  "
+        )
+        for name, text in (("shown by", self.evidence), ("change", self.change)):
+            lines += textwrap.wrap(
+                f"{name}: {text}", 96, initial_indent="    ", subsequent_indent="      "
+            )
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes
+    ----------
+    layers : tuple of dict
+        One row a layer: see `layer_row`.
+    findings : tuple of Finding
+        Worst first.
+    predicted_accuracy : Accuracy or None
+        Of the rate model: every neuron at the rate that its mean current gives, spikes counted.
+        None without labels.
+    predicted_accuracy_with_noise : Accuracy or None
+        The same with what noisy currents do to neurons that rectify or clip.
+    ann_accuracy : Accuracy or None
+        Of the Keras weights on the same images; None where layers were built without.
+    """
+
+    layers: tuple[dict, ...]
+    findings: tuple[Finding, ...]
+    predicted_accuracy: Accuracy | None
+    predicted_accuracy_with_noise: Accuracy | None
+    ann_accuracy: Accuracy | None
+
+    @property
+    def worst(self) -> str | None:
+        """The highest severity found."""
+        return self.findings[0].severity if self.findings else None
+
+    def to_json(self) -> dict:
+        """Return the diagnosis as JSON's own types."""
+
+        def number(found: Accuracy | None) -> float | None:
+            return None if found is None else found.value
+
+        return {
+            "predicted_accuracy": number(self.predicted_accuracy),
+            "predicted_accuracy_with_noise": number(self.predicted_accuracy_with_noise),
+            "ann_accuracy": number(self.ann_accuracy),
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "layers": list(self.layers),
+        }
+
+    def __str__(self) -> str:
+        """Write table, accuracies and findings."""
+        lines = [_table(self.layers, _COLUMNS), ""]
+        for name, found in (
+            ("ANN", self.ann_accuracy),
+            ("rate model", self.predicted_accuracy),
+            ("rate model, noisy currents", self.predicted_accuracy_with_noise),
+        ):
+            if found is not None:
+                lines.append(f"predicted accuracy, {name}: {found}")
+        if not self.findings:
+            lines.append("no findings")
+        lines += [f"{i}. {finding}" for i, finding in enumerate(self.findings, 1)]
+        return "\n".join(lines)
+
+
+_COLUMNS = {
+    "label": ("layer", "s"),
+    "neurons": ("neurons", ",d"),
+    "gain": ("gain", ".4g"),
+    "bias": ("bias", ".4g"),
+    "current_low": ("J low", ",.4g"),
+    "current_high": ("J high", ",.4g"),
+    "mean_rate": ("mean Hz", ",.1f"),
+    "peak_rate": ("peak Hz", ",.0f"),
+    "silent": ("silent", ".0%"),
+    "saturated": ("saturated", ".0%"),
+    "spikes": ("spikes", ",.0f"),
+    "output_per_activation": ("output/act.", ".3g"),
+}
+
+
+def _table(rows: tuple[dict, ...], columns: dict[str, tuple[str, str]]) -> str:
+    cells = [[title for title, _ in columns.values()]]
+    for row in rows:
+        cells.append(
+            [
+                "-" if row[name] is None else format(row[name], form)
+                for name, (_, form) in columns.items()
+            ]
+        )
+    widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if k == 0 else text.rjust(width)
+            for k, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Case:
+    """Everything that the checks look at."""
+
+    network: nengo.Network
+    target: nengo.Ensemble | nengo.Node
+    layers: list[LayerPrediction]
+    noisy: list[LayerPrediction]
+    slopes: dict[str, float]
+    keras_bias: dict[str, np.ndarray]
+    presentation_time: float
+    dt: float
+    readout: str
+    readout_tau: float
+
+    @property
+    def hidden(self) -> list[LayerPrediction]:
+        return [layer for layer in self.layers if layer.neuron_type is not None]
+
+
+def diagnose(
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    presentation_time: float = 0.35,
+    dt: float = 0.001,
+    readout: str = "spike_count",
+    tau: float = 0.1,
+    network: nengo.Network | None = None,
+) -> Diagnosis:
+    """Say what a network will do with these images, with no simulation.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+        The last layer.
+    images : (n_images, ...) array_like, or dict
+        As for `predict_rates`.
+    labels : (n_images,) array_like of int, optional
+        For the predicted accuracy.
+    presentation_time, dt : float, in seconds
+    readout : str
+        See `nengonet.readout.scores`.
+    tau : float, in seconds
+        Of the ``"filtered"`` readout.
+    network : nengo.Network, optional
+        Needed for plain Nengo objects.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    InputError
+        The network has something that cannot be predicted; the message names it.
+    """
+    settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
+    plain = predict(output, images, **settings)
+    noisy = predict(output, images, **settings, noise=True)
+    ann = _ann(output, images)
+    case = _Case(
+        network=output.network if network is None else network,
+        target=_object(output),
+        layers=plain,
+        noisy=noisy,
+        slopes=_slopes(plain, ann),
+        keras_bias=_keras_bias(output),
+        presentation_time=presentation_time,
+        dt=dt,
+        readout=readout,
+        readout_tau=tau,
+    )
+    findings = [finding for check in _CHECKS for finding in check(case)]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+
+    def predicted(scores: np.ndarray | None) -> Accuracy | None:
+        return None if labels is None or scores is None else accuracy(choose(scores)[0], labels)
+
+    return Diagnosis(
+        layers=tuple(layer_row(layer, case.slopes, presentation_time) for layer in plain),
+        findings=tuple(findings),
+        predicted_accuracy=predicted(plain[-1].rates),
+        predicted_accuracy_with_noise=predicted(noisy[-1].rates),
+        ann_accuracy=predicted(list(ann.values())[-1] if ann else None),
+    )
+
+
+def layer_row(layer: LayerPrediction, slopes: dict[str, float], presentation_time: float) -> dict:
+    """Sum a layer's prediction up in one row of the table.
+
+    Parameters
+    ----------
+    layer : LayerPrediction
+    slopes : dict of float
+        Mean output for an ANN activation of 1, by layer.
+    presentation_time : float, in seconds
+
+    Returns
+    -------
+    row : dict
+        ``gain`` and ``bias`` are medians; ``current_low`` and ``current_high`` leave out one value
+        in a thousand, as ``peak_rate`` does; ``silent`` and ``saturated`` are shares of neurons in
+        an average image; ``spikes`` are expected in one presentation.
+    """
+    ceiling = _ceiling(layer)
+    neurons = layer.neuron_type is not None
+    return {
+        "label": layer.label,
+        "neurons": int(layer.rates.shape[1]),
+        "neuron_type": type(layer.neuron_type).__name__ if neurons else None,
+        "gain": float(np.median(layer.gain)) if neurons else None,
+        "bias": float(np.median(layer.bias)) if neurons else None,
+        "current_low": float(np.percentile(layer.current, 100 - _PEAK)) if neurons else None,
+        "current_high": float(np.percentile(layer.current, _PEAK)) if neurons else None,
+        "mean_rate": float(layer.rates.mean()) if layer.spiking else None,
+        "peak_rate": float(np.percentile(layer.rates, _PEAK)) if layer.spiking else None,
+        "silent": float((layer.rates == 0).mean()) if layer.spiking else None,
+        "saturated": None if ceiling is None else _saturated(layer, ceiling),
+        "spikes": float(layer.rates.sum(axis=1).mean() * presentation_time)
+        if layer.spiking
+        else None,
+        "output_per_activation": slopes.get(layer.label),
+    }
+
+
+def _object(output: Layer | nengo.Ensemble | Neurons | nengo.Node) -> nengo.Ensemble | nengo.Node:
+    output = output.output if isinstance(output, Layer) else output
+    return output.ensemble if isinstance(output, Neurons) else output
+
+
+def _ann(output: object, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the Keras layers compute, where every layer was built from one."""
+    if not isinstance(output, Layer):
+        return {}
+    built = [layer for layer in output.chain() if layer.weights is not None]
+    named = [dataclasses.replace(layer.weights, name=layer.label) for layer in built]
+    return activations(named, images) if named else {}
+
+
+def _keras_bias(output: object) -> dict[str, np.ndarray]:
+    if not isinstance(output, Layer):
+        return {}
+    return {
+        layer.label: layer.weights.bias
+        for layer in output.chain()
+        if layer.weights is not None and layer.weights.bias is not None
+    }
+
+
+def _slopes(layers: list[LayerPrediction], ann: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the mean output for an activation of 1, by layer, from a line through the origin."""
+    slopes = {}
+    for layer in layers:
+        if layer.label in ann:
+            wanted = np.maximum(ann[layer.label], 0.0)
+            slopes[layer.label] = float(
+                (wanted * layer.mean_outputs).sum() / max((wanted**2).sum(), 1e-300)
+            )
+    return slopes
+
+
+def _ceiling(layer: LayerPrediction) -> float | None:
+    tau_ref = getattr(layer.neuron_type, "tau_ref", 0.0)
+    base = getattr(layer.neuron_type, "base_type", None)
+    tau_ref = tau_ref or getattr(base, "tau_ref", 0.0)
+    return 1.0 / tau_ref if tau_ref > 0 else None
+
+
+def _saturated(layer: LayerPrediction, ceiling: float) -> float:
+    return float((np.abs(layer.rates) > SATURATED * ceiling).mean())
+
+
+def _has_threshold(layer: LayerPrediction) -> bool:
+    return isinstance(layer.neuron_type, (nengo.LIF, nengo.LIFRate))
+
+
+def _level(value: float, *, error: float, warning: float) -> str | None:
+    if value >= error:
+        return "error"
+    return "warning" if value >= warning else None
+
+
+def _labels(layers: list[LayerPrediction]) -> tuple[str, ...]:
+    return tuple(layer.label for layer in layers)
+
+
+def _input_range(case: _Case) -> Iterator[Finding]:
+    for layer in case.layers:
+        fed_by_pixels = layer.neuron_type is None or isinstance(
+            layer.neuron_type, nengo.PoissonSpiking
+        )
+        if not (layer.spiking and fed_by_pixels):
+            continue
+        peak = float(np.percentile(layer.rates, _PEAK))
+        if peak <= max(1 / case.dt, 1000.0):
+            continue
+        drive = float(np.percentile(layer.drive, _PEAK))
+        yield Finding(
+            code="input-range",
+            severity="error",
+            layers=(layer.label,),
+            message=f"{layer.label}: the brightest pixels fire at {peak:,.0f} Hz",
+            evidence=f"the pixels reach {drive:,.4g} and the tuning turns 1 into "
+            f"{peak / drive:,.4g} Hz, which makes {peak * case.dt:,.1f} spikes in a step of "
+            f"{case.dt:g} s",
+            change="divide the images by their largest value, or give poisson_input a max_rate of "
+            "some 255 Hz",
+        )
+
+
+def _saturation(case: _Case) -> Iterator[Finding]:
+    shares = {
+        layer.label: _saturated(layer, _ceiling(layer))
+        for layer in case.hidden
+        if _ceiling(layer) is not None
+    }
+    bad = [layer for layer in case.hidden if shares.get(layer.label, 0) >= 0.02]
+    if not bad:
+        return
+    worst = max(bad, key=lambda layer: shares[layer.label])
+    current = float(np.percentile(np.abs(worst.current), _PEAK))
+    silent = float((worst.rates == 0).mean())
+    binary = ": on or off, and nothing between" if shares[worst.label] + silent > 0.9 else ""
+    yield Finding(
+        code="saturation",
+        severity=_level(shares[worst.label], error=0.1, warning=0.02),
+        layers=_labels(bad),
+        message=f"{worst.label}: {shares[worst.label]:.0%} of the neurons fire at more than "
+        f"{SATURATED:.0%} of their ceiling of {_ceiling(worst):,.0f} Hz{binary}",
+        evidence=f"currents reach {current:,.3g}, where the threshold is 1; {silent:.0%} of the "
+        f"neurons are silent, in an average image",
+        change="lower gain (state gain=… and bias=0), or the amplitude of the layer before, until "
+        "the largest drive asks for about half the ceiling",
+    )
+
+
+def _readout_filter(case: _Case) -> Iterator[Finding]:
+    if case.readout == "steps_after_first_spike":
+        first = case.noisy[-1].rates * case.presentation_time
+        same = float(((first > 2).sum(axis=1) > 1).mean())
+        yield Finding(
+            code="readout-filter",
+            severity="error",
+            layers=(case.layers[-1].label,),
+            message="the readout counts steps after the first spike, not spikes: a filter stands "
+            "in front of `> 0`, and a filtered spike never comes back to 0",
+            evidence=f"in {same:.0%} of the images two classes or more are expected to spike, and "
+            "differ by nothing but the step of their first spike",
+            change='readout="spike_count", or probe with synapse=None and sum the spikes',
+        )
+        return
+    for probe in case.network.all_probes:
+        target = probe.target
+        target = target.ensemble if isinstance(target, Neurons) else target
+        if target is case.target and probe.synapse is not None:
+            if case.readout == "spike_count" and case.layers[-1].spiking:
+                yield Finding(
+                    code="readout-filter",
+                    severity="warning",
+                    layers=(case.layers[-1].label,),
+                    message=f"{probe} filters the output, so its data hold no spikes to count",
+                    evidence=f"synapse={probe.synapse}",
+                    change="nengo.Probe(…, synapse=None)",
+                )
+
+
+def _silent_output(case: _Case) -> Iterator[Finding]:
+    last = case.noisy[-1]
+    if not last.spiking or case.readout not in ("spike_count", "first_spike"):
+        return
+    silent = (last.rates * case.presentation_time).max(axis=1) < 1
+    severity = _level(float(silent.mean()), error=0.05, warning=0.01)
+    if severity:
+        negative = float((last.current.max(axis=1) <= 0).mean())
+        yield Finding(
+            code="silent-output",
+            severity=severity,
+            layers=(last.label,),
+            message=f"{last.label}: in {silent.mean():.0%} of the images no class is expected to "
+            "spike, so there is nothing to count",
+            evidence=f"in {negative:.0%} of the images every current is negative",
+            change="raise the gain, add a bias to every class alike, or read out a last layer "
+            'without neurons: dense(…, None), readout="sum"',
+        )
+
+
+def _rectified_noise(case: _Case) -> Iterator[Finding]:
+    changed = case.layers[-1].rates.argmax(axis=1) != case.noisy[-1].rates.argmax(axis=1)
+    share = float(changed.mean())
+    extra = [
+        (float((noisy.rates - plain.rates).mean()), plain)
+        for plain, noisy in zip(case.layers, case.noisy, strict=True)
+        if plain.neuron_type is not None
+    ]
+    touched = [(hz, layer) for hz, layer in extra if abs(hz) > 0.01 * max(layer.rates.mean(), 1.0)]
+    if not touched:
+        return
+    hz, worst = max(touched, key=lambda pair: abs(pair[0]))
+    names = {type(layer.neuron_type).__name__ for _, layer in touched}
+    what = "clips its voltage" if names == {"LIF"} else "rectifies its current"
+    yield Finding(
+        code="rectified-noise",
+        severity=_level(share, error=0.05, warning=0.02) or "note",
+        layers=_labels([layer for _, layer in touched]),
+        message=f"{' and '.join(sorted(names))} {what} at every step, so the noise of the spikes "
+        "that come in adds to the rate",
+        evidence=f"{worst.label}: currents deviate by {np.median(worst.deviation):,.3g} from step "
+        f"to step and {np.median(np.abs(worst.current)):,.3g} is their median size; noise adds "
+        f"{hz:,.1f} Hz to a mean rate of {worst.rates.mean():,.1f} Hz, and changes the predicted "
+        f"class of {share:.1%} of the images",
+        change="synapse=0.01 on the connections, the neuron type IntegrateAndFire, or for LIF a "
+        "min_voltage of -1",
+    )
+
+
+def _synapse_delay(case: _Case) -> Iterator[Finding]:
+    last = case.layers[-1]
+    delay = last.delay + (case.readout_tau if case.readout == "filtered" else 0.0)
+    severity = _level(delay / case.presentation_time, error=0.5, warning=0.2)
+    if severity:
+        yield Finding(
+            code="synapse-delay",
+            severity=severity,
+            layers=(last.label,),
+            message=f"the synapses delay the answer by {1000 * delay:.3g} ms, of a presentation of "
+            f"{1000 * case.presentation_time:.3g} ms",
+            evidence=f"their time constants add up to {delay / case.presentation_time:.0%} of it",
+            change="shorter synapses, or a longer presentation_time",
+        )
+
+
+def _quantisation(case: _Case) -> Iterator[Finding]:
+    last = case.noisy[-1]
+    if not last.spiking or case.readout != "spike_count":
+        return
+    best = np.sort(last.rates * case.presentation_time, axis=1)
+    count = float(np.median(best[:, -1]))
+    close = float((best[:, -1] - best[:, -2] < 1).mean()) if best.shape[1] > 1 else 0.0
+    levels = [_level(-count, error=-3, warning=-6), _level(close, error=0.4, warning=0.15)]
+    severities = [level for level in levels if level]
+    if severities and count > 0:
+        yield Finding(
+            code="quantisation",
+            severity=min(severities, key=SEVERITIES.index),
+            layers=(last.label,),
+            message=f"{last.label}: too few spikes to tell the classes apart in "
+            f"{case.presentation_time:g} s",
+            evidence=f"the winner's expected count has the median {count:.1f}, and in {close:.0%} "
+            "of the images it is less than one spike ahead",
+            change="a longer presentation_time, or a higher gain",
+        )
+
+
+def _gain_on_neurons(case: _Case) -> Iterator[Finding]:
+    bad = []
+    for layer in case.hidden:
+        ceiling = _ceiling(layer)
+        if ceiling is None or not _has_threshold(layer):
+            continue
+        tuned = layer.neuron_type.gain_bias([SATURATED * ceiling], [0.0])
+        enough = float(tuned[0][0] + tuned[1][0])
+        pushed = float(np.percentile(np.abs(layer.gain * layer.drive), _PEAK))
+        if pushed > 10 * enough:
+            bad.append((pushed / enough, pushed, enough, layer))
+    if bad:
+        _, pushed, enough, worst = max(bad, key=lambda entry: entry[0])
+        drive = float(np.percentile(np.abs(worst.drive), _PEAK))
+        gain = float(np.median(worst.gain))
+        yield Finding(
+            code="gain-on-neurons",
+            severity="warning",
+            layers=_labels([layer for *_, layer in bad]),
+            message=f"{worst.label}: the gain of {gain:.4g} multiplies what comes into .neurons "
+            "too; it was tuned for a drive in [-1, 1]",
+            evidence=f"drives reach {drive:,.3g}, and gain * drive {pushed:,.3g}, where "
+            f"{enough:,.3g} makes {SATURATED:.0%} of the ceiling",
+            change=f"gain={enough / 2 / drive:.3g}, bias=0",
+        )
+
+
+def _bias_threshold(case: _Case) -> Iterator[Finding]:
+    bad = []
+    for layer in case.hidden:
+        if _has_threshold(layer):
+            own = layer.bias - layer.gain * case.keras_bias.get(layer.label, 0.0)
+            if np.median(own) >= 1.0:
+                bad.append((float(np.median(own)), layer))
+    if bad:
+        bias, worst = max(bad, key=lambda pair: pair[0])
+        where = "exactly at" if bias == 1.0 else "above"
+        yield Finding(
+            code="bias-threshold",
+            severity="warning",
+            layers=_labels([layer for _, layer in bad]),
+            message=f"{worst.label}: the bias alone holds every neuron {where} its threshold of 1",
+            evidence=f"bias {bias:.4g}; max_rates with intercepts=0 gives LIF a bias of 1",
+            change="bias=0 beside a stated gain, or intercepts above 0",
+        )
+
+
+def _amplitude(case: _Case) -> Iterator[Finding]:
+    for layer, after in zip(case.layers, case.layers[1:], strict=False):
+        slope = case.slopes.get(layer.label)
+        if slope is None or 0.4 <= slope <= 2.5 or after.neuron_type is None:
+            continue
+        free = not _has_threshold(after) and after.label not in case.keras_bias
+        yield Finding(
+            code="amplitude",
+            severity="note" if free and slope > 0 else "warning",
+            layers=(layer.label,),
+            message=f"{layer.label}: the mean output is not the activation that the next layer's "
+            "weights were trained on",
+            evidence=f"for an activation of 1 it puts out {slope:,.3g}",
+            change=f"amplitude={layer.amplitude / slope:.3g}"
+            if slope > 0
+            else "a gain that lets it fire",
+        )
+
+
+def _silent_neurons(case: _Case) -> Iterator[Finding]:
+    for layer in case.hidden[:-1]:
+        if isinstance(layer.neuron_type, nengo.PoissonSpiking):
+            continue  # black pixels
+        share = float((case.noisy[case.layers.index(layer)].rates.max(axis=0) < 0.1).mean())
+        if share > 0.2:
+            yield Finding(
+                code="silent-neurons",
+                severity="warning" if share > 0.6 else "note",
+                layers=(layer.label,),
+                message=f"{layer.label}: {share:.0%} of the neurons stay silent for every image",
+                evidence="their predicted rates stay below 0.1 Hz",
+                change="a higher gain or bias, if the ANN's units are active",
+            )
+
+
+# In the order in which findings of the same severity are reported.
+_CHECKS: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
+    _input_range,
+    _saturation,
+    _readout_filter,
+    _silent_output,
+    _rectified_noise,
+    _synapse_delay,
+    _quantisation,
+    _gain_on_neurons,
+    _bias_threshold,
+    _amplitude,
+    _silent_neurons,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """Observed rates beside predicted ones.
+
+    Attributes
+    ----------
+    layers : tuple of dict
+        One row a spiking layer: ``correlation``, ``slope`` and ``offset`` (Hz) of the observed
+        against the predicted rates, ``rms_rate`` (Hz), ``rms_spikes``, ``silent``, ``saturated``
+        (observed shares) and ``worst``: the neurons with the largest RMS difference, as
+        ``(neuron, predicted Hz, observed Hz)``, means over the images.
+    ties : int
+    predicted, observed : dict of (n_images, n_neurons) ndarray, in Hz
+    """
+
+    layers: tuple[dict, ...]
+    ties: int
+    predicted: dict[str, np.ndarray]
+    observed: dict[str, np.ndarray]
+
+    def to_json(self) -> dict:
+        """Return the comparison as JSON's own types."""
+        return {"layers": list(self.layers), "ties": self.ties}
+
+    def __str__(self) -> str:
+        """Write the table, the worst neurons and the ties."""
+        columns = {
+            "label": ("layer", "s"),
+            "correlation": ("correlation", ".4f"),
+            "slope": ("slope", ".3f"),
+            "offset": ("offset Hz", "+.2f"),
+            "rms_rate": ("RMS Hz", ",.2f"),
+            "rms_spikes": ("RMS spikes", ",.2f"),
+            "silent": ("silent", ".0%"),
+            "saturated": ("saturated", ".0%"),
+        }
+        lines = [_table(self.layers, columns)]
+        for row in self.layers:
+            worst = ", ".join(
+                f"{neuron} ({predicted:.1f} -> {observed:.1f} Hz)"
+                for neuron, predicted, observed in row["worst"]
+            )
+            lines.append(f"{row['label']}: furthest off, predicted -> observed: {worst}")
+        return "\n".join([*lines, f"ties: {self.ties}"])
+
+
+def compare(
+    result: Result,
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray,
+    *,
+    noise: bool = True,
+    network: nengo.Network | None = None,
+    n_worst: int = 3,
+) -> Comparison:
+    """Set the rates that a run showed beside the predicted ones.
+
+    Parameters
+    ----------
+    result : Result
+        Of a run with these images.
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+    images : (n_images, ...) array_like
+    noise : bool
+        Predict with what noisy currents do (see `predict_rates`).
+    network : nengo.Network, optional
+        Needed for plain Nengo objects.
+    n_worst : int
+        How many neurons to name.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        The result has other images or layers.
+    """
+    time = result.n_steps * result.dt
+    layers = {
+        layer.label: layer
+        for layer in predict(
+            output, images, network=network, dt=result.dt, presentation_time=time, noise=noise
+        )
+    }
+    rows, predicted, observed = [], {}, {}
+    for label in result.counts:
+        if label not in layers or layers[label].rates.shape != result.counts[label].shape:
+            raise InputError(
+                f"{label}: the result has counts of shape {result.counts[label].shape}, "
+                "but the images and the network predict others"
+            )
+        predicted[label], observed[label] = layers[label].rates, result.rates(label)
+        rows.append(_compared(layers[label], observed[label], time, n_worst))
+    return Comparison(
+        layers=tuple(rows), ties=int(result.tied().sum()), predicted=predicted, observed=observed
+    )
+
+
+def _compared(layer: LayerPrediction, observed: np.ndarray, time: float, n_worst: int) -> dict:
+    wanted, found = layer.rates.ravel(), observed.ravel()
+    varies = wanted.std() > 0 and found.std() > 0
+    slope, offset = np.polyfit(wanted, found, 1) if varies else (None, None)
+    error = observed - layer.rates
+    by_neuron = np.sqrt((error**2).mean(axis=0))
+    ceiling = _ceiling(layer)
+    worst = np.argsort(by_neuron)[::-1][:n_worst]
+    return {
+        "label": layer.label,
+        "correlation": float(np.corrcoef(wanted, found)[0, 1]) if varies else None,
+        "slope": None if slope is None else float(slope),
+        "offset": None if offset is None else float(offset),
+        "rms_rate": float(np.sqrt((error**2).mean())),
+        "rms_spikes": float(np.sqrt((error**2).mean()) * time),
+        "silent": float((observed == 0).mean()),
+        "saturated": None if ceiling is None else float((observed > SATURATED * ceiling).mean()),
+        "worst": [
+            (int(k), float(layer.rates[:, k].mean()), float(observed[:, k].mean())) for k in worst
+        ],
+    }

@@ -1,0 +1,415 @@
+"""Predict the rates of every layer without a simulation, from the Nengo objects themselves.
+
+Works on networks made with our builders and on plain Nengo, as long as they are fed forward
+through ``.neurons`` connections only; the first object that cannot be predicted is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import nengo
+import numpy as np
+from nengo.connection import Neurons
+from nengo.dists import Choice, Distribution
+from nengo.neurons import NeuronType, RatesToSpikesNeuronType
+
+from nengonet.encoding import ImageInput, PoissonImage
+from nengonet.exceptions import InputError
+from nengonet.layers import AddBias
+from nengonet.neurons import IntegrateAndFire, amplitude_of, gain_bias, rates_in_hz
+from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
+from nengonet.objects import Layer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerPrediction:
+    """What one layer is predicted to do, image by image.
+
+    Attributes
+    ----------
+    label : str
+    neuron_type : NeuronType or None
+        None for inputs and for Nodes.
+    gain, bias : (n_neurons,) ndarray or None
+    drive : (n_images, n_neurons) ndarray
+        ``W @ inputs``, the mean over time; for an input, the image.
+    current : (n_images, n_neurons) ndarray
+        ``gain * drive + bias``.
+    deviation : (n_images, n_neurons) ndarray
+        Standard deviation of the current from step to step.
+    rates : (n_images, n_neurons) ndarray, in Hz
+        For a layer that does not spike: output divided by amplitude.
+    mean_outputs : (n_images, n_neurons) ndarray
+        ``amplitude * rates``.
+    variance : (n_images, n_neurons) ndarray
+        Of the output from step to step.
+    amplitude : float
+    spiking : bool
+    delay : float, in seconds
+        Sum of the time constants of the synapses from the input to here.
+    """
+
+    label: str
+    neuron_type: NeuronType | None
+    gain: np.ndarray | None
+    bias: np.ndarray | None
+    drive: np.ndarray
+    current: np.ndarray
+    deviation: np.ndarray
+    rates: np.ndarray
+    mean_outputs: np.ndarray
+    variance: np.ndarray
+    amplitude: float
+    spiking: bool
+    delay: float
+
+
+def predict_rates(
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    *,
+    network: nengo.Network | None = None,
+    dt: float = 0.001,
+    presentation_time: float | None = None,
+    noise: bool = False,
+) -> np.ndarray:
+    """Predict the rate of every neuron of a layer for every image, with no simulation.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+        The layer to predict.
+    images : (n_images, ...) array_like, or dict
+        What the input shows. For plain Nengo, what the input Node puts out; with several inputs a
+        dict ``{node: (n_images, size_out) array_like}``.
+    network : nengo.Network, optional
+        Needed for plain Nengo objects; a `Layer` knows its own.
+    dt : float, in seconds
+        Of the simulation to be predicted; it matters for ``noise``.
+    presentation_time : float, in seconds, optional
+        Average adapting neurons over this time from the reset state. By default their rate once
+        they have adapted.
+    noise : bool
+        Add what noisy currents do to neurons that rectify or clip (see `nengonet.noise`).
+        Without it, each neuron has the rate that its mean current gives.
+
+    Returns
+    -------
+    rates : (n_images, n_neurons) ndarray, in Hz
+        For layers that do not spike: output divided by amplitude.
+
+    Raises
+    ------
+    InputError
+        The network has something that cannot be predicted; the message names it.
+    """
+    return predict(
+        output, images, network=network, dt=dt, presentation_time=presentation_time, noise=noise
+    )[-1].rates
+
+
+def predict(
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    *,
+    network: nengo.Network | None = None,
+    dt: float = 0.001,
+    presentation_time: float | None = None,
+    noise: bool = False,
+    lines: bool = False,
+) -> list[LayerPrediction]:
+    """Predict every layer that the output depends on, from the inputs to the output.
+
+    Parameters and errors are those of `predict_rates`, and one more:
+
+    lines : bool
+        Give the LIF types a rectified line, ``max(0, J - 1) / tau_rc``, for their curve: what is
+        left of them without refractory time and without the bend at the threshold.
+
+    Returns
+    -------
+    layers : list of LayerPrediction
+        The output's is the last.
+    """
+    if network is None:
+        if not isinstance(output, Layer):
+            raise InputError(f"{output}: expected its network as well: network=…")
+        network = output.network
+    walk = _Walk(network, images, dt, presentation_time, noise, lines)
+    walk.layer(_target(output))
+    return list(walk.found.values())
+
+
+def _target(output: Layer | nengo.Ensemble | Neurons | nengo.Node) -> nengo.Ensemble | nengo.Node:
+    if isinstance(output, Layer):
+        output = output.output
+    if isinstance(output, Neurons):
+        return output.ensemble
+    if isinstance(output, (nengo.Ensemble, nengo.Node)):
+        return output
+    raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
+
+
+class _Walk:
+    """Follow the connections from an object back to the inputs, each object once."""
+
+    def __init__(self, network, images, dt, presentation_time, noise, lines) -> None:
+        self.dt, self.presentation_time = dt, presentation_time
+        self.noise, self.lines = noise, lines
+        self.incoming = {}
+        for connection in network.all_connections:
+            self.incoming.setdefault(_base(connection.post_obj), []).append(connection)
+        self.objects = {*network.all_ensembles, *network.all_nodes}
+        self.images = images
+        self.n_images = len(next(iter(images.values())) if isinstance(images, Mapping) else images)
+        self.found, self.under_way = {}, set()
+
+    def layer(self, item: nengo.Ensemble | nengo.Node) -> LayerPrediction:
+        if item in self.found:
+            return self.found[item]
+        if item not in self.objects:
+            raise InputError(f"{item} is not part of the network that was given")
+        if item in self.under_way:
+            raise InputError(f"{item}: cannot predict a recurrent connection")
+        self.under_way.add(item)
+        node = isinstance(item, nengo.Node)
+        prediction = self._node(item) if node else self._ensemble(item)
+        self.found[item] = prediction
+        return prediction
+
+    def _drive(self, item) -> tuple[np.ndarray, np.ndarray, float]:
+        size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_in
+        mean, variance = (np.zeros((self.n_images, size)) for _ in range(2))
+        delay = 0.0
+        for connection in self.incoming.get(item, ()):
+            _check_connection(connection)
+            pre = self.layer(_base(connection.pre_obj))
+            matrix = _matrix(connection)
+            scale, power, tau = _synapse(connection, self.dt)
+            into = connection.post_slice
+            chosen = connection.pre_slice
+            mean[:, into] += scale * (pre.mean_outputs[:, chosen] @ matrix.T)
+            variance[:, into] += power * (pre.variance[:, chosen] @ (matrix**2).T)
+            delay = max(delay, pre.delay + tau)
+        return mean, variance, delay
+
+    def _node(self, node: nengo.Node) -> LayerPrediction:
+        drive, variance, delay = self._drive(node)
+        amplitude, spiking = 1.0, False
+        if node.size_in == 0:
+            drive, mean, variance = self._input(node)
+            if isinstance(node.output, PoissonImage):
+                amplitude, spiking = node.output.amplitude, True
+        elif node.output is None:
+            mean = drive
+        elif isinstance(node.output, AddBias):
+            mean = drive + node.output.bias
+        else:
+            raise InputError(f"{node}: cannot predict a Node with a function of its own")
+        return LayerPrediction(
+            label=node.label or str(node),
+            neuron_type=None,
+            gain=None,
+            bias=None,
+            drive=drive,
+            current=mean,
+            deviation=np.sqrt(variance),
+            rates=mean / amplitude,
+            mean_outputs=mean,
+            variance=variance,
+            amplitude=amplitude,
+            spiking=spiking,
+            delay=delay,
+        )
+
+    def _input(self, node: nengo.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        given = self.images
+        if isinstance(given, Mapping):
+            given = given.get(node)
+        elif not isinstance(node.output, ImageInput) and not self._alone(node):
+            given = None
+        if given is not None:
+            given = np.asarray(given, dtype=np.float64).reshape(self.n_images, -1)
+            if given.shape[1] != node.size_out:
+                raise InputError(
+                    f"{node}: expected images of {node.size_out} values, found {given.shape[1]}"
+                )
+            if isinstance(node.output, ImageInput):
+                process = node.output
+                return given, process.mean_output(given), process.step_variance(given, self.dt)
+            return given, given, np.zeros(given.shape)
+        if isinstance(node.output, np.ndarray):
+            constant = np.broadcast_to(node.output, (self.n_images, node.size_out))
+            return constant, constant, np.zeros(constant.shape)
+        kind = "Process" if isinstance(node.output, nengo.Process) else "function"
+        raise InputError(
+            f"{node}: cannot predict a Node that runs a {kind} of its own; say what it puts out: "
+            "images={node: (n_images, size_out) array}"
+        )
+
+    def _alone(self, node: nengo.Node) -> bool:
+        """Whether this is the one input that plain images can be meant for."""
+        sources = [
+            other for other in self.objects if isinstance(other, nengo.Node) and other.size_in == 0
+        ]
+        return sources == [node]
+
+    def _ensemble(self, ensemble: nengo.Ensemble) -> LayerPrediction:
+        drive, variance, delay = self._drive(ensemble)
+        neuron_type = ensemble.neuron_type
+        gain, bias = _gain_bias(ensemble)
+        current = gain * drive + bias
+        deviation = gain * np.sqrt(variance)
+        rates = self._rates(neuron_type, drive, gain, bias)
+        if self.noise:
+            rates = rates + self._noise(neuron_type, current, deviation)
+        amplitude = amplitude_of(neuron_type)
+        return LayerPrediction(
+            label=ensemble.label or str(ensemble),
+            neuron_type=neuron_type,
+            gain=gain,
+            bias=bias,
+            drive=drive,
+            current=current,
+            deviation=deviation,
+            rates=rates,
+            mean_outputs=amplitude * rates,
+            variance=amplitude**2 * _step_variance(neuron_type, rates, self.dt),
+            amplitude=amplitude,
+            spiking=neuron_type.spiking,
+            delay=delay,
+        )
+
+    def _rates(self, neuron_type, drive, gain, bias) -> np.ndarray:
+        if self.lines and isinstance(neuron_type, nengo.LIFRate):
+            return np.maximum(gain * drive + bias - 1, 0) / neuron_type.tau_rc
+        if isinstance(neuron_type, (nengo.AdaptiveLIF, nengo.AdaptiveLIFRate)):
+            return _adapting_rates(neuron_type, drive, gain, bias, self.presentation_time)
+        return rates_in_hz(neuron_type, drive, gain, bias)
+
+    def _noise(self, neuron_type, current, deviation) -> np.ndarray:
+        """Return what noise adds to the rates, in Hz."""
+        quiet = np.zeros_like(deviation)
+        if isinstance(neuron_type, IntegrateAndFire):
+            constants = {"dt": self.dt, "min_voltage": neuron_type.min_voltage}
+            with_noise = noisy_integrator_rates(current, deviation, **constants)
+            return with_noise - np.maximum(current, 0.0)
+        if isinstance(neuron_type, nengo.RectifiedLinear):
+            return rectified_mean(current, deviation) - rectified_mean(current, quiet)
+        if isinstance(neuron_type, nengo.LIF):
+            constants = {
+                name: getattr(neuron_type, name) for name in ("tau_rc", "tau_ref", "min_voltage")
+            }
+            with_noise = noisy_lif_rates(current, deviation, dt=self.dt, **constants)
+            return with_noise - noisy_lif_rates(current, quiet, dt=self.dt, **constants)
+        if neuron_type.spiking and not isinstance(neuron_type, RatesToSpikesNeuronType):
+            return quiet  # Izhikevich: unknown
+        ones, zeros = np.ones(current.shape[1]), np.zeros(current.shape[1])
+
+        def rates(currents):
+            return rates_in_hz(neuron_type, currents, ones, zeros)
+
+        return averaged(rates, current, deviation) - rates(current)
+
+
+def _base(item) -> nengo.Ensemble | nengo.Node:
+    return item.ensemble if isinstance(item, Neurons) else item
+
+
+def _check_connection(connection: nengo.Connection) -> None:
+    what = None
+    if connection.learning_rule_type is not None:
+        what = "a connection with a learning rule"
+    elif isinstance(connection.pre_obj, nengo.Ensemble):
+        what = "a decoded connection; connect from .neurons"
+    elif isinstance(connection.post_obj, nengo.Ensemble):
+        what = "a connection through encoders; connect to .neurons"
+    elif not isinstance(connection.post_obj, (Neurons, nengo.Node)):
+        what = f"a connection to {connection.post_obj}"
+    elif connection.function is not None:
+        what = "a connection that computes a function"
+    if what is not None:
+        raise InputError(f"{connection}: cannot predict {what}")
+
+
+def _matrix(connection: nengo.Connection) -> np.ndarray:
+    transform = connection.transform
+    if isinstance(transform, nengo.transforms.NoTransform):
+        return np.eye(transform.size_in)
+    if isinstance(transform, nengo.Dense) and not isinstance(transform.init, Distribution):
+        matrix = np.asarray(transform.init, dtype=np.float64)
+        full = {0: lambda: matrix * np.eye(transform.size_in), 1: lambda: np.diag(matrix)}
+        return full.get(matrix.ndim, lambda: matrix)()
+    if isinstance(transform, nengo.Sparse) and not isinstance(transform.init, Distribution):
+        return transform.sample().toarray()
+    raise InputError(
+        f"{connection}: cannot predict the transform {type(transform).__name__}; "
+        "expected a matrix, or none"
+    )
+
+
+def _synapse(connection: nengo.Connection, dt: float) -> tuple[float, float, float]:
+    """Return what a synapse makes of a mean, of the variance of steps, and its delay."""
+    synapse = connection.synapse
+    if synapse is None:
+        return 1.0, 1.0, 0.0
+    if isinstance(synapse, nengo.synapses.Triangle):
+        tau, scale = synapse.t, 1.0
+    elif isinstance(synapse, nengo.synapses.LinearFilter):
+        if synapse.den[-1] == 0:
+            raise InputError(f"{connection}: cannot predict a synapse that integrates ({synapse})")
+        scale = float(synapse.num[-1] / synapse.den[-1])
+        tau = float(synapse.den[-2] / synapse.den[-1]) if len(synapse.den) > 1 else 0.0
+    else:
+        raise InputError(f"{connection}: cannot predict the synapse {synapse}")
+    impulse = np.zeros((max(10, round(20 * tau / dt)), 1))
+    impulse[0] = 1.0
+    response = synapse.filt(impulse, dt=dt, y0=0)
+    return scale, float((response**2).sum()), tau
+
+
+def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(ensemble.neuron_type, nengo.Direct):
+        raise InputError(f"{ensemble}: cannot predict Direct mode, which has no neurons")
+    stated = {"gain": ensemble.gain, "bias": ensemble.bias}
+    if stated["gain"] is None:
+        stated |= {"max_rates": ensemble.max_rates, "intercepts": ensemble.intercepts}
+    for name, value in stated.items():
+        if isinstance(value, Distribution) and not (
+            isinstance(value, Choice) and len(value.options) == 1
+        ):
+            raise InputError(
+                f"{ensemble}: cannot predict {name}={value}, which the build draws at random; "
+                "state one value for each neuron"
+            )
+    return gain_bias(ensemble.neuron_type, ensemble.n_neurons, **stated)
+
+
+def _adapting_rates(neuron_type, drive, gain, bias, presentation_time) -> np.ndarray:
+    """Follow the adaptation ``n``: ``tau_n dn/dt = inc_n * output - n``, from 0 on."""
+    # Without a presentation time: ten time constants, and the rate at their end.
+    time = 10 * neuron_type.tau_n if presentation_time is None else presentation_time
+    n_steps = 200
+    step = time / n_steps
+    adaptation, total = np.zeros(drive.shape), np.zeros(drive.shape)
+    pull = -np.expm1(-step / neuron_type.tau_n)
+    for _ in range(n_steps):
+        current = gain * drive + bias - adaptation
+        rates = rates_in_hz(neuron_type, current, np.ones_like(gain), np.zeros_like(bias))
+        # Half a step ahead for the mean, and damped: a step may be long against the adaptation.
+        adaptation += pull * (neuron_type.inc_n * neuron_type.amplitude * rates - adaptation)
+        total += rates
+    return rates if presentation_time is None else total / n_steps
+
+
+def _step_variance(neuron_type: NeuronType, rates: np.ndarray, dt: float) -> np.ndarray:
+    """Return the variance of ``count / dt`` from step to step, for spikes of area 1."""
+    if not neuron_type.spiking:
+        return np.zeros(rates.shape)
+    if isinstance(neuron_type, nengo.PoissonSpiking):
+        return np.abs(rates) / dt
+    # A neuron that spikes at most once a step, or a whole number of times and the rest.
+    share = np.abs(rates) * dt % 1.0
+    return share * (1 - share) / dt**2

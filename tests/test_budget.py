@@ -1,0 +1,99 @@
+import json
+
+import nengo
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet.budget import _change, error_budget
+from nengonet.reproductions import forum_mnist
+
+IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
+
+
+def budget_of(variant="repaired", n_repeats=3, **settings):
+    example = forum_mnist.build(variant=variant, **settings)
+    return error_budget(
+        example.output,
+        IMAGES,
+        LABELS,
+        presentation_time=0.2,
+        readout=example.readout,
+        n_repeats=n_repeats,
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def posted():
+    return budget_of("posted")
+
+
+def test_steps_add_up_to_the_total(posted):
+    for budget in (posted, budget_of(neurons="if")):
+        assert sum(step.change for step in budget.steps) == pytest.approx(budget.total)
+        first, last = budget.steps[0], budget.steps[-1]
+        assert budget.total == pytest.approx(100 * (last.accuracy - first.accuracy))
+        for before, after in zip(budget.steps, budget.steps[1:], strict=False):
+            assert after.change == pytest.approx(100 * (after.accuracy - before.accuracy))
+            assert after.interval[0] <= after.change <= after.interval[1]
+
+
+def test_last_step_is_the_network_as_it_is_run(posted):
+    example = forum_mnist.build(variant="posted")
+    result = nn.present(
+        example.network,
+        example.output,
+        IMAGES,
+        presentation_time=0.2,
+        readout=example.readout,
+        progress=False,
+    )
+    assert posted.steps[-1].accuracy == result.accuracy(LABELS).value
+    assert posted.steps[-2].accuracy == result.accuracy(LABELS, "spike_count").value
+
+
+def test_posted_network_loses_most_by_saturation_and_readout(posted):
+    changes = {step.name: step.change for step in posted.steps}
+    worst = sorted(changes, key=changes.get)
+    assert worst[0] == "curve and saturation of the neurons"
+    assert changes["curve and saturation of the neurons"] < -15
+    assert abs(changes["scales and biases of the network"]) < 6
+
+
+def test_signed_neurons_lose_nothing_by_clipping():
+    changes = {step.name: step.change for step in budget_of(neurons="if").steps}
+    assert abs(changes["clipping of noisy currents"]) <= 2.5
+    assert changes["readout"] == 0
+
+
+def test_report_reads_as_a_table(posted):
+    lines = str(posted).splitlines()
+    assert lines[1].startswith("ANN")
+    assert lines[-1].startswith("total")
+    assert "40 images" in lines[-1]
+    report = json.loads(json.dumps(posted.to_json()))
+    assert report["total"] == pytest.approx(posted.total)
+    assert len(report["steps"]) == 7
+
+
+def test_interval_of_a_paired_change():
+    """Agresti & Min: (b - c) / (n + 2) around it, from the images that differ only."""
+    before = np.r_[np.ones(80, bool), np.zeros(20, bool)]
+    after = before.copy()
+    after[:10] = False
+    after[80:83] = True
+    change, (low, high) = _change(before, after)
+    assert change == pytest.approx(-7)
+    centre, spread = -7 / 102, np.sqrt(14 / 102 - (7 / 102) ** 2) / np.sqrt(102)
+    assert (low, high) == pytest.approx(
+        (100 * (centre - 1.96 * spread), 100 * (centre + 1.96 * spread))
+    )
+    assert _change(before, before)[0] == 0
+
+
+def test_networks_without_a_budget_are_named():
+    with nengo.Network():
+        output = nn.constant_input((28, 28))
+    with pytest.raises(nn.InputError, match="expected a last layer that spikes"):
+        error_budget(output, IMAGES, LABELS)

@@ -1,0 +1,221 @@
+import dataclasses
+import json
+import time
+
+import nengo
+import numpy as np
+import pytest
+from nengo.dists import Choice
+
+import nengonet as nn
+from nengonet.diagnosis import SEVERITIES
+from nengonet.presentation import present
+from nengonet.reproductions import forum_mnist
+
+IMAGES, LABELS = nn.datasets.load("mnist", split="test")
+LAYERS = forum_mnist.mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
+
+
+def diagnosed(variant="repaired", images=IMAGES, labels=LABELS, **settings):
+    example = forum_mnist.build(variant=variant, **settings)
+    return nn.diagnose(example.output, images, labels=labels, readout=example.readout)
+
+
+def codes(diagnosis, *severities):
+    return [
+        finding.code
+        for finding in diagnosis.findings
+        if not severities or finding.severity in severities
+    ]
+
+
+def network_of(
+    neuron_type=None, *, images=IMAGES[:200], readout="spike_count", input_rate=255.0, **settings
+):
+    """Diagnose an MLP of the forum's weights with other settings."""
+    neuron_type = neuron_type or nn.IntegrateAndFire(amplitude=1 / 30)
+    run = {name: settings.pop(name) for name in ("presentation_time",) if name in settings}
+    with nengo.Network(seed=0):
+        layer = nn.poisson_input((28, 28), max_rate=input_rate)
+        for weights in LAYERS:
+            layer = nn.dense(layer, weights, neuron_type, **{"gain": 30.0} | settings)
+    return nn.diagnose(layer, images, readout=readout, **run)
+
+
+def test_posted_network_is_understood_before_it_runs():
+    start = time.perf_counter()
+    diagnosis = diagnosed("posted")
+    assert time.perf_counter() - start < 4  # under 2 s on an idle machine
+    assert codes(diagnosis)[:3] == ["input-range", "saturation", "readout-filter"]
+    assert codes(diagnosis, "error")[:3] == codes(diagnosis)[:3]
+    assert {"gain-on-neurons", "bias-threshold", "amplitude"} <= set(codes(diagnosis))
+    text = " ".join(str(diagnosis).split())
+    for words in ("25,500 Hz", "25.5 spikes in a step", "on or off", "counts steps"):
+        assert words in text
+    rows = {row["label"]: row for row in diagnosis.layers}
+    assert rows["hidden"]["saturated"] + rows["hidden"]["silent"] > 0.9
+    assert rows["input"]["peak_rate"] == pytest.approx(25500)
+
+
+def test_posted_accuracy_is_predicted():
+    """0.595, 0.587 and 0.601 with seeds 0, 1 and 2, spikes counted, on the same 1000 images."""
+    diagnosis = diagnosed("posted")
+    assert diagnosis.predicted_accuracy.value == pytest.approx(0.594, abs=0.03)
+    assert diagnosis.ann_accuracy.value == pytest.approx(0.981)
+
+
+def test_obvious_repair_fails_by_noise():
+    """A rate model sees nothing wrong; the noise costs more than ten percentage points."""
+    diagnosis = diagnosed("obvious")
+    assert codes(diagnosis, "error") == ["rectified-noise"]
+    assert diagnosis.predicted_accuracy.value > 0.96
+    example = forum_mnist.build(variant="obvious")
+    result = present(example.network, example.output, IMAGES[:200], progress=False)
+    measured = result.accuracy(LABELS[:200]).value
+    predicted = diagnosed("obvious", IMAGES[:200], LABELS[:200])
+    assert predicted.predicted_accuracy_with_noise.value == pytest.approx(measured, abs=0.06)
+    assert measured < predicted.predicted_accuracy.value - 0.05
+
+
+@pytest.mark.parametrize("neurons", ["lif", "if", "relu"])
+@pytest.mark.parametrize("images", [slice(0, 1000), slice(300, 420)])
+def test_no_false_alarm_on_the_repaired_networks(neurons, images):
+    diagnosis = diagnosed(neurons=neurons, images=IMAGES[images], labels=LABELS[images], seed=4)
+    assert diagnosis.worst in ("note", None)
+    assert codes(diagnosis, "error", "warning") == []
+
+
+def test_no_false_alarm_on_a_network_built_by_hand():
+    assert codes(network_of(), "error", "warning") == []
+
+
+SPIKING_RELU = nengo.SpikingRectifiedLinear(
+    amplitude=1 / 30, initial_state={"voltage": Choice([0])}
+)
+
+
+@pytest.mark.parametrize(
+    "settings, code, severity, words",
+    [
+        ({"input_rate": 25500.0}, "input-range", "error", "max_rate"),
+        ({"neuron_type": SPIKING_RELU}, "rectified-noise", "error", "synapse=0.01"),
+        ({"presentation_time": 0.01}, "quantisation", "error", "longer presentation_time"),
+        ({"gain": 0.5, "amplitude": 2.0}, "silent-output", "error", "raise the gain"),
+        ({"synapse": 0.1}, "synapse-delay", "error", "shorter synapses"),
+        ({"synapse": 0.04}, "synapse-delay", "warning", "shorter synapses"),
+        ({"readout": "steps_after_first_spike"}, "readout-filter", "error", "spike_count"),
+        ({"amplitude": 1.0}, "amplitude", "note", "amplitude=0.03"),
+        ({"neuron_type": nengo.LIF(), "gain": 50.0}, "saturation", "error", "lower gain"),
+        (
+            {"neuron_type": nengo.LIF(), "gain": 2.0, "amplitude": 1.0},
+            "amplitude",
+            "warning",
+            "amplitude=0.0",
+        ),
+        (
+            {"neuron_type": nengo.LIF(amplitude=0.01), "gain": 2.0, "bias": 1.0},
+            "bias-threshold",
+            "warning",
+            "bias=0",
+        ),
+        ({"neuron_type": nengo.LIF(), "gain": 2e4}, "gain-on-neurons", "warning", "bias=0"),
+    ],
+)
+def test_each_fault_is_found(settings, code, severity, words):
+    found = {finding.code: finding for finding in network_of(**settings).findings}
+    assert code in found
+    assert found[code].severity == severity
+    assert words in found[code].change
+    assert any(character.isdigit() for character in found[code].evidence)
+
+
+def test_a_filtered_probe_of_the_users_is_found():
+    example = forum_mnist.build(neurons="if")
+    assert codes(nn.diagnose(example.output, IMAGES[:50])) == []
+    with example.network:
+        nengo.Probe(example.output.ensemble.neurons, synapse=0.1)
+    found = nn.diagnose(example.output, IMAGES[:50]).findings
+    assert [finding.code for finding in found] == ["readout-filter"]
+    assert "synapse=Lowpass(tau=0.1)" in found[0].evidence
+
+
+def test_plain_nengo_is_diagnosed_as_the_builders_are():
+    kernels = [layer.kernel.astype(float) for layer in LAYERS]
+    with nengo.Network(seed=0) as network:
+        network.config[nengo.Ensemble].max_rates = Choice([100])
+        network.config[nengo.Ensemble].intercepts = Choice([0])
+        inp = nengo.Node(np.ones(784))
+        poisson = nengo.Ensemble(784, 1, neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear()))
+        hidden = nengo.Ensemble(128, 1, neuron_type=nengo.LIF())
+        out = nengo.Ensemble(10, 1, neuron_type=nengo.LIF())
+        nengo.Connection(inp, poisson.neurons, synapse=None)
+        nengo.Connection(poisson.neurons, hidden.neurons, transform=kernels[0].T, synapse=None)
+        nengo.Connection(hidden.neurons, out.neurons, transform=kernels[1].T, synapse=None)
+        nengo.Probe(out.neurons, synapse=0.1)
+    plain = nn.diagnose(out, 255 * IMAGES.reshape(1000, 784), labels=LABELS, network=network)
+    ours = diagnosed("posted")
+    assert plain.predicted_accuracy == ours.predicted_accuracy
+    assert {"input-range", "saturation", "readout-filter"} <= set(codes(plain))
+
+
+def test_json_has_stable_keys():
+    report = json.loads(json.dumps(diagnosed("posted").to_json()))
+    assert report.keys() == {
+        "predicted_accuracy",
+        "predicted_accuracy_with_noise",
+        "ann_accuracy",
+        "findings",
+        "layers",
+    }
+    for finding in report["findings"]:
+        assert finding.keys() == {"code", "severity", "layers", "message", "evidence", "change"}
+        assert finding["severity"] in SEVERITIES
+    order = [SEVERITIES.index(finding["severity"]) for finding in report["findings"]]
+    assert order == sorted(order)
+
+
+@pytest.fixture(scope="module")
+def run():
+    example = forum_mnist.build(neurons="if", seed=3)
+    images = IMAGES[500:560]
+    return example, images, present(example.network, example.output, images, progress=False)
+
+
+def test_observed_rates_follow_the_predicted_ones(run):
+    example, images, result = run
+    comparison = nn.compare(result, example.output, images)
+    assert [row["label"] for row in comparison.layers] == ["input", "hidden", "output"]
+    for row in comparison.layers:
+        assert row["correlation"] > 0.99
+        assert row["slope"] == pytest.approx(1, abs=0.03)
+        assert row["rms_spikes"] == pytest.approx(row["rms_rate"] * 0.35)
+    assert comparison.ties == result.tied().sum()
+    assert "furthest off" in str(comparison)
+    json.dumps(comparison.to_json())
+
+
+def test_a_wrong_network_does_not_follow_its_prediction(run):
+    """Compared with the prediction of a network whose hidden gain is doubled."""
+    example, images, result = run
+    other = forum_mnist.build(neurons="if", seed=3)
+    layer = list(other.output.chain())[1]
+    layer.ensemble.gain = 2 * layer.ensemble.gain
+    rows = {row["label"]: row for row in nn.compare(result, other.output, images).layers}
+    assert rows["hidden"]["slope"] == pytest.approx(0.5, abs=0.02)
+    assert rows["input"]["slope"] == pytest.approx(1, abs=0.03)
+
+
+def test_the_furthest_neuron_is_named(run):
+    example, images, result = run
+    counts = {label: counts.copy() for label, counts in result.counts.items()}
+    counts["hidden"][:, 77] += 100
+    broken = dataclasses.replace(result, counts=counts)
+    row = nn.compare(broken, example.output, images).layers[1]
+    assert row["worst"][0][0] == 77
+    assert row["worst"][0][2] - row["worst"][0][1] == pytest.approx(100 / 0.35, rel=0.05)
+
+
+def test_other_images_are_refused(run):
+    example, images, result = run
+    with pytest.raises(nn.InputError, match="but the images and the network predict others"):
+        nn.compare(result, example.output, images[:5])

@@ -1,0 +1,289 @@
+import pathlib
+
+import nengo
+import numpy as np
+import pytest
+from nengo.dists import Choice, Uniform
+
+import nengonet as nn
+from nengonet.prediction import predict, predict_rates
+from nengonet.presentation import present
+
+RNG = np.random.default_rng(7)
+KERNELS = [RNG.normal(0, 0.6, (9, 8)), RNG.normal(0, 0.6, (8, 3))]
+BIASES = [RNG.normal(0, 0.2, 8), RNG.normal(0, 0.2, 3)]
+IMAGES = RNG.uniform(size=(12, 3, 3))
+DATA = pathlib.Path(__file__).parent / "data"
+
+NEURON_TYPES = [
+    nengo.RectifiedLinear(amplitude=0.3),
+    nengo.SpikingRectifiedLinear(amplitude=0.3),
+    nn.IntegrateAndFire(amplitude=0.3),
+    nengo.LIF(tau_rc=0.03, amplitude=0.3),
+    nengo.LIFRate(amplitude=0.3),
+    nengo.AdaptiveLIF(inc_n=0, amplitude=0.3),
+    nengo.AdaptiveLIFRate(inc_n=0, amplitude=0.3),
+    nengo.Sigmoid(),
+    nengo.Tanh(),
+    nengo.RegularSpiking(nengo.LIFRate(), amplitude=0.3),
+    nengo.StochasticSpiking(nengo.Sigmoid(), amplitude=0.3),
+    nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=0.3),
+]
+
+
+def mlp(neuron_types, **settings):
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input((3, 3))
+        for k, neuron_type in enumerate(neuron_types):
+            layer = nn.dense(
+                layer, (KERNELS[k], BIASES[k]), neuron_type, label=f"layer {k}", **settings
+            )
+    return network, layer
+
+
+@pytest.mark.parametrize("neuron_type", NEURON_TYPES, ids=str)
+@pytest.mark.parametrize(
+    "tuning",
+    [{"max_rates": 250.0}, {"max_rates": 350.0, "intercepts": 0.2}, {"gain": 3.0, "bias": 0.7}],
+    ids=["fixed", "tuned", "stated"],
+)
+def test_rates_are_those_of_nengos_tuning_curves(neuron_type, tuning):
+    network, layer = mlp([neuron_type], **tuning)
+    drive = IMAGES.reshape(12, 9) @ KERNELS[0] + BIASES[0]
+    with nengo.Simulator(network, progress_bar=False) as simulator:
+        built = simulator.data[layer.ensemble]
+    # Nengo's own bias already holds gain * Keras bias
+    expected = neuron_type.rates(drive - BIASES[0], built.gain, built.bias)
+    if hasattr(neuron_type, "base_type"):
+        expected = expected * 0.3
+    found = predict(layer, IMAGES)[-1]
+    np.testing.assert_allclose(found.mean_outputs, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        found.rates * getattr(neuron_type, "amplitude", 1.0), expected, rtol=1e-12
+    )
+    np.testing.assert_allclose(found.current, built.gain * (drive - BIASES[0]) + built.bias)
+
+
+@pytest.mark.parametrize("neuron_type", NEURON_TYPES, ids=str)
+def test_rates_are_those_of_a_long_run(neuron_type):
+    network, layer = mlp([neuron_type], max_rates=250.0)
+    time = 8.0
+    result = present(
+        network, layer, IMAGES[:3], presentation_time=time, readout="mean", progress=False
+    )
+    rates = predict_rates(layer, IMAGES[:3])
+    observed = result.mean_outputs["layer 0"] / getattr(neuron_type, "amplitude", 1.0)
+    random = isinstance(neuron_type, (nengo.StochasticSpiking, nengo.PoissonSpiking))
+    # regular: one spike, and LIF's step of 1 ms; random: six standard deviations
+    bound = 6 * np.sqrt(np.abs(rates) / time) if random else 1.5 / time + 0.004 * np.abs(rates)
+    assert np.all(np.abs(observed - rates) <= bound)
+
+
+@pytest.mark.parametrize("file", ["keras2_mlp.h5", "keras3_mlp.h5"])
+def test_relu_layers_give_keras_own_activations(file):
+    expected = np.load(DATA / file.replace(".h5", ".expected.npz"))
+    weights = nn.load_weights(DATA / file)
+    x = expected["input"]
+    span = float(np.abs(x).max())
+    with nengo.Network() as network:
+        # Keras saw any numbers; an input shows [0, 1], so its scale carries the range
+        layer = nn.constant_input(x.shape[1:], scale=span)
+        for k, weight in enumerate(weights.values()):
+            last = k == len(weights) - 1
+            layer = nn.dense(layer, weight, None if last else nengo.RectifiedLinear(), gain=1.0)
+    logits = predict(layer, x / span, network=network)[-1].mean_outputs
+    np.testing.assert_allclose(logits, expected["output"], rtol=2e-5, atol=1e-6)
+
+
+def plain_network(**hidden):
+    with nengo.Network() as network:
+        node = nengo.Node(size_in=0, output=np.zeros(9), label="pixels")
+        relay = nengo.Node(size_in=9, label="relay")
+        a = nengo.Ensemble(
+            8, 1, neuron_type=nengo.LIF(), **{"gain": np.ones(8), "bias": np.ones(8)} | hidden
+        )
+        b = nengo.Ensemble(
+            3, 1, max_rates=Choice([100]), intercepts=Choice([0]), neuron_type=nengo.LIFRate()
+        )
+        nengo.Connection(node, relay, synapse=None)
+        nengo.Connection(relay, a.neurons, transform=KERNELS[0].T, synapse=0.01)
+        nengo.Connection(a.neurons[2:6], b.neurons[[2, 0]], transform=0.01 * np.ones((2, 4)))
+        nengo.Connection(a.neurons, b.neurons, transform=0.02 * KERNELS[1].T, synapse=None)
+    return network, node, a, b
+
+
+def test_plain_nengo_is_predicted_from_its_objects():
+    network, node, a, b = plain_network()
+    images = IMAGES.reshape(12, 9)
+    rates_a = nengo.LIF().rates(images @ KERNELS[0], np.ones(8), np.ones(8))
+    drive = 0.02 * rates_a @ KERNELS[1]
+    part = 0.01 * rates_a[:, 2:6].sum(axis=1)
+    drive[:, 2] += part
+    drive[:, 0] += part
+    rates_b = nengo.LIFRate().rates(drive, np.full(3, 2.0332447817197368), np.ones(3))
+    np.testing.assert_allclose(predict_rates(a.neurons, images, network=network), rates_a)
+    np.testing.assert_allclose(predict_rates(b, {node: images}, network=network), rates_b)
+    np.testing.assert_allclose(
+        predict_rates(nn.objects.Layer(label="b", shape=(3,), ensemble=b, network=network), images),
+        rates_b,
+    )
+
+
+def test_edits_of_the_nengo_objects_count():
+    network, layer = mlp([nengo.RectifiedLinear()])
+    before = predict_rates(layer, IMAGES)
+    layer.ensemble.gain = 2 * layer.ensemble.gain
+    layer.ensemble.bias = 2 * layer.ensemble.bias
+    np.testing.assert_allclose(predict_rates(layer, IMAGES), 2 * before)
+    with network:
+        nengo.Connection(
+            layer.pre.node, layer.ensemble.neurons, transform=KERNELS[0].T, synapse=None
+        )
+    expected = np.maximum(
+        layer.ensemble.gain * 2 * (IMAGES.reshape(12, 9) @ KERNELS[0]) + layer.ensemble.bias, 0
+    )
+    np.testing.assert_allclose(predict_rates(layer, IMAGES), expected)
+
+
+def test_adaptation_is_followed_over_the_presentation():
+    neuron_type = nengo.AdaptiveLIF(tau_n=0.1, inc_n=0.02)
+    network, layer = mlp([neuron_type], gain=5.0, bias=1.0)
+    for time in (0.1, 1.0):
+        result = present(network, layer, IMAGES[:3], presentation_time=time, progress=False)
+        rates = predict_rates(layer, IMAGES[:3], presentation_time=time)
+        assert np.abs(result.counts["layer 0"] - rates * time).max() < 2.5
+    plain = nengo.LIF().rates(
+        IMAGES[:3].reshape(3, 9) @ KERNELS[0] + BIASES[0], np.full(8, 5.0), np.ones(8)
+    )
+    settled = predict_rates(layer, IMAGES[:3])
+    assert np.all(settled[plain > 20] < 0.7 * plain[plain > 20])
+    # settled: the rate of a LIF neuron whose current has lost inc_n * rate
+    current = 5 * (IMAGES[:3].reshape(3, 9) @ KERNELS[0] + BIASES[0]) + 1
+    np.testing.assert_allclose(
+        settled,
+        nengo.LIF().rates(current - 0.02 * settled, np.ones(8), np.zeros(8)),
+        rtol=0.02,
+        atol=0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    "neuron_type, synapse",
+    [
+        (nengo.LIF(), None),
+        (nengo.LIF(min_voltage=-1), None),
+        (nengo.SpikingRectifiedLinear(), None),
+        (nengo.SpikingRectifiedLinear(), 0.005),
+        (nn.IntegrateAndFire(min_voltage=0), None),
+        (nn.IntegrateAndFire(), None),
+        (nengo.RegularSpiking(nengo.LIFRate()), None),
+    ],
+    ids=str,
+)
+def test_noise_brings_the_prediction_closer_to_the_run(neuron_type, synapse):
+    threshold = isinstance(neuron_type, nengo.LIF) or hasattr(neuron_type, "base_type")
+    with nengo.Network(seed=0) as network:
+        pixels = nn.poisson_input((100,), max_rate=300.0)
+        kernel = np.random.default_rng(1).normal(0, 0.25, (100, 40))
+        layer = nn.dense(
+            pixels, kernel, neuron_type, gain=3.0 if threshold else 60.0, synapse=synapse, label="x"
+        )
+    images = np.random.default_rng(2).uniform(size=(4, 100))
+    result = present(network, layer, images, presentation_time=2.0, progress=False)
+    observed = result.rates("x")
+    errors = [
+        np.sqrt(np.mean((predict_rates(layer, images, noise=noise) - observed) ** 2))
+        for noise in (False, True)
+    ]
+    if neuron_type == nn.IntegrateAndFire():
+        assert errors[0] == errors[1] < 4
+    else:
+        assert errors[1] < 0.5 * errors[0] or errors[1] < 4
+
+
+def refused(change):
+    network, node, a, b = plain_network()
+    with network:
+        change(network, node, a, b)
+    predict_rates(b, IMAGES.reshape(12, 9), network=network)
+
+
+def recurrent(network, node, a, b):
+    nengo.Connection(b.neurons, a.neurons, transform=np.zeros((8, 3)))
+
+
+def learning(network, node, a, b):
+    nengo.Connection(
+        a.neurons, b.neurons, transform=np.zeros((3, 8)), learning_rule_type=nengo.Oja()
+    )
+
+
+def decoded(network, node, a, b):
+    nengo.Connection(a, b.neurons, transform=np.zeros((3, 1)))
+
+
+def encoded(network, node, a, b):
+    nengo.Connection(node[0], b)
+
+
+def node_function(network, node, a, b):
+    mine = nengo.Node(lambda t, x: x**2, size_in=1, label="squared")
+    nengo.Connection(node[0], mine)
+    nengo.Connection(mine, b.neurons[0])
+
+
+def node_of_time(network, node, a, b):
+    nengo.Connection(nengo.Node(np.sin, label="sine"), b.neurons[0])
+
+
+def process(network, node, a, b):
+    nengo.Connection(nengo.Node(nengo.processes.WhiteNoise(), label="noise"), b.neurons[0])
+
+
+def drawn_gain(network, node, a, b):
+    b.max_rates = Uniform(100, 200)
+
+
+def drawn_transform(network, node, a, b):
+    nengo.Connection(a.neurons, b.neurons, transform=nengo.Dense((3, 8), init=Uniform(0, 1)))
+
+
+def integrator(network, node, a, b):
+    nengo.Connection(a.neurons[:3], b.neurons, synapse=nengo.LinearFilter([1], [1, 0]))
+
+
+def direct(network, node, a, b):
+    b.neuron_type = nengo.Direct()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (recurrent, "cannot predict a recurrent connection"),
+        (learning, "cannot predict a connection with a learning rule"),
+        (decoded, "cannot predict a decoded connection; connect from .neurons"),
+        (encoded, "cannot predict a connection through encoders; connect to .neurons"),
+        (node_function, "squared.*cannot predict a Node with a function of its own"),
+        (node_of_time, "sine.*cannot predict a Node that runs a function of its own"),
+        (process, "noise.*cannot predict a Node that runs a Process of its own"),
+        (drawn_gain, "cannot predict max_rates=Uniform.*which the build draws at random"),
+        (drawn_transform, "cannot predict the transform Dense"),
+        (integrator, "cannot predict a synapse that integrates"),
+        (direct, "cannot predict Direct mode"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(change, message):
+    with pytest.raises(nn.InputError, match=message):
+        refused(change)
+
+
+def test_bad_arguments_are_named():
+    network, node, a, b = plain_network()
+    with pytest.raises(nn.InputError, match="expected its network as well"):
+        predict_rates(b, IMAGES)
+    with pytest.raises(nn.InputError, match="expected images of 9 values, found 4"):
+        predict_rates(b, np.zeros((5, 4)), network=network)
+    with pytest.raises(nn.InputError, match="expected a layer, an Ensemble or a Node"):
+        predict_rates("output", IMAGES, network=network)
+    with pytest.raises(nn.InputError, match="is not part of the network"):
+        predict_rates(plain_network()[3], IMAGES, network=network)
