@@ -97,7 +97,7 @@ def _forum_options(command):
 
 
 def _forum_network(posted, obvious, neurons, input_rate) -> dict:
-    """Turn the options into arguments, leaving out those that keep the library's default."""
+    """Turn the options into arguments of `forum_mnist.build`."""
     if posted and obvious:
         raise InputError("--as-posted and --obvious: expected one of them")
     if (posted or obvious) and (neurons or input_rate is not None):
@@ -106,20 +106,41 @@ def _forum_network(posted, obvious, neurons, input_rate) -> dict:
             "leave those options"
         )
     variant = "posted" if posted else "obvious" if obvious else None
-    stated = {"variant": variant, "neurons": neurons, "input_rate": input_rate}
-    return {name: value for name, value in stated.items() if value is not None}
+    return _stated(variant=variant, neurons=neurons, input_rate=input_rate)
+
+
+def _stated(**options: object) -> dict:
+    """Leave out the options that keep the library's default."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @reproduce.command("forum-mnist")
 @_forum_options
 @_images(1000)
 @_PRESENTATION_TIME
+@click.option(
+    "--simulator",
+    type=click.Choice(["minibatch", "reference"]),
+    help="The twin, or the unmodified nengo.Simulator.  [default: minibatch]",
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
 @click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
 @click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
 @_JSON
 def reproduce_forum_mnist(
-    posted, obvious, neurons, input_rate, images, save, resume, plot, as_json, **options
+    posted,
+    obvious,
+    neurons,
+    input_rate,
+    images,
+    simulator,
+    n_jobs,
+    save,
+    resume,
+    plot,
+    as_json,
+    **options,
 ):
     """Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike counts.
 
@@ -136,6 +157,7 @@ def reproduce_forum_mnist(
         n_images=_image_count(images),
         save=save,
         resume=resume,
+        **_stated(simulator=simulator, n_jobs=n_jobs),
         **_forum_network(posted, obvious, neurons, input_rate),
         **options,
     )

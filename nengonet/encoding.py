@@ -22,6 +22,10 @@ from nengonet.objects import Layer, neuron_layer
 # presentation are those of a short one. Changing this changes every spike train.
 BLOCK_STEPS = 100
 
+# The random streams of one example: 0 is the input's.
+_RESET_STREAM = 1
+_NEURON_STREAM = 2
+
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
     """Return the random stream that belongs to one example, and to nothing else.
@@ -36,6 +40,33 @@ def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator
     """
     key = () if stream == 0 else (stream,)
     return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
+
+
+def reset_seed(seed: int, example: int) -> int:
+    """Return the seed that ``Simulator.reset`` gets before an example, for its processes.
+
+    Parameters
+    ----------
+    seed, example : int
+    """
+    return int(example_rng(seed, example, _RESET_STREAM).integers(2**31 - 1))
+
+
+def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
+    """Return the seeds of an example's random neuron types, in the order of their steps.
+
+    Parameters
+    ----------
+    seed, example : int
+    n : int
+        Number of random states.
+
+    Returns
+    -------
+    seeds : list of (8,) ndarray of uint32
+    """
+    rng = example_rng(seed, example, _NEURON_STREAM)
+    return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
 
 
 def poisson_events(

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import joblib
 import nengo
 import numpy as np
-from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
-from nengo.cache import NoDecoderCache
 from tqdm import tqdm
 
 from nengonet.datasets import as_images
-from nengonet.encoding import example_rng
+from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
+from nengonet.minibatch import MinibatchSimulator
+from nengonet.minibatch.simulator import _precision as precision_of
 from nengonet.objects import Layer
 from nengonet.readout import READOUTS, spike_counts
 from nengonet.results import Journal, Result, assemble, load_result
 
-# The random streams of one example: 0 is the input's (`encoding.example_rng`).
-_RESET_STREAM = 1
-_NEURON_STREAM = 2
+# Enough that a step's fixed costs are shared out, and little enough for the cache.
+MINIBATCH_SIZE = 250
 
 
 def present(
@@ -40,13 +41,15 @@ def present(
     examples: Sequence[int] | None = None,
     readout: str = "spike_count",
     rasters: Sequence[str] = (),
+    simulator: str = "minibatch",
+    minibatch_size: int = MINIBATCH_SIZE,
+    n_jobs: int = 1,
+    precision: int = 64,
     save: str | os.PathLike | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> Result:
     """Show every image for ``presentation_time``, from the reset state, and count the spikes.
-
-    Runs the unmodified ``nengo.Simulator``, built once and reset before every example.
 
     Parameters
     ----------
@@ -67,6 +70,15 @@ def present(
         The default readout of the result: see `nengonet.readout.scores`.
     rasters : sequence of str
         Labels of layers whose spikes are kept step by step (for figures; they are large).
+    simulator : {"minibatch", "reference"}
+        `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
+        ``nengo.Simulator``, reset before every example. Both give the same spikes.
+    minibatch_size : int
+        Examples that run at once. It changes speed and memory, not spikes.
+    n_jobs : int
+        Processes; -1 for one per core. It changes speed, not spikes.
+    precision : {32, 64}
+        Bits of a number. 32 is faster; counts can shift by a spike.
     save : path_like, optional
         HDF5 file for the result. While the run goes on, ``SAVE.partial`` holds what is finished.
     resume : bool
@@ -95,6 +107,7 @@ def present(
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
     _check_layers(network, layers, readout, rasters)
+    _check_running(simulator, minibatch_size, n_jobs, precision)
 
     settings = {
         "presentation_time": n_steps * dt,
@@ -102,6 +115,7 @@ def present(
         "n_steps": n_steps,
         "seed": seed,
         "readout": readout,
+        "precision": precision,
     }
     infos = [
         {"label": layer.label, "shape": list(layer.shape), "amplitude": layer.amplitude}
@@ -117,24 +131,29 @@ def present(
         journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
         records = _unfinished(journal, resume)
 
-    todo = range(len(records), len(images))
-    if todo:
-        with reference_simulator(network, dt, seed) as simulator:
-            for index in tqdm(
-                todo,
-                desc="presenting",
-                unit="image",
-                initial=len(records),
-                total=len(images),
-                disable=None if progress else True,
-                file=sys.stderr,
-            ):
-                record = _present_one(
-                    simulator, layers, images[index], int(examples[index]), settings, rasters
-                )
-                records.append(record)
-                if journal is not None:
-                    journal.append(record)
+    job = _Job(
+        network=network,
+        output=output,
+        settings=settings,
+        rasters=tuple(rasters),
+        simulator=simulator,
+        precision=precision,
+        minibatch_size=minibatch_size,
+    )
+    todo = np.arange(len(records), len(images))
+    with tqdm(
+        desc="presenting",
+        unit="image",
+        initial=len(records),
+        total=len(images),
+        disable=None if progress else True,
+        file=sys.stderr,
+    ) as bar:
+        for record in _run(job, images[todo], examples[todo], n_jobs):
+            records.append(record)
+            if journal is not None:
+                journal.append(record)
+            bar.update()
 
     arrays = {name: np.stack([record[name] for record in records]) for name in records[0]}
     result = assemble(infos, settings, arrays | {"examples": examples})
@@ -144,8 +163,133 @@ def present(
     return result
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Job:
+    """What a process needs to run examples."""
+
+    network: nengo.Network
+    output: Layer
+    settings: dict
+    rasters: tuple[str, ...]
+    simulator: str
+    precision: int
+    minibatch_size: int
+
+    @property
+    def layers(self) -> list[Layer]:
+        return list(self.output.chain())
+
+    def keeps_steps(self, layer: Layer) -> bool:
+        return layer is self.output or layer.label in self.rasters
+
+
+def _run(
+    job: _Job, images: np.ndarray, examples: np.ndarray, n_jobs: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the record of every example, in order, as soon as it is finished."""
+    if len(images) == 0:
+        return
+    records = _reference_records if job.simulator == "reference" else _minibatch_records
+    if n_jobs == 1:
+        yield from records(job, images, examples)
+        return
+    # Each process gets whole minibatches, and no more than its share.
+    n_jobs = joblib.effective_n_jobs(n_jobs)
+    size = min(job.minibatch_size, -(-len(images) // n_jobs))
+    parts = [slice(start, start + size) for start in range(0, len(images), size)]
+    pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    tasks = (joblib.delayed(_run_part)(job, images[p], examples[p]) for p in parts)
+    for part in pool(tasks):
+        yield from part
+
+
+def _run_part(job: _Job, images: np.ndarray, examples: np.ndarray) -> list[dict]:
+    """Run some examples in a process of their own."""
+    records = _reference_records if job.simulator == "reference" else _minibatch_records
+    return list(records(job, images, examples))
+
+
+def _reference_records(
+    job: _Job, images: np.ndarray, examples: np.ndarray
+) -> Iterator[dict[str, np.ndarray]]:
+    settings, layers = job.settings, job.layers
+    with reference_simulator(
+        job.network, settings["dt"], settings["seed"], precision=job.precision
+    ) as simulator:
+        # A layer's output signal is what an unfiltered probe would copy at every step.
+        signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
+        for image, example in zip(images, examples, strict=True):
+            job.output.show(image, example=int(example), seed=settings["seed"])
+            reset_to_example(simulator, settings["seed"], int(example))
+            totals = [np.zeros(layer.size) for layer in layers]
+            steps = {
+                layer.label: np.empty((settings["n_steps"], layer.size))
+                for layer in layers
+                if job.keeps_steps(layer)
+            }
+            for step in range(settings["n_steps"]):
+                simulator.step()
+                for layer, signal, total in zip(layers, signals, totals, strict=True):
+                    total += signal
+                    if layer.label in steps:
+                        steps[layer.label][step] = signal
+            yield _record(job, totals, steps)
+
+
+def _minibatch_records(
+    job: _Job, images: np.ndarray, examples: np.ndarray
+) -> Iterator[dict[str, np.ndarray]]:
+    settings, layers = job.settings, job.layers
+    with _built(
+        job.network,
+        settings["seed"],
+        lambda **build: MinibatchSimulator(
+            job.network,
+            min(job.minibatch_size, len(images)),
+            dt=settings["dt"],
+            precision=job.precision,
+            **build,
+        ),
+    ) as simulator:
+        kept = [simulator.record(layer.output, steps=job.keeps_steps(layer)) for layer in layers]
+        for start in range(0, len(images), job.minibatch_size):
+            part = slice(start, start + job.minibatch_size)
+            simulator.reset_to_examples(images[part], examples[part], settings["seed"])
+            simulator.run_steps(settings["n_steps"])
+            steps = {
+                layer.label: record.steps
+                for layer, record in zip(layers, kept, strict=True)
+                if record.keeps_steps
+            }
+            for row in range(len(images[part])):
+                yield _record(
+                    job,
+                    [record.total[row] for record in kept],
+                    {label: outputs[row] for label, outputs in steps.items()},
+                )
+
+
+def _record(
+    job: _Job, totals: list[np.ndarray], steps: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return one example's counts and outputs under the names that `assemble` knows."""
+    n_steps, dt = job.settings["n_steps"], job.settings["dt"]
+    record = {"outputs": np.array(steps[job.output.label], dtype=np.float64)}
+    for layer, total in zip(job.layers, totals, strict=True):
+        record[f"mean_outputs/{layer.label}"] = np.asarray(total, dtype=np.float64) / n_steps
+        if layer.spiking:
+            counts = spike_counts(total, dt, layer.amplitude)
+            record[f"counts/{layer.label}"] = counts.astype(np.int32)
+        if layer.label in job.rasters:
+            spikes = spike_counts(steps[layer.label], dt, layer.amplitude)
+            record[f"rasters/{layer.label}"] = spikes.astype(np.int32)
+    return record
+
+
 @contextlib.contextmanager
-def reference_simulator(network: nengo.Network, dt: float, seed: int) -> Iterator[nengo.Simulator]:
+def reference_simulator(
+    network: nengo.Network, dt: float, seed: int, *, precision: int = 64
+) -> Iterator[nengo.Simulator]:
     """Build the unmodified ``nengo.Simulator``, repeatably and without needless warnings.
 
     Parameters
@@ -154,7 +298,22 @@ def reference_simulator(network: nengo.Network, dt: float, seed: int) -> Iterato
         One that has no seed of its own is built with ``seed``.
     dt : float, in seconds
     seed : int
+    precision : {32, 64}
+        Bits of a number.
     """
+    with (
+        precision_of(precision),
+        _built(
+            network, seed, lambda **build: nengo.Simulator(network, dt=dt, **build)
+        ) as simulator,
+    ):
+        yield simulator
+
+
+@contextlib.contextmanager
+def _built(
+    network: nengo.Network, seed: int, simulator: Callable[..., nengo.Simulator]
+) -> Iterator[nengo.Simulator]:
     random_ensembles = sum(
         isinstance(ensemble.neuron_type, (nengo.PoissonSpiking, nengo.StochasticSpiking))
         for ensemble in network.all_ensembles
@@ -167,11 +326,9 @@ def reference_simulator(network: nengo.Network, dt: float, seed: int) -> Iterato
             # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
             # max_rates that belong to the stated gain. Nothing uses them.
             warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
-            simulator = nengo.Simulator(
-                network,
-                # Nothing is decoded, and a cache on disk would be locked by parallel runs.
-                model=Model(dt=dt, label=str(network), decoder_cache=NoDecoderCache()),
-                dt=dt,
+            # The decoder cache on disk would be locked by parallel runs; nothing here needs it.
+            warnings.filterwarnings("ignore", "Decoder cache")
+            built = simulator(
                 seed=seed,
                 progress_bar=False,
                 # The optimizer would let several random ensembles share one stream, and warn.
@@ -180,8 +337,8 @@ def reference_simulator(network: nengo.Network, dt: float, seed: int) -> Iterato
     finally:
         if unseeded:
             network.seed = None
-    with simulator:
-        yield simulator
+    with built:
+        yield built
 
 
 def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> None:
@@ -192,51 +349,15 @@ def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> Non
     simulator : nengo.Simulator
     seed, example : int
     """
-    neuron_rng = example_rng(seed, example, _NEURON_STREAM)
-    for operator in simulator.step_order:
-        if isinstance(operator, SimNeurons):
-            for state in operator.state_extra.values():
-                state.seed(neuron_rng.integers(2**32, size=8, dtype=np.uint32))
-    simulator.reset(seed=int(example_rng(seed, example, _RESET_STREAM).integers(2**31 - 1)))
-
-
-def _present_one(
-    simulator: nengo.Simulator,
-    layers: list[Layer],
-    image: np.ndarray,
-    example: int,
-    settings: dict,
-    rasters: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """Show one image; return its counts and outputs under the names that `assemble` knows."""
-    layers[-1].show(image, example=example, seed=settings["seed"])
-    reset_to_example(simulator, settings["seed"], example)
-    # A layer's output signal is what an unfiltered probe would copy at every step.
-    signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
-    n_steps, dt = settings["n_steps"], settings["dt"]
-    sums = [np.zeros(layer.size) for layer in layers]
-    steps = {
-        layer.label: np.empty((n_steps, layer.size))
-        for layer in layers
-        if layer is layers[-1] or layer.label in rasters
-    }
-    for step in range(n_steps):
-        simulator.step()
-        for layer, signal, total in zip(layers, signals, sums, strict=True):
-            total += signal
-            if layer.label in steps:
-                steps[layer.label][step] = signal
-
-    record = {"outputs": steps[layers[-1].label]}
-    for layer, total in zip(layers, sums, strict=True):
-        record[f"mean_outputs/{layer.label}"] = total / n_steps
-        if layer.spiking:
-            counts = spike_counts(total, dt, layer.amplitude)
-            record[f"counts/{layer.label}"] = counts.astype(np.int32)
-        if layer.label in rasters:
-            spikes = spike_counts(steps[layer.label], dt, layer.amplitude)
-            record[f"rasters/{layer.label}"] = spikes.astype(np.int32)
-    return record
+    states = [
+        state
+        for operator in simulator.step_order
+        if isinstance(operator, SimNeurons)
+        for state in operator.state_extra.values()
+    ]
+    for state, fresh in zip(states, neuron_seeds(seed, example, len(states)), strict=True):
+        state.seed(fresh)
+    simulator.reset(seed=reset_seed(seed, example))
 
 
 def _checked_seed(network: nengo.Network, seed: int | None) -> int:
@@ -297,6 +418,19 @@ def _check_layers(
             raise InputError(f"the layer {layer.label} is not part of the network that was given")
 
 
+def _check_running(simulator: str, minibatch_size: int, n_jobs: int, precision: int) -> None:
+    if simulator not in ("minibatch", "reference"):
+        raise InputError(f'simulator: expected "minibatch" or "reference", found {simulator!r}')
+    if not isinstance(minibatch_size, (int, np.integer)) or minibatch_size < 1:
+        raise InputError(
+            f"minibatch_size: expected a whole number above 0, found {minibatch_size!r}"
+        )
+    if not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
+        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
+    if precision not in (32, 64):
+        raise InputError(f"precision: expected 32 or 64 bits, found {precision!r}")
+
+
 def _fingerprint(
     network: nengo.Network,
     infos: list[dict],
@@ -311,7 +445,7 @@ def _fingerprint(
         "images": _digest(images),
         "examples": _digest(examples),
         "rasters": ", ".join(rasters),
-    } | {name: repr(settings[name]) for name in ("seed", "dt", "n_steps")}
+    } | {name: repr(settings[name]) for name in ("seed", "dt", "n_steps", "precision")}
 
 
 def _described(network: nengo.Network) -> Iterator[object]:

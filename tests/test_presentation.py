@@ -63,18 +63,42 @@ RANDOM_KINDS = {
 
 
 @pytest.mark.parametrize("settings", RANDOM_KINDS.values(), ids=RANDOM_KINDS)
-def test_an_example_has_the_same_spikes_wherever_it_stands(settings):
-    whole = run(network=build(**settings))
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+def test_an_example_has_the_same_spikes_wherever_it_stands(settings, simulator):
+    whole = run(network=build(**settings), simulator=simulator)
     assert whole.counts["output"].sum() > 20
-    assert_same(whole, run(network=build(**settings)))
+    assert_same(whole, run(network=build(**settings), simulator=simulator))
     for order in ([17], [3, 17, 0], range(19, -1, -1)):
         order = list(order)
-        part = run(IMAGES[order], network=build(**settings), examples=order)
+        part = run(IMAGES[order], network=build(**settings), examples=order, simulator=simulator)
         np.testing.assert_array_equal(part.counts["output"], whole.counts["output"][order])
         np.testing.assert_array_equal(part.counts["input"], whole.counts["input"][order])
         np.testing.assert_array_equal(part.outputs, whole.outputs[order])
     other = run(network=build(**settings), seed=1)
     assert not np.array_equal(other.counts["output"], whole.counts["output"])
+
+
+@pytest.mark.parametrize("settings", RANDOM_KINDS.values(), ids=RANDOM_KINDS)
+@pytest.mark.parametrize(
+    "running",
+    [{"minibatch_size": 1}, {"minibatch_size": 7}, {}, {"n_jobs": 2}, {"numba": False}],
+    ids=str,
+)
+def test_the_way_of_running_changes_no_spike(settings, running, monkeypatch):
+    running = dict(running)
+    if running.pop("numba", True) is False:
+        monkeypatch.setenv("NENGONET_NUMBA", "0")
+    reference = run(network=build(**settings), simulator="reference", rasters=["hidden"])
+    other = run(network=build(**settings), rasters=["hidden"], **running)
+    assert_same(reference, other)
+    np.testing.assert_array_equal(reference.rasters["hidden"], other.rasters["hidden"])
+
+
+def test_32_bits_give_nearly_the_same_counts():
+    for simulator in ("minibatch", "reference"):
+        halved = run(simulator=simulator, precision=32)
+        assert np.abs(halved.counts["output"] - run().counts["output"]).max() <= 1
+        assert halved.settings["precision"] == 32
 
 
 def test_repeats_itself_within_one_network():
@@ -216,7 +240,7 @@ def interrupted_run(file, monkeypatch, after, **settings):
     """Run until ``after`` examples are finished, then fail."""
     from nengonet import presentation
 
-    whole, finished = presentation._present_one, []
+    whole, finished = presentation._record, []
 
     def counted(*arguments):
         if len(finished) == after:
@@ -224,8 +248,9 @@ def interrupted_run(file, monkeypatch, after, **settings):
         finished.append(1)
         return whole(*arguments)
 
+    settings = {"minibatch_size": 3} | settings
     with monkeypatch.context() as patch:
-        patch.setattr(presentation, "_present_one", counted)
+        patch.setattr(presentation, "_record", counted)
         with pytest.raises(Stop):
             run(save=file, **settings)
     return finished
@@ -290,14 +315,15 @@ _KILLED = """
 import sys
 sys.path.insert(0, {folder!r})
 from test_presentation import run
-run(save={file!r}, resume=True)
+run(save={file!r}, resume=True, simulator={simulator!r}, minibatch_size=2)
 """
 
 
-def test_a_killed_run_goes_on(tmp_path):
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+def test_a_killed_run_goes_on(tmp_path, simulator):
     """``kill -9`` at several moments: no finished example is lost, none is done twice."""
     file, journal = tmp_path / "run.h5", tmp_path / "run.h5.partial"
-    code = _KILLED.format(folder=os.path.dirname(__file__), file=str(file))
+    code = _KILLED.format(folder=os.path.dirname(__file__), file=str(file), simulator=simulator)
     sizes = []
     for _ in range(4):
         before = journal.stat().st_size if journal.exists() else 0
@@ -331,6 +357,10 @@ def test_a_killed_run_goes_on(tmp_path):
         ({"seed": 0.5}, "seed: expected a whole number from 0"),
         ({"examples": [1, 2]}, "examples: expected 20 whole numbers"),
         ({"examples": np.arange(20) - 1}, "examples: expected 20 whole numbers"),
+        ({"simulator": "nengo"}, 'simulator: expected "minibatch" or "reference", found'),
+        ({"minibatch_size": 0}, "minibatch_size: expected a whole number above 0, found 0"),
+        ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1, found 0"),
+        ({"precision": 16}, "precision: expected 32 or 64 bits, found 16"),
         ({"readout": "loudest"}, "expected a readout out of spike_count"),
         ({"rasters": ["hiden"]}, r"expected spiking layers \(input, hidden, output\)"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),

@@ -313,9 +313,8 @@ def reproduce(
     presentation_time: float = 0.35,
     input_rate: float = 255.0,
     seed: int = 0,
-    save: str | os.PathLike | None = None,
-    resume: bool = False,
     progress: bool = True,
+    **running: object,
 ) -> Reproduction:
     """Classify MNIST test images with the forum's network, as posted or repaired.
 
@@ -326,8 +325,10 @@ def reproduce(
     n_images : int or "all"
         The first so many test images; 1000 are embedded.
     presentation_time : float, in seconds
-    save, resume, progress
-        As for `nengonet.present`.
+    progress : bool
+    **running
+        ``simulator``, ``minibatch_size``, ``n_jobs``, ``precision``, ``save``, ``resume``: as for
+        `nengonet.present`.
 
     Returns
     -------
@@ -346,9 +347,8 @@ def reproduce(
         presentation_time=presentation_time,
         seed=seed,
         readout=example.readout,
-        save=save,
-        resume=resume,
         progress=progress,
+        **running,
     )
     logits = list(activations(example.layers, images).values())[-1]
     if variant == "repaired":

@@ -1,0 +1,7 @@
+"""The minibatch twin: `nengo.Simulator` for many examples at once, with the same spikes."""
+
+from nengonet.minibatch.records import OutputRecord
+from nengonet.minibatch.registry import register
+from nengonet.minibatch.simulator import MinibatchSimulator
+
+__all__ = ["MinibatchSimulator", "OutputRecord", "register"]

@@ -1,0 +1,145 @@
+"""Batched steps of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from nengo.builder.transforms import (
+    ConvInc,
+    ConvTransposeInc,
+    GeneralConvInc,
+    conv2d,
+    conv2d_gradx,
+    conv2d_groups,
+)
+from nengo.transforms import ChannelShape
+
+from nengonet.exceptions import InputError
+from nengonet.minibatch.registry import DENSE_STEPS, Context, Step, register
+from nengonet.minibatch.signals import as_bits, as_view, same_place
+
+# The reference copies every window of its input; so many bytes of them at a time stay in cache.
+_WINDOW_BYTES = 4 * 2**20
+# Above this part of inputs that spiked, the reference's convolution is faster; measured.
+_DENSITY = 0.3
+# Examples that are worked on together: a cache line of float64.
+_LANES = 8
+
+
+@register(ConvInc)
+@register(ConvTransposeInc)
+def _convolution(operator: GeneralConvInc, context: Context) -> Step:
+    conv = operator.conv
+    if conv.dimensions > 2:
+        raise InputError(
+            f"{operator}: expected a convolution over one or two dimensions, found "
+            f"{conv.dimensions} (the reference simulator refuses it too)"
+        )
+    dense = _dense(operator, context)
+    spiking = any(same_place(signal, operator.X) for signal in context.spiking)
+    if spiking and context.kernels is not None and getattr(conv, "groups", 1) == 1:
+        return _over_spikes(operator, context, dense)
+    return dense
+
+
+def _dense(operator: GeneralConvInc, context: Context) -> Step:
+    conv, signals, batch = operator.conv, context.signals, context.batch
+    x = _channels_last(signals.operand(operator.X), conv.input_shape)
+    y = _channels_last(signals[operator.Y], conv.output_shape)
+    x = np.broadcast_to(x, (batch, *x.shape[1:]))
+    product = _product(operator, context.signals[operator.W])
+    window = np.prod(conv.kernel_size) * conv.input_shape.n_channels * x.itemsize
+    chunk = max(1, int(_WINDOW_BYTES // (window * _n_positions(conv.output_shape))))
+    assign = operator in context.assigning
+
+    def step_convolution():
+        for start in range(0, batch, chunk):
+            part = slice(start, start + chunk)
+            # Copied, because the reference's windows are strides into a contiguous array.
+            result = product(np.ascontiguousarray(x[part]))
+            if assign:
+                y[part] = result
+            else:
+                y[part] += result
+
+    return step_convolution
+
+
+def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Step:
+    conv, signals = operator.conv, context.signals
+    x, y = signals.operand(operator.X), signals[operator.Y]
+    weights = np.array(signals[operator.W], dtype=y.dtype)
+    weights = weights.reshape(-1, *weights.shape[-2:])
+    table = context.constant((operator, "table"), lambda: _ways(operator))
+    shape = (_n_positions(conv.input_shape), conv.input_shape.n_channels)
+    sums = np.empty((_LANES, _n_positions(conv.output_shape), weights.shape[-1]), y.dtype)
+    arguments = (x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y)
+    arguments += (_strides(conv.output_shape), operator in context.assigning)
+    convolve, limit = context.kernels.spike_convolution, _DENSITY * x.size
+    dense_left = 0
+
+    def step_spikes():
+        nonlocal dense_left
+        if dense_left > 0:
+            dense_left -= 1
+            dense()
+        elif convolve(*arguments) > limit:
+            dense_left = DENSE_STEPS
+
+    return step_spikes
+
+
+def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which output positions each input position reaches, and through which tap.
+
+    Found by the reference's own convolution: with one tap set, it moves the number of each input
+    position to the output position that the tap connects it to.
+    """
+    conv = operator.conv
+    n_positions, n_taps = _n_positions(conv.input_shape), int(np.prod(conv.kernel_size))
+    spatial = conv.input_shape.spatial_shape
+    spatial = (1, *spatial) if conv.dimensions == 1 else spatial
+    numbers = np.arange(1.0, n_positions + 1).reshape(1, *spatial, 1)
+    ways = []
+    for tap in range(n_taps):
+        kernel = np.zeros(n_taps)
+        kernel[tap] = 1
+        moved = _product(operator, kernel.reshape(*conv.kernel_size, 1, 1))(numbers)
+        moved = np.rint(moved.ravel()).astype(np.int64)
+        outputs = np.flatnonzero(moved)
+        ways.append(np.stack([moved[outputs] - 1, outputs, np.full(len(outputs), tap)]))
+    inputs, outputs, taps = np.concatenate(ways, axis=1)
+    order = np.argsort(inputs, kind="stable")
+    starts = np.concatenate(([0], np.cumsum(np.bincount(inputs, minlength=n_positions))))
+    return starts, outputs[order], taps[order]
+
+
+def _n_positions(shape: ChannelShape) -> int:
+    return int(np.prod(shape.spatial_shape))
+
+
+def _strides(shape: ChannelShape) -> tuple[int, int]:
+    """Return how far apart positions and channels stand in the flat signal."""
+    return (shape.n_channels, 1) if shape.channels_last else (1, _n_positions(shape))
+
+
+def _channels_last(array: np.ndarray, shape: ChannelShape) -> np.ndarray:
+    """Return a view of shape (batch, row, column, channel)."""
+    view = np.moveaxis(as_view(array, (*shape.shape, array.shape[-1])), -1, 0)
+    if not shape.channels_last:
+        view = np.moveaxis(view, 1, -1)
+    return view[:, np.newaxis] if shape.dimensions == 1 else view
+
+
+def _product(operator: GeneralConvInc, kernel: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    conv = operator.conv
+    pad, stride = conv.padding.upper(), conv.strides
+    if conv.dimensions == 1:
+        kernel, stride = kernel[np.newaxis], (1, *stride)
+    if operator.is_transpose:
+        size = conv.output_shape.spatial_shape
+        size = (1, *size) if conv.dimensions == 1 else size
+        return lambda x: conv2d_gradx(kernel, x, xsize=size, pad=pad, stride=stride)
+    function = conv2d if conv.groups == 1 else conv2d_groups
+    return lambda x: function(x, kernel, pad=pad, stride=stride)

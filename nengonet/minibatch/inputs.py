@@ -1,0 +1,113 @@
+"""Poisson spikes of a batch of images, as events."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import scipy.sparse
+
+from nengonet.encoding import BLOCK_STEPS, example_rng, poisson_events
+
+
+class PoissonEvents:
+    """The spikes that `nengonet.encoding.PoissonImage` would put out for each example.
+
+    Drawn block by block from each example's own stream, as `poisson_block` does, and kept as the
+    list of the pixels that spiked: at 255 Hz, one pixel in some 30 does in a step.
+
+    Parameters
+    ----------
+    rates : (batch, n_pixels) ndarray, in Hz
+    height : float
+        Of one spike.
+    examples : (batch,) ndarray of int
+    seed : int
+    dt : float, in seconds
+    kernels : module or None
+
+    Attributes
+    ----------
+    pixels : (n_spikes,) ndarray of int
+        Of the block, for each example in the order of its steps.
+    bounds : (batch, BLOCK_STEPS + 1) ndarray of int
+        The spikes of example ``b`` in this step are
+        ``pixels[bounds[b, step]:bounds[b, step + 1]]``.
+    step : int
+        The step in the block.
+    """
+
+    def __init__(
+        self,
+        rates: np.ndarray,
+        height: float,
+        examples: np.ndarray,
+        seed: int,
+        dt: float,
+        kernels: ModuleType | None,
+    ) -> None:
+        self.rates = rates
+        self.height = height
+        self._dt = dt
+        self._kernels = kernels
+        self._streams = [example_rng(seed, int(example)) for example in examples]
+        self.step = BLOCK_STEPS - 1
+        self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
+        self.pixels = np.zeros(0, np.int32)
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+        self.step += 1
+        if self.step == BLOCK_STEPS:
+            self._draw()
+            self.step = 0
+
+    def as_matrix(self, dtype: np.dtype) -> scipy.sparse.csr_array:
+        """Return the spikes of this step as a sparse (batch, n_pixels) matrix of ones."""
+        pixels, starts, counts = self._now()
+        bounds = np.concatenate(([0], np.cumsum(counts)))
+        return scipy.sparse.csr_array(
+            (np.ones(len(pixels), dtype), pixels, bounds), shape=self.rates.shape
+        )
+
+    def spread(self, signal: np.ndarray) -> None:
+        """Write the spikes of this step into an (n_pixels, batch) signal."""
+        if self._kernels is not None:
+            height = signal.dtype.type(self.height)
+            self._kernels.spread_events(self.pixels, self.bounds, self.step, height, signal)
+            return
+        pixels, _, counts = self._now()
+        where = pixels.astype(np.int64) * len(counts) + np.repeat(np.arange(len(counts)), counts)
+        spikes = np.bincount(where, minlength=signal.size).reshape(self.rates.shape[::-1])
+        np.multiply(spikes, self.height, out=signal)
+
+    def add_to(self, totals: np.ndarray) -> None:
+        """Add the output of this step to (batch, n_pixels) totals."""
+        if self._kernels is not None:
+            height = totals.dtype.type(self.height)
+            self._kernels.add_events(self.pixels, self.bounds, self.step, height, totals)
+            return
+        pixels, _, counts = self._now()
+        np.add.at(totals, (np.repeat(np.arange(len(counts)), counts), pixels), self.height)
+
+    def _now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the pixels of this step, and each example's first and number of them."""
+        starts = self.bounds[:, self.step]
+        counts = self.bounds[:, self.step + 1] - starts
+        firsts = np.cumsum(counts) - counts
+        where = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
+        return self.pixels[where], starts, counts
+
+    def _draw(self) -> None:
+        all_pixels, first = [], 0
+        for example, (rates, rng) in enumerate(zip(self.rates, self._streams, strict=True)):
+            steps, pixels = poisson_events(rates, self._dt, rng)
+            # Sixteen bits, because NumPy sorts those by counting.
+            order = np.argsort(steps.astype(np.uint16), kind="stable")
+            all_pixels.append(pixels[order].astype(np.int32))
+            counts = np.bincount(steps, minlength=BLOCK_STEPS)
+            self.bounds[example, 0] = first
+            np.cumsum(counts, out=self.bounds[example, 1:])
+            self.bounds[example, 1:] += first
+            first += len(pixels)
+        self.pixels = np.concatenate(all_pixels)

@@ -1,0 +1,294 @@
+"""Which operators have to run, how often, and which of them run as one.
+
+Everything here follows from what operators write and read; none of it changes a spike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from nengo.builder.neurons import SimNeurons
+from nengo.builder.operator import (
+    BsrDotInc,
+    Copy,
+    DotInc,
+    ElementwiseInc,
+    Operator,
+    Reset,
+    SparseDotInc,
+)
+from nengo.builder.probe import SimProbe
+from nengo.builder.processes import SimProcess
+from nengo.builder.signal import Signal
+from nengo.builder.transforms import ConvInc, ConvTransposeInc
+
+from nengonet.encoding import ConstantImage, PoissonImage
+from nengonet.minibatch.neuron_steps import kernel_of
+from nengonet.minibatch.processes import is_image
+from nengonet.minibatch.registry import Context
+from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
+
+# They only compute what they write from what they read.
+_PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
+_PURE = (*_PRODUCTS, Reset, Copy)
+
+
+@dataclasses.dataclass
+class Plan:
+    """The operators to run, in order.
+
+    Attributes
+    ----------
+    once : list of Operator
+        Whose result stays the same until the next reset.
+    always : list of Operator
+        At every step.
+    assigning : set of Operator
+    currents : dict of {Operator: (Signal, Signal, Signal)}
+    event_only : set of Operator
+    spiking : list of Signal
+        These four: see `Context`.
+    """
+
+    once: list[Operator]
+    always: list[Operator]
+    assigning: set[Operator] = dataclasses.field(default_factory=set)
+    currents: dict[Operator, tuple[Signal, Signal, Signal]] = dataclasses.field(
+        default_factory=dict
+    )
+    event_only: set[Operator] = dataclasses.field(default_factory=set)
+    spiking: list[Signal] = dataclasses.field(default_factory=list)
+
+
+def make_plan(
+    operators: Sequence[Operator],
+    *,
+    inputs: Iterable[Signal],
+    varying: Iterable[Signal],
+    kept: Iterable[Signal],
+    context: Context,
+) -> Plan:
+    """Decide what has to run.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+        In the order of the steps.
+    inputs : iterable of Signal
+        Signals that may be written from outside: the outputs of nodes.
+    varying : iterable of Signal
+        Those of them that are written at every step.
+    kept : iterable of Signal
+        Signals that are looked at from outside: probes and records.
+    context : Context
+
+    Returns
+    -------
+    Plan
+    """
+    inputs, varying, kept = list(inputs), list(varying), list(kept)
+    operators = [operator for operator in operators if not isinstance(operator, SimProbe)]
+    operators = _without_zeros(operators, inputs)
+    operators = _without_unread(operators, kept)
+    static = _static(operators, varying)
+    plan = Plan(once=[], always=[])
+    operators = _assign(operators, plan)
+    operators = _fuse_currents(operators, plan, static, kept, context)
+    _find_events(operators, plan, kept)
+    plan.spiking = [operator.output for operator in operators if _is_spiking(operator)]
+    plan.once = [operator for operator in operators if operator in static]
+    plan.always = [operator for operator in operators if operator not in static]
+    return plan
+
+
+def _is_spiking(operator: Operator) -> bool:
+    if isinstance(operator, SimProcess):
+        return _is_poisson(operator)
+    return isinstance(operator, SimNeurons) and operator.neurons.spiking
+
+
+def _is_poisson(operator: Operator) -> bool:
+    return (
+        isinstance(operator, SimProcess)
+        and isinstance(operator.process, PoissonImage)
+        and is_image(operator.process)
+    )
+
+
+def _is_zero_reset(operator: Operator) -> bool:
+    return isinstance(operator, Reset) and operator.value == 0
+
+
+def _factors(operator: Operator) -> list[Signal]:
+    """Return the signals any of which makes the product 0."""
+    if isinstance(operator, ElementwiseInc):
+        return [operator.A, operator.X]
+    if isinstance(operator, Copy):
+        return [operator.src] if operator.inc else []
+    return [operator.X]
+
+
+def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Operator]:
+    """Leave out increments by 0: the encoders of ensembles that only their neurons are reached."""
+    while True:
+        uses = Uses(operators)
+
+        def is_zero(signal: Signal, uses: Uses = uses) -> bool:
+            writers = uses.writers(signal)
+            return (
+                bool(writers)
+                and all(_is_zero_reset(operator) for _, operator in writers)
+                and any(_covers(place, signal) for place, _ in writers)
+                and not any(overlap(place, signal) for place in inputs)
+            )
+
+        left = [
+            operator
+            for operator in operators
+            if not isinstance(operator, (*_PRODUCTS, Copy))
+            or not any(is_zero(signal) for signal in _factors(operator))
+        ]
+        if len(left) == len(operators):
+            return operators
+        operators = left
+
+
+def _covers(outer: Signal, inner: Signal) -> bool:
+    if outer.base is not inner.base:
+        return False
+    contiguous = outer.size * outer.itemsize == span(outer)[1] - span(outer)[0]
+    (low, high), (inner_low, inner_high) = span(outer), span(inner)
+    return contiguous and low <= inner_low and inner_high <= high
+
+
+def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
+    """Leave out what writes only where nobody reads."""
+    needed = {operator for operator in operators if not isinstance(operator, _PURE)}
+    uses = Uses(operators)
+    reads = [signal for operator in needed for signal in operator.reads] + kept
+    while reads:
+        signal = reads.pop()
+        for _, operator in uses.writers(signal):
+            if operator not in needed:
+                needed.add(operator)
+                reads.extend(operator.reads)
+                # An increment stands on what was there before.
+                reads.extend(operator.incs)
+    return [operator for operator in operators if operator in needed]
+
+
+def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
+    """Return the operators whose result is the same at every step after a reset."""
+    uses = Uses(operators)
+    static = {
+        operator
+        for operator in operators
+        if isinstance(operator, _PURE)
+        or (
+            isinstance(operator, SimProcess)
+            and isinstance(operator.process, ConstantImage)
+            and is_image(operator.process)
+        )
+    }
+
+    def changes(operator: Operator, signal: Signal) -> bool:
+        if any(overlap(place, signal) for place in varying):
+            return True
+        return any(writer not in static for _, writer in uses.writers(signal))
+
+    while True:
+        changing = set()
+        for operator in static:
+            reads = [] if isinstance(operator, SimProcess) else operator.reads
+            if any(changes(operator, signal) for signal in reads + writes(operator)):
+                changing.add(operator)
+        if not changing:
+            return static
+        static -= changing
+
+
+def _assign(operators: list[Operator], plan: Plan) -> list[Operator]:
+    """Let a signal's only increment set it, instead of a reset and an increment."""
+    uses = Uses(operators)
+    dropped = set()
+    for reset in filter(_is_zero_reset, operators):
+        others = [(place, op) for place, op in uses.writers(reset.dst) if op is not reset]
+        if len(others) != 1:
+            continue
+        place, operator = others[0]
+        if isinstance(operator, _PRODUCTS) and same_place(place, reset.dst):
+            plan.assigning.add(operator)
+            dropped.add(reset)
+    return [operator for operator in operators if operator not in dropped]
+
+
+def _fuse_currents(
+    operators: list[Operator],
+    plan: Plan,
+    static: set[Operator],
+    kept: list[Signal],
+    context: Context,
+) -> list[Operator]:
+    """Compute ``bias + gain * weighted`` in the step of the neurons."""
+    uses = Uses(operators)
+    hoisted: dict[Operator, Operator] = {}
+    dropped = set()
+    for neurons in operators:
+        if not isinstance(neurons, SimNeurons) or kernel_of(neurons, context) is None:
+            continue
+        read_by = [operator for _, operator in uses.readers(neurons.J)]
+        looked_at = any(overlap(signal, neurons.J) for signal in kept)
+        written = uses.writers(neurons.J)
+        if read_by != [neurons] or looked_at or len(written) != 2:
+            continue
+        if not all(same_place(place, neurons.J) for place, _ in written):
+            continue
+        copy, product = (operator for _, operator in written)
+        if isinstance(copy, ElementwiseInc):
+            copy, product = product, copy
+        if _is_bias(copy, context.signals) and _is_gain(product, neurons, context.signals):
+            if copy in static and product in static:
+                continue
+            plan.currents[neurons] = (copy.src, product.A, product.X)
+            # The neurons take the place of the product: later, a synapse may have changed X.
+            hoisted[product] = neurons
+            dropped |= {copy, neurons}
+    result = [hoisted.get(operator, operator) for operator in operators if operator not in dropped]
+    return result
+
+
+def _is_bias(operator: Operator, signals: BatchSignals) -> bool:
+    return (
+        isinstance(operator, Copy)
+        and not operator.inc
+        and operator.src_slice is None
+        and operator.dst_slice is None
+        and not signals.is_batched(operator.src)
+        and operator.src.shape == operator.dst.shape
+    )
+
+
+def _is_gain(operator: Operator, neurons: SimNeurons, signals: BatchSignals) -> bool:
+    return (
+        isinstance(operator, ElementwiseInc)
+        and not signals.is_batched(operator.A)
+        and operator.A.shape in ((), (1,), neurons.J.shape)
+        and operator.X.shape == neurons.J.shape
+    )
+
+
+def _find_events(operators: list[Operator], plan: Plan, kept: list[Signal]) -> None:
+    """Find Poisson inputs whose signal need not be written: only products read it."""
+    uses = Uses(operators)
+    for source in filter(_is_poisson, operators):
+        read_as_events = all(
+            type(operator) is DotInc
+            and operator.X.ndim == 1
+            and operator.A.ndim > 0
+            and same_place(operator.X, source.output)
+            and not overlap(operator.A, source.output)
+            for _, operator in uses.readers(source.output)
+        )
+        if read_as_events and not any(overlap(signal, source.output) for signal in kept):
+            plan.event_only.add(source)

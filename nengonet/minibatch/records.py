@@ -1,0 +1,74 @@
+"""Outputs kept without a probe: summed up in place, or step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nengonet.exceptions import InputError
+
+
+class OutputRecord:
+    """What a node or a layer of neurons has put out since the last reset.
+
+    Made by `MinibatchSimulator.record`.
+
+    Parameters
+    ----------
+    steps : bool
+        Keep the output of every step beside the sum.
+    """
+
+    def __init__(self, steps: bool) -> None:
+        self.keeps_steps = steps
+        self._total = np.zeros((0, 0))
+        self._steps: list[np.ndarray] = []
+
+    @property
+    def total(self) -> np.ndarray:
+        """(batch, n) ndarray: the output summed over all steps.
+
+        For spikes, divided by ``amplitude / dt`` it is their number.
+        """
+        return self._total
+
+    @property
+    def steps(self) -> np.ndarray:
+        """(batch, n_steps, n) ndarray: the output of every step.
+
+        Raises
+        ------
+        InputError
+            The record was made without ``steps=True``.
+        """
+        if not self.keeps_steps:
+            raise InputError("this record keeps no steps: make it with record(…, steps=True)")
+        return examples_first(self._steps, self._total.shape)
+
+    def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+        """Begin with nothing; ``shape`` is ``(batch, n)``."""
+        # Summed up as (n, batch), like the signal.
+        self._total = np.zeros(shape[::-1], dtype).T
+        self._steps = []
+
+    def add(self, signal: np.ndarray) -> None:
+        """Add one step; ``signal`` is ``(n, batch)``."""
+        total = self._total.T
+        total += signal
+        if self.keeps_steps:
+            self._steps.append(signal.copy())
+
+
+def examples_first(steps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Stack steps of shape (..., batch) to an array of shape (batch, n_steps, ...).
+
+    Parameters
+    ----------
+    steps : list of (..., batch) ndarray
+    shape : tuple of int
+        Of one step, with the batch first: for an empty list.
+    """
+    batch, *rest = shape
+    stacked = np.empty((batch, len(steps), *rest), steps[0].dtype if steps else float)
+    for index, step in enumerate(steps):
+        stacked[:, index] = np.moveaxis(step, -1, 0)
+    return stacked

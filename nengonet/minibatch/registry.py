@@ -1,0 +1,126 @@
+"""Which class of operator has which batched step, and what the steps are made from.
+
+A maker takes an operator and the `Context` and returns the step, a function without arguments, or
+None where there is nothing to do. `register` adds one for an operator of your own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from types import ModuleType
+
+import numpy as np
+from nengo.builder.operator import Operator
+from nengo.builder.signal import Signal
+
+from nengonet.minibatch.signals import BatchSignals, same_place
+
+Step = Callable[[], None]
+
+# Where a product over spikes meets too many of them, so many steps are dense before it tries again.
+DENSE_STEPS = 20
+
+
+@dataclasses.dataclass
+class Context:
+    """What the makers need beside the operator.
+
+    Attributes
+    ----------
+    signals : BatchSignals
+    dt : float, in seconds
+    seed : int
+    examples : (batch,) ndarray of int
+        Their numbers, which choose their random streams.
+    kernels : module or None
+        `nengonet.minibatch.kernels`, where Numba is used.
+    constants : dict
+        What is computed once for a simulator: transposed weights and the like.
+    states : dict
+        What lasts from one reset to the next: random streams, steps of processes.
+    spiking : list of Signal
+        Signals that are mostly 0.
+    assigning : set of Operator
+        Increments of a signal that nothing else writes: they set it, and it needs no reset.
+    currents : dict of {Operator: (Signal, Signal, Signal)}
+        Neurons whose current is ``bias + gain * weighted``, computed in their own step.
+    images : dict of {Operator: (batch, n) ndarray}
+    event_only : set of Operator
+        Image inputs whose signal nothing reads: only their events are used.
+    events : list of (Signal, PoissonEvents)
+        The events that stand for a signal; filled while the steps are made.
+    """
+
+    signals: BatchSignals
+    dt: float
+    seed: int
+    examples: np.ndarray
+    kernels: ModuleType | None
+    constants: dict[Hashable, object]
+    states: dict[Hashable, object]
+    spiking: list[Signal] = dataclasses.field(default_factory=list)
+    assigning: set[Operator] = dataclasses.field(default_factory=set)
+    currents: dict[Operator, tuple[Signal, Signal, Signal]] = dataclasses.field(
+        default_factory=dict
+    )
+    images: dict[Operator, np.ndarray] = dataclasses.field(default_factory=dict)
+    event_only: set[Operator] = dataclasses.field(default_factory=set)
+    events: list[tuple[Signal, object]] = dataclasses.field(default_factory=list)
+
+    @property
+    def batch(self) -> int:
+        """Number of examples."""
+        return len(self.examples)
+
+    def constant(self, key: Hashable, make: Callable[[], object]) -> object:
+        """Return what was made under this key, or make it now."""
+        if key not in self.constants:
+            self.constants[key] = make()
+        return self.constants[key]
+
+    def state(self, key: Hashable, make: Callable[[], object]) -> object:
+        """Return what was made under this key since the last reset, or make it now."""
+        if key not in self.states:
+            self.states[key] = make()
+        return self.states[key]
+
+    def events_of(self, signal: Signal) -> object | None:
+        """Return the events that stand for a signal, if there are any."""
+        for place, events in self.events:
+            if same_place(place, signal):
+                return events
+        return None
+
+
+Maker = Callable[[Operator, Context], "Step | None"]
+_MAKERS: dict[type[Operator], Maker] = {}
+
+
+def register(operator_class: type[Operator]) -> Callable[[Maker], Maker]:
+    """Register the batched step of an operator class.
+
+    The decorated function takes the operator and a `Context`, and returns a function without
+    arguments that does one step. ``context.signals[signal]`` is an array whose last axis is the
+    batch, unless all examples share the signal (weights); ``context.signals.operand(signal)`` has
+    a batch axis in either case, of length 1 for a shared signal.
+
+    Parameters
+    ----------
+    operator_class : type
+        A subclass of `nengo.builder.Operator`.
+    """
+
+    def decorate(maker: Maker) -> Maker:
+        _MAKERS[operator_class] = maker
+        return maker
+
+    return decorate
+
+
+def maker_of(operator: Operator) -> Maker | None:
+    """Return the registered maker; a subclass with a step of its own has none."""
+    for cls in type(operator).__mro__:
+        if cls in _MAKERS:
+            return _MAKERS[cls] if type(operator).make_step is cls.make_step else None
+    return None

@@ -1,0 +1,163 @@
+"""Signals with one trailing batch axis, beside those that all examples share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from nengo.builder.operator import Operator
+from nengo.builder.signal import Signal, SignalDict
+from nengo.transforms import SparseMatrix
+
+
+class BatchSignals(SignalDict):
+    """Map from Signal to array; batched signals have the batch as their last axis.
+
+    Views of a batched signal are views of its array: with the batch last, a byte offset or
+    stride of the reference becomes ``batch`` times as long.
+
+    Parameters
+    ----------
+    batched : set of Signal
+        Bases that every example has a copy of. All others are shared.
+    batch : int
+        Number of examples.
+    """
+
+    def __init__(self, batched: set[Signal], batch: int) -> None:
+        super().__init__()
+        self.batched = batched
+        self.batch = batch
+
+    def is_batched(self, signal: Signal) -> bool:
+        """Tell whether a signal has a batch axis."""
+        return signal.base in self.batched
+
+    def init(self, signal: Signal) -> None:
+        """Make the array of a signal, and that of its base."""
+        if signal.base not in self:
+            dict.__setitem__(self, signal.base, self._new_array(signal.base))
+        if signal.is_view:
+            dict.__setitem__(self, signal, self._view(signal))
+
+    def __getitem__(self, signal: Signal) -> np.ndarray:
+        """Return the array of a signal."""
+        if signal not in self and isinstance(signal, Signal) and signal.base in self:
+            dict.__setitem__(self, signal, self._view(signal))
+        return dict.__getitem__(self, signal)
+
+    def operand(self, signal: Signal) -> np.ndarray:
+        """Return the array with a batch axis; for a shared signal, one of length 1."""
+        array = self[signal]
+        return array if self.is_batched(signal) else array[..., np.newaxis]
+
+    def reset(self, signal: Signal) -> None:
+        """Write the initial value into every example."""
+        if self.is_batched(signal):
+            self[signal][...] = signal.initial_value[..., np.newaxis]
+        elif not signal.readonly:
+            self[signal][...] = signal.initial_value
+
+    def _new_array(self, base: Signal) -> np.ndarray:
+        value = base.initial_value
+        if isinstance(value, SparseMatrix):
+            return value.allocate()
+        if base in self.batched:
+            array = np.empty((*value.shape, self.batch), dtype=value.dtype)
+            array[...] = value[..., np.newaxis]
+            return array
+        return value if base.readonly else value.copy()
+
+    def _view(self, signal: Signal) -> np.ndarray:
+        shape, offset, strides = signal.shape, signal.offset, signal.strides
+        if self.is_batched(signal):
+            shape = (*shape, self.batch)
+            offset = offset * self.batch
+            strides = (*(stride * self.batch for stride in strides), signal.itemsize)
+        return np.ndarray(
+            shape, dtype=signal.dtype, buffer=self[signal.base], offset=offset, strides=strides
+        )
+
+
+class Operands:
+    """The signals as reference operators may read them: all with a batch axis.
+
+    Parameters
+    ----------
+    signals : BatchSignals
+    """
+
+    def __init__(self, signals: BatchSignals) -> None:
+        self._signals = signals
+
+    def __getitem__(self, signal: Signal) -> np.ndarray:
+        """Return the array of a signal, with a batch axis."""
+        return self._signals.operand(signal)
+
+
+def as_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array in another shape, without a copy."""
+    view = array.reshape(shape)
+    assert view.size == 0 or np.shares_memory(view, array)
+    return view
+
+
+def as_bits(array: np.ndarray) -> np.ndarray:
+    """Return the floats as integers of the same size, without a copy: 0 stays 0."""
+    return array.view(f"i{array.itemsize}")
+
+
+def writes(operator: Operator) -> list[Signal]:
+    """Return the signals that an operator changes."""
+    return operator.sets + operator.incs + operator.updates
+
+
+def span(signal: Signal) -> tuple[int, int]:
+    """Return the first byte of a signal in its base, and the byte after its last."""
+    if not signal.is_view or signal.size == 0:
+        return 0, max(1, signal.size * signal.itemsize)
+    ends = [(n - 1) * stride for n, stride in zip(signal.shape, signal.strides, strict=True)]
+    low = signal.offset + sum(min(0, end) for end in ends)
+    high = signal.offset + sum(max(0, end) for end in ends)
+    return low, high + signal.itemsize
+
+
+def overlap(a: Signal, b: Signal) -> bool:
+    """Tell whether two signals may share memory; errs on the side of yes."""
+    if a.base is not b.base:
+        return False
+    (a_low, a_high), (b_low, b_high) = span(a), span(b)
+    return a_low < b_high and b_low < a_high
+
+
+def same_place(a: Signal, b: Signal) -> bool:
+    """Tell whether two signals are the same elements in the same order."""
+    if a is b:
+        return True
+    return a.base is b.base and (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
+
+
+class Uses:
+    """Which operators write and read a signal, or a part of it.
+
+    Parameters
+    ----------
+    operators : iterable of Operator
+    """
+
+    def __init__(self, operators: Iterable[Operator]) -> None:
+        self._writers: dict[Signal, list[tuple[Signal, Operator]]] = {}
+        self._readers: dict[Signal, list[tuple[Signal, Operator]]] = {}
+        for operator in operators:
+            for signal in writes(operator):
+                self._writers.setdefault(signal.base, []).append((signal, operator))
+            for signal in operator.reads:
+                self._readers.setdefault(signal.base, []).append((signal, operator))
+
+    def writers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
+        """Return what is written where the signal lies, and by which operator."""
+        return [use for use in self._writers.get(signal.base, ()) if overlap(use[0], signal)]
+
+    def readers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
+        """Return what is read where the signal lies, and by which operator."""
+        return [use for use in self._readers.get(signal.base, ()) if overlap(use[0], signal)]

@@ -1,0 +1,567 @@
+"""`MinibatchSimulator`: the reference simulator on signals with a trailing batch axis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import nengo
+import numpy as np
+from nengo.builder.neurons import SimNeurons
+from nengo.builder.operator import Operator
+from nengo.builder.processes import SimProcess
+from nengo.builder.signal import Signal
+from nengo.connection import Neurons
+from nengo.exceptions import SimulatorClosed
+from nengo.simulator import SimulationData
+from nengo.utils.progress import Progress, ProgressTracker
+
+from nengonet.encoding import ImageInput
+from nengonet.exceptions import InputError
+from nengonet.minibatch import convolutions, neuron_steps, operators, processes
+from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.plan import Plan, make_plan
+from nengonet.minibatch.records import OutputRecord, examples_first
+from nengonet.minibatch.registry import Context, Step, maker_of
+from nengonet.minibatch.signals import BatchSignals, same_place, writes
+
+# Importing them registers the makers of Nengo's operators.
+_MAKERS_OF_NENGO = (convolutions, neuron_steps, operators, processes)
+
+
+class MinibatchSimulator(nengo.Simulator):
+    """Run a network for many examples at once, with the spikes of `nengo.Simulator` for each.
+
+    Builds the model with the reference builder and runs the same operators on signals of shape
+    ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
+    ``nengonet.presentation.reset_to_example(simulator, seed, i)``.
+
+    Parameters
+    ----------
+    network : nengo.Network
+        Of Nodes, Ensembles, Connections and Probes, without learning rules.
+    minibatch_size : int
+        Number of examples.
+    dt : float, in seconds
+    seed : int, optional
+        Of processes and random neurons: see `reset`. By default the network's seed plus 1, as in
+        `nengo.Simulator`.
+    model : nengo.builder.Model, optional
+        A model that is built already; ``network`` may then be None.
+    progress_bar : bool or nengo.utils.progress.ProgressBar
+    optimize : bool
+        Let Nengo merge operators. It saves calls, of which a minibatch has few, so it is off by
+        default. Merging may change the order in which processes without a seed draw theirs.
+    precision : {32, 64}, optional
+        Bits of a number; by default Nengo's setting ``precision.bits``.
+    numba : bool, optional
+        Use Numba's kernels. By default where Numba is installed (extra ``fast``), unless the
+        environment variable ``NENGONET_NUMBA`` is ``0``. It changes speed, not spikes.
+
+    Attributes
+    ----------
+    minibatch_size : int
+    examples : (batch,) ndarray of int
+        The examples' numbers, which choose their random streams.
+    data : Mapping
+        ``data[probe]`` is of shape ``(batch, n_steps, n)``; other objects as in
+        `nengo.Simulator`.
+    signals : BatchSignals
+        Signals of shape ``(n, batch)``, and shared ones. Those that nothing reads are not kept up
+        to date.
+
+    Raises
+    ------
+    InputError
+        The network holds what the minibatch cannot run, named in the message.
+
+    Notes
+    -----
+    A function of a Node is called for each example in turn; one that keeps a state of its own
+    sees them all. Unlike the reference, `reset` restarts the random neuron types too.
+    """
+
+    def __init__(
+        self,
+        network: nengo.Network | None,
+        minibatch_size: int,
+        dt: float = 0.001,
+        seed: int | None = None,
+        model: nengo.builder.Model | None = None,
+        progress_bar: object = True,
+        optimize: bool = False,
+        *,
+        precision: int | None = None,
+        numba: bool | None = None,
+    ) -> None:
+        self.closed = True
+        self.minibatch_size = _checked_size(minibatch_size)
+        self.examples = np.arange(self.minibatch_size)
+        _refuse_learning(network)
+        self._kernels = load_kernels(numba)
+        self._constants: dict = {}
+        self._records: list[tuple[Signal, OutputRecord]] = []
+        self._images: dict[Operator, np.ndarray] = {}
+        self._batched: set[Signal] | None = None
+        self._fed: tuple[nengo.Node, ...] = ()
+        self._varying: tuple[nengo.Node, ...] = ()
+        with _precision(precision):
+            try:
+                super().__init__(
+                    network,
+                    dt=dt,
+                    seed=seed,
+                    model=model,
+                    progress_bar=progress_bar,
+                    optimize=optimize,
+                )
+                self._make_steps()  # refuses what it cannot run
+            except BaseException:
+                self.closed = True
+                raise
+
+    def __getstate__(self) -> dict:
+        """Refuse to be pickled."""
+        raise TypeError("a MinibatchSimulator cannot be pickled: build one in each process")
+
+    def reset(self, seed: int | None = None) -> None:
+        """Go back to the initial state, and restart every example's random streams.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Of all random streams, together with the examples' numbers; by default the last one.
+        """
+        if self.closed:
+            raise SimulatorClosed("Cannot reset closed Simulator.")
+        if seed is not None:
+            self.seed = seed
+        if self._batched is None:
+            self._prepare()
+        if not isinstance(self.signals, BatchSignals) or self.signals.batch != len(self.examples):
+            self._allocate()
+        for signal in self._written:
+            self.signals.reset(signal)
+        seed = int(self.seed)
+        self._states: dict = neuron_steps.new_streams(
+            [op for op in self._step_order if isinstance(op, SimNeurons)], seed, self.examples
+        ) | processes.new_streams(
+            [op for op in self._step_order if isinstance(op, SimProcess)], seed, self.examples
+        )
+        for signal, record in self._records:
+            self._restart(signal, record)
+        self._forget_steps()
+        self.clear_probes()
+        self._probe_step_time()
+
+    def reset_to_examples(
+        self,
+        images: np.ndarray | Mapping[nengo.Node, np.ndarray] | None = None,
+        examples: np.ndarray | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Reset, and set which examples are shown.
+
+        Parameters
+        ----------
+        images : (batch, n_pixels) array_like or dict of {Node: (batch, n_pixels) array_like}
+            For the network's image input (`nengonet.poisson_input`, `nengonet.constant_input`),
+            or for each of several. By default those of the last call, or else the image of the
+            input's last ``show``, for every example.
+        examples : (batch,) array_like of int, optional
+            The examples' numbers. Example 17 gets the same random streams in any batch. By
+            default 0, 1, 2, …
+        seed : int, optional
+            By default the last one.
+
+        Raises
+        ------
+        InputError
+
+        Notes
+        -----
+        The number of examples need not be the same in every call: `minibatch_size` follows.
+        """
+        if self.closed:
+            raise SimulatorClosed("Cannot reset closed Simulator.")
+        shown = self._checked_images(images)
+        sizes = {len(each) for each in shown.values()}
+        if examples is None:
+            examples = np.arange(sizes.pop() if sizes else self.minibatch_size)
+        examples = _checked_examples(examples)
+        for node, each in shown.items():
+            if len(each) != len(examples):
+                raise InputError(
+                    f"images: expected {len(examples)} images for {node}, one for each example, "
+                    f"found {len(each)}"
+                )
+        kept = self._images | {self._image_inputs[node]: each for node, each in shown.items()}
+        for operator, each in kept.items():
+            if len(each) != len(examples):
+                raise InputError(
+                    f"images: expected {len(examples)} images for {operator.process}, one for "
+                    f"each example, found the last call's {len(each)}"
+                )
+        self.examples, self.minibatch_size, self._images = examples, len(examples), kept
+        self.reset(seed)
+
+    def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
+        """Keep the output of a node or of neurons, without a probe.
+
+        Parameters
+        ----------
+        target : nengo.Node or nengo.ensemble.Neurons
+            For a `nengonet.Layer`, its ``output``.
+        steps : bool
+            Keep the output of every step too, not only their sum.
+
+        Returns
+        -------
+        OutputRecord
+            Up to date after every step. It begins anew at every reset.
+
+        Raises
+        ------
+        InputError
+        """
+        signal = self.model.sig[target].get("out") if target in self.model.sig else None
+        if signal is None:
+            raise InputError(f"record: expected a node or neurons of the network, found {target!r}")
+        record = OutputRecord(steps)
+        self._records.append((signal, record))
+        self._restart(signal, record)
+        self._forget_steps()
+        return record
+
+    def run(
+        self,
+        time_in_seconds: float,
+        progress_bar: object = None,
+        *,
+        data: Mapping[nengo.Node, np.ndarray] | None = None,
+    ) -> None:
+        """Simulate for some time: see `nengo.Simulator.run`, and for ``data`` `run_steps`."""
+        with self._feeding(data, max(0, round(float(time_in_seconds) / self.dt))):
+            super().run(time_in_seconds, progress_bar=progress_bar)
+
+    def run_steps(
+        self,
+        steps: int,
+        progress_bar: object = None,
+        *,
+        data: Mapping[nengo.Node, np.ndarray] | None = None,
+    ) -> None:
+        """Simulate a number of steps.
+
+        Parameters
+        ----------
+        steps : int
+        progress_bar : bool or nengo.utils.progress.ProgressBar, optional
+        data : dict of {Node: (batch, steps, n) or (batch, n) array_like}, optional
+            What nodes without input put out, instead of their own output, during this call: a row
+            for each step, or one row for all steps.
+
+        Raises
+        ------
+        InputError
+        """
+        if self.closed:
+            raise SimulatorClosed("Simulator cannot run because it is closed.")
+        if progress_bar is None:
+            progress_bar = self.progress_bar
+        with (
+            self._feeding(data, steps),
+            ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
+        ):
+            for _ in range(steps):
+                self.step()
+                tracker.total_progress.step()
+
+    def step(self) -> None:
+        """Advance by one step of ``dt`` seconds."""
+        if self.closed:
+            raise SimulatorClosed("Simulator cannot run because it is closed.")
+        if self._steps is None:
+            self._make_steps()
+        with np.errstate(invalid="raise", divide="ignore"):
+            for feed in self._feeds:
+                feed()
+            for step in self._first_steps:
+                step()
+            self._first_steps = []
+            for step in self._steps:
+                step()
+        self._probe()
+
+    def _probe(self) -> None:
+        self._probe_step_time()
+        for probe, signal in self._probed:
+            period = 1 if probe.sample_every is None else probe.sample_every / self.dt
+            if self.n_steps % period < 1:
+                array = self.signals[signal]
+                shared = not self.signals.is_batched(signal)
+                self._sim_data[probe].append(array if shared else array.copy())
+
+    def _prepare(self) -> None:
+        """Look through the model, once: what can be run, and what every example has its own of."""
+        for operator in self.model.operators:
+            if hasattr(operator, "make_step") and maker_of(operator) is None:
+                raise InputError(
+                    f"{operator}: MinibatchSimulator has no batched step for "
+                    f"{type(operator).__name__}; see nengonet.minibatch.register"
+                )
+        shared = {self.model.step.base, self.model.time.base}
+        for operator in self.model.operators:
+            shared.update(signal.base for signal in processes.shared_state(operator))
+        written = {signal.base for operator in self.model.operators for signal in writes(operator)}
+        self._nodes = {
+            node: sig["out"]
+            for node, sig in self.model.sig.items()
+            if isinstance(node, nengo.Node) and sig.get("out") is not None
+        }
+        self._batched = (written | {signal.base for signal in self._nodes.values()}) - shared
+        self._written = [*self._batched, *shared]
+        self._image_inputs = {
+            node: operator
+            for node, signal in self._nodes.items()
+            for operator in self._step_order
+            if isinstance(operator, SimProcess)
+            and isinstance(operator.process, ImageInput)
+            and processes.is_image(operator.process)
+            and same_place(operator.output, signal)
+        }
+        self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
+        self.data = MinibatchData(self)
+
+    def _allocate(self) -> None:
+        self.signals = BatchSignals(self._batched, len(self.examples))
+        for operator in self.model.operators:
+            operator.init_signals(self.signals)
+        for signal in self._nodes.values():
+            if signal not in self.signals:
+                self.signals.init(signal)
+
+    def _restart(self, signal: Signal, record: OutputRecord) -> None:
+        record.restart((len(self.examples), signal.size), signal.dtype)
+
+    def _forget_steps(self) -> None:
+        self._steps: list[Step] | None = None
+        self._first_steps: list[Step] = []
+        self._feeds: list[Step] = []
+
+    def _context(self) -> Context:
+        batch = len(self.examples)
+        images = {
+            operator: np.broadcast_to(operator.process.image, (batch, operator.process.size))
+            for operator in self._image_inputs.values()
+        }
+        return Context(
+            signals=self.signals,
+            dt=self.dt,
+            seed=int(self.seed),
+            examples=self.examples,
+            kernels=self._kernels,
+            constants=self._constants,
+            states=self._states,
+            images=images | self._images,
+        )
+
+    def _make_steps(self) -> None:
+        context = self._context()
+        plan = self._plan(context)
+        context.spiking, context.assigning = plan.spiking, plan.assigning
+        context.currents, context.event_only = plan.currents, plan.event_only
+        self._first_steps = self._made(plan.once, context)
+        self._steps = self._made(plan.always, context)
+        for signal, record in self._records:
+            self._steps.append(self._recording(signal, record, context))
+
+    def _plan(self, context: Context) -> Plan:
+        fed = [self._nodes[node] for node in self._fed]
+        operators = [
+            operator
+            for operator in self._step_order
+            if not any(same_place(place, signal) for place in writes(operator) for signal in fed)
+        ]
+        looked_at = [signal for _, signal in self._probed]
+        looked_at += [
+            signal
+            for signal, record in self._records
+            if record.keeps_steps or not self._is_image(signal)
+        ]
+        return make_plan(
+            operators,
+            inputs=self._nodes.values(),
+            varying=[self._nodes[node] for node in self._varying],
+            kept=looked_at,
+            context=context,
+        )
+
+    def _is_image(self, signal: Signal) -> bool:
+        return any(same_place(op.output, signal) for op in self._image_inputs.values())
+
+    def _made(self, operators: list[Operator], context: Context) -> list[Step]:
+        steps = (maker_of(operator)(operator, context) for operator in operators)
+        return [step for step in steps if step is not None]
+
+    def _recording(self, signal: Signal, record: OutputRecord, context: Context) -> Step:
+        events, array = context.events_of(signal), self.signals[signal]
+        if events is not None and not record.keeps_steps:
+            return lambda: events.add_to(record.total)
+        return lambda: record.add(array)
+
+    @contextlib.contextmanager
+    def _feeding(
+        self, data: Mapping[nengo.Node, np.ndarray] | None, n_steps: int
+    ) -> Iterator[None]:
+        """Let nodes put out ``data`` for a while."""
+        if not data:
+            yield
+            return
+        rows = {node: self._checked_data(node, each, n_steps) for node, each in data.items()}
+        self._forget_steps()
+        self._fed = tuple(rows)
+        self._varying = tuple(node for node, each in rows.items() if each.ndim == 3)
+        try:
+            for node, each in rows.items():
+                if each.ndim == 2:
+                    self.signals[self._nodes[node]][...] = each.T
+            self._make_steps()
+            self._feeds = [self._feed(node, rows[node]) for node in self._varying]
+            yield
+        finally:
+            self._forget_steps()
+            self._fed = self._varying = ()
+            if not self.closed:
+                for node in rows:
+                    signal = self._nodes[node]
+                    self.signals[signal][...] = signal.initial_value[..., np.newaxis]
+
+    def _feed(self, node: nengo.Node, rows: np.ndarray) -> Step:
+        array, first = self.signals[self._nodes[node]], self.n_steps
+
+        def feed():
+            array[...] = rows[:, self.n_steps - first].T
+
+        return feed
+
+    def _checked_data(self, node: nengo.Node, data: np.ndarray, n_steps: int) -> np.ndarray:
+        if node not in self._nodes:
+            raise InputError(f"data: expected nodes of the network, found {node!r}")
+        if node.size_in > 0:
+            raise InputError(
+                f"data: {node} has an input of its own (size_in {node.size_in}); only nodes "
+                "without one can be fed"
+            )
+        rows = _as_numbers(data, "data")
+        batch, size = self.minibatch_size, node.size_out
+        if rows.shape not in ((batch, n_steps, size), (batch, size)):
+            raise InputError(
+                f"data: expected shape {(batch, n_steps, size)} (example, step, value) or "
+                f"{(batch, size)} for {node}, found {rows.shape}"
+            )
+        return rows
+
+    def _checked_images(self, images: object) -> dict[nengo.Node, np.ndarray]:
+        if images is None:
+            return {}
+        if not isinstance(images, Mapping):
+            if len(self._image_inputs) != 1:
+                raise InputError(
+                    f"images: the network has {len(self._image_inputs)} image inputs; give "
+                    "{node: images} for each of them"
+                )
+            images = {next(iter(self._image_inputs)): images}
+        checked = {}
+        for node, each in images.items():
+            if node not in self._image_inputs:
+                raise InputError(f"images: {node!r} is no image input of the network")
+            each, size = _as_numbers(each, "images"), self._image_inputs[node].process.size
+            if each.ndim < 2 or each[0:1].size != size or not len(each):
+                raise InputError(
+                    f"images: expected shape (n_images, {size}) for {node}, found {each.shape}"
+                )
+            checked[node] = each.reshape(len(each), size)
+        return checked
+
+
+class MinibatchData(SimulationData):
+    """Built parameters, and the data of probes with the batch first.
+
+    Parameters
+    ----------
+    simulator : MinibatchSimulator
+    """
+
+    def __init__(self, simulator: MinibatchSimulator) -> None:
+        super().__init__(simulator.model.params)
+        self._batch = lambda: simulator.minibatch_size
+        self._probes = {probe: simulator.model.sig[probe]["in"] for probe in simulator.model.probes}
+        self._batched = simulator._batched
+
+    def __getitem__(self, key: object) -> object:
+        """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
+        if key not in self._probes:
+            return super().__getitem__(key)
+        steps, signal, batch = self.raw[key], self._probes[key], self._batch()
+        if key not in self._cache or self._cache[key].shape[1] != len(steps):
+            if signal.base in self._batched:
+                array = examples_first(steps, (batch, *signal.shape))
+                array.setflags(write=False)
+            else:
+                array = np.asarray(steps)
+                array = np.broadcast_to(array, (batch, *array.shape))
+            self._cache[key] = array
+        return self._cache[key]
+
+
+def _checked_size(minibatch_size: int) -> int:
+    whole = isinstance(minibatch_size, (int, np.integer)) and minibatch_size > 0
+    if not whole or isinstance(minibatch_size, bool):
+        raise InputError(
+            f"minibatch_size: expected a whole number above 0, found {minibatch_size!r}"
+        )
+    return int(minibatch_size)
+
+
+def _checked_examples(examples: object) -> np.ndarray:
+    numbers = np.asarray(examples)
+    if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
+        raise InputError(f"examples: expected whole numbers from 0 on, found {examples!r}")
+    if np.any(numbers < 0):
+        raise InputError(f"examples: expected whole numbers from 0 on, found {numbers.min()}")
+    return numbers.astype(np.int64)
+
+
+def _as_numbers(values: object, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of numbers ({error})") from None
+    if not np.all(np.isfinite(array)):
+        raise InputError(f"{name}: expected finite values, found NaN or infinity")
+    return array
+
+
+def _refuse_learning(network: nengo.Network | None) -> None:
+    for connection in () if network is None else network.all_connections:
+        if connection.learning_rule_type is not None:
+            raise InputError(
+                f"{connection}: MinibatchSimulator cannot learn "
+                f"({connection.learning_rule_type}); use nengo.Simulator"
+            )
+
+
+@contextlib.contextmanager
+def _precision(bits: int | None) -> Iterator[None]:
+    if bits is None:
+        yield
+        return
+    if bits not in (32, 64):
+        raise InputError(f"precision: expected 32 or 64 bits, found {bits!r}")
+    before = nengo.rc.get("precision", "bits")
+    nengo.rc.set("precision", "bits", str(bits))
+    try:
+        yield
+    finally:
+        nengo.rc.set("precision", "bits", before)
