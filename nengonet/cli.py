@@ -272,6 +272,49 @@ def budget_forum_mnist(
     click.echo(json.dumps(report) if as_json else str(found))
 
 
+@main.command()
+@_forum_options
+@_images(1000)
+@_PRESENTATION_TIME
+@click.option("--reference", default=100, show_default=True, help="Images for nengo.Simulator.")
+@click.option("--jobs", "n_jobs", default=-1, show_default=True, help="Processes of the twin.")
+@click.option("--minibatch-size", type=int, help="Examples at once.  [default: 250]")
+@_JSON
+def bench(
+    posted,
+    obvious,
+    neurons,
+    input_rate,
+    images,
+    presentation_time,
+    reference,
+    n_jobs,
+    minibatch_size,
+    as_json,
+    **options,
+):
+    """Time the forum's MLP on nengo.Simulator and on the twin, and compare their spike counts.
+
+    Example: nengonet bench --images 1000
+    """
+    from nengonet import datasets
+    from nengonet.bench import bench as run
+    from nengonet.reproductions import forum_mnist
+
+    network = _forum_network(posted, obvious, neurons, input_rate)
+    example = forum_mnist.build(**network, **options)
+    shown, _ = datasets.load("mnist", n_images=_image_count(images))
+    found = run(
+        example.output,
+        shown,
+        presentation_time=presentation_time,
+        n_reference=reference,
+        n_jobs=n_jobs,
+        **_stated(minibatch_size=minibatch_size),
+    )
+    click.echo(json.dumps(found.to_json()) if as_json else str(found))
+
+
 def _image_count(text: str) -> int | str:
     if text == "all":
         return text

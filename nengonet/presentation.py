@@ -20,8 +20,7 @@ from tqdm import tqdm
 from nengonet.datasets import as_images
 from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
-from nengonet.minibatch import MinibatchSimulator
-from nengonet.minibatch.simulator import _precision as precision_of
+from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.objects import Layer
 from nengonet.readout import READOUTS, spike_counts
 from nengonet.results import Journal, Result, assemble, load_result
@@ -240,16 +239,12 @@ def _minibatch_records(
     job: _Job, images: np.ndarray, examples: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     settings, layers = job.settings, job.layers
-    with _built(
+    with minibatch_simulator(
         job.network,
+        min(job.minibatch_size, len(images)),
+        settings["dt"],
         settings["seed"],
-        lambda **build: MinibatchSimulator(
-            job.network,
-            min(job.minibatch_size, len(images)),
-            dt=settings["dt"],
-            precision=job.precision,
-            **build,
-        ),
+        precision=job.precision,
     ) as simulator:
         kept = [simulator.record(layer.output, steps=job.keeps_steps(layer)) for layer in layers]
         for start in range(0, len(images), job.minibatch_size):
@@ -311,13 +306,34 @@ def reference_simulator(
 
 
 @contextlib.contextmanager
+def minibatch_simulator(
+    network: nengo.Network, minibatch_size: int, dt: float, seed: int, *, precision: int = 64
+) -> Iterator[MinibatchSimulator]:
+    """Build the twin as `reference_simulator` builds the reference.
+
+    Parameters
+    ----------
+    network : nengo.Network
+    minibatch_size : int
+    dt : float, in seconds
+    seed : int
+    precision : {32, 64}
+        Bits of a number.
+    """
+    with _built(
+        network,
+        seed,
+        lambda **build: MinibatchSimulator(
+            network, minibatch_size, dt=dt, precision=precision, **build
+        ),
+    ) as simulator:
+        yield simulator
+
+
+@contextlib.contextmanager
 def _built(
     network: nengo.Network, seed: int, simulator: Callable[..., nengo.Simulator]
 ) -> Iterator[nengo.Simulator]:
-    random_ensembles = sum(
-        isinstance(ensemble.neuron_type, (nengo.PoissonSpiking, nengo.StochasticSpiking))
-        for ensemble in network.all_ensembles
-    )
     unseeded = network.seed is None
     if unseeded:
         network.seed = seed
@@ -331,8 +347,10 @@ def _built(
             built = simulator(
                 seed=seed,
                 progress_bar=False,
-                # The optimizer would let several random ensembles share one stream, and warn.
-                optimize=random_ensembles < 2,
+                # Nengo 4.1's optimizer lets random ensembles share one stream, and fails on some
+                # slices with a stride; and the order in which it merges, which the streams of
+                # unseeded processes follow, differs from build to build.
+                optimize=False,
             )
     finally:
         if unseeded:

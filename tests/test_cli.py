@@ -141,6 +141,27 @@ def test_budget(tmp_path):
     assert (tmp_path / "budget.png").stat().st_size > 10_000
 
 
+def test_bench_compares_and_times():
+    arguments = ["bench", "--images", 12, "--reference", 4, "--presentation-time", 0.05]
+    done = call(*arguments, "--jobs", 1, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["identical_share"] == 1.0
+    assert report["compared_counts"] == 4 * (784 + 128 + 10)
+    assert report["reference_images_per_s"] > 0
+    assert report["twin_without_numba_images_per_s"] > 0
+    assert report["peak_memory_mib"] > 10
+    assert sum(report["operators"].values()) == pytest.approx(1)
+    assert any("hidden" in name for name in report["operators"])
+    text = call(*arguments, "--jobs", 1).stdout
+    for words in (
+        "nengo.Simulator, 1 process",
+        "twin without Numba",
+        "identical spike counts: 100",
+    ):
+        assert words in text
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
     (tmp_path / "text.h5").write_text("not HDF5")
     (tmp_path / "run.h5").write_text("there already")

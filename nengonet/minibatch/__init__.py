@@ -2,6 +2,6 @@
 
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import register
-from nengonet.minibatch.simulator import MinibatchSimulator
+from nengonet.minibatch.simulator import MinibatchSimulator, precision_of
 
-__all__ = ["MinibatchSimulator", "OutputRecord", "register"]
+__all__ = ["MinibatchSimulator", "OutputRecord", "precision_of", "register"]

@@ -99,15 +99,23 @@ class PoissonEvents:
         return self.pixels[where], starts, counts
 
     def _draw(self) -> None:
-        all_pixels, first = [], 0
-        for example, (rates, rng) in enumerate(zip(self.rates, self._streams, strict=True)):
-            steps, pixels = poisson_events(rates, self._dt, rng)
-            # Sixteen bits, because NumPy sorts those by counting.
-            order = np.argsort(steps.astype(np.uint16), kind="stable")
-            all_pixels.append(pixels[order].astype(np.int32))
-            counts = np.bincount(steps, minlength=BLOCK_STEPS)
-            self.bounds[example, 0] = first
-            np.cumsum(counts, out=self.bounds[example, 1:])
-            self.bounds[example, 1:] += first
+        drawn = [
+            poisson_events(rates, self._dt, rng)
+            for rates, rng in zip(self.rates, self._streams, strict=True)
+        ]
+        self.pixels = np.empty(sum(len(pixels) for _, pixels in drawn), np.int32)
+        first = 0
+        for bounds, (steps, pixels) in zip(self.bounds, drawn, strict=True):
+            self._sort(steps, pixels, first, bounds)
             first += len(pixels)
-        self.pixels = np.concatenate(all_pixels)
+
+    def _sort(self, steps: np.ndarray, pixels: np.ndarray, first: int, bounds: np.ndarray) -> None:
+        """Put one example's events in the order of their steps, from place ``first`` on."""
+        if self._kernels is not None:
+            self._kernels.sort_events(steps, pixels, first, bounds, self.pixels)
+            return
+        # Sixteen bits, because NumPy sorts those by counting.
+        order = np.argsort(steps.astype(np.uint16), kind="stable")
+        self.pixels[first : first + len(pixels)] = pixels[order]
+        bounds[0] = first
+        bounds[1:] = first + np.cumsum(np.bincount(steps, minlength=BLOCK_STEPS))

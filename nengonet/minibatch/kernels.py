@@ -249,6 +249,26 @@ def spike_convolution(
 
 
 @_compiled
+def sort_events(steps, pixels, first, bounds, ordered):
+    """Put the events of one example in the order of their steps, by counting.
+
+    Fills ``bounds`` (n_steps + 1,) with the places in ``ordered``, from ``first`` on.
+    """
+    n_steps = bounds.shape[0] - 1
+    bounds[:] = 0
+    for event in range(steps.shape[0]):
+        bounds[steps[event] + 1] += 1
+    bounds[0] = first
+    for step in range(n_steps):
+        bounds[step + 1] += bounds[step]
+    place = bounds[:n_steps].copy()
+    for event in range(steps.shape[0]):
+        step = steps[event]
+        ordered[place[step]] = pixels[event]
+        place[step] += 1
+
+
+@_compiled
 def add_events(rows, bounds, step, height, totals):
     """Add the spikes of this step to ``totals``, which is ``(batch, n_inputs)``."""
     for b in range(totals.shape[0]):

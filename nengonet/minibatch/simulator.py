@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 
 import nengo
@@ -99,13 +100,14 @@ class MinibatchSimulator(nengo.Simulator):
         self.examples = np.arange(self.minibatch_size)
         _refuse_learning(network)
         self._kernels = load_kernels(numba)
+        self._times: dict[str, float] | None = None
         self._constants: dict = {}
         self._records: list[tuple[Signal, OutputRecord]] = []
         self._images: dict[Operator, np.ndarray] = {}
         self._batched: set[Signal] | None = None
         self._fed: tuple[nengo.Node, ...] = ()
         self._varying: tuple[nengo.Node, ...] = ()
-        with _precision(precision):
+        with precision_of(precision):
             try:
                 super().__init__(
                     network,
@@ -366,6 +368,27 @@ class MinibatchSimulator(nengo.Simulator):
             images=images | self._images,
         )
 
+    def profile_steps(self, steps: int) -> dict[str, float]:
+        """Run some steps, and time each operator.
+
+        Parameters
+        ----------
+        steps : int
+
+        Returns
+        -------
+        times : dict of float, in seconds
+            By operator, in the order in which they run.
+        """
+        self._times = {}
+        self._forget_steps()
+        try:
+            self.run_steps(steps, progress_bar=False)
+            return self._times
+        finally:
+            self._times = None
+            self._forget_steps()
+
     def _make_steps(self) -> None:
         context = self._context()
         plan = self._plan(context)
@@ -374,7 +397,8 @@ class MinibatchSimulator(nengo.Simulator):
         self._first_steps = self._made(plan.once, context)
         self._steps = self._made(plan.always, context)
         for signal, record in self._records:
-            self._steps.append(self._recording(signal, record, context))
+            recording = self._recording(signal, record, context)
+            self._steps.append(self._named(recording, f"record {signal.name}"))
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
@@ -401,8 +425,26 @@ class MinibatchSimulator(nengo.Simulator):
         return any(same_place(op.output, signal) for op in self._image_inputs.values())
 
     def _made(self, operators: list[Operator], context: Context) -> list[Step]:
-        steps = (maker_of(operator)(operator, context) for operator in operators)
-        return [step for step in steps if step is not None]
+        made = ((maker_of(operator)(operator, context), operator) for operator in operators)
+        return [
+            self._named(step, f"{type(operator).__name__} -> {writes(operator)[0].name}")
+            for step, operator in made
+            if step is not None
+        ]
+
+    def _named(self, step: Step, name: str) -> Step:
+        """Return the step, timed where `profile_steps` asks for it."""
+        times = self._times
+        if times is None:
+            return step
+        times.setdefault(name, 0.0)
+
+        def timed():
+            start = time.perf_counter()
+            step()
+            times[name] += time.perf_counter() - start
+
+        return timed
 
     def _recording(self, signal: Signal, record: OutputRecord, context: Context) -> Step:
         events, array = context.events_of(signal), self.signals[signal]
@@ -553,7 +595,8 @@ def _refuse_learning(network: nengo.Network | None) -> None:
 
 
 @contextlib.contextmanager
-def _precision(bits: int | None) -> Iterator[None]:
+def precision_of(bits: int | None) -> Iterator[None]:
+    """Let Nengo build with numbers of 32 or 64 bits; None leaves its setting."""
     if bits is None:
         yield
         return

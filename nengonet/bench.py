@@ -1,0 +1,254 @@
+"""How fast the twin is beside the reference simulator, and where its time goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import joblib
+import nengo
+import numpy as np
+
+from nengonet.objects import Layer
+from nengonet.presentation import MINIBATCH_SIZE, minibatch_simulator, present
+from nengonet.results import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What `bench` measured, in one run on one machine.
+
+    Attributes
+    ----------
+    reference_images_per_s : float
+        One process, one example at a time, on the unmodified ``nengo.Simulator``.
+    twin_images_per_s, twin_without_numba_images_per_s : float or None
+        On all ``n_jobs`` processes. None with Numba where it is not installed.
+    ratio, ratio_without_numba : float or None
+        Against the reference.
+    identical_share : float
+        Share of the spike counts, of every neuron of every example that both ran, that are equal.
+    compared_counts : int
+        How many that were.
+    twin_spikes_per_s : float
+        All layers together.
+    peak_memory_mib : float
+        Of the largest process.
+    first_result_s : float
+        Building the twin and running one example, Numba compiled or loaded on the way.
+    operators : dict of float
+        Share of the twin's time, by operator, in one process.
+    n_images, n_reference, n_steps, n_jobs, minibatch_size : int
+    machine : dict of str
+    """
+
+    reference_images_per_s: float
+    twin_images_per_s: float | None
+    twin_without_numba_images_per_s: float
+    ratio: float | None
+    ratio_without_numba: float
+    identical_share: float
+    compared_counts: int
+    twin_spikes_per_s: float
+    peak_memory_mib: float
+    first_result_s: float
+    operators: dict[str, float]
+    n_images: int
+    n_reference: int
+    n_steps: int
+    n_jobs: int
+    minibatch_size: int
+    machine: dict[str, str]
+
+    def to_json(self) -> dict:
+        """Return the figures as JSON's own types."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """Write the figures as a table."""
+
+        def row(name: str, speed: float | None, ratio: float | None) -> str:
+            if speed is None:
+                return f"{name:<34}  Numba is not installed: pip install nengonet[fast]"
+            return f"{name:<34}  {speed:10,.1f} images/s  {ratio:8,.1f} x"
+
+        jobs = f"{self.n_jobs} process{'es' if self.n_jobs > 1 else ''}"
+        lines = [
+            ", ".join(f"{name} {value}" for name, value in self.machine.items()),
+            f"{self.n_images} images (reference: {self.n_reference}), {self.n_steps} steps, "
+            f"minibatches of {self.minibatch_size}",
+            row("nengo.Simulator, 1 process", self.reference_images_per_s, 1.0),
+            row(f"twin, {jobs}", self.twin_images_per_s, self.ratio),
+            row(
+                f"twin without Numba, {jobs}",
+                self.twin_without_numba_images_per_s,
+                self.ratio_without_numba,
+            ),
+            f"identical spike counts: {self.identical_share:.6%} of {self.compared_counts:,}",
+            f"twin: {self.twin_spikes_per_s:,.0f} spikes/s, peak memory "
+            f"{self.peak_memory_mib:,.0f} MiB, first result after {self.first_result_s:.1f} s",
+            "where the twin's time goes, in one process:",
+        ]
+        return "\n".join(
+            lines + [f"  {share:6.1%}  {name}" for name, share in self.operators.items()]
+        )
+
+
+def bench(
+    output: Layer,
+    images: np.ndarray,
+    *,
+    presentation_time: float = 0.35,
+    dt: float = 0.001,
+    seed: int = 0,
+    n_reference: int = 100,
+    n_jobs: int = -1,
+    minibatch_size: int = MINIBATCH_SIZE,
+) -> Bench:
+    """Time the same examples on the reference simulator and on the twin.
+
+    Parameters
+    ----------
+    output : Layer
+        The last layer.
+    images : (n_images, ...) array_like, in [0, 1]
+    presentation_time, dt : float, in seconds
+    seed : int
+    n_reference : int
+        Images that the reference simulator runs; its time is proportional to their number.
+    n_jobs : int
+        Processes of the twin; -1 for one per core.
+    minibatch_size : int
+
+    Returns
+    -------
+    Bench
+
+    Raises
+    ------
+    InputError
+    """
+    n_jobs = joblib.effective_n_jobs(n_jobs)
+    run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
+    network = output.network
+    start = time.perf_counter()
+    present(network, output, images[:1], **run)
+    first_result = time.perf_counter() - start
+
+    few = images[:n_reference]
+    reference, reference_time = _timed(network, output, few, simulator="reference", **run)
+    twin_run = run | {"n_jobs": n_jobs, "minibatch_size": minibatch_size}
+    with_numba = _has_numba()
+    twin, twin_time = _warm(network, output, images, **twin_run) if with_numba else (None, None)
+    with _without_numba():
+        plain, plain_time = _warm(network, output, images, **twin_run)
+    fastest, fastest_time = (twin, twin_time) if with_numba else (plain, plain_time)
+    same, compared = _identical(reference, fastest)
+    reference_speed = len(few) / reference_time
+    twin_speed = len(images) / twin_time if with_numba else None
+    plain_speed = len(images) / plain_time
+    return Bench(
+        reference_images_per_s=reference_speed,
+        twin_images_per_s=twin_speed,
+        twin_without_numba_images_per_s=plain_speed,
+        ratio=twin_speed / reference_speed if with_numba else None,
+        ratio_without_numba=plain_speed / reference_speed,
+        identical_share=same / compared,
+        compared_counts=compared,
+        twin_spikes_per_s=sum(counts.sum() for counts in fastest.counts.values()) / fastest_time,
+        peak_memory_mib=_peak_memory(),
+        first_result_s=first_result,
+        operators=_by_operator(output, images[:minibatch_size], fastest, seed, dt),
+        n_images=len(images),
+        n_reference=len(few),
+        n_steps=fastest.n_steps,
+        n_jobs=n_jobs,
+        minibatch_size=minibatch_size,
+        machine=_machine(),
+    )
+
+
+def _timed(
+    network: nengo.Network, output: Layer, images: np.ndarray, **run: object
+) -> tuple[Result, float]:
+    start = time.perf_counter()
+    result = present(network, output, images, **run)
+    return result, time.perf_counter() - start
+
+
+def _warm(
+    network: nengo.Network, output: Layer, images: np.ndarray, **run: object
+) -> tuple[Result, float]:
+    """Time a second run: the processes are there, and Numba has compiled."""
+    present(network, output, images[: 2 * run["n_jobs"]], **run | {"minibatch_size": 1})
+    return _timed(network, output, images, **run)
+
+
+def _has_numba() -> bool:
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return os.environ.get("NENGONET_NUMBA", "1") != "0"
+
+
+@contextmanager
+def _without_numba() -> Iterator[None]:
+    before = os.environ.get("NENGONET_NUMBA")
+    os.environ["NENGONET_NUMBA"] = "0"
+    # Worker processes took over the environment when they were started.
+    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NENGONET_NUMBA"]
+        else:
+            os.environ["NENGONET_NUMBA"] = before
+        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+
+
+def _identical(reference: Result, twin: Result) -> tuple[int, int]:
+    n = reference.n_images
+    same = sum(
+        int((counts == twin.counts[label][:n]).sum()) for label, counts in reference.counts.items()
+    )
+    return same, sum(counts.size for counts in reference.counts.values())
+
+
+def _peak_memory() -> float:
+    """Return the largest resident size of this process and of its children, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return max(
+        resource.getrusage(who).ru_maxrss / unit
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+
+
+def _by_operator(
+    output: Layer, images: np.ndarray, result: Result, seed: int, dt: float
+) -> dict[str, float]:
+    layers = list(output.chain())
+    with minibatch_simulator(output.network, len(images), dt, seed) as simulator:
+        for layer in layers:
+            simulator.record(layer.output, steps=layer is output)
+        simulator.reset_to_examples(images.reshape(len(images), -1), seed=seed)
+        times = simulator.profile_steps(result.n_steps)
+    total = sum(times.values())
+    return {name: spent / total for name, spent in sorted(times.items(), key=lambda item: -item[1])}
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "cores": str(os.cpu_count()),
+        "machine": platform.machine(),
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "Nengo": nengo.__version__,
+    }
