@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.budget import _change, error_budget
+from nengonet.budget import _change, _repeated, error_budget
 from nengonet.reproductions import forum_mnist
 
 IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
@@ -65,6 +65,14 @@ def test_signed_neurons_lose_nothing_by_clipping():
     changes = {step.name: step.change for step in budget_of(neurons="if").steps}
     assert abs(changes["clipping of noisy currents"]) <= 2.5
     assert changes["readout"] == 0
+
+
+def test_repeats_have_input_noise_of_their_own():
+    example = forum_mnist.build(neurons="if")
+    run = {"dt": 0.001, "seed": 0, "progress": False}
+    first, total = _repeated(example.output, IMAGES[:5], 0.1, 3, run)
+    assert np.any(total != 3 * first.counts["output"])
+    assert np.all(total >= first.counts["output"])
 
 
 def test_report_reads_as_a_table(posted):

@@ -89,6 +89,16 @@ def test_no_false_alarm_on_a_network_built_by_hand():
     assert codes(network_of(), "error", "warning") == []
 
 
+def test_no_false_alarm_at_1_khz_nor_at_long_steps():
+    assert "input-range" not in codes(network_of(input_rate=1000.0))
+    with nengo.Network(seed=0):
+        layer = nn.poisson_input((28, 28))
+        for weights in LAYERS:
+            layer = nn.dense(layer, weights, nn.IntegrateAndFire(amplitude=1 / 30), gain=30.0)
+    found = nn.diagnose(layer, IMAGES[:100], dt=0.05, presentation_time=1.0)
+    assert codes(found, "error", "warning") == []
+
+
 SPIKING_RELU = nengo.SpikingRectifiedLinear(
     amplitude=1 / 30, initial_state={"voltage": Choice([0])}
 )

@@ -11,7 +11,7 @@ from nengo.dists import Choice
 
 import nengonet as nn
 from nengonet.presentation import present
-from nengonet.results import load_result
+from nengonet.results import Journal, load_result
 
 RNG = np.random.default_rng(42)
 KERNELS = [RNG.normal(0, 0.5, (16, 12)), RNG.normal(0, 0.5, (12, 4))]
@@ -275,6 +275,8 @@ def test_a_record_cut_short_is_done_again(tmp_path, monkeypatch, cut):
     interrupted_run(file, monkeypatch, 4)
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert len(interrupted_run(file, monkeypatch, 2, resume=True)) == 2
+    # three whole ones of the first run, and both of the second
+    assert len(Journal(journal, {}).read()) == 5
     assert_same(run(), run(save=file, resume=True))
 
 
