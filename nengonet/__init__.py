@@ -6,6 +6,7 @@ from nengonet.diagnosis import compare, diagnose
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
 from nengonet.layers import dense
+from nengonet.minibatch import MinibatchSimulator
 from nengonet.neurons import IntegrateAndFire, explain_neuron, gain_bias
 from nengonet.objects import Layer
 from nengonet.prediction import predict_rates
@@ -27,6 +28,7 @@ __all__ = [
     "IntegrateAndFire",
     "Layer",
     "LayerWeights",
+    "MinibatchSimulator",
     "Result",
     "Weights",
     "__version__",

@@ -69,15 +69,34 @@ def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
     return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
 
 
-def poisson_events(
-    rates: np.ndarray, dt: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the spikes of `BLOCK_STEPS` steps as events, in the order of the pixels.
+def lit_pixels(rates: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels that can spike, and the mean count of each in `BLOCK_STEPS` steps.
 
     Parameters
     ----------
     rates : (n,) ndarray, in Hz
     dt : float, in seconds
+
+    Returns
+    -------
+    pixels : (n_lit,) ndarray of int32
+    mean_counts : (n_lit,) ndarray
+    """
+    pixels = np.flatnonzero(rates).astype(np.int32)
+    return pixels, rates[pixels] * (BLOCK_STEPS * dt)
+
+
+def draw_events(
+    pixels: np.ndarray, mean_counts: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the spikes of `BLOCK_STEPS` steps as events, in the order of the pixels.
+
+    Black pixels may be left out: a rate of 0 draws no random number.
+
+    Parameters
+    ----------
+    pixels, mean_counts : (n_lit,) ndarray
+        From `lit_pixels`.
     rng : numpy.random.Generator
 
     Returns
@@ -85,10 +104,8 @@ def poisson_events(
     steps, pixels : (n_spikes,) ndarray of int
         Step (from 0) and pixel of each spike.
     """
-    # A rate of 0 draws no random number, so black pixels can be left out.
-    lit = np.flatnonzero(rates)
-    pixels = np.repeat(lit, rng.poisson(rates[lit] * (BLOCK_STEPS * dt)))
-    return rng.integers(BLOCK_STEPS, size=pixels.size), pixels
+    spiking = np.repeat(pixels, rng.poisson(mean_counts))
+    return rng.integers(BLOCK_STEPS, size=spiking.size), spiking
 
 
 def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.ndarray:
@@ -106,7 +123,7 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
         Spikes in each step.
     """
     n = rates.size
-    steps, pixels = poisson_events(rates, dt, rng)
+    steps, pixels = draw_events(*lit_pixels(rates, dt), rng)
     return np.bincount(steps * n + pixels, minlength=BLOCK_STEPS * n).reshape(BLOCK_STEPS, n)
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse
 
-from nengonet.encoding import BLOCK_STEPS, example_rng, poisson_events
+from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng, lit_pixels
 
 
 class PoissonEvents:
@@ -48,9 +48,9 @@ class PoissonEvents:
     ) -> None:
         self.rates = rates
         self.height = height
-        self._dt = dt
         self._kernels = kernels
         self._streams = [example_rng(seed, int(example)) for example in examples]
+        self._lit = [lit_pixels(each, dt) for each in rates]
         self.step = BLOCK_STEPS - 1
         self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
         self.pixels = np.zeros(0, np.int32)
@@ -99,10 +99,7 @@ class PoissonEvents:
         return self.pixels[where], starts, counts
 
     def _draw(self) -> None:
-        drawn = [
-            poisson_events(rates, self._dt, rng)
-            for rates, rng in zip(self.rates, self._streams, strict=True)
-        ]
+        drawn = [draw_events(*lit, rng) for lit, rng in zip(self._lit, self._streams, strict=True)]
         self.pixels = np.empty(sum(len(pixels) for _, pixels in drawn), np.int32)
         first = 0
         for bounds, (steps, pixels) in zip(self.bounds, drawn, strict=True):

@@ -426,11 +426,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     def _made(self, operators: list[Operator], context: Context) -> list[Step]:
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
-        return [
-            self._named(step, f"{type(operator).__name__} -> {writes(operator)[0].name}")
-            for step, operator in made
-            if step is not None
-        ]
+        return [self._named(step, _label(operator)) for step, operator in made if step is not None]
 
     def _named(self, step: Step, name: str) -> Step:
         """Return the step, timed where `profile_steps` asks for it."""
@@ -555,6 +551,11 @@ class MinibatchData(SimulationData):
                 array = np.broadcast_to(array, (batch, *array.shape))
             self._cache[key] = array
         return self._cache[key]
+
+
+def _label(operator: Operator) -> str:
+    """Return the operator's class and what it writes."""
+    return " -> ".join([type(operator).__name__, *(signal.name for signal in writes(operator)[:1])])
 
 
 def _checked_size(minibatch_size: int) -> int:
