@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
@@ -121,14 +122,14 @@ def present(
         for layer in layers
     ]
     fingerprint = _fingerprint(network, infos, settings, images, examples, rasters)
-    journal, records = None, []
+    journal, batches = None, []
     if save is not None:
         save = _checked_file(save, resume)
         if save.exists():
             return _finished(save, fingerprint)
         settings["fingerprint"] = fingerprint
         journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
-        records = _unfinished(journal, resume)
+        batches = _unfinished(journal, resume)
 
     job = _Job(
         network=network,
@@ -139,22 +140,22 @@ def present(
         precision=precision,
         minibatch_size=minibatch_size,
     )
-    todo = np.arange(len(records), len(images))
+    n_done = sum(len(batch["outputs"]) for batch in batches)
     with tqdm(
         desc="presenting",
         unit="image",
-        initial=len(records),
+        initial=n_done,
         total=len(images),
         disable=None if progress else True,
         file=sys.stderr,
     ) as bar:
-        for record in _run(job, images[todo], examples[todo], n_jobs):
-            records.append(record)
+        for batch in _run(job, images[n_done:], examples[n_done:], n_jobs):
+            batches.append(batch)
             if journal is not None:
-                journal.append(record)
-            bar.update()
+                journal.append(batch)
+            bar.update(len(batch["outputs"]))
 
-    arrays = {name: np.stack([record[name] for record in records]) for name in records[0]}
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     result = assemble(infos, settings, arrays | {"examples": examples})
     if save is not None:
         result.save(save)
@@ -185,100 +186,121 @@ class _Job:
 def _run(
     job: _Job, images: np.ndarray, examples: np.ndarray, n_jobs: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the record of every example, in order, as soon as it is finished."""
+    """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
     if len(images) == 0:
         return
-    records = _reference_records if job.simulator == "reference" else _minibatch_records
-    if n_jobs == 1:
-        yield from records(job, images, examples)
-        return
-    # Each process gets whole minibatches, and no more than its share.
-    n_jobs = joblib.effective_n_jobs(n_jobs)
-    size = min(job.minibatch_size, -(-len(images) // n_jobs))
+    n_jobs = min(joblib.effective_n_jobs(n_jobs), len(images))
+    # The reference runs single examples; a process gets no more than its share.
+    size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
+    size = min(size, -(-len(images) // n_jobs))
     parts = [slice(start, start + size) for start in range(0, len(images), size)]
+    if n_jobs == 1:
+        with contextlib.closing(_Runner(job, size)) as runner:
+            for part in parts:
+                yield runner.run(images[part], examples[part])
+        return
     pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    tasks = (joblib.delayed(_run_part)(job, images[p], examples[p]) for p in parts)
-    for part in pool(tasks):
-        yield from part
+    job_id = uuid.uuid4().hex
+    yield from pool(
+        joblib.delayed(_run_part)(job_id, job, size, images[part], examples[part]) for part in parts
+    )
 
 
-def _run_part(job: _Job, images: np.ndarray, examples: np.ndarray) -> list[dict]:
-    """Run some examples in a process of their own."""
-    records = _reference_records if job.simulator == "reference" else _minibatch_records
-    return list(records(job, images, examples))
+# In a worker process: the job that it works on, and what it has built for it.
+_under_way: dict[str, _Runner] = {}
 
 
-def _reference_records(
-    job: _Job, images: np.ndarray, examples: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
-    settings, layers = job.settings, job.layers
-    with reference_simulator(
-        job.network, settings["dt"], settings["seed"], precision=job.precision
-    ) as simulator:
+def _run_part(
+    job_id: str, job: _Job, size: int, images: np.ndarray, examples: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Run some examples in a process of their own, which builds its simulator once for a job."""
+    if job_id not in _under_way:
+        for runner in _under_way.values():
+            runner.close()
+        _under_way.clear()
+        _under_way[job_id] = _Runner(job, size)
+    return _under_way[job_id].run(images, examples)
+
+
+class _Runner:
+    """A simulator that is built, and what is kept of its layers.
+
+    Parameters
+    ----------
+    job : _Job
+    size : int
+        Examples that are run at once, at most.
+    """
+
+    def __init__(self, job: _Job, size: int) -> None:
+        self.job, self._open = job, contextlib.ExitStack()
+        built = (job.settings["dt"], job.settings["seed"])
+        if job.simulator == "reference":
+            self.simulator = self._open.enter_context(
+                reference_simulator(job.network, *built, precision=job.precision)
+            )
+            self.run = self._run_reference
+        else:
+            self.simulator = self._open.enter_context(
+                minibatch_simulator(job.network, size, *built, precision=job.precision)
+            )
+            self._kept = [
+                self.simulator.record(layer.output, steps=job.keeps_steps(layer))
+                for layer in job.layers
+            ]
+            self.run = self._run_minibatch
+
+    def close(self) -> None:
+        """Close the simulator."""
+        self._open.close()
+
+    def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
+        self.simulator.reset_to_examples(images, examples, self.job.settings["seed"])
+        self.simulator.run_steps(self.job.settings["n_steps"])
+        pairs = list(zip(self.job.layers, self._kept, strict=True))
+        return self._finished(
+            [record.total for _, record in pairs],
+            {layer.label: record.steps for layer, record in pairs if record.keeps_steps},
+        )
+
+    def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
+        job, simulator, layers = self.job, self.simulator, self.job.layers
+        n_steps, seed = job.settings["n_steps"], job.settings["seed"]
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
-        for image, example in zip(images, examples, strict=True):
-            job.output.show(image, example=int(example), seed=settings["seed"])
-            reset_to_example(simulator, settings["seed"], int(example))
-            totals = [np.zeros(layer.size) for layer in layers]
-            steps = {
-                layer.label: np.empty((settings["n_steps"], layer.size))
-                for layer in layers
-                if job.keeps_steps(layer)
-            }
-            for step in range(settings["n_steps"]):
+        totals = [np.zeros((len(images), layer.size)) for layer in layers]
+        steps = {
+            layer.label: np.empty((len(images), n_steps, layer.size))
+            for layer in layers
+            if job.keeps_steps(layer)
+        }
+        for row, (image, example) in enumerate(zip(images, examples, strict=True)):
+            job.output.show(image, example=int(example), seed=seed)
+            reset_to_example(simulator, seed, int(example))
+            for step in range(n_steps):
                 simulator.step()
                 for layer, signal, total in zip(layers, signals, totals, strict=True):
-                    total += signal
+                    total[row] += signal
                     if layer.label in steps:
-                        steps[layer.label][step] = signal
-            yield _record(job, totals, steps)
+                        steps[layer.label][row, step] = signal
+        return self._finished(totals, steps)
 
-
-def _minibatch_records(
-    job: _Job, images: np.ndarray, examples: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
-    settings, layers = job.settings, job.layers
-    with minibatch_simulator(
-        job.network,
-        min(job.minibatch_size, len(images)),
-        settings["dt"],
-        settings["seed"],
-        precision=job.precision,
-    ) as simulator:
-        kept = [simulator.record(layer.output, steps=job.keeps_steps(layer)) for layer in layers]
-        for start in range(0, len(images), job.minibatch_size):
-            part = slice(start, start + job.minibatch_size)
-            simulator.reset_to_examples(images[part], examples[part], settings["seed"])
-            simulator.run_steps(settings["n_steps"])
-            steps = {
-                layer.label: record.steps
-                for layer, record in zip(layers, kept, strict=True)
-                if record.keeps_steps
-            }
-            for row in range(len(images[part])):
-                yield _record(
-                    job,
-                    [record.total[row] for record in kept],
-                    {label: outputs[row] for label, outputs in steps.items()},
-                )
-
-
-def _record(
-    job: _Job, totals: list[np.ndarray], steps: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Return one example's counts and outputs under the names that `assemble` knows."""
-    n_steps, dt = job.settings["n_steps"], job.settings["dt"]
-    record = {"outputs": np.array(steps[job.output.label], dtype=np.float64)}
-    for layer, total in zip(job.layers, totals, strict=True):
-        record[f"mean_outputs/{layer.label}"] = np.asarray(total, dtype=np.float64) / n_steps
-        if layer.spiking:
-            counts = spike_counts(total, dt, layer.amplitude)
-            record[f"counts/{layer.label}"] = counts.astype(np.int32)
-        if layer.label in job.rasters:
-            spikes = spike_counts(steps[layer.label], dt, layer.amplitude)
-            record[f"rasters/{layer.label}"] = spikes.astype(np.int32)
-    return record
+    def _finished(
+        self, totals: list[np.ndarray], steps: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return counts and outputs, examples first, under the names that `assemble` knows."""
+        job = self.job
+        n_steps, dt = job.settings["n_steps"], job.settings["dt"]
+        arrays = {"outputs": np.array(steps[job.output.label], dtype=np.float64)}
+        for layer, total in zip(job.layers, totals, strict=True):
+            arrays[f"mean_outputs/{layer.label}"] = np.asarray(total, dtype=np.float64) / n_steps
+            if layer.spiking:
+                counts = spike_counts(total, dt, layer.amplitude)
+                arrays[f"counts/{layer.label}"] = counts.astype(np.int32)
+            if layer.label in job.rasters:
+                spikes = spike_counts(steps[layer.label], dt, layer.amplitude)
+                arrays[f"rasters/{layer.label}"] = spikes.astype(np.int32)
+        return arrays
 
 
 @contextlib.contextmanager
@@ -521,6 +543,6 @@ def _finished(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
 
 
 def _unfinished(journal: Journal, resume: bool) -> list[dict[str, np.ndarray]]:
-    records = journal.read() if resume else []
+    batches = journal.read() if resume else []
     journal.start()
-    return records
+    return batches

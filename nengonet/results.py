@@ -317,7 +317,7 @@ def _flat(result: Result) -> dict[str, np.ndarray]:
 
 
 class Journal:
-    """The finished examples of a run that is not finished.
+    """The finished examples of a run that is not finished, some in each record.
 
     Parameters
     ----------
@@ -376,11 +376,12 @@ class Journal:
             self._append(json.dumps(self.fingerprint).encode())
 
     def append(self, record: dict[str, np.ndarray]) -> None:
-        """Add one finished example.
+        """Add some finished examples.
 
         Parameters
         ----------
         record : dict of ndarray
+            Examples first.
         """
         buffer = io.BytesIO()
         np.savez(buffer, **record)

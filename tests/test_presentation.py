@@ -240,7 +240,7 @@ def interrupted_run(file, monkeypatch, after, **settings):
     """Run until ``after`` examples are finished, then fail."""
     from nengonet import presentation
 
-    whole, finished = presentation._record, []
+    whole, finished = presentation._Runner._finished, []
 
     def counted(*arguments):
         if len(finished) == after:
@@ -248,9 +248,9 @@ def interrupted_run(file, monkeypatch, after, **settings):
         finished.append(1)
         return whole(*arguments)
 
-    settings = {"minibatch_size": 3} | settings
+    settings = {"minibatch_size": 1} | settings
     with monkeypatch.context() as patch:
-        patch.setattr(presentation, "_record", counted)
+        patch.setattr(presentation._Runner, "_finished", counted)
         with pytest.raises(Stop):
             run(save=file, **settings)
     return finished
