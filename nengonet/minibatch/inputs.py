@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng, lit_pixels
+from nengonet.minibatch.records import OutputRecord
 
 
 class PoissonEvents:
@@ -51,16 +52,32 @@ class PoissonEvents:
         self._kernels = kernels
         self._streams = [example_rng(seed, int(example)) for example in examples]
         self._lit = [lit_pixels(each, dt) for each in rates]
-        self.step = BLOCK_STEPS - 1
+        self.step = self._added = BLOCK_STEPS - 1
+        self._records: list[OutputRecord] = []
         self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
         self.pixels = np.zeros(0, np.int32)
 
     def advance(self) -> None:
         """Go on to the next step."""
-        self.step += 1
-        if self.step == BLOCK_STEPS:
+        if self.step == BLOCK_STEPS - 1:
+            self._add_up()
             self._draw()
-            self.step = 0
+            self.step = self._added = -1
+        self.step += 1
+
+    def keep(self, record: OutputRecord) -> None:
+        """Add the outputs of the steps from now on to a record, a block at a time."""
+        if record not in self._records:
+            self._add_up()
+            self._records.append(record)
+            record.add_lately(self._add_up)
+
+    def _add_up(self) -> None:
+        """Add the outputs of the steps that have not been added yet."""
+        if self.step > self._added:
+            for record in self._records:
+                self._add_to(record.so_far)
+            self._added = self.step
 
     def as_matrix(self, dtype: np.dtype) -> scipy.sparse.csr_array:
         """Return the spikes of this step as a sparse (batch, n_pixels) matrix of ones."""
@@ -81,14 +98,15 @@ class PoissonEvents:
         spikes = np.bincount(where, minlength=signal.size).reshape(self.rates.shape[::-1])
         np.multiply(spikes, self.height, out=signal)
 
-    def add_to(self, totals: np.ndarray) -> None:
-        """Add the output of this step to (batch, n_pixels) totals."""
+    def _add_to(self, totals: np.ndarray) -> None:
+        first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
         if self._kernels is not None:
             height = totals.dtype.type(self.height)
-            self._kernels.add_events(self.pixels, self.bounds, self.step, height, totals)
+            self._kernels.add_events(self.pixels, first, last, height, totals)
             return
-        pixels, _, counts = self._now()
-        np.add.at(totals, (np.repeat(np.arange(len(counts)), counts), pixels), self.height)
+        n_pixels = totals.shape[1]
+        for total, start, stop in zip(totals, first, last, strict=True):
+            total += self.height * np.bincount(self.pixels[start:stop], minlength=n_pixels)
 
     def _now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the pixels of this step, and each example's first and number of them."""

@@ -269,10 +269,13 @@ def sort_events(steps, pixels, first, bounds, ordered):
 
 
 @_compiled
-def add_events(rows, bounds, step, height, totals):
-    """Add the spikes of this step to ``totals``, which is ``(batch, n_inputs)``."""
+def add_events(rows, first, last, height, totals):
+    """Add spikes to ``totals``, which is ``(batch, n_inputs)``.
+
+    ``rows[first[b]:last[b]]`` are those of example ``b``.
+    """
     for b in range(totals.shape[0]):
-        for event in range(bounds[b, step], bounds[b, step + 1]):
+        for event in range(first[b], last[b]):
             totals[b, rows[event]] += height
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from nengonet.exceptions import InputError
@@ -21,6 +23,7 @@ class OutputRecord:
     def __init__(self, steps: bool) -> None:
         self.keeps_steps = steps
         self._total = np.zeros((0, 0))
+        self._add_rest: Callable[[], None] | None = None
         self._steps: list[np.ndarray] = []
 
     @property
@@ -29,7 +32,20 @@ class OutputRecord:
 
         For spikes, divided by ``amplitude / dt`` it is their number.
         """
+        if self._add_rest is not None:
+            self._add_rest()
         return self._total
+
+    @property
+    def so_far(self) -> np.ndarray:
+        """(batch, n) ndarray: what has been added to ``total``."""
+        return self._total
+
+    def add_lately(self, add_rest: Callable[[], None]) -> None:
+        """Let somebody else add to `so_far`; call ``add_rest`` before ``total`` is read."""
+        # One example after the other is added up, so that it should lie together.
+        self._total = np.ascontiguousarray(self._total)
+        self._add_rest = add_rest
 
     @property
     def steps(self) -> np.ndarray:
@@ -49,6 +65,7 @@ class OutputRecord:
         # Summed up as (n, batch), like the signal.
         self._total = np.zeros(shape[::-1], dtype).T
         self._steps = []
+        self._add_rest = None
 
     def add(self, signal: np.ndarray) -> None:
         """Add one step; ``signal`` is ``(n, batch)``."""

@@ -398,7 +398,8 @@ class MinibatchSimulator(nengo.Simulator):
         self._steps = self._made(plan.always, context)
         for signal, record in self._records:
             recording = self._recording(signal, record, context)
-            self._steps.append(self._named(recording, f"record {signal.name}"))
+            if recording is not None:
+                self._steps.append(self._named(recording, f"record {signal.name}"))
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
@@ -442,10 +443,11 @@ class MinibatchSimulator(nengo.Simulator):
 
         return timed
 
-    def _recording(self, signal: Signal, record: OutputRecord, context: Context) -> Step:
+    def _recording(self, signal: Signal, record: OutputRecord, context: Context) -> Step | None:
         events, array = context.events_of(signal), self.signals[signal]
         if events is not None and not record.keeps_steps:
-            return lambda: events.add_to(record.total)
+            events.keep(record)
+            return None
         return lambda: record.add(array)
 
     @contextlib.contextmanager
