@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import joblib
+import loky
 import nengo
 import numpy as np
 
@@ -134,7 +134,7 @@ def bench(
     ------
     InputError
     """
-    n_jobs = joblib.effective_n_jobs(n_jobs)
+    n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
     run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
     network = output.network
     start = time.perf_counter()
@@ -203,7 +203,7 @@ def _without_numba() -> Iterator[None]:
     before = os.environ.get("NENGONET_NUMBA")
     os.environ["NENGONET_NUMBA"] = "0"
     # Worker processes took over the environment when they were started.
-    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+    loky.get_reusable_executor().shutdown(wait=True)
     try:
         yield
     finally:
@@ -211,7 +211,7 @@ def _without_numba() -> Iterator[None]:
             del os.environ["NENGONET_NUMBA"]
         else:
             os.environ["NENGONET_NUMBA"] = before
-        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+        loky.get_reusable_executor().shutdown(wait=True)
 
 
 def _identical(reference: Result, twin: Result) -> tuple[int, int]:

@@ -25,6 +25,8 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
         except (InputError, NengoException, OSError) as error:
             click.echo(f"nengonet: {' '.join(str(error).split())}", err=True)
             context.exit(_BAD_INPUT)

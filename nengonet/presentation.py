@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-import joblib
+import loky
 import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
@@ -189,7 +189,7 @@ def _run(
     """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
     if len(images) == 0:
         return
-    n_jobs = min(joblib.effective_n_jobs(n_jobs), len(images))
+    n_jobs = min(loky.cpu_count() if n_jobs < 0 else n_jobs, len(images))
     # The reference runs single examples; a process gets no more than its share.
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
@@ -199,11 +199,18 @@ def _run(
             for part in parts:
                 yield runner.run(images[part], examples[part])
         return
-    pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    # Not joblib's generator: it waits a second before its last result.
+    pool = loky.get_reusable_executor(max_workers=n_jobs, timeout=60)
     job_id = uuid.uuid4().hex
-    yield from pool(
-        joblib.delayed(_run_part)(job_id, job, size, images[part], examples[part]) for part in parts
-    )
+    running = [
+        pool.submit(_run_part, job_id, job, size, images[part], examples[part]) for part in parts
+    ]
+    try:
+        for future in running:
+            yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 # In a worker process: the job that it works on, and what it has built for it.
