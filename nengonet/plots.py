@@ -163,7 +163,9 @@ def plot_budget(budget: Budget) -> Figure:
         )
     axis.set_yticks(rows, names)
     axis.invert_yaxis()
-    axis.set_xlim(max(0, min(levels) - 20), 110)
+    limits = (max(0, min(levels) - 20), 110)  # room for the figures beside the bars
+    axis.set_xlim(limits)
+    axis.set_xticks([tick for tick in axis.get_xticks() if limits[0] <= tick <= 100])
     axis.set_xlabel(f"accuracy (%) on {budget.n_images} images")
     axis.set_title("changes in percentage points, with 95 % intervals", fontsize="medium")
     for side in ("top", "right"):
