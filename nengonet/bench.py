@@ -15,6 +15,7 @@ import loky
 import nengo
 import numpy as np
 
+from nengonet.minibatch.acceleration import load_kernels
 from nengonet.objects import Layer
 from nengonet.presentation import MINIBATCH_SIZE, minibatch_simulator, present
 from nengonet.results import Result
@@ -144,7 +145,7 @@ def bench(
     few = images[:n_reference]
     reference, reference_time = _timed(network, output, few, simulator="reference", **run)
     twin_run = run | {"n_jobs": n_jobs, "minibatch_size": minibatch_size}
-    with_numba = _has_numba()
+    with_numba = load_kernels() is not None
     twin, twin_time = _warm(network, output, images, **twin_run) if with_numba else (None, None)
     with _without_numba():
         plain, plain_time = _warm(network, output, images, **twin_run)
@@ -188,14 +189,6 @@ def _warm(
     """Time a second run: the processes are there, and Numba has compiled."""
     present(network, output, images[: 2 * run["n_jobs"]], **run | {"minibatch_size": 1})
     return _timed(network, output, images, **run)
-
-
-def _has_numba() -> bool:
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return False
-    return os.environ.get("NENGONET_NUMBA", "1") != "0"
 
 
 @contextmanager

@@ -111,6 +111,15 @@ def _forum_network(posted, obvious, neurons, input_rate) -> dict:
     return _stated(variant=variant, neurons=neurons, input_rate=input_rate)
 
 
+def _forum_case(images: str, options: dict) -> tuple:
+    """Build the network that the options ask for, and load its images and labels."""
+    from nengonet import datasets
+    from nengonet.reproductions import forum_mnist
+
+    example = forum_mnist.build(**options)
+    return example, *datasets.load("mnist", n_images=_image_count(images))
+
+
 def _stated(**options: object) -> dict:
     """Leave out the options that keep the library's default."""
     return {name: value for name, value in options.items() if value is not None}
@@ -202,7 +211,6 @@ def diagnose_forum_mnist(
 
     Example: nengonet diagnose forum-mnist --as-posted
     """
-    from nengonet import datasets
     from nengonet.diagnosis import compare
     from nengonet.diagnosis import diagnose as run
     from nengonet.plots import check_figure_path, plot_comparison, save_figure
@@ -213,9 +221,9 @@ def diagnose_forum_mnist(
         check_figure_path(plot)
         if not simulate:
             raise InputError("--plot: expected --simulate N, the number of images to run")
-    network = _forum_network(posted, obvious, neurons, input_rate)
-    example = forum_mnist.build(**network, **options)
-    shown, labels = datasets.load("mnist", n_images=_image_count(images))
+    example, shown, labels = _forum_case(
+        images, _forum_network(posted, obvious, neurons, input_rate) | options
+    )
     settings = {"presentation_time": presentation_time, "readout": example.readout}
     found = run(example.output, shown, labels=labels, **settings)
     report, text = {"name": forum_mnist.NAME} | found.to_json(), [str(found)]
@@ -251,16 +259,15 @@ def budget_forum_mnist(
 
     Example: nengonet budget forum-mnist --as-posted --images 100
     """
-    from nengonet import datasets
     from nengonet.budget import error_budget
     from nengonet.plots import check_figure_path, plot_budget, save_figure
     from nengonet.reproductions import forum_mnist
 
     if plot:
         check_figure_path(plot)
-    network = _forum_network(posted, obvious, neurons, input_rate)
-    example = forum_mnist.build(**network, **options)
-    shown, labels = datasets.load("mnist", n_images=_image_count(images))
+    example, shown, labels = _forum_case(
+        images, _forum_network(posted, obvious, neurons, input_rate) | options
+    )
     found = error_budget(
         example.output,
         shown,
@@ -299,13 +306,11 @@ def bench(
 
     Example: nengonet bench --images 1000
     """
-    from nengonet import datasets
     from nengonet.bench import bench as run
-    from nengonet.reproductions import forum_mnist
 
-    network = _forum_network(posted, obvious, neurons, input_rate)
-    example = forum_mnist.build(**network, **options)
-    shown, _ = datasets.load("mnist", n_images=_image_count(images))
+    example, shown, _ = _forum_case(
+        images, _forum_network(posted, obvious, neurons, input_rate) | options
+    )
     found = run(
         example.output,
         shown,

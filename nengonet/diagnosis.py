@@ -16,7 +16,7 @@ from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
-from nengonet.prediction import LayerPrediction, predict
+from nengonet.prediction import LayerPrediction, predict, target_of
 from nengonet.rates import activations
 from nengonet.readout import Accuracy, accuracy
 from nengonet.readout import predict as choose
@@ -226,7 +226,7 @@ def diagnose(
     ann = _ann(output, images)
     case = _Case(
         network=output.network if network is None else network,
-        target=_object(output),
+        target=target_of(output),
         layers=plain,
         noisy=noisy,
         slopes=_slopes(plain, ann),
@@ -287,11 +287,6 @@ def layer_row(layer: LayerPrediction, slopes: dict[str, float], presentation_tim
         else None,
         "output_per_activation": slopes.get(layer.label),
     }
-
-
-def _object(output: Layer | nengo.Ensemble | Neurons | nengo.Node) -> nengo.Ensemble | nengo.Node:
-    output = output.output if isinstance(output, Layer) else output
-    return output.ensemble if isinstance(output, Neurons) else output
 
 
 def _ann(output: object, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -416,8 +411,7 @@ def _readout_filter(case: _Case) -> Iterator[Finding]:
         )
         return
     for probe in case.network.all_probes:
-        target = probe.target
-        target = target.ensemble if isinstance(target, Neurons) else target
+        target = probe.target.ensemble if isinstance(probe.target, Neurons) else probe.target
         if target is case.target and probe.synapse is not None:
             if case.readout == "spike_count" and case.layers[-1].spiking:
                 yield Finding(

@@ -17,9 +17,9 @@ from nengonet.exceptions import InputError
 from nengonet.objects import Layer, neuron_layer
 
 # A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
-# spread uniformly over the block's steps. That is exactly a Poisson process, needs some 50 times
-# fewer random numbers than one draw per pixel and step, and the first 100 steps of a long
-# presentation are those of a short one. Changing this changes every spike train.
+# spread uniformly over the block's steps. That is exactly a Poisson process, and needs some 30
+# times fewer random numbers than one draw per pixel and step (MNIST at 255 Hz); and the first 100
+# steps of a long presentation are those of a short one. Changing this changes every spike train.
 BLOCK_STEPS = 100
 
 # The random streams of one example: 0 is the input's.

@@ -138,11 +138,14 @@ def predict(
             raise InputError(f"{output}: expected its network as well: network=…")
         network = output.network
     walk = _Walk(network, images, dt, presentation_time, noise, lines)
-    walk.layer(_target(output))
+    walk.layer(target_of(output))
     return list(walk.found.values())
 
 
-def _target(output: Layer | nengo.Ensemble | Neurons | nengo.Node) -> nengo.Ensemble | nengo.Node:
+def target_of(
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+) -> nengo.Ensemble | nengo.Node:
+    """Return the Ensemble or Node that an output belongs to."""
     if isinstance(output, Layer):
         output = output.output
     if isinstance(output, Neurons):
@@ -398,7 +401,7 @@ def _adapting_rates(neuron_type, drive, gain, bias, presentation_time) -> np.nda
     for _ in range(n_steps):
         current = gain * drive + bias - adaptation
         rates = rates_in_hz(neuron_type, current, np.ones_like(gain), np.zeros_like(bias))
-        # Half a step ahead for the mean, and damped: a step may be long against the adaptation.
+        # Exact for a constant rate, so that a step may be long against tau_n.
         adaptation += pull * (neuron_type.inc_n * neuron_type.amplitude * rates - adaptation)
         total += rates
     return rates if presentation_time is None else total / n_steps

@@ -298,7 +298,7 @@ class _Runner:
         """Return counts and outputs, examples first, under the names that `assemble` knows."""
         job = self.job
         n_steps, dt = job.settings["n_steps"], job.settings["dt"]
-        arrays = {"outputs": np.array(steps[job.output.label], dtype=np.float64)}
+        arrays = {"outputs": np.asarray(steps[job.output.label], dtype=np.float64)}
         for layer, total in zip(job.layers, totals, strict=True):
             arrays[f"mean_outputs/{layer.label}"] = np.asarray(total, dtype=np.float64) / n_steps
             if layer.spiking:

@@ -16,7 +16,7 @@ from nengo.builder.transforms import (
 from nengo.transforms import ChannelShape
 
 from nengonet.exceptions import InputError
-from nengonet.minibatch.registry import DENSE_STEPS, Context, Step, register
+from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import as_bits, as_view, same_place
 
 # The reference copies every window of its input; so many bytes of them at a time stay in cache.
@@ -76,18 +76,8 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     sums = np.empty((_LANES, _n_positions(conv.output_shape), weights.shape[-1]), y.dtype)
     arguments = (x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y)
     arguments += (_strides(conv.output_shape), operator in context.assigning)
-    convolve, limit = context.kernels.spike_convolution, _DENSITY * x.size
-    dense_left = 0
-
-    def step_spikes():
-        nonlocal dense_left
-        if dense_left > 0:
-            dense_left -= 1
-            dense()
-        elif convolve(*arguments) > limit:
-            dense_left = DENSE_STEPS
-
-    return step_spikes
+    convolve = context.kernels.spike_convolution
+    return spikes_or_dense(lambda: convolve(*arguments), _DENSITY * x.size, dense)
 
 
 def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from nengo.utils.functions import function_name
 
 from nengonet.exceptions import InputError
 from nengonet.layers import AddBias
-from nengonet.minibatch.registry import DENSE_STEPS, Context, Step, register
+from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
 
 # A product goes over spikes only where fewer than this part of the inputs spiked; otherwise the
@@ -184,18 +184,9 @@ def _spike_product(
         return step_spikes_scipy
 
     product, bits = context.kernels.spike_product, as_bits(x)
-    limit = _kernel_density(len(weights)) * x.size
-    dense_left = 0
-
-    def step_spikes():
-        nonlocal dense_left
-        if dense_left > 0:
-            dense_left -= 1
-            dense()
-        elif product(x, bits, rows, y, assign) > limit:
-            dense_left = DENSE_STEPS
-
-    return step_spikes
+    return spikes_or_dense(
+        lambda: product(x, bits, rows, y, assign), _kernel_density(len(weights)) * x.size, dense
+    )
 
 
 @register(SparseDotInc)

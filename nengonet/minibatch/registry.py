@@ -22,6 +22,30 @@ Step = Callable[[], None]
 DENSE_STEPS = 20
 
 
+def spikes_or_dense(product: Callable[[], float], limit: float, dense: Step) -> Step:
+    """Return the step of a product over spikes, which is dense where there are too many of them.
+
+    Parameters
+    ----------
+    product : callable
+        Computes the product over the spikes, and returns how many there were.
+    limit : float
+        With more spikes than this, the next `DENSE_STEPS` steps are dense.
+    dense : callable
+    """
+    dense_left = 0
+
+    def step():
+        nonlocal dense_left
+        if dense_left > 0:
+            dense_left -= 1
+            dense()
+        elif product() > limit:
+            dense_left = DENSE_STEPS
+
+    return step
+
+
 @dataclasses.dataclass
 class Context:
     """What the makers need beside the operator.
