@@ -104,7 +104,7 @@ def draw_events(
     steps, pixels : (n_spikes,) ndarray of int
         Step (from 0) and pixel of each spike.
     """
-    spiking = np.repeat(pixels, rng.poisson(mean_counts))
+    spiking = pixels.repeat(rng.poisson(mean_counts))
     return rng.integers(BLOCK_STEPS, size=spiking.size), spiking
 
 

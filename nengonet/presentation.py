@@ -7,10 +7,12 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import queue
 import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import loky
 import nengo
@@ -24,7 +26,7 @@ from nengonet.exceptions import InputError
 from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.objects import Layer
 from nengonet.readout import READOUTS, spike_counts
-from nengonet.results import Journal, Result, assemble, load_result
+from nengonet.results import Collector, Journal, Result, as_small, assemble, load_result
 
 # Enough that a step's fixed costs are shared out, and little enough for the cache.
 MINIBATCH_SIZE = 250
@@ -41,6 +43,7 @@ def present(
     examples: Sequence[int] | None = None,
     readout: str = "spike_count",
     rasters: Sequence[str] = (),
+    keep: Sequence[str] | None = None,
     simulator: str = "minibatch",
     minibatch_size: int = MINIBATCH_SIZE,
     n_jobs: int = 1,
@@ -70,13 +73,19 @@ def present(
         The default readout of the result: see `nengonet.readout.scores`.
     rasters : sequence of str
         Labels of layers whose spikes are kept step by step (for figures; they are large).
+    keep : sequence of str, optional
+        Labels of layers of which every neuron's count, or mean output, is kept for every image.
+        By default all; for many images of a large network, name the few that matter. Of the
+        others, the number of spikes is kept. The last layer's spikes are kept step by step
+        whatever it says.
     simulator : {"minibatch", "reference"}
         `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
         ``nengo.Simulator``, reset before every example. Both give the same spikes.
     minibatch_size : int
         Examples that run at once. It changes speed and memory, not spikes.
     n_jobs : int
-        Processes; -1 for one per core. It changes speed, not spikes.
+        Examples are shared out over so many processes, or over threads where the twin does many
+        steps outside Python; -1 for one per core. It changes speed, not spikes.
     precision : {32, 64}
         Bits of a number. 32 is faster; counts can shift by a spike.
     save : path_like, optional
@@ -106,7 +115,7 @@ def present(
     images = _checked_images(images, layers[0])
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
-    _check_layers(network, layers, readout, rasters)
+    _check_layers(network, layers, readout, rasters, keep or ())
     _check_running(simulator, minibatch_size, n_jobs, precision)
 
     settings = {
@@ -121,26 +130,34 @@ def present(
         {"label": layer.label, "shape": list(layer.shape), "amplitude": layer.amplitude}
         for layer in layers
     ]
-    fingerprint = _fingerprint(network, infos, settings, images, examples, rasters)
-    journal, batches = None, []
+    kept = tuple(layer.label for layer in layers) if keep is None else tuple(keep)
+    fingerprint = _fingerprint(network, infos, settings, images, examples) | {
+        "rasters": ", ".join(rasters),
+        "kept layers": ", ".join(kept),
+    }
+    journal, found = None, Collector(len(images))
     if save is not None:
         save = _checked_file(save, resume)
         if save.exists():
             return _finished(save, fingerprint)
         settings["fingerprint"] = fingerprint
         journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
-        batches = _unfinished(journal, resume)
+        if resume:
+            for batch in journal.read():
+                found.add(batch)
+        journal.start()
 
     job = _Job(
         network=network,
         output=output,
         settings=settings,
         rasters=tuple(rasters),
+        kept=kept,
         simulator=simulator,
         precision=precision,
         minibatch_size=minibatch_size,
     )
-    n_done = sum(len(batch["outputs"]) for batch in batches)
+    n_done = found.n_done
     with tqdm(
         desc="presenting",
         unit="image",
@@ -150,13 +167,12 @@ def present(
         file=sys.stderr,
     ) as bar:
         for batch in _run(job, images[n_done:], examples[n_done:], n_jobs):
-            batches.append(batch)
+            found.add(batch)
             if journal is not None:
                 journal.append(batch)
-            bar.update(len(batch["outputs"]))
+            bar.update(found.n_done - bar.n)
 
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    result = assemble(infos, settings, arrays | {"examples": examples})
+    result = assemble(infos, settings, found.arrays | {"examples": examples})
     if save is not None:
         result.save(save)
         journal.delete()
@@ -171,6 +187,7 @@ class _Job:
     output: Layer
     settings: dict
     rasters: tuple[str, ...]
+    kept: tuple[str, ...]
     simulator: str
     precision: int
     minibatch_size: int
@@ -194,20 +211,47 @@ def _run(
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
     parts = [slice(start, start + size) for start in range(0, len(images), size)]
-    if n_jobs == 1:
-        with contextlib.closing(_Runner(job, size)) as runner:
+    with contextlib.closing(_Runner(job, size)) as runner:
+        if n_jobs == 1:
             for part in parts:
                 yield runner.run(images[part], examples[part])
-        return
+            return
+        if runner.is_outside_python:
+            yield from _run_in_threads(runner, n_jobs, parts, images, examples)
+            return
     # Not joblib's generator: it waits a second before its last result.
     pool = loky.get_reusable_executor(max_workers=n_jobs, timeout=60)
     job_id = uuid.uuid4().hex
-    running = [
-        pool.submit(_run_part, job_id, job, size, images[part], examples[part]) for part in parts
-    ]
+    yield from _in_order(
+        [pool.submit(_run_part, job_id, job, size, images[part], examples[part]) for part in parts]
+    )
+
+
+def _run_in_threads(
+    runner: _Runner, n_jobs: int, parts: list[slice], images: np.ndarray, examples: np.ndarray
+) -> Iterator[dict[str, np.ndarray]]:
+    idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+
+    def run(part: slice) -> dict[str, np.ndarray]:
+        mine = idle.get()
+        try:
+            return mine.run(images[part], examples[part])
+        finally:
+            idle.put(mine)
+
+    with contextlib.ExitStack() as opened:
+        idle.put(runner)
+        for _ in range(n_jobs - 1):
+            idle.put(opened.enter_context(contextlib.closing(runner.twin())))
+        pool = opened.enter_context(ThreadPoolExecutor(n_jobs))
+        yield from _in_order([pool.submit(run, part) for part in parts])
+
+
+def _in_order(running: list[Future]) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the results, and drop what has not begun if nobody waits for the rest."""
     try:
-        for future in running:
-            yield future.result()
+        while running:
+            yield running.pop(0).result()
     finally:
         for future in running:
             future.cancel()
@@ -237,10 +281,12 @@ class _Runner:
     job : _Job
     size : int
         Examples that are run at once, at most.
+    model : nengo.builder.Model, optional
+        One that was built for the same job.
     """
 
-    def __init__(self, job: _Job, size: int) -> None:
-        self.job, self._open = job, contextlib.ExitStack()
+    def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
+        self.job, self._size, self._open = job, size, contextlib.ExitStack()
         built = (job.settings["dt"], job.settings["seed"])
         if job.simulator == "reference":
             self.simulator = self._open.enter_context(
@@ -249,7 +295,7 @@ class _Runner:
             self.run = self._run_reference
         else:
             self.simulator = self._open.enter_context(
-                minibatch_simulator(job.network, size, *built, precision=job.precision)
+                minibatch_simulator(job.network, size, *built, precision=job.precision, model=model)
             )
             self._kept = [
                 self.simulator.record(layer.output, steps=job.keeps_steps(layer))
@@ -260,6 +306,15 @@ class _Runner:
     def close(self) -> None:
         """Close the simulator."""
         self._open.close()
+
+    def twin(self) -> _Runner:
+        """Return another runner of the same model."""
+        return _Runner(self.job, self._size, self.simulator.model)
+
+    @property
+    def is_outside_python(self) -> bool:
+        """Whether it runs without Python's lock, so that threads can share the work."""
+        return self.job.simulator == "minibatch" and self.simulator.is_chain
 
     def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         self.simulator.reset_to_examples(images, examples, self.job.settings["seed"])
@@ -298,15 +353,22 @@ class _Runner:
         """Return counts and outputs, examples first, under the names that `assemble` knows."""
         job = self.job
         n_steps, dt = job.settings["n_steps"], job.settings["dt"]
-        arrays = {"outputs": np.asarray(steps[job.output.label], dtype=np.float64)}
+        arrays = {}
         for layer, total in zip(job.layers, totals, strict=True):
-            arrays[f"mean_outputs/{layer.label}"] = np.asarray(total, dtype=np.float64) / n_steps
+            label, every = layer.label, steps.get(layer.label)
             if layer.spiking:
                 counts = spike_counts(total, dt, layer.amplitude)
-                arrays[f"counts/{layer.label}"] = counts.astype(np.int32)
-            if layer.label in job.rasters:
-                spikes = spike_counts(steps[layer.label], dt, layer.amplitude)
-                arrays[f"rasters/{layer.label}"] = spikes.astype(np.int32)
+                arrays[f"spikes/{label}"] = counts.sum(axis=1)
+                if label in job.kept:
+                    arrays[f"counts/{label}"] = as_small(counts)
+                if every is not None:
+                    every = as_small(spike_counts(every, dt, layer.amplitude))
+            elif label in job.kept:
+                arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
+            if label in job.rasters:
+                arrays[f"rasters/{label}"] = every
+            if layer is job.output:
+                arrays["steps"] = every
         return arrays
 
 
@@ -336,7 +398,13 @@ def reference_simulator(
 
 @contextlib.contextmanager
 def minibatch_simulator(
-    network: nengo.Network, minibatch_size: int, dt: float, seed: int, *, precision: int = 64
+    network: nengo.Network,
+    minibatch_size: int,
+    dt: float,
+    seed: int,
+    *,
+    precision: int = 64,
+    model: nengo.builder.Model | None = None,
 ) -> Iterator[MinibatchSimulator]:
     """Build the twin as `reference_simulator` builds the reference.
 
@@ -348,12 +416,19 @@ def minibatch_simulator(
     seed : int
     precision : {32, 64}
         Bits of a number.
+    model : nengo.builder.Model, optional
+        The network's, where it has been built with the same settings.
     """
     with _built(
         network,
         seed,
         lambda **build: MinibatchSimulator(
-            network, minibatch_size, dt=dt, precision=precision, **build
+            network if model is None else None,
+            minibatch_size,
+            dt=dt,
+            precision=precision,
+            model=model,
+            **build,
         ),
     ) as simulator:
         yield simulator
@@ -448,7 +523,11 @@ def _checked_steps(presentation_time: float, dt: float) -> int:
 
 
 def _check_layers(
-    network: nengo.Network, layers: list[Layer], readout: str, rasters: Sequence[str]
+    network: nengo.Network,
+    layers: list[Layer],
+    readout: str,
+    rasters: Sequence[str],
+    keep: Sequence[str],
 ) -> None:
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
@@ -459,6 +538,11 @@ def _check_layers(
         if label not in labels or not layers[labels.index(label)].spiking:
             spiking = ", ".join(layer.label for layer in layers if layer.spiking)
             raise InputError(f"rasters: expected spiking layers ({spiking}), found {label!r}")
+    for label in keep:
+        if label not in labels:
+            raise InputError(
+                f"keep: expected labels of layers ({', '.join(labels)}), found {label!r}"
+            )
     inside = {*network.all_ensembles, *network.all_nodes}
     for layer in layers:
         if (layer.node if layer.ensemble is None else layer.ensemble) not in inside:
@@ -484,14 +568,12 @@ def _fingerprint(
     settings: dict,
     images: np.ndarray,
     examples: np.ndarray,
-    rasters: Sequence[str],
 ) -> dict[str, str]:
     """Tell what the spikes depend on, for `Journal`."""
     return {
         "network": _digest(_described(network), infos),
         "images": _digest(images),
         "examples": _digest(examples),
-        "rasters": ", ".join(rasters),
     } | {name: repr(settings[name]) for name in ("seed", "dt", "n_steps", "precision")}
 
 
@@ -547,9 +629,3 @@ def _finished(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
                 "give the same settings, or another file"
             )
     return result
-
-
-def _unfinished(journal: Journal, resume: bool) -> list[dict[str, np.ndarray]]:
-    batches = journal.read() if resume else []
-    journal.start()
-    return batches

@@ -24,9 +24,12 @@ from nengonet import readout as readouts
 from nengonet.exceptions import InputError
 from nengonet.readout import Accuracy
 
-_FORMAT = "nengonet result 1"
-_MAGIC = b"nengonet journal 1\n"
+_FORMAT = "nengonet result 2"
+_MAGIC = b"nengonet journal 2\n"
 _RECORD = struct.Struct("<II")  # length, CRC-32
+_BY_LAYER = ("spikes", "counts", "means", "rasters")
+# Examples whose scores are computed at once: those of many steps are large.
+_CHUNK = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +61,14 @@ class Result:
         ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``.
     examples : (n_images,) ndarray of int
         Each example's number, which chose its random stream.
+    steps : (n_images, n_steps, n_classes) ndarray
+        The last layer at every step: its spikes, or its outputs where it does not spike.
+    spikes : dict of (n_images,) ndarray of int
+        Spikes of each spiking layer, all its neurons together, by label.
     counts : dict of (n_images, n_neurons) ndarray of int
-        Spike counts of each spiking layer, by label.
-    mean_outputs : dict of (n_images, n_neurons) ndarray
-        Mean output over the presentation of each layer, spiking or not.
-    outputs : (n_images, n_steps, n_classes) ndarray
-        The last layer's output at every step, as an unfiltered Nengo probe holds it.
+        Spike counts of each spiking layer that was kept, by label.
+    means : dict of (n_images, n_neurons) ndarray
+        Mean output over the presentation of each kept layer that does not spike.
     rasters : dict of (n_images, n_steps, n_neurons) ndarray of int
         Spikes of each step, for the layers that were asked for.
     """
@@ -71,9 +76,10 @@ class Result:
     layers: tuple[LayerInfo, ...]
     settings: dict
     examples: np.ndarray
-    counts: dict[str, np.ndarray]
-    mean_outputs: dict[str, np.ndarray]
-    outputs: np.ndarray
+    steps: np.ndarray
+    spikes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    means: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rasters: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
@@ -100,6 +106,44 @@ class Result:
             f"no layer {label!r}; the result has {', '.join(info.label for info in self.layers)}"
         )
 
+    @property
+    def outputs(self) -> np.ndarray:
+        """(n_images, n_steps, n_classes) ndarray: as an unfiltered probe of the last layer."""
+        return self._outputs(slice(None))
+
+    def _outputs(self, part: slice) -> np.ndarray:
+        amplitude = self.layers[-1].amplitude
+        return self.steps[part] * (1.0 if amplitude is None else amplitude / self.dt)
+
+    def mean_output(self, label: str) -> np.ndarray:
+        """Return a layer's mean output over the presentation.
+
+        Parameters
+        ----------
+        label : str
+
+        Returns
+        -------
+        mean : (n_images, n_neurons) ndarray
+
+        Raises
+        ------
+        InputError
+            No such layer, or one that was not kept.
+        """
+        amplitude = self.layer(label).amplitude
+        if amplitude is None:
+            return self._kept(self.means, label)
+        return self._kept(self.counts, label) * (amplitude / (self.n_steps * self.dt))
+
+    def _kept(self, arrays: dict[str, np.ndarray], label: str) -> np.ndarray:
+        self.layer(label)
+        if label not in arrays:
+            raise InputError(
+                f"{label}: the run did not keep this layer image by image: name it in keep"
+            )
+        return arrays[label]
+
     def scores(self, readout: str | None = None, *, tau: float = 0.1) -> np.ndarray:
         """Compute every class's score at every step.
 
@@ -114,13 +158,21 @@ class Result:
         -------
         scores : (n_images, n_steps, n_classes) ndarray
         """
+        return self._scores(slice(None), readout, tau)
+
+    def _scores(self, part: slice, readout: str | None, tau: float) -> np.ndarray:
         return readouts.scores(
-            self.outputs,
+            self._outputs(part),
             readout or self.settings["readout"],
             dt=self.dt,
             amplitude=self.layers[-1].amplitude,
             tau=tau,
         )
+
+    def _chunks(self) -> Iterator[slice]:
+        """Yield the examples some at a time, so that few scores are in memory at once."""
+        for start in range(0, self.n_images, _CHUNK):
+            yield slice(start, start + _CHUNK)
 
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
@@ -149,7 +201,12 @@ class Result:
         step = self.n_steps if n_steps is None else n_steps
         if not 1 <= step <= self.n_steps:
             raise InputError(f"n_steps: expected 1 to {self.n_steps}, found {n_steps}")
-        return readouts.predict(self.scores(readout, tau=tau)[:, step - 1])
+        found = [
+            readouts.predict(self._scores(part, readout, tau)[:, step - 1])
+            for part in self._chunks()
+        ]
+        classes, tied = (np.concatenate(each) for each in zip(*found, strict=True))
+        return classes, tied
 
     def accuracy(
         self,
@@ -194,8 +251,12 @@ class Result:
             Element ``k`` is the accuracy after ``k + 1`` steps.
         """
         readouts.accuracy(self.predictions(readout, tau=tau), labels)  # checks the labels
-        classes, _ = readouts.predict(self.scores(readout, tau=tau))
-        return (classes == np.asarray(labels)[:, None]).mean(axis=0)
+        labels = np.asarray(labels)
+        right = np.zeros(self.n_steps, dtype=np.int64)
+        for part in self._chunks():
+            classes, _ = readouts.predict(self._scores(part, readout, tau))
+            right += (classes == labels[part, None]).sum(axis=0)
+        return right / self.n_images
 
     def rates(self, label: str) -> np.ndarray:
         """Return a layer's measured rates: spike counts over the presentation time.
@@ -205,12 +266,12 @@ class Result:
         rates : (n_images, n_neurons) ndarray, in Hz
         """
         if self.layer(label).amplitude is None:
-            raise InputError(f"{label}: the layer does not spike; see mean_outputs")
-        return self.counts[label] / (self.n_steps * self.dt)
+            raise InputError(f"{label}: the layer does not spike; see mean_output")
+        return self._kept(self.counts, label) / (self.n_steps * self.dt)
 
     def spikes_per_image(self) -> dict[str, float]:
         """Return the mean number of spikes that each spiking layer emits for one example."""
-        return {label: float(counts.sum() / self.n_images) for label, counts in self.counts.items()}
+        return {label: float(spikes.mean()) for label, spikes in self.spikes.items()}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to an HDF5 file, whole or not at all.
@@ -282,7 +343,8 @@ def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) 
         `LayerInfo` as dicts.
     settings : dict
     arrays : dict
-        ``examples``, ``outputs``, ``counts/LABEL``, ``mean_outputs/LABEL``, ``rasters/LABEL``.
+        ``examples``, ``steps``, ``spikes/LABEL``, ``counts/LABEL``, ``means/LABEL``,
+        ``rasters/LABEL``.
 
     Returns
     -------
@@ -302,18 +364,54 @@ def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) 
         ),
         settings=settings,
         examples=arrays["examples"],
-        counts=group("counts"),
-        mean_outputs=group("mean_outputs"),
-        outputs=arrays["outputs"],
-        rasters=group("rasters"),
+        steps=arrays["steps"],
+        **{name: group(name) for name in _BY_LAYER},
     )
 
 
 def _flat(result: Result) -> dict[str, np.ndarray]:
-    arrays = {"examples": result.examples, "outputs": result.outputs}
-    for name in ("counts", "mean_outputs", "rasters"):
+    arrays = {"examples": result.examples, "steps": result.steps}
+    for name in _BY_LAYER:
         arrays |= {f"{name}/{label}": array for label, array in getattr(result, name).items()}
     return arrays
+
+
+class Collector:
+    """The arrays of a run, filled some examples at a time.
+
+    Parameters
+    ----------
+    n_images : int
+    """
+
+    def __init__(self, n_images: int) -> None:
+        self.n_images, self.n_done = n_images, 0
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def add(self, batch: dict[str, np.ndarray]) -> None:
+        """Add finished examples, by the names that `assemble` knows."""
+        n = len(batch["steps"])
+        for name, rows in batch.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.n_images, *rows.shape[1:]), rows.dtype)
+            wanted = np.promote_types(self.arrays[name].dtype, rows.dtype)
+            if wanted != self.arrays[name].dtype:
+                self.arrays[name] = self.arrays[name].astype(wanted)
+            self.arrays[name][self.n_done : self.n_done + n] = rows
+        self.n_done += n
+
+
+def as_small(counts: np.ndarray) -> np.ndarray:
+    """Return spike counts as 16-bit numbers where they fit in.
+
+    Not as 8-bit numbers: the sum of two counts should not overflow in a user's hands.
+
+    Parameters
+    ----------
+    counts : ndarray of int
+    """
+    fits = counts.max(initial=0) <= np.iinfo(np.int16).max // 2
+    return counts.astype(np.int16 if fits and counts.min(initial=0) >= 0 else np.int64)
 
 
 class Journal:
@@ -332,12 +430,12 @@ class Journal:
         self.path = path
         self.fingerprint = fingerprint
 
-    def read(self) -> list[dict[str, np.ndarray]]:
-        """Return the finished examples, and cut off a record that was not written whole.
+    def read(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the finished examples, and cut off a record that was not written whole.
 
-        Returns
-        -------
-        records : list of dict of ndarray
+        Yields
+        ------
+        record : dict of ndarray
 
         Raises
         ------
@@ -345,8 +443,7 @@ class Journal:
             The journal belongs to another run, or is no journal.
         """
         if not self.path.exists():
-            return []
-        records = []
+            return
         with self.path.open("rb+") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise InputError(f"{self.path}: expected the journal of an unfinished run")
@@ -356,10 +453,9 @@ class Journal:
                     self._check(json.loads(payload))
                 else:
                     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-                        records.append(dict(arrays))
+                        yield dict(arrays)
                 whole = file.tell()
             file.truncate(whole)
-        return records
 
     def _check(self, found: dict[str, str]) -> None:
         for name, value in self.fingerprint.items():

@@ -101,7 +101,7 @@ def test_mean_output_is_the_pixel_by_default():
         layer = nn.poisson_input((20,), max_rate=5000.0)
     result = present(network, layer, image[None], presentation_time=2.0, progress=False)
     # 10,000 spikes of a white pixel: 6 standard deviations are 0.06
-    np.testing.assert_allclose(result.mean_outputs["input"][0], image, atol=0.06)
+    np.testing.assert_allclose(result.mean_output("input")[0], image, atol=0.06)
 
 
 def test_constant_input_is_the_image_at_every_step():

@@ -47,7 +47,7 @@ def test_repaired_network_classifies(neurons):
     assert (result.predictions() == ann).mean() > 0.94
     if neurons == "if":
         # the mean output of a signed neuron is the activation, but for input noise
-        correlation = np.corrcoef(result.mean_outputs["hidden"].ravel(), hidden.ravel())[0, 1]
+        correlation = np.corrcoef(result.mean_output("hidden").ravel(), hidden.ravel())[0, 1]
         assert correlation > 0.985
 
 

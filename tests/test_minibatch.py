@@ -311,7 +311,7 @@ def test_forum_network(numba):
                 total = records[layer.label].total
                 counts = np.rint(total * 0.001 / layer.amplitude)
                 np.testing.assert_array_equal(counts, result.counts[layer.label])
-                np.testing.assert_allclose(total / 120, result.mean_outputs[layer.label])
+                np.testing.assert_allclose(total / 120, result.mean_output(layer.label))
             np.testing.assert_allclose(records[output.label].steps, result.outputs)
             assert result.counts[output.label].sum() > 100
 
@@ -769,7 +769,7 @@ def test_random_networks_equal_present(kind):
         if layer.spiking:
             counts = np.rint(total * 0.001 / layer.amplitude)
             np.testing.assert_array_equal(counts, result.counts[layer.label])
-        np.testing.assert_allclose(total / 130, result.mean_outputs[layer.label])
+        np.testing.assert_allclose(total / 130, result.mean_output(layer.label))
 
 
 @pytest.mark.parametrize("numba", NUMBA)
@@ -867,7 +867,7 @@ def test_constant_input_is_worked_out_once(numba):
             simulator.run_steps(100)
             for layer, record in zip(output.chain(), records, strict=True):
                 np.testing.assert_allclose(
-                    record.total / 100, result.mean_outputs[layer.label], atol=1e-12
+                    record.total / 100, result.mean_output(layer.label), atol=1e-12
                 )
         names = [type(operator).__name__ for operator in simulator._plan(simulator._context()).once]
         assert "SimProcess" in names

@@ -21,15 +21,14 @@ RASTER[0, [0, 2, 5], [1, 1, 2]] = 1
 
 @pytest.fixture
 def result():
-    outputs = np.zeros((1, 6, 2))
-    outputs[0, [1, 3], 1] = 1000.0
+    steps = np.zeros((1, 6, 2), dtype=np.int8)
+    steps[0, [1, 3], 1] = 1
     return Result(
         layers=(LayerInfo("input", (3,), 1.0), LayerInfo("output", (2,), 1.0)),
         settings={"dt": 0.001, "n_steps": 6, "readout": "spike_count"},
         examples=np.array([0]),
         counts={"input": RASTER.sum(axis=1)},
-        mean_outputs={},
-        outputs=outputs,
+        steps=steps,
         rasters={"input": RASTER},
     )
 

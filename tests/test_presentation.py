@@ -192,7 +192,7 @@ def test_result_adds_up():
     np.testing.assert_array_equal(result.scores()[:, -1], result.counts["output"])
     np.testing.assert_allclose(result.rates("hidden"), result.counts["hidden"] / TIME)
     np.testing.assert_allclose(
-        result.mean_outputs["hidden"], result.counts["hidden"] / 150 / TIME, rtol=1e-12
+        result.mean_output("hidden"), result.counts["hidden"] / 150 / TIME, rtol=1e-12
     )
     accuracy = result.accuracy(LABELS)
     assert accuracy.value == (result.predictions() == LABELS).mean()
@@ -276,7 +276,7 @@ def test_a_record_cut_short_is_done_again(tmp_path, monkeypatch, cut):
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert len(interrupted_run(file, monkeypatch, 2, resume=True)) == 2
     # three whole ones of the first run, and both of the second
-    assert len(Journal(journal, {}).read()) == 5
+    assert len(list(Journal(journal, {}).read())) == 5
     assert_same(run(), run(save=file, resume=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +10,9 @@ import scipy.sparse
 
 from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng, lit_pixels
 from nengonet.minibatch.records import OutputRecord
+
+# Threads that drew at the same time would hand Python's lock over at every call.
+_DRAWING = threading.Lock()
 
 
 class PoissonEvents:
@@ -59,11 +63,28 @@ class PoissonEvents:
 
     def advance(self) -> None:
         """Go on to the next step."""
+        self.stretch(1)
+
+    def stretch(self, most: int) -> tuple[int, int]:
+        """Go on by several steps at once, up to the end of the block.
+
+        Parameters
+        ----------
+        most : int
+
+        Returns
+        -------
+        first, n_steps : int
+            The first of these steps in the block, and how many they are.
+        """
         if self.step == BLOCK_STEPS - 1:
             self._add_up()
             self._draw()
             self.step = self._added = -1
-        self.step += 1
+        first = self.step + 1
+        n_steps = min(most, BLOCK_STEPS - first)
+        self.step += n_steps
+        return first, n_steps
 
     def keep(self, record: OutputRecord) -> None:
         """Add the outputs of the steps from now on to a record, a block at a time."""
@@ -117,6 +138,10 @@ class PoissonEvents:
         return self.pixels[where], starts, counts
 
     def _draw(self) -> None:
+        with _DRAWING:
+            self._draw_block()
+
+    def _draw_block(self) -> None:
         drawn = [draw_events(*lit, rng) for lit, rng in zip(self._lit, self._streams, strict=True)]
         self.pixels = np.empty(sum(len(pixels) for _, pixels in drawn), np.int32)
         first = 0

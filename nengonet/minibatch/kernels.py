@@ -32,46 +32,54 @@ _inlined = functools.partial(_compiled, inline="always")
 
 
 @_inlined
-def _lif_row(current, eventful, output, voltage, refractory, i, constants):
-    """Step row ``i`` on ``current``; ``eventful`` is working memory."""
+def _lif_usual(current, eventful, output, voltage, refractory, constants):
+    """Step LIF neurons that neither spike nor come out of their refractory time.
+
+    Marks the others as ``eventful``: `_lif_event` finishes them.
+    """
     dt, _, _, min_voltage, _, decay = constants
     zero, one = dt - dt, dt / dt
-    batch = current.shape[0]
-    # Without a branch, so that the compiler turns it into vector instructions. Where a neuron
-    # spikes, or comes out of its refractory time, it is finished below.
-    for b in range(batch):
-        left = refractory[i, b] - dt
-        refractory[i, b] = left
-        old = voltage[i, b]
-        new = old - (current[b] - old) * decay
+    # Without a branch, so that the compiler turns it into vector instructions.
+    for k in range(current.shape[0]):
+        left = refractory[k] - dt
+        refractory[k] = left
+        old = voltage[k]
+        new = old - (current[k] - old) * decay
         new = new if left <= zero else old
         usual = (left <= zero) | (left >= dt)
         floored = min_voltage if new < min_voltage else new
-        voltage[i, b] = floored if usual else old
-        output[i, b] = zero
-        eventful[b] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
-    valid = True
-    for b in range(batch):
-        if eventful[b]:
-            valid &= _lif_event(current[b], output, voltage, refractory, i, b, constants)
-    return valid
+        voltage[k] = floored if usual else old
+        output[k] = zero
+        eventful[k] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
 
 
-@_compiled
-def _lif_event(drive, output, voltage, refractory, i, b, constants):
+@_inlined
+def _lif_event(drive, output, voltage, refractory, k, constants):
+    """Finish neuron ``k``; return False where its voltage is no number."""
     dt, tau_rc, tau_ref, min_voltage, height, _ = constants
     zero, one = dt - dt, dt / dt
-    left, new = refractory[i, b], voltage[i, b]
+    left, new = refractory[k], voltage[k]
     if left > zero and left < dt:
         new = new - (drive - new) * math.expm1(-min(dt - left, dt) / tau_rc)
-        voltage[i, b] = min_voltage if new < min_voltage else new
+        voltage[k] = min_voltage if new < min_voltage else new
     if new > one:
         t_spike = dt + tau_rc * math.log1p(-(new - one) / (drive - one))
-        voltage[i, b] = zero
-        refractory[i, b] = tau_ref + t_spike
-        output[i, b] = height
+        voltage[k] = zero
+        refractory[k] = tau_ref + t_spike
+        output[k] = height
         return t_spike == t_spike
     return new == new
+
+
+@_inlined
+def _lif_row(current, eventful, output, voltage, refractory, constants):
+    """Step LIF neurons on ``current``; ``eventful`` is working memory."""
+    _lif_usual(current, eventful, output, voltage, refractory, constants)
+    valid = True
+    for k in range(current.shape[0]):
+        if eventful[k]:
+            valid &= _lif_event(current[k], output, voltage, refractory, k, constants)
+    return valid
 
 
 @_compiled
@@ -83,7 +91,7 @@ def lif(weighted, gain, bias, output, voltage, refractory, constants):
     for i in range(n):
         for b in range(batch):
             current[b] = bias[i] + gain[i] * weighted[i, b]
-        valid &= _lif_row(current, eventful, output, voltage, refractory, i, constants)
+        valid &= _lif_row(current, eventful, output[i], voltage[i], refractory[i], constants)
     return valid
 
 
@@ -98,30 +106,41 @@ def adaptive_lif(
     for i in range(n):
         for b in range(batch):
             current[b] = bias[i] + gain[i] * weighted[i, b] - adaptation[i, b]
-        valid &= _lif_row(current, eventful, output, voltage, refractory, i, constants)
+        valid &= _lif_row(current, eventful, output[i], voltage[i], refractory[i], constants)
         for b in range(batch):
             adaptation[i, b] += rate * (increment * output[i, b] - adaptation[i, b])
     return valid
 
 
+@_inlined
+def _integrate_row(current, output, voltage, constants):
+    rectify, min_voltage, dt, height = constants
+    zero = dt - dt
+    valid = True
+    for k in range(current.shape[0]):
+        drive = current[k]
+        if rectify:
+            drive = zero if drive < zero else drive
+        v = voltage[k] + drive * dt
+        spikes = np.floor(v)
+        spikes = zero if spikes < zero else spikes
+        output[k] = height * spikes
+        v -= spikes
+        voltage[k] = min_voltage if v < min_voltage else v
+        valid &= v - v == zero
+    return valid
+
+
 @_compiled
-def integrate(weighted, gain, bias, output, voltage, rectify, min_voltage, dt, height):
+def integrate(weighted, gain, bias, output, voltage, constants):
     """Step integrate-and-fire neurons, which subtract one for every spike."""
     n, batch = output.shape
-    zero = dt - dt
+    current = np.empty(batch, output.dtype)
     valid = True
     for i in range(n):
         for b in range(batch):
-            drive = bias[i] + gain[i] * weighted[i, b]
-            if rectify:
-                drive = zero if drive < zero else drive
-            v = voltage[i, b] + drive * dt
-            spikes = np.floor(v)
-            spikes = zero if spikes < zero else spikes
-            output[i, b] = height * spikes
-            v -= spikes
-            voltage[i, b] = min_voltage if v < min_voltage else v
-            valid &= v - v == zero
+            current[b] = bias[i] + gain[i] * weighted[i, b]
+        valid &= _integrate_row(current, output[i], voltage[i], constants)
     return valid
 
 
@@ -144,6 +163,24 @@ def _store(sums, n, start, product, assign):
                 product[j, start + k] += sums[k, j]
 
 
+@_inlined
+def _sum_rows(rows, event, last, weights, total):
+    """Add up ``weights[rows[event:last]]``."""
+    n = total.shape[0]
+    total[:] = 0
+    while event + 4 <= last:
+        one, two = weights[rows[event]], weights[rows[event + 1]]
+        three, four = weights[rows[event + 2]], weights[rows[event + 3]]
+        for j in range(n):
+            total[j] += (one[j] + two[j]) + (three[j] + four[j])
+        event += 4
+    while event < last:
+        one = weights[rows[event]]
+        for j in range(n):
+            total[j] += one[j]
+        event += 1
+
+
 @_compiled
 def event_product(rows, bounds, step, weights, product, assign):
     """Add up, for each example, the rows of ``weights`` that spiked in this step.
@@ -156,20 +193,7 @@ def event_product(rows, bounds, step, weights, product, assign):
     for start in range(0, batch, _LANES):
         n = min(_LANES, batch - start)
         for k in range(n):
-            total = sums[k]
-            total[:] = 0
-            event, last = bounds[start + k, step], bounds[start + k, step + 1]
-            while event + 4 <= last:
-                one, two = weights[rows[event]], weights[rows[event + 1]]
-                three, four = weights[rows[event + 2]], weights[rows[event + 3]]
-                for j in range(n_outputs):
-                    total[j] += (one[j] + two[j]) + (three[j] + four[j])
-                event += 4
-            while event < last:
-                one = weights[rows[event]]
-                for j in range(n_outputs):
-                    total[j] += one[j]
-                event += 1
+            _sum_rows(rows, bounds[start + k, step], bounds[start + k, step + 1], weights, sums[k])
         _store(sums, n, start, product, assign)
 
 
@@ -289,3 +313,109 @@ def spread_events(rows, bounds, step, height, signal):
     for i in range(signal.shape[0]):
         for b in range(signal.shape[1]):
             signal[i, b] *= height
+
+
+@_compiled
+def _longer(spikes, used, more):
+    """Return a longer copy with room for ``more`` spikes."""
+    longer = np.empty(2 * spikes.shape[0] + more, spikes.dtype)
+    longer[:used] = spikes[:used]
+    return longer
+
+
+@_inlined
+def _currents(rows, bounds, b, step, weights, steady, gain, bias, current):
+    """Compute the current of every neuron of example ``b``; without weights it is ``steady``."""
+    if weights.shape[0] == 0:
+        current[:] = steady
+    else:
+        _sum_rows(rows, bounds[b, step], bounds[b, step + 1], weights, current)
+        for i in range(current.shape[0]):
+            current[i] = bias[i] + gain[i] * current[i]
+
+
+@_compiled
+def lif_stretch(
+    rows, bounds, first, n_steps, weights, weighted, gain, bias, output, voltage, refractory,
+    constants,
+):  # fmt: skip
+    """Do ``n_steps`` steps of LIF neurons, one example after the other, on spikes.
+
+    The spikes that come in are as in `event_product`, from step ``first`` on; without ``weights``
+    the current is constant, ``bias + gain * weighted``. Returns the neurons that spiked and the
+    bounds of each step in them, (batch, n_steps + 1), in the same way, and whether every voltage
+    is a number.
+    """
+    n, batch = output.shape
+    current, steady, outputs, v, left = np.empty((5, n), output.dtype)
+    # Eight at a time can be looked through at once.
+    eight = np.zeros((n + 7) // 8, np.uint64)
+    eventful = eight.view(np.uint8)
+    spikes = np.empty(16 * batch * n_steps, np.int32)
+    found = np.empty((batch, n_steps + 1), np.int64)
+    used, valid = 0, True
+    for b in range(batch):
+        for i in range(n):
+            v[i], left[i] = voltage[i, b], refractory[i, b]
+            steady[i] = bias[i] + gain[i] * weighted[i, b]
+        found[b, 0] = used
+        for step in range(n_steps):
+            _currents(rows, bounds, b, first + step, weights, steady, gain, bias, current)
+            _lif_usual(current, eventful, outputs, v, left, constants)
+            if used + n > spikes.shape[0]:
+                spikes = _longer(spikes, used, n)
+            for k in range(eight.shape[0]):
+                if eight[k] != 0:
+                    for i in range(8 * k, min(8 * k + 8, n)):
+                        if eventful[i]:
+                            valid &= _lif_event(current[i], outputs, v, left, i, constants)
+                            if outputs[i] != 0:
+                                spikes[used] = i
+                                used += 1
+            found[b, step + 1] = used
+        for i in range(n):
+            voltage[i, b], refractory[i, b], output[i, b] = v[i], left[i], outputs[i]
+    return spikes, found, valid
+
+
+@_compiled
+def integrate_stretch(
+    rows, bounds, first, n_steps, weights, weighted, gain, bias, output, voltage, constants
+):
+    """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`."""
+    n, batch = output.shape
+    height = constants[3]
+    current, steady, outputs, v = np.empty((4, n), output.dtype)
+    spikes = np.empty(16 * batch * n_steps, np.int32)
+    found = np.empty((batch, n_steps + 1), np.int64)
+    used = 0
+    for b in range(batch):
+        for i in range(n):
+            v[i] = voltage[i, b]
+            steady[i] = bias[i] + gain[i] * weighted[i, b]
+        found[b, 0] = used
+        for step in range(n_steps):
+            _currents(rows, bounds, b, first + step, weights, steady, gain, bias, current)
+            if not _integrate_row(current, outputs, v, constants):
+                return spikes, found, False
+            for i in range(n):
+                if outputs[i] > 0:
+                    more = int(outputs[i] / height + 0.5)
+                    if used + more > spikes.shape[0]:
+                        spikes = _longer(spikes, used, more)
+                    spikes[used : used + more] = i
+                    used += more
+            found[b, step + 1] = used
+        for i in range(n):
+            voltage[i, b], output[i, b] = v[i], outputs[i]
+    return spikes, found, True
+
+
+@_compiled
+def spread_stretch(rows, bounds, height, outputs):
+    """Write spikes to ``outputs``, which is ``(batch, n_steps, n)``."""
+    outputs[:] = 0
+    for b in range(outputs.shape[0]):
+        for step in range(outputs.shape[1]):
+            for event in range(bounds[b, step], bounds[b, step + 1]):
+                outputs[b, step, rows[event]] += height

@@ -110,12 +110,23 @@ def _full(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 KernelMaker = Callable[[SimNeurons, Context], Step]
 
+# Takes spikes as `nengonet.minibatch.chains.Spikes` has them, a number of steps and weights.
+Stretch = Callable[..., tuple[np.ndarray, np.ndarray, bool]]
+StretchMaker = Callable[[SimNeurons, Context], Stretch]
+
 
 def kernel_of(operator: SimNeurons, context: Context) -> KernelMaker | None:
     """Return what makes the Numba step of these neurons, if there is one."""
     if context.kernels is None or operator.state_extra:
         return None
     return _KERNELS.get(type(operator.neurons).step)
+
+
+def stretch_of(operator: SimNeurons, context: Context) -> StretchMaker | None:
+    """Return what makes the Numba kernel for many steps of these neurons, if there is one."""
+    if kernel_of(operator, context) is None or not operator.neurons.amplitude > 0:
+        return None
+    return _STRETCHES.get(type(operator.neurons).step)
 
 
 def _arrays(operator: SimNeurons, context: Context) -> tuple[np.ndarray, ...]:
@@ -147,12 +158,29 @@ def _lif_constants(neurons: nengo.LIF, dt: float, dtype: np.dtype) -> tuple[np.f
     return (*(number(value) for value in names), decay)
 
 
-def _lif(operator: SimNeurons, context: Context) -> Step:
+def _lif_arguments(operator: SimNeurons, context: Context) -> tuple:
+    """Return the arguments of the kernels ``lif`` and, for its last part, ``lif_stretch``."""
     voltage = context.signals[operator.state["voltage"]]
     refractory = context.signals[operator.state["refractory_time"]]
     constants = _lif_constants(operator.neurons, context.dt, voltage.dtype)
-    arguments = (*_arrays(operator, context), voltage, refractory, constants)
-    return _checked(operator, context.kernels.lif, arguments)
+    return *_arrays(operator, context), voltage, refractory, constants
+
+
+def _integrate_arguments(operator: SimNeurons, context: Context) -> tuple:
+    voltage = context.signals[operator.state["voltage"]]
+    neurons, number = operator.neurons, voltage.dtype.type
+    rectify = isinstance(neurons, nengo.SpikingRectifiedLinear)
+    lowest = number(getattr(neurons, "min_voltage", -np.inf))
+    dt, height = number(context.dt), number(neurons.amplitude / context.dt)
+    return *_arrays(operator, context), voltage, (rectify, lowest, dt, height)
+
+
+def _lif(operator: SimNeurons, context: Context) -> Step:
+    return _checked(operator, context.kernels.lif, _lif_arguments(operator, context))
+
+
+def _integrate(operator: SimNeurons, context: Context) -> Step:
+    return _checked(operator, context.kernels.integrate, _integrate_arguments(operator, context))
 
 
 def _adaptive_lif(operator: SimNeurons, context: Context) -> Step:
@@ -165,14 +193,14 @@ def _adaptive_lif(operator: SimNeurons, context: Context) -> Step:
     return _checked(operator, context.kernels.adaptive_lif, arguments)
 
 
-def _integrate(operator: SimNeurons, context: Context) -> Step:
-    voltage = context.signals[operator.state["voltage"]]
-    neurons, number = operator.neurons, voltage.dtype.type
-    rectify = isinstance(neurons, nengo.SpikingRectifiedLinear)
-    lowest = number(getattr(neurons, "min_voltage", -np.inf))
-    dt, height = number(context.dt), number(neurons.amplitude / context.dt)
-    arguments = (*_arrays(operator, context), voltage, rectify, lowest, dt, height)
-    return _checked(operator, context.kernels.integrate, arguments)
+def _lif_stretch(operator: SimNeurons, context: Context) -> Stretch:
+    arguments = _lif_arguments(operator, context)
+    return lambda *spikes: context.kernels.lif_stretch(*spikes, *arguments)
+
+
+def _integrate_stretch(operator: SimNeurons, context: Context) -> Stretch:
+    arguments = _integrate_arguments(operator, context)
+    return lambda *spikes: context.kernels.integrate_stretch(*spikes, *arguments)
 
 
 _KERNELS: dict[Callable[..., None], KernelMaker] = {
@@ -180,6 +208,12 @@ _KERNELS: dict[Callable[..., None], KernelMaker] = {
     nengo.AdaptiveLIF.step: _adaptive_lif,
     nengo.SpikingRectifiedLinear.step: _integrate,
     IntegrateAndFire.step: _integrate,
+}
+
+_STRETCHES: dict[Callable[..., None], StretchMaker] = {
+    nengo.LIF.step: _lif_stretch,
+    nengo.SpikingRectifiedLinear.step: _integrate_stretch,
+    IntegrateAndFire.step: _integrate_stretch,
 }
 
 

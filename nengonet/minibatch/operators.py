@@ -103,7 +103,7 @@ def _dot(operator: DotInc, context: Context) -> Step:
     y = _as_matrix(context.signals[operator.Y], weights.shape[0])
     events = context.events_of(operator.X)
     if events is not None:
-        return _event_product(operator, context, events, weights, y)
+        return _event_product(operator, context, events, y)
     x = context.signals.operand(operator.X)
     x = _as_matrix(x, weights.shape[1])
     dense = _dense_product(operator, context, weights, x, y)
@@ -131,13 +131,29 @@ def _transposed(operator: Operator, context: Context, weights: np.ndarray) -> np
     return context.constant((operator, "transposed"), lambda: np.ascontiguousarray(weights.T))
 
 
-def _event_product(
-    operator: Operator, context: Context, events, weights: np.ndarray, y: np.ndarray
-) -> Step:
-    height = y.dtype.type(events.height)
-    rows = context.constant(
-        (operator, "event rows", events.height), lambda: np.ascontiguousarray(weights.T) * height
+def event_rows(operator: DotInc, context: Context, height: np.floating) -> np.ndarray:
+    """Return what one spike of each input adds to the product.
+
+    Parameters
+    ----------
+    operator : DotInc
+    context : Context
+    height : float
+        Of a spike.
+
+    Returns
+    -------
+    rows : (n_inputs, n_outputs) ndarray
+    """
+    weights = context.signals[operator.A]
+    weights = weights.reshape(-1, weights.shape[-1])
+    return context.constant(
+        (operator, "event rows", height), lambda: np.ascontiguousarray(weights.T) * height
     )
+
+
+def _event_product(operator: Operator, context: Context, events, y: np.ndarray) -> Step:
+    rows = event_rows(operator, context, y.dtype.type(events.height))
     assign = operator in context.assigning
     if context.kernels is not None:
         product = context.kernels.event_product

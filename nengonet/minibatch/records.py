@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class OutputRecord:
         self.keeps_steps = steps
         self._total = np.zeros((0, 0))
         self._add_rest: Callable[[], None] | None = None
-        self._steps: list[np.ndarray] = []
+        # Arrays (batch, n_steps, n), and lists of (n, batch), a step each.
+        self._steps: list[np.ndarray | list[np.ndarray]] = []
 
     @property
     def total(self) -> np.ndarray:
@@ -58,7 +60,13 @@ class OutputRecord:
         """
         if not self.keeps_steps:
             raise InputError("this record keeps no steps: make it with record(…, steps=True)")
-        return examples_first(self._steps, self._total.shape)
+        return np.concatenate(
+            [
+                examples_first(steps, self._total.shape) if isinstance(steps, list) else steps
+                for steps in self._steps or [[]]
+            ],
+            axis=1,
+        )
 
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
@@ -67,12 +75,34 @@ class OutputRecord:
         self._steps = []
         self._add_rest = None
 
-    def add(self, signal: np.ndarray) -> None:
-        """Add one step; ``signal`` is ``(n, batch)``."""
+    def add(self, signal: np.ndarray, n_steps: int = 1) -> None:
+        """Add one step, or several that are alike; ``signal`` is ``(n, batch)``."""
         total = self._total.T
-        total += signal
+        total += signal if n_steps == 1 else n_steps * signal
         if self.keeps_steps:
-            self._steps.append(signal.copy())
+            if not self._steps or not isinstance(self._steps[-1], list):
+                self._steps.append([])
+            self._steps[-1].extend([signal.copy()] * n_steps)
+
+    def add_spikes(
+        self, rows: np.ndarray, bounds: np.ndarray, height: np.floating, kernels: ModuleType
+    ) -> None:
+        """Add the spikes of several steps.
+
+        Parameters
+        ----------
+        rows, bounds : (n_spikes,) and (batch, n_steps + 1) ndarray of int
+            See `nengonet.minibatch.chains.Spikes`.
+        height : float
+            Of a spike.
+        kernels : module
+        """
+        kernels.add_events(rows, bounds[:, 0], bounds[:, -1], height, self._total)
+        if self.keeps_steps:
+            batch, n_steps = len(bounds), bounds.shape[1] - 1
+            outputs = np.empty((batch, n_steps, self._total.shape[1]), self._total.dtype)
+            kernels.spread_stretch(rows, bounds, height, outputs)
+            self._steps.append(outputs)
 
 
 def examples_first(steps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

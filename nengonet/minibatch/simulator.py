@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
-from nengo.builder.operator import Operator
+from nengo.builder.operator import Operator, TimeUpdate
 from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.connection import Neurons
@@ -21,6 +21,7 @@ from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.chains import Chain, make_chain
 from nengonet.minibatch.plan import Plan, make_plan
 from nengonet.minibatch.records import OutputRecord, examples_first
 from nengonet.minibatch.registry import Context, Step, maker_of
@@ -275,9 +276,10 @@ class MinibatchSimulator(nengo.Simulator):
             self._feeding(data, steps),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
-            for _ in range(steps):
-                self.step()
-                tracker.total_progress.step()
+            while steps > 0:
+                done = self._advance(steps)
+                tracker.total_progress.step(done)
+                steps -= done
 
     def step(self) -> None:
         """Advance by one step of ``dt`` seconds."""
@@ -288,12 +290,30 @@ class MinibatchSimulator(nengo.Simulator):
         with np.errstate(invalid="raise", divide="ignore"):
             for feed in self._feeds:
                 feed()
-            for step in self._first_steps:
-                step()
-            self._first_steps = []
+            self._take_first_steps()
             for step in self._steps:
                 step()
         self._probe()
+
+    def _advance(self, most: int) -> int:
+        """Do at most so many steps, at once where the network is a row of layers."""
+        if self._steps is None:
+            self._make_steps()
+        if self._chain is None:
+            self.step()
+            return 1
+        with np.errstate(invalid="raise", divide="ignore"):
+            self._take_first_steps()
+            done = self._chain.advance(most)
+        if self._chain.dense:
+            self._chain = None
+        self._probe_step_time()
+        return done
+
+    def _take_first_steps(self) -> None:
+        for step in self._first_steps:
+            step()
+        self._first_steps = []
 
     def _probe(self) -> None:
         self._probe_step_time()
@@ -348,6 +368,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     def _forget_steps(self) -> None:
         self._steps: list[Step] | None = None
+        self._chain: Chain | None = None
         self._first_steps: list[Step] = []
         self._feeds: list[Step] = []
 
@@ -367,6 +388,13 @@ class MinibatchSimulator(nengo.Simulator):
             states=self._states,
             images=images | self._images,
         )
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the network is a row of layers, run many steps at a time outside Python."""
+        if self._steps is None:
+            self._make_steps()
+        return self._chain is not None
 
     def profile_steps(self, steps: int) -> dict[str, float]:
         """Run some steps, and time each operator.
@@ -400,6 +428,9 @@ class MinibatchSimulator(nengo.Simulator):
             recording = self._recording(signal, record, context)
             if recording is not None:
                 self._steps.append(self._named(recording, f"record {signal.name}"))
+        if not self._probed and not self._varying:
+            tick = self._made([op for op in plan.always if isinstance(op, TimeUpdate)], context)
+            self._chain = make_chain(plan.always, tick, self._records, context, self._named)
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
@@ -429,17 +460,18 @@ class MinibatchSimulator(nengo.Simulator):
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
         return [self._named(step, _label(operator)) for step, operator in made if step is not None]
 
-    def _named(self, step: Step, name: str) -> Step:
+    def _named(self, step: Callable, name: str) -> Callable:
         """Return the step, timed where `profile_steps` asks for it."""
         times = self._times
         if times is None:
             return step
         times.setdefault(name, 0.0)
 
-        def timed():
+        def timed(*arguments):
             start = time.perf_counter()
-            step()
+            result = step(*arguments)
             times[name] += time.perf_counter() - start
+            return result
 
         return timed
 

@@ -1,0 +1,179 @@
+"""Rows of layers that run many steps at a time, against the reference and against single steps."""
+
+import nengo
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet.encoding import BLOCK_STEPS
+from nengonet.minibatch import MinibatchSimulator
+from nengonet.presentation import present
+
+pytest.importorskip("numba")
+
+RNG = np.random.default_rng(5)
+IMAGES = RNG.uniform(0, 1, (5, 9))
+NEURONS = {
+    "lif": nengo.LIF(tau_rc=0.013, tau_ref=0.0024, amplitude=0.02),
+    "lif below zero": nengo.LIF(min_voltage=-0.7),
+    "if": nn.IntegrateAndFire(amplitude=0.01),
+    "relu": nengo.SpikingRectifiedLinear(amplitude=0.005),
+}
+
+
+def row_of_layers(neuron_type, *, source="poisson", widths=(11, 4), gain=None, synapse=None):
+    rng = np.random.default_rng(3)
+    with nengo.Network(seed=0) as network:
+        layer = nn.poisson_input((9,), 300.0) if source == "poisson" else nn.constant_input((9,))
+        for k, width in enumerate(widths):
+            layer = nn.dense(
+                layer,
+                rng.normal(0.4, 1.0, (layer.size, width)),
+                neuron_type,
+                gain=(4.0 if "LIF" in type(neuron_type).__name__ else 90.0)
+                if gain is None
+                else gain,
+                bias=rng.uniform(0, 0.5, width),
+                synapse=synapse if k else None,
+                label=f"layer {k}",
+            )
+    return network, layer
+
+
+def recorded(simulator, output):
+    return {layer.label: simulator.record(layer.output) for layer in output.chain()}
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("source", ["poisson", "constant"])
+@pytest.mark.parametrize("name", NEURONS)
+def test_many_steps_at_a_time_give_the_reference_spikes(name, source, precision):
+    network, output = row_of_layers(NEURONS[name], source=source)
+    run = {
+        "presentation_time": 0.23,
+        "seed": 4,
+        "progress": False,
+        "rasters": ["layer 0", "layer 1"],
+        "precision": precision,
+    }
+    expected = present(network, output, IMAGES, simulator="reference", **run)
+    found = present(network, output, IMAGES, minibatch_size=3, **run)
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+        assert counts.sum() > 50
+    for label, raster in expected.rasters.items():
+        np.testing.assert_array_equal(found.rasters[label], raster)
+    np.testing.assert_array_equal(found.outputs, expected.outputs)
+    np.testing.assert_allclose(found.mean_output("input"), expected.mean_output("input"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_single_steps_and_stretches_mix(name):
+    """A block of Poisson spikes ends in the middle of a call, and a call in that of a block."""
+    network, output = row_of_layers(NEURONS[name])
+    states = {}
+    for pieces in ([230], [1] * 230, [7, 100, 1, 1, 50, 71], [BLOCK_STEPS, BLOCK_STEPS, 30]):
+        with MinibatchSimulator(network, 5, seed=1, progress_bar=False) as simulator:
+            records = recorded(simulator, output)
+            simulator.reset_to_examples(IMAGES)
+            assert simulator.is_chain
+            for piece in pieces:
+                if piece == 1:
+                    simulator.step()
+                else:
+                    simulator.run_steps(piece)
+            assert simulator.n_steps == 230
+            assert simulator.time == pytest.approx(0.23)
+            totals = {label: record.total for label, record in records.items()}
+            voltages = simulator.signals[simulator.model.sig[output.output]["voltage"]]
+            spikes = simulator.signals[simulator.model.sig[output.output]["out"]]
+            states[tuple(pieces)] = [*totals.values(), voltages.copy(), spikes.copy()]
+    first, *others = states.values()
+    for other in others:
+        for one, two in zip(first, other, strict=True):
+            np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-9)
+
+
+def test_threads_change_nothing():
+    network, output = row_of_layers(nengo.LIF())
+    images = np.concatenate([IMAGES] * 8)
+    run = {"presentation_time": 0.15, "seed": 2, "progress": False}
+    expected = present(network, output, images, **run)
+    for n_jobs, size in ((2, 7), (3, 40), (4, 1)):
+        found = present(network, output, images, n_jobs=n_jobs, minibatch_size=size, **run)
+        np.testing.assert_array_equal(found.outputs, expected.outputs)
+        for label, counts in expected.counts.items():
+            np.testing.assert_array_equal(found.counts[label], counts)
+
+
+def test_too_many_spikes_are_left_to_dense_products():
+    network, output = row_of_layers(nn.IntegrateAndFire(), gain=3000.0)
+    with MinibatchSimulator(network, 5, seed=1, progress_bar=False) as simulator:
+        simulator.reset_to_examples(IMAGES)
+        assert simulator.is_chain
+        simulator.run_steps(30)
+        assert not simulator.is_chain
+    run = {"presentation_time": 0.04, "progress": False}
+    expected = present(network, output, IMAGES, simulator="reference", **run)
+    found = present(network, output, IMAGES, **run)
+    np.testing.assert_array_equal(found.counts["layer 1"], expected.counts["layer 1"])
+    assert expected.counts["layer 1"].max() > 40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network, output: nengo.Probe(output.output),
+        lambda network, output: nengo.Connection(
+            output.output, output.pre.output, transform=np.full((11, 4), 0.01), synapse=0.01
+        ),
+        lambda network, output: nengo.Connection(
+            output.pre.pre.output, output.output, transform=np.full((4, 9), 0.01), synapse=None
+        ),
+        lambda network, output: nengo.Connection(
+            output.output, nengo.Node(lambda t, x: None, size_in=4), synapse=None
+        ),
+    ],
+    ids=["probe", "recurrent", "past a layer", "another node"],
+)
+def test_other_networks_run_step_by_step(change):
+    network, output = row_of_layers(nengo.LIF())
+    with network:
+        change(network, output)
+    run = {"presentation_time": 0.05, "progress": False}
+    expected = present(network, output, IMAGES, simulator="reference", **run)
+    np.testing.assert_array_equal(present(network, output, IMAGES, **run).outputs, expected.outputs)
+    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+        assert not simulator.is_chain
+
+
+def test_a_synapse_between_layers_runs_step_by_step():
+    network, output = row_of_layers(nengo.LIF(), synapse=0.005)
+    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+        assert not simulator.is_chain
+
+
+def test_currents_that_are_no_numbers_are_errors():
+    for neuron_type in (nengo.LIF(), nn.IntegrateAndFire()):
+        network, output = row_of_layers(neuron_type, source="constant")
+        with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+            voltage = simulator.signals[simulator.model.sig[output.pre.output]["voltage"]]
+            voltage[3, 2] = np.nan
+            assert simulator.is_chain
+            with pytest.raises(FloatingPointError, match="invalid value"):
+                simulator.run_steps(20)
+
+
+def test_what_is_not_kept_is_only_counted():
+    network, output = row_of_layers(nengo.LIF())
+    run = {"presentation_time": 0.1, "progress": False}
+    whole = present(network, output, IMAGES, **run)
+    few = present(network, output, IMAGES, keep=["layer 1"], **run)
+    assert list(few.counts) == ["layer 1"]
+    assert few.spikes_per_image() == whole.spikes_per_image()
+    for label, counts in whole.counts.items():
+        np.testing.assert_array_equal(few.spikes[label], counts.sum(axis=1))
+    with pytest.raises(nn.InputError, match="layer 0: the run did not keep this layer"):
+        few.mean_output("layer 0")
+    with pytest.raises(nn.InputError, match="keep: expected labels of layers"):
+        present(network, output, IMAGES, keep=["layer 7"], **run)
