@@ -16,7 +16,9 @@ MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
 NUMPY_ONLY = {
     "exceptions",
     "weights",
+    "convolution",
     "rates",
+    "scaling",
     "noise",
     "readout",
     "datasets",
