@@ -5,14 +5,16 @@ from nengonet.budget import error_budget
 from nengonet.diagnosis import compare, diagnose
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
-from nengonet.layers import dense
+from nengonet.layers import conv2d, dense, flatten
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.neurons import IntegrateAndFire, explain_neuron, gain_bias
 from nengonet.objects import Layer
+from nengonet.pools import avg_pool2d, global_avg_pool2d, max_pool2d
 from nengonet.prediction import predict_rates
 from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result, load_result
+from nengonet.scaling import balance, scale_firing_rates
 from nengonet.version import __version__
 from nengonet.weights import (
     LayerWeights,
@@ -32,19 +34,26 @@ __all__ = [
     "Result",
     "Weights",
     "__version__",
+    "avg_pool2d",
+    "balance",
     "compare",
     "constant_input",
+    "conv2d",
     "datasets",
     "dense",
     "diagnose",
     "error_budget",
     "explain_neuron",
+    "flatten",
     "fold_batch_norm",
     "gain_bias",
+    "global_avg_pool2d",
     "load_result",
     "load_weights",
+    "max_pool2d",
     "poisson_input",
     "predict_rates",
     "present",
     "pretrained",
+    "scale_firing_rates",
 ]

@@ -12,9 +12,8 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
-from nengonet.prediction import predict
+from nengonet.prediction import keras_activations, predict
 from nengonet.presentation import present
-from nengonet.rates import activations
 from nengonet.readout import predict as choose
 
 # Different example numbers give the same image other input noise.
@@ -135,12 +134,11 @@ def error_budget(
     long = present(
         output.network, output, images, presentation_time=n_repeats * presentation_time, **run
     )
-    weights = [layer.weights for layer in output.chain() if layer.weights is not None]
     line, curve = (
         predict(output, images, lines=lines, **time)[-1].rates for lines in (True, False)
     )
     stages = [
-        ("ANN", list(activations(weights, images).values())[-1], "Keras' activations"),
+        ("ANN", list(keras_activations(output, images).values())[-1], "Keras' activations"),
         (
             "scales and biases of the network",
             line,

@@ -7,6 +7,7 @@ argument at fault and what to change. `compare` sets a run's rates beside the pr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator
 
@@ -16,8 +17,7 @@ from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
-from nengonet.prediction import LayerPrediction, predict, target_of
-from nengonet.rates import activations
+from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.readout import Accuracy, accuracy
 from nengonet.readout import predict as choose
 from nengonet.results import Result
@@ -293,16 +293,14 @@ def _ann(output: object, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return what the Keras layers compute, where every layer was built from one."""
     if not isinstance(output, Layer):
         return {}
-    built = [layer for layer in output.chain() if layer.weights is not None]
-    named = [dataclasses.replace(layer.weights, name=layer.label) for layer in built]
-    return activations(named, images) if named else {}
+    return keras_activations(output, images)
 
 
 def _keras_bias(output: object) -> dict[str, np.ndarray]:
     if not isinstance(output, Layer):
         return {}
     return {
-        layer.label: layer.weights.bias
+        layer.label: np.resize(layer.weights.bias, layer.size)
         for layer in output.chain()
         if layer.weights is not None and layer.weights.bias is not None
     }
@@ -347,9 +345,7 @@ def _labels(layers: list[LayerPrediction]) -> tuple[str, ...]:
 
 def _input_range(case: _Case) -> Iterator[Finding]:
     for layer in case.layers:
-        fed_by_pixels = layer.neuron_type is None or isinstance(
-            layer.neuron_type, nengo.PoissonSpiking
-        )
+        fed_by_pixels = layer.is_input or isinstance(layer.neuron_type, nengo.PoissonSpiking)
         if not (layer.spiking and fed_by_pixels):
             continue
         peak = float(np.percentile(layer.rates, _PEAK))
@@ -559,9 +555,11 @@ def _bias_threshold(case: _Case) -> Iterator[Finding]:
 
 
 def _amplitude(case: _Case) -> Iterator[Finding]:
-    for layer, after in zip(case.layers, case.layers[1:], strict=False):
-        slope = case.slopes.get(layer.label)
-        if slope is None or 0.4 <= slope <= 2.5 or after.neuron_type is None:
+    # Pools have no weights, so they change no scale.
+    built = [layer for layer in case.layers if layer.label in case.slopes]
+    for layer, after in itertools.pairwise(built):
+        slope = case.slopes[layer.label]
+        if 0.4 <= slope <= 2.5 or after.neuron_type is None:
             continue
         free = not _has_threshold(after) and after.label not in case.keras_bias
         yield Finding(

@@ -6,7 +6,9 @@ ready to probe, edit or delete.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import nengo
 import numpy as np
@@ -14,9 +16,11 @@ from nengo.neurons import NeuronType
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
+from nengonet.convolution import depthwise_as_grouped
 from nengonet.exceptions import InputError
 from nengonet.neurons import gain_bias, with_settings
 from nengonet.objects import Layer, connect, neuron_layer
+from nengonet.rates import shape_after
 from nengonet.weights import LayerWeights, as_layer_weights
 
 
@@ -80,12 +84,192 @@ def dense(
     if weights.kind != "Dense":
         raise InputError(f"{label}: expected the weights of a Dense layer, found {weights.kind}")
     weights.check_inputs(pre.shape, pre_label=pre.label)
-    n_outputs = weights.kernel.shape[1]
-    keras_bias = np.zeros(n_outputs) if weights.bias is None else weights.bias
-    transform = nengo.Dense((n_outputs, pre.size), init=weights.kernel.T)
+    n_outputs = weights.n_outputs
+    return _layer(
+        pre,
+        weights,
+        neuron_type,
+        (n_outputs,),
+        nengo.Dense((n_outputs, pre.size), init=weights.kernel.T),
+        max_rates=max_rates,
+        intercepts=intercepts,
+        gain=gain,
+        bias=bias,
+        amplitude=amplitude,
+        synapse=synapse,
+        label=label,
+        seed=seed,
+    )
+
+
+def conv2d(
+    pre: Layer,
+    weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    neuron_type: NeuronType | None,
+    *,
+    strides: int | Sequence[int] | None = None,
+    padding: str | None = None,
+    groups: int | None = None,
+    max_rates: object = 100.0,
+    intercepts: object = 0.0,
+    gain: object = None,
+    bias: object = None,
+    amplitude: float | None = None,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+    seed: int = 0,
+) -> Layer:
+    """Add a convolution: one Ensemble, and one ``nengo.Convolution`` into its ``.neurons``.
+
+    Each neuron gets the current ``J = gain * (convolution + keras_bias) + bias``, as in `dense`.
+
+    Parameters
+    ----------
+    pre : Layer
+        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
+        channel.
+    weights : LayerWeights, (rows, columns, channels / groups, filters) array_like or tuple
+        Of a Conv2D or DepthwiseConv2D layer, as Keras stores them, alone or as
+        ``(kernel, bias)``. The bias of a filter is that of all its neurons.
+    neuron_type : NeuronType or None
+        None for a Node that puts out the drive.
+    strides : int or (int, int), optional
+        In rows and columns. By default what the weights' file says, else 1. An argument wins over
+        the file; so it does for ``padding`` and ``groups``.
+    padding : {"valid", "same"}, optional
+        By default the file's, else ``"valid"``.
+    groups : int, optional
+        By default the file's, else 1. A DepthwiseConv2D has one group for each input channel.
+    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
+        As for `dense`. Arrays hold one value for each neuron, in (row, column, filter) order.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(rows, columns, filters)``. The ``config`` of its ``weights`` holds the
+        arguments that were given.
+
+    Raises
+    ------
+    InputError
+        The kernel does not fit the layer before, the file asks for what ``nengo.Convolution``
+        cannot do (dilation, channels first), or the tuning is impossible.
+
+    Notes
+    -----
+    ``nengo.Convolution`` pads as Keras does on TensorFlow (``nengo/builder/transforms.py``): with
+    ``"same"`` the padding depends on the stride, and an odd row or column of it goes to the
+    bottom or right. Its groups are Keras' groups, and its flat order is (row, column, channel),
+    the order in which Keras flattens.
+    """
+    weights = as_layer_weights(weights, name=label or "conv2d")
+    label = label or weights.name or "conv2d"
+    depthwise = weights.kind == "DepthwiseConv2D"
+    if not depthwise and weights.kind != "Conv2D":
+        raise InputError(
+            f"{label}: expected the weights of a Conv2D or DepthwiseConv2D layer, found "
+            f"{weights.kind}"
+        )
+    if depthwise and groups is not None:
+        raise InputError(
+            f"{label}: expected no groups for a DepthwiseConv2D, which has one for each input "
+            f"channel, found {groups!r}"
+        )
+    given = {"strides": strides, "padding": padding, "groups": groups}
+    given = {name: value for name, value in given.items() if value is not None}
+    weights = dataclasses.replace(weights, name=label, config=weights.config | given)
+    shape = image_shape(pre)
+    shape_out = shape_after(weights, shape, pre_label=pre.label)
+    kernel, config = weights.kernel, weights.config
+    transform = nengo.Convolution(
+        weights.n_outputs,
+        shape,
+        kernel_size=kernel.shape[:2],
+        strides=as_pair(config.get("strides", 1)),
+        padding=config.get("padding", "valid"),
+        channels_last=True,
+        init=depthwise_as_grouped(kernel) if depthwise else kernel,
+        groups=shape[2] if depthwise else config.get("groups", 1),
+    )
+    return _layer(
+        pre,
+        weights,
+        neuron_type,
+        shape_out,
+        transform,
+        max_rates=max_rates,
+        intercepts=intercepts,
+        gain=gain,
+        bias=bias,
+        amplitude=amplitude,
+        synapse=synapse,
+        label=label,
+        seed=seed,
+    )
+
+
+def flatten(pre: Layer) -> Layer:
+    """Return the same layer as one row of neurons, as Keras' Flatten does.
+
+    It adds no Nengo objects: Nengo's own order is (row, column, channel). `dense` flattens what
+    comes before it, so this is only for a shape to be read, probed or printed.
+
+    Parameters
+    ----------
+    pre : Layer
+
+    Returns
+    -------
+    Layer
+        The record of the same Ensemble or Node, with the shape ``(size,)``. It takes the place of
+        ``pre`` in `Layer.chain`.
+    """
+    return dataclasses.replace(pre, shape=(pre.size,))
+
+
+def image_shape(pre: Layer) -> tuple[int, ...]:
+    """Return a layer's shape with its channels; ``(rows, columns)`` is one channel.
+
+    Parameters
+    ----------
+    pre : Layer
+    """
+    return (*pre.shape, 1) if len(pre.shape) == 2 else pre.shape
+
+
+def as_pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a size or stride in rows and columns.
+
+    Parameters
+    ----------
+    value : int or (int, int)
+    """
+    return tuple(np.broadcast_to(value, 2).tolist())
+
+
+def _layer(
+    pre: Layer,
+    weights: LayerWeights,
+    neuron_type: NeuronType | None,
+    shape: tuple[int, ...],
+    transform: Transform,
+    *,
+    max_rates: object,
+    intercepts: object,
+    gain: object,
+    bias: object,
+    amplitude: float | None,
+    synapse: Synapse | float | None,
+    label: str,
+    seed: int,
+) -> Layer:
+    """Add the neurons, or the Node, and the connection of a layer with Keras weights."""
+    size = math.prod(shape)
+    # Channels stand last, so the biases of the filters come round at every position.
+    keras_bias = np.zeros(size) if weights.bias is None else np.resize(weights.bias, size)
     if neuron_type is None:
         return _linear_layer(
-            pre, (n_outputs,), transform, keras_bias, synapse=synapse, label=label, weights=weights
+            pre, shape, transform, keras_bias, synapse=synapse, label=label, weights=weights
         )
     if not isinstance(neuron_type, NeuronType):
         raise InputError(
@@ -94,11 +278,11 @@ def dense(
     if amplitude is not None:
         neuron_type = with_settings(neuron_type, amplitude=amplitude)
     gain, bias = gain_bias(
-        neuron_type, n_outputs, max_rates, intercepts, gain=gain, bias=bias, seed=seed
+        neuron_type, size, max_rates, intercepts, gain=gain, bias=bias, seed=seed
     )
     return neuron_layer(
         pre,
-        shape=(n_outputs,),
+        shape=shape,
         transform=transform,
         neuron_type=neuron_type,
         gain=gain,

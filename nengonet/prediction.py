@@ -11,16 +11,25 @@ from collections.abc import Mapping
 
 import nengo
 import numpy as np
+import scipy.sparse
 from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
+from nengo.transforms import Transform
 
+from nengonet.convolution import conv2d
 from nengonet.encoding import ImageInput, PoissonImage
 from nengonet.exceptions import InputError
 from nengonet.layers import AddBias
 from nengonet.neurons import IntegrateAndFire, amplitude_of, gain_bias, rates_in_hz
 from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
 from nengonet.objects import Layer
+from nengonet.pools import AveragePool, MaxPool
+from nengonet.rates import Pool, activations
+from nengonet.weights import LayerWeights
+
+# Transforms whose weights can be read before the build.
+_PREDICTED = (nengo.Dense, nengo.Sparse, nengo.Convolution)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +58,8 @@ class LayerPrediction:
     spiking : bool
     delay : float, in seconds
         Sum of the time constants of the synapses from the input to here.
+    is_input : bool
+        Whether it is a Node without inputs of its own.
     """
 
     label: str
@@ -64,6 +75,7 @@ class LayerPrediction:
     amplitude: float
     spiking: bool
     delay: float
+    is_input: bool = False
 
 
 def predict_rates(
@@ -155,6 +167,50 @@ def target_of(
     raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
 
 
+def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute what the Keras model computes that a chain of layers was built from.
+
+    The weights are the file's, whatever has become of those in the network.
+
+    Parameters
+    ----------
+    output : Layer
+        The last layer.
+    images : (n_images, ...) array_like
+
+    Returns
+    -------
+    activations : dict of (n_images, n_units) ndarray
+        Of every layer with weights, by label, in order; flat in (row, column, channel) order. The
+        last one's are its logits, before any softmax. Empty for a chain without weights.
+
+    Raises
+    ------
+    InputError
+        See `nengonet.rates.activations`.
+    """
+    chain = list(output.chain())
+    built = {layer.label for layer in chain if layer.weights is not None}
+    if not built:
+        return {}
+    images = np.reshape(images, (len(images), *chain[0].shape))
+    layers = [found for layer in chain if (found := _keras_layer(layer)) is not None]
+    return {
+        label: values.reshape(len(images), -1)
+        for label, values in activations(layers, images).items()
+        if label in built
+    }
+
+
+def _keras_layer(layer: Layer) -> LayerWeights | Pool | None:
+    if layer.weights is not None:
+        return dataclasses.replace(layer.weights, name=layer.label)
+    if layer.node is not None and isinstance(layer.node.output, MaxPool):
+        return dataclasses.replace(layer.node.output.pool, name=layer.label)
+    transform = None if layer.connection is None else layer.connection.transform
+    return transform.pool if isinstance(transform, AveragePool) else None
+
+
 class _Walk:
     """Follow the connections from an object back to the inputs, each object once."""
 
@@ -189,12 +245,11 @@ class _Walk:
         for connection in self.incoming.get(item, ()):
             _check_connection(connection)
             pre = self.layer(_base(connection.pre_obj))
-            matrix = _matrix(connection)
             scale, power, tau = _synapse(connection, self.dt)
             into = connection.post_slice
             chosen = connection.pre_slice
-            mean[:, into] += scale * (pre.mean_outputs[:, chosen] @ matrix.T)
-            variance[:, into] += power * (pre.variance[:, chosen] @ (matrix**2).T)
+            mean[:, into] += scale * _apply(connection, pre.mean_outputs[:, chosen])
+            variance[:, into] += power * _apply(connection, pre.variance[:, chosen], power=2)
             delay = max(delay, pre.delay + tau)
         return mean, variance, delay
 
@@ -209,6 +264,10 @@ class _Walk:
             mean = drive
         elif isinstance(node.output, AddBias):
             mean = drive + node.output.bias
+        elif isinstance(node.output, MaxPool):
+            mean, variance = _largest(node, drive, variance)
+            spiking = node.output.amplitude is not None
+            amplitude = node.output.amplitude if spiking else 1.0
         else:
             raise InputError(f"{node}: cannot predict a Node with a function of its own")
         return LayerPrediction(
@@ -225,6 +284,7 @@ class _Walk:
             amplitude=amplitude,
             spiking=spiking,
             delay=delay,
+            is_input=node.size_in == 0,
         )
 
     def _input(self, node: nengo.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -337,20 +397,65 @@ def _check_connection(connection: nengo.Connection) -> None:
         raise InputError(f"{connection}: cannot predict {what}")
 
 
-def _matrix(connection: nengo.Connection) -> np.ndarray:
+def _apply(connection: nengo.Connection, values: np.ndarray, power: int = 1) -> np.ndarray:
+    """Return what a transform makes of every row of values, with its weights to some power."""
     transform = connection.transform
     if isinstance(transform, nengo.transforms.NoTransform):
-        return np.eye(transform.size_in)
-    if isinstance(transform, nengo.Dense) and not isinstance(transform.init, Distribution):
-        matrix = np.asarray(transform.init, dtype=np.float64)
-        full = {0: lambda: matrix * np.eye(transform.size_in), 1: lambda: np.diag(matrix)}
-        return full.get(matrix.ndim, lambda: matrix)()
-    if isinstance(transform, nengo.Sparse) and not isinstance(transform.init, Distribution):
-        return transform.sample().toarray()
+        return values
+    if isinstance(transform, _PREDICTED) and _is_known(transform):
+        if isinstance(transform, nengo.Sparse):
+            matrix = transform.sample()
+            matrix = matrix if scipy.sparse.issparse(matrix) else matrix.allocate()
+            return (scipy.sparse.csr_array(matrix).power(power) @ values.T).T
+        weights = np.asarray(transform.init, dtype=np.float64) ** power
+        if isinstance(transform, nengo.Convolution):
+            return _convolved(transform, weights, values)
+        # One number, or a diagonal.
+        return values @ weights.T if weights.ndim == 2 else values * weights
     raise InputError(
         f"{connection}: cannot predict the transform {type(transform).__name__}; "
-        "expected a matrix, or none"
+        "expected a matrix, a convolution over one or two dimensions, or none"
     )
+
+
+def _is_known(transform: Transform) -> bool:
+    """Tell whether the weights are no Distribution, and a simulator can run the transform."""
+    inits = (transform.init, getattr(transform.init, "data", None))
+    return getattr(transform, "dimensions", 1) <= 2 and not any(
+        isinstance(init, Distribution) for init in inits
+    )
+
+
+def _convolved(transform: nengo.Convolution, kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the convolution of every row of values, in the transform's flat order."""
+    strides = transform.strides
+    images = values.reshape(len(values), *transform.input_shape.shape)
+    if not transform.channels_last:
+        images = np.moveaxis(images, 1, -1)
+    if transform.dimensions == 1:
+        images, kernel, strides = images[:, np.newaxis], kernel[np.newaxis], (1, *strides)
+    found = conv2d(
+        images, kernel, strides=strides, padding=transform.padding, groups=transform.groups
+    )
+    if not transform.channels_last:
+        found = np.moveaxis(found, -1, 1)
+    return found.reshape(len(values), -1)
+
+
+def _largest(
+    node: nengo.Node, mean: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of the input with the largest mean, for every window.
+
+    In a short presentation, the largest of several noisy counts is above the largest mean.
+    """
+    pool = node.output
+    if pool.kind == "instant" and np.any(variance):
+        raise InputError(
+            f"{node}: cannot predict a max pool of kind 'instant' over spikes, whose maxima add "
+            "up to more than the largest mean; use kind='running_max' or 'winner'"
+        )
+    return tuple(pool.of_largest(mean.T, each.T).T for each in (mean, variance))
 
 
 def _synapse(connection: nengo.Connection, dt: float) -> tuple[float, float, float]:

@@ -229,3 +229,69 @@ def test_other_images_are_refused(run):
     example, images, result = run
     with pytest.raises(nn.InputError, match="but the images and the network predict others"):
         nn.compare(result, example.output, images[:5])
+
+
+def diagnosed_cnn(neuron_type, gain, **settings):
+    """Diagnose convolutions with a max pool and an average pool between them."""
+    rng = np.random.default_rng(3)
+    labels = ("conv", "again", "output")
+    settings = {label: {"gain": gain} | settings.get(label, {}) for label in labels}
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((8, 8))
+        bias = np.array([0.5, -0.1, 0.0])
+        kernel = rng.normal(0.1, 0.4, (3, 3, 1, 3))
+        layer = nn.conv2d(layer, (kernel, bias), neuron_type, label="conv", **settings["conv"])
+        layer = nn.max_pool2d(layer, label="largest")
+        kernel = rng.normal(0.1, 0.4, (2, 2, 3, 4))
+        layer = nn.conv2d(layer, kernel, neuron_type, label="again", **settings["again"])
+        layer = nn.avg_pool2d(layer, label="mean")
+        kernel = rng.normal(0.1, 0.5, (4, 3))
+        layer = nn.dense(layer, kernel, neuron_type, label="output", **settings["output"])
+    images = rng.uniform(size=(60, 8, 8))
+    return nn.diagnose(layer, images, labels=np.zeros(60, dtype=int)), layer, images
+
+
+def test_a_cnn_at_its_anns_scale_is_in_order():
+    diagnosis, output, images = diagnosed_cnn(nn.IntegrateAndFire(amplitude=1 / 100), 100.0)
+    rows = {row["label"]: row for row in diagnosis.layers}
+    assert list(rows) == ["input", "conv", "largest", "again", "mean", "output"]
+    for label in ("conv", "again", "output"):
+        assert rows[label]["output_per_activation"] == pytest.approx(1.0)
+    assert diagnosis.ann_accuracy.value == diagnosis.predicted_accuracy.value
+    assert codes(diagnosis, "error", "warning") == []
+    result = present(
+        output.network, output, images, presentation_time=0.3, rasters=["largest"], progress=False
+    )
+    assert result.layer("largest").shape == (3, 3, 3)
+    assert result.rasters["largest"].shape == (60, 300, 27)
+    compared = {row["label"]: row for row in nn.compare(result, output, images).layers}
+    assert list(compared) == ["conv", "largest", "again", "output"]
+    assert compared["largest"]["rms_spikes"] < 0.5
+
+
+def test_a_pool_is_no_bright_pixel():
+    diagnosis, *_ = diagnosed_cnn(nn.IntegrateAndFire(amplitude=1 / 3000), 3000.0)
+    rows = {row["label"]: row for row in diagnosis.layers}
+    assert rows["largest"]["peak_rate"] > 1000
+    assert "input-range" not in codes(diagnosis)
+
+
+def test_amplitude_is_seen_across_pools():
+    """Pools stand between the layer at fault and the one that it feeds."""
+    diagnosis, *_ = diagnosed_cnn(
+        nn.IntegrateAndFire(amplitude=1 / 100), 100.0, conv={"gain": 500.0}, again={"gain": 20.0}
+    )
+    found = [finding for finding in diagnosis.findings if finding.code == "amplitude"]
+    assert [finding.layers for finding in found] == [("conv",)]
+    assert "amplitude=0.002" in found[0].change
+
+
+def test_the_bias_of_a_filter_is_its_neurons_bias():
+    """LIF's own bias is told from the Keras bias, which every position has."""
+    diagnosis, *_ = diagnosed_cnn(nengo.LIF(amplitude=0.01), 2.0)
+    assert "bias-threshold" not in codes(diagnosis)
+    own = {"gain": 2.0, "bias": 1.5}
+    diagnosis, *_ = diagnosed_cnn(nengo.LIF(amplitude=0.01), 2.0, conv=own)
+    bad = [finding for finding in diagnosis.findings if finding.code == "bias-threshold"]
+    assert [finding.layers for finding in bad] == [("conv",)]
+    assert "bias 1.5;" in bad[0].evidence

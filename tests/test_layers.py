@@ -1,9 +1,15 @@
+import pathlib
+
 import nengo
 import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.convolution import conv2d as convolve
+from nengonet.convolution import depthwise_conv2d
 from nengonet.presentation import present
+
+DATA = pathlib.Path(__file__).parent / "data"
 
 # A 2x3 kernel with a bias, small enough to work by hand.
 KERNEL = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]])
@@ -61,7 +67,7 @@ def test_current_is_gain_times_drive_plus_bias():
         time=0.01,
     )
     expected = 0.5 * np.maximum(gain * (DRIVE + BIAS) + bias, 0)
-    np.testing.assert_allclose(result.mean_outputs["hidden"][0], expected)
+    np.testing.assert_allclose(result.mean_output("hidden")[0], expected)
     assert "hidden" not in result.counts
 
 
@@ -149,3 +155,199 @@ def test_bad_input_is_named(weights, settings, message):
 def test_flatten_order_is_named_after_an_image():
     with nengo.Network(), pytest.raises(nn.InputError, match=r"\(row, column, channel\)"):
         nn.dense(nn.constant_input((16, 16, 3)), np.ones((784, 3)), nengo.LIF())
+
+
+def random_windows(rng):
+    """Return the shape of an image, and size, strides and padding of windows that fit it."""
+    shape = tuple(int(n) for n in rng.integers(1, 9, 2)) + (int(rng.choice([1, 2, 4])),)
+    size, strides = (tuple(int(n) for n in rng.integers(1, 5, 2)) for _ in range(2))
+    padding = str(rng.choice(["valid", "same"]))
+    if padding == "valid":
+        size = tuple(min(pair) for pair in zip(size, shape, strict=False))
+    return shape, size, strides, padding
+
+
+def random_convolution(rng, shape, size):
+    """Return Keras weights, their groups and what they compute from images."""
+    channels, bias = shape[2], bool(rng.integers(2))
+    if rng.integers(3) == 0:
+        kernel = rng.normal(size=(*size, channels, int(rng.integers(1, 3))))
+        kind, groups, function = "DepthwiseConv2D", None, depthwise_conv2d
+        filters = kernel.shape[2] * kernel.shape[3]
+    else:
+        kind, function = "Conv2D", convolve
+        groups = int(rng.choice([n for n in (1, 2, 4) if channels % n == 0]))
+        filters = groups * int(rng.integers(1, 4))
+        kernel = rng.normal(size=(*size, channels // groups, filters))
+    weights = nn.LayerWeights(kernel, rng.normal(size=filters) if bias else None, "conv", kind)
+    return weights, groups, function
+
+
+def test_rate_convolutions_are_keras_convolutions():
+    """200 random ones: neurons with gains and biases of their own, and the drive alone."""
+    rng = np.random.default_rng(8)
+    expected, layers, kinds = [], [], set()
+    with nengo.Network(seed=0) as network:
+        for k in range(200):
+            shape, size, strides, padding = random_windows(rng)
+            weights, groups, function = random_convolution(rng, shape, size)
+            image = rng.uniform(size=shape)
+            # (rows, columns) is one channel
+            pixels = nn.constant_input(shape[:2] if shape[2] == 1 else shape, label=f"input {k}")
+            pixels.show(image)
+            windows = {"strides": strides, "padding": padding, "groups": groups}
+            drive = nn.conv2d(pixels, weights, None, **windows, label=f"drive {k}")
+            gain, bias = rng.uniform(0.5, 2, drive.size), rng.normal(size=drive.size)
+            relu = nn.conv2d(
+                pixels,
+                weights,
+                nengo.RectifiedLinear(amplitude=0.3),
+                gain=gain,
+                bias=bias,
+                **windows,
+                label=f"relu {k}",
+            )
+            groups = {} if groups is None else {"groups": groups}
+            values = function(
+                image[np.newaxis], weights.kernel, strides=strides, padding=padding, **groups
+            )
+            if weights.bias is not None:
+                values = values + weights.bias
+            current = gain * values.ravel() + bias
+            expected += [values, 0.3 * np.maximum(current, 0).reshape(values.shape)]
+            layers += [drive, relu]
+            kinds.add((weights.kind, padding, weights.bias is None, groups.get("groups")))
+    assert len(kinds) == 16
+    with nengo.Simulator(network, seed=0, progress_bar=False, optimize=False) as simulator:
+        simulator.run_steps(2)
+        for layer, values in zip(layers, expected, strict=True):
+            assert layer.shape == values.shape[1:]
+            found = simulator.signals[simulator.model.sig[layer.output]["out"]]
+            np.testing.assert_allclose(found, values.ravel(), rtol=1e-9, atol=1e-12)
+
+
+CONV = np.random.default_rng(4).normal(0.1, 0.5, (3, 2, 2, 4))
+
+
+def test_a_convolution_is_one_ensemble_and_one_connection():
+    with nengo.Network() as network:
+        pixels = nn.constant_input((6, 5, 2))
+        layer = nn.conv2d(
+            pixels, CONV, nengo.LIF(), strides=2, padding="same", synapse=0.01, label="conv"
+        )
+    assert network.ensembles == [layer.ensemble]
+    assert network.connections == [layer.connection]
+    assert layer.connection.post == layer.ensemble.neurons
+    assert layer.connection.synapse == nengo.Lowpass(0.01)
+    assert isinstance(layer.connection.solver, nengo.solvers.NoSolver)
+    assert isinstance(layer.connection.transform, nengo.Convolution)
+    np.testing.assert_array_equal(layer.connection.transform.init, CONV)
+    assert (layer.label, layer.shape, layer.size) == ("conv", (3, 3, 4), 36)
+    assert layer.amplitude == 1.0
+
+
+def test_the_file_gives_the_geometry_and_arguments_win():
+    config = {"strides": [2, 1], "padding": "same", "groups": 2, "dilation_rate": [1, 1]}
+    weights = nn.LayerWeights(CONV[:, :, :1], name="conv", config=config)
+    with nengo.Network():
+        pixels = nn.constant_input((6, 5, 2))
+        filed = nn.conv2d(pixels, weights, None)
+        given = nn.conv2d(pixels, weights, None, strides=(1, 2), padding="valid")
+        plain = nn.conv2d(pixels, CONV, None)
+        with pytest.raises(nn.InputError, match="conv: kernel has 1 input channels, but"):
+            nn.conv2d(pixels, weights, None, groups=1)
+    assert filed.label == "conv"
+    assert [layer.shape for layer in (filed, given, plain)] == [(3, 5, 4), (4, 2, 4), (4, 4, 4)]
+    assert [layer.connection.transform.groups for layer in (filed, given, plain)] == [2, 2, 1]
+    assert given.weights.config == config | {"strides": (1, 2), "padding": "valid"}
+
+
+def test_regular_convolutions_follow_the_rate():
+    image, time = np.random.default_rng(1).uniform(size=(6, 5, 2)), 0.7
+    bias = np.array([0.1, -0.2, 0.0, 0.3])
+    with nengo.Network(seed=0) as network:
+        layer = nn.conv2d(
+            nn.constant_input(image.shape),
+            (CONV, bias),
+            nn.IntegrateAndFire(amplitude=0.1),
+            gain=150.0,
+            label="conv",
+        )
+    result = present(network, layer, image[None], presentation_time=time, progress=False)
+    rates = 150 * np.maximum(convolve(image[None], CONV) + bias, 0)
+    assert rates.max() > 100
+    assert np.max(np.abs(result.counts["conv"] - rates.reshape(1, -1) * time)) <= 0.5
+
+
+@pytest.mark.parametrize("file", ["keras2_conv.h5", "keras3_conv.h5"])
+def test_a_network_by_hand_is_the_keras_model(file):
+    """Its output on Keras' own input, built layer by layer as in make_keras_files.py."""
+    expected = np.load(DATA / file.replace(".h5", ".expected.npz"))
+    weights = nn.load_weights(DATA / file)
+    grouped, depthwise = (
+        nn.fold_batch_norm(weights[name], weights[f"after_{name}"])
+        for name in ("grouped", "depthwise")
+    )
+    relu = {"neuron_type": nengo.RectifiedLinear(), "gain": 1.0}
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input(expected["input"].shape[1:])
+        layer = nn.conv2d(layer, grouped, **relu)
+        layer = nn.conv2d(layer, depthwise, **relu)
+        layer = nn.conv2d(layer, weights["a"], **relu)
+        layer = nn.dense(nn.flatten(layer), weights["classes"], None)
+        probe = nengo.Probe(layer.node, synapse=None)
+    with nn.MinibatchSimulator(network, 3, seed=0, progress_bar=False) as simulator:
+        simulator.reset_to_examples(expected["input"])
+        simulator.run_steps(1)
+        found = simulator.data[probe][:, 0]
+    np.testing.assert_allclose(found, expected["output"], rtol=1e-5, atol=1e-5)
+
+
+def test_flatten_is_the_same_layer():
+    with nengo.Network() as network:
+        pixels = nn.constant_input((2, 3, 2))
+        flat = nn.flatten(pixels)
+        output = nn.dense(flat, np.ones((12, 1)), None, label="sum")
+    assert network.nodes == [pixels.node, output.node]
+    assert (flat.shape, flat.node, flat.label) == ((12,), pixels.node, "input")
+    assert [layer.label for layer in output.chain()] == ["input", "sum"]
+    assert output.connection.pre is pixels.node
+
+
+@pytest.mark.parametrize(
+    "weights, settings, message",
+    [
+        (np.ones((3, 3)), {}, "conv: expected the weights of a Conv2D or DepthwiseConv2D.*Dense"),
+        (np.ones((3, 3, 1, 4)), {}, "conv: kernel has 1 input channels, but.*input, has 2"),
+        (np.ones((7, 3, 2, 4)), {}, "conv: size: expected at most the image's 6 x 5.*7 x 3"),
+        (np.ones((3, 3, 1, 3)), {"groups": 2}, "conv: 3 filters do not divide into 2 groups"),
+        (CONV, {"strides": 0}, "conv: strides: expected whole numbers of at least 1"),
+        (CONV, {"padding": "causal"}, "conv: padding: expected 'valid' or 'same'"),
+        (CONV, {"gain": np.ones(4)}, "gain: expected one number, 64 numbers"),
+        (
+            nn.LayerWeights(CONV, kind="DepthwiseConv2D"),
+            {"groups": 2},
+            "conv: expected no groups for a DepthwiseConv2D",
+        ),
+        (
+            nn.LayerWeights(CONV, config={"dilation_rate": [2, 2]}),
+            {},
+            "conv: dilation_rate: expected 1",
+        ),
+        (
+            nn.LayerWeights(CONV, config={"data_format": "channels_first"}),
+            {},
+            "conv: data_format: expected channels_last",
+        ),
+    ],
+)
+def test_bad_convolutions_are_named(weights, settings, message):
+    with nengo.Network():
+        pixels = nn.constant_input((6, 5, 2))
+        with pytest.raises(nn.InputError, match=message):
+            nn.conv2d(pixels, weights, nengo.LIF(), label="conv", **settings)
+
+
+def test_a_flat_layer_has_no_rows_and_columns():
+    with nengo.Network(), pytest.raises(nn.InputError, match=r"takes \(rows, columns, channels\)"):
+        nn.conv2d(nn.constant_input((60,)), CONV, None)

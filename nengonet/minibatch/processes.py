@@ -1,4 +1,4 @@
-"""Batched steps of processes: synapses and images for all examples at once, others one by one."""
+"""Batched steps of processes: synapses, pools and images for all at once, others one by one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from nengo.utils.numpy import maxint
 from nengonet.encoding import ConstantImage, ImageInput, PoissonImage, reset_seed
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register
+from nengonet.pools import MaxPool
 
 # Their output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)
+# Their step takes arrays with the batch last as it is.
+_BATCHED = (LinearFilter.make_step, Triangle.make_step, MaxPool.make_step)
 
 
 def is_batched(process: Process) -> bool:
     """Tell whether one step of the process serves all examples."""
-    make_step = type(process).make_step
-    return make_step in (LinearFilter.make_step, Triangle.make_step) or is_image(process)
+    return type(process).make_step in _BATCHED or is_image(process)
 
 
 def is_image(process: Process) -> bool:
@@ -50,7 +52,7 @@ def _process(operator: SimProcess, context: Context) -> Step:
         return _image(operator, context)
     output = context.signals[operator.output]
     if is_batched(process):
-        compute = _synapse(operator, context)
+        compute = _for_all(operator, context)
     elif type(process) in _SAME_FOR_ALL:
         compute = _same_for_all(operator, context)
     else:
@@ -68,15 +70,14 @@ def _process(operator: SimProcess, context: Context) -> Step:
     return step_set
 
 
-def _synapse(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
+def _for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
     signals = context.signals
-    shape = signals[operator.output].shape
+    shape_in = (*operator.input.shape, context.batch)
+    shape_out = signals[operator.output].shape
     state = {name: signals[signal] for name, signal in operator.state.items()}
-    step = operator.process.make_step(shape, shape, context.dt, None, state)
-    source = signals.operand(operator.input)
-    if source.shape != shape:
-        source = np.broadcast_to(source, shape)
-    # The reference copies its input at every step; no synapse here writes to it.
+    step = operator.process.make_step(shape_in, shape_out, context.dt, None, state)
+    source = np.broadcast_to(signals.operand(operator.input), shape_in)
+    # The reference copies its input at every step; no process here writes to it.
     return lambda: step(None, source)
 
 
