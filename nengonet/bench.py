@@ -17,22 +17,34 @@ import numpy as np
 
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.objects import Layer
-from nengonet.presentation import MINIBATCH_SIZE, minibatch_simulator, present
+from nengonet.presentation import (
+    MINIBATCH_SIZE,
+    minibatch_simulator,
+    present,
+    reference_simulator,
+)
 from nengonet.results import Result
+
+N_REPEATS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What `bench` measured, in one run on one machine.
+    """What `bench` measured, in one run on one machine: medians of three repeats.
 
     Attributes
     ----------
+    plain_images_per_s : float or None
+        One process, one example at a time, on the unmodified ``nengo.Simulator``, with Nengo's own
+        ``PoissonSpiking`` input and a probe: the loop of the forum's posts.
     reference_images_per_s : float
-        One process, one example at a time, on the unmodified ``nengo.Simulator``.
+        The same, with the network that the twin runs, whose Poisson input is drawn in blocks.
     twin_images_per_s, twin_without_numba_images_per_s : float or None
-        On all ``n_jobs`` processes. None with Numba where it is not installed.
+        On all ``n_jobs``. None with Numba where it is not installed.
     ratio, ratio_without_numba : float or None
         Against the reference.
+    ratio_to_plain : float or None
+        The twin, with Numba where it is installed, against the forum's loop.
     identical_share : float
         Share of the spike counts, of every neuron of every example that both ran, that are equal.
     compared_counts : int
@@ -49,11 +61,13 @@ class Bench:
     machine : dict of str
     """
 
+    plain_images_per_s: float | None
     reference_images_per_s: float
     twin_images_per_s: float | None
     twin_without_numba_images_per_s: float
     ratio: float | None
     ratio_without_numba: float
+    ratio_to_plain: float | None
     identical_share: float
     compared_counts: int
     twin_spikes_per_s: float
@@ -79,12 +93,17 @@ class Bench:
                 return f"{name:<34}  Numba is not installed: pip install nengonet[fast]"
             return f"{name:<34}  {speed:10,.1f} images/s  {ratio:8,.1f} x"
 
-        jobs = f"{self.n_jobs} process{'es' if self.n_jobs > 1 else ''}"
+        jobs = f"{self.n_jobs} job{'s' if self.n_jobs > 1 else ''}"
+        plain = []
+        if self.plain_images_per_s is not None:
+            share = self.plain_images_per_s / self.reference_images_per_s
+            plain = [row("nengo.Simulator, the forum's loop", self.plain_images_per_s, share)]
         lines = [
             ", ".join(f"{name} {value}" for name, value in self.machine.items()),
             f"{self.n_images} images (reference: {self.n_reference}), {self.n_steps} steps, "
-            f"minibatches of {self.minibatch_size}",
-            row("nengo.Simulator, 1 process", self.reference_images_per_s, 1.0),
+            f"minibatches of {self.minibatch_size}, medians of {N_REPEATS}",
+            *plain,
+            row("nengo.Simulator, 1 job", self.reference_images_per_s, 1.0),
             row(f"twin, {jobs}", self.twin_images_per_s, self.ratio),
             row(
                 f"twin without Numba, {jobs}",
@@ -108,6 +127,7 @@ def bench(
     presentation_time: float = 0.35,
     dt: float = 0.001,
     seed: int = 0,
+    plain: Layer | None = None,
     n_reference: int = 100,
     n_jobs: int = -1,
     minibatch_size: int = MINIBATCH_SIZE,
@@ -121,8 +141,12 @@ def bench(
     images : (n_images, ...) array_like, in [0, 1]
     presentation_time, dt : float, in seconds
     seed : int
+    plain : Layer, optional
+        The last layer of the same network with an input of Nengo's own neurons. It is timed as
+        the forum's posts run it.
     n_reference : int
-        Images that the reference simulator runs; its time is proportional to their number.
+        Images that the reference simulator runs; its time is proportional to their number. They
+        are shared out over three repeats, in each of which the twin runs all images.
     n_jobs : int
         Processes of the twin; -1 for one per core.
     minibatch_size : int
@@ -143,26 +167,41 @@ def bench(
     first_result = time.perf_counter() - start
 
     few = images[:n_reference]
-    reference, reference_time = _timed(network, output, few, simulator="reference", **run)
     twin_run = run | {"n_jobs": n_jobs, "minibatch_size": minibatch_size}
     with_numba = load_kernels() is not None
-    twin, twin_time = _warm(network, output, images, **twin_run) if with_numba else (None, None)
-    with _without_numba():
-        plain, plain_time = _warm(network, output, images, **twin_run)
-    fastest, fastest_time = (twin, twin_time) if with_numba else (plain, plain_time)
-    same, compared = _identical(reference, fastest)
-    reference_speed = len(few) / reference_time
-    twin_speed = len(images) / twin_time if with_numba else None
-    plain_speed = len(images) / plain_time
+    speeds: dict[str, list[float]] = {name: [] for name in ("plain", "reference", "twin", "slow")}
+    same = compared = 0
+    # In turn, so that other work on the machine disturbs them alike.
+    for part in np.array_split(np.arange(len(few)), min(N_REPEATS, len(few))):
+        if plain is not None:
+            speeds["plain"].append(_plain_speed(plain, few[part], run))
+        reference, speed = _timed(
+            network, output, few[part], simulator="reference", examples=part, **run
+        )
+        speeds["reference"].append(speed)
+        if with_numba:
+            twin, speed = _warm(network, output, images, **twin_run)
+            speeds["twin"].append(speed)
+        with _without_numba():
+            slow, speed = _warm(network, output, images, **twin_run)
+            speeds["slow"].append(speed)
+        fastest = twin if with_numba else slow
+        for label, counts in reference.counts.items():
+            same += int((counts == fastest.counts[label][part]).sum())
+            compared += counts.size
+    speed = {name: float(np.median(each)) if each else None for name, each in speeds.items()}
+    fastest_speed = speed["twin"] if with_numba else speed["slow"]
     return Bench(
-        reference_images_per_s=reference_speed,
-        twin_images_per_s=twin_speed,
-        twin_without_numba_images_per_s=plain_speed,
-        ratio=twin_speed / reference_speed if with_numba else None,
-        ratio_without_numba=plain_speed / reference_speed,
+        plain_images_per_s=speed["plain"],
+        reference_images_per_s=speed["reference"],
+        twin_images_per_s=speed["twin"],
+        twin_without_numba_images_per_s=speed["slow"],
+        ratio=speed["twin"] / speed["reference"] if with_numba else None,
+        ratio_without_numba=speed["slow"] / speed["reference"],
+        ratio_to_plain=None if plain is None else fastest_speed / speed["plain"],
         identical_share=same / compared,
         compared_counts=compared,
-        twin_spikes_per_s=sum(counts.sum() for counts in fastest.counts.values()) / fastest_time,
+        twin_spikes_per_s=sum(fastest.spikes_per_image().values()) * fastest_speed,
         peak_memory_mib=_peak_memory(),
         first_result_s=first_result,
         operators=_by_operator(output, images[:minibatch_size], fastest, seed, dt),
@@ -175,12 +214,29 @@ def bench(
     )
 
 
+def _plain_speed(output: Layer, images: np.ndarray, run: dict) -> float:
+    """Return the images per second of a reset, a run and a look at a probe for each image."""
+    with output.network:
+        probe = nengo.Probe(output.output)
+    try:
+        with reference_simulator(output.network, run["dt"], run["seed"]) as simulator:
+            start = time.perf_counter()
+            for image in images:
+                output.show(image)
+                simulator.reset()
+                simulator.run(run["presentation_time"], progress_bar=False)
+                simulator.data[probe].sum(axis=0)
+            return len(images) / (time.perf_counter() - start)
+    finally:
+        output.network.probes.remove(probe)
+
+
 def _timed(
     network: nengo.Network, output: Layer, images: np.ndarray, **run: object
 ) -> tuple[Result, float]:
     start = time.perf_counter()
     result = present(network, output, images, **run)
-    return result, time.perf_counter() - start
+    return result, len(images) / (time.perf_counter() - start)
 
 
 def _warm(
@@ -205,14 +261,6 @@ def _without_numba() -> Iterator[None]:
         else:
             os.environ["NENGONET_NUMBA"] = before
         loky.get_reusable_executor().shutdown(wait=True)
-
-
-def _identical(reference: Result, twin: Result) -> tuple[int, int]:
-    n = reference.n_images
-    same = sum(
-        int((counts == twin.counts[label][:n]).sum()) for label, counts in reference.counts.items()
-    )
-    return same, sum(counts.size for counts in reference.counts.values())
 
 
 def _peak_memory() -> float:

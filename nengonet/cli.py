@@ -314,6 +314,7 @@ def bench(
     found = run(
         example.output,
         shown,
+        plain=example.in_plain_nengo(),
         presentation_time=presentation_time,
         n_reference=reference,
         n_jobs=n_jobs,

@@ -149,13 +149,16 @@ def test_bench_compares_and_times():
     assert report["identical_share"] == 1.0
     assert report["compared_counts"] == 4 * (784 + 128 + 10)
     assert report["reference_images_per_s"] > 0
+    assert report["plain_images_per_s"] > 0
+    assert report["ratio_to_plain"] > 1
     assert report["twin_without_numba_images_per_s"] > 0
     assert report["peak_memory_mib"] > 10
     assert sum(report["operators"].values()) == pytest.approx(1)
     assert any("hidden" in name for name in report["operators"])
     text = call(*arguments, "--jobs", 1).stdout
     for words in (
-        "nengo.Simulator, 1 process",
+        "nengo.Simulator, the forum's loop",
+        "nengo.Simulator, 1 job",
         "twin without Numba",
         "identical spike counts: 100",
     ):

@@ -59,8 +59,9 @@ class Chain:
     ----------
     tick : sequence of callable
         Count one step.
-    source : PoissonEvents or None
-        The input; None where the first layer's current is constant.
+    source : callable or None
+        Takes a number of steps; returns the spikes of the input, and how many steps these are.
+        None where the first layer's current is constant.
     links : list of callable
         Each takes the spikes of some steps, and the number of steps, and returns those of the
         next layer.
@@ -73,7 +74,7 @@ class Chain:
     def __init__(
         self,
         tick: Sequence[Step],
-        source: PoissonEvents | None,
+        source: Callable[[int], tuple[Spikes, int]] | None,
         links: list[Link],
         steady: list[tuple[OutputRecord, np.ndarray]],
         size: int,
@@ -91,8 +92,7 @@ class Chain:
         n_steps = min(most, self._most)
         spikes = _NONE
         if self._source is not None:
-            first, n_steps = self._source.stretch(n_steps)
-            spikes = Spikes(self._source.pixels, self._source.bounds, first)
+            spikes, n_steps = self._source(n_steps)
         total = 0
         for link in self._links:
             spikes = link(spikes, n_steps)
@@ -196,6 +196,14 @@ def make_link(
     return link
 
 
+def _source_of(events: PoissonEvents) -> Callable[[int], tuple[Spikes, int]]:
+    def source(most: int) -> tuple[Spikes, int]:
+        first, n_steps = events.stretch(most)
+        return Spikes(events.pixels, events.bounds, first), n_steps
+
+    return source
+
+
 def make_chain(
     operators: Sequence[Operator],
     tick: Sequence[Step],
@@ -219,7 +227,7 @@ def make_chain(
     links = find_links(operators, context)
     if links is None:
         return None
-    source_signal, source = context.events[0] if context.events else (None, None)
+    source_signal, events = context.events[0] if context.events else (None, None)
     outputs = [neurons.output for _, neurons in links]
     by_output: list[list[OutputRecord]] = [[] for _ in links]
     steady = []
@@ -229,14 +237,15 @@ def make_chain(
             by_output[at[0]].append(record)
         elif record.keeps_steps:
             return None
-        elif source is None:
+        elif events is None:
             steady.append((record, context.signals[signal]))
         elif not same_place(signal, source_signal):
             return None
-    made, height = [], 1.0 if source is None else source.height
+    made, height = [], 1.0 if events is None else events.height
     for (product, neurons), kept in zip(links, by_output, strict=True):
         link = make_link(product, neurons, height, kept, context)
         made.append(named(link, f"{neurons.output.name}, in stretches"))
         height = neurons.neurons.amplitude / context.dt
     size = sum(output.size for output in outputs) * context.batch
+    source = events and named(_source_of(events), f"{source_signal.name}, in stretches")
     return Chain(tick, source, made, steady, size)

@@ -412,7 +412,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._forget_steps()
         try:
             self.run_steps(steps, progress_bar=False)
-            return self._times
+            return {name: spent for name, spent in self._times.items() if spent > 0}
         finally:
             self._times = None
             self._forget_steps()

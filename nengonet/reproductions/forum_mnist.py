@@ -172,6 +172,7 @@ def repaired(
     *,
     neurons: str = "lif",
     input_rate: float = 255.0,
+    input_kind: str = "process",
     seed: int = 0,
 ) -> tuple[nengo.Network, Layer]:
     """Build the network with its scales put right.
@@ -190,6 +191,8 @@ def repaired(
     layers : list of LayerWeights
     neurons : {"lif", "if", "relu"}
     input_rate : float, in Hz
+    input_kind : {"process", "ensemble"}
+        As for `nengonet.poisson_input`.
     seed : int
 
     Returns
@@ -207,7 +210,7 @@ def repaired(
     sample, _ = datasets.load("mnist", split="train")
     scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
     with nengo.Network(seed=seed) as network:
-        layer = poisson_input(SHAPE, max_rate=input_rate)
+        layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
         for weights in layers:
             scale = scales[weights.name]
             layer = dense(
@@ -248,6 +251,13 @@ class Example:
     layers: list[LayerWeights]
     readout: str
     settings: dict
+
+    def in_plain_nengo(self) -> Layer:
+        """Return the last layer of the same network with an ensemble of Poisson neurons."""
+        if self.settings["network"] != "repaired":
+            return self.output  # its input is an ensemble already
+        chosen = {name: self.settings[name] for name in ("neurons", "input_rate", "seed")}
+        return repaired(self.layers, input_kind="ensemble", **chosen)[1]
 
 
 def build(
