@@ -18,7 +18,7 @@ import numpy as np
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.objects import Layer
 from nengonet.presentation import (
-    MINIBATCH_SIZE,
+    default_minibatch_size,
     minibatch_simulator,
     present,
     reference_simulator,
@@ -130,7 +130,7 @@ def bench(
     plain: Layer | None = None,
     n_reference: int = 100,
     n_jobs: int = -1,
-    minibatch_size: int = MINIBATCH_SIZE,
+    minibatch_size: int | None = None,
 ) -> Bench:
     """Time the same examples on the reference simulator and on the twin.
 
@@ -149,7 +149,7 @@ def bench(
         are shared out over three repeats, in each of which the twin runs all images.
     n_jobs : int
         Processes of the twin; -1 for one per core.
-    minibatch_size : int
+    minibatch_size : int, optional
 
     Returns
     -------
@@ -162,6 +162,8 @@ def bench(
     n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
     run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
     network = output.network
+    if minibatch_size is None:
+        minibatch_size = default_minibatch_size(network)
     start = time.perf_counter()
     present(network, output, images[:1], **run)
     first_result = time.perf_counter() - start

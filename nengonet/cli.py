@@ -287,7 +287,7 @@ def budget_forum_mnist(
 @_PRESENTATION_TIME
 @click.option("--reference", default=100, show_default=True, help="Images for nengo.Simulator.")
 @click.option("--jobs", "n_jobs", default=-1, show_default=True, help="Processes of the twin.")
-@click.option("--minibatch-size", type=int, help="Examples at once.  [default: 250]")
+@click.option("--minibatch-size", type=int, help="Examples at once.  [default: as for present]")
 @_JSON
 def bench(
     posted,

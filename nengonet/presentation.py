@@ -28,8 +28,8 @@ from nengonet.objects import Layer
 from nengonet.readout import READOUTS, spike_counts
 from nengonet.results import Collector, Journal, Result, as_small, assemble, load_result
 
-# Enough that a step's fixed costs are shared out, and little enough for the cache.
-MINIBATCH_SIZE = 250
+# Enough that a step's fixed costs are shared out, and little enough for cache and memory.
+_LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
 
 
 def present(
@@ -45,7 +45,7 @@ def present(
     rasters: Sequence[str] = (),
     keep: Sequence[str] | None = None,
     simulator: str = "minibatch",
-    minibatch_size: int = MINIBATCH_SIZE,
+    minibatch_size: int | None = None,
     n_jobs: int = 1,
     precision: int = 64,
     save: str | os.PathLike | None = None,
@@ -81,8 +81,9 @@ def present(
     simulator : {"minibatch", "reference"}
         `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
         ``nengo.Simulator``, reset before every example. Both give the same spikes.
-    minibatch_size : int
-        Examples that run at once. It changes speed and memory, not spikes.
+    minibatch_size : int, optional
+        Examples that run at once. It changes speed and memory, not spikes. By default 250, or as
+        many as have two million neurons together.
     n_jobs : int
         Examples are shared out over so many processes, or over threads where the twin does many
         steps outside Python; -1 for one per core. It changes speed, not spikes.
@@ -116,6 +117,8 @@ def present(
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
     _check_layers(network, layers, readout, rasters, keep or ())
+    if minibatch_size is None:
+        minibatch_size = default_minibatch_size(network)
     _check_running(simulator, minibatch_size, n_jobs, precision)
 
     settings = {
@@ -177,6 +180,18 @@ def present(
         result.save(save)
         journal.delete()
     return result
+
+
+def default_minibatch_size(network: nengo.Network) -> int:
+    """Return how many examples `present` runs at once.
+
+    Parameters
+    ----------
+    network : nengo.Network
+    """
+    size = sum(ensemble.n_neurons for ensemble in network.all_ensembles)
+    size += sum(node.size_out for node in network.all_nodes)
+    return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(size, 1)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

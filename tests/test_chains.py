@@ -94,6 +94,47 @@ def test_single_steps_and_stretches_mix(name):
             np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("source", ["poisson", "constant"])
+@pytest.mark.parametrize("name", NEURONS)
+def test_convolutions_and_a_last_layer_without_neurons(name, source):
+    rng = np.random.default_rng(8)
+    neuron_type = NEURONS[name]
+    gain = 1.5 if "LIF" in type(neuron_type).__name__ else 60.0
+    with nengo.Network(seed=0) as network:
+        layer = (
+            nn.poisson_input((6, 5, 2), 300.0)
+            if source == "poisson"
+            else nn.constant_input((6, 5, 2))
+        )
+        for k, (filters, stride, padding) in enumerate([(3, 1, "valid"), (4, 2, "same")]):
+            layer = nn.conv2d(
+                layer,
+                rng.normal(0.3, 0.7, (2, 3, layer.shape[-1], filters)),
+                neuron_type,
+                strides=stride,
+                padding=padding,
+                gain=gain,
+                bias=0.3,
+                label=f"conv {k}",
+            )
+        layer = nn.dense(layer, rng.normal(0.2, 0.5, (layer.size, 7)), neuron_type, gain=gain)
+        kernel, bias = rng.normal(0, 1, (7, 3)), rng.normal(0, 1, 3)
+        output = nn.dense(layer, (kernel, bias), None, label="output")
+    images = rng.uniform(0, 1, (9, 60))
+    run = {"presentation_time": 0.13, "readout": "mean", "seed": 3, "progress": False}
+    with MinibatchSimulator(network, 9, progress_bar=False) as simulator:
+        for each in output.chain():
+            simulator.record(each.output, steps=each is output)
+        assert simulator.is_chain
+    expected = present(network, output, images, simulator="reference", **run)
+    for n_jobs in (1, 2):
+        found = present(network, output, images, minibatch_size=9, n_jobs=n_jobs, **run)
+        for label, counts in expected.counts.items():
+            np.testing.assert_array_equal(found.counts[label], counts)
+            assert counts.sum() > 50
+        np.testing.assert_allclose(found.outputs, expected.outputs, rtol=1e-9, atol=1e-9)
+
+
 def test_threads_change_nothing():
     network, output = row_of_layers(nengo.LIF())
     images = np.concatenate([IMAGES] * 8)

@@ -10,22 +10,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import DotInc, Operator, TimeUpdate
+from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
+from nengo.builder.transforms import GeneralConvInc
 
 from nengonet.encoding import BLOCK_STEPS
+from nengonet.minibatch.convolutions import fan_out
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import stretch_of
-from nengonet.minibatch.operators import event_rows
+from nengonet.minibatch.operators import event_rows, is_add_bias
+from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.registry import Context, Step
-from nengonet.minibatch.signals import same_place
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of
+from nengonet.minibatch.signals import overlap, same_place, writes
 
 # With more spikes than this per neuron and step, dense products in single steps are faster.
 _DENSEST = 0.3
+# Steps to begin with: who knows how many spikes there are. Later, as many as bring so many spikes.
+_FIRST, _SPIKES = 10, 4_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +60,20 @@ Link = Callable[[Spikes, int], Spikes]
 
 
 class Chain:
-    """A network that is a row of layers.
+    """A network that is a row of layers, and what is computed from the last of them.
 
     Parameters
     ----------
-    tick : sequence of callable
-        Count one step.
     source : callable or None
         Takes a number of steps; returns the spikes of the input, and how many steps these are.
         None where the first layer's current is constant.
     links : list of callable
         Each takes the spikes of some steps, and the number of steps, and returns those of the
         next layer.
+    spread : callable
+        Writes the spikes of one step to the last layer's signal.
+    rest : sequence of callable
+        Steps of the other operators.
     steady : list of (OutputRecord, ndarray)
         Outputs that stay the same.
     size : int
@@ -73,15 +82,17 @@ class Chain:
 
     def __init__(
         self,
-        tick: Sequence[Step],
         source: Callable[[int], tuple[Spikes, int]] | None,
         links: list[Link],
+        spread: Callable[[Spikes, int], None],
+        rest: Sequence[Step],
         steady: list[tuple[OutputRecord, np.ndarray]],
         size: int,
     ) -> None:
-        self._tick, self._source, self._links, self._steady = tick, source, links, steady
+        self._source, self._links, self._steady = source, links, steady
+        self._spread, self._rest = spread, rest
         self._size = size
-        self._most = 10  # to begin with: who knows how many spikes there are
+        self._most = _FIRST
         self.dense = False
 
     def advance(self, most: int) -> int:
@@ -97,19 +108,21 @@ class Chain:
         for link in self._links:
             spikes = link(spikes, n_steps)
             total += spikes.bounds[-1, -1]
+        for step in range(n_steps):
+            self._spread(spikes, step)
+            for rest in self._rest:
+                rest()
         for record, output in self._steady:
             record.add(output, n_steps)
-        for count in n_steps * list(self._tick):
-            count()
         self.dense = total > _DENSEST * self._size * n_steps
-        self._most = BLOCK_STEPS
+        self._most = int(np.clip(_SPIKES * n_steps / max(total, 1), _FIRST, BLOCK_STEPS))
         return n_steps
 
 
 def find_links(
     operators: Sequence[Operator], context: Context
-) -> list[tuple[DotInc | None, SimNeurons]] | None:
-    """Return the products and neurons of a network that is a row of layers, else None.
+) -> tuple[list[tuple[Operator | None, SimNeurons]], list[Operator]]:
+    """Return the products and neurons of the longest row of layers, and the other operators.
 
     Parameters
     ----------
@@ -118,47 +131,77 @@ def find_links(
     context : Context
         With its events, once the steps are made.
     """
-    if context.kernels is None or len(context.events) > 1:
-        return None
     sources = [signal for signal, _ in context.events]
-    inputs = {operator for operator in context.event_only}
-    rest = [op for op in operators if not isinstance(op, TimeUpdate) and op not in inputs]
-    if len(rest) + len(inputs) + 1 != len(operators) or len(inputs) != len(sources):
-        return None
-    links: list[tuple[DotInc | None, SimNeurons]] = []
-    before = sources[0] if sources else None
-    while rest:
-        product = rest.pop(0) if before is not None else None
-        if product is not None and not _is_product(product, before, context):
-            return None
-        neurons = rest.pop(0) if rest else None
-        if not isinstance(neurons, SimNeurons) or stretch_of(neurons, context) is None:
-            return None
-        if not _is_driven(neurons, product, context):
-            return None
+    rest = [
+        operator
+        for operator in operators
+        if not (isinstance(operator, SimProcess) and operator.output in sources)
+    ]
+    links: list[tuple[Operator | None, SimNeurons]] = []
+    before = context.events[0][0] if context.events else None
+    while True:
+        neurons, product = _next_link(rest, before, context)
+        if neurons is None:
+            return links, rest
         links.append((product, neurons))
+        rest = [operator for operator in rest if operator not in (product, neurons)]
         before = neurons.output
-    return links or None
+
+
+def _next_link(
+    operators: list[Operator], before: Signal | None, context: Context
+) -> tuple[SimNeurons | None, Operator | None]:
+    for neurons in operators:
+        if not isinstance(neurons, SimNeurons) or stretch_of(neurons, context) is None:
+            continue
+        if before is None:
+            if neurons not in context.currents and not _is_written(neurons.J, operators):
+                return neurons, None
+            continue
+        for product in operators:
+            if _is_product(product, before, context) and _is_driven(neurons, product, context):
+                return neurons, product
+    return None, None
+
+
+def _is_written(signal: Signal, operators: list[Operator]) -> bool:
+    return any(overlap(place, signal) for operator in operators for place in writes(operator))
 
 
 def _is_product(operator: Operator, before: Signal, context: Context) -> bool:
+    if operator not in context.assigning or not same_place(operator.X, before):
+        return False
+    if isinstance(operator, GeneralConvInc):
+        return fan_out(operator, context, np.float64(1)) is not None
     return (
         type(operator) is DotInc
-        and operator in context.assigning
         and not context.signals.is_batched(operator.A)
         and operator.A.ndim == 2
-        and same_place(operator.X, before)
     )
 
 
-def _is_driven(neurons: SimNeurons, product: DotInc | None, context: Context) -> bool:
-    if product is None:
-        return neurons not in context.currents
+def _is_driven(neurons: SimNeurons, product: Operator, context: Context) -> bool:
     return neurons in context.currents and same_place(context.currents[neurons][2], product.Y)
 
 
+def _can_follow(rest: list[Operator], links: list, context: Context) -> bool:
+    """Tell whether the other operators only go on from the last layer, and need no Python."""
+    *others, last = [neurons for _, neurons in links]
+    hidden = [signal for neurons in others for signal in (neurons.output, neurons.J)]
+    hidden += [last.J, *(signal for signal, _ in context.events)]
+    hidden += [product.Y for product, _ in links if product is not None]
+    for operator in rest:
+        plain = isinstance(operator, (*PURE, TimeUpdate)) or is_add_bias(operator)
+        touched = [*operator.reads, *writes(operator)]
+        if not plain or any(overlap(signal, place) for signal in touched for place in hidden):
+            return False
+        if any(overlap(signal, last.output) for signal in writes(operator)):
+            return False
+    return True
+
+
 def make_link(
-    product: DotInc | None,
+    product: Operator | None,
     neurons: SimNeurons,
     height: float,
     records: Iterable[OutputRecord],
@@ -168,8 +211,8 @@ def make_link(
 
     Parameters
     ----------
-    product : DotInc or None
-        Its weights; None where the current is constant.
+    product : DotInc, ConvInc or None
+        None where the current is constant.
     neurons : SimNeurons
     height : float
         Of the spikes that come in.
@@ -179,14 +222,11 @@ def make_link(
     output = context.signals[neurons.output]
     step = stretch_of(neurons, context)(neurons, context)
     spike_height = output.dtype.type(neurons.neurons.amplitude / context.dt)
-    if product is None:
-        weights = np.empty((0, len(output)), output.dtype)
-    else:
-        weights = event_rows(product, context, output.dtype.type(height))
+    fan = _fan_out(product, context, output.dtype.type(height))
     records = list(records)
 
     def link(spikes: Spikes, n_steps: int) -> Spikes:
-        rows, bounds, valid = step(spikes.rows, spikes.bounds, spikes.first, n_steps, weights)
+        rows, bounds, valid = step(spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
         if not valid:
             raise FloatingPointError(f"invalid value encountered in {neurons.neurons}")
         for record in records:
@@ -204,12 +244,22 @@ def _source_of(events: PoissonEvents) -> Callable[[int], tuple[Spikes, int]]:
     return source
 
 
+def _fan_out(product: Operator | None, context: Context, height: np.floating) -> tuple:
+    """Return what the kernels call so; what does not apply is empty."""
+    dtype, no_numbers = height.dtype, np.empty(0, np.int64)
+    dense, ways = np.empty((0, 0), dtype), (*3 * [no_numbers], np.empty((0, 0, 0), dtype))
+    if isinstance(product, GeneralConvInc):
+        ways = fan_out(product, context, height)
+    elif product is not None:
+        dense = event_rows(product, context, height)
+    return dense, *ways
+
+
 def make_chain(
     operators: Sequence[Operator],
-    tick: Sequence[Step],
     records: Sequence[tuple[Signal, OutputRecord]],
     context: Context,
-    named: Callable[[Link, str], Link],
+    named: Callable[[Callable, str], Callable],
 ) -> Chain | None:
     """Return the chain that does what the operators do, or None where they are no row of layers.
 
@@ -217,24 +267,26 @@ def make_chain(
     ----------
     operators : sequence of Operator
         Those that run at every step, in order.
-    tick : sequence of callable
-        Count one step.
     records : sequence of (Signal, OutputRecord)
     context : Context
     named : callable
-        Takes a link and its name, and returns it, perhaps timed.
+        Takes a step and its name, and returns it, perhaps timed.
     """
-    links = find_links(operators, context)
-    if links is None:
+    if context.kernels is None or len(context.events) > 1:
+        return None
+    links, others = find_links(operators, context)
+    if not links or not _can_follow(others, links, context):
         return None
     source_signal, events = context.events[0] if context.events else (None, None)
     outputs = [neurons.output for _, neurons in links]
     by_output: list[list[OutputRecord]] = [[] for _ in links]
-    steady = []
+    steady, recordings = [], []
     for signal, record in records:
         at = [k for k, output in enumerate(outputs) if same_place(signal, output)]
         if at:
             by_output[at[0]].append(record)
+        elif _is_written(signal, others):
+            recordings.append(_recording(record, context.signals[signal]))
         elif record.keeps_steps:
             return None
         elif events is None:
@@ -246,6 +298,36 @@ def make_chain(
         link = make_link(product, neurons, height, kept, context)
         made.append(named(link, f"{neurons.output.name}, in stretches"))
         height = neurons.neurons.amplitude / context.dt
-    size = sum(output.size for output in outputs) * context.batch
+    rest = [
+        named(step, f"{label_of(operator)}, after stretches")
+        for operator in others
+        if (step := maker_of(operator)(operator, context)) is not None
+    ]
     source = events and named(_source_of(events), f"{source_signal.name}, in stretches")
-    return Chain(tick, source, made, steady, size)
+    last = context.signals[outputs[-1]]
+    needs_last = any(overlap(s, outputs[-1]) for operator in others for s in operator.reads)
+    size = sum(output.size for output in outputs) * context.batch
+    return Chain(
+        source,
+        made,
+        _spreading(last, last.dtype.type(height), context.kernels) if needs_last else _nothing,
+        [*rest, *recordings],
+        steady,
+        size,
+    )
+
+
+def _nothing(spikes: Spikes, step: int) -> None:
+    pass
+
+
+def _spreading(
+    signal: np.ndarray, height: np.floating, kernels: ModuleType
+) -> Callable[[Spikes, int], None]:
+    return lambda spikes, step: kernels.spread_events(
+        spikes.rows, spikes.bounds, step, height, signal
+    )
+
+
+def _recording(record: OutputRecord, output: np.ndarray) -> Step:
+    return lambda: record.add(output)

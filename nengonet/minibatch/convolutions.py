@@ -80,6 +80,33 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     return spikes_or_dense(lambda: convolve(*arguments), _DENSITY * x.size, dense)
 
 
+def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple | None:
+    """Return the ways of a spike through a convolution, for kernels that follow single spikes.
+
+    Parameters
+    ----------
+    operator : ConvInc or ConvTransposeInc
+    context : Context
+    height : float
+        Of a spike.
+
+    Returns
+    -------
+    starts, outputs, taps, kernel : ndarray
+        See `nengonet.minibatch.kernels.spike_convolution`. None where it has groups, or channels
+        that do not come last.
+    """
+    conv = operator.conv
+    last = conv.input_shape.channels_last and conv.output_shape.channels_last
+    if conv.dimensions > 2 or getattr(conv, "groups", 1) != 1 or not last:
+        return None
+    weights = np.asarray(context.signals[operator.W])
+    weights = context.constant(
+        (operator, "kernel", height), lambda: weights.reshape(-1, *weights.shape[-2:]) * height
+    )
+    return *context.constant((operator, "table"), lambda: _ways(operator)), weights
+
+
 def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which output positions each input position reaches, and through which tap.
 

@@ -18,6 +18,9 @@ import numpy as np
 # Examples that are worked on together: one cache line of a float64 row, twice.
 _LANES = 16
 
+# Examples whose states are copied together: a cache line of float64.
+_STRETCH_LANES = 8
+
 
 def _compiled(function: Callable, **settings: object) -> Callable:
     settings |= {"nogil": True, "error_model": "numpy"}
@@ -113,34 +116,48 @@ def adaptive_lif(
 
 
 @_inlined
-def _integrate_row(current, output, voltage, constants):
-    rectify, min_voltage, dt, height = constants
-    zero = dt - dt
-    valid = True
+def _integrate_usual(current, eventful, output, voltage, constants):
+    """Step integrate-and-fire neurons that do not spike; `_integrate_event` finishes the others."""
+    rectify, min_voltage, dt, _ = constants
+    zero, one = dt - dt, dt / dt
+    lowest = -one / zero
     for k in range(current.shape[0]):
         drive = current[k]
         if rectify:
             drive = zero if drive < zero else drive
         v = voltage[k] + drive * dt
-        spikes = np.floor(v)
-        spikes = zero if spikes < zero else spikes
-        output[k] = height * spikes
-        v -= spikes
-        voltage[k] = min_voltage if v < min_voltage else v
-        valid &= v - v == zero
-    return valid
+        usual = (v < one) & (v > lowest)
+        floored = min_voltage if v < min_voltage else v
+        voltage[k] = floored if usual else v
+        output[k] = zero
+        eventful[k] = np.uint8(0) if usual else np.uint8(1)
+
+
+@_inlined
+def _integrate_event(output, voltage, k, constants):
+    """Finish neuron ``k``, which subtracts one for every spike."""
+    _, min_voltage, dt, height = constants
+    v = voltage[k]
+    spikes = np.floor(v) if v > 0 else dt - dt
+    output[k] = height * spikes
+    v -= spikes
+    voltage[k] = min_voltage if v < min_voltage else v
+    return v - v == 0
 
 
 @_compiled
 def integrate(weighted, gain, bias, output, voltage, constants):
     """Step integrate-and-fire neurons, which subtract one for every spike."""
     n, batch = output.shape
-    current = np.empty(batch, output.dtype)
+    current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
     valid = True
     for i in range(n):
         for b in range(batch):
             current[b] = bias[i] + gain[i] * weighted[i, b]
-        valid &= _integrate_row(current, output[i], voltage[i], constants)
+        _integrate_usual(current, eventful, output[i], voltage[i], constants)
+        for b in range(batch):
+            if eventful[b]:
+                valid &= _integrate_event(output[i], voltage[i], b, constants)
     return valid
 
 
@@ -324,90 +341,153 @@ def _longer(spikes, used, more):
 
 
 @_inlined
-def _currents(rows, bounds, b, step, weights, steady, gain, bias, current):
-    """Compute the current of every neuron of example ``b``; without weights it is ``steady``."""
-    if weights.shape[0] == 0:
-        current[:] = steady
+def _spread_rows(rows, event, last, fan_out, total):
+    """Add up what each spike of a convolution's input does to ``total``."""
+    _, starts, outputs, taps, kernel = fan_out
+    n_channels, n_filters = kernel.shape[1:]
+    total[:] = 0
+    for e in range(event, last):
+        position = rows[e] // n_channels
+        channel = rows[e] - position * n_channels
+        for way in range(starts[position], starts[position + 1]):
+            tap, first = taps[way], outputs[way] * n_filters
+            for j in range(n_filters):
+                total[first + j] += kernel[tap, channel, j]
+
+
+@_inlined
+def _currents(rows, bounds, b, step, fan_out, steady, gain, bias, current):
+    """Compute the current of every neuron of example ``b``; with no fan-out it is ``steady``."""
+    dense, kernel = fan_out[0], fan_out[4]
+    if dense.shape[0] > 0:
+        _sum_rows(rows, bounds[b, step], bounds[b, step + 1], dense, current)
+    elif kernel.shape[0] > 0:
+        _spread_rows(rows, bounds[b, step], bounds[b, step + 1], fan_out, current)
     else:
-        _sum_rows(rows, bounds[b, step], bounds[b, step + 1], weights, current)
-        for i in range(current.shape[0]):
-            current[i] = bias[i] + gain[i] * current[i]
+        current[:] = steady
+        return
+    for i in range(current.shape[0]):
+        current[i] = bias[i] + gain[i] * current[i]
+
+
+@_compiled
+def _by_example(signal, first, rows):
+    """Copy some examples of a signal (n, batch) into ``rows`` (examples, n)."""
+    for i in range(rows.shape[1]):
+        for k in range(rows.shape[0]):
+            rows[k, i] = signal[i, first + k]
+
+
+@_compiled
+def _by_neuron(rows, first, signal):
+    """Copy ``rows`` back."""
+    for i in range(rows.shape[1]):
+        for k in range(rows.shape[0]):
+            signal[i, first + k] = rows[k, i]
 
 
 @_compiled
 def lif_stretch(
-    rows, bounds, first, n_steps, weights, weighted, gain, bias, output, voltage, refractory,
+    rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, refractory,
     constants,
 ):  # fmt: skip
     """Do ``n_steps`` steps of LIF neurons, one example after the other, on spikes.
 
-    The spikes that come in are as in `event_product`, from step ``first`` on; without ``weights``
-    the current is constant, ``bias + gain * weighted``. Returns the neurons that spiked and the
-    bounds of each step in them, (batch, n_steps + 1), in the same way, and whether every voltage
-    is a number.
+    The spikes that come in are as in `event_product`, from step ``first`` on. ``fan_out`` is
+    ``(rows, starts, outputs, taps, kernel)``: the rows of a matrix as in `event_product`, or the
+    ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_convolution`. Where both are
+    empty, the current is constant, ``bias + gain * weighted``.
+
+    Returns the neurons that spiked and the bounds of each step in them, (batch, n_steps + 1), in
+    the same way, and whether every voltage is a number.
     """
     n, batch = output.shape
-    current, steady, outputs, v, left = np.empty((5, n), output.dtype)
+    lanes = min(_STRETCH_LANES, batch)
+    current = np.empty(n, output.dtype)
+    vs, lefts, outs, steadies = np.empty((4, lanes, n), output.dtype)
     # Eight at a time can be looked through at once.
     eight = np.zeros((n + 7) // 8, np.uint64)
     eventful = eight.view(np.uint8)
     spikes = np.empty(16 * batch * n_steps, np.int32)
     found = np.empty((batch, n_steps + 1), np.int64)
     used, valid = 0, True
-    for b in range(batch):
-        for i in range(n):
-            v[i], left[i] = voltage[i, b], refractory[i, b]
-            steady[i] = bias[i] + gain[i] * weighted[i, b]
-        found[b, 0] = used
-        for step in range(n_steps):
-            _currents(rows, bounds, b, first + step, weights, steady, gain, bias, current)
-            _lif_usual(current, eventful, outputs, v, left, constants)
-            if used + n > spikes.shape[0]:
-                spikes = _longer(spikes, used, n)
-            for k in range(eight.shape[0]):
-                if eight[k] != 0:
-                    for i in range(8 * k, min(8 * k + 8, n)):
-                        if eventful[i]:
-                            valid &= _lif_event(current[i], outputs, v, left, i, constants)
-                            if outputs[i] != 0:
-                                spikes[used] = i
-                                used += 1
-            found[b, step + 1] = used
-        for i in range(n):
-            voltage[i, b], refractory[i, b], output[i, b] = v[i], left[i], outputs[i]
+    for lane in range(0, batch, lanes):
+        here = min(lanes, batch - lane)
+        _by_example(voltage, lane, vs[:here])
+        _by_example(refractory, lane, lefts[:here])
+        _by_example(weighted, lane, steadies[:here])
+        for k in range(here):
+            b, v, left, outputs, steady = lane + k, vs[k], lefts[k], outs[k], steadies[k]
+            for i in range(n):
+                steady[i] = bias[i] + gain[i] * steady[i]
+            found[b, 0] = used
+            for step in range(n_steps):
+                _currents(rows, bounds, b, first + step, fan_out, steady, gain, bias, current)
+                _lif_usual(current, eventful, outputs, v, left, constants)
+                if used + n > spikes.shape[0]:
+                    spikes = _longer(spikes, used, n)
+                for e in range(eight.shape[0]):
+                    if eight[e] != 0:
+                        for i in range(8 * e, min(8 * e + 8, n)):
+                            if eventful[i]:
+                                valid &= _lif_event(current[i], outputs, v, left, i, constants)
+                                if outputs[i] != 0:
+                                    spikes[used] = i
+                                    used += 1
+                found[b, step + 1] = used
+        _by_neuron(vs[:here], lane, voltage)
+        _by_neuron(lefts[:here], lane, refractory)
+        _by_neuron(outs[:here], lane, output)
     return spikes, found, valid
 
 
 @_compiled
 def integrate_stretch(
-    rows, bounds, first, n_steps, weights, weighted, gain, bias, output, voltage, constants
+    rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, constants
 ):
     """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`."""
     n, batch = output.shape
-    height = constants[3]
-    current, steady, outputs, v = np.empty((4, n), output.dtype)
+    lanes, per_spike = min(_STRETCH_LANES, batch), 1 / constants[3]
+    current = np.empty(n, output.dtype)
+    vs, outs, steadies = np.empty((3, lanes, n), output.dtype)
+    eight = np.zeros((n + 7) // 8, np.uint64)
+    eventful = eight.view(np.uint8)
     spikes = np.empty(16 * batch * n_steps, np.int32)
     found = np.empty((batch, n_steps + 1), np.int64)
-    used = 0
-    for b in range(batch):
-        for i in range(n):
-            v[i] = voltage[i, b]
-            steady[i] = bias[i] + gain[i] * weighted[i, b]
-        found[b, 0] = used
-        for step in range(n_steps):
-            _currents(rows, bounds, b, first + step, weights, steady, gain, bias, current)
-            if not _integrate_row(current, outputs, v, constants):
-                return spikes, found, False
+    used, valid = 0, True
+    for lane in range(0, batch, lanes):
+        here = min(lanes, batch - lane)
+        _by_example(voltage, lane, vs[:here])
+        _by_example(weighted, lane, steadies[:here])
+        for k in range(here):
+            b, v, outputs, steady = lane + k, vs[k], outs[k], steadies[k]
             for i in range(n):
-                if outputs[i] > 0:
-                    more = int(outputs[i] / height + 0.5)
-                    if used + more > spikes.shape[0]:
-                        spikes = _longer(spikes, used, more)
-                    spikes[used : used + more] = i
-                    used += more
-            found[b, step + 1] = used
-        for i in range(n):
-            voltage[i, b], output[i, b] = v[i], outputs[i]
+                steady[i] = bias[i] + gain[i] * steady[i]
+            found[b, 0] = used
+            for step in range(n_steps):
+                _currents(rows, bounds, b, first + step, fan_out, steady, gain, bias, current)
+                _integrate_usual(current, eventful, outputs, v, constants)
+                fresh = 0
+                for e in range(eight.shape[0]):
+                    if eight[e] != 0:
+                        for i in range(8 * e, min(8 * e + 8, n)):
+                            if eventful[i]:
+                                valid &= _integrate_event(outputs, v, i, constants)
+                                fresh += int(outputs[i] * per_spike + 0.5)
+                if not valid:
+                    return spikes, found, False
+                if used + fresh > spikes.shape[0]:
+                    spikes = _longer(spikes, used, fresh)
+                for e in range(eight.shape[0]):
+                    if eight[e] != 0:
+                        for i in range(8 * e, min(8 * e + 8, n)):
+                            if eventful[i]:
+                                for _ in range(int(outputs[i] * per_spike + 0.5)):
+                                    spikes[used] = i
+                                    used += 1
+                found[b, step + 1] = used
+        _by_neuron(vs[:here], lane, voltage)
+        _by_neuron(outs[:here], lane, output)
     return spikes, found, True
 
 

@@ -234,13 +234,23 @@ def _product_step(operator: DotInc, context: Context, weights) -> Step:
     return step_product
 
 
+def is_add_bias(operator: Operator) -> bool:
+    """Tell whether the operator is the Node of a layer without neurons, which adds its bias."""
+    return (
+        isinstance(operator, SimPyFunc)
+        and isinstance(operator.fn, AddBias)
+        and operator.x is not None
+        and operator.output is not None
+    )
+
+
 @register(SimPyFunc)
 def _function(operator: SimPyFunc, context: Context) -> Step:
     function, signals = operator.fn, context.signals
     t = None if operator.t is None else signals[operator.t]
     x = None if operator.x is None else signals.operand(operator.x)
     output = None if operator.output is None else signals[operator.output]
-    if isinstance(function, AddBias) and x is not None and output is not None:
+    if is_add_bias(operator):
         bias = function.bias[..., np.newaxis]
         return lambda: np.add(x, bias, out=output)
     batch = context.batch

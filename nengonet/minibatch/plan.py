@@ -28,10 +28,11 @@ from nengonet.minibatch.neuron_steps import kernel_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
+from nengonet.pools import MaxPool
 
 # They only compute what they write from what they read.
 _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
-_PURE = (*_PRODUCTS, Reset, Copy)
+PURE = (*_PRODUCTS, Reset, Copy)
 
 
 @dataclasses.dataclass
@@ -104,7 +105,8 @@ def make_plan(
 
 def _is_spiking(operator: Operator) -> bool:
     if isinstance(operator, SimProcess):
-        return _is_poisson(operator)
+        process = operator.process
+        return _is_poisson(operator) or isinstance(process, MaxPool) and bool(process.amplitude)
     return isinstance(operator, SimNeurons) and operator.neurons.spiking
 
 
@@ -164,7 +166,7 @@ def _covers(outer: Signal, inner: Signal) -> bool:
 
 def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
     """Leave out what writes only where nobody reads."""
-    needed = {operator for operator in operators if not isinstance(operator, _PURE)}
+    needed = {operator for operator in operators if not isinstance(operator, PURE)}
     uses = Uses(operators)
     reads = [signal for operator in needed for signal in operator.reads] + kept
     while reads:
@@ -184,7 +186,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     static = {
         operator
         for operator in operators
-        if isinstance(operator, _PURE)
+        if isinstance(operator, PURE)
         or (
             isinstance(operator, SimProcess)
             and isinstance(operator.process, ConstantImage)

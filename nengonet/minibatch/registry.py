@@ -14,7 +14,7 @@ import numpy as np
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
 
-from nengonet.minibatch.signals import BatchSignals, same_place
+from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 Step = Callable[[], None]
 
@@ -148,3 +148,9 @@ def maker_of(operator: Operator) -> Maker | None:
         if cls in _MAKERS:
             return _MAKERS[cls] if type(operator).make_step is cls.make_step else None
     return None
+
+
+def label_of(operator: Operator) -> str:
+    """Return the operator's class and what it writes."""
+    written = [signal.name for signal in writes(operator)[:1]]
+    return " -> ".join([type(operator).__name__, *written])

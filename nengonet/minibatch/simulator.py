@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
-from nengo.builder.operator import Operator, TimeUpdate
+from nengo.builder.operator import Operator
 from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.connection import Neurons
@@ -24,7 +24,7 @@ from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.chains import Chain, make_chain
 from nengonet.minibatch.plan import Plan, make_plan
 from nengonet.minibatch.records import OutputRecord, examples_first
-from nengonet.minibatch.registry import Context, Step, maker_of
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 # Importing them registers the makers of Nengo's operators.
@@ -429,8 +429,7 @@ class MinibatchSimulator(nengo.Simulator):
             if recording is not None:
                 self._steps.append(self._named(recording, f"record {signal.name}"))
         if not self._probed and not self._varying:
-            tick = self._made([op for op in plan.always if isinstance(op, TimeUpdate)], context)
-            self._chain = make_chain(plan.always, tick, self._records, context, self._named)
+            self._chain = make_chain(plan.always, self._records, context, self._named)
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
@@ -458,7 +457,9 @@ class MinibatchSimulator(nengo.Simulator):
 
     def _made(self, operators: list[Operator], context: Context) -> list[Step]:
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
-        return [self._named(step, _label(operator)) for step, operator in made if step is not None]
+        return [
+            self._named(step, label_of(operator)) for step, operator in made if step is not None
+        ]
 
     def _named(self, step: Callable, name: str) -> Callable:
         """Return the step, timed where `profile_steps` asks for it."""
@@ -585,11 +586,6 @@ class MinibatchData(SimulationData):
                 array = np.broadcast_to(array, (batch, *array.shape))
             self._cache[key] = array
         return self._cache[key]
-
-
-def _label(operator: Operator) -> str:
-    """Return the operator's class and what it writes."""
-    return " -> ".join([type(operator).__name__, *(signal.name for signal in writes(operator)[:1])])
 
 
 def _checked_size(minibatch_size: int) -> int:
