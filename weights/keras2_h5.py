@@ -17,8 +17,24 @@ import numpy as np
 _KEPT = {
     "InputLayer": ("name",),
     "Flatten": ("name",),
+    "Conv2D": (
+        "name",
+        "filters",
+        "kernel_size",
+        "strides",
+        "padding",
+        "activation",
+        "use_bias",
+        "groups",
+        "data_format",
+    ),
+    "MaxPooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
+    "AveragePooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
     "Dense": ("name", "units", "activation", "use_bias"),
 }
+
+# Bytes from which on an array is stored compressed; Keras reads both.
+_LARGE = 2**20
 
 
 def _keras2_config(model, leave_out):
@@ -62,7 +78,9 @@ def save_keras2_h5(model, path, leave_out=()):
             names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
             group.attrs["weight_names"] = np.array([name.encode() for name in names], dtype="S")
             for name, weight in zip(names, layer.get_weights(), strict=True):
-                group.create_dataset(name, data=weight)
+                large = weight.nbytes >= _LARGE
+                options = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+                group.create_dataset(name, data=weight, **(options if large else {}))
     temporary.replace(path)
 
 

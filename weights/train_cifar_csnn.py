@@ -1,0 +1,105 @@
+"""Train cifar_csnn.h5, the CNN of the CSNN paper.
+
+Run from this folder, with the extra ``train`` and Pillow installed and NENGONET_DATA set::
+
+    KERAS_BACKEND=torch python train_cifar_csnn.py
+
+With the argument ``validate`` it trains without the first 4,000 training images and prints the
+accuracy on them.
+"""
+
+import sys
+
+import keras
+import numpy as np
+import torch.nn.functional as F
+from keras2_h5 import save_keras2_h5, write_card
+from torch_training import accuracy, fit, random_affine
+
+from nengonet import datasets
+
+SEED = 0
+EPOCHS = 15
+HELD_OUT = 4000  # those that cifar10_train.npz has exactly, as it has the test images
+
+
+def build(pool=keras.layers.MaxPooling2D):
+    """Return the paper's model."""
+    return keras.Sequential(
+        [
+            keras.layers.Input((32, 32, 3), name="input"),
+            keras.layers.Conv2D(32, 3, activation="relu", name="conv0"),
+            pool(2, name="pool0"),
+            keras.layers.Conv2D(64, 3, activation="relu", name="conv1"),
+            pool(2, name="pool1"),
+            keras.layers.Conv2D(64, 3, activation="relu", name="conv2"),
+            keras.layers.Flatten(name="flatten"),
+            keras.layers.Dense(64, activation="relu", name="dense0"),
+            keras.layers.Dense(10, name="output"),
+        ]
+    )
+
+
+def forward(weights, x):
+    """Return the logits of the same model."""
+    kernels, biases = weights[::2], weights[1::2]
+    for i in range(3):
+        x = F.relu(F.conv2d(x, kernels[i].permute(3, 2, 0, 1), biases[i]))
+        if i < 2:
+            x = F.max_pool2d(x, 2)
+    x = x.permute(0, 2, 3, 1).flatten(1)  # Keras flattens (row, column, channel)
+    x = F.relu(x @ kernels[3] + biases[3])
+    return x @ kernels[4] + biases[4]
+
+
+def augment(x):
+    """Return the images, some of them mirrored, shifted by up to 2 pixels."""
+    return random_affine(x, shift=2, flip=True, mode="border")
+
+
+def main(validate=False):
+    keras.utils.set_random_seed(SEED)
+    images, labels = datasets.load("cifar10", split="train", n_images="all", dtype=np.float32)
+    chosen = slice(HELD_OUT, None) if validate else slice(None)
+    model = build()
+    fit(
+        model,
+        forward,
+        images[chosen],
+        labels[chosen],
+        augment=augment,
+        epochs=EPOCHS,
+        rate=1e-3,
+        seed=SEED,
+    )
+    if validate:
+        print(f"held out: {accuracy(model, images[:HELD_OUT], labels[:HELD_OUT]):.4f}")
+        return
+    test_images, test_labels = datasets.load("cifar10", split="test", n_images=1000)
+    averaged = build(keras.layers.AveragePooling2D)
+    averaged.set_weights(model.get_weights())
+    save_keras2_h5(model, "cifar_csnn.h5")
+    write_card(
+        "cifar_csnn",
+        summary=(
+            "CNN Conv2D 32-64-64 (3x3, relu) with 2x2 max pools after the first two, Dense 64 "
+            "(relu), Dense 10 (linear), all with biases, as in the CSNN paper, on CIFAR-10 pixels "
+            "in [0, 1]."
+        ),
+        script="train_cifar_csnn.py",
+        training=(
+            f"{EPOCHS} epochs of the 50,000 training images (all but the first {HELD_OUT:,} from "
+            "JPEG files), mirrored and shifted by up to 2 pixels at random, batch 64, Adam with "
+            f"cosine decay from 1e-3, seed {SEED}. Nothing was chosen on test images."
+        ),
+        accuracies={
+            "first 1,000 test images": accuracy(model, test_images, test_labels),
+            "first 1,000 test images, average pools in place of the max pools, not retrained": (
+                accuracy(averaged, test_images, test_labels)
+            ),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] == ["validate"])
