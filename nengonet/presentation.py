@@ -24,9 +24,10 @@ from nengonet.datasets import as_images
 from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
 from nengonet.minibatch import MinibatchSimulator, precision_of
+from nengonet.minibatch.records import OutputRecord
 from nengonet.objects import Layer
-from nengonet.readout import READOUTS, spike_counts
-from nengonet.results import Collector, Journal, Result, as_small, assemble, load_result
+from nengonet.readout import READOUTS, as_small, spike_counts
+from nengonet.results import Collector, Journal, Result, assemble, load_result
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
@@ -337,8 +338,20 @@ class _Runner:
         pairs = list(zip(self.job.layers, self._kept, strict=True))
         return self._finished(
             [record.total for _, record in pairs],
-            {layer.label: record.steps for layer, record in pairs if record.keeps_steps},
+            {layer.label: self._steps(layer, record) for layer, record in pairs},
         )
+
+    def _steps(self, layer: Layer, record: OutputRecord) -> np.ndarray | None:
+        if not record.keeps_steps:
+            return None
+        counts = record.step_counts if layer.spiking else None
+        return self._as_kept(layer, record.steps) if counts is None else counts
+
+    def _as_kept(self, layer: Layer, outputs: np.ndarray) -> np.ndarray:
+        """Return the outputs of every step, of a spiking layer as its spikes."""
+        if not layer.spiking:
+            return outputs
+        return as_small(spike_counts(outputs, self.job.settings["dt"], layer.amplitude))
 
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
@@ -360,12 +373,22 @@ class _Runner:
                     total[row] += signal
                     if layer.label in steps:
                         steps[layer.label][row, step] = signal
-        return self._finished(totals, steps)
+        return self._finished(
+            totals,
+            {
+                layer.label: self._as_kept(layer, steps[layer.label])
+                for layer in layers
+                if layer.label in steps
+            },
+        )
 
     def _finished(
         self, totals: list[np.ndarray], steps: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Return counts and outputs, examples first, under the names that `assemble` knows."""
+        """Return counts and outputs, examples first, under the names that `assemble` knows.
+
+        ``steps`` are as `_as_kept` returns them.
+        """
         job = self.job
         n_steps, dt = job.settings["n_steps"], job.settings["dt"]
         arrays = {}
@@ -376,8 +399,6 @@ class _Runner:
                 arrays[f"spikes/{label}"] = counts.sum(axis=1)
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
-                if every is not None:
-                    every = as_small(spike_counts(every, dt, layer.amplitude))
             elif label in job.kept:
                 arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
             if label in job.rasters:

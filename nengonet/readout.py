@@ -116,6 +116,19 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
     return np.rint(np.asarray(outputs) * (dt / amplitude)).astype(np.int64)
 
 
+def as_small(counts: np.ndarray) -> np.ndarray:
+    """Return spike counts as 16-bit numbers where they fit in.
+
+    Not as 8-bit numbers: the sum of two counts should not overflow in a user's hands.
+
+    Parameters
+    ----------
+    counts : ndarray of int
+    """
+    fits = counts.max(initial=0) <= np.iinfo(np.int16).max // 2
+    return counts.astype(np.int16 if fits and counts.min(initial=0) >= 0 else np.int64)
+
+
 def predict(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Choose the class with the highest score.
 

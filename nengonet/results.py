@@ -401,19 +401,6 @@ class Collector:
         self.n_done += n
 
 
-def as_small(counts: np.ndarray) -> np.ndarray:
-    """Return spike counts as 16-bit numbers where they fit in.
-
-    Not as 8-bit numbers: the sum of two counts should not overflow in a user's hands.
-
-    Parameters
-    ----------
-    counts : ndarray of int
-    """
-    fits = counts.max(initial=0) <= np.iinfo(np.int16).max // 2
-    return counts.astype(np.int16 if fits and counts.min(initial=0) >= 0 else np.int64)
-
-
 class Journal:
     """The finished examples of a run that is not finished, some in each record.
 

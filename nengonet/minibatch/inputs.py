@@ -56,6 +56,8 @@ class PoissonEvents:
         self._kernels = kernels
         self._streams = [example_rng(seed, int(example)) for example in examples]
         self._lit = [lit_pixels(each, dt) for each in rates]
+        mean = sum(float(mean_counts.sum()) for _, mean_counts in self._lit)
+        self._room = int(mean + 6 * mean**0.5) + 1
         self.step = self._added = BLOCK_STEPS - 1
         self._records: list[OutputRecord] = []
         self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
@@ -142,10 +144,13 @@ class PoissonEvents:
             self._draw_block()
 
     def _draw_block(self) -> None:
-        drawn = [draw_events(*lit, rng) for lit, rng in zip(self._lit, self._streams, strict=True)]
-        self.pixels = np.empty(sum(len(pixels) for _, pixels in drawn), np.int32)
+        self.pixels = np.empty(self._room, np.int32)
         first = 0
-        for bounds, (steps, pixels) in zip(self.bounds, drawn, strict=True):
+        for lit, rng, bounds in zip(self._lit, self._streams, self.bounds, strict=True):
+            # Put in order at once, while they are in the cache.
+            steps, pixels = draw_events(*lit, rng)
+            if first + len(pixels) > len(self.pixels):
+                self.pixels = np.concatenate((self.pixels, np.empty_like(self.pixels), pixels))
             self._sort(steps, pixels, first, bounds)
             first += len(pixels)
 

@@ -492,10 +492,9 @@ def integrate_stretch(
 
 
 @_compiled
-def spread_stretch(rows, bounds, height, outputs):
-    """Write spikes to ``outputs``, which is ``(batch, n_steps, n)``."""
-    outputs[:] = 0
-    for b in range(outputs.shape[0]):
-        for step in range(outputs.shape[1]):
+def spread_stretch(rows, bounds, counts):
+    """Add spikes to ``counts``, which is ``(batch, n_steps, n)``."""
+    for b in range(counts.shape[0]):
+        for step in range(counts.shape[1]):
             for event in range(bounds[b, step], bounds[b, step + 1]):
-                outputs[b, step, rows[event]] += height
+                counts[b, step, rows[event]] += 1

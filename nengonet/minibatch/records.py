@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.readout import as_small
+
+
+class _Counts(NamedTuple):
+    """Spikes of some steps, (batch, n_steps, n), and the height of one."""
+
+    counts: np.ndarray
+    height: np.floating
 
 
 class OutputRecord:
@@ -25,8 +34,8 @@ class OutputRecord:
         self.keeps_steps = steps
         self._total = np.zeros((0, 0))
         self._add_rest: Callable[[], None] | None = None
-        # Arrays (batch, n_steps, n), and lists of (n, batch), a step each.
-        self._steps: list[np.ndarray | list[np.ndarray]] = []
+        # Some steps each: as spikes, or as a list of outputs (n, batch).
+        self._steps: list[_Counts | list[np.ndarray]] = []
 
     @property
     def total(self) -> np.ndarray:
@@ -60,13 +69,19 @@ class OutputRecord:
         """
         if not self.keeps_steps:
             raise InputError("this record keeps no steps: make it with record(…, steps=True)")
-        return np.concatenate(
-            [
-                examples_first(steps, self._total.shape) if isinstance(steps, list) else steps
-                for steps in self._steps or [[]]
-            ],
-            axis=1,
-        )
+        return np.concatenate([self._as_outputs(part) for part in self._steps or [[]]], axis=1)
+
+    def _as_outputs(self, part: list[np.ndarray] | _Counts) -> np.ndarray:
+        if isinstance(part, list):
+            return examples_first(part, self._total.shape)
+        return part.counts * part.height
+
+    @property
+    def step_counts(self) -> np.ndarray | None:
+        """(batch, n_steps, n) ndarray of int: spikes of every step, where they were kept so."""
+        if not self._steps or any(isinstance(part, list) for part in self._steps):
+            return None
+        return np.concatenate([part.counts for part in self._steps], axis=1)
 
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
@@ -100,9 +115,9 @@ class OutputRecord:
         kernels.add_events(rows, bounds[:, 0], bounds[:, -1], height, self._total)
         if self.keeps_steps:
             batch, n_steps = len(bounds), bounds.shape[1] - 1
-            outputs = np.empty((batch, n_steps, self._total.shape[1]), self._total.dtype)
-            kernels.spread_stretch(rows, bounds, height, outputs)
-            self._steps.append(outputs)
+            counts = np.zeros((batch, n_steps, self._total.shape[1]), np.int32)
+            kernels.spread_stretch(rows, bounds, counts)
+            self._steps.append(_Counts(as_small(counts), height))
 
 
 def examples_first(steps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
