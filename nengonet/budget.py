@@ -7,6 +7,7 @@ is a network that was really computed or run. The steps add up to the whole diff
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -158,6 +159,26 @@ def error_budget(
         ("input noise and whole spikes", once.scores()[:, -1], "spike counts of one presentation"),
         ("readout", once.scores(readout)[:, -1], f"the same run, read out by {readout}"),
     ]
+    return budget_of(stages, labels, n_repeats=n_repeats)
+
+
+def budget_of(
+    stages: Sequence[tuple[str, np.ndarray, str]], labels: np.ndarray, *, n_repeats: int = 1
+) -> Budget:
+    """Make a budget of networks that were computed or run on the same images.
+
+    Parameters
+    ----------
+    stages : sequence of (str, (n_images, n_classes) ndarray, str)
+        Name, scores and how they were computed, from the ANN to the network as it is run: each
+        with one effect more than the one before.
+    labels : (n_images,) array_like of int
+    n_repeats : int
+
+    Returns
+    -------
+    Budget
+    """
     steps, before = [], None
     for name, scores, how in stages:
         right = choose(scores)[0] == labels

@@ -86,7 +86,7 @@ _PRESENTATION_TIME = click.option(
 )
 
 
-def _images(default: int):
+def _images(default: int | str):
     return click.option(
         "--images", default=str(default), show_default=True, help='How many, or "all".'
     )
@@ -178,6 +178,98 @@ def reproduce_forum_mnist(
     click.echo(json.dumps(report.to_json()) if as_json else str(report))
 
 
+@reproduce.command("cifar-csnn")
+@click.option("--weights", type=click.Path(), help="Keras file of the paper's CNN.")
+@click.option("--data", "data_dir", type=click.Path(), help="Folder with CIFAR-10.")
+@_images(1000)
+@click.option(
+    "--neurons",
+    multiple=True,
+    type=click.Choice(["rate", "relu", "lif", "adaptive-lif"]),
+    help="Only these cells; may be repeated.  [default: all]",
+)
+@click.option(
+    "--synapse",
+    "synapses",
+    multiple=True,
+    type=click.Choice(["none", "5", "10", "15", "20"]),
+    help="Only these cells, in ms; may be repeated.  [default: all]",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@click.option("--plot", type=click.Path(), help="Draw the logits of two images to this file.")
+@_JSON
+def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
+    """Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a repair.
+
+    Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
+    """
+    from nengonet.plots import check_figure_path, plot_logits, save_figure
+    from nengonet.reproductions import cifar_csnn
+
+    if plot:
+        check_figure_path(plot)
+    synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
+    report = cifar_csnn.reproduce(
+        n_images=_image_count(images), synapses=synapses, **_stated(n_jobs=n_jobs), **options
+    )
+    if plot:
+        curves = cifar_csnn.logit_curves(
+            options["weights"],
+            neurons=options["neurons"],
+            data_dir=options["data_dir"],
+            seed=options["seed"],
+            **_stated(synapse=next(filter(None, synapses), None)),
+        )
+        save_figure(plot_logits(*curves), plot)
+    click.echo(json.dumps(report.to_json()) if as_json else str(report))
+
+
+def _bengali_options(command):
+    options = [
+        click.option("--weights", type=click.Path(), help="Keras file of the same CNN."),
+        click.option(
+            "--data",
+            type=click.Path(),
+            help="Folder with bengali50.npz, or an .npz file of your own.  "
+            "[default: the folder NENGONET_DATA]",
+        ),
+        click.option(
+            "--steps", "n_steps", type=int, help="Of 1 ms, an image.  [default: 10, as posted]"
+        ),
+        click.option("--seed", default=0, show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@reproduce.command("bengali")
+@_bengali_options
+@_images("all")
+@click.option(
+    "--sweep-images", "n_sweep", type=int, help="For the sweep; 0 for none.  [default: 200]"
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@click.option("--plot", type=click.Path(), help="Draw accuracy by steps to this file.")
+@_JSON
+def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
+    """Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.
+
+    Example: nengonet reproduce bengali --images 300
+    """
+    from nengonet.plots import check_figure_path, plot_latency, save_figure
+    from nengonet.reproductions import bengali
+
+    if plot:
+        check_figure_path(plot)
+    options = _stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
+    report = bengali.reproduce(n_images=_image_count(images), **options)
+    if plot:
+        save_figure(plot_latency(report.curves, report.ann_accuracy), plot)
+    click.echo(json.dumps(report.to_json()) if as_json else str(report))
+
+
 @main.group()
 def diagnose() -> None:
     """Say what a published example will do and why, with no simulation.
@@ -238,6 +330,26 @@ def diagnose_forum_mnist(
     click.echo(json.dumps(report) if as_json else "\n".join(text))
 
 
+@diagnose.command("bengali")
+@click.option("--as-posted", "posted", is_flag=True, help="The spiking network as posted.")
+@_bengali_options
+@_images(50)
+@_JSON
+def diagnose_bengali(posted, images, as_json, **options):
+    """Diagnose the forum's CNN: predicted rates and accuracy, and findings, worst first.
+
+    Example: nengonet diagnose bengali --as-posted
+    """
+    from nengonet.reproductions import bengali
+
+    found = bengali.diagnose(
+        variant="posted" if posted else "repaired",
+        n_images=_image_count(images),
+        **_stated(**options),
+    )
+    click.echo(json.dumps({"name": bengali.NAME} | found.to_json()) if as_json else str(found))
+
+
 @main.group()
 def budget() -> None:
     """Account for every percentage point between an ANN and its spiking network.
@@ -279,6 +391,32 @@ def budget_forum_mnist(
         save_figure(plot_budget(found), plot)
     report = {"name": forum_mnist.NAME, "settings": example.settings} | found.to_json()
     click.echo(json.dumps(report) if as_json else str(found))
+
+
+@budget.command("bengali")
+@click.option("--as-posted", "posted", is_flag=True, help="The spiking network as posted.")
+@_bengali_options
+@_images(200)
+@click.option("--plot", type=click.Path(), help="Draw the budget to this file.")
+@_JSON
+def budget_bengali(posted, images, plot, as_json, **options):
+    """Run the forum's CNN with one effect after the other added.
+
+    Example: nengonet budget bengali --as-posted
+    """
+    from nengonet.plots import check_figure_path, plot_budget, save_figure
+    from nengonet.reproductions import bengali
+
+    if plot:
+        check_figure_path(plot)
+    found = bengali.budget(
+        variant="posted" if posted else "repaired",
+        n_images=_image_count(images),
+        **_stated(**options),
+    )
+    if plot:
+        save_figure(plot_budget(found), plot)
+    click.echo(json.dumps({"name": bengali.NAME} | found.to_json()) if as_json else str(found))
 
 
 @main.command()

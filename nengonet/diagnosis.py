@@ -420,6 +420,54 @@ def _readout_filter(case: _Case) -> Iterator[Finding]:
                 )
 
 
+def _few_spikes(case: _Case) -> Iterator[Finding]:
+    counts = [
+        (float(np.percentile(layer.rates, _PEAK)) * case.presentation_time, layer)
+        for layer in case.layers[:-1]
+        if layer.spiking
+    ]
+    bad = [(count, layer) for count, layer in counts if 0 < count < 3]
+    if not bad:
+        return
+    count, worst = min(bad, key=lambda pair: pair[0])
+    yield Finding(
+        code="few-spikes",
+        severity=_level(-count, error=-1, warning=-3),
+        layers=_labels([layer for _, layer in bad]),
+        message=f"{worst.label}: even the most active neurons are expected to spike {count:.2g} "
+        f"times in {case.presentation_time:g} s, so hardly anything reaches the next layer",
+        evidence=f"an activation that only one in a thousand exceeds fires at "
+        f"{count / case.presentation_time:.3g} Hz",
+        change=f"{10 / count:.2g} times the gain and 1 / {10 / count:.2g} of the amplitude "
+        "(nengonet.scale_firing_rates): ten spikes, and the same mean output; or a longer "
+        "presentation_time",
+    )
+
+
+def _readout_last_step(case: _Case) -> Iterator[Finding]:
+    last = case.layers[-1]
+    if case.readout != "last_step" or last.rates.shape[1] < 2:
+        return
+    best = np.argsort(last.mean_outputs, axis=1)[:, -2:]
+    second, first = np.take_along_axis(last.mean_outputs, best, axis=1).T
+    lead = float(np.median(first - second))
+    # Of the difference between the two.
+    variance = np.take_along_axis(last.variance, best, axis=1).sum(axis=1)
+    deviation = float(np.median(np.sqrt(variance)))
+    severity = _level(deviation / max(lead, 1e-300), error=1.0, warning=0.3)
+    if severity:
+        yield Finding(
+            code="readout-last-step",
+            severity=severity,
+            layers=(last.label,),
+            message=f"{last.label}: the last step alone is read out, and holds the spikes of "
+            f"{1000 * case.dt:g} ms",
+            evidence=f"the winner leads by {lead:,.3g} on average over time, and from step to step "
+            f"that deviates by {deviation:,.3g}",
+            change='readout="mean", or a synapse before the last layer',
+        )
+
+
 def _silent_output(case: _Case) -> Iterator[Finding]:
     last = case.noisy[-1]
     if not last.spiking or case.readout not in ("spike_count", "first_spike"):
@@ -596,6 +644,8 @@ _CHECKS: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
     _input_range,
     _saturation,
     _readout_filter,
+    _few_spikes,
+    _readout_last_step,
     _silent_output,
     _rectified_noise,
     _synapse_delay,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nengonet.budget import Budget
 from nengonet.diagnosis import Comparison
 from nengonet.exceptions import InputError
+from nengonet.readout import Accuracy
 from nengonet.results import Result
 
 # Okabe & Ito (2008): told apart by colour-blind readers; ten classes need line styles as well.
@@ -84,14 +87,10 @@ def _draw_raster(axis, times, spikes, label):
 def _draw_scores(axis, times, result, index):
     scores = result.scores()[index]
     winner = int(result.predictions()[index])
-    for number, curve in enumerate(scores.T):
-        colour = COLOURS[number % len(COLOURS)]
-        style = _STYLES[number // len(COLOURS) % len(_STYLES)]
-        width = 2.6 if number == winner else 1.2
-        axis.plot(times, curve, style, color=colour, lw=width, label=f"{number}")
+    _draw_curves(axis, times, scores, [f"{k}" for k in range(scores.shape[1])], thick=winner)
     readout = result.settings["readout"].replace("_", " ")
     axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
-    axis.set(xlabel="time (ms)", ylabel=readout, xlim=(0, times[-1]))
+    axis.set(xlabel="time (ms)", ylabel=readout)
     axis.legend(title="class", ncols=2, fontsize="x-small", loc="upper left")
 
 
@@ -170,6 +169,102 @@ def plot_budget(budget: Budget) -> Figure:
     axis.set_title("changes in percentage points, with 95 % intervals", fontsize="medium")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+    return figure
+
+
+def plot_logits(
+    times: np.ndarray,
+    outputs: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    titles: Sequence[str],
+    labels: Sequence[int],
+) -> Figure:
+    """Draw the output of every class over time: a row for each network, a column for each image.
+
+    Parameters
+    ----------
+    times : (n_steps,) array_like, in seconds
+    outputs : dict of (n_images, n_steps, n_classes) array_like
+        By the name of the network.
+    class_names : sequence of str
+    titles : sequence of str
+        Of the images.
+    labels : (n_images,) sequence of int
+        The right classes, whose curves are drawn thick.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        len(outputs),
+        len(titles),
+        figsize=(3.6 * len(titles) + 1.6, 2.1 * len(outputs) + 0.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (name, logits) in zip(axes, outputs.items(), strict=True):
+        row[0].set_ylabel(f"{name}\nlogit")
+        for axis, curves, label in zip(row, logits, labels, strict=True):
+            _draw_curves(axis, 1000 * np.asarray(times), curves, class_names, thick=label)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize="medium")
+    for axis in axes[-1]:
+        axis.set_xlabel("time (ms)")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles, names, title="class", loc="outside right center", fontsize="small"
+    )
+    for line in legend.get_lines():
+        line.set_linewidth(1.2)
+    return figure
+
+
+def _draw_curves(
+    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], *, thick: int
+) -> None:
+    """Draw a curve for each class; ``times`` are in ms, ``curves`` (n_steps, n_classes)."""
+    for number, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
+        colour = COLOURS[number % len(COLOURS)]
+        style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+        width = 2.6 if number == thick else 1.2
+        axis.plot(times, curve, style, color=colour, lw=width, label=name)
+    axis.set_xlim(0, times[-1])
+
+
+def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.001) -> Figure:
+    """Draw accuracy against the number of steps.
+
+    Parameters
+    ----------
+    curves : dict of (n_steps,) array_like
+        From `nengonet.Result.latency`, by name of the network.
+    ann : Accuracy
+        The ANN's on the same images: a line, and its 95 % interval.
+    dt : float, in seconds
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+    low, high = (100 * value for value in ann.interval)
+    axis.axhspan(low, high, color="0.85", lw=0, label="ANN, 95 % interval")
+    axis.axhline(100 * ann.value, c="black", lw=0.8, ls="--", label="ANN")
+    # Curves that lie upon each other are told apart by their styles.
+    for number, (name, curve) in enumerate(curves.items()):
+        steps = np.arange(1, len(curve) + 1)
+        colour, style = COLOURS[number % len(COLOURS)], ("-", ":", "-.")[number % 3]
+        axis.plot(steps, 100 * np.asarray(curve), style, c=colour, label=name)
+    axis.set(
+        xlabel=f"steps of {1000 * dt:g} ms",
+        ylabel=f"accuracy (%) on {ann.n_images} images",
+        xlim=(1, max(len(curve) for curve in curves.values())),
+        ylim=(0, 100),
+    )
+    axis.legend(loc="center right", fontsize="small")
     return figure
 
 

@@ -26,9 +26,22 @@ from nengonet.exceptions import InputError
 from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.minibatch.records import OutputRecord
 from nengonet.objects import Layer
+from nengonet.operations import synapses_of
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result
 
+# Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
+# of that fight for them. On two busy cores, a convolution took 14 times as long.
+_ONE_THREAD = {
+    name: "1"
+    for name in (
+        "OPENBLAS_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+    )
+}
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
 
@@ -236,7 +249,9 @@ def _run(
             yield from _run_in_threads(runner, n_jobs, parts, images, examples)
             return
     # Not joblib's generator: it waits a second before its last result.
-    pool = loky.get_reusable_executor(max_workers=n_jobs, timeout=60)
+    pool = loky.get_reusable_executor(
+        max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
+    )
     job_id = uuid.uuid4().hex
     yield from _in_order(
         [pool.submit(_run_part, job_id, job, size, images[part], examples[part]) for part in parts]
@@ -273,6 +288,11 @@ def _in_order(running: list[Future]) -> Iterator[dict[str, np.ndarray]]:
             future.cancel()
 
 
+def _begin_worker() -> None:
+    # Nengo warns whenever a Node without a function is unpickled.
+    warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")
+
+
 # In a worker process: the job that it works on, and what it has built for it.
 _under_way: dict[str, _Runner] = {}
 
@@ -303,6 +323,7 @@ class _Runner:
 
     def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
         self.job, self._size, self._open = job, size, contextlib.ExitStack()
+        self._synapses = {synapses.source: synapses for synapses in synapses_of(job.output)}
         built = (job.settings["dt"], job.settings["seed"])
         if job.simulator == "reference":
             self.simulator = self._open.enter_context(
@@ -397,6 +418,9 @@ class _Runner:
             if layer.spiking:
                 counts = spike_counts(total, dt, layer.amplitude)
                 arrays[f"spikes/{label}"] = counts.sum(axis=1)
+                if label in self._synapses:
+                    synapses = self._synapses[label]
+                    arrays[f"operations/{synapses.label}"] = counts @ synapses.per_spike
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
             elif label in job.kept:

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 
 from nengonet.exceptions import InputError
@@ -145,6 +146,24 @@ def predict(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     best = final_scores.max(axis=-1, keepdims=True)
     return final_scores.argmax(axis=-1), (final_scores == best).sum(axis=-1) > 1
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Compute the cross-entropy of ``softmax(logits)``, as Keras' losses do.
+
+    Parameters
+    ----------
+    logits : (..., n_classes) array_like
+    labels : (...) array_like of int
+        Of the logits' leading shape, or one that broadcasts to it.
+
+    Returns
+    -------
+    loss : (...) ndarray, in nats
+    """
+    losses = -log_softmax(np.asarray(logits, dtype=np.float64), axis=-1)
+    labels = np.broadcast_to(labels, losses.shape[:-1])
+    return np.take_along_axis(losses, labels[..., np.newaxis], axis=-1)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,10 +24,10 @@ from nengonet import readout as readouts
 from nengonet.exceptions import InputError
 from nengonet.readout import Accuracy
 
-_FORMAT = "nengonet result 2"
-_MAGIC = b"nengonet journal 2\n"
+_FORMAT = "nengonet result 3"
+_MAGIC = b"nengonet journal 3\n"
 _RECORD = struct.Struct("<II")  # length, CRC-32
-_BY_LAYER = ("spikes", "counts", "means", "rasters")
+_BY_LAYER = ("spikes", "operations", "counts", "means", "rasters")
 # Examples whose scores are computed at once: those of many steps are large.
 _CHUNK = 500
 
@@ -65,6 +65,9 @@ class Result:
         The last layer at every step: its spikes, or its outputs where it does not spike.
     spikes : dict of (n_images,) ndarray of int
         Spikes of each spiking layer, all its neurons together, by label.
+    operations : dict of (n_images,) ndarray of int
+        Synaptic operations of each layer with weights that spikes come into, by label: a spike
+        costs one for every weight other than 0 that it reaches.
     counts : dict of (n_images, n_neurons) ndarray of int
         Spike counts of each spiking layer that was kept, by label.
     means : dict of (n_images, n_neurons) ndarray
@@ -78,6 +81,7 @@ class Result:
     examples: np.ndarray
     steps: np.ndarray
     spikes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    operations: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     means: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rasters: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -273,6 +277,13 @@ class Result:
         """Return the mean number of spikes that each spiking layer emits for one example."""
         return {label: float(spikes.mean()) for label, spikes in self.spikes.items()}
 
+    def operations_per_image(self) -> dict[str, float]:
+        """Return the mean number of synaptic operations for one example, by receiving layer.
+
+        `nengonet.operations.ann_multiply_adds` gives what the ANN needs instead.
+        """
+        return {label: float(each.mean()) for label, each in self.operations.items()}
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to an HDF5 file, whole or not at all.
 
@@ -343,8 +354,8 @@ def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) 
         `LayerInfo` as dicts.
     settings : dict
     arrays : dict
-        ``examples``, ``steps``, ``spikes/LABEL``, ``counts/LABEL``, ``means/LABEL``,
-        ``rasters/LABEL``.
+        ``examples``, ``steps``, ``spikes/LABEL``, ``operations/LABEL``, ``counts/LABEL``,
+        ``means/LABEL``, ``rasters/LABEL``.
 
     Returns
     -------

@@ -295,3 +295,29 @@ def test_the_bias_of_a_filter_is_its_neurons_bias():
     bad = [finding for finding in diagnosis.findings if finding.code == "bias-threshold"]
     assert [finding.layers for finding in bad] == [("conv",)]
     assert "bias 1.5;" in bad[0].evidence
+
+
+def test_few_spikes_are_found():
+    """The gain divided by 1000 and the amplitude multiplied by it: the same mean output."""
+    few = {"gain": 0.03, "readout": "mean", "neuron_type": nn.IntegrateAndFire(amplitude=1 / 0.03)}
+    found = network_of(**few, images=IMAGES[:50])
+    (finding,) = [finding for finding in found.findings if finding.code == "few-spikes"]
+    assert (finding.severity, finding.layers) == ("error", ("hidden",))
+    row = next(row for row in found.layers if row["label"] == "hidden")
+    assert f"fires at {row['peak_rate']:.3g} Hz" in finding.evidence
+    assert f"spike {0.35 * row['peak_rate']:.2g} times" in finding.message
+    enough = network_of(images=IMAGES[:50], readout="mean")
+    assert "few-spikes" not in codes(enough)
+
+
+def test_readout_of_the_last_step_is_found():
+    found = network_of(images=IMAGES[:50], readout="last_step")
+    (finding,) = [finding for finding in found.findings if finding.code == "readout-last-step"]
+    assert finding.severity == "error"
+    assert "readout-last-step" not in codes(network_of(images=IMAGES[:50], readout="mean"))
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((28, 28))
+        for weights in LAYERS:
+            layer = nn.dense(layer, weights, nengo.RectifiedLinear(), gain=1.0)
+    # rate neurons put out the same in every step
+    assert codes(nn.diagnose(layer, IMAGES[:50], readout="last_step"), "error", "warning") == []

@@ -8,8 +8,8 @@ from nengo.dists import Choice
 from nengo.solvers import NoSolver
 
 import nengonet as nn
-from nengonet.reproductions import forum_mnist
 from nengonet.reproductions.forum_mnist import mlp_layers, posted, repaired, reproduce
+from nengonet.reproductions.shared import current_at
 
 LAYERS = mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
@@ -174,6 +174,6 @@ def test_one_image_shown_again_gives_the_same_spikes(run_as_posted):
 
 def test_gain_is_matched_to_the_rate():
     for neuron_type in (nengo.LIF(), nengo.LIF(tau_rc=0.05), nn.IntegrateAndFire()):
-        current = forum_mnist.current_at(neuron_type, 250.0)
+        current = current_at(neuron_type, 250.0)
         facts = nn.explain_neuron(neuron_type, drive=0.0, gain=1.0, bias=current)
         assert facts.rate == pytest.approx(250)

@@ -22,7 +22,7 @@ from nengo.neurons import NeuronType
 from nengo.solvers import LstsqL2
 
 import nengonet as nn
-from nengonet.minibatch import MinibatchSimulator, register
+from nengonet.minibatch import MinibatchSimulator, convolutions, register
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.registry import _MAKERS
 from nengonet.presentation import present, reset_to_example
@@ -219,6 +219,54 @@ def test_transforms_and_synapses(transform, synapse):
         probes = [nengo.Probe(post.neurons), nengo.Probe(through)]
     expected = assert_twin_is_equal(network, probes, random_rows(16), node)
     assert expected[probes[1]].any()
+
+
+ROW_BY_ROW = {
+    "one pixel": {"input_shape": (1, 1, 3), "kernel_size": (1, 1)},
+    "valid": {"input_shape": (5, 4, 2), "kernel_size": (3, 2)},
+    "valid, strides": {"input_shape": (6, 7, 1), "kernel_size": (2, 3), "strides": (2, 3)},
+    "same": {"input_shape": (4, 3, 2), "kernel_size": (3, 2), "padding": "same"},
+    "same, strides": {
+        "input_shape": (5, 6, 2),
+        "kernel_size": (4, 5),
+        "strides": (2, 3),
+        "padding": "same",
+    },
+    "one dimension": {
+        "input_shape": (7, 2),
+        "kernel_size": (3,),
+        "strides": (2,),
+        "padding": "same",
+    },
+}
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("case", ROW_BY_ROW)
+def test_convolutions_row_by_row(case, optimize, monkeypatch):
+    """Optimized, one reset serves both connections, so that they add to it."""
+    monkeypatch.setattr(convolutions, "_ROWWISE_EXAMPLES", BATCH)
+    calls = []
+    rowwise = convolutions._rowwise
+    monkeypatch.setattr(
+        convolutions, "_rowwise", lambda *given: calls.append(given) or rowwise(*given)
+    )
+    settings = {"strides": (1,) * len(ROW_BY_ROW[case]["kernel_size"])} | ROW_BY_ROW[case]
+    size = settings["kernel_size"]
+    with nengo.Network(seed=1) as network:
+        n = int(np.prod(settings["input_shape"]))
+        node = nengo.Node(np.zeros(n))
+        transform = nengo.Convolution(
+            3, init=_kernel(*size, settings["input_shape"][-1], 3), **settings
+        )
+        target = nengo.Node(size_in=transform.size_out)
+        through = [
+            nengo.Connection(node, target, transform=transform, synapse=synapse)
+            for synapse in (None, 0.005)
+        ]
+        probes = [nengo.Probe(each) for each in (target, *through)]
+    assert_twin_is_equal(network, probes, random_rows(n), node, optimize=optimize)
+    assert calls
 
 
 @pytest.mark.parametrize("optimize", [False, True])

@@ -9,6 +9,7 @@ from nengonet.plots import (
     check_figure_path,
     plot_budget,
     plot_comparison,
+    plot_logits,
     plot_presentation,
     save_figure,
 )
@@ -92,6 +93,24 @@ def test_budget_is_a_waterfall():
         "as it is run",
     ]
     assert {text.get_text() for text in axis.texts} == {"-20.0", "+5.0", "90.0 %", "75.0 %"}
+    plt.close(figure)
+
+
+def test_logits_of_every_network_and_image():
+    outputs = {"one": np.arange(24.0).reshape(2, 4, 3), "other": np.ones((2, 4, 3))}
+    times = 0.001 * np.arange(1, 5)
+    figure = plot_logits(times, outputs, ["cat", "dog", "frog"], ["first", "second"], [2, 0])
+    (left, right), (below, _) = np.reshape(figure.axes, (2, 2))
+    for k in range(3):
+        np.testing.assert_allclose(left.lines[k].get_xdata(), [1, 2, 3, 4])
+        np.testing.assert_array_equal(right.lines[k].get_ydata(), outputs["one"][1, :, k])
+    assert [line.get_linewidth() for line in left.lines] == [1.2, 1.2, 2.6]
+    assert [line.get_linewidth() for line in right.lines] == [2.6, 1.2, 1.2]
+    assert (left.get_title(), right.get_title()) == ("first", "second")
+    assert below.get_ylabel() == "other\nlogit"
+    assert below.get_xlabel() == "time (ms)"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "frog"]
     plt.close(figure)
 
 

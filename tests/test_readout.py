@@ -4,7 +4,7 @@ import pytest
 
 import nengonet as nn
 from nengonet import readout
-from nengonet.readout import READOUTS, accuracy, predict, scores, spike_counts
+from nengonet.readout import READOUTS, accuracy, cross_entropy, predict, scores, spike_counts
 
 DT = 0.001
 # Two classes over four steps, by hand: class 0 spikes at step 1, class 1 twice at step 2 and
@@ -79,6 +79,14 @@ def test_readouts_of_layers_without_spikes():
     with pytest.raises(nn.InputError, match="expected a readout out of spike_count, .* 'median'"):
         scores(SPIKES, "median")
     np.testing.assert_allclose(final("mean", SPIKES, amplitude=None), [0.25, 0.75])
+
+
+def test_cross_entropy_by_hand():
+    logits = np.log([[[1, 3], [1, 1]], [[7, 1], [1, 1]]])
+    expected = -np.log([[3 / 4, 1 / 2], [1 / 8, 1 / 2]])
+    np.testing.assert_allclose(cross_entropy(logits, [[1, 1], [1, 0]]), expected)
+    np.testing.assert_allclose(cross_entropy(logits, 1), expected)
+    np.testing.assert_allclose(cross_entropy([1e6, 0.0], 1), 1e6)  # no overflow
 
 
 def test_interval_is_wilsons():

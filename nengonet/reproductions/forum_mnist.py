@@ -27,6 +27,7 @@ from nengonet.presentation import present
 from nengonet.rates import activations, full_scale
 from nengonet.readout import accuracy
 from nengonet.reproductions.report import Reproduction
+from nengonet.reproductions.shared import listed, matched, tuning_of
 from nengonet.results import Result
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
@@ -100,12 +101,9 @@ def mlp_layers(weights: Weights) -> list[LayerWeights]:
         chain.append(left.pop(fitting[0]))
         width = chain[-1].kernel.shape[1]
     if left or width != N_CLASSES:
-        shapes = ", ".join(
-            f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
-        )
         raise InputError(
             f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
-            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10); found {shapes}"
+            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10); found {listed(weights)}"
         )
     return chain
 
@@ -212,34 +210,14 @@ def repaired(
     with nengo.Network(seed=seed) as network:
         layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
         for weights in layers:
-            scale = scales[weights.name]
             layer = dense(
                 layer,
                 weights,
                 choice.neuron_type,
-                gain=current_at(choice.neuron_type, FULL_SCALE_RATE) / scale,
-                bias=0.0,
-                amplitude=scale / FULL_SCALE_RATE,
+                **matched(choice.neuron_type, scales[weights.name], FULL_SCALE_RATE),
                 synapse=choice.synapse,
             )
     return network, layer
-
-
-def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    rate : float, in Hz
-
-    Returns
-    -------
-    current : float
-        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
-    """
-    gain, bias = neuron_type.gain_bias([rate], [0.0])
-    return float(gain[0] + bias[0])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -309,7 +287,7 @@ def build(
         "readout": readout,
         "seed": seed,
         "weights": str(path),
-        "tuning": _tuning(output),
+        "tuning": tuning_of(output),
     }
     return Example(network, output, layers, readout, settings)
 
@@ -381,18 +359,6 @@ def reproduce(
         images=images,
         labels=labels,
     )
-
-
-def _tuning(output: Layer) -> dict[str, dict[str, float | None]]:
-    return {
-        layer.label: {
-            "gain": float(layer.ensemble.gain[0]),
-            "bias": float(layer.ensemble.bias[0]),
-            "amplitude": layer.amplitude,
-        }
-        for layer in output.chain()
-        if layer.ensemble is not None
-    }
 
 
 def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import nengo
 import numpy as np
 
 from nengonet.objects import Layer
+from nengonet.operations import ann_multiply_adds
 from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result
@@ -40,6 +41,10 @@ class Reproduction:
         What else was measured, and why the settings are what they are.
     cells : list of dict
         Rows of a table, where the source has one.
+    tables : tuple of str
+        The same for people.
+    curves : dict of (n_steps,) ndarray
+        Accuracy after every number of steps, by network.
     network : nengo.Network
     output : Layer
     images : (n_images, ...) ndarray
@@ -60,6 +65,18 @@ class Reproduction:
     labels: np.ndarray
     notes: tuple[str, ...] = ()
     cells: list[dict] = dataclasses.field(default_factory=list)
+    tables: tuple[str, ...] = ()
+    curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def operations_per_image(self) -> dict[str, float]:
+        """Synaptic operations, by the label of the layer that the spikes come into."""
+        return self.result.operations_per_image()
+
+    @property
+    def multiply_adds(self) -> dict[str, int]:
+        """Multiply-adds of the ANN for one image, by layer."""
+        return ann_multiply_adds(self.output)
 
     def present_again(self, index: int) -> Result:
         """Show one of the images again, now with rasters: the same seed, the same spikes.
@@ -97,21 +114,25 @@ class Reproduction:
             "n_steps": self.result.n_steps,
             "ties": self.accuracy.ties,
             "spikes_per_image": self.spikes_per_image,
+            "operations_per_image": self.operations_per_image,
+            "multiply_adds": self.multiply_adds,
             "settings": self.settings,
             "notes": list(self.notes),
             "cells": self.cells,
+            "curves": {name: curve.tolist() for name, curve in self.curves.items()},
         }
 
     def __str__(self) -> str:
         """Write the report for people."""
         published = "none" if self.published is None else f"{self.published:.2f}"
-        spikes = ", ".join(f"{layer} {n:,.0f}" for layer, n in self.spikes_per_image.items())
         rows = [
             ("published", f"{published} ({self.source})"),
             ("ANN", str(self.ann_accuracy)),
             ("spiking", str(self.accuracy)),
             ("steps", f"{self.result.n_steps} of {self.result.dt:g} s"),
-            ("spikes per image", spikes),
+            ("spikes per image", by_layer(self.spikes_per_image)),
+            ("synaptic operations", by_layer(self.operations_per_image)),
+            ("multiply-adds, ANN", by_layer(self.multiply_adds)),
         ]
         for name, value in self.settings.items():
             if isinstance(value, dict):
@@ -120,9 +141,23 @@ class Reproduction:
                 rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
         width = max(len(name) for name, _ in rows)
         lines = [self.name] + [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
+        for table in self.tables:
+            lines += ["", table]
+        lines += [""] if self.tables and self.notes else []
         for note in self.notes:
             lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
         return "\n".join(lines)
+
+
+def by_layer(counts: dict[str, float]) -> str:
+    """Write counts by layer in one line, with their sum.
+
+    Parameters
+    ----------
+    counts : dict of float
+    """
+    each = ", ".join(f"{label} {n:,.0f}" for label, n in counts.items())
+    return f"{sum(counts.values()):,.0f} ({each})"
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,171 @@
+"""What several reproductions share: describing weights, and matching neurons to activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import nengo
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.objects import Layer
+from nengonet.rates import Pool, activations
+from nengonet.weights import LayerWeights, Weights
+
+# Images whose activations are held at once: those of one take half a megabyte in a CNN.
+_CHUNK = 100
+
+
+def listed(weights: Weights) -> str:
+    """Return the layers of a file with kinds and shapes, for a message.
+
+    Parameters
+    ----------
+    weights : Weights
+    """
+    return ", ".join(
+        f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
+    )
+
+
+def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
+    """Return the constant current at which a neuron fires at ``rate`` Hz.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    rate : float, in Hz
+
+    Returns
+    -------
+    current : float
+        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
+    """
+    gain, bias = neuron_type.gain_bias([rate], [0.0])
+    return float(gain[0] + bias[0])
+
+
+def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) -> dict[str, float]:
+    """Return the tuning with which an activation of ``scale`` fires at ``rate`` Hz.
+
+    The mean output is then the activation, where the neuron's curve is a line.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    scale : float
+        See `nengonet.rates.full_scale`.
+    rate : float, in Hz
+
+    Returns
+    -------
+    tuning : dict of float
+        ``gain``, ``bias`` and ``amplitude``, as the builders take them.
+    """
+    return {
+        "gain": current_at(neuron_type, rate) / scale,
+        "bias": 0.0,
+        "amplitude": scale / rate,
+    }
+
+
+def tuning_of(output: Layer) -> dict[str, dict[str, float | None]]:
+    """Return gain, bias and amplitude of every layer whose neurons have one gain.
+
+    A bias is left out where every neuron has its own, as with Keras biases.
+
+    Parameters
+    ----------
+    output : Layer
+        The last layer.
+
+    Returns
+    -------
+    tuning : dict of dict
+        By label.
+    """
+    tuning = {}
+    for layer in output.chain():
+        if layer.ensemble is not None:
+            bias = layer.ensemble.bias
+            tuning[layer.label] = {
+                "gain": float(layer.ensemble.gain[0]),
+                **({"bias": float(bias[0])} if np.all(bias == bias[0]) else {}),
+                "amplitude": layer.amplitude,
+            }
+    return tuning
+
+
+def layers_of_shapes(
+    weights: Weights, shapes: Sequence[tuple[int, ...]], what: str
+) -> list[LayerWeights]:
+    """Return the layers whose kernels have these shapes, in this order, whatever their names.
+
+    Parameters
+    ----------
+    weights : Weights
+    shapes : sequence of tuple of int
+        All different.
+    what : str
+        Whose layers they are, for the message.
+
+    Returns
+    -------
+    layers : list of LayerWeights
+
+    Raises
+    ------
+    InputError
+        The file's kernels have other shapes.
+    """
+    by_shape = {np.shape(layer.kernel): layer for layer in weights.values()}
+    if len(by_shape) != len(weights) or set(by_shape) != set(shapes):
+        expected = ", ".join(map(str, shapes))
+        raise InputError(
+            f"{weights.path}: expected {what} layers, with kernels of the shapes {expected}; "
+            f"found {listed(weights)}"
+        )
+    return [by_shape[shape] for shape in shapes]
+
+
+def logits_of(layers: Sequence[LayerWeights | Pool], images: np.ndarray) -> np.ndarray:
+    """Compute the logits of the ANN, with the activations of few images in memory at once.
+
+    Parameters
+    ----------
+    layers : sequence of LayerWeights and Pool
+        See `nengonet.rates.activations`.
+    images : (n_images, ...) array_like
+
+    Returns
+    -------
+    logits : (n_images, n_classes) ndarray
+    """
+    return np.concatenate(
+        [
+            list(activations(layers, images[start : start + _CHUNK]).values())[-1]
+            for start in range(0, len(images), _CHUNK)
+        ]
+    )
+
+
+def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | None:
+    """Return the number of steps from which on a latency curve stays near an accuracy, or above.
+
+    Parameters
+    ----------
+    curve : (n_steps,) array_like
+        From `nengonet.Result.latency`.
+    target : float
+        The ANN's accuracy.
+    margin : float
+
+    Returns
+    -------
+    n_steps : int or None
+        None where it does not.
+    """
+    # Differences of shares are not exact.
+    below = np.flatnonzero(np.asarray(curve) < target - margin - 1e-9)
+    steps = 1 if below.size == 0 else int(below[-1]) + 2
+    return steps if steps <= len(curve) else None

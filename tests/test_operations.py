@@ -1,0 +1,135 @@
+"""Synaptic operations against a count of weights one by one."""
+
+import nengo
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet.operations import ann_multiply_adds, synapses_of
+
+
+def kernel(rng, *shape):
+    """Weights, a third of which are 0 and reached by no spike."""
+    return rng.normal(size=shape) * (rng.uniform(size=shape) > 1 / 3)
+
+
+def network(rng, *, padding="valid", strides=1, groups=1, pool=None):
+    neurons = nengo.SpikingRectifiedLinear(initial_state={"voltage": nengo.dists.Choice([0.0])})
+    with nengo.Network(seed=0) as net:
+        layer = nn.constant_input((6, 7, 2))
+        weights = kernel(rng, 2, 3, 2, 4)
+        layer = nn.conv2d(layer, weights, neurons, gain=300.0, amplitude=1 / 300, label="first")
+        if pool is not None:
+            layer = pool(layer, label="pool")
+        weights = kernel(rng, 2, 2, 4 // groups, 6)
+        layer = nn.conv2d(
+            layer,
+            weights,
+            neurons,
+            gain=300.0,
+            padding=padding,
+            strides=strides,
+            groups=groups,
+            amplitude=1 / 300,
+            label="second",
+        )
+        output = nn.dense(layer, kernel(rng, layer.size, 5), None, label="output")
+    return net, output
+
+
+def matrix_of(net, output, label):
+    """Return the matrix from a layer's source to its neurons: a column for each unit input."""
+    layer = next(each for each in output.chain() if each.label == label)
+    source = layer.pre
+    chain = [layer]
+    while source.label == "pool":
+        chain.append(source)
+        source = source.pre
+    unit = np.eye(source.size)
+    for each in reversed(chain):
+        unit = np.stack([apply(each.connection, row) for row in unit])
+    return unit
+
+
+def apply(connection, values):
+    """What Nengo's own operators make of some values."""
+    with nengo.Network() as net:
+        node = nengo.Node(values)
+        target = nengo.Node(size_in=connection.size_out)
+        nengo.Connection(node, target, transform=connection.transform, synapse=None)
+        probe = nengo.Probe(target)
+    with nengo.Simulator(net, progress_bar=False) as simulator:
+        simulator.step()
+        return simulator.data[probe][0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": "same"},
+        {"padding": "same", "strides": (2, 1)},
+        {"strides": 2, "groups": 2},
+        {"pool": nn.avg_pool2d},
+    ],
+    ids=str,
+)
+def test_every_weight_that_a_spike_reaches_counts_once(options):
+    rng = np.random.default_rng(3)
+    net, output = network(rng, **options)
+    images = rng.uniform(size=(4, 6, 7, 2))
+    result = nn.present(net, output, images, presentation_time=0.02, readout="mean", progress=False)
+    # the first layer's input is no spikes
+    assert set(result.operations) == {"second", "output"}
+    for label, source in (("second", "first"), ("output", "second")):
+        reached = (matrix_of(net, output, label) != 0).sum(axis=1)
+        expected = [sum(n * reached[k] for k, n in enumerate(row)) for row in result.counts[source]]
+        np.testing.assert_array_equal(result.operations[label], expected)
+        assert result.operations[label].min() > 0
+        assert result.operations_per_image()[label] == np.mean(expected)
+
+
+def test_spikes_of_a_max_pool_are_what_reaches_the_layer_behind_it():
+    rng = np.random.default_rng(4)
+    net, output = network(rng, pool=nn.max_pool2d)
+    found = {synapses.label: synapses.source for synapses in synapses_of(output)}
+    assert found == {"second": "pool", "output": "second"}
+    result = nn.present(
+        net,
+        output,
+        rng.uniform(size=(2, 6, 7, 2)),
+        presentation_time=0.02,
+        readout="mean",
+        progress=False,
+    )
+    reached = synapses_of(output)[0].per_spike
+    np.testing.assert_array_equal(result.operations["second"], result.counts["pool"] @ reached)
+
+
+def test_operations_do_not_depend_on_what_is_kept_and_survive_a_file(tmp_path):
+    rng = np.random.default_rng(5)
+    net, output = network(rng)
+    images = rng.uniform(size=(5, 6, 7, 2))
+    settings = {"presentation_time": 0.01, "readout": "mean", "progress": False}
+    whole = nn.present(net, output, images, **settings)
+    few = nn.present(net, output, images, keep=["output"], save=tmp_path / "run.h5", **settings)
+    loaded = nn.load_result(tmp_path / "run.h5")
+    for label, expected in whole.operations.items():
+        np.testing.assert_array_equal(few.operations[label], expected)
+        np.testing.assert_array_equal(loaded.operations[label], expected)
+
+
+def test_weights_that_the_build_draws_are_left_out():
+    with nengo.Network(seed=0) as net:
+        pixels = nn.poisson_input((3,), max_rate=1000.0)
+        layer = nn.dense(pixels, np.ones((3, 2)), nn.IntegrateAndFire(), label="layer")
+        layer.connection.transform = nengo.Dense((2, 3), init=nengo.dists.Uniform(0, 1))
+    assert synapses_of(layer) == []
+    result = nn.present(net, layer, np.ones((1, 3)), presentation_time=0.01, progress=False)
+    assert result.operations == {}
+
+
+def test_multiply_adds_of_the_ann():
+    _, output = network(np.random.default_rng(6))
+    # positions x kernel: 5 x 5 of 48 weights, 4 x 4 of 96, and a matrix of 96 x 5
+    assert ann_multiply_adds(output) == {"first": 1200, "second": 1536, "output": 480}
