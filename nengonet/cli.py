@@ -78,6 +78,17 @@ _FORUM_OPTIONS = [
         help="Of the repaired network.  [default: lif]",
     ),
     click.option("--input-rate", type=float, help="Hz of a white pixel, repaired.  [default: 255]"),
+    click.option(
+        "--constant-input",
+        is_flag=True,
+        default=None,
+        help="The repaired network sees the pixels themselves instead of Poisson spikes.",
+    ),
+    click.option(
+        "--full-scale-rate",
+        type=float,
+        help="Hz of a layer's largest activations, repaired.  [default: 250]",
+    ),
     click.option("--seed", default=0, show_default=True),
 ]
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -98,17 +109,34 @@ def _forum_options(command):
     return command
 
 
-def _forum_network(posted, obvious, neurons, input_rate) -> dict:
+def _forum_network(posted: bool, obvious: bool, constant_input: bool | None, **chosen) -> dict:
     """Turn the options into arguments of `forum_mnist.build`."""
     if posted and obvious:
         raise InputError("--as-posted and --obvious: expected one of them")
-    if (posted or obvious) and (neurons or input_rate is not None):
+    if constant_input and chosen["input_rate"] is not None:
+        raise InputError("--constant-input and --input-rate: expected one of them")
+    chosen = _stated(input_kind="constant" if constant_input else None, **chosen)
+    if (posted or obvious) and chosen:
         raise InputError(
-            f"--{'as-posted' if posted else 'obvious'} fixes the neurons and the input rate: "
-            "leave those options"
+            f"--{'as-posted' if posted else 'obvious'} fixes the neurons, the input and the "
+            "rates: leave those options"
         )
-    variant = "posted" if posted else "obvious" if obvious else None
-    return _stated(variant=variant, neurons=neurons, input_rate=input_rate)
+    return _stated(variant="posted" if posted else "obvious" if obvious else None) | chosen
+
+
+_NETWORK_OPTIONS = (
+    "posted",
+    "obvious",
+    "constant_input",
+    "neurons",
+    "input_rate",
+    "full_scale_rate",
+)
+
+
+def _forum_options_of(options: dict) -> dict:
+    """Take the options of the network out of a command's, and turn them into arguments."""
+    return _forum_network(**{name: options.pop(name) for name in _NETWORK_OPTIONS})
 
 
 def _forum_case(images: str, options: dict) -> tuple:
@@ -140,10 +168,6 @@ def _stated(**options: object) -> dict:
 @click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
 @_JSON
 def reproduce_forum_mnist(
-    posted,
-    obvious,
-    neurons,
-    input_rate,
     images,
     simulator,
     n_jobs,
@@ -169,7 +193,7 @@ def reproduce_forum_mnist(
         save=save,
         resume=resume,
         **_stated(simulator=simulator, n_jobs=n_jobs),
-        **_forum_network(posted, obvious, neurons, input_rate),
+        **_forum_options_of(options),
         **options,
     )
     if plot:
@@ -288,10 +312,6 @@ def diagnose() -> None:
 @click.option("--plot", type=click.Path(), help="With --simulate: draw counts against prediction.")
 @_JSON
 def diagnose_forum_mnist(
-    posted,
-    obvious,
-    neurons,
-    input_rate,
     images,
     presentation_time,
     simulate,
@@ -313,9 +333,7 @@ def diagnose_forum_mnist(
         check_figure_path(plot)
         if not simulate:
             raise InputError("--plot: expected --simulate N, the number of images to run")
-    example, shown, labels = _forum_case(
-        images, _forum_network(posted, obvious, neurons, input_rate) | options
-    )
+    example, shown, labels = _forum_case(images, _forum_options_of(options) | options)
     settings = {"presentation_time": presentation_time, "readout": example.readout}
     found = run(example.output, shown, labels=labels, **settings)
     report, text = {"name": forum_mnist.NAME} | found.to_json(), [str(found)]
@@ -364,9 +382,7 @@ def budget() -> None:
 @_PRESENTATION_TIME
 @click.option("--plot", type=click.Path(), help="Draw the budget to this file.")
 @_JSON
-def budget_forum_mnist(
-    posted, obvious, neurons, input_rate, images, presentation_time, plot, as_json, **options
-):
+def budget_forum_mnist(images, presentation_time, plot, as_json, **options):
     """Run the forum's MLP with one effect after the other added.
 
     Example: nengonet budget forum-mnist --as-posted --images 100
@@ -377,9 +393,7 @@ def budget_forum_mnist(
 
     if plot:
         check_figure_path(plot)
-    example, shown, labels = _forum_case(
-        images, _forum_network(posted, obvious, neurons, input_rate) | options
-    )
+    example, shown, labels = _forum_case(images, _forum_options_of(options) | options)
     found = error_budget(
         example.output,
         shown,
@@ -428,10 +442,6 @@ def budget_bengali(posted, images, plot, as_json, **options):
 @click.option("--minibatch-size", type=int, help="Examples at once.  [default: as for present]")
 @_JSON
 def bench(
-    posted,
-    obvious,
-    neurons,
-    input_rate,
     images,
     presentation_time,
     reference,
@@ -446,9 +456,7 @@ def bench(
     """
     from nengonet.bench import bench as run
 
-    example, shown, _ = _forum_case(
-        images, _forum_network(posted, obvious, neurons, input_rate) | options
-    )
+    example, shown, _ = _forum_case(images, _forum_options_of(options) | options)
     found = run(
         example.output,
         shown,

@@ -66,7 +66,7 @@ class Journal(Generic[Record]):
         with self.path.open("rb+") as file:
             first = file.read(len(self.magic))
             if not self.magic.startswith(first):
-                raise InputError(f"{self.path}: expected the journal of {self.holds}")
+                raise InputError(f"{self.path}: expected the journal of an {self.holds}")
             whole = file.tell()
             for payload in _payloads(file):
                 if whole == len(self.magic):
@@ -80,7 +80,7 @@ class Journal(Generic[Record]):
         for name, value in self.fingerprint.items():
             if found.get(name) != value:
                 raise InputError(
-                    f"{self.path}: {self.holds} with another {name}: expected {value}, "
+                    f"{self.path}: the {self.holds} has another {name}: expected {value}, "
                     f"found {found.get(name)}; {self.advice}"
                 )
 

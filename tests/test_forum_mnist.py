@@ -177,3 +177,25 @@ def test_gain_is_matched_to_the_rate():
         current = current_at(neuron_type, 250.0)
         facts = nn.explain_neuron(neuron_type, drive=0.0, gain=1.0, bias=current)
         assert facts.rate == pytest.approx(250)
+
+
+def test_more_spikes_need_fewer_steps():
+    """Constant input and a high full scale: on other images, near the ANN after 20 steps."""
+    report = reproduce(
+        neurons="if",
+        input_kind="constant",
+        full_scale_rate=2000.0,
+        n_images=400,
+        presentation_time=0.02,
+        seed=5,
+        progress=False,
+    )
+    # both answer alike but for a few images near a tie
+    assert abs(report.accuracy.value - report.ann_accuracy.value) <= 0.01
+    assert "input_rate" not in report.settings
+    slower = reproduce(
+        neurons="if", input_kind="constant", n_images=400, presentation_time=0.02, progress=False
+    )
+    assert slower.accuracy.value < report.accuracy.value
+    assert slower.spikes_per_image["hidden"] < report.spikes_per_image["hidden"] / 4
+    assert report.notes[-1].startswith("after 10/20 steps ")

@@ -18,16 +18,16 @@ import numpy as np
 
 from nengonet import datasets
 from nengonet.diagnosis import SATURATED
-from nengonet.encoding import poisson_input
+from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
 from nengonet.layers import dense
 from nengonet.neurons import IntegrateAndFire
 from nengonet.objects import Layer
 from nengonet.presentation import present
 from nengonet.rates import activations, full_scale
-from nengonet.readout import accuracy
+from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.report import Reproduction
-from nengonet.reproductions.shared import listed, matched, tuning_of
+from nengonet.reproductions.shared import listed, matched, settled, tuning_of
 from nengonet.results import Result
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
@@ -171,6 +171,7 @@ def repaired(
     neurons: str = "lif",
     input_rate: float = 255.0,
     input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
     seed: int = 0,
 ) -> tuple[nengo.Network, Layer]:
     """Build the network with its scales put right.
@@ -178,10 +179,10 @@ def repaired(
     - Input: ``input_rate`` Hz for a white pixel, each spike of area ``1 / input_rate``, so that
       the mean input is the pixel as the ANN saw it.
     - Gain: a layer's full scale (99.9th percentile of its activations on the embedded 500
-      training images) fires at `FULL_SCALE_RATE`; without one, the forum's weights ask for
+      training images) fires at ``full_scale_rate``; without one, the forum's weights ask for
       currents of 100,000 times the threshold.
     - Bias 0, where the post's ``intercepts=0`` gave LIF a bias of 1, exactly at threshold.
-    - Amplitude ``full scale / FULL_SCALE_RATE``, so that the mean output is the activation, and
+    - Amplitude ``full scale / full_scale_rate``, so that the mean output is the activation, and
       the next layer's drive is what its Keras unit saw.
 
     Parameters
@@ -189,8 +190,10 @@ def repaired(
     layers : list of LayerWeights
     neurons : {"lif", "if", "relu"}
     input_rate : float, in Hz
-    input_kind : {"process", "ensemble"}
-        As for `nengonet.poisson_input`.
+    input_kind : {"process", "ensemble", "constant"}
+        As for `nengonet.poisson_input`, or the pixels themselves.
+    full_scale_rate : float, in Hz
+        The higher, the fewer steps are needed, and the more spikes.
     seed : int
 
     Returns
@@ -208,13 +211,16 @@ def repaired(
     sample, _ = datasets.load("mnist", split="train")
     scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
     with nengo.Network(seed=seed) as network:
-        layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
+        if input_kind == "constant":
+            layer = constant_input(SHAPE)
+        else:
+            layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
         for weights in layers:
             layer = dense(
                 layer,
                 weights,
                 choice.neuron_type,
-                **matched(choice.neuron_type, scales[weights.name], FULL_SCALE_RATE),
+                **matched(choice.neuron_type, scales[weights.name], full_scale_rate),
                 synapse=choice.synapse,
             )
     return network, layer
@@ -232,9 +238,10 @@ class Example:
 
     def in_plain_nengo(self) -> Layer:
         """Return the last layer of the same network with an ensemble of Poisson neurons."""
-        if self.settings["network"] != "repaired":
-            return self.output  # its input is an ensemble already
-        chosen = {name: self.settings[name] for name in ("neurons", "input_rate", "seed")}
+        if self.settings["network"] != "repaired" or self.settings["input_kind"] == "constant":
+            return self.output  # it is plain Nengo already
+        names = ("neurons", "input_rate", "full_scale_rate", "seed")
+        chosen = {name: self.settings[name] for name in names}
         return repaired(self.layers, input_kind="ensemble", **chosen)[1]
 
 
@@ -244,6 +251,8 @@ def build(
     variant: str = "repaired",
     neurons: str = "lif",
     input_rate: float = 255.0,
+    input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
     seed: int = 0,
 ) -> Example:
     """Build one of the three networks.
@@ -254,10 +263,12 @@ def build(
         A Keras file of an MLP 784-…-10; by default the one that nengonet brings along. The forum
         author's own file works as it is.
     variant : {"posted", "obvious", "repaired"}
-        The first two fix the neurons and the input rate.
+        The first two fix the neurons, the input and its rate.
     neurons : {"lif", "if", "relu"}
     input_rate : float, in Hz
         Of a white pixel.
+    input_kind, full_scale_rate
+        As for `repaired`.
     seed : int
 
     Returns
@@ -272,18 +283,26 @@ def build(
     layers = mlp_layers(load_weights(path))
     readout = "spike_count"
     if variant == "posted":
-        (network, output), neurons, input_rate = posted(layers, seed=seed), "lif", 25500.0
-        readout = "steps_after_first_spike"
+        network, output = posted(layers, seed=seed)
+        chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
     elif variant == "obvious":
-        (network, output), neurons, input_rate = obvious(layers, seed=seed), "lif", 100.0
+        network, output = obvious(layers, seed=seed)
+        chosen = {"neurons": "lif", "input_rate": 100.0}
     elif variant == "repaired":
-        network, output = repaired(layers, neurons=neurons, input_rate=input_rate, seed=seed)
+        chosen = {
+            "neurons": neurons,
+            "input_rate": input_rate,
+            "input_kind": input_kind,
+            "full_scale_rate": full_scale_rate,
+        }
+        network, output = repaired(layers, **chosen, seed=seed)
+        if input_kind == "constant":
+            del chosen["input_rate"]
     else:
         raise InputError(f"variant: expected one of {', '.join(VARIANTS)}; found {variant!r}")
     settings = {
         "network": variant,
-        "neurons": neurons,
-        "input_rate": input_rate,
+        **chosen,
         "readout": readout,
         "seed": seed,
         "weights": str(path),
@@ -300,6 +319,8 @@ def reproduce(
     n_images: int | str = 1000,
     presentation_time: float = 0.35,
     input_rate: float = 255.0,
+    input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
     seed: int = 0,
     progress: bool = True,
     **running: object,
@@ -308,7 +329,7 @@ def reproduce(
 
     Parameters
     ----------
-    weights, variant, neurons, input_rate, seed
+    weights, variant, neurons, input_rate, input_kind, full_scale_rate, seed
         As for `build`.
     n_images : int or "all"
         The first so many test images; 1000 are embedded.
@@ -326,7 +347,15 @@ def reproduce(
     ------
     InputError
     """
-    example = build(weights, variant=variant, neurons=neurons, input_rate=input_rate, seed=seed)
+    example = build(
+        weights,
+        variant=variant,
+        neurons=neurons,
+        input_rate=input_rate,
+        input_kind=input_kind,
+        full_scale_rate=full_scale_rate,
+        seed=seed,
+    )
     images, labels = datasets.load("mnist", split="test", n_images=n_images, progress=progress)
     result = present(
         example.network,
@@ -339,8 +368,9 @@ def reproduce(
         **running,
     )
     logits = list(activations(example.layers, images).values())[-1]
+    ann = accuracy(logits.argmax(axis=1), labels)
     if variant == "repaired":
-        notes = _notes_repaired(example.output, neurons, input_rate)
+        notes = _notes_repaired(example) + _notes_on_time(result, labels, ann)
     else:
         notes = _notes_failing(result, labels, example.output)
     return Reproduction(
@@ -348,7 +378,7 @@ def reproduce(
         source=SOURCE,
         published=PUBLISHED,
         accuracy=result.accuracy(labels),
-        ann_accuracy=accuracy(logits.argmax(axis=1), labels),
+        ann_accuracy=ann,
         result=result,
         settings=example.settings
         | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
@@ -385,20 +415,41 @@ def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[s
     return tuple(notes)
 
 
-def _notes_repaired(output: Layer, neurons: str, input_rate: float) -> tuple[str, ...]:
+def _notes_repaired(example: Example) -> tuple[str, ...]:
+    chosen = example.settings
     gains = ", ".join(
         f"{layer.label} {layer.ensemble.gain[0]:.4g}"
-        for layer in output.chain()
+        for layer in example.output.chain()
         if layer.ensemble is not None
     )
+    full_scale_rate = chosen["full_scale_rate"]
+    if chosen["input_kind"] == "constant":
+        shown = "the pixels themselves are the input, instead of spikes at up to 25,500 Hz"
+    else:
+        rate = chosen["input_rate"]
+        shown = (
+            f"input rate {rate:g} Hz for white instead of 25,500 Hz, with spikes of area "
+            f"1/{rate:g}: the mean input is the pixel as the ANN saw it"
+        )
     return (
-        f"input rate {input_rate:g} Hz for white instead of 25,500 Hz, with spikes of area "
-        f"1/{input_rate:g}: the mean input is the pixel as the ANN saw it",
+        shown,
         f"gain ({gains}) instead of 2.033: the 99.9th percentile of a layer's activations on 500 "
-        f"training images fires at {FULL_SCALE_RATE:g} Hz",
+        f"training images fires at {full_scale_rate:g} Hz",
         "bias 0 instead of 1: the post's intercepts=0 puts every LIF neuron at its threshold",
-        f"amplitude full scale / {FULL_SCALE_RATE:g} Hz instead of 1: the mean output is the "
+        f"amplitude full scale / {full_scale_rate:g} Hz instead of 1: the mean output is the "
         "activation that the next Keras layer was trained on",
         "spikes are counted, by area, instead of the steps on which a filtered probe is above 0",
-        NEURONS[neurons].why,
+        NEURONS[chosen["neurons"]].why,
+    )
+
+
+def _notes_on_time(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:
+    curve = result.latency(labels)
+    steps = [n for n in (10, 20, 40, 75, 100, 200, 350) if n <= result.n_steps]
+    near = settled(curve, ann.value, margin=0.001)
+    reached = "not within" if near is None else f"from step {near} on within"
+    return (
+        f"after {'/'.join(map(str, steps))} steps "
+        f"{'/'.join(f'{curve[n - 1]:.4f}' for n in steps)}; {reached} 0.1 percentage points of "
+        "the ANN",
     )

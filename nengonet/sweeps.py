@@ -1,0 +1,702 @@
+"""Any function on a grid of parameters and seeds: local or on a cluster, table out.
+
+Every finished cell (one call of the function) is appended to a journal, so that a sweep that was
+killed and is started again runs only what is missing. The work is shared out by loky or by Dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import functools
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import os
+import pathlib
+import pickle
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from types import CodeType
+
+import loky
+import numpy as np
+from loky.process_executor import TerminatedWorkerError
+from scipy.stats import t as students_t
+from tqdm import tqdm
+
+from nengonet.exceptions import InputError
+from nengonet.journal import Journal
+from nengonet.presentation import _ONE_THREAD, _begin_worker, _checked_file
+
+_COLUMNS = ("seed", "error", "seconds")
+_DIED = "WorkerDied: the process that ran this cell ended without an answer"
+_LONGEST = 60  # characters of a constant in a message; of a longer one its digest
+_SHOWN = 20  # rows of a printed table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep found, one row for each cell.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        Names of the grid's parameters.
+    values : tuple of str
+        Names of what the function returned.
+    rows : list of dict
+        In the order of the grid, seeds innermost: the parameters, ``seed``, the values, ``error``
+        (None, or type, message and last place of the traceback) and ``seconds``. A failing cell's
+        values are None.
+    """
+
+    parameters: tuple[str, ...]
+    values: tuple[str, ...]
+    rows: list[dict]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return (*self.parameters, "seed", *self.values, "error", "seconds")
+
+    @property
+    def failed(self) -> list[dict]:
+        """The rows of the cells that failed."""
+        return [row for row in self.rows if row["error"] is not None]
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write the rows as CSV, with a header; sequences as JSON, None as nothing.
+
+        Parameters
+        ----------
+        path : path_like
+        """
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.columns)
+            for row in self.rows:
+                cells = (row[column] for column in self.columns)
+                writer.writerow(
+                    json.dumps(_plain(cell)) if _is_long(cell) else cell for cell in cells
+                )
+
+    def to_pandas(self):
+        """Return the rows as a pandas frame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise InputError(
+                "to_pandas: pandas is not installed: pip install pandas, or take to_csv"
+            ) from None
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
+
+    def summary(self, by: Sequence[str] | None = None) -> list[dict]:
+        """Compute mean, spread and 95 % interval (Student's t) over the seeds.
+
+        Parameters
+        ----------
+        by : sequence of str, optional
+            The parameters that make a group; all by default. Over the others, every seed's mean is
+            taken first, so that the interval is over seeds alone.
+
+        Returns
+        -------
+        rows : list of dict
+            One for each group and value: the parameters, ``value`` (its name), ``mean``, ``std``
+            (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). Lists, element by
+            element, for a value that is a list. A seed counts in a group only if all its cells
+            have the value; with less than two seeds there is no interval, but NaN.
+
+        Raises
+        ------
+        InputError
+            No such parameter, or lists of different lengths.
+        """
+        by = self.parameters if by is None else tuple(by)
+        for name in by:
+            if name not in self.parameters:
+                raise InputError(
+                    f"by: expected parameters of the grid ({', '.join(self.parameters)}), "
+                    f"found {name!r}"
+                )
+        groups: dict[str, list[dict]] = {}
+        for row in self.rows:
+            groups.setdefault(_key([row[name] for name in by]), []).append(row)
+        return [
+            {name: rows[0][name] for name in by} | {"value": value} | _over_seeds(rows, value)
+            for rows in groups.values()
+            for value in self.values
+        ]
+
+    def __str__(self) -> str:
+        """Write how many cells there are, a table of means, and the first errors."""
+        failed = self.failed
+        lines = [f"{len(self.rows)} cells, {len(failed)} failed; mean (95 % interval, seeds)"]
+        summary = self.summary()[:_SHOWN]
+        table = [[*self.parameters, "value", "mean", "interval", "n"]]
+        table += [
+            [
+                *(str(row[name]) for name in (*self.parameters, "value")),
+                _short(row["mean"]),
+                f"{_short(row['low'])} to {_short(row['high'])}",
+                str(row["n"]),
+            ]
+            for row in summary
+        ]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines += [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in table
+        ]
+        hidden = len(self.summary()) - len(summary)
+        if hidden:
+            lines.append(f"… {hidden} more rows: see summary()")
+        for row in failed[:3]:
+            where = ", ".join(f"{name}={row[name]}" for name in (*self.parameters, "seed"))
+            lines.append(f"failed: {where}: {row['error']}")
+        return "\n".join(lines)
+
+
+def sweep(
+    function: Callable,
+    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]],
+    *,
+    seeds: int | Sequence[int] = 1,
+    constants: Mapping[str, object] | None = None,
+    n_jobs: int = 1,
+    scheduler: str | None = None,
+    save: str | os.PathLike | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> Sweep:
+    """Call a function for every combination of parameters and every seed.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(**parameters, **constants, seed=seed)``. It returns a number, or a
+        flat dict of numbers; a short list or 1-d array of numbers may stand for a number. All its
+        randomness must come from ``seed``. It must be picklable; functions of the script or
+        notebook that runs are.
+    grid : dict of sequences, or several of them
+        All combinations of the values of each name. A cell of several grids runs once. Values are
+        numbers, strings, None, or lists, tuples and dicts of them; NumPy scalars reach the
+        function as plain Python numbers.
+    seeds : int or sequence of int
+        So many seeds from 0 on, or the seeds themselves.
+    constants : dict, optional
+        Further arguments, the same for all cells. Keep them small: every process gets them.
+    n_jobs : int
+        Local processes with one thread each; -1 for one per core; 1 runs within this process.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``"tcp://10.0.0.1:8786"``, whose workers run the cells
+        instead. They need nengonet and the module that holds the function.
+    save : path_like, optional
+        Journal of the finished cells; each is written as soon as it is finished.
+    resume : bool
+        Go on with the sweep in ``save``. Its cells that the grid no longer asks for stay in the
+        file. Another function or other constants are refused.
+    retry_failed : bool
+        When going on, run the cells again that failed. By default their errors stand.
+    progress : bool
+        Show a progress bar on standard error, if that is a terminal.
+
+    Returns
+    -------
+    Sweep
+        The same numbers whatever ``n_jobs`` and ``scheduler``.
+
+    Raises
+    ------
+    InputError
+
+    Notes
+    -----
+    A cell that raises is recorded with its error, as is one whose worker process dies; the others
+    go on. A function counts as changed when its source does, or that of the functions and classes
+    of its own module that it names, or a plain value (number, string, array, …) that it names
+    there or closes over. Changes in other modules are not seen: save to another file after them.
+    """
+    constants = dict(constants or {})
+    names, cells = _checked_cells(grid, _checked_seeds(seeds))
+    _check_names(function, names, cells[0], constants)
+    _check_n_jobs(n_jobs, scheduler)
+
+    journal, found = None, {}
+    if save is not None:
+        save = _checked_file(save, resume)
+        journal = _SweepJournal(save, _fingerprint(function, constants))
+        found = {record["key"]: record for record in journal.read()}
+        journal.start()
+    if retry_failed:
+        found = {key: record for key, record in found.items() if record["error"] is None}
+
+    missing = [cell for cell in cells if cell.key not in found]
+    job = _Job(function, constants, frozenset((*names, *_COLUMNS)))
+    with (
+        tqdm(
+            desc="sweeping",
+            unit="cell",
+            initial=len(cells) - len(missing),
+            total=len(cells),
+            disable=None if progress else True,
+            file=sys.stderr,
+        ) as bar,
+        contextlib.closing(_run(job, missing, n_jobs, scheduler)) as finished,
+    ):
+        for cell, outcome in finished:
+            found[cell.key] = record = {"key": cell.key, **outcome}
+            if journal is not None:
+                journal.append(record)
+            bar.update()
+    return _table(names, cells, found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    parameters: dict
+    seed: int
+
+    @functools.cached_property
+    def key(self) -> str:
+        return _key({"parameters": self.parameters, "seed": self.seed})
+
+
+class _SweepJournal(Journal[dict]):
+    magic = b"nengonet sweep 1\n"
+    holds = "earlier sweep"
+    advice = "go back to the same one, or save to another file"
+
+    @staticmethod
+    def encode(record: dict) -> bytes:
+        return json.dumps(record).encode()
+
+    @staticmethod
+    def decode(payload: bytes) -> dict:
+        return json.loads(payload)
+
+
+def _table(names: tuple[str, ...], cells: list[_Cell], found: dict[str, dict]) -> Sweep:
+    records = [found[cell.key] for cell in cells]
+    values = tuple(dict.fromkeys(name for record in records for name in record["values"]))
+    return Sweep(
+        parameters=names,
+        values=values,
+        rows=[
+            dict.fromkeys(names)
+            | cell.parameters
+            | {"seed": cell.seed}
+            | dict.fromkeys(values)
+            | record["values"]
+            | {"error": record["error"], "seconds": record["seconds"]}
+            for cell, record in zip(cells, records, strict=True)
+        ],
+    )
+
+
+def _over_seeds(rows: list[dict], value: str) -> dict:
+    seeds: dict[int, list] = {}
+    for row in rows:
+        seeds.setdefault(row["seed"], []).append(row[value])
+    try:
+        of_seeds = np.array(
+            [np.mean(found, axis=0) for found in seeds.values() if None not in found], dtype=float
+        )
+    except ValueError:
+        raise InputError(
+            f"summary: {value}: expected lists of one length, found several; see rows"
+        ) from None
+    n = len(of_seeds)
+    nothing = np.full(of_seeds.shape[1:], np.nan)
+    mean = of_seeds.mean(axis=0) if n else nothing
+    std = of_seeds.std(axis=0, ddof=1) if n > 1 else nothing
+    margin = students_t.ppf(0.975, n - 1) * std / math.sqrt(n) if n > 1 else nothing
+    figures = {"mean": mean, "std": std, "n": np.array(n), "low": mean - margin}
+    return {name: each.tolist() for name, each in (figures | {"high": mean + margin}).items()}
+
+
+# One cell, in whatever process.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What is the same for all cells."""
+
+    function: Callable
+    constants: dict
+    taken: frozenset[str]  # names of columns that values cannot have
+
+
+def _run_cell(job: _Job, parameters: dict, seed: int) -> dict:
+    """Call the function, and return its values or its error."""
+    # A function that changes its arguments must not change those of the next cell.
+    arguments = copy.deepcopy(parameters | job.constants)
+    values, error = {}, None
+    start = time.perf_counter()
+    try:
+        values = _checked_values(job.function(**arguments, seed=seed), job.taken)
+    except (Exception, SystemExit) as raised:
+        error = _described(raised)
+    return {"values": values, "error": error, "seconds": time.perf_counter() - start}
+
+
+def _described(error: BaseException) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{pathlib.Path(place.filename).name}, line {place.lineno}, in {place.name}"
+    return f"{type(error).__name__}: {error} ({where}{f': {place.line}' if place.line else ''})"
+
+
+def _checked_values(returned: object, taken: frozenset[str]) -> dict:
+    values = returned if isinstance(returned, Mapping) else {"value": returned}
+    for name in values:
+        if not isinstance(name, str) or name in taken:
+            raise InputError(
+                "expected values named by strings that are neither parameters nor "
+                f"{', '.join(_COLUMNS)}; found {name!r}"
+            )
+    return {name: _checked_number(name, value) for name, value in values.items()}
+
+
+def _checked_number(name: str, value: object) -> float | list:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.ndim > 1:
+        raise InputError(
+            f"{name}: expected a number, or a 1-d list of numbers; "
+            f"found {type(value).__name__} {_short(value)}"
+        )
+    return array.tolist()
+
+
+# Where cells run. Each way yields every cell once with its outcome, in any order.
+
+
+def _run(
+    job: _Job, cells: list[_Cell], n_jobs: int, scheduler: str | None
+) -> Iterator[tuple[_Cell, dict]]:
+    if not cells:
+        return
+    if scheduler is not None:
+        yield from _run_on_dask(job, cells, scheduler)
+    elif n_jobs == 1:
+        for cell in cells:
+            yield cell, _run_cell(job, cell.parameters, cell.seed)
+    else:
+        yield from _run_locally(job, cells, loky.cpu_count() if n_jobs < 0 else n_jobs)
+
+
+def _run_locally(job: _Job, cells: list[_Cell], n_jobs: int) -> Iterator[tuple[_Cell, dict]]:
+    lost = []
+    for cell, outcome in _run_in_pool(job, cells, n_jobs, at_once=2 * n_jobs):
+        if outcome is None:
+            lost.append(cell)
+        else:
+            yield cell, outcome
+    # When a process dies, all cells under way are lost with it. Alone, the guilty one shows.
+    for cell, outcome in _run_in_pool(job, lost, n_jobs, at_once=1):
+        yield cell, outcome or _died()
+
+
+def _run_in_pool(
+    job: _Job, cells: list[_Cell], n_jobs: int, at_once: int
+) -> Iterator[tuple[_Cell, dict | None]]:
+    """Yield cells and outcomes; no outcome where a process died while the cell was under way."""
+    waiting, running = deque(cells), {}
+    try:
+        while waiting or running:
+            # Broken by a process that died, it is replaced by a new one here.
+            pool = loky.get_reusable_executor(
+                max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
+            )
+            with contextlib.suppress(TerminatedWorkerError):
+                while waiting and len(running) < at_once:
+                    cell = waiting[0]
+                    running[pool.submit(_run_cell, job, cell.parameters, cell.seed)] = cell
+                    waiting.popleft()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = running.pop(future)
+                try:
+                    yield cell, future.result()
+                except TerminatedWorkerError:
+                    yield cell, None
+                except pickle.PicklingError as error:
+                    raise _unpicklable(job, error) from None
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _run_on_dask(job: _Job, cells: list[_Cell], scheduler: str) -> Iterator[tuple[_Cell, dict]]:
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError:
+        raise InputError(
+            "scheduler: Dask is not installed: pip install 'nengonet[distributed]'"
+        ) from None
+    try:
+        client = Client(scheduler, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"scheduler: expected the address of a running Dask scheduler, such as "
+            f"tcp://10.0.0.1:8786, found {scheduler} ({error}); start one with `dask scheduler`"
+        ) from None
+    with client:
+        try:
+            # Sent once, and made anew by Dask if the worker that holds it is lost.
+            shared = client.submit(_same, job, pure=False, retries=2)
+        except (pickle.PicklingError, TypeError) as error:
+            raise _unpicklable(job, error) from None
+        running = {
+            client.submit(
+                _run_cell, shared, cell.parameters, cell.seed, pure=False, retries=2
+            ): cell
+            for cell in cells
+        }
+        for future, outcome in as_completed(running, with_results=True, raise_errors=False):
+            cell = running.pop(future)
+            if future.status == "finished":
+                yield cell, outcome
+            elif isinstance(error := future.exception(), KilledWorker):
+                yield cell, _died()
+            else:
+                raise error
+
+
+def _same(job: _Job) -> _Job:
+    return job
+
+
+def _died() -> dict:
+    return {"values": {}, "error": _DIED, "seconds": None}
+
+
+def _unpicklable(job: _Job, error: Exception) -> InputError:
+    return InputError(
+        f"function: expected {_name(job.function)} and its arguments to be picklable, so that "
+        f"other processes can run it ({error}); define it at the top of a module, or take n_jobs=1"
+    )
+
+
+# What a sweep rests on: keys of cells, and the fingerprint of the function and its constants.
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON holds it, equal for equal values; of an array, its digest."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufcSU":
+        return [value.dtype.str, list(value.shape), _digest(np.ascontiguousarray(value).tobytes())]
+    raise TypeError(type(value).__name__)
+
+
+def _key(value: object) -> str:
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, (list, tuple, dict))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _fingerprint(function: Callable, constants: dict) -> dict[str, str]:
+    fingerprint = {
+        "function": _name(function),
+        "source code": _digest("\n".join(_sources(function, set())).encode()),
+        "set of constants": ", ".join(sorted(constants)) or "none",
+    }
+    for name, value in constants.items():
+        try:
+            text = _key(value)
+        except TypeError as error:
+            raise InputError(
+                f"constants: {name}: with save, expected numbers, strings, arrays, or lists and "
+                f"dicts of them, whose change can be seen; found {error}; make it in the function"
+            ) from None
+        fingerprint[f"constant {name}"] = text if len(text) <= _LONGEST else _digest(text.encode())
+    return fingerprint
+
+
+def _sources(function: Callable, seen: set[int]) -> Iterator[str]:
+    """Yield the source of a function, and of what it names in its module or closes over."""
+    if isinstance(function, functools.partial):
+        yield _source_of_closed("partial", [*function.args, function.keywords])
+        yield from _sources(function.func, seen)
+        return
+    function = inspect.unwrap(function)
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    try:
+        yield inspect.getsource(function)
+    except (OSError, TypeError):
+        raise InputError(
+            f"function: with save, expected a function whose source can be read, so that a change "
+            f"can be seen; found {_name(function)}; define it with def in a file"
+        ) from None
+    if not inspect.isfunction(function):
+        return
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        value = cell.cell_contents
+        if inspect.isfunction(value):
+            yield from _sources(value, seen)
+        else:
+            yield _source_of_closed(name, value)
+    for name in sorted(_named(function.__code__) & function.__globals__.keys()):
+        value = function.__globals__[name]
+        if getattr(value, "__module__", None) == function.__module__ and (
+            inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value))
+        ):
+            yield from _sources(value, seen)
+        elif not name.startswith("__"):
+            with contextlib.suppress(TypeError):
+                yield f"{name} = {_key(value)}"
+
+
+def _named(code: CodeType) -> set[str]:
+    inner = (_named(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
+
+
+def _source_of_closed(name: str, value: object) -> str:
+    try:
+        return f"{name} = {_key(value)}"
+    except TypeError as error:
+        raise InputError(
+            f"function: with save, expected a function that closes over numbers, strings, arrays "
+            f"or functions, whose change can be seen; found {name} ({error}); make it in the "
+            "function"
+        ) from None
+
+
+# What the caller gave.
+
+
+def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
+    found = range(seeds) if isinstance(seeds, (int, np.integer)) else seeds
+    if isinstance(found, (str, bytes)) or not isinstance(found, Iterable):
+        found = ()
+    found = list(found)
+    if (
+        isinstance(seeds, bool)
+        or not found
+        or not all(isinstance(seed, (int, np.integer)) and seed >= 0 for seed in found)
+    ):
+        raise InputError(
+            "seeds: expected how many (1 or more), or a list of whole numbers from 0 on; "
+            f"found {seeds!r}"
+        )
+    return [int(seed) for seed in found]
+
+
+def _checked_cells(
+    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]], seeds: list[int]
+) -> tuple[tuple[str, ...], list[_Cell]]:
+    grids = [grid] if isinstance(grid, Mapping) else grid
+    if isinstance(grids, str) or not isinstance(grids, Sequence) or not grids:
+        raise InputError(f"grid: expected a dict of lists, or a list of them; found {grid!r}")
+    names, cells = {}, {}
+    for each in grids:
+        _check_grid(each)
+        names |= dict.fromkeys(each)
+        for values in itertools.product(*each.values()):
+            values = [value.item() if isinstance(value, np.generic) else value for value in values]
+            for seed in seeds:
+                cell = _Cell(dict(zip(each, values, strict=True)), seed)
+                cells.setdefault(cell.key, cell)
+    return tuple(names), list(cells.values())
+
+
+def _check_grid(grid: Mapping[str, Sequence]) -> None:
+    if not isinstance(grid, Mapping) or not all(isinstance(name, str) for name in grid):
+        raise InputError(f"grid: expected a dict of parameter names and lists, found {grid!r}")
+    for name, values in grid.items():
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(
+            values, (Sequence, np.ndarray)
+        ):
+            raise InputError(f"grid: {name}: expected a list of values, found {values!r}")
+        if len(values) == 0:
+            raise InputError(f"grid: {name}: expected one value or more, found none")
+        try:
+            _key(list(values))
+        except TypeError as error:
+            raise InputError(
+                f"grid: {name}: expected numbers, strings, None, or lists and dicts of them, "
+                f"found {error}; name what it should be, and make it in the function"
+            ) from None
+
+
+def _check_names(function: Callable, names: tuple[str, ...], cell: _Cell, constants: dict) -> None:
+    if not callable(function):
+        raise InputError(f"function: expected a function, found {function!r}")
+    for name in constants:
+        if name in names:
+            raise InputError(f"constants: {name} is a parameter of the grid as well")
+    for name in (*names, *constants):
+        if name in _COLUMNS:
+            raise InputError(
+                f"{'grid' if name in names else 'constants'}: {name} is a column of the table; "
+                "expected another name (seeds are given as seeds)"
+            )
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return  # some functions written in C have none
+    try:
+        signature.bind(**cell.parameters, **constants, seed=cell.seed)
+    except TypeError as error:
+        given = ", ".join((*cell.parameters, *constants, "seed"))
+        raise InputError(
+            f"function: expected {_name(function)} to take the arguments {given}; found: {error}"
+        ) from None
+
+
+def _check_n_jobs(n_jobs: int, scheduler: str | None) -> None:
+    if not isinstance(n_jobs, (int, np.integer)) or n_jobs < -1 or n_jobs == 0:
+        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
+    if scheduler is not None and n_jobs != 1:
+        raise InputError(
+            f"n_jobs: the scheduler's workers run the cells; expected 1 beside it, found {n_jobs}"
+        )
