@@ -215,7 +215,11 @@ def plot_logits(
         axis.set_xlabel("time (ms)")
     handles, names = axes[0, 0].get_legend_handles_labels()
     legend = figure.legend(
-        handles, names, title="class", loc="outside right center", fontsize="small"
+        handles,
+        names,
+        title="class\n(its own: thick)",
+        loc="outside right center",
+        fontsize="small",
     )
     for line in legend.get_lines():
         line.set_linewidth(1.2)

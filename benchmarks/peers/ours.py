@@ -9,13 +9,12 @@ import time
 import common
 
 import nengonet
-from nengonet.presentation import MINIBATCH_SIZE
 from nengonet.reproductions import forum_mnist
 
 if __name__ == "__main__":
     args = common.arguments(
         __doc__,
-        batch_size=MINIBATCH_SIZE,
+        batch_size=250,
         precision={"type": int, "choices": [32, 64], "default": 64},
     )
     images, labels = common.load_images(args.data, args.images)

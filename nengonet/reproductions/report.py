@@ -14,7 +14,7 @@ from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result
 
-_UNITS = {"input_rate": "Hz", "presentation_time": "s", "dt": "s"}
+_UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
