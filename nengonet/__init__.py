@@ -15,6 +15,7 @@ from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result, load_result
 from nengonet.scaling import balance, scale_firing_rates
+from nengonet.sweeps import Sweep, sweep
 from nengonet.version import __version__
 from nengonet.weights import (
     LayerWeights,
@@ -32,6 +33,7 @@ __all__ = [
     "LayerWeights",
     "MinibatchSimulator",
     "Result",
+    "Sweep",
     "Weights",
     "__version__",
     "avg_pool2d",
@@ -56,4 +58,5 @@ __all__ = [
     "present",
     "pretrained",
     "scale_firing_rates",
+    "sweep",
 ]

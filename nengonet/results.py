@@ -13,20 +13,17 @@ import io
 import json
 import os
 import pathlib
-import struct
-import zlib
 from collections.abc import Iterator
 
 import h5py
 import numpy as np
 
+from nengonet import journal as journals
 from nengonet import readout as readouts
 from nengonet.exceptions import InputError
 from nengonet.readout import Accuracy
 
 _FORMAT = "nengonet result 3"
-_MAGIC = b"nengonet journal 3\n"
-_RECORD = struct.Struct("<II")  # length, CRC-32
 _BY_LAYER = ("spikes", "operations", "counts", "means", "rasters")
 # Examples whose scores are computed at once: those of many steps are large.
 _CHUNK = 500
@@ -412,88 +409,25 @@ class Collector:
         self.n_done += n
 
 
-class Journal:
+class Journal(journals.Journal[dict[str, np.ndarray]]):
     """The finished examples of a run that is not finished, some in each record.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        ``FILE.partial``.
-    fingerprint : dict of str
-        What the run depends on. A journal of another run is refused, with the first entry that
-        differs.
+    See `nengonet.journal.Journal`; a record is a dict of ndarray, examples first.
     """
 
-    def __init__(self, path: pathlib.Path, fingerprint: dict[str, str]) -> None:
-        self.path = path
-        self.fingerprint = fingerprint
+    magic = b"nengonet journal 3\n"
+    holds = "unfinished run"
+    advice = "resume with the same settings, or delete the file"
 
-    def read(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the finished examples, and cut off a record that was not written whole.
-
-        Yields
-        ------
-        record : dict of ndarray
-
-        Raises
-        ------
-        InputError
-            The journal belongs to another run, or is no journal.
-        """
-        if not self.path.exists():
-            return
-        with self.path.open("rb+") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise InputError(f"{self.path}: expected the journal of an unfinished run")
-            whole = file.tell()
-            for payload in _payloads(file):
-                if whole == len(_MAGIC):
-                    self._check(json.loads(payload))
-                else:
-                    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-                        yield dict(arrays)
-                whole = file.tell()
-            file.truncate(whole)
-
-    def _check(self, found: dict[str, str]) -> None:
-        for name, value in self.fingerprint.items():
-            if found.get(name) != value:
-                raise InputError(
-                    f"{self.path}: the unfinished run has another {name}: expected {value}, "
-                    f"found {found.get(name)}; resume with the same settings, or delete the file"
-                )
-
-    def start(self) -> None:
-        """Begin an empty journal, or go on with the one that is there."""
-        if not self.path.exists() or self.path.stat().st_size <= len(_MAGIC):
-            self.path.write_bytes(_MAGIC)
-            self._append(json.dumps(self.fingerprint).encode())
-
-    def append(self, record: dict[str, np.ndarray]) -> None:
-        """Add some finished examples.
-
-        Parameters
-        ----------
-        record : dict of ndarray
-            Examples first.
-        """
+    @staticmethod
+    def encode(record: dict[str, np.ndarray]) -> bytes:
+        """Return the arrays as an NPZ file."""
         buffer = io.BytesIO()
         np.savez(buffer, **record)
-        self._append(buffer.getvalue())
+        return buffer.getvalue()
 
-    def _append(self, payload: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(_RECORD.pack(len(payload), zlib.crc32(payload)) + payload)
-
-    def delete(self) -> None:
-        """Remove the journal: the result is written."""
-        self.path.unlink(missing_ok=True)
-
-
-def _payloads(file: io.BufferedRandom) -> Iterator[bytes]:
-    while len(header := file.read(_RECORD.size)) == _RECORD.size:
-        length, checksum = _RECORD.unpack(header)
-        payload = file.read(length)
-        if len(payload) < length or zlib.crc32(payload) != checksum:
-            return
-        yield payload
+    @staticmethod
+    def decode(payload: bytes) -> dict[str, np.ndarray]:
+        """Return the arrays of an NPZ file."""
+        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+            return dict(arrays)

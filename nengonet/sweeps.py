@@ -25,6 +25,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from types import CodeType
 
 import loky
@@ -39,6 +40,7 @@ from nengonet.presentation import _ONE_THREAD, _begin_worker, _checked_file
 
 _COLUMNS = ("seed", "error", "seconds")
 _DIED = "WorkerDied: the process that ran this cell ended without an answer"
+_NUMPY = (np.generic, np.ndarray)
 _LONGEST = 60  # characters of a constant in a message; of a longer one its digest
 _SHOWN = 20  # rows of a printed table
 
@@ -151,25 +153,24 @@ class Sweep:
         """Write how many cells there are, a table of means, and the first errors."""
         failed = self.failed
         lines = [f"{len(self.rows)} cells, {len(failed)} failed; mean (95 % interval, seeds)"]
-        summary = self.summary()[:_SHOWN]
+        summary = self.summary()
         table = [[*self.parameters, "value", "mean", "interval", "n"]]
         table += [
             [
                 *(str(row[name]) for name in (*self.parameters, "value")),
                 _short(row["mean"]),
-                f"{_short(row['low'])} to {_short(row['high'])}",
+                f"{_short(row['low'])} to {_short(row['high'])}" if row["n"] > 1 else "",
                 str(row["n"]),
             ]
-            for row in summary
+            for row in summary[:_SHOWN]
         ]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines += [
             "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             for row in table
         ]
-        hidden = len(self.summary()) - len(summary)
-        if hidden:
-            lines.append(f"… {hidden} more rows: see summary()")
+        if len(summary) > _SHOWN:
+            lines.append(f"… {len(summary) - _SHOWN} more rows: see summary()")
         for row in failed[:3]:
             where = ", ".join(f"{name}={row[name]}" for name in (*self.parameters, "seed"))
             lines.append(f"failed: {where}: {row['error']}")
@@ -210,7 +211,7 @@ def sweep(
         Local processes with one thread each; -1 for one per core; 1 runs within this process.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``"tcp://10.0.0.1:8786"``, whose workers run the cells
-        instead. They need nengonet and the module that holds the function.
+        instead. It and they need nengonet, and they the module that holds the function.
     save : path_like, optional
         Journal of the finished cells; each is written as soon as it is finished.
     resume : bool
@@ -349,11 +350,11 @@ class _Job:
 
 def _run_cell(job: _Job, parameters: dict, seed: int) -> dict:
     """Call the function, and return its values or its error."""
-    # A function that changes its arguments must not change those of the next cell.
-    arguments = copy.deepcopy(parameters | job.constants)
     values, error = {}, None
     start = time.perf_counter()
     try:
+        # A function that changes its arguments must not change those of the next cell.
+        arguments = copy.deepcopy(parameters | job.constants)
         values = _checked_values(job.function(**arguments, seed=seed), job.taken)
     except (Exception, SystemExit) as raised:
         error = _described(raised)
@@ -401,25 +402,29 @@ def _run(
         for cell in cells:
             yield cell, _run_cell(job, cell.parameters, cell.seed)
     else:
-        yield from _run_locally(job, cells, loky.cpu_count() if n_jobs < 0 else n_jobs)
+        n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
+        yield from _run_apart(functools.partial(_run_in_pool, job, n_jobs), cells)
 
 
-def _run_locally(job: _Job, cells: list[_Cell], n_jobs: int) -> Iterator[tuple[_Cell, dict]]:
+def _run_apart(
+    run: Callable[[list[_Cell]], Iterator[tuple[_Cell, dict | None]]], cells: list[_Cell]
+) -> Iterator[tuple[_Cell, dict]]:
+    """Run cells in other processes; those that were lost with a process again, one by one.
+
+    A process that dies takes cells with it that did nothing wrong. Alone, the guilty one shows.
+    """
     lost = []
-    for cell, outcome in _run_in_pool(job, cells, n_jobs, at_once=2 * n_jobs):
+    for cell, outcome in run(cells):
         if outcome is None:
             lost.append(cell)
         else:
             yield cell, outcome
-    # When a process dies, all cells under way are lost with it. Alone, the guilty one shows.
-    for cell, outcome in _run_in_pool(job, lost, n_jobs, at_once=1):
-        yield cell, outcome or _died()
+    for cell in lost:
+        for _, outcome in run([cell]):
+            yield cell, outcome or {"values": {}, "error": _DIED, "seconds": None}
 
 
-def _run_in_pool(
-    job: _Job, cells: list[_Cell], n_jobs: int, at_once: int
-) -> Iterator[tuple[_Cell, dict | None]]:
-    """Yield cells and outcomes; no outcome where a process died while the cell was under way."""
+def _run_in_pool(job: _Job, n_jobs: int, cells: list[_Cell]) -> Iterator[tuple[_Cell, dict | None]]:
     waiting, running = deque(cells), {}
     try:
         while waiting or running:
@@ -428,7 +433,7 @@ def _run_in_pool(
                 max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
             )
             with contextlib.suppress(TerminatedWorkerError):
-                while waiting and len(running) < at_once:
+                while waiting and len(running) < 2 * n_jobs:
                     cell = waiting[0]
                     running[pool.submit(_run_cell, job, cell.parameters, cell.seed)] = cell
                     waiting.popleft()
@@ -438,7 +443,7 @@ def _run_in_pool(
                     yield cell, future.result()
                 except TerminatedWorkerError:
                     yield cell, None
-                except pickle.PicklingError as error:
+                except (pickle.PicklingError, BrokenProcessPool) as error:
                     raise _unpicklable(job, error) from None
     finally:
         for future in running:
@@ -447,11 +452,17 @@ def _run_in_pool(
 
 def _run_on_dask(job: _Job, cells: list[_Cell], scheduler: str) -> Iterator[tuple[_Cell, dict]]:
     try:
+        import cloudpickle
         from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise InputError(
             "scheduler: Dask is not installed: pip install 'nengonet[distributed]'"
         ) from None
+    try:
+        # Bytes, so that the scheduler need not load what only its workers know.
+        payload = cloudpickle.dumps(job)
+    except (pickle.PicklingError, TypeError) as error:
+        raise _unpicklable(job, error) from None
     try:
         client = Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -460,39 +471,39 @@ def _run_on_dask(job: _Job, cells: list[_Cell], scheduler: str) -> Iterator[tupl
             f"tcp://10.0.0.1:8786, found {scheduler} ({error}); start one with `dask scheduler`"
         ) from None
     with client:
-        try:
-            # Sent once, and made anew by Dask if the worker that holds it is lost.
-            shared = client.submit(_same, job, pure=False, retries=2)
-        except (pickle.PicklingError, TypeError) as error:
-            raise _unpicklable(job, error) from None
-        running = {
-            client.submit(
-                _run_cell, shared, cell.parameters, cell.seed, pure=False, retries=2
-            ): cell
-            for cell in cells
-        }
-        for future, outcome in as_completed(running, with_results=True, raise_errors=False):
-            cell = running.pop(future)
-            if future.status == "finished":
-                yield cell, outcome
-            elif isinstance(error := future.exception(), KilledWorker):
-                yield cell, _died()
-            else:
-                raise error
+        # Sent once, and loaded anew by Dask if the worker that holds it is lost.
+        shared = client.submit(pickle.loads, payload, pure=False, retries=2)
 
+        def run(cells: list[_Cell]) -> Iterator[tuple[_Cell, dict | None]]:
+            running = {
+                client.submit(
+                    _run_cell, shared, cell.parameters, cell.seed, pure=False, retries=2
+                ): cell
+                for cell in cells
+            }
+            for future, outcome in as_completed(
+                running, loop=client.loop, with_results=True, raise_errors=False
+            ):
+                if future.status == "finished":
+                    yield running.pop(future), outcome
+                elif future.status != "error":
+                    raise ConnectionError(
+                        f"the scheduler {scheduler} is gone; with save, every finished cell is "
+                        "kept: start it again, and go on (resume)"
+                    )
+                elif isinstance(error := future.exception(), KilledWorker):
+                    yield running.pop(future), None
+                else:
+                    raise _unpicklable(job, error)
 
-def _same(job: _Job) -> _Job:
-    return job
-
-
-def _died() -> dict:
-    return {"values": {}, "error": _DIED, "seconds": None}
+        yield from _run_apart(run, cells)
 
 
 def _unpicklable(job: _Job, error: Exception) -> InputError:
     return InputError(
-        f"function: expected {_name(job.function)} and its arguments to be picklable, so that "
-        f"other processes can run it ({error}); define it at the top of a module, or take n_jobs=1"
+        f"function: {_name(job.function)} and its arguments cannot be sent to other processes, or "
+        f"not be loaded there ({error}); expected a picklable function, in a module that is "
+        "installed there"
     )
 
 
@@ -570,6 +581,8 @@ def _sources(function: Callable, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(function))
     try:
+        if inspect.ismethod(function):
+            raise TypeError("its object's state has no source")
         yield inspect.getsource(function)
     except (OSError, TypeError):
         raise InputError(
@@ -642,7 +655,7 @@ def _checked_cells(
         _check_grid(each)
         names |= dict.fromkeys(each)
         for values in itertools.product(*each.values()):
-            values = [value.item() if isinstance(value, np.generic) else value for value in values]
+            values = [value.tolist() if isinstance(value, _NUMPY) else value for value in values]
             for seed in seeds:
                 cell = _Cell(dict(zip(each, values, strict=True)), seed)
                 cells.setdefault(cell.key, cell)

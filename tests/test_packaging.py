@@ -15,6 +15,7 @@ MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
 # From the bottom of the path of the data to its top; nothing imports cli.
 NUMPY_ONLY = {
     "exceptions",
+    "journal",
     "weights",
     "convolution",
     "rates",

@@ -10,8 +10,8 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.presentation import present
-from nengonet.results import Journal, load_result
+from nengonet.presentation import default_minibatch_size, present
+from nengonet.results import Collector, Journal, load_result
 
 RNG = np.random.default_rng(42)
 KERNELS = [RNG.normal(0, 0.5, (16, 12)), RNG.normal(0, 0.5, (12, 4))]
@@ -409,3 +409,30 @@ def test_unknown_layers_and_steps_are_named():
         result.rates("hiden")
     with pytest.raises(nn.InputError, match="n_steps: expected 1 to 60, found 61"):
         result.predictions(n_steps=61)
+
+
+def test_scores_are_computed_some_examples_at_a_time(monkeypatch):
+    result = run(IMAGES[:9])
+    labels = np.arange(9) % 3
+    expected = result.predictions(), result.tied(), result.latency(labels)
+    monkeypatch.setattr("nengonet.results._CHUNK", 2)
+    found = result.predictions(), result.tied(), result.latency(labels)
+    for one, two in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_collector_widens_its_numbers():
+    found = Collector(3)
+    found.add({"steps": np.array([[1], [2]], dtype=np.int16)})
+    found.add({"steps": np.array([[100_000]], dtype=np.int64)})
+    np.testing.assert_array_equal(found.arrays["steps"], [[1], [2], [100_000]])
+
+
+def test_minibatches_of_large_networks_are_smaller():
+    with nengo.Network() as network:
+        nengo.Ensemble(900, 1)
+    assert default_minibatch_size(network) == 250
+    with nengo.Network() as network:
+        nengo.Ensemble(90_000, 1)
+        nengo.Node(size_in=10_000)
+    assert default_minibatch_size(network) == 20
