@@ -346,13 +346,21 @@ def _spread_rows(rows, event, last, fan_out, total):
     _, starts, outputs, taps, kernel = fan_out
     n_channels, n_filters = kernel.shape[1:]
     total[:] = 0
-    for e in range(event, last):
-        position = rows[e] // n_channels
-        channel = rows[e] - position * n_channels
+    while event < last:
+        row = rows[event]
+        event += 1
+        # Several spikes of one neuron in a step stand side by side.
+        times = 1
+        while event < last and rows[event] == row:
+            times += 1
+            event += 1
+        position = row // n_channels
+        channel = row - position * n_channels
+        count = kernel.dtype.type(times)
         for way in range(starts[position], starts[position + 1]):
             tap, first = taps[way], outputs[way] * n_filters
             for j in range(n_filters):
-                total[first + j] += kernel[tap, channel, j]
+                total[first + j] += count * kernel[tap, channel, j]
 
 
 @_inlined
