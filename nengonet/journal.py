@@ -110,3 +110,32 @@ def _payloads(file) -> Iterator[bytes]:
         if len(payload) < length or zlib.crc32(payload) != checksum:
             return
         yield payload
+
+
+def checked_file(save: str | os.PathLike, resume: bool) -> pathlib.Path:
+    """Check that a run can write its file, and the ``.partial`` beside it.
+
+    Parameters
+    ----------
+    save : path_like
+    resume : bool
+        They may be there already.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+    """
+    save = pathlib.Path(save)
+    if not save.parent.is_dir():
+        raise InputError(f"{save}: the folder {save.parent} does not exist")
+    if save.is_dir():
+        raise InputError(f"{save}: expected the name of a file, found a folder")
+    partial = save.with_name(save.name + ".partial")
+    for path in (save, partial):
+        if path.exists() and not resume:
+            raise InputError(f"{path} is there already: go on with it (resume), or delete it")
+    return save

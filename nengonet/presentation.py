@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import queue
 import sys
 import uuid
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -23,25 +25,15 @@ from tqdm import tqdm
 from nengonet.datasets import as_images
 from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
+from nengonet.journal import checked_file
 from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.minibatch.records import OutputRecord
 from nengonet.objects import Layer
 from nengonet.operations import synapses_of
+from nengonet.parallel import process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result
 
-# Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
-# of that fight for them. On two busy cores, a convolution took 14 times as long.
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OPENBLAS_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    )
-}
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
 
@@ -154,7 +146,7 @@ def present(
     }
     journal, found = None, Collector(len(images))
     if save is not None:
-        save = _checked_file(save, resume)
+        save = checked_file(save, resume)
         if save.exists():
             return _finished(save, fingerprint)
         settings["fingerprint"] = fingerprint
@@ -240,22 +232,22 @@ def _run(
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
     parts = [slice(start, start + size) for start in range(0, len(images), size)]
-    with contextlib.closing(_Runner(job, size)) as runner:
-        if n_jobs == 1:
-            for part in parts:
-                yield runner.run(images[part], examples[part])
-            return
-        if runner.is_outside_python:
-            yield from _run_in_threads(runner, n_jobs, parts, images, examples)
-            return
+    if n_jobs == 1 or job.simulator == "minibatch":
+        with contextlib.closing(_Runner(job, size)) as runner:
+            if n_jobs == 1:
+                for part in parts:
+                    yield runner.run(images[part], examples[part])
+                return
+            if runner.is_outside_python:
+                yield from _run_in_threads(runner, n_jobs, parts, images, examples)
+                return
     # Not joblib's generator: it waits a second before its last result.
-    pool = loky.get_reusable_executor(
-        max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
-    )
-    job_id = uuid.uuid4().hex
-    yield from _in_order(
-        [pool.submit(_run_part, job_id, job, size, images[part], examples[part]) for part in parts]
-    )
+    pool, job_id = process_pool(n_jobs), uuid.uuid4().hex
+
+    def submit(part: slice) -> Future:
+        return pool.submit(_run_part, job_id, job, size, images[part], examples[part])
+
+    yield from _in_order(submit, parts, n_jobs)
 
 
 def _run_in_threads(
@@ -275,22 +267,24 @@ def _run_in_threads(
         for _ in range(n_jobs - 1):
             idle.put(opened.enter_context(contextlib.closing(runner.twin())))
         pool = opened.enter_context(ThreadPoolExecutor(n_jobs))
-        yield from _in_order([pool.submit(run, part) for part in parts])
+        yield from _in_order(lambda part: pool.submit(run, part), parts, n_jobs)
 
 
-def _in_order(running: list[Future]) -> Iterator[dict[str, np.ndarray]]:
+def _in_order(
+    submit: Callable[[slice], Future], parts: list[slice], n_jobs: int
+) -> Iterator[dict[str, np.ndarray]]:
     """Yield the results, and drop what has not begun if nobody waits for the rest."""
+    # Not all at once: every part takes a copy of the job along.
+    waiting = iter(parts)
+    running = deque(submit(part) for part in itertools.islice(waiting, 2 * n_jobs))
     try:
         while running:
-            yield running.pop(0).result()
+            result = running.popleft().result()
+            running.extend(submit(part) for part in itertools.islice(waiting, 1))
+            yield result
     finally:
         for future in running:
             future.cancel()
-
-
-def _begin_worker() -> None:
-    # Nengo warns whenever a Node without a function is unpickled.
-    warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")
 
 
 # In a worker process: the job that it works on, and what it has built for it.
@@ -350,8 +344,8 @@ class _Runner:
 
     @property
     def is_outside_python(self) -> bool:
-        """Whether it runs without Python's lock, so that threads can share the work."""
-        return self.job.simulator == "minibatch" and self.simulator.is_chain
+        """Whether the twin runs without Python's lock, so that threads can share the work."""
+        return self.simulator.is_chain
 
     def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         self.simulator.reset_to_examples(images, examples, self.job.settings["seed"])
@@ -664,19 +658,6 @@ def _digest(*things: object) -> str:
             else:
                 digest.update(repr(part).encode())
     return digest.hexdigest()[:16]
-
-
-def _checked_file(save: str | os.PathLike, resume: bool) -> pathlib.Path:
-    save = pathlib.Path(save)
-    if not save.parent.is_dir():
-        raise InputError(f"{save}: the folder {save.parent} does not exist")
-    if save.is_dir():
-        raise InputError(f"{save}: expected the name of a file, found a folder")
-    partial = save.with_name(save.name + ".partial")
-    for path in (save, partial):
-        if path.exists() and not resume:
-            raise InputError(f"{path} is there already: go on with it (resume), or delete it")
-    return save
 
 
 def _finished(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:

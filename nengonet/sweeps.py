@@ -35,8 +35,8 @@ from scipy.stats import t as students_t
 from tqdm import tqdm
 
 from nengonet.exceptions import InputError
-from nengonet.journal import Journal
-from nengonet.presentation import _ONE_THREAD, _begin_worker, _checked_file
+from nengonet.journal import Journal, checked_file
+from nengonet.parallel import process_pool
 
 _COLUMNS = ("seed", "error", "seconds")
 _DIED = "WorkerDied: the process that ran this cell ended without an answer"
@@ -245,7 +245,7 @@ def sweep(
 
     journal, found = None, {}
     if save is not None:
-        save = _checked_file(save, resume)
+        save = checked_file(save, resume)
         journal = _SweepJournal(save, _fingerprint(function, constants))
         found = {record["key"]: record for record in journal.read()}
         journal.start()
@@ -429,9 +429,7 @@ def _run_in_pool(job: _Job, n_jobs: int, cells: list[_Cell]) -> Iterator[tuple[_
     try:
         while waiting or running:
             # Broken by a process that died, it is replaced by a new one here.
-            pool = loky.get_reusable_executor(
-                max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
-            )
+            pool = process_pool(n_jobs)
             with contextlib.suppress(TerminatedWorkerError):
                 while waiting and len(running) < 2 * n_jobs:
                     cell = waiting[0]

@@ -20,7 +20,7 @@ from nengo.builder.signal import Signal
 from nengo.builder.transforms import GeneralConvInc
 
 from nengonet.encoding import BLOCK_STEPS
-from nengonet.minibatch.convolutions import fan_out
+from nengonet.minibatch.convolutions import fan_out, has_fan_out
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import stretch_of
 from nengonet.minibatch.operators import event_rows, is_add_bias
@@ -172,7 +172,7 @@ def _is_product(operator: Operator, before: Signal, context: Context) -> bool:
     if operator not in context.assigning or not same_place(operator.X, before):
         return False
     if isinstance(operator, GeneralConvInc):
-        return fan_out(operator, context, np.float64(1)) is not None
+        return has_fan_out(operator)
     return (
         type(operator) is DotInc
         and not context.signals.is_batched(operator.A)

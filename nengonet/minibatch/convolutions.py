@@ -149,12 +149,20 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     return spikes_or_dense(lambda: convolve(*arguments), _DENSITY * x.size, dense)
 
 
-def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple | None:
+def has_fan_out(operator: GeneralConvInc) -> bool:
+    """Tell whether `fan_out` can follow single spikes: one group, and channels that come last."""
+    conv = operator.conv
+    last = conv.input_shape.channels_last and conv.output_shape.channels_last
+    return conv.dimensions <= 2 and getattr(conv, "groups", 1) == 1 and last
+
+
+def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple:
     """Return the ways of a spike through a convolution, for kernels that follow single spikes.
 
     Parameters
     ----------
     operator : ConvInc or ConvTransposeInc
+        One that `has_fan_out`.
     context : Context
     height : float
         Of a spike.
@@ -162,13 +170,8 @@ def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> 
     Returns
     -------
     starts, outputs, taps, kernel : ndarray
-        See `nengonet.minibatch.kernels.spike_convolution`. None where it has groups, or channels
-        that do not come last.
+        See `nengonet.minibatch.kernels.spike_convolution`.
     """
-    conv = operator.conv
-    last = conv.input_shape.channels_last and conv.output_shape.channels_last
-    if conv.dimensions > 2 or getattr(conv, "groups", 1) != 1 or not last:
-        return None
     weights = np.asarray(context.signals[operator.W])
     weights = context.constant(
         (operator, "kernel", height), lambda: weights.reshape(-1, *weights.shape[-2:]) * height
