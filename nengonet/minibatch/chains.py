@@ -252,6 +252,7 @@ def _fan_out(product: Operator | None, context: Context, height: np.floating) ->
         ways = fan_out(product, context, height)
     elif product is not None:
         dense = event_rows(product, context, height)
+        dense = np.pad(dense, ((0, 0), (0, -dense.shape[1] % context.kernels.WHOLE)))
     return dense, *ways
 
 

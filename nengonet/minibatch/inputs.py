@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -10,9 +10,6 @@ import scipy.sparse
 
 from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng, lit_pixels
 from nengonet.minibatch.records import OutputRecord
-
-# Threads that drew at the same time would hand Python's lock over at every call.
-_DRAWING = threading.Lock()
 
 
 class PoissonEvents:
@@ -54,10 +51,8 @@ class PoissonEvents:
         self.rates = rates
         self.height = height
         self._kernels = kernels
-        self._streams = [example_rng(seed, int(example)) for example in examples]
-        self._lit = [lit_pixels(each, dt) for each in rates]
-        mean = sum(float(mean_counts.sum()) for _, mean_counts in self._lit)
-        self._room = int(mean + 6 * mean**0.5) + 1
+        streams = [example_rng(seed, int(example)) for example in examples]
+        self._draws = _draws_of(kernels)(rates, dt, streams)
         self.step = self._added = BLOCK_STEPS - 1
         self._records: list[OutputRecord] = []
         self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
@@ -81,7 +76,7 @@ class PoissonEvents:
         """
         if self.step == BLOCK_STEPS - 1:
             self._add_up()
-            self._draw()
+            self.pixels = self._draws.draw(self.bounds)
             self.step = self._added = -1
         first = self.step + 1
         n_steps = min(most, BLOCK_STEPS - first)
@@ -122,6 +117,9 @@ class PoissonEvents:
         np.multiply(spikes, self.height, out=signal)
 
     def _add_to(self, totals: np.ndarray) -> None:
+        is_whole = self._added == -1 and self.step == BLOCK_STEPS - 1
+        if is_whole and self._draws.add_block(self.height, totals):
+            return
         first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
         if self._kernels is not None:
             height = totals.dtype.type(self.height)
@@ -139,28 +137,73 @@ class PoissonEvents:
         where = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
         return self.pixels[where], starts, counts
 
-    def _draw(self) -> None:
-        with _DRAWING:
-            self._draw_block()
 
-    def _draw_block(self) -> None:
-        self.pixels = np.empty(self._room, np.int32)
-        first = 0
-        for lit, rng, bounds in zip(self._lit, self._streams, self.bounds, strict=True):
-            # Put in order at once, while they are in the cache.
+class _NumPyDraws:
+    """Draws the events of block after block, one example after the other.
+
+    Parameters
+    ----------
+    rates : (batch, n_pixels) ndarray, in Hz
+    dt : float, in seconds
+    streams : list of numpy.random.Generator
+        One for each example.
+    """
+
+    def __init__(
+        self, rates: np.ndarray, dt: float, streams: Sequence[np.random.Generator]
+    ) -> None:
+        self._streams = streams
+        self._lit = [lit_pixels(each, dt) for each in rates]
+
+    def draw(self, bounds: np.ndarray) -> np.ndarray:
+        """Fill ``bounds`` and return the pixels: see the attributes of `PoissonEvents`."""
+        drawn, first = [], 0
+        for lit, rng, bound in zip(self._lit, self._streams, bounds, strict=True):
             steps, pixels = draw_events(*lit, rng)
-            if first + len(pixels) > len(self.pixels):
-                self.pixels = np.concatenate((self.pixels, np.empty_like(self.pixels), pixels))
-            self._sort(steps, pixels, first, bounds)
+            # Sixteen bits, because NumPy sorts those by counting.
+            drawn.append(pixels[np.argsort(steps.astype(np.uint16), kind="stable")])
+            bound[0] = first
+            bound[1:] = first + np.cumsum(np.bincount(steps, minlength=BLOCK_STEPS))
             first += len(pixels)
+        return np.concatenate(drawn)
 
-    def _sort(self, steps: np.ndarray, pixels: np.ndarray, first: int, bounds: np.ndarray) -> None:
-        """Put one example's events in the order of their steps, from place ``first`` on."""
-        if self._kernels is not None:
-            self._kernels.sort_events(steps, pixels, first, bounds, self.pixels)
-            return
-        # Sixteen bits, because NumPy sorts those by counting.
-        order = np.argsort(steps.astype(np.uint16), kind="stable")
-        self.pixels[first : first + len(pixels)] = pixels[order]
-        bounds[0] = first
-        bounds[1:] = first + np.cumsum(np.bincount(steps, minlength=BLOCK_STEPS))
+    def add_block(self, height: float, totals: np.ndarray) -> bool:
+        """Add all spikes of the block to ``totals`` (batch, n_pixels), if their number is known."""
+        return False
+
+
+class _KernelDraws:
+    """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
+
+    def __init__(
+        self, rates: np.ndarray, dt: float, streams: Sequence[np.random.Generator]
+    ) -> None:
+        from nengonet.minibatch import drawing
+
+        self._kernels = drawing
+        self._states = np.array([drawing.state_of(rng) for rng in streams], np.uint64)
+        shape, rates = rates.shape, rates.ravel()
+        where, self._mean_counts = lit_pixels(rates, dt)
+        self._pixels = where % shape[1]
+        self._firsts = np.searchsorted(where, shape[1] * np.arange(shape[0] + 1))
+        self._counts = np.empty(len(where), np.int64)
+        mean = float(self._mean_counts.sum())
+        self._room = int(mean + 6 * mean**0.5) + 1
+
+    def draw(self, bounds: np.ndarray) -> np.ndarray:
+        lit = self._pixels, self._mean_counts, self._firsts
+        return self._kernels.draw_block(self._states, *lit, self._counts, bounds, self._room)
+
+    def add_block(self, height: float, totals: np.ndarray) -> bool:
+        self._kernels.add_counts(
+            self._pixels, self._counts, self._firsts, totals.dtype.type(height), totals
+        )
+        return True
+
+
+def _draws_of(kernels: ModuleType | None) -> type[_NumPyDraws] | type[_KernelDraws]:
+    if kernels is None:
+        return _NumPyDraws
+    from nengonet.minibatch.drawing import is_numpys
+
+    return _KernelDraws if is_numpys() else _NumPyDraws

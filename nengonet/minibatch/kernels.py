@@ -21,8 +21,12 @@ _LANES = 16
 # Examples whose states are copied together: a cache line of float64.
 _STRETCH_LANES = 8
 
+# Neurons of a layer are worked on in multiples of so many: a few vector instructions.
+WHOLE = 16
 
-def _compiled(function: Callable, **settings: object) -> Callable:
+
+def compiled(function: Callable, **settings: object) -> Callable:
+    """Compile a kernel, and keep it on disk where that is possible."""
     settings |= {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **settings)(function)
@@ -31,11 +35,11 @@ def _compiled(function: Callable, **settings: object) -> Callable:
 
 
 # For what is called for each row: with a small minibatch, the call takes longer than the row.
-_inlined = functools.partial(_compiled, inline="always")
+inlined = functools.partial(compiled, inline="always")
 
 
-@_inlined
-def _lif_usual(current, eventful, output, voltage, refractory, constants):
+@inlined
+def _lif_usual(current, eventful, voltage, refractory, constants):
     """Step LIF neurons that neither spike nor come out of their refractory time.
 
     Marks the others as ``eventful``: `_lif_event` finishes them.
@@ -52,14 +56,13 @@ def _lif_usual(current, eventful, output, voltage, refractory, constants):
         usual = (left <= zero) | (left >= dt)
         floored = min_voltage if new < min_voltage else new
         voltage[k] = floored if usual else old
-        output[k] = zero
         eventful[k] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
 
 
-@_inlined
-def _lif_event(drive, output, voltage, refractory, k, constants):
-    """Finish neuron ``k``; return False where its voltage is no number."""
-    dt, tau_rc, tau_ref, min_voltage, height, _ = constants
+@inlined
+def _lif_event(drive, voltage, refractory, k, constants):
+    """Finish neuron ``k``; return whether it spikes, and whether its voltage is a number."""
+    dt, tau_rc, tau_ref, min_voltage, _, _ = constants
     zero, one = dt - dt, dt / dt
     left, new = refractory[k], voltage[k]
     if left > zero and left < dt:
@@ -69,23 +72,26 @@ def _lif_event(drive, output, voltage, refractory, k, constants):
         t_spike = dt + tau_rc * math.log1p(-(new - one) / (drive - one))
         voltage[k] = zero
         refractory[k] = tau_ref + t_spike
-        output[k] = height
-        return t_spike == t_spike
-    return new == new
+        return True, t_spike == t_spike
+    return False, new == new
 
 
-@_inlined
+@inlined
 def _lif_row(current, eventful, output, voltage, refractory, constants):
     """Step LIF neurons on ``current``; ``eventful`` is working memory."""
-    _lif_usual(current, eventful, output, voltage, refractory, constants)
-    valid = True
+    _lif_usual(current, eventful, voltage, refractory, constants)
+    height, valid = constants[4], True
+    output[:] = 0
     for k in range(current.shape[0]):
         if eventful[k]:
-            valid &= _lif_event(current[k], output, voltage, refractory, k, constants)
+            spikes, is_number = _lif_event(current[k], voltage, refractory, k, constants)
+            valid &= is_number
+            if spikes:
+                output[k] = height
     return valid
 
 
-@_compiled
+@compiled
 def lif(weighted, gain, bias, output, voltage, refractory, constants):
     """Step LIF neurons on ``bias + gain * weighted``; return False where a voltage is no number."""
     n, batch = output.shape
@@ -98,7 +104,7 @@ def lif(weighted, gain, bias, output, voltage, refractory, constants):
     return valid
 
 
-@_compiled
+@compiled
 def adaptive_lif(
     weighted, gain, bias, output, voltage, refractory, adaptation, constants, rate, increment
 ):
@@ -115,8 +121,8 @@ def adaptive_lif(
     return valid
 
 
-@_inlined
-def _integrate_usual(current, eventful, output, voltage, constants):
+@inlined
+def _integrate_usual(current, eventful, voltage, constants):
     """Step integrate-and-fire neurons that do not spike; `_integrate_event` finishes the others."""
     rectify, min_voltage, dt, _ = constants
     zero, one = dt - dt, dt / dt
@@ -129,39 +135,43 @@ def _integrate_usual(current, eventful, output, voltage, constants):
         usual = (v < one) & (v > lowest)
         floored = min_voltage if v < min_voltage else v
         voltage[k] = floored if usual else v
-        output[k] = zero
         eventful[k] = np.uint8(0) if usual else np.uint8(1)
 
 
-@_inlined
-def _integrate_event(output, voltage, k, constants):
-    """Finish neuron ``k``, which subtracts one for every spike."""
-    _, min_voltage, dt, height = constants
+@inlined
+def _integrate_event(voltage, k, constants):
+    """Finish neuron ``k``, which subtracts one for every spike.
+
+    Returns how many there are, and whether its voltage is a number.
+    """
+    _, min_voltage, dt, _ = constants
     v = voltage[k]
     spikes = np.floor(v) if v > 0 else dt - dt
-    output[k] = height * spikes
     v -= spikes
     voltage[k] = min_voltage if v < min_voltage else v
-    return v - v == 0
+    return spikes, v - v == 0
 
 
-@_compiled
+@compiled
 def integrate(weighted, gain, bias, output, voltage, constants):
     """Step integrate-and-fire neurons, which subtract one for every spike."""
     n, batch = output.shape
+    height, valid = constants[3], True
     current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
-    valid = True
     for i in range(n):
         for b in range(batch):
             current[b] = bias[i] + gain[i] * weighted[i, b]
-        _integrate_usual(current, eventful, output[i], voltage[i], constants)
+        _integrate_usual(current, eventful, voltage[i], constants)
+        output[i, :] = 0
         for b in range(batch):
             if eventful[b]:
-                valid &= _integrate_event(output[i], voltage[i], b, constants)
+                spikes, is_number = _integrate_event(voltage[i], b, constants)
+                output[i, b] = height * spikes
+                valid &= is_number
     return valid
 
 
-@_compiled
+@compiled
 def _any(bits, row, start, stop):
     # Integers, because the compiler may combine those in any order, so in vectors.
     together = bits[row, start]
@@ -170,7 +180,7 @@ def _any(bits, row, start, stop):
     return together != 0
 
 
-@_compiled
+@compiled
 def _store(sums, n, start, product, assign):
     for j in range(product.shape[0]):
         for k in range(n):
@@ -180,25 +190,33 @@ def _store(sums, n, start, product, assign):
                 product[j, start + k] += sums[k, j]
 
 
-@_inlined
+@inlined
 def _sum_rows(rows, event, last, weights, total):
     """Add up ``weights[rows[event:last]]``."""
     n = total.shape[0]
     total[:] = 0
-    while event + 4 <= last:
+    # Eight rows in one go, so that the total is loaded and stored less often.
+    while event + 8 <= last:
         one, two = weights[rows[event]], weights[rows[event + 1]]
         three, four = weights[rows[event + 2]], weights[rows[event + 3]]
+        five, six = weights[rows[event + 4]], weights[rows[event + 5]]
+        seven, eight = weights[rows[event + 6]], weights[rows[event + 7]]
         for j in range(n):
-            total[j] += (one[j] + two[j]) + (three[j] + four[j])
-        event += 4
-    while event < last:
+            half = total[j] + one[j] + two[j] + three[j] + four[j]
+            total[j] = half + five[j] + six[j] + seven[j] + eight[j]
+        event += 8
+    while event + 2 <= last:
+        one, two = weights[rows[event]], weights[rows[event + 1]]
+        for j in range(n):
+            total[j] += one[j] + two[j]
+        event += 2
+    if event < last:
         one = weights[rows[event]]
         for j in range(n):
             total[j] += one[j]
-        event += 1
 
 
-@_compiled
+@compiled
 def event_product(rows, bounds, step, weights, product, assign):
     """Add up, for each example, the rows of ``weights`` that spiked in this step.
 
@@ -214,7 +232,7 @@ def event_product(rows, bounds, step, weights, product, assign):
         _store(sums, n, start, product, assign)
 
 
-@_compiled
+@compiled
 def spike_product(spikes, bits, weights, product, assign):
     """Multiply ``weights.T`` with signals that are mostly 0; return how many were not.
 
@@ -244,7 +262,7 @@ def spike_product(spikes, bits, weights, product, assign):
     return found
 
 
-@_compiled
+@compiled
 def spike_convolution(
     spikes, bits, in_strides, shape, table, kernel, sums, product, out_strides, assign
 ):
@@ -289,27 +307,7 @@ def spike_convolution(
     return found
 
 
-@_compiled
-def sort_events(steps, pixels, first, bounds, ordered):
-    """Put the events of one example in the order of their steps, by counting.
-
-    Fills ``bounds`` (n_steps + 1,) with the places in ``ordered``, from ``first`` on.
-    """
-    n_steps = bounds.shape[0] - 1
-    bounds[:] = 0
-    for event in range(steps.shape[0]):
-        bounds[steps[event] + 1] += 1
-    bounds[0] = first
-    for step in range(n_steps):
-        bounds[step + 1] += bounds[step]
-    place = bounds[:n_steps].copy()
-    for event in range(steps.shape[0]):
-        step = steps[event]
-        ordered[place[step]] = pixels[event]
-        place[step] += 1
-
-
-@_compiled
+@compiled
 def add_events(rows, first, last, height, totals):
     """Add spikes to ``totals``, which is ``(batch, n_inputs)``.
 
@@ -320,7 +318,7 @@ def add_events(rows, first, last, height, totals):
             totals[b, rows[event]] += height
 
 
-@_compiled
+@compiled
 def spread_events(rows, bounds, step, height, signal):
     """Write the spikes of this step to ``signal``, which is ``(n_inputs, batch)``."""
     signal[:] = 0
@@ -332,15 +330,15 @@ def spread_events(rows, bounds, step, height, signal):
             signal[i, b] *= height
 
 
-@_compiled
-def _longer(spikes, used, more):
-    """Return a longer copy with room for ``more`` spikes."""
+@compiled
+def longer(spikes, used, more):
+    """Return a longer copy of some spikes, with room for ``more``."""
     longer = np.empty(2 * spikes.shape[0] + more, spikes.dtype)
     longer[:used] = spikes[:used]
     return longer
 
 
-@_inlined
+@inlined
 def _spread_rows(rows, event, last, fan_out, total):
     """Add up what each spike of a convolution's input does to ``total``."""
     _, starts, outputs, taps, kernel = fan_out
@@ -363,7 +361,7 @@ def _spread_rows(rows, event, last, fan_out, total):
                 total[first + j] += count * kernel[tap, channel, j]
 
 
-@_inlined
+@inlined
 def _currents(rows, bounds, b, step, fan_out, steady, gain, bias, current):
     """Compute the current of every neuron of example ``b``; with no fan-out it is ``steady``."""
     dense, kernel = fan_out[0], fan_out[4]
@@ -378,23 +376,50 @@ def _currents(rows, bounds, b, step, fan_out, steady, gain, bias, current):
         current[i] = bias[i] + gain[i] * current[i]
 
 
-@_compiled
+@compiled
 def _by_example(signal, first, rows):
-    """Copy some examples of a signal (n, batch) into ``rows`` (examples, n)."""
-    for i in range(rows.shape[1]):
+    """Copy some examples of a signal (n, batch) into ``rows`` (examples, n or more)."""
+    for i in range(signal.shape[0]):
         for k in range(rows.shape[0]):
             rows[k, i] = signal[i, first + k]
 
 
-@_compiled
+@compiled
 def _by_neuron(rows, first, signal):
     """Copy ``rows`` back."""
-    for i in range(rows.shape[1]):
+    for i in range(signal.shape[0]):
         for k in range(rows.shape[0]):
             signal[i, first + k] = rows[k, i]
 
 
-@_compiled
+@inlined
+def _padded(values, n):
+    """Return a copy with zeros behind."""
+    longer_values = np.zeros(n, values.dtype)
+    longer_values[: values.shape[0]] = values
+    return longer_values
+
+
+@inlined
+def _find(eventful, n, which):
+    """List those of the first ``n`` that are eventful in ``which``; return how many they are."""
+    found = 0
+    # Without a branch: which neuron has an event cannot be guessed, and a wrong guess costs more.
+    for i in range(n):
+        which[found] = i
+        found += eventful[i]
+    return found
+
+
+@inlined
+def _last_outputs(spikes, used, found, height, outputs):
+    """Write the outputs of the last step: its spikes are from ``found`` to ``used``."""
+    outputs[:] = 0
+    for event in range(found, used):
+        outputs[spikes[event]] += height
+
+
+@compiled
 def lif_stretch(
     rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, refractory,
     constants,
@@ -404,18 +429,18 @@ def lif_stretch(
     The spikes that come in are as in `event_product`, from step ``first`` on. ``fan_out`` is
     ``(rows, starts, outputs, taps, kernel)``: the rows of a matrix as in `event_product`, or the
     ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_convolution`. Where both are
-    empty, the current is constant, ``bias + gain * weighted``.
+    empty, the current is constant, ``bias + gain * weighted``. The rows may have zeros behind.
 
     Returns the neurons that spiked and the bounds of each step in them, (batch, n_steps + 1), in
     the same way, and whether every voltage is a number.
     """
     n, batch = output.shape
-    lanes = min(_STRETCH_LANES, batch)
-    current = np.empty(n, output.dtype)
-    vs, lefts, outs, steadies = np.empty((4, lanes, n), output.dtype)
-    # Eight at a time can be looked through at once.
-    eight = np.zeros((n + 7) // 8, np.uint64)
-    eventful = eight.view(np.uint8)
+    lanes, height = min(_STRETCH_LANES, batch), constants[4]
+    whole = -(-n // WHOLE) * WHOLE
+    gain, bias = _padded(gain, whole), _padded(bias, whole)
+    current = np.empty(whole, output.dtype)
+    vs, lefts, outs, steadies = np.zeros((4, lanes, whole), output.dtype)
+    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
     spikes = np.empty(16 * batch * n_steps, np.int32)
     found = np.empty((batch, n_steps + 1), np.int64)
     used, valid = 0, True
@@ -425,81 +450,75 @@ def lif_stretch(
         _by_example(refractory, lane, lefts[:here])
         _by_example(weighted, lane, steadies[:here])
         for k in range(here):
-            b, v, left, outputs, steady = lane + k, vs[k], lefts[k], outs[k], steadies[k]
-            for i in range(n):
+            b, v, left, steady = lane + k, vs[k], lefts[k], steadies[k]
+            for i in range(whole):
                 steady[i] = bias[i] + gain[i] * steady[i]
             found[b, 0] = used
             for step in range(n_steps):
                 _currents(rows, bounds, b, first + step, fan_out, steady, gain, bias, current)
-                _lif_usual(current, eventful, outputs, v, left, constants)
+                _lif_usual(current, eventful, v, left, constants)
                 if used + n > spikes.shape[0]:
-                    spikes = _longer(spikes, used, n)
-                for e in range(eight.shape[0]):
-                    if eight[e] != 0:
-                        for i in range(8 * e, min(8 * e + 8, n)):
-                            if eventful[i]:
-                                valid &= _lif_event(current[i], outputs, v, left, i, constants)
-                                if outputs[i] != 0:
-                                    spikes[used] = i
-                                    used += 1
+                    spikes = longer(spikes, used, n)
+                for event in range(_find(eventful, n, which)):
+                    i = which[event]
+                    is_spike, is_number = _lif_event(current[i], v, left, i, constants)
+                    valid &= is_number
+                    spikes[used] = i
+                    used += is_spike
                 found[b, step + 1] = used
+            _last_outputs(spikes, used, found[b, n_steps - 1], height, outs[k])
         _by_neuron(vs[:here], lane, voltage)
         _by_neuron(lefts[:here], lane, refractory)
         _by_neuron(outs[:here], lane, output)
     return spikes, found, valid
 
 
-@_compiled
+@compiled
 def integrate_stretch(
     rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, constants
 ):
     """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`."""
     n, batch = output.shape
-    lanes, per_spike = min(_STRETCH_LANES, batch), 1 / constants[3]
-    current = np.empty(n, output.dtype)
-    vs, outs, steadies = np.empty((3, lanes, n), output.dtype)
-    eight = np.zeros((n + 7) // 8, np.uint64)
-    eventful = eight.view(np.uint8)
+    lanes, height = min(_STRETCH_LANES, batch), constants[3]
+    whole = -(-n // WHOLE) * WHOLE
+    gain, bias = _padded(gain, whole), _padded(bias, whole)
+    current = np.empty(whole, output.dtype)
+    vs, outs, steadies = np.zeros((3, lanes, whole), output.dtype)
+    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
     spikes = np.empty(16 * batch * n_steps, np.int32)
     found = np.empty((batch, n_steps + 1), np.int64)
-    used, valid = 0, True
+    used = 0
     for lane in range(0, batch, lanes):
         here = min(lanes, batch - lane)
         _by_example(voltage, lane, vs[:here])
         _by_example(weighted, lane, steadies[:here])
         for k in range(here):
-            b, v, outputs, steady = lane + k, vs[k], outs[k], steadies[k]
-            for i in range(n):
+            b, v, steady = lane + k, vs[k], steadies[k]
+            for i in range(whole):
                 steady[i] = bias[i] + gain[i] * steady[i]
             found[b, 0] = used
             for step in range(n_steps):
                 _currents(rows, bounds, b, first + step, fan_out, steady, gain, bias, current)
-                _integrate_usual(current, eventful, outputs, v, constants)
-                fresh = 0
-                for e in range(eight.shape[0]):
-                    if eight[e] != 0:
-                        for i in range(8 * e, min(8 * e + 8, n)):
-                            if eventful[i]:
-                                valid &= _integrate_event(outputs, v, i, constants)
-                                fresh += int(outputs[i] * per_spike + 0.5)
-                if not valid:
-                    return spikes, found, False
-                if used + fresh > spikes.shape[0]:
-                    spikes = _longer(spikes, used, fresh)
-                for e in range(eight.shape[0]):
-                    if eight[e] != 0:
-                        for i in range(8 * e, min(8 * e + 8, n)):
-                            if eventful[i]:
-                                for _ in range(int(outputs[i] * per_spike + 0.5)):
-                                    spikes[used] = i
-                                    used += 1
+                _integrate_usual(current, eventful, v, constants)
+                for event in range(_find(eventful, n, which)):
+                    i = which[event]
+                    count, is_number = _integrate_event(v, i, constants)
+                    if not is_number:
+                        return spikes, found, False
+                    times = int(count)
+                    if used + times > spikes.shape[0]:
+                        spikes = longer(spikes, used, times)
+                    for _ in range(times):
+                        spikes[used] = i
+                        used += 1
                 found[b, step + 1] = used
+            _last_outputs(spikes, used, found[b, n_steps - 1], height, outs[k])
         _by_neuron(vs[:here], lane, voltage)
         _by_neuron(outs[:here], lane, output)
     return spikes, found, True
 
 
-@_compiled
+@compiled
 def spread_stretch(rows, bounds, counts):
     """Add spikes to ``counts``, which is ``(batch, n_steps, n)``."""
     for b in range(counts.shape[0]):

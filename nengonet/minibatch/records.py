@@ -54,7 +54,6 @@ class OutputRecord:
 
     def add_lately(self, add_rest: Callable[[], None]) -> None:
         """Let somebody else add to `so_far`; call ``add_rest`` before ``total`` is read."""
-        # One example after the other is added up, so that it should lie together.
         self._total = np.ascontiguousarray(self._total)
         self._add_rest = add_rest
 
@@ -112,6 +111,8 @@ class OutputRecord:
             Of a spike.
         kernels : module
         """
+        # One example after the other is added up, so that it should lie together.
+        self._total = np.ascontiguousarray(self._total)
         kernels.add_events(rows, bounds[:, 0], bounds[:, -1], height, self._total)
         if self.keeps_steps:
             batch, n_steps = len(bounds), bounds.shape[1] - 1

@@ -1,0 +1,233 @@
+"""Numba kernels: NumPy's random numbers, for many examples outside Python.
+
+What `nengonet.encoding.draw_events` draws with a NumPy generator for one example at a time, number
+by number the same: the PCG64 bit generator (O'Neill 2014), ``Generator.poisson`` (Hörmann's PTRS,
+1993, from a mean of 10 on; multiplication below) and ``Generator.integers`` (Lemire 2019), as in
+NumPy's ``random/src``. NumPy may change its methods in a later version: `is_numpys` tells whether
+the numbers are still the same. Where they are not, `nengonet.minibatch.inputs` draws with NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng
+from nengonet.minibatch.kernels import compiled, inlined, longer
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+# The multiplier of PCG64, in two halves.
+_FACTOR_HIGH, _FACTOR_LOW = np.uint64(0x2360ED051FC65DA4), np.uint64(0x4385DF649FCCF645)
+_UNIT = 1.0 / 9007199254740992.0  # of the 53 bits of a double
+
+_LOG_GAMMA = (
+    8.333333333333333e-02,
+    -2.777777777777778e-03,
+    7.936507936507937e-04,
+    -5.952380952380952e-04,
+    8.417508417508418e-04,
+    -1.917526917526918e-03,
+    6.410256410256410e-03,
+    -2.955065359477124e-02,
+    1.796443723688307e-01,
+    -1.39243221690590e00,
+)
+_LOG_TWO_PI = 1.8378770664093453
+
+
+def state_of(rng: np.random.Generator) -> list[int]:
+    """Return the state of a PCG64 generator as a row for `draw_block`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    state : list of 6 int
+        State and increment in halves of 64 bits each, whether half a number is left, and that half.
+    """
+    found = rng.bit_generator.state
+    state, increment = found["state"]["state"], found["state"]["inc"]
+    low = 2**64 - 1
+    halves = [state >> 64, state & low, increment >> 64, increment & low]
+    return [*halves, found["has_uint32"], found["uinteger"]]
+
+
+@inlined
+def _high_product(a, b):
+    """Return the upper 64 of the 128 bits of ``a * b``."""
+    a_low, a_high, b_low, b_high = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
+    middle = a_high * b_low + ((a_low * b_low) >> _HALF)
+    other = a_low * b_high + (middle & _LOW)
+    return a_high * b_high + (middle >> _HALF) + (other >> _HALF)
+
+
+@inlined
+def _advanced(high, low, more_high, more_low):
+    """Return the state after this one; the second pair is the increment."""
+    new_low = low * _FACTOR_LOW
+    new_high = _high_product(low, _FACTOR_LOW) + low * _FACTOR_HIGH + high * _FACTOR_LOW
+    low = new_low + more_low
+    return new_high + more_high + (np.uint64(1) if low < new_low else np.uint64(0)), low
+
+
+@inlined
+def _mixed(high, low):
+    """Return the 64 random bits of a state."""
+    both, turn = high ^ low, high >> np.uint64(58)
+    return (both >> turn) | (both << ((np.uint64(64) - turn) & np.uint64(63)))
+
+
+@inlined
+def _next_double(state):
+    """Go on to the next state, and return a random number in [0, 1)."""
+    state[0], state[1] = _advanced(state[0], state[1], state[2], state[3])
+    return (_mixed(state[0], state[1]) >> np.uint64(11)) * _UNIT
+
+
+@compiled
+def _log_gamma(x):
+    if x == 1.0 or x == 2.0:
+        return 0.0
+    n = int(7 - x) if x < 7.0 else 0
+    x0 = x + n
+    x2 = (1.0 / x0) * (1.0 / x0)
+    total = _LOG_GAMMA[9]
+    for k in range(8, -1, -1):
+        total = total * x2 + _LOG_GAMMA[k]
+    result = total / x0 + 0.5 * _LOG_TWO_PI + (x0 - 0.5) * math.log(x0) - x0
+    for _ in range(n):
+        result -= math.log(x0 - 1.0)
+        x0 -= 1.0
+    return result
+
+
+@compiled
+def _poisson_multiplied(mean, state):
+    least, product, count = math.exp(-mean), 1.0, 0
+    while True:
+        product *= _next_double(state)
+        if product <= least:
+            return count
+        count += 1
+
+
+@compiled
+def _poisson_rejected(mean, state):
+    b = 0.931 + 2.53 * math.sqrt(mean)
+    a = -0.059 + 0.02483 * b
+    inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
+    accepted = 0.9277 - 3.6224 / (b - 2)
+    while True:
+        u = _next_double(state) - 0.5
+        v = _next_double(state)
+        us = 0.5 - abs(u)
+        k = math.floor((2 * a / us + b) * u + mean + 0.43)
+        if us >= 0.07 and v <= accepted:
+            return int(k)
+        if k < 0 or (us < 0.013 and v > us):
+            continue
+        if math.log(v) + math.log(inverse_alpha) - math.log(a / (us * us) + b) <= (
+            -mean + k * math.log(mean) - _log_gamma(k + 1.0)
+        ):
+            return int(k)
+
+
+@compiled
+def _draw_steps(n_steps, state, steps, bound):
+    """Draw a step for each event, and count in ``bound[step + 1]``."""
+    # Below this remainder, some steps would come more often than others.
+    least = (_LOW - n_steps + np.uint64(1)) % n_steps
+    high, low, is_left, half = state[0], state[1], state[4], state[5]
+    event = 0
+    while event < steps.shape[0]:
+        if is_left:
+            bits, is_left = half, np.uint64(0)
+        else:
+            high, low = _advanced(high, low, state[2], state[3])
+            both = _mixed(high, low)
+            bits, half, is_left = both & _LOW, both >> _HALF, np.uint64(1)
+        product = bits * n_steps
+        if product & _LOW >= least:
+            step = product >> _HALF
+            steps[event] = step
+            bound[step + np.uint64(1)] += 1
+            event += 1
+    state[0], state[1], state[4], state[5] = high, low, is_left, half
+
+
+@compiled
+def draw_block(states, pixels, mean_counts, firsts, counts, bounds, room):
+    """Draw the spikes of a block of steps for every example, each in the order of its steps.
+
+    ``states[b]`` is from `state_of`, and goes on. The pixels that can spike in example ``b``, and
+    their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``, how
+    often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
+    spiked; there is room for so many at first.
+    """
+    n_steps = np.uint64(bounds.shape[1] - 1)
+    ordered = np.empty(room, np.int32)
+    steps, spiking = np.empty(room, np.uint16), np.empty(room, np.int32)
+    used = 0
+    for b in range(bounds.shape[0]):
+        state, bound = states[b], bounds[b]
+        n = 0
+        for each in range(firsts[b], firsts[b + 1]):
+            mean = mean_counts[each]
+            if mean >= 10:
+                count = _poisson_rejected(mean, state)
+            else:
+                count = _poisson_multiplied(mean, state)
+            counts[each] = count
+            if n + count > spiking.shape[0]:
+                spiking = longer(spiking, n, count)
+            spiking[n : n + count] = pixels[each]
+            n += count
+        if n > steps.shape[0]:
+            steps = np.empty(spiking.shape[0], np.uint16)
+        if used + n > ordered.shape[0]:
+            ordered = longer(ordered, used, n)
+        bound[:] = 0
+        _draw_steps(n_steps, state, steps[:n], bound)
+        # In order, by counting.
+        bound[0] = used
+        for step in range(bound.shape[0] - 1):
+            bound[step + 1] += bound[step]
+        place = bound.copy()
+        for event in range(n):
+            step = steps[event]
+            ordered[place[step]] = spiking[event]
+            place[step] += 1
+        used += n
+    return ordered
+
+
+@compiled
+def add_counts(pixels, counts, firsts, height, totals):
+    """Add the spikes of a whole block, see `draw_block`, to ``totals``, (batch, n_pixels)."""
+    for b in range(totals.shape[0]):
+        for each in range(firsts[b], firsts[b + 1]):
+            totals[b, pixels[each]] += height * counts[each]
+
+
+@functools.cache
+def is_numpys() -> bool:
+    """Tell whether the numbers are those that the installed NumPy draws."""
+    pixels, mean_counts = np.arange(60, dtype=np.int32), np.geomspace(0.01, 100.0, 60)
+    ours, theirs = example_rng(0, 0), example_rng(0, 0)
+    if not isinstance(ours.bit_generator, np.random.PCG64):
+        return False
+    states = np.array([state_of(ours)], dtype=np.uint64)
+    firsts, counts = np.array([0, len(pixels)]), np.empty(len(pixels), np.int64)
+    for _ in range(3):
+        bounds = np.zeros((1, BLOCK_STEPS + 1), np.int64)
+        ordered = draw_block(states, pixels, mean_counts, firsts, counts, bounds, 1)
+        steps, spiking = draw_events(pixels, mean_counts, theirs)
+        order = np.argsort(steps, kind="stable")
+        if not np.array_equal(ordered[: len(order)], spiking[order]):
+            return False
+    return state_of(theirs) == states[0].tolist()
