@@ -140,13 +140,13 @@ def present(
         for layer in layers
     ]
     kept = tuple(layer.label for layer in layers) if keep is None else tuple(keep)
-    fingerprint = _fingerprint(network, infos, settings, images, examples) | {
-        "rasters": ", ".join(rasters),
-        "kept layers": ", ".join(kept),
-    }
     journal, found = None, Collector(len(images))
     if save is not None:
         save = checked_file(save, resume)
+        fingerprint = _fingerprint(network, infos, settings, images, examples) | {
+            "rasters": ", ".join(rasters),
+            "kept layers": ", ".join(kept),
+        }
         if save.exists():
             return _finished(save, fingerprint)
         settings["fingerprint"] = fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -51,8 +50,7 @@ class PoissonEvents:
         self.rates = rates
         self.height = height
         self._kernels = kernels
-        streams = [example_rng(seed, int(example)) for example in examples]
-        self._draws = _draws_of(kernels)(rates, dt, streams)
+        self._draws = _draws_of(kernels)(rates, dt, seed, examples)
         self.step = self._added = BLOCK_STEPS - 1
         self._records: list[OutputRecord] = []
         self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
@@ -145,14 +143,12 @@ class _NumPyDraws:
     ----------
     rates : (batch, n_pixels) ndarray, in Hz
     dt : float, in seconds
-    streams : list of numpy.random.Generator
-        One for each example.
+    seed : int
+    examples : (batch,) ndarray of int
     """
 
-    def __init__(
-        self, rates: np.ndarray, dt: float, streams: Sequence[np.random.Generator]
-    ) -> None:
-        self._streams = streams
+    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
+        self._streams = [example_rng(seed, int(example)) for example in examples]
         self._lit = [lit_pixels(each, dt) for each in rates]
 
     def draw(self, bounds: np.ndarray) -> np.ndarray:
@@ -175,13 +171,11 @@ class _NumPyDraws:
 class _KernelDraws:
     """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
 
-    def __init__(
-        self, rates: np.ndarray, dt: float, streams: Sequence[np.random.Generator]
-    ) -> None:
+    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
         from nengonet.minibatch import drawing
 
         self._kernels = drawing
-        self._states = np.array([drawing.state_of(rng) for rng in streams], np.uint64)
+        self._states = drawing.states_of(seed, examples)
         shape, rates = rates.shape, rates.ravel()
         where, self._mean_counts = lit_pixels(rates, dt)
         self._pixels = where % shape[1]
