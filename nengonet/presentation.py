@@ -10,6 +10,7 @@ import os
 import pathlib
 import queue
 import sys
+import threading
 import uuid
 import warnings
 from collections import deque
@@ -254,18 +255,25 @@ def _run_in_threads(
     runner: _Runner, n_jobs: int, parts: list[slice], images: np.ndarray, examples: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+    idle.put(runner)
+    building = threading.Lock()
+
+    def another() -> _Runner:
+        # While the first is at work.
+        with building:
+            return opened.enter_context(contextlib.closing(runner.twin()))
 
     def run(part: slice) -> dict[str, np.ndarray]:
-        mine = idle.get()
+        try:
+            mine = idle.get_nowait()
+        except queue.Empty:
+            mine = another()
         try:
             return mine.run(images[part], examples[part])
         finally:
             idle.put(mine)
 
     with contextlib.ExitStack() as opened:
-        idle.put(runner)
-        for _ in range(n_jobs - 1):
-            idle.put(opened.enter_context(contextlib.closing(runner.twin())))
         pool = opened.enter_context(ThreadPoolExecutor(n_jobs))
         yield from _in_order(lambda part: pool.submit(run, part), parts, n_jobs)
 

@@ -26,6 +26,9 @@ READOUTS = (
     "steps_after_first_spike",
 )
 
+# Counts of a step up to here are kept as 16-bit numbers: two of them can be added.
+LARGEST_SMALL = np.iinfo(np.int16).max // 2
+
 
 def scores(
     outputs: np.ndarray,
@@ -118,15 +121,15 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
 
 
 def as_small(counts: np.ndarray) -> np.ndarray:
-    """Return spike counts as 16-bit numbers where they fit in.
+    """Return spike counts as 16-bit numbers where they fit in twice.
 
-    Not as 8-bit numbers: the sum of two counts should not overflow in a user's hands.
+    The sum of two counts should not overflow in a user's hands.
 
     Parameters
     ----------
     counts : ndarray of int
     """
-    fits = counts.max(initial=0) <= np.iinfo(np.int16).max // 2
+    fits = counts.max(initial=0) <= LARGEST_SMALL
     return counts.astype(np.int16 if fits and counts.min(initial=0) >= 0 else np.int64)
 
 

@@ -96,6 +96,19 @@ def test_single_steps_and_stretches_mix(name):
             np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("rate", [16_383, 16_384, 40_000])
+def test_more_spikes_in_a_step_than_sixteen_bits_hold_twice(rate):
+    with nengo.Network(seed=0) as network:
+        source = nn.constant_input((2,))
+        output = nn.dense(source, np.eye(2), nn.IntegrateAndFire(), gain=0.0, bias=[rate, 3.0])
+    run = {"presentation_time": 4.0, "dt": 1.0, "progress": False}
+    expected = present(network, output, np.zeros((1, 2)), simulator="reference", **run)
+    found = present(network, output, np.zeros((1, 2)), **run)
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    assert found.steps.dtype == (np.int16 if rate < 16_384 else np.int64)
+    assert abs(int(found.counts[output.label][0, 0]) - 4 * rate) <= 1
+
+
 @pytest.mark.parametrize("source", ["poisson", "constant"])
 @pytest.mark.parametrize("name", NEURONS)
 def test_convolutions_and_a_last_layer_without_neurons(name, source):

@@ -75,6 +75,8 @@ class Chain:
         Writes the spikes of one step to the last layer's signal.
     rest : sequence of callable
         Steps of the other operators.
+    ahead : callable or None
+        Does several of these steps at once, where that is possible.
     steady : list of (OutputRecord, ndarray)
         Outputs that stay the same.
     size : int
@@ -87,11 +89,12 @@ class Chain:
         links: list[Link],
         spread: Callable[[Spikes, int], None],
         rest: Sequence[Step],
+        ahead: Callable[[int], None] | None,
         steady: list[tuple[OutputRecord, np.ndarray]],
         size: int,
     ) -> None:
         self._source, self._links, self._steady = source, links, steady
-        self._spread, self._rest = spread, rest
+        self._spread, self._rest, self._ahead = spread, rest, ahead
         self._size = size
         self._most = _FIRST
         self.dense = False
@@ -109,10 +112,13 @@ class Chain:
         for link in self._links:
             spikes = link(spikes, n_steps)
             total += spikes.bounds[-1, -1]
-        for step in range(n_steps):
-            self._spread(spikes, step)
-            for rest in self._rest:
-                rest()
+        if self._ahead is not None:
+            self._ahead(n_steps)
+        else:
+            for step in range(n_steps):
+                self._spread(spikes, step)
+                for rest in self._rest:
+                    rest()
         for record, output in self._steady:
             record.add(output, n_steps)
         self.dense = total > _DENSEST * self._size * n_steps
@@ -328,9 +334,24 @@ def make_chain(
         made,
         _spreading(last, last.dtype.type(height), context.kernels) if needs_last else _nothing,
         [*rest, *recordings],
+        None if needs_last or recordings else _ahead_of(others, context),
         steady,
         size,
     )
+
+
+def _ahead_of(others: list[Operator], context: Context) -> Callable[[int], None] | None:
+    """Return what lets the time go on by several steps, where there is nothing else to do."""
+    if len(others) != 1 or not isinstance(others[0], TimeUpdate):
+        return None
+    (clock,) = others
+    count, tick = context.signals[clock.step], maker_of(clock)(clock, context)
+
+    def ahead(n_steps: int) -> None:
+        count[...] += n_steps - 1
+        tick()
+
+    return ahead
 
 
 def _nothing(spikes: Spikes, step: int) -> None:

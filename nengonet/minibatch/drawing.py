@@ -196,8 +196,8 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, room):
     """Draw the spikes of a block of steps for every example, each in the order of its steps.
 
     ``states[b]`` is from `seed_states`, and goes on. The pixels that can spike in example ``b``,
-    and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``, how
-    often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
+    and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``,
+    how often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
     spiked; there is room for so many at first.
     """
     n_steps = np.uint64(bounds.shape[1] - 1)

@@ -519,9 +519,15 @@ def integrate_stretch(
 
 
 @compiled
-def spread_stretch(rows, bounds, counts):
-    """Add spikes to ``counts``, which is ``(batch, n_steps, n)``."""
+def spread_stretch(rows, bounds, counts, most):
+    """Add spikes to ``counts``, which is ``(batch, n_steps, n)``.
+
+    Returns False as soon as a count is above ``most``.
+    """
     for b in range(counts.shape[0]):
         for step in range(counts.shape[1]):
             for event in range(bounds[b, step], bounds[b, step + 1]):
                 counts[b, step, rows[event]] += 1
+                if counts[b, step, rows[event]] > most:
+                    return False
+    return True

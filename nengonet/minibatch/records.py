@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.readout import as_small
+from nengonet.readout import LARGEST_SMALL
 
 
 class _Counts(NamedTuple):
@@ -116,9 +116,13 @@ class OutputRecord:
         kernels.add_events(rows, bounds[:, 0], bounds[:, -1], height, self._total)
         if self.keeps_steps:
             batch, n_steps = len(bounds), bounds.shape[1] - 1
-            counts = np.zeros((batch, n_steps, self._total.shape[1]), np.int32)
-            kernels.spread_stretch(rows, bounds, counts)
-            self._steps.append(_Counts(as_small(counts), height))
+            shape = (batch, n_steps, self._total.shape[1])
+            counts = np.zeros(shape, np.int16)
+            # Few neurons spike so often in a step that sixteen bits are not enough.
+            if not kernels.spread_stretch(rows, bounds, counts, LARGEST_SMALL):
+                counts = np.zeros(shape, np.int64)
+                kernels.spread_stretch(rows, bounds, counts, len(rows))
+            self._steps.append(_Counts(counts, height))
 
 
 def examples_first(steps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
