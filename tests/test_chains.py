@@ -100,7 +100,7 @@ def test_single_steps_and_stretches_mix(name):
 def test_more_spikes_in_a_step_than_sixteen_bits_hold_twice(rate):
     with nengo.Network(seed=0) as network:
         source = nn.constant_input((2,))
-        output = nn.dense(source, np.eye(2), nn.IntegrateAndFire(), gain=0.0, bias=[rate, 3.0])
+        output = nn.dense(source, np.eye(2), nn.IntegrateAndFire(), gain=1.0, bias=[rate, 3.0])
     run = {"presentation_time": 4.0, "dt": 1.0, "progress": False}
     expected = present(network, output, np.zeros((1, 2)), simulator="reference", **run)
     found = present(network, output, np.zeros((1, 2)), **run)
