@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import loky
+from tqdm import tqdm
 
 # Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
 # of that fight for them. On two busy cores, a convolution took 14 times as long.
@@ -31,11 +36,51 @@ def process_pool(n_jobs: int) -> Executor:
     n_jobs : int
         Number of processes.
     """
-    return loky.get_reusable_executor(
-        max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
-    )
+    global _latest
+    with _deaf_to_interrupts():
+        pool = loky.get_reusable_executor(
+            max_workers=n_jobs, timeout=60, env=_ONE_THREAD, initializer=_begin_worker
+        )
+        if pool is not _latest:
+            # Processes begin with the first work, and inherit the signals that are blocked then.
+            pool.submit(_nothing)
+            _latest = pool
+    return pool
+
+
+def stop_processes() -> None:
+    """End the worker processes, in the middle of their work."""
+    if _latest is not None:
+        _latest.shutdown(wait=True, kill_workers=True)
+
+
+_latest: Executor | None = None
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Block Ctrl-C, which goes to all processes of a terminal: it is for the first one alone.
+
+    Ours is then delivered at the end of the block; processes that begin in it never get theirs.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _begin_worker() -> None:
+    # Those that begin later, in place of others, are not blocked.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # tqdm's own lock is for several processes, and would be left behind by one that is stopped.
+    tqdm.set_lock(threading.RLock())
     # Nengo warns whenever a Node without a function is unpickled.
     warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")

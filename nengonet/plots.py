@@ -16,6 +16,7 @@ from nengonet.diagnosis import Comparison
 from nengonet.exceptions import InputError
 from nengonet.readout import Accuracy
 from nengonet.results import Result
+from nengonet.sweeps import Sweep
 
 # Okabe & Ito (2008): told apart by colour-blind readers; ten classes need line styles as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -270,6 +271,93 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
     )
     axis.legend(loc="center right", fontsize="small")
     return figure
+
+
+def plot_sweep(sweep: Sweep, value: str = "accuracy") -> Figure:
+    """Draw the means of a sweep with their 95 % intervals over seeds.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Its parameter with most values (numbers, where there are some) is the horizontal axis; the
+        combinations of the others are curves.
+    value : str
+        Which of the sweep's values.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The sweep has no such value.
+    """
+    if value not in sweep.values:
+        raise InputError(
+            f"value: expected one of {', '.join(sweep.values) or 'none'}; found {value!r}"
+        )
+    rows = [row for row in sweep.summary() if row["value"] == value]
+    across = max(sweep.parameters, key=lambda name: (_is_numeric(rows, name), _n_of(rows, name)))
+    others = [name for name in sweep.parameters if name != across]
+    curves: dict[str, list[dict]] = {}
+    for row in rows:
+        label = ", ".join(f"{name.replace('_', ' ')} {_word(row[name])}" for name in others)
+        curves.setdefault(label, []).append(row)
+    words = list(dict.fromkeys(_word(row[across]) for row in rows))
+    figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+    for index, (label, points) in enumerate(curves.items()):
+        if numeric := _is_numeric(rows, across):
+            points = sorted(points, key=lambda row: row[across])
+        at = [row[across] if numeric else words.index(_word(row[across])) for row in points]
+        mean, low, high = (
+            np.array([row[name] for row in points], dtype=float) for name in ("mean", "low", "high")
+        )
+        error = None if np.isnan(low).all() else np.nan_to_num([mean - low, high - mean])
+        axis.errorbar(
+            at,
+            mean,
+            error,
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=_STYLES[index // len(COLOURS) % len(_STYLES)],
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=label,
+        )
+    if not _is_numeric(rows, across):
+        axis.set_xticks(range(len(words)), words)
+    seeds = max(row["n"] for row in rows)
+    spread = f"mean and 95 % interval of {seeds} seeds" if seeds > 1 else "one seed"
+    axis.set_xlabel(across.replace("_", " ") + _SWEPT_UNITS.get(across, ""))
+    axis.set_ylabel(value)
+    axis.set_title(spread)
+    axis.grid(alpha=0.3)
+    if others:
+        axis.legend()
+    return figure
+
+
+_SWEPT_UNITS = {
+    "input_rate": " (Hz)",
+    "full_scale_rate": " (Hz)",
+    "presentation_time": " (s)",
+    "synapse": " (s)",
+}
+
+
+def _is_numeric(rows: list[dict], name: str) -> bool:
+    return all(isinstance(row[name], (int, float)) for row in rows)
+
+
+def _n_of(rows: list[dict], name: str) -> int:
+    return len({_word(row[name]) for row in rows})
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_figure_path(path: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 import nengo
 import numpy as np
@@ -36,6 +37,7 @@ from nengonet.reproductions.shared import (
     layers_of_shapes,
     logits_of,
     matched,
+    measured,
     settled,
     tuning_of,
 )
@@ -350,6 +352,63 @@ def reproduce(
         images=images,
         labels=labels,
     )
+
+
+def sweep_cell(
+    *,
+    neurons: Literal["spiking", "rate", "repaired"] = "spiking",
+    scale: float = 1.0,
+    synapse: float | None = None,
+    n_steps: int = 10,
+    readout: Literal["last_step", "mean"] = "last_step",
+    n_images: int | str = 200,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Run one network, for a sweep.
+
+    Parameters
+    ----------
+    neurons : {"spiking", "rate", "repaired"}
+        Of the posted network, or the repaired one.
+    scale : float
+        Times the firing rates of that network; the mean outputs stay.
+    synapse : float or None, in seconds
+        Of the posted network.
+    n_steps : int
+    readout : {"last_step", "mean"}
+    n_images : int or "all"
+    weights, data, seed
+        As for `reproduce`.
+
+    Returns
+    -------
+    measured : dict of float
+        See `nengonet.reproductions.shared.measured`.
+    """
+    _, layers = _layers(weights)
+    images, labels = load_images(data, n_images=n_images, progress=False)
+    if neurons == "repaired":
+        if synapse is not None:
+            raise InputError(f"synapse: the repaired network has none, found {synapse}")
+        rates = [scale * rate for rate in FULL_SCALE_RATES]
+        sample = training_sample(data, progress=False)
+        _, output = repaired(layers, sample, rates=rates, seed=seed)
+    else:
+        chosen = {"neurons": neurons, "scale": scale, "synapse": synapse}
+        _, output = posted(layers, **chosen, seed=seed)
+    result = _run(
+        output,
+        images,
+        n_steps,
+        readout=readout,
+        seed=seed,
+        minibatch_size=_MINIBATCH_SIZE,
+        precision=32,
+        progress=False,
+    )
+    return measured(result, result.accuracy(labels))
 
 
 def diagnose(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nengo
 import numpy as np
@@ -31,6 +31,7 @@ from nengonet.reproductions.shared import (
     layers_of_shapes,
     logits_of,
     matched,
+    measured,
     settled,
     tuning_of,
 )
@@ -121,6 +122,7 @@ def published(
     *,
     neurons: str = "relu",
     synapse: float | None = 0.005,
+    scale: float = SCALE,
     seed: int = 0,
 ) -> tuple[nengo.Network, Layer]:
     """Build the network of one cell of the paper's tables.
@@ -136,6 +138,8 @@ def published(
     layers : sequence of LayerWeights
     neurons : {"rate", "relu", "lif", "adaptive-lif"}
     synapse : float or None, in seconds
+    scale : float
+        Of the firing rates; the paper's is 415.
     seed : int
         Of the initial voltages.
 
@@ -149,7 +153,7 @@ def published(
     InputError
     """
     _check_among("neurons", neurons, NEURONS)
-    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, SCALE)
+    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
     tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
     first, second, third, hidden, last = layers
     neuron_type = NEURONS[neurons]
@@ -165,7 +169,11 @@ def published(
 
 
 def repaired(
-    layers: Sequence[LayerWeights], sample: np.ndarray, *, seed: int = 0
+    layers: Sequence[LayerWeights],
+    sample: np.ndarray,
+    *,
+    full_scale_rate: float = FULL_SCALE_RATE,
+    seed: int = 0,
 ) -> tuple[nengo.Network, Layer]:
     """Build the network with its max pools kept.
 
@@ -178,7 +186,8 @@ def repaired(
     layers : sequence of LayerWeights
     sample : (n_images, 32, 32, 3) array_like
         Training images: the 99.9th percentile of a layer's activations on them fires at
-        `FULL_SCALE_RATE`.
+        ``full_scale_rate``.
+    full_scale_rate : float, in Hz
     seed : int
 
     Returns
@@ -194,7 +203,7 @@ def repaired(
         for index, weights in enumerate(hidden):
             add = conv2d if weights.kernel.ndim == 4 else dense
             scale = full_scale(found[weights.name])
-            layer = add(layer, weights, neuron_type, **matched(neuron_type, scale, FULL_SCALE_RATE))
+            layer = add(layer, weights, neuron_type, **matched(neuron_type, scale, full_scale_rate))
             if index < 2:
                 layer = max_pool2d(layer, kind="running_max", label=_pool_label(weights))
         output = dense(layer, last, None)
@@ -239,6 +248,72 @@ def _interval(shares: np.ndarray) -> list[float]:
     """Return the normal 95 % interval of the mean: the steps of an image are not independent."""
     half = 1.96 * shares.std() / np.sqrt(len(shares))
     return [float(max(0.0, shares.mean() - half)), float(min(1.0, shares.mean() + half))]
+
+
+def sweep_cell(
+    *,
+    neurons: Literal["relu", "lif", "adaptive-lif", "rate", "repaired"] = "relu",
+    synapse: float | None = None,
+    scale: float = SCALE,
+    full_scale_rate: float = FULL_SCALE_RATE,
+    presentation_time: float = PRESENTATION_TIME,
+    readout: Literal["all_steps", "last_step", "time_average"] = "all_steps",
+    n_images: int | str = 1000,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Run one network, for a sweep.
+
+    Parameters
+    ----------
+    neurons : {"relu", "lif", "adaptive-lif", "rate", "repaired"}
+        Of the paper's network with average pools, or the repaired one with max pools.
+    synapse : float or None, in seconds
+        Of the paper's network.
+    scale : float
+        Of the paper's network.
+    full_scale_rate : float, in Hz
+        Of the repaired network.
+    presentation_time : float, in seconds
+    readout : {"all_steps", "last_step", "time_average"}
+    n_images : int or "all"
+    weights, data, seed
+        As for `reproduce`.
+
+    Returns
+    -------
+    measured : dict of float
+        See `nengonet.reproductions.shared.measured`; and ``loss``, the cross-entropy.
+    """
+    path = pretrained("cifar_csnn") if weights is None else weights
+    layers = cnn_layers(load_weights(path))
+    found = {"data_dir": data, "progress": False}
+    images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
+    if neurons == "repaired":
+        if synapse is not None:
+            raise InputError(f"synapse: the repaired network has none, found {synapse}")
+        sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
+        network, output = repaired(layers, sample, full_scale_rate=full_scale_rate, seed=seed)
+    else:
+        network, output = published(
+            layers, neurons=neurons, synapse=synapse, scale=scale, seed=seed
+        )
+    result = present(
+        network,
+        output,
+        images,
+        presentation_time=presentation_time,
+        seed=seed,
+        readout="last_step",
+        keep=[output.label],
+        minibatch_size=_MINIBATCH_SIZE,
+        precision=32,
+        progress=False,
+    )
+    of_readout = measure(result.steps, labels)[readout]
+    values = measured(result, result.accuracy(labels))
+    return values | {name: of_readout[name] for name in ("accuracy", "loss")}
 
 
 def reproduce(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Literal
 
 import nengo
 import numpy as np
@@ -27,7 +28,7 @@ from nengonet.presentation import present
 from nengonet.rates import activations, full_scale
 from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.report import Reproduction
-from nengonet.reproductions.shared import listed, matched, settled, tuning_of
+from nengonet.reproductions.shared import listed, matched, measured, settled, tuning_of
 from nengonet.results import Result
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
@@ -389,6 +390,60 @@ def reproduce(
         images=images,
         labels=labels,
     )
+
+
+def sweep_cell(
+    *,
+    variant: Literal["repaired", "obvious", "posted"] = "repaired",
+    neurons: Literal["lif", "if", "relu"] = "lif",
+    input_rate: float = 255.0,
+    input_kind: Literal["process", "ensemble", "constant"] = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
+    presentation_time: float = 0.35,
+    n_images: int | str = 1000,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Run one network, for a sweep.
+
+    Parameters
+    ----------
+    variant, neurons, input_rate, input_kind, full_scale_rate, weights, seed
+        As for `build`.
+    presentation_time : float, in seconds
+    n_images : int or "all"
+    data : path_like, optional
+        Folder with MNIST: see `nengonet.datasets.load`.
+
+    Returns
+    -------
+    measured : dict of float
+        See `nengonet.reproductions.shared.measured`.
+    """
+    chosen = {
+        "neurons": neurons,
+        "input_rate": input_rate,
+        "input_kind": input_kind,
+        "full_scale_rate": full_scale_rate,
+    }
+    defaults = {name: build.__kwdefaults__[name] for name in chosen}
+    if variant != "repaired" and chosen != defaults:
+        raise InputError(
+            f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
+        )
+    example = build(weights, variant=variant, **chosen, seed=seed)
+    images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
+    result = present(
+        example.network,
+        example.output,
+        images,
+        presentation_time=presentation_time,
+        seed=seed,
+        readout=example.readout,
+        progress=False,
+    )
+    return measured(result, result.accuracy(labels))
 
 
 def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[str, ...]:

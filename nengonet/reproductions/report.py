@@ -13,6 +13,7 @@ from nengonet.operations import ann_multiply_adds
 from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result
+from nengonet.sweeps import Sweep
 
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
 
@@ -158,6 +159,54 @@ def by_layer(counts: dict[str, float]) -> str:
     """
     each = ", ".join(f"{label} {n:,.0f}" for label, n in counts.items())
     return f"{sum(counts.values()):,.0f} ({each})"
+
+
+def sweep_table(name: str, sweep: Sweep) -> str:
+    """Write a sweep over a reproduction's parameters, one line for each of their combinations.
+
+    Parameters
+    ----------
+    name : str
+    sweep : Sweep
+    """
+    seeds = len({row["seed"] for row in sweep.rows})
+    failed = sweep.failed
+    by_cell: dict[str, dict] = {}
+    for row in sweep.summary():
+        of_cell = {parameter: row[parameter] for parameter in sweep.parameters}
+        by_cell.setdefault(str(of_cell), {"": of_cell})[row["value"]] = row
+    title = [parameter.replace("_", "-") for parameter in sweep.parameters]
+    table = [[*title, *sweep.values, "95 % interval of accuracy"]]
+    for cell in by_cell.values():
+        accuracy = cell.get("accuracy", {"n": 0})
+        table.append(
+            [
+                *("none" if each is None else _short(each) for each in cell[""].values()),
+                *(_sweep_value(value, cell[value]["mean"]) for value in sweep.values),
+                _within_0_1(accuracy) if accuracy["n"] > 1 else "-",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [f"{name}: {len(sweep.rows)} cells, {len(failed)} failed; means of {seeds} seeds"]
+    lines += [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in table
+    ]
+    for row in failed[:3]:
+        where = ", ".join(f"{parameter}={row[parameter]}" for parameter in sweep.parameters)
+        lines.append(f"failed: {where}, seed={row['seed']}: {row['error']}")
+    return "\n".join(lines)
+
+
+def _within_0_1(row: dict) -> str:
+    # Student's interval knows nothing of the ends of the scale.
+    return f"{max(0.0, row['low']):.4f} to {min(1.0, row['high']):.4f}"
+
+
+def _sweep_value(name: str, mean: float) -> str:
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:,.0f}" if name in ("spikes", "operations") else f"{mean:.4f}"
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
 from nengonet.rates import Pool, activations
+from nengonet.readout import Accuracy
+from nengonet.results import Result
 from nengonet.weights import LayerWeights, Weights
 
 # Images whose activations are held at once: those of one take half a megabyte in a CNN.
@@ -169,3 +171,25 @@ def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | Non
     below = np.flatnonzero(np.asarray(curve) < target - margin - 1e-9)
     steps = 1 if below.size == 0 else int(below[-1]) + 2
     return steps if steps <= len(curve) else None
+
+
+def measured(result: Result, found: Accuracy) -> dict[str, float]:
+    """Return what a sweep records of a run.
+
+    Parameters
+    ----------
+    result : Result
+    found : Accuracy
+
+    Returns
+    -------
+    measured : dict of float
+        ``accuracy`` and ``ties``, a share of the images each; ``spikes`` and ``operations``
+        (synaptic), of all layers, per image.
+    """
+    return {
+        "accuracy": found.value,
+        "ties": found.ties / found.n_images,
+        "spikes": sum(result.spikes_per_image().values()),
+        "operations": sum(result.operations_per_image().values()),
+    }

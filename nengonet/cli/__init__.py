@@ -1,0 +1,35 @@
+"""The command line: a thin shell over the library, one module for each command.
+
+A command is a few lines that call one library function. Tables for people go to standard output,
+progress to standard error; ``--json`` prints one JSON object and nothing else. A command imports
+what it runs when it runs, so that ``nengonet --help`` and a completion take a tenth of a second.
+
+Exit codes: 0 for done; 1 for a sweep with cells that failed, and for an error in nengonet itself
+(then with a traceback); 2 for bad input; 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import click
+
+from nengonet.cli.bench import bench
+from nengonet.cli.budget import budget
+from nengonet.cli.diagnose import diagnose
+from nengonet.cli.reproduce import reproduce
+from nengonet.cli.shared import Commands
+from nengonet.cli.sweep import sweep
+from nengonet.cli.weights import weights
+from nengonet.version import __version__
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nengonet")
+def main() -> None:
+    """Build spiking networks by hand in plain Nengo from pretrained Keras weights.
+
+    Every command takes --json, and -h for its options.
+    """
+
+
+for _command in (reproduce, diagnose, budget, sweep, weights, bench):
+    main.add_command(_command)

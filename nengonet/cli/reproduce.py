@@ -1,0 +1,149 @@
+"""``nengonet reproduce``."""
+
+from __future__ import annotations
+
+import click
+
+from nengonet.cli.shared import (
+    JSON,
+    PRESENTATION_TIME,
+    SEED,
+    Group,
+    answer,
+    bengali_options,
+    check_resume,
+    forum_options,
+    forum_options_of,
+    image_count,
+    images_option,
+    stated,
+)
+
+
+@click.group(cls=Group)
+def reproduce() -> None:
+    """Run a published example, and print its figure beside the measured one.
+
+    Example: nengonet reproduce forum-mnist
+    """
+
+
+@reproduce.command("forum-mnist")
+@forum_options
+@images_option(1000)
+@PRESENTATION_TIME
+@click.option(
+    "--simulator",
+    type=click.Choice(["minibatch", "reference"]),
+    help="The twin, or the unmodified nengo.Simulator.  [default: minibatch]",
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
+@click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
+@click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
+@JSON
+def reproduce_forum_mnist(
+    images,
+    simulator,
+    n_jobs,
+    save,
+    resume,
+    plot,
+    as_json,
+    **options,
+):
+    """Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike counts.
+
+    Example: nengonet reproduce forum-mnist --as-posted --images 100
+    """
+    from nengonet.plots import check_figure_path, plot_presentation, save_figure
+    from nengonet.reproductions import forum_mnist
+
+    check_resume(resume, save)
+    if plot:
+        check_figure_path(plot)
+    report = forum_mnist.reproduce(
+        n_images=image_count(images),
+        save=save,
+        resume=resume,
+        **stated(simulator=simulator, n_jobs=n_jobs),
+        **forum_options_of(options),
+        **options,
+    )
+    if plot:
+        shown = report.present_again(0)
+        save_figure(plot_presentation(report.images[0], shown, label=report.labels[0]), plot)
+    answer(as_json, report.to_json(), str(report))
+
+
+@reproduce.command("cifar-csnn")
+@click.option("--weights", type=click.Path(), help="Keras file of the paper's CNN.")
+@click.option("--data", "data_dir", type=click.Path(), help="Folder with CIFAR-10.")
+@images_option(1000)
+@click.option(
+    "--neurons",
+    multiple=True,
+    type=click.Choice(["rate", "relu", "lif", "adaptive-lif"]),
+    help="Only these cells; may be repeated.  [default: all]",
+)
+@click.option(
+    "--synapse",
+    "synapses",
+    multiple=True,
+    type=click.Choice(["none", "5", "10", "15", "20"]),
+    help="Only these cells, in ms; may be repeated.  [default: all]",
+)
+@SEED
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@click.option("--plot", type=click.Path(), help="Draw the logits of two images to this file.")
+@JSON
+def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
+    """Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a repair.
+
+    Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
+    """
+    from nengonet.plots import check_figure_path, plot_logits, save_figure
+    from nengonet.reproductions import cifar_csnn
+
+    if plot:
+        check_figure_path(plot)
+    synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
+    report = cifar_csnn.reproduce(
+        n_images=image_count(images), synapses=synapses, **stated(n_jobs=n_jobs), **options
+    )
+    if plot:
+        curves = cifar_csnn.logit_curves(
+            options["weights"],
+            neurons=options["neurons"],
+            data_dir=options["data_dir"],
+            seed=options["seed"],
+            **stated(synapse=next(filter(None, synapses), None)),
+        )
+        save_figure(plot_logits(*curves), plot)
+    answer(as_json, report.to_json(), str(report))
+
+
+@reproduce.command("bengali")
+@bengali_options
+@images_option("all")
+@click.option(
+    "--sweep-images", "n_sweep", type=int, help="For the sweep; 0 for none.  [default: 200]"
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@click.option("--plot", type=click.Path(), help="Draw accuracy by steps to this file.")
+@JSON
+def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
+    """Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.
+
+    Example: nengonet reproduce bengali --images 300
+    """
+    from nengonet.plots import check_figure_path, plot_latency, save_figure
+    from nengonet.reproductions import bengali
+
+    if plot:
+        check_figure_path(plot)
+    options = stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
+    report = bengali.reproduce(n_images=image_count(images), **options)
+    if plot:
+        save_figure(plot_latency(report.curves, report.ann_accuracy), plot)
+    answer(as_json, report.to_json(), str(report))
