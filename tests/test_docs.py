@@ -8,6 +8,7 @@ import click
 import pytest
 
 from nengonet.cli import main
+from nengonet.cli.shared import example_of
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -47,7 +48,7 @@ def leaves(command, path=()):
 @pytest.mark.parametrize("path, command", list(leaves(main)))
 def test_every_command_is_in_the_readme(path, command):
     assert any(f"nengonet {path}" in line for line in COMMANDS)
-    assert "Example:" in command.help
+    assert example_of(command).startswith(f"nengonet {path}")
 
 
 @pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])

@@ -170,6 +170,7 @@ def sweep_table(name: str, sweep: Sweep) -> str:
     sweep : Sweep
     """
     seeds = len({row["seed"] for row in sweep.rows})
+    means = f"means of {seeds} seeds" if seeds > 1 else "one seed"
     failed = sweep.failed
     by_cell: dict[str, dict] = {}
     for row in sweep.summary():
@@ -187,7 +188,7 @@ def sweep_table(name: str, sweep: Sweep) -> str:
             ]
         )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [f"{name}: {len(sweep.rows)} cells, {len(failed)} failed; means of {seeds} seeds"]
+    lines = [f"{name}: {len(sweep.rows)} cells, {len(failed)} failed; {means}"]
     lines += [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in table

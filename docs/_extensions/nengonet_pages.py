@@ -1,0 +1,70 @@
+"""Directives of these pages: ``result``, ``result-cells`` and ``command-help``."""
+
+from __future__ import annotations
+
+import click
+import results
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+from nengonet.cli import main
+
+
+class _Lines(SphinxDirective):
+    required_arguments = 1
+
+    def parse(self, name: str, lines: list[str]) -> list[nodes.Node]:
+        self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source=name), self.content_offset, node)
+        return node.children
+
+
+class Result(_Lines):
+    """A run of a reproduction: its command, its figures, what it measured them with."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        return self.parse(self.arguments[0], results.render(self.arguments[0]))
+
+
+class ResultCells(_Lines):
+    """The table of a reproduction: all rows, or those of ``:where: name=value, …``."""
+
+    option_spec = {"columns": directives.unchanged, "where": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        conditions = (self.options.get("where") or "").split(",")
+        where = dict(each.strip().split("=") for each in conditions if each.strip())
+        columns = (self.options.get("columns") or "").split()
+        lines = results.render_cells(self.arguments[0], columns, where)
+        return self.parse(self.arguments[0], lines)
+
+
+class CommandHelp(SphinxDirective):
+    """What ``nengonet … --help`` prints."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        command, context = main, click.Context(main, info_name="nengonet", terminal_width=90)
+        for word in self.arguments[0].split()[1:]:
+            command = command.get_command(context, word)
+            context = click.Context(command, parent=context, info_name=word, terminal_width=90)
+        text = f"$ {self.arguments[0]} --help\n{command.get_help(context)}"
+        block = nodes.literal_block(text, text)
+        block["language"] = "console"
+        return [block]
+
+
+def setup(app) -> dict:
+    """Tell Sphinx of them."""
+    app.add_directive("result", Result)
+    app.add_directive("result-cells", ResultCells)
+    app.add_directive("command-help", CommandHelp)
+    return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,129 @@
+"""Tables for the reproductions' pages, from the files that their commands wrote.
+
+No figure of a reproduction stands in a page itself: ``results/make.py`` runs the commands, and what
+they printed is rendered here, with the command, the day, the versions and the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+FOLDER = pathlib.Path(__file__).parents[1] / "results"
+# Lists that a cell holds for programs; a table shows what stands beside them.
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def load(name: str) -> dict | None:
+    """Return the record of a run, or None where nobody has made it yet."""
+    file = FOLDER / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def render(name: str) -> list[str]:
+    """Return the run and its figures as lines of Markdown."""
+    record = load(name)
+    if record is None:
+        return _missing(name)
+    report = record["report"]
+    lines = ["```console", f"$ {record['command']}", "```", ""]
+    rows = [
+        ("published", _cell("accuracy", report.get("published"))),
+        ("ANN", _cell("accuracy", report.get("ann_accuracy"))),
+        ("spiking network", _with_interval(report)),
+        ("images", _cell("n_images", report.get("n_images"))),
+        ("steps", _cell("n_steps", report.get("n_steps"))),
+        ("ties", _cell("ties", report.get("ties"))),
+    ]
+    for key, title in (
+        ("spikes_per_image", "spikes per image"),
+        ("operations_per_image", "synaptic operations per image"),
+        ("multiply_adds", "multiply-adds of the ANN per image"),
+    ):
+        if report.get(key):
+            rows.append((title, f"{sum(report[key].values()):,.0f}"))
+    lines += table(["", ""], [row for row in rows if row[1] != "-"])
+    lines += [""] + [f"- {_text(note)}" for note in report.get("notes", ())]
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    machine = record["machine"]
+    lines += [
+        "",
+        f"*Measured on {record['date']} in {record['seconds']:,.0f} s, on {machine['cores']} cores "
+        f"({machine['processor']}), with {versions}.*",
+    ]
+    if record.get("provisional"):
+        lines += ["", "*Provisional: fewer images than the study has.*"]
+    return lines
+
+
+def render_cells(
+    name: str, columns: Iterable[str] = (), where: dict[str, str] | None = None
+) -> list[str]:
+    """Return the rows of a report's table as lines of Markdown.
+
+    Parameters
+    ----------
+    name : str
+    columns : iterable of str
+        Only these; by default all that hold a number or a word in some row.
+    where : dict of str
+        Only rows with these values, compared as they are shown.
+    """
+    record = load(name)
+    if record is None:
+        return _missing(name)
+    cells = [
+        cell
+        for cell in record["report"]["cells"]
+        if all(_cell(key, cell.get(key)) == value for key, value in (where or {}).items())
+    ]
+    keys = list(columns) or [
+        key
+        for key in dict.fromkeys(key for cell in cells for key in cell)
+        if (key == "interval" or all(isinstance(cell.get(key), _PLAIN) for cell in cells))
+        and any(cell.get(key) is not None for cell in cells)
+    ]
+    titles = ["95 % interval" if key == "interval" else key.replace("_", " ") for key in keys]
+    return table(titles, [[_cell(key, cell.get(key)) for key in keys] for cell in cells])
+
+
+def table(titles: list[str], rows: list) -> list[str]:
+    """Return a Markdown table."""
+    return [
+        f"| {' | '.join(titles)} |",
+        f"|{'---|' * len(titles)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _missing(name: str) -> list[str]:
+    return [f"*Not measured yet: `python docs/results/make.py {name}` runs it.*"]
+
+
+def _with_interval(report: dict) -> str:
+    value = _cell("accuracy", report.get("accuracy"))
+    if not report.get("interval"):
+        return value
+    return f"{value} (95 % interval {_cell('interval', report['interval'])})"
+
+
+def _cell(key: str, value: object) -> str:
+    if value is None:
+        return "none" if key == "synapse" else "-"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_cell(key, each) for each in value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _text(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    if key in ("accuracy", "ann_accuracy", "interval", "published"):
+        return f"{value:.4f}"
+    return f"{value:.4g}"
+
+
+def _text(words: str) -> str:
+    """Return words that Markdown leaves as they are, code excepted."""
+    for sign in "\\*_<>|[]":
+        words = words.replace(sign, f"\\{sign}") if "`" not in words else words
+    return words

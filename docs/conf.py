@@ -1,0 +1,29 @@
+"""Sphinx' settings. Nothing here needs a network."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
+
+from nengonet.version import __version__  # noqa: E402
+
+project = "nengonet"
+release = version = __version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "nengonet_pages",
+]
+exclude_patterns = ["_build", "results"]
+# Single backticks in docstrings name objects; those that are not on these pages stay plain.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say more: shapes and units
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"nengonet {release}"
+html_copy_source = False

@@ -1,0 +1,206 @@
+"""The parameters of reproductions, and ``nengonet sweep``, which goes through them."""
+
+import csv
+import importlib
+import json
+import pkgutil
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nengonet as nn
+from nengonet import datasets, reproductions
+from nengonet.cli import main
+from nengonet.cli.sweep import _EXAMPLES
+from nengonet.plots import plot_sweep
+from nengonet.reproductions import forum_mnist
+from nengonet.reproductions.parameters import NAMES, cell_of, grid_of, parameters_of
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
+
+
+def test_every_reproduction_that_can_be_swept_is_listed():
+    modules = [module.name for module in pkgutil.iter_modules(reproductions.__path__)]
+    found = {
+        name.replace("_", "-")
+        for name in modules
+        if hasattr(importlib.import_module(f"nengonet.reproductions.{name}"), "sweep_cell")
+    }
+    assert found == set(NAMES) == set(_EXAMPLES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_has_values_and_a_default_among_them(name):
+    parameters = parameters_of(cell_of(name))
+    assert len(parameters) > 3
+    for parameter in parameters.values():
+        assert bool(parameter.choices) != bool(parameter.number)
+        text = "none" if parameter.default is None else str(parameter.default)
+        assert parameter.parse(text) == [parameter.default]
+        assert parameter.name in str(parameter)
+
+
+def test_values_are_read_by_their_kind():
+    grid = grid_of("bengali", ["synapse=none,0.005", "n-steps=10,30", "neurons=rate", "scale=1e3"])
+    assert grid == {
+        "synapse": [None, 0.005],
+        "n_steps": [10, 30],
+        "neurons": ["rate"],
+        "scale": [1000.0],
+    }
+    assert [type(n) for n in grid["n_steps"]] == [int, int]
+
+
+def test_a_range_has_no_rounding_error_and_includes_its_end():
+    (values,) = grid_of("forum-mnist", ["presentation-time=0.01:0.5:0.01"]).values()
+    assert values == [k / 100 for k in range(1, 51)]
+    assert grid_of("bengali", ["n-steps=5:9:2,20"]) == {"n_steps": [5, 7, 9, 20]}
+    assert grid_of("bengali", ["n-steps=5:8:2"]) == {"n_steps": [5, 7]}
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (["input-rate"], "--set: expected NAME=VALUE,VALUE,… , found 'input-rate'"),
+        (["input-rate="], "--set: expected NAME=VALUE"),
+        (["input-rat=1"], "no parameter 'input-rat'; did you mean input-rate.* full-scale-rate"),
+        (["xyzzy=1"], "forum-mnist has no parameter 'xyzzy'; there are: variant, neurons"),
+        (["input-rate=1,fast"], "--set input-rate: expected a number, found 'fast'"),
+        (["neurons=lif,adex"], "--set neurons: expected lif or if or relu, found 'adex'"),
+        (["neurons=none"], "found 'none'"),
+        (["input-rate=1,1.0"], "--set input-rate: 1.0 is there twice"),
+        (["input-rate=1", "input-rate=2"], "--set: input-rate is there twice"),
+        (["input-rate=1:2"], "expected START:STOP:STEP"),
+        (["input-rate=1:2:0"], "expected START:STOP:STEP"),
+        (["input-rate=2:1:1"], "expected START:STOP:STEP"),
+        (["input-rate=a:b:c"], "expected START:STOP:STEP"),
+        (["seed=1"], "has no parameter 'seed'"),
+        (["n-images=1"], "has no parameter 'n-images'"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(settings, message):
+    with pytest.raises(nn.InputError, match=message):
+        grid_of("forum-mnist", settings)
+
+
+def test_a_cell_is_the_reproduction():
+    chosen = {"neurons": "if", "full_scale_rate": 400.0, "n_images": 20, "presentation_time": 0.1}
+    measured = forum_mnist.sweep_cell(**chosen, seed=3)
+    report = forum_mnist.reproduce(**chosen, seed=3, progress=False)
+    assert measured["accuracy"] == report.accuracy.value
+    assert measured["ties"] == report.accuracy.ties / 20
+    assert measured["spikes"] == sum(report.spikes_per_image.values())
+    assert measured["operations"] == sum(report.operations_per_image.values())
+    posted = forum_mnist.sweep_cell(variant="posted", n_images=20)
+    again = forum_mnist.reproduce(variant="posted", n_images=20, progress=False)
+    assert posted["accuracy"] == again.accuracy.value
+    with pytest.raises(nn.InputError, match="posted fixes neurons, input_rate"):
+        forum_mnist.sweep_cell(variant="posted", neurons="if")
+
+
+@pytest.mark.parametrize("name", ["bengali", "cifar-csnn"])
+def test_cells_of_convolutional_reproductions(name, monkeypatch):
+    """On noise for images: what counts is that the parameters reach the network."""
+    shape = (2, 28, 28) if name == "bengali" else (2, 32, 32, 3)
+    images = np.random.default_rng(0).random(shape)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))
+    cell = cell_of(name)
+    few = {"n_images": 2} | ({"n_steps": 5} if name == "bengali" else {"presentation_time": 0.005})
+    spiking = {"neurons": "spiking" if name == "bengali" else "relu"} | few
+    fast = cell(**spiking, scale=1000.0)
+    assert fast["spikes"] > cell(**spiking, scale=100.0)["spikes"] > 0
+    assert 0 < cell(**spiking, scale=1000.0, synapse=0.01)["spikes"] < fast["spikes"]
+    assert cell(**few | {"neurons": "repaired"})["spikes"] > 0
+    with pytest.raises(nn.InputError, match="synapse: the repaired network has none, found 0.01"):
+        cell(**few, neurons="repaired", synapse=0.01)
+
+
+SMALL = ["forum-mnist", "--images", 4, "--set", "presentation-time=0.02,0.05"]
+
+
+def test_sweep_prints_saves_and_draws(tmp_path):
+    files = {name: tmp_path / name for name in ("a.sweep", "out.csv", "sweep.png")}
+    arguments = [*SMALL, "--set", "neurons=lif,if", "--seeds", "3,5", "--save", files["a.sweep"]]
+    done = call(*arguments, "--csv", files["out.csv"], "--plot", files["sweep.png"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "forum-mnist: 8 cells, 0 failed; means of 2 seeds"
+    assert lines[1].split()[:2] == ["presentation-time", "neurons"]
+    assert len(lines) == 2 + 4
+    with open(files["out.csv"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["seed"] for row in rows] == ["3", "5"] * 4
+    assert plt.imread(files["sweep.png"])[..., :3].std() > 0.05
+    again = call(*arguments, "--resume", "--json")
+    report = json.loads(again.stdout)
+    assert [row["accuracy"] for row in report["rows"]] == [float(row["accuracy"]) for row in rows]
+    assert report["grid"] == {"presentation_time": [0.02, 0.05], "neurons": ["lif", "if"]}
+    assert report["constants"] == {"n_images": 4}
+    assert plt.get_fignums() == []
+
+
+def test_json_of_one_seed_has_null_for_its_interval():
+    done = call(*SMALL, "--json")
+    summary = json.loads(done.stdout, parse_constant=pytest.fail)["summary"]
+    assert {row["low"] for row in summary} == {None}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["forum-mnist"], "--set: expected one parameter or more, such as --set input-rate"),
+        ([*SMALL, "--seeds", "a"], "--seeds: expected how many, or several seeds as 3,7,11"),
+        ([*SMALL, "--seeds", "0"], "seeds: expected how many"),
+        ([*SMALL, "--resume"], "--resume: expected --save FILE"),
+        ([*SMALL, "--jobs", "0"], "n_jobs: expected a number of processes"),
+        ([*SMALL, "--plot", "a.xyz"], "expected the name of a figure"),
+        ([*SMALL, "--set", "speed=1"], "has no parameter 'speed'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_cluster_runs_the_cells():
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as cluster:
+        there = call(*SMALL, "--scheduler", cluster.scheduler_address, "--json")
+    assert there.exit_code == 0, there.output
+    here = json.loads(call(*SMALL, "--json").stdout)
+    for row, other in zip(json.loads(there.stdout)["rows"], here["rows"], strict=True):
+        assert row | {"seconds": 0} == other | {"seconds": 0}
+
+
+def made(values, **parameters):
+    rows = [
+        dict(zip(parameters, (*each,), strict=True))
+        | {"seed": seed, "accuracy": value + seed / 10, "error": None, "seconds": 0.0}
+        for *each, value in values
+        for seed in (0, 1)
+    ]
+    return nn.Sweep(parameters=tuple(parameters), values=("accuracy",), rows=rows)
+
+
+def test_the_figure_shows_means_and_intervals():
+    sweep = made([(1.0, "a", 0.5), (2.0, "a", 0.6), (1.0, "b", 0.1), (2.0, "b", 0.2)], x=0, kind=0)
+    axis = plot_sweep(sweep).axes[0]
+    lines = [container.lines[0] for container in axis.containers]
+    assert [container.get_label() for container in axis.containers] == ["kind a", "kind b"]
+    np.testing.assert_allclose([line.get_ydata() for line in lines], [[0.55, 0.65], [0.15, 0.25]])
+    # Student's t with one degree of freedom: 12.7 x 0.0707 / sqrt(2)
+    (bars,) = axis.containers[0].lines[2]
+    assert bars.get_segments()[0][1][1] - 0.55 == pytest.approx(12.706 * 0.05, rel=1e-3)
+    words = plot_sweep(made([("a", 0.5), ("b", 0.6), ("c", 0.7)], kind=0)).axes[0]
+    assert [label.get_text() for label in words.get_xticklabels()] == ["a", "b", "c"]
+    with pytest.raises(nn.InputError, match="value: expected one of accuracy; found 'loss'"):
+        plot_sweep(sweep, "loss")
+    plt.close("all")
