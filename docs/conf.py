@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
 
-from nengonet.version import __version__  # noqa: E402
+from nengonet.version import __version__
 
 project = "nengonet"
 release = version = __version__
@@ -22,6 +22,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more: shapes and units
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+# A shape such as (n_images, n_neurons) is no reference to one of several attributes of that name.
+suppress_warnings = ["ref.python"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 html_theme = "furo"

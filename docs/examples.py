@@ -3,7 +3,7 @@
     python docs/examples.py            # compare
     python docs/examples.py --write    # put what they print into the pages
 
-A block ```` ```python ```` may be followed by a block ```` ```text ````, which shows what it prints.
+A block of Python may be followed by a block of text, which shows what it prints.
 The blocks of a page run one after another, as one script.
 """
 
@@ -18,6 +18,8 @@ import pathlib
 import re
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterator
 
 FOLDER = pathlib.Path(__file__).parent
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<shown>.*?)```\n)?", re.DOTALL)
@@ -33,7 +35,9 @@ def pages() -> list[pathlib.Path]:
 def run(page: pathlib.Path) -> list[tuple[str, str | None]]:
     """Run a page's blocks; return what each prints, and what the page shows (or None)."""
     text, namespace, found = page.read_text(encoding="utf-8"), {"__name__": "__page__"}, []
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with in_empty_folder(), warnings.catch_warnings():
+        # Of max_rates that a stated gain does not need, and of a cache that others use too.
+        warnings.filterwarnings("ignore", module=r"nengo\.")
         for block in BLOCK.finditer(text):
             line = text.count("\n", 0, block.start()) + 1
             # The lines before it keep their numbers, for a traceback.
@@ -43,6 +47,18 @@ def run(page: pathlib.Path) -> list[tuple[str, str | None]]:
                 exec(code, namespace)
             found.append((printed.getvalue(), block["shown"]))
     return found
+
+
+@contextlib.contextmanager
+def in_empty_folder() -> Iterator[None]:
+    """Work in a folder that is gone afterwards."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def agree(printed: str, shown: str) -> bool:

@@ -135,11 +135,11 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
         {line}
         complete -p nengonet
         COMP_WORDS=(nengonet repr); COMP_CWORD=1
-        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"
+        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"; COMPREPLY=()
         COMP_WORDS=(nengonet sweep forum-mnist --set in); COMP_CWORD=4
-        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"
+        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"; COMPREPLY=()
         COMP_WORDS=(nengonet reproduce forum-mnist --neurons ""); COMP_CWORD=4
-        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"
+        _nengonet_completion nengonet; echo "${{COMPREPLY[@]}}"; COMPREPLY=()
     """
     done = subprocess.run(
         ["bash", "-c", script],

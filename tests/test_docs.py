@@ -1,8 +1,11 @@
-"""The README is what people run first: its commands and its example must work as they stand."""
+"""README and documentation: commands and examples work as they stand, figures are measured."""
 
+import importlib.util
+import json
 import pathlib
 import re
 import shlex
+import sys
 
 import click
 import pytest
@@ -10,31 +13,71 @@ import pytest
 from nengonet.cli import main
 from nengonet.cli.shared import example_of
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = {"README.md": README} | {
+    str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES
+}
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-# In code blocks after a prompt or in a chain of commands, and in the running text.
-COMMANDS = sorted(
-    set(re.findall(r"(?:^\$ |&& )(nengonet .*)$", README, flags=re.MULTILINE))
-    | set(re.findall(r"`(nengonet [^`]*)`", README))
-)
+
+
+def module(path):
+    """Import a script of the documentation, which is no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+examples = module(ROOT / "docs" / "examples.py")
+results = module(ROOT / "docs" / "_extensions" / "results.py")
+make = module(ROOT / "docs" / "results" / "make.py")
+check_html = module(ROOT / "docs" / "check_html.py")
+
+
+def commands(text):
+    """Return the commands after a prompt or in a chain of commands, and in the running text."""
+    return set(re.findall(r"(?:^\$ |&& )(nengonet .*)$", text, flags=re.MULTILINE)) | set(
+        re.findall(r"`(nengonet [^`]*)`", text)
+    )
+
+
+COMMANDS = sorted(commands(README))
+ALL_COMMANDS = sorted(set().union(*map(commands, TEXTS.values())))
 
 
 def test_the_lists_are_not_empty():
     assert len(COMMANDS) >= 3
     assert [kind for kind, _ in BLOCKS].count("python") >= 1
+    assert len(ALL_COMMANDS) > len(COMMANDS)
+    assert len(examples.pages()) > 8
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_of_the_readme_exists(line):
-    """Each word is parsed as the command line would, without running the command."""
-    words = shlex.split(line)[1:]
+def resolved(line):
+    words = shlex.split(line.replace("…", ""))[1:]
     command, context = main, click.Context(main, info_name="nengonet")
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, words = words[0], words[1:]
         found = command.get_command(context, name)
         assert found is not None, f"{line}: no command {name}"
-        command = found
-    command.make_context(command.name, words, parent=context)
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    return command, context, words
+
+
+@pytest.mark.parametrize("line", ALL_COMMANDS)
+def test_every_command_of_the_documentation_exists(line):
+    """Each word is parsed as the command line would, without running the command."""
+    if "COMMAND" in line:
+        return  # stands for any
+    command, context, words = resolved(line)
+    if not words and isinstance(command, click.Group):
+        return  # names a group, in the running text
+    try:
+        command.make_context(command.name, list(words), parent=context.parent)
+    except click.exceptions.Exit:
+        assert words[-1] in ("--help", "-h")
 
 
 def leaves(command, path=()):
@@ -46,9 +89,10 @@ def leaves(command, path=()):
 
 
 @pytest.mark.parametrize("path, command", list(leaves(main)))
-def test_every_command_is_in_the_readme(path, command):
+def test_every_command_is_in_the_readme_and_the_reference(path, command):
     assert any(f"nengonet {path}" in line for line in COMMANDS)
     assert example_of(command).startswith(f"nengonet {path}")
+    assert f"```{{command-help}} nengonet {path}\n" in TEXTS["docs/reference/commands.md"]
 
 
 @pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
@@ -57,7 +101,137 @@ def test_every_example_of_the_readme_runs(code, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("page", examples.pages(), ids=lambda page: page.stem)
+def test_every_example_of_a_page_prints_what_the_page_shows(page):
+    for printed, shown in examples.run(page):
+        assert examples.agree(printed, shown or ""), f"printed:\n{printed}\nshown:\n{shown}"
+
+
+def test_only_the_last_digits_of_numbers_may_differ():
+    assert examples.agree("0.9750 of 200, 1,234 Hz\n", "0.9800 of 200,  1,230 Hz\n")
+    for other in ("0.9500 of 200, 1,234 Hz", "0.9750 of 200, 1,334 Hz", "0.9750 in 200, 1,234 Hz"):
+        assert not examples.agree("0.9750 of 200, 1,234 Hz", other)
+    assert not examples.agree("J = [6.5]", "J = [1. 6.5]")
+    assert not examples.agree("True", "False")
+
+
 def test_set_up_is_two_commands_that_ci_runs():
     lines = re.findall(r"^python -m pip install.*$", README, flags=re.MULTILINE)
     assert len(lines) == 2
     assert "<!-- test command -->\n```console\n" + lines[1] in README
+    assert '".[docs]"' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+# Figures of the reproductions.
+
+
+def reproductions():
+    return list(main.commands["reproduce"].commands)
+
+
+@pytest.mark.parametrize("name", reproductions())
+def test_every_reproduction_has_a_page_and_a_run(name):
+    assert make.RUNS[name] == f"nengonet reproduce {name}"
+    text = TEXTS[f"docs/reproductions/{name}.md"]
+    assert f"```{{result}} {name}\n" in text
+    assert f"reproductions/{name}\n" in TEXTS["docs/index.md"]
+
+
+RECORDS = sorted((ROOT / "docs" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
+def test_the_record_of_a_run_says_how_it_was_made(file):
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["command"].startswith(make.RUNS[file.stem])
+    assert record["provisional"] == ("--images" in record["command"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", record["date"])
+    assert record["versions"].keys() >= {"Python", "nengonet", "nengo", "numpy"}
+    # Nothing of the machine's folders.
+    assert not re.search(r'"/[\w.-]+/', file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
+def test_a_page_shows_the_figures_of_its_file(file):
+    record = json.loads(file.read_text(encoding="utf-8"))
+    report, text = record["report"], "\n".join(results.render(file.stem))
+    low, high = report["interval"]
+    assert f"| {report['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) |" in text
+    assert f"$ {record['command']}\n" in text
+    assert ("Provisional" in text) == record["provisional"]
+    rows = results.render_cells(file.stem)[2:] if report["cells"] else []
+    assert len(rows) == len(report["cells"])
+    for row, cell in zip(rows, report["cells"], strict=True):
+        if "accuracy" in cell:
+            assert f"| {cell['accuracy']:.4f} |" in row
+
+
+def test_no_page_of_a_reproduction_types_a_figure():
+    for name, text in TEXTS.items():
+        if name.startswith("docs/reproductions/"):
+            assert not re.search(r"\d\.\d{3}|\d\d \%|\d\.\d+ \%", text.replace("95 %", "")), name
+
+
+def test_a_run_that_is_missing_says_how_to_make_it():
+    assert results.render("nothing") == results.render_cells("nothing")
+    assert "python docs/results/make.py nothing" in results.render("nothing")[0]
+
+
+def test_rows_and_columns_can_be_chosen(tmp_path, monkeypatch):
+    cells = [
+        {"neurons": "a_lif", "synapse": None, "accuracy": 0.5, "interval": [0.4, 0.6], "odd": [1]},
+        {"neurons": "relu", "synapse": 0.005, "accuracy": None, "interval": None, "odd": None},
+    ]
+    record = {"report": {"cells": cells}}
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    assert results.render_cells("x") == [
+        "| neurons | synapse | accuracy | 95 % interval |",
+        "|---|---|---|---|",
+        "| a\\_lif | none | 0.5000 | 0.4000 to 0.6000 |",
+        "| relu | 0.005 | - | - |",
+    ]
+    chosen = results.render_cells("x", ["accuracy"], {"synapse": "none", "neurons": "a_lif"})
+    assert chosen[2:] == ["| 0.5000 |"]
+    with pytest.raises(ValueError, match="x: expected rows with .*, found none"):
+        results.render_cells("x", where={"synapse": "0.01"})
+
+
+# Links.
+
+
+def heading(text):
+    """Return GitHub's and MyST's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "CHANGES.md", "benchmarks/README.md"])
+def test_local_links_of_the_sources_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), f"{name}: {link}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(heading, titles), f"{name}: {link}"
+
+
+def test_broken_links_and_missing_figures_of_built_pages_are_found(tmp_path):
+    (tmp_path / "reproductions").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<p id="here"><a href="#here">a</a> <a href="#there">b</a> <a href="no.html">c</a>'
+        '<a href="reproductions/x.html#y">d</a> <a href="https://example.org/z">e</a></p>'
+    )
+    (tmp_path / "reproductions" / "x.html").write_text('<h1 id="y">0.9740</h1>')
+    assert check_html.broken_links(tmp_path) == [
+        "index.html: #there: no such place in index.html",
+        "index.html: no.html: no such file",
+    ]
+    forum = [
+        each for each in check_html.missing_figures(tmp_path) if each.startswith("forum-mnist.")
+    ]
+    assert forum == ["forum-mnist.json: 0.9810"]

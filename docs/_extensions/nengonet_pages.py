@@ -52,10 +52,11 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the nodes."""
-        command, context = main, click.Context(main, info_name="nengonet", terminal_width=90)
+        shown = {"terminal_width": 90, "max_content_width": 90, **main.context_settings}
+        command, context = main, click.Context(main, info_name="nengonet", **shown)
         for word in self.arguments[0].split()[1:]:
             command = command.get_command(context, word)
-            context = click.Context(command, parent=context, info_name=word, terminal_width=90)
+            context = click.Context(command, parent=context, info_name=word, **shown)
         text = f"$ {self.arguments[0]} --help\n{command.get_help(context)}"
         block = nodes.literal_block(text, text)
         block["language"] = "console"

@@ -76,8 +76,13 @@ def render_cells(
     cells = [
         cell
         for cell in record["report"]["cells"]
-        if all(_cell(key, cell.get(key)) == value for key, value in (where or {}).items())
+        if all(
+            _cell(key, cell.get(key)).replace("\\", "") == value
+            for key, value in (where or {}).items()
+        )
     ]
+    if where and not cells:
+        raise ValueError(f"{name}: expected rows with {where}, found none")
     keys = list(columns) or [
         key
         for key in dict.fromkeys(key for cell in cells for key in cell)
