@@ -8,6 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
 from nengonet.version import __version__
 
 project = "nengonet"
+copyright = "the authors of nengonet, MIT licence"
 release = version = __version__
 extensions = [
     "myst_parser",
@@ -30,3 +31,5 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"nengonet {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

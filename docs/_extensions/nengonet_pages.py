@@ -19,6 +19,8 @@ class _Lines(SphinxDirective):
         self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source=name), self.content_offset, node)
+        for table in node.findall(nodes.table):
+            table["classes"].append("figures")
         return node.children
 
 

@@ -122,7 +122,7 @@ def _cell(key: str, value: object) -> str:
         return _text(str(value))
     if isinstance(value, int):
         return f"{value:,}"
-    if key in ("accuracy", "ann_accuracy", "interval", "published"):
+    if key in ("accuracy", "ann_accuracy", "interval"):
         return f"{value:.4f}"
     return f"{value:.4g}"
 
