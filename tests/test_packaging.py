@@ -1,6 +1,7 @@
 """What an installed package brings along, and which module may import which."""
 
 import ast
+import configparser
 import hashlib
 import pathlib
 import re
@@ -65,3 +66,12 @@ def test_every_weights_file_has_a_card():
     files = sorted((ROOT / "weights").glob("*.h5"))
     assert files
     assert [file.stem for file in files] == sorted(p.stem for p in ROOT.glob("weights/*.md"))
+
+
+def test_every_package_is_installed():
+    """An editable install finds packages that a plain one would leave out."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(settings["options"]["packages"].split())
+    folders = {path.parent.relative_to(ROOT) for path in MODULES}
+    assert {".".join(folder.parts) for folder in folders} <= listed
