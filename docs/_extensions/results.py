@@ -29,7 +29,7 @@ def render(name: str) -> list[str]:
     report = record["report"]
     lines = ["```console", f"$ {record['command']}", "```", ""]
     rows = [
-        ("published", _cell("accuracy", report.get("published"))),
+        ("published", _cell("published", report.get("published"))),
         ("ANN", _cell("accuracy", report.get("ann_accuracy"))),
         ("spiking network", _with_interval(report)),
         ("images", _cell("n_images", report.get("n_images"))),
