@@ -7,6 +7,8 @@ import click
 from nengonet.cli.shared import (
     JSON,
     PRESENTATION_TIME,
+    RESUME,
+    SAVE_RUNS,
     SEED,
     Group,
     answer,
@@ -39,7 +41,7 @@ def reproduce() -> None:
 )
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
 @click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
+@RESUME
 @click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
 @JSON
 def reproduce_forum_mnist(
@@ -95,6 +97,8 @@ def reproduce_forum_mnist(
 )
 @SEED
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@SAVE_RUNS
+@RESUME
 @click.option("--plot", type=click.Path(), help="Draw the logits of two images to this file.")
 @JSON
 def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
@@ -105,6 +109,7 @@ def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
     from nengonet.plots import check_figure_path, plot_logits, save_figure
     from nengonet.reproductions import cifar_csnn
 
+    check_resume(options["resume"], options["save"])
     if plot:
         check_figure_path(plot)
     synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
@@ -130,6 +135,8 @@ def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
     "--sweep-images", "n_sweep", type=int, help="For the sweep; 0 for none.  [default: 200]"
 )
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@SAVE_RUNS
+@RESUME
 @click.option("--plot", type=click.Path(), help="Draw accuracy by steps to this file.")
 @JSON
 def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
@@ -140,6 +147,7 @@ def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     from nengonet.plots import check_figure_path, plot_latency, save_figure
     from nengonet.reproductions import bengali
 
+    check_resume(options["resume"], options["save"])
     if plot:
         check_figure_path(plot)
     options = stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)

@@ -153,6 +153,10 @@ PRESENTATION_TIME = click.option(
 )
 
 
+SAVE_RUNS = click.option("--save", type=click.Path(), help="Folder for the finished runs.")
+RESUME = click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
+
+
 def images_option(default: int | str) -> Callable:
     """Return the option ``--images``."""
     return click.option(

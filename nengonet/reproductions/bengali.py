@@ -34,6 +34,7 @@ from nengonet.rates import activations, full_scale
 from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.report import Reproduction
 from nengonet.reproductions.shared import (
+    files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
@@ -263,6 +264,8 @@ def reproduce(
     minibatch_size: int = _MINIBATCH_SIZE,
     n_jobs: int = -1,
     precision: int = 32,
+    save: str | os.PathLike | None = None,
+    resume: bool = False,
     progress: bool = True,
 ) -> Reproduction:
     """Run the post's networks, what changes them, and the repaired one, on test images.
@@ -281,6 +284,10 @@ def reproduce(
         Of the repaired network. Its latency curve goes to 30 steps at least.
     seed : int
         Of the initial voltages.
+    save : path_like, optional
+        Folder for what is finished, one file for each run.
+    resume : bool
+        Go on with the interrupted study in ``save``.
     minibatch_size, n_jobs, precision, progress
         As for `nengonet.present`.
 
@@ -295,6 +302,7 @@ def reproduce(
     InputError
     """
     path, layers = _layers(weights)
+    saved = files_of_runs(save, resume)
     images, labels = load_images(data, n_images=n_images, progress=progress)
     sample = training_sample(data, progress=progress)
     running = {
@@ -308,18 +316,23 @@ def reproduce(
     cells, sweep, runs = [], [], {}
     for neurons in NEURONS:
         _, output = posted(layers, neurons=neurons, seed=seed)
-        runs[neurons] = _run(output, images, max(STEPS), readout="last_step", **running)
+        runs[neurons] = _run(
+            output, images, max(STEPS), readout="last_step", **saved(neurons), **running
+        )
         cells += _cells(runs[neurons], labels, neurons, readouts=["last_step"])
     few = slice(0, n_sweep)
     for scale, synapse in itertools.product(SCALES, SYNAPSES) if n_sweep else ():
         _, output = posted(layers, scale=scale, synapse=synapse, seed=seed)
-        result = _run(output, images[few], max(STEPS), readout="last_step", **running)
+        of_cell = running | saved(f"scale-{scale:g}-synapse-{synapse or 'none'}")
+        result = _run(output, images[few], max(STEPS), readout="last_step", **of_cell)
         sweep += _cells(result, labels[few], "spiking", scale=scale, synapse=synapse)
     network, output = repaired(layers, sample, seed=seed)
-    result = _run(output, images, n_steps, readout="mean", **running)
+    result = _run(output, images, n_steps, readout="mean", **saved("repaired"), **running)
     longer = result
     if n_steps < max(STEPS):
-        longer = _run(output, images, max(STEPS), readout="mean", **running)
+        longer = _run(
+            output, images, max(STEPS), readout="mean", **saved("repaired-longer"), **running
+        )
     steps = sorted({*STEPS, n_steps})
     cells += _cells(longer, labels, "repaired", scale=None, readouts=["mean"], steps=steps)
     ann = accuracy(logits_of(layers, images).argmax(axis=1), labels)

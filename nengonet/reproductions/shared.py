@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import pathlib
+from collections.abc import Callable, Sequence
 
 import nengo
 import numpy as np
@@ -193,3 +195,39 @@ def measured(result: Result, found: Accuracy) -> dict[str, float]:
         "spikes": sum(result.spikes_per_image().values()),
         "operations": sum(result.operations_per_image().values()),
     }
+
+
+def files_of_runs(
+    folder: str | os.PathLike | None, resume: bool = False
+) -> Callable[[str], dict[str, object]]:
+    """Give each of a study's runs a file in one folder.
+
+    Parameters
+    ----------
+    folder : path_like or None
+        Made if it is not there; None for no files.
+    resume : bool
+        Go on with the runs in the folder.
+
+    Returns
+    -------
+    settings_of : callable
+        From the name of a run to ``save`` and ``resume`` of `nengonet.present`.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made, or holds an earlier study that was not to be gone on with.
+    """
+    if folder is None:
+        return lambda name: {}
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, for one file a run; found a file")
+    if not folder.parent.is_dir():
+        raise InputError(f"{folder}: the folder {folder.parent} does not exist")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise InputError(f"{folder} holds files already: go on with them (resume), or empty it")
+    folder.mkdir(exist_ok=True)
+    # What is not there yet begins; `present` refuses the file of another run.
+    return lambda name: {"save": folder / f"{name}.h5", "resume": True}
