@@ -240,3 +240,40 @@ def test_ctrl_c_without_save_says_what_would_have_kept_it(tmp_path):
     start = time.monotonic()
     begun = lambda: time.monotonic() > start + 1.5  # noqa: E731
     assert "--save FILE" in interrupt(SLOW, begun)
+
+
+_LOST = """
+import signal, time, click
+from nengonet.cli.shared import Commands
+
+class Ending:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+@click.group(cls=Commands)
+def main():
+    pass
+
+@main.command()
+def work():
+    ending = Ending()
+    del ending
+    time.sleep(60)
+
+main(["work"], prog_name="nengonet")
+"""
+
+
+def test_a_ctrl_c_that_python_drops_is_not_lost():
+    """An exception in the end of an object is printed and forgotten, KeyboardInterrupt too."""
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _LOST],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.returncode == 130
+    assert done.stderr == "nengonet: interrupted; nothing is kept, as this command has no --save\n"
+    assert time.monotonic() - start < 30

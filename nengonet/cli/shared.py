@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -57,7 +58,8 @@ class Commands(Group):
         # https://no-color.org: set and not empty. Else click looks for a terminal.
         context.color = False if os.environ.get("NO_COLOR") else None
         try:
-            return super().invoke(context)
+            with _lost_interrupts_repeated():
+                return super().invoke(context)
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
         except KeyboardInterrupt:
@@ -71,6 +73,26 @@ class Commands(Group):
                 raise
             _complain(" ".join(str(error).split()))
             context.exit(BAD_INPUT)
+
+
+@contextlib.contextmanager
+def _lost_interrupts_repeated() -> Iterator[None]:
+    """Raise KeyboardInterrupt again where Python drops it, as it does in the end of an object."""
+    before = sys.unraisablehook
+
+    def repeat(lost: object) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+            # A little later, when this hook is over.
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        else:
+            before(lost)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _is_callers(error: Exception) -> bool:
