@@ -53,7 +53,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
         xlabel=f"steps of {1000 * dt:g} ms",
         ylabel=f"accuracy (%) on {ann.n_images} images",
         xlim=(1, max(len(curve) for curve in curves.values())),
-        ylim=(0, 100),
+        ylim=(0, 102),  # a line at 100 can be seen
     )
     axis.legend(loc="lower right", fontsize="small", title="shaded: 95 % intervals")
     return figure
@@ -190,14 +190,16 @@ def plot_sweep(
         axis.set_xticks(range(len(ticks)), map(_as_text, ticks))
     if lines is not None:
         axis.legend(title=_named(lines, units), fontsize="small")
-    seeds = sorted({int(row["n"]) for row in rows})
     axis.set(xlabel=_named(x, units), ylabel=_named(value, units))
-    axis.set_title(
-        f"mean over {'-'.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} seed"
-        f"{'' if seeds[-1] == 1 else 's, with 95 % interval'}",
-        fontsize="medium",
-    )
+    axis.set_title(_of_seeds({int(row["n"]) for row in rows}), fontsize="medium")
     return figure
+
+
+def _of_seeds(numbers: set[int]) -> str:
+    if max(numbers) == 1:
+        return "one seed"
+    each = "-".join(str(n) for n in sorted({min(numbers), max(numbers)}))
+    return f"mean over {each} seeds, with 95 % interval"
 
 
 def _named(name: str, units: Mapping[str, str] | None) -> str:
