@@ -210,30 +210,38 @@ ROWS = [
 
 
 def test_sweep_draws_means_and_intervals_over_the_seeds():
-    figure = plot_sweep(sweep_of(ROWS), "accuracy", "rate", lines="kind", units={"rate": "Hz"})
+    figure = plot_sweep(sweep_of(ROWS), units={"rate": "Hz"})
     (axis,) = figure.axes
-    means = [line for line in axis.lines if line.get_label() in "ab"]
-    np.testing.assert_allclose(means[0].get_xydata(), [[10, 0.5], [20, 0.7]])
-    np.testing.assert_allclose(means[1].get_ydata(), [0.6, 0.8])
-    band = axis.collections[0].get_paths()[0].vertices
+    lines = {bars.get_label(): bars.lines for bars in axis.containers}
+    assert list(lines) == ["kind a", "kind b"]
+    np.testing.assert_allclose(lines["kind a"][0].get_xydata(), [[10, 0.5], [20, 0.7]])
+    np.testing.assert_allclose(lines["kind b"][0].get_ydata(), [0.6, 0.8])
     # Student's t of two seeds 0.02 to either side: 12.706 standard errors of 0.02
-    at_ten = band[band[:, 0] == 10, 1]
-    np.testing.assert_allclose([at_ten.min(), at_ten.max()], 0.5 + 0.02 * 12.7062047 * np.r_[-1, 1])
+    low, high = lines["kind a"][2][0].get_segments()[0]
+    np.testing.assert_allclose([low[1], high[1]], 0.5 + 0.02 * 12.7062047 * np.r_[-1, 1])
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("rate (Hz)", "accuracy")
     assert axis.get_title() == "mean over 2 seeds, with 95 % interval"
     plt.close(figure)
 
 
 def test_sweep_sets_other_parameters_side_by_side():
-    figure = plot_sweep(sweep_of(ROWS), "accuracy", "kind")
+    figure = plot_sweep(sweep_of(ROWS), "accuracy", "kind", lines=())
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
     np.testing.assert_allclose(axis.containers[0][0].get_xydata(), [[0, 0.6], [1, 0.7]])
     plt.close(figure)
 
 
+def test_sweep_of_one_seed_has_no_interval():
+    figure = plot_sweep(sweep_of([row for row in ROWS if row["seed"] == 0]), lines="kind")
+    (axis,) = figure.axes
+    np.testing.assert_allclose(axis.containers[0][0].get_ydata(), [0.48, 0.69])
+    assert axis.get_title() == "one seed"
+    plt.close(figure)
+
+
 def test_sweep_refuses_what_is_no_number():
-    with pytest.raises(nn.InputError, match="value: expected one of accuracy, found 'loss'"):
+    with pytest.raises(nn.InputError, match="value: expected one of accuracy; found 'loss'"):
         plot_sweep(sweep_of(ROWS), "loss", "rate")
     with pytest.raises(nn.InputError, match="expected parameters of the grid"):
         plot_sweep(sweep_of(ROWS), "accuracy", "synapse")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 import matplotlib.pyplot as plt
@@ -20,6 +20,13 @@ from nengonet.sweeps import Sweep
 
 # Curves that lie upon each other are told apart by their styles.
 _TOLD_APART = ("-", ":", "-.")
+# Of what nengonet's own networks are swept over; others are stated.
+_UNITS = {
+    "input_rate": "Hz",
+    "full_scale_rate": "Hz",
+    "presentation_time": "s",
+    "synapse": "s",
+}
 _MOST_IN_CELLS = 15  # classes whose shares can be read in a confusion matrix
 
 
@@ -115,10 +122,10 @@ def plot_budget(budget: Budget) -> Figure:
 
 def plot_sweep(
     sweep: Sweep,
-    value: str,
-    x: str,
+    value: str = "accuracy",
+    x: str | None = None,
     *,
-    lines: str | None = None,
+    lines: str | Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw what a sweep found against one of its parameters, with 95 % intervals over the seeds.
@@ -129,11 +136,12 @@ def plot_sweep(
         From `nengonet.sweep`.
     value : str
         Which of the values that the function returned; a number.
-    x : str
-        The parameter along the axis. Numbers make a line; anything else stands side by side.
-    lines : str, optional
-        Another parameter, of which each value makes a line of its own. Over parameters that are
-        not named, the mean is taken.
+    x : str, optional
+        The parameter along the axis; by default the one with most values, numbers before others.
+        Numbers make lines; anything else stands side by side.
+    lines : str or sequence of str, optional
+        The parameters whose combinations are lines of their own; by default all others. Over
+        those that are not named, the mean is taken.
     units : dict of str, optional
         By the name of a parameter or value, for the axes: ``{"input_rate": "Hz"}``.
 
@@ -148,71 +156,84 @@ def plot_sweep(
     """
     if value not in sweep.values:
         raise InputError(
-            f"value: expected one of {', '.join(sweep.values) or 'none'}, found {value!r}"
+            f"value: expected one of {', '.join(sweep.values) or 'none'}; found {value!r}"
         )
-    by = [x] if lines is None else [x, lines]
-    rows = [row for row in sweep.summary(by) if row["value"] == value]
+    x = _widest(sweep) if x is None else x
+    if lines is None:
+        lines = [name for name in sweep.parameters if name != x]
+    lines = [lines] if isinstance(lines, str) else list(lines)
+    rows = [row for row in sweep.summary([x, *lines]) if row["value"] == value]
     if any(np.ndim(row["mean"]) for row in rows):
         raise InputError(f"{value}: expected a number in each cell, found lists")
+    units = _UNITS | dict(units or {})
     figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
-    ticks = list(dict.fromkeys(_hashable(row[x]) for row in rows))
-    measured = all(isinstance(tick, Real) and not isinstance(tick, bool) for tick in ticks)
-    names = [None] if lines is None else list(dict.fromkeys(_hashable(row[lines]) for row in rows))
-    for number, name in enumerate(names):
-        mine = [row for row in rows if lines is None or _hashable(row[lines]) == name]
-        places = np.array(
-            [row[x] if measured else ticks.index(_hashable(row[x])) for row in mine], dtype=float
-        )
-        order = np.argsort(places)
-        mean, low, high = (
-            np.array([row[key] for row in mine])[order] for key in ("mean", "low", "high")
-        )
-        colour = COLOURS[number % len(COLOURS)]
-        label = None if lines is None else _as_text(name)
-        if measured:
-            axis.fill_between(places[order], low, high, color=colour, alpha=0.12, lw=0)
-            for edge in (low, high):
-                axis.plot(places[order], edge, c=colour, lw=0.6, alpha=0.6)
-            style = _TOLD_APART[number % len(_TOLD_APART)]
-            axis.plot(places[order], mean, style, c=colour, marker="o", ms=3, label=label)
-        else:
-            shift = 0.0 if len(names) == 1 else 0.4 * (number / (len(names) - 1) - 0.5)
-            axis.errorbar(
-                places[order] + shift,
-                mean,
-                yerr=[mean - low, high - mean],
-                fmt="o",
-                c=colour,
-                capsize=3,
-                label=label,
-            )
+    measured = _are_numbers(row[x] for row in rows)
+    ticks = list(dict.fromkeys(_as_text(row[x]) for row in rows))
     if not measured:
-        axis.set_xticks(range(len(ticks)), map(_as_text, ticks))
-    if lines is not None:
-        axis.legend(title=_named(lines, units), fontsize="small")
-    axis.set(xlabel=_named(x, units), ylabel=_named(value, units))
+        axis.set_xticks(range(len(ticks)), ticks)
+    curves: dict[str, list[dict]] = {}
+    for row in rows:
+        name = ", ".join(f"{_spaced(line)} {_as_text(row[line])}" for line in lines)
+        curves.setdefault(name, []).append(row)
+    for number, (name, points) in enumerate(curves.items()):
+        if measured:
+            points = sorted(points, key=lambda row: row[x])
+        at = [row[x] if measured else ticks.index(_as_text(row[x])) for row in points]
+        mean, low, high = (
+            np.array([row[key] for row in points], dtype=float) for key in ("mean", "low", "high")
+        )
+        axis.errorbar(
+            at,
+            mean,
+            # One seed has no interval.
+            np.nan_to_num([mean - low, high - mean]),
+            fmt="o",
+            ls=_TOLD_APART[number % len(_TOLD_APART)] if measured else "",
+            c=COLOURS[number % len(COLOURS)],
+            ms=4,
+            lw=1.4,
+            elinewidth=0.8,
+            capsize=3,
+            label=name,
+        )
+    if lines:
+        axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    axis.set(xlabel=_with_unit(x, units), ylabel=_with_unit(value, units))
     axis.set_title(_of_seeds({int(row["n"]) for row in rows}), fontsize="medium")
     return figure
 
 
-def _of_seeds(numbers: set[int]) -> str:
-    if max(numbers) == 1:
-        return "one seed"
-    each = "-".join(str(n) for n in sorted({min(numbers), max(numbers)}))
-    return f"mean over {each} seeds, with 95 % interval"
+def _widest(sweep: Sweep) -> str:
+    values = {name: [row[name] for row in sweep.rows] for name in sweep.parameters}
+    return max(
+        values, key=lambda name: (_are_numbers(values[name]), len(set(map(_as_text, values[name]))))
+    )
 
 
-def _named(name: str, units: Mapping[str, str] | None) -> str:
-    unit = (units or {}).get(name)
-    return name.replace("_", " ") + (f" ({unit})" if unit else "")
+def _are_numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
 
 
 def _as_text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, Real) and not isinstance(value, bool) else str(value)
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _hashable(value: object) -> object:
-    return value if value is None or isinstance(value, (Real, str)) else str(value)
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _with_unit(name: str, units: Mapping[str, str]) -> str:
+    return _spaced(name) + (f" ({units[name]})" if name in units else "")
+
+
+def _of_seeds(numbers: set[int]) -> str:
+    if max(numbers) <= 1:
+        return "one seed"
+    each = "-".join(str(n) for n in sorted({min(numbers), max(numbers)}))
+    return f"mean over {each} seeds, with 95 % interval"
 
 
 def plot_confusion(
