@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import re
 
 import matplotlib.pyplot as plt
 import pytest
+from conftest import needs_whole_data
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -13,12 +15,16 @@ def cells(path):
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def text_of(path):
+    return "".join("".join(cell["source"]) for cell in cells(path))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path, monkeypatch, capsys):
+# Those that show data sets which are not embedded, and must run without them too.
+WITH_DATA = [path for path in NOTEBOOKS if "NENGONET_DATA" in text_of(path)]
+
+
+def run(path, tmp_path, monkeypatch, capsys):
+    """Run the cells in order, and return what they print."""
     monkeypatch.chdir(tmp_path)
     namespace = {}
     for number, cell in enumerate(cells(path)):
@@ -29,10 +35,43 @@ def test_notebook_runs(path, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed
     assert "False" not in printed  # the notebooks print what they check
+    return printed
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) >= 8
+    assert len(WITH_DATA) >= 2
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_without_whole_data(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("NENGONET_DATA", raising=False)
+    for cache in ("KERAS_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(cache, str(tmp_path))
+    printed = run(path, tmp_path, monkeypatch, capsys)
+    if path in WITH_DATA:
+        assert "same answer as the ANN" in printed
+        assert re.search("(digits|Fashion-MNIST) instead of", printed)
+
+
+@needs_whole_data
+@pytest.mark.parametrize("path", WITH_DATA, ids=lambda path: path.stem)
+def test_notebook_runs_with_whole_data(path, tmp_path, monkeypatch, capsys):
+    printed = run(path, tmp_path, monkeypatch, capsys)
+    assert "instead of" not in printed
+    assert "accuracy of the ANN" in printed
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_stored_without_output(path):
     for cell in cells(path):
         assert cell["cell_type"] == "markdown" or not (cell["outputs"] or cell["execution_count"])
-    assert "nengonet" in "".join("".join(cell["source"]) for cell in cells(path))
+    assert "nengonet" in text_of(path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_uses_the_public_interface_only(path):
+    """No names with an underscore in front, and no reproduction's own networks."""
+    code = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code")
+    assert not re.search(r"\bnn\.(\w+\.)*_|from nengonet[\w.]* import .*\b_", code)
+    assert "nengonet.reproductions" not in code

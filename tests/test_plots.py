@@ -9,12 +9,20 @@ from nengonet.plots import (
     check_figure_path,
     plot_budget,
     plot_comparison,
+    plot_confusion,
+    plot_latency,
     plot_logits,
+    plot_output,
     plot_presentation,
+    plot_raster,
+    plot_rates,
+    plot_sweep,
+    plot_weights,
     save_figure,
 )
-from nengonet.readout import scores
+from nengonet.readout import accuracy, scores
 from nengonet.results import LayerInfo, Result
+from nengonet.sweeps import Sweep
 
 RASTER = np.zeros((1, 6, 3), dtype=int)
 RASTER[0, [0, 2, 5], [1, 1, 2]] = 1
@@ -112,6 +120,194 @@ def test_logits_of_every_network_and_image():
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "frog"]
     plt.close(figure)
+
+
+def test_output_stands_beside_the_image(result):
+    figure = plot_output(np.eye(3)[..., None], result, label="one", class_names=["zero", "one"])
+    image, counts = figure.axes
+    assert image.images[0].get_array().shape == (3, 3)
+    assert image.get_title() == "image of a one\nanswer 1"
+    np.testing.assert_array_equal(counts.lines[1].get_ydata(), [0, 1, 1, 2, 2, 2])
+    names = [text.get_text() for text in counts.get_legend().get_texts()]
+    assert names == ["zero", "one"]
+    plt.close(figure)
+
+
+def test_titles_are_within_the_figure(result):
+    figure = plot_output(np.eye(3), result, label=1)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        assert axis.title.get_window_extent().y1 <= figure.bbox.y1
+    plt.close(figure)
+
+
+def test_raster_shows_rates_beside_the_spikes(result):
+    figure = plot_raster(result, "input", predicted=[0.0, 300.0, 200.0])
+    raster, rates = figure.axes
+    np.testing.assert_array_equal(
+        raster.collections[0].get_offsets(), [[1.0, 1], [3.0, 1], [6.0, 2]]
+    )
+    # Two spikes and one in 6 ms
+    np.testing.assert_allclose([bar.get_width() for bar in rates.patches], [0, 1000 / 3, 500 / 3])
+    np.testing.assert_array_equal(rates.lines[0].get_xdata(), [0, 300, 200])
+    assert rates.get_xlabel() == "rate (Hz)"
+    plt.close(figure)
+
+
+def test_raster_refuses_what_is_not_there(result):
+    with pytest.raises(nn.InputError, match="give present.*rasters=.'output'"):
+        plot_raster(result, "output")
+    with pytest.raises(nn.InputError, match="expected rates of 3 neurons, found .2,"):
+        plot_raster(result, "input", predicted=[1.0, 2.0])
+    assert plt.get_fignums() == []
+
+
+def test_latency_has_intervals():
+    ann = accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
+    figure = plot_latency({"net": np.array([0.0, 0.5, 1.0])}, ann)
+    (axis,) = figure.axes
+    band = axis.collections[0].get_paths()[0].vertices
+    # Wilson's interval of 0, 2 and 4 of 4: z**2 / (n + z**2) = 0.4899 is the width at the ends
+    for step, low, high in [(1, 0, 48.99), (2, 15.00, 85.00), (3, 51.01, 100)]:
+        found = band[band[:, 0] == step, 1]
+        np.testing.assert_allclose([found.min(), found.max()], [low, high], atol=0.01)
+    np.testing.assert_array_equal(axis.lines[-1].get_ydata(), [0, 50, 100])
+    plt.close(figure)
+
+
+def test_rates_are_shares_of_all(result):
+    result.counts["input"] = np.array([[0, 0, 2], [1, 2, 70]])
+    figure = plot_rates(result)
+    (axis,) = figure.axes
+    heights = np.array([bar.get_height() for bar in axis.patches])
+    edges = np.array([bar.get_x() for bar in axis.patches])
+    # Bins of three counts, from 0.5: 1, 2 and 2 in the first, 70 in the last
+    np.testing.assert_allclose(edges, (0.5 + 3 * np.arange(24)) / 0.006)
+    np.testing.assert_allclose(heights[[0, 23]], [100 * 3 / 6, 100 / 6])
+    assert np.count_nonzero(heights) == 2
+    assert axis.get_title().startswith("input: 33% silent\nmean 2.08e+03 Hz")
+    plt.close(figure)
+    result.counts.clear()
+    with pytest.raises(nn.InputError, match="name it in keep"):
+        plot_rates(result)
+
+
+def sweep_of(rows, parameters=("rate", "kind")):
+    rows = [dict(row, error=None, seconds=0.0) for row in rows]
+    return Sweep(parameters=parameters, values=("accuracy",), rows=rows)
+
+
+ROWS = [
+    {"rate": rate, "kind": kind, "seed": seed, "accuracy": level + spread * (2 * seed - 1)}
+    for rate, kind, level, spread in [
+        (20.0, "a", 0.7, 0.01),
+        (10.0, "a", 0.5, 0.02),
+        (10.0, "b", 0.6, 0.0),
+        (20.0, "b", 0.8, 0.0),
+    ]
+    for seed in (0, 1)
+]
+
+
+def test_sweep_draws_means_and_intervals_over_the_seeds():
+    figure = plot_sweep(sweep_of(ROWS), units={"rate": "Hz"})
+    (axis,) = figure.axes
+    lines = {bars.get_label(): bars.lines for bars in axis.containers}
+    assert list(lines) == ["kind a", "kind b"]
+    np.testing.assert_allclose(lines["kind a"][0].get_xydata(), [[10, 0.5], [20, 0.7]])
+    np.testing.assert_allclose(lines["kind b"][0].get_ydata(), [0.6, 0.8])
+    # Student's t of two seeds 0.02 to either side: 12.706 standard errors of 0.02
+    low, high = lines["kind a"][2][0].get_segments()[0]
+    np.testing.assert_allclose([low[1], high[1]], 0.5 + 0.02 * 12.7062047 * np.r_[-1, 1])
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("rate (Hz)", "accuracy")
+    assert axis.get_title() == "mean over 2 seeds, with 95 % interval"
+    plt.close(figure)
+
+
+def test_sweep_sets_other_parameters_side_by_side():
+    figure = plot_sweep(sweep_of(ROWS), "accuracy", "kind", lines=())
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
+    np.testing.assert_allclose(axis.containers[0][0].get_xydata(), [[0, 0.6], [1, 0.7]])
+    plt.close(figure)
+
+
+def test_sweep_of_one_seed_has_no_interval():
+    figure = plot_sweep(sweep_of([row for row in ROWS if row["seed"] == 0]), lines="kind")
+    (axis,) = figure.axes
+    np.testing.assert_allclose(axis.containers[0][0].get_ydata(), [0.48, 0.69])
+    assert axis.get_title() == "one seed"
+    plt.close(figure)
+
+
+def test_sweep_refuses_what_is_no_number():
+    with pytest.raises(nn.InputError, match="value: expected one of accuracy; found 'loss'"):
+        plot_sweep(sweep_of(ROWS), "loss", "rate")
+    with pytest.raises(nn.InputError, match="expected parameters of the grid"):
+        plot_sweep(sweep_of(ROWS), "accuracy", "synapse")
+    rows = [dict(row, accuracy=[0.5, 0.6]) for row in ROWS]
+    with pytest.raises(nn.InputError, match="expected a number in each cell, found lists"):
+        plot_sweep(sweep_of(rows), "accuracy", "rate")
+    assert plt.get_fignums() == []
+
+
+def test_confusion_shows_shares_of_the_right_class():
+    steps = np.zeros((4, 1, 3), dtype=np.int8)
+    steps[[0, 1, 2, 3], 0, [0, 1, 1, 1]] = 1
+    answers = Result(
+        layers=(LayerInfo("output", (3,), 1.0),),
+        settings={"dt": 0.001, "n_steps": 1, "readout": "spike_count"},
+        examples=np.arange(4),
+        steps=steps,
+    )
+    figure = plot_confusion(answers, np.array([0, 0, 0, 1]), ["x", "y", "z"])
+    axis = figure.axes[0]
+    shares = axis.images[0].get_array()
+    np.testing.assert_allclose(shares, [[100 / 3, 200 / 3, 0], [0, 100, 0], [0, 0, 0]])
+    assert {text.get_text() for text in axis.texts} == {"33", "67", "100"}
+    assert axis.get_ylabel() == "right class"
+    assert axis.get_title() == "accuracy 50.0 % on 4 images"
+    plt.close(figure)
+
+
+def picture(figure):
+    return np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+
+
+def test_dense_weights_are_images_of_their_inputs():
+    kernel = np.arange(6 * 3.0).reshape(6, 3) - 7
+    figure = plot_weights(kernel, (2, 3))
+    found = picture(figure)
+    for neuron in range(3):
+        np.testing.assert_array_equal(
+            found[:2, 4 * neuron : 4 * neuron + 3], kernel[:, neuron].reshape(2, 3)
+        )
+    # The largest weight sets both ends of the scale.
+    assert figure.axes[0].images[0].get_clim() == (-10, 10)
+    plt.close(figure)
+    figure = plot_weights(kernel)
+    np.testing.assert_array_equal(picture(figure), kernel.T)
+    plt.close(figure)
+
+
+def test_convolutions_are_a_grid_of_filters_and_channels():
+    kernel = np.arange(2 * 2 * 3 * 5.0).reshape(2, 2, 3, 5)
+    figure = plot_weights(kernel, n_max=4)
+    found = picture(figure)
+    assert found.shape == (4 * 3, 3 * 3)
+    np.testing.assert_array_equal(found[6:8, 3:5], kernel[:, :, 1, 2])
+    assert np.isnan(found[2]).all()
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("input channel", "filter")
+    plt.close(figure)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(nn.InputError, match="expected .rows, columns. of 6 inputs, found .3, 3."):
+        plot_weights(np.ones((6, 2)), (3, 3))
+    with pytest.raises(nn.InputError, match="expected no shape for a convolution"):
+        plot_weights(np.ones((2, 2, 1, 1)), (2, 2))
+    with pytest.raises(nn.InputError, match="n_max: expected 1 or more"):
+        plot_weights(np.ones((6, 2)), n_max=0)
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

@@ -1,0 +1,117 @@
+"""What the figures share: colours, the parts that several are made of, and saving."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nengonet.exceptions import InputError
+from nengonet.results import Result
+
+# Okabe & Ito (2008): told apart by colour-blind readers; ten classes need line styles as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+STYLES = ("-", "--")
+
+
+def draw_image(
+    axis: Axes, image: np.ndarray, result: Result, index: int, label: int | str | None
+) -> None:
+    """Draw an image, under the answer that the run gave; ``label`` is the right class."""
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
+    # Not set_axis_off: the layout would leave no room for the title.
+    axis.set(xticks=[], yticks=[], frame_on=False)
+    answer = int(result.predictions()[index])
+    tie = ", a tie" if result.tied()[index] else ""
+    title = f"answer {answer}{tie}"
+    axis.set_title(title if label is None else f"image of a {label}\n{title}")
+
+
+def draw_raster(axis: Axes, times: np.ndarray, spikes: np.ndarray, label: str) -> None:
+    """Draw a mark for each spike; ``times`` are in ms, ``spikes`` (n_steps, n_neurons)."""
+    steps, neurons = np.nonzero(spikes)
+    # A mark is as high as a neuron has room, but can still be seen among hundreds.
+    height = float(np.clip(200 / spikes.shape[1], 2.0, 12.0))
+    axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=0.8)
+    mean_rate = spikes.sum() / spikes.shape[1] / (times[-1] / 1000)
+    axis.set_title(
+        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons, mean {mean_rate:.0f} Hz",
+        fontsize="medium",
+    )
+    axis.set(ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1]))
+
+
+def draw_scores(
+    axis: Axes,
+    times: np.ndarray,
+    result: Result,
+    index: int,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Draw the score of every class over time, the winner's thick; ``times`` are in ms."""
+    scores = result.scores()[index]
+    names = [f"{k}" for k in range(scores.shape[1])] if class_names is None else class_names
+    winner = int(result.predictions()[index])
+    draw_curves(axis, times, scores, names, thick=winner)
+    readout = result.settings["readout"].replace("_", " ")
+    axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
+    axis.set(xlabel="time (ms)", ylabel=readout)
+    # Beside the axes: within, it would hide the first steps.
+    axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def draw_curves(
+    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], *, thick: int
+) -> None:
+    """Draw a curve for each class; ``times`` are in ms, ``curves`` (n_steps, n_classes)."""
+    for number, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
+        colour = COLOURS[number % len(COLOURS)]
+        style = STYLES[number // len(COLOURS) % len(STYLES)]
+        width = 2.6 if number == thick else 1.2
+        axis.plot(times, curve, style, color=colour, lw=width, label=name)
+    axis.set_xlim(0, times[-1])
+
+
+def times_in_ms(result: Result) -> np.ndarray:
+    """Return the end of every step of a presentation, in ms."""
+    return 1000 * result.dt * np.arange(1, result.n_steps + 1)
+
+
+def check_figure_path(path: str | os.PathLike) -> None:
+    """Raise `InputError` now if a figure cannot be saved under that name later.
+
+    Parameters
+    ----------
+    path : path_like
+    """
+    path = pathlib.Path(path)
+    formats = plt.figure().canvas.get_supported_filetypes()
+    plt.close()
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise InputError(
+            f"{path}: expected the name of a figure that ends in one of "
+            f"{', '.join('.' + name for name in sorted(formats))}"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Save a figure and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path_like
+        Its ending chooses the format.
+    """
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

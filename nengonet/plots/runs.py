@@ -1,0 +1,202 @@
+"""Figures of single presentations: the image, the spikes, the output over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from nengonet.exceptions import InputError
+from nengonet.plots.drawing import (
+    COLOURS,
+    draw_curves,
+    draw_image,
+    draw_raster,
+    draw_scores,
+    times_in_ms,
+)
+from nengonet.results import Result
+
+
+def plot_presentation(
+    image: np.ndarray, result: Result, index: int = 0, label: int | None = None
+) -> Figure:
+    """Draw one presentation: the image, a raster of each spiking layer, the counts over time.
+
+    Parameters
+    ----------
+    image : (rows, columns) or (rows, columns, channels) array_like, in [0, 1]
+    result : Result
+        With the rasters of every spiking layer but the last.
+    index : int
+        Which of the result's examples.
+    label : int, optional
+        The right class, for the title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The result holds no rasters.
+    """
+    rastered = [info for info in result.layers if info.label in result.rasters]
+    if not rastered:
+        raise InputError("expected a result with rasters: give present(…, rasters=[…])")
+    times = times_in_ms(result)
+    figure, axes = plt.subplot_mosaic(
+        [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
+        figsize=(9.0, 2.2 * (len(rastered) + 1)),
+        width_ratios=(1, 2.4),
+        layout="constrained",
+    )
+    draw_image(axes["image"], image, result, index, label)
+    for info in rastered:
+        draw_raster(axes[info.label], times, result.rasters[info.label][index], info.label)
+        axes[info.label].tick_params(labelbottom=False)
+    draw_scores(axes["scores of the last layer"], times, result, index)
+    return figure
+
+
+def plot_output(
+    image: np.ndarray,
+    result: Result,
+    index: int = 0,
+    label: int | str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw an image beside the score of every class over time.
+
+    Parameters
+    ----------
+    image : (rows, columns) or (rows, columns, channels) array_like, in [0, 1]
+    result : Result
+    index : int
+        Which of the result's examples.
+    label : int or str, optional
+        The right class, for the title.
+    class_names : sequence of str, optional
+        By default the class numbers.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9.0, 3.4), width_ratios=(1, 3), layout="constrained"
+    )
+    draw_image(left, image, result, index, label)
+    draw_scores(right, times_in_ms(result), result, index, class_names)
+    return figure
+
+
+def plot_raster(
+    result: Result, label: str, index: int = 0, *, predicted: np.ndarray | None = None
+) -> Figure:
+    """Draw the spikes of one layer in one presentation, beside the rate of every neuron.
+
+    Parameters
+    ----------
+    result : Result
+        With the raster of that layer.
+    label : str
+        Of the layer.
+    index : int
+        Which of the result's examples.
+    predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
+        From `nengonet.predict_rates`, drawn beside the observed rates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The result holds no raster of that layer, or the predictions are of another shape.
+    """
+    if label not in result.rasters:
+        raise InputError(
+            f"{label}: expected a result with the raster of this layer: "
+            f"give present(…, rasters=[{label!r}])"
+        )
+    spikes = result.rasters[label][index]
+    n_steps, n_neurons = spikes.shape
+    if predicted is not None:
+        rates = np.atleast_2d(predicted)
+        rates = rates[index if len(rates) > 1 else 0]
+        if rates.shape != (n_neurons,):
+            raise InputError(
+                f"predicted: expected rates of {n_neurons} neurons, found {np.shape(predicted)}"
+            )
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9.0, 4.0), width_ratios=(2.6, 1), sharey=True, layout="constrained"
+    )
+    draw_raster(left, times_in_ms(result), spikes, label)
+    left.set_xlabel("time (ms)")
+    neurons = np.arange(n_neurons)
+    observed = spikes.sum(axis=0) / (n_steps * result.dt)
+    right.barh(neurons, observed, height=1.0, color=COLOURS[0], alpha=0.5, label="observed")
+    if predicted is not None:
+        right.plot(rates, neurons, ".", color=COLOURS[1], ms=4, label="predicted")
+    right.set(xlabel="rate (Hz)", xlim=(0, None))
+    right.legend(fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def plot_logits(
+    times: np.ndarray,
+    outputs: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    titles: Sequence[str],
+    labels: Sequence[int],
+) -> Figure:
+    """Draw the output of every class over time: a row for each network, a column for each image.
+
+    Parameters
+    ----------
+    times : (n_steps,) array_like, in seconds
+    outputs : dict of (n_images, n_steps, n_classes) array_like
+        By the name of the network.
+    class_names : sequence of str
+    titles : sequence of str
+        Of the images.
+    labels : (n_images,) sequence of int
+        The right classes, whose curves are drawn thick.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        len(outputs),
+        len(titles),
+        figsize=(3.6 * len(titles) + 1.6, 2.1 * len(outputs) + 0.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (name, logits) in zip(axes, outputs.items(), strict=True):
+        row[0].set_ylabel(f"{name}\nlogit")
+        for axis, curves, label in zip(row, logits, labels, strict=True):
+            draw_curves(axis, 1000 * np.asarray(times), curves, class_names, thick=label)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize="medium")
+    for axis in axes[-1]:
+        axis.set_xlabel("time (ms)")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        names,
+        title="class\n(its own: thick)",
+        loc="outside right center",
+        fontsize="small",
+    )
+    for line in legend.get_lines():
+        line.set_linewidth(1.2)
+    return figure
