@@ -5,6 +5,7 @@ from nengonet.budget import error_budget
 from nengonet.diagnosis import compare, diagnose
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
+from nengonet.filters import lowpass
 from nengonet.layers import conv2d, dense, flatten
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.neurons import IntegrateAndFire, explain_neuron, gain_bias
@@ -52,6 +53,7 @@ __all__ = [
     "global_avg_pool2d",
     "load_result",
     "load_weights",
+    "lowpass",
     "max_pool2d",
     "poisson_input",
     "predict_rates",

@@ -249,6 +249,57 @@ def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
     click.echo(json.dumps(report.to_json()) if as_json else str(report))
 
 
+@reproduce.command("fashion-mnist")
+@click.option(
+    "--weights",
+    type=click.Path(),
+    help="Keras file of an MLP 784-…-10, at the four dt.  [default: four of our own]",
+)
+@click.option("--data", "data_dir", type=click.Path(), help="Folder with Fashion-MNIST.")
+@click.option(
+    "--images",
+    help='How many, or "all".  [default: all with --data or NENGONET_DATA, else 1000]',
+)
+@click.option(
+    "--initial-voltage",
+    type=click.Choice(["image", "network", "zero"]),
+    help="Drawn for each neuron and image, as KerasSpiking does; for each neuron, as Nengo does; "
+    "or 0.  [default: image]",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--seeds",
+    "n_seeds",
+    type=int,
+    help="Over which initial voltages are compared; 0 for no comparison.  [default: 5]",
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
+@click.option("--plot", type=click.Path(), help="Draw one image in every network to this file.")
+@_JSON
+def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_json, **options):
+    """Classify Fashion-MNIST with KerasSpiking's MLPs: 10 steps of 0.001 to 1 s.
+
+    Example: nengonet reproduce fashion-mnist --images 200 --seeds 2
+    """
+    from nengonet.plots import check_figure_path, plot_spikes_and_probabilities, save_figure
+    from nengonet.reproductions import fashion_mnist
+
+    if plot:
+        check_figure_path(plot)
+    options |= _stated(initial_voltage=initial_voltage)
+    report = fashion_mnist.reproduce(
+        **options,
+        **_stated(
+            n_images=None if images is None else _image_count(images),
+            n_seeds=n_seeds,
+            n_jobs=n_jobs,
+        ),
+    )
+    if plot:
+        save_figure(plot_spikes_and_probabilities(*fashion_mnist.example_runs(**options)), plot)
+    click.echo(json.dumps(report.to_json()) if as_json else str(report))
+
+
 def _bengali_options(command):
     options = [
         click.option("--weights", type=click.Path(), help="Keras file of the same CNN."),

@@ -25,6 +25,7 @@ BLOCK_STEPS = 100
 # The random streams of one example: 0 is the input's.
 _RESET_STREAM = 1
 _NEURON_STREAM = 2
+_STATE_STREAM = 3
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
@@ -67,6 +68,27 @@ def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
     """
     rng = example_rng(seed, example, _NEURON_STREAM)
     return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
+
+
+def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.RandomState:
+    """Return the stream from which an example draws an initial state of a layer's neurons.
+
+    Parameters
+    ----------
+    seed, example : int
+    layer : int
+        Place of the layer in its chain.
+    state : int
+        Place of the state's name among those of the neuron type, in alphabetical order.
+
+    Returns
+    -------
+    rng : numpy.random.RandomState
+        Nengo's distributions draw from this kind. On PCG64, which is seeded faster than its own.
+    """
+    key = (_STATE_STREAM, layer, state)
+    sequence = np.random.SeedSequence([seed, example], spawn_key=key)
+    return np.random.RandomState(np.random.PCG64(sequence))
 
 
 def lit_pixels(rates: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:

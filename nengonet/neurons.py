@@ -208,14 +208,15 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
     except (TypeError, ValueError):
         raise InputError(
             f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
-            f"nengo Distribution, found {_described(value)}"
+            f"nengo Distribution, found {described(value)}"
         ) from None
     if not np.all(np.isfinite(values)):
         raise InputError(f"{name}: expected finite values, found NaN or infinity")
     return values
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return a value for a message: an array's shape, or the value itself."""
     shape = np.shape(value) if isinstance(value, (np.ndarray, list, tuple)) else ()
     return f"shape {shape}" if shape else repr(value)
 

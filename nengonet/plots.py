@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.special import softmax
 
 from nengonet.budget import Budget
 from nengonet.diagnosis import Comparison
@@ -226,15 +228,102 @@ def plot_logits(
     return figure
 
 
+def plot_spikes_and_probabilities(
+    image: np.ndarray,
+    label: int,
+    class_names: Sequence[str],
+    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray]],
+) -> Figure:
+    """Draw what several networks do with one image: a row each, as KerasSpiking's tutorial does.
+
+    On the left, how often a neuron emits 0, 1, 2, … spikes in a step; on the right, the softmax of
+    the last layer's output at every step.
+
+    Parameters
+    ----------
+    image : (rows, columns) array_like, in [0, 1]
+    label : int
+        The right class, whose curve is drawn thick.
+    class_names : sequence of str
+    cells : dict of (float, ndarray, ndarray)
+        By title: dt in seconds, the spikes of each neuron in each step (n_steps, n_neurons), and
+        the last layer's outputs (n_steps, n_classes).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        len(cells),
+        3,
+        figsize=(10.5, 1.9 * len(cells) + 0.8),
+        width_ratios=(1, 2, 2.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (title, (dt, spikes, outputs)) in zip(axes, cells.items(), strict=True):
+        row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
+        answer = class_names[int(np.asarray(outputs).mean(axis=0).argmax())]
+        row[0].set_title(f"{title}\nmean output: {answer}", fontsize="small")
+        row[0].set_axis_off()
+        draw_spike_histogram(row[1], spikes)
+        _draw_probabilities(row[2], dt, outputs, class_names, label)
+    figure.suptitle(f"one test image: {class_names[label]}")
+    axes[0, 1].set_title("spikes of a neuron in a step", fontsize="medium")
+    axes[0, 2].set_title("softmax of the output, step by step", fontsize="medium")
+    handles, names = axes[0, 2].get_legend_handles_labels()
+    figure.legend(
+        handles, names, title="class\n(right: thick)", loc="outside right center", fontsize="small"
+    )
+    return figure
+
+
+def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
+    """Draw how often a neuron emits 0, 1, 2, … spikes in a step.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    spikes : (n_steps, n_neurons) array_like of int
+        A row of `nengonet.Result.rasters`.
+    """
+    times = np.bincount(np.ravel(spikes))
+    bars = axis.bar(np.arange(len(times)), times, width=0.9, color=COLOURS[0])
+    # A logarithm, since nearly all neurons are silent in nearly all steps: as counted, one bar.
+    axis.set_yscale("log")
+    axis.set_ylim(0.5, 12 * times.max())
+    labels = [f"{n:,}" if n and len(times) <= 8 else "" for n in times]
+    axis.bar_label(bars, labels, fontsize="x-small")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlim(-0.6, max(len(times) - 1, 2) + 0.6)
+    axis.set(xlabel="spikes", ylabel="neurons x steps")
+
+
+def _draw_probabilities(axis, dt, outputs, class_names, label):
+    n_steps = len(outputs)
+    # Every step's value stands for the whole of its step.
+    edges = dt * np.arange(n_steps + 1)
+    curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
+    curves = np.concatenate([curves, curves[-1:]])
+    _draw_curves(axis, edges, curves, class_names, thick=label, drawstyle="steps-post")
+    axis.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
+
+
 def _draw_curves(
-    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], *, thick: int
+    axis: Axes,
+    times: np.ndarray,
+    curves: np.ndarray,
+    names: Sequence[str],
+    *,
+    thick: int,
+    **style: object,
 ) -> None:
-    """Draw a curve for each class; ``times`` are in ms, ``curves`` (n_steps, n_classes)."""
+    """Draw a curve for each class; ``curves`` are (n_steps, n_classes)."""
     for number, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
-        style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+        line = _STYLES[number // len(COLOURS) % len(_STYLES)]
         width = 2.6 if number == thick else 1.2
-        axis.plot(times, curve, style, color=colour, lw=width, label=name)
+        axis.plot(times, curve, line, color=colour, lw=width, label=name, **style)
     axis.set_xlim(0, times[-1])
 
 

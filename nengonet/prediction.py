@@ -20,6 +20,7 @@ from nengo.transforms import Transform
 from nengonet.convolution import conv2d
 from nengonet.encoding import ImageInput, PoissonImage
 from nengonet.exceptions import InputError
+from nengonet.filters import LowpassPerUnit
 from nengonet.layers import AddBias
 from nengonet.neurons import IntegrateAndFire, amplitude_of, gain_bias, rates_in_hz
 from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
@@ -264,6 +265,10 @@ class _Walk:
             mean = drive
         elif isinstance(node.output, AddBias):
             mean = drive + node.output.bias
+        elif isinstance(node.output, LowpassPerUnit):
+            decay = node.output.decay(self.dt)
+            mean, variance = drive, variance * (1 - decay) / (1 + decay)
+            delay += float(node.output.tau.max())
         elif isinstance(node.output, MaxPool):
             mean, variance = _largest(node, drive, variance)
             spiking = node.output.amplitude is not None

@@ -1,4 +1,4 @@
-"""The training loop of the convolutional networks: Keras' weights, PyTorch's operations.
+"""The training loop of most networks here: Keras' weights, PyTorch's operations.
 
 `keras.Model.fit` takes about twice as long for the same networks.
 """
@@ -11,8 +11,21 @@ import torch.nn.functional as F
 BATCH = 64
 
 
-def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
-    """Train the weights of a Keras model in place, with Adam and cosine decay to zero.
+def fit(
+    model,
+    forward,
+    images,
+    labels,
+    *,
+    epochs,
+    rate,
+    seed,
+    augment=None,
+    loss=F.cross_entropy,
+    batch=BATCH,
+    decay=True,
+):
+    """Train the weights of a Keras model in place, with Adam.
 
     Parameters
     ----------
@@ -23,13 +36,19 @@ def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
         matters in training only, such as dropout, is here and not in the model.
     images : (n_images, height, width[, channels]) array, in [0, 1]
     labels : (n_images,) array of int
-    augment : callable
-        From a batch of images, as `forward` takes them, to another.
     epochs : int
     rate : float
         The first learning rate.
     seed : int
         Of the order of the images, of `augment` and of `forward`.
+    augment : callable, optional
+        From a batch of images, as `forward` takes them, to another.
+    loss : callable
+        From what `forward` returns, and the labels, to one number.
+    batch : int
+        Images of one update.
+    decay : bool
+        Let the learning rate go down to zero, along a cosine.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -39,17 +58,19 @@ def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
     y = torch.tensor(labels)
     weights = [variable.value for variable in model.trainable_variables]
     optimizer = torch.optim.Adam(weights, lr=rate, fused=True)
-    n_batches = len(x) // BATCH
+    n_batches = len(x) // batch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_batches)
     for epoch in range(epochs):
         total = 0.0
-        for batch in torch.randperm(len(x))[: n_batches * BATCH].split(BATCH):
-            loss = F.cross_entropy(forward(weights, augment(x[batch])), y[batch])
+        for chosen in torch.randperm(len(x))[: n_batches * batch].split(batch):
+            shown = x[chosen] if augment is None else augment(x[chosen])
+            found = loss(forward(weights, shown), y[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            found.backward()
             optimizer.step()
-            schedule.step()
-            total += loss.item()
+            if decay:
+                schedule.step()
+            total += found.item()
         print(f"epoch {epoch + 1}/{epochs}: loss {total / n_batches:.4f}", flush=True)
 
 

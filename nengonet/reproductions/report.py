@@ -8,6 +8,7 @@ import textwrap
 import nengo
 import numpy as np
 
+from nengonet.initial import InitialStates
 from nengonet.objects import Layer
 from nengonet.operations import ann_multiply_adds
 from nengonet.presentation import present
@@ -45,6 +46,8 @@ class Reproduction:
         The same for people.
     curves : dict of (n_steps,) ndarray
         Accuracy after every number of steps, by network.
+    initial_states : dict
+        As `nengonet.present` was given them.
     network : nengo.Network
     output : Layer
     images : (n_images, ...) ndarray
@@ -67,6 +70,7 @@ class Reproduction:
     cells: list[dict] = dataclasses.field(default_factory=list)
     tables: tuple[str, ...] = ()
     curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
 
     @property
     def operations_per_image(self) -> dict[str, float]:
@@ -94,6 +98,7 @@ class Reproduction:
             self.output,
             self.images[index : index + 1],
             examples=self.result.examples[index : index + 1],
+            initial_states=self.initial_states,
             presentation_time=self.result.settings["presentation_time"],
             dt=self.result.dt,
             seed=self.result.settings["seed"],
