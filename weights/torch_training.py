@@ -23,9 +23,9 @@ def fit(
     augment=None,
     loss=F.cross_entropy,
     batch=BATCH,
-    decay=True,
+    constant=0,
 ):
-    """Train the weights of a Keras model in place, with Adam.
+    """Train the weights of a Keras model in place, with Adam and cosine decay to zero.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def fit(
         From what `forward` returns, and the labels, to one number.
     batch : int
         Images of one update.
-    decay : bool
-        Let the learning rate go down to zero, along a cosine.
+    constant : int
+        Epochs with the first learning rate; in those after them, it goes down to zero along a
+        cosine.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -59,7 +60,8 @@ def fit(
     weights = [variable.value for variable in model.trainable_variables]
     optimizer = torch.optim.Adam(weights, lr=rate, fused=True)
     n_batches = len(x) // batch
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_batches)
+    n_decaying = max(epochs - constant, 1) * n_batches
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_decaying)
     for epoch in range(epochs):
         total = 0.0
         for chosen in torch.randperm(len(x))[: n_batches * batch].split(batch):
@@ -68,7 +70,7 @@ def fit(
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
-            if decay:
+            if epoch >= constant:
                 schedule.step()
             total += found.item()
         print(f"epoch {epoch + 1}/{epochs}: loss {total / n_batches:.4f}", flush=True)

@@ -26,7 +26,11 @@ from nengonet import datasets
 SEED = 0
 EPOCHS = 10
 BATCH = 32  # Keras' default, which the tutorial keeps
-RATE = 1e-3  # likewise, but it stays the same there: see `main`
+RATE = 1e-3  # likewise
+# The tutorial's learning rate stays the same, so that its accuracy depends on the last updates.
+# Here it goes down in the last two epochs. Going down from the first one on helps the plain network
+# and harms the others, whose rates have to grow.
+CONSTANT = 8
 
 N_STEPS = 10
 DT = 0.01
@@ -40,8 +44,8 @@ SUMMARY = (
 )
 TRAINING = (
     f"{EPOCHS} epochs of the 60,000 training images, batch {BATCH}, Adam, cross-entropy of the "
-    f"logits, seed {SEED}. The learning rate goes from {RATE:g} down to 0 along a cosine; the "
-    "tutorial's stays the same, so that its accuracy depends on the very last updates."
+    f"logits, seed {SEED}. The learning rate is {RATE:g}, and goes down to 0 along a cosine in the "
+    f"last {EPOCHS - CONSTANT} epochs; the tutorial's stays the same."
 )
 AWARE = (
     f" Each image is shown for {N_STEPS} steps of {DT:g} s. Forward, the hidden neurons spike "
@@ -137,7 +141,7 @@ def regularised_loss(found, labels):
     return loss(found, labels) + L2 * error.square().sum() / len(labels)
 
 
-def train(name, images, labels, *, decay):
+def train(name, images, labels, *, constant):
     """Return the trained model."""
     keras.utils.set_random_seed(SEED)
     model = build(name)
@@ -151,7 +155,7 @@ def train(name, images, labels, *, decay):
         seed=SEED,
         loss=regularised_loss if name == "fashion_regularised" else loss,
         batch=BATCH,
-        decay=decay,
+        constant=constant,
     )
     return model
 
@@ -170,8 +174,8 @@ def main(names=()):
     images, labels = datasets.load("fashion_mnist", split="train", n_images="all")
     tests = datasets.load("fashion_mnist", split="test", n_images="all")
     for name in names or KINDS:
-        constant, _ = measure(name, train(name, images, labels, decay=False), *tests)
-        model = train(name, images, labels, decay=True)
+        as_published, _ = measure(name, train(name, images, labels, constant=EPOCHS), *tests)
+        model = train(name, images, labels, constant=CONSTANT)
         measured = {}
         if name != "fashion_dense":
             share, rate = measure(name, model, *tests)
@@ -179,7 +183,9 @@ def main(names=()):
                 "accuracy with spikes, as trained, all 10,000 test images": share,
                 "mean rate of the hidden neurons on them, in Hz": rate,
             }
-        measured["the same accuracy of a network trained with a constant learning rate"] = constant
+        measured["the same accuracy of a network trained with a constant learning rate"] = (
+            as_published
+        )
         save_keras2_h5(model, f"{name}.h5")
         write_card(
             name,
