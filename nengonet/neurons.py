@@ -129,6 +129,24 @@ def amplitude_of(neuron_type: NeuronType) -> float:
     return float(getattr(neuron_type, "amplitude", 1.0))
 
 
+def fastest_rate(neuron_type: NeuronType, dt: float) -> float:
+    """Return the rate that steps of a length allow: one spike a step, or no bound.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    dt : float, in seconds
+
+    Returns
+    -------
+    rate : float, in Hz
+        ``1 / dt`` for ``LIF``, ``AdaptiveLIF`` and ``Izhikevich``, which spike once a step at
+        most; infinity for the others, which spike several times.
+    """
+    once = isinstance(neuron_type, (nengo.LIF, nengo.Izhikevich))
+    return 1.0 / dt if once else np.inf
+
+
 def gain_bias(
     neuron_type: NeuronType,
     n_neurons: int,

@@ -51,7 +51,8 @@ def plot_presentation(
     rastered = [info for info in result.layers if info.label in result.rasters]
     if not rastered:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
-    times = 1000 * result.dt * np.arange(1, result.n_steps + 1)
+    factor, unit = time_unit(result.n_steps * result.dt)
+    times = factor * result.dt * np.arange(1, result.n_steps + 1)
     figure, axes = plt.subplot_mosaic(
         [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
         figsize=(9.0, 2.2 * (len(rastered) + 1)),
@@ -60,8 +61,10 @@ def plot_presentation(
     )
     _draw_image(axes["image"], image, result, index, label)
     for info in rastered:
-        _draw_raster(axes[info.label], times, result.rasters[info.label][index], info.label)
+        spikes = result.rasters[info.label][index]
+        _draw_raster(axes[info.label], times, spikes, info.label, result.n_steps * result.dt)
     _draw_scores(axes["scores of the last layer"], times, result, index)
+    axes["scores of the last layer"].set_xlabel(f"time ({unit})")
     return figure
 
 
@@ -75,15 +78,39 @@ def _draw_image(axis, image, result, index, label):
     axis.set_title(title if label is None else f"image of a {label}\n{title}")
 
 
-def _draw_raster(axis, times, spikes, label):
+def time_unit(duration: float) -> tuple[float, str]:
+    """Return in what unit to write times, and how many of it are a second.
+
+    Parameters
+    ----------
+    duration : float, in seconds
+        The longest of the times.
+
+    Returns
+    -------
+    factor : float
+    unit : {"ms", "s"}
+    """
+    return (1000.0, "ms") if duration < 2 else (1.0, "s")
+
+
+def _draw_raster(axis, times, spikes, label, duration):
     steps, neurons = np.nonzero(spikes)
-    axis.scatter(times[steps], neurons, s=1.5, c="black", marker="|", linewidths=0.6)
-    mean_rate = spikes.sum() / spikes.shape[1] / (times[-1] / 1000)
+    counts = spikes[steps, neurons]
+    most = int(counts.max(initial=0))
+    # Several spikes of a neuron in one step are one mark, the larger the more they are.
+    axis.scatter(times[steps], neurons, s=1.5 * counts, c="black", marker="|", linewidths=0.6)
+    mean_rate = spikes.sum() / spikes.shape[1] / duration
+    rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
+    several = f", up to {most} in a step" if most > 1 else ""
     axis.set_title(
-        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons, mean {mean_rate:.0f} Hz",
+        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons{several}, mean {rate} Hz",
         fontsize="medium",
     )
-    axis.set(ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1]), xticklabels=[])
+    step = times[0]
+    axis.set(
+        ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1] + step / 2), xticklabels=[]
+    )
 
 
 def _draw_scores(axis, times, result, index):
@@ -92,7 +119,7 @@ def _draw_scores(axis, times, result, index):
     _draw_curves(axis, times, scores, [f"{k}" for k in range(scores.shape[1])], thick=winner)
     readout = result.settings["readout"].replace("_", " ")
     axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
-    axis.set(xlabel="time (ms)", ylabel=readout)
+    axis.set(ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
     axis.legend(title="class", ncols=2, fontsize="x-small", loc="upper left")
 
 
@@ -207,14 +234,15 @@ def plot_logits(
         squeeze=False,
         layout="constrained",
     )
+    factor, unit = time_unit(times[-1])
     for row, (name, logits) in zip(axes, outputs.items(), strict=True):
         row[0].set_ylabel(f"{name}\nlogit")
         for axis, curves, label in zip(row, logits, labels, strict=True):
-            _draw_curves(axis, 1000 * np.asarray(times), curves, class_names, thick=label)
+            _draw_curves(axis, factor * np.asarray(times), curves, class_names, thick=label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize="medium")
     for axis in axes[-1]:
-        axis.set_xlabel("time (ms)")
+        axis.set_xlabel(f"time ({unit})")
     handles, names = axes[0, 0].get_legend_handles_labels()
     legend = figure.legend(
         handles,
@@ -232,7 +260,7 @@ def plot_spikes_and_probabilities(
     image: np.ndarray,
     label: int,
     class_names: Sequence[str],
-    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray]],
+    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, int]],
 ) -> Figure:
     """Draw what several networks do with one image: a row each, as KerasSpiking's tutorial does.
 
@@ -245,9 +273,9 @@ def plot_spikes_and_probabilities(
     label : int
         The right class, whose curve is drawn thick.
     class_names : sequence of str
-    cells : dict of (float, ndarray, ndarray)
-        By title: dt in seconds, the spikes of each neuron in each step (n_steps, n_neurons), and
-        the last layer's outputs (n_steps, n_classes).
+    cells : dict of (float, ndarray, ndarray, int)
+        By title: dt in seconds, the spikes of each neuron in each step (n_steps, n_neurons), the
+        last layer's outputs (n_steps, n_classes), and the class that is read out.
 
     Returns
     -------
@@ -261,10 +289,9 @@ def plot_spikes_and_probabilities(
         squeeze=False,
         layout="constrained",
     )
-    for row, (title, (dt, spikes, outputs)) in zip(axes, cells.items(), strict=True):
+    for row, (title, (dt, spikes, outputs, answer)) in zip(axes, cells.items(), strict=True):
         row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
-        answer = class_names[int(np.asarray(outputs).mean(axis=0).argmax())]
-        row[0].set_title(f"{title}\nmean output: {answer}", fontsize="small")
+        row[0].set_title(f"{title}\nanswer: {class_names[answer]}", fontsize="small")
         row[0].set_axis_off()
         draw_spike_histogram(row[1], spikes)
         _draw_probabilities(row[2], dt, outputs, class_names, label)
@@ -342,6 +369,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
     -------
     matplotlib.figure.Figure
     """
+    factor, unit = time_unit(dt)
     figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
     low, high = (100 * value for value in ann.interval)
     axis.axhspan(low, high, color="0.85", lw=0, label="ANN, 95 % interval")
@@ -352,7 +380,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
         colour, style = COLOURS[number % len(COLOURS)], ("-", ":", "-.")[number % 3]
         axis.plot(steps, 100 * np.asarray(curve), style, c=colour, label=name)
     axis.set(
-        xlabel=f"steps of {1000 * dt:g} ms",
+        xlabel="steps of {:g} {}".format(dt * factor, unit),
         ylabel=f"accuracy (%) on {ann.n_images} images",
         xlim=(1, max(len(curve) for curve in curves.values())),
         ylim=(0, 100),

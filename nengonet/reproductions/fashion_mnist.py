@@ -567,15 +567,15 @@ class ExampleRuns(NamedTuple):
     image : (28, 28) ndarray
     label : int
     class_names : tuple of str
-    cells : dict of (float, ndarray, ndarray)
-        By title: dt in seconds, the hidden neurons' spikes (n_steps, n_neurons), and the last
-        layer's outputs (n_steps, 10).
+    cells : dict of (float, ndarray, ndarray, int)
+        By title: dt in seconds, the hidden neurons' spikes (n_steps, n_neurons), the last layer's
+        outputs (n_steps, 10), and the answer.
     """
 
     image: np.ndarray
     label: int
     class_names: tuple[str, ...]
-    cells: dict[str, tuple[float, np.ndarray, np.ndarray]]
+    cells: dict[str, tuple[float, np.ndarray, np.ndarray, int]]
 
 
 def example_runs(
@@ -613,6 +613,11 @@ def example_runs(
         options = {"examples": [index], "seed": seed, "rasters": built.hidden, "progress": False}
         result = run(built, images[index:], dt, **options)
         spikes = np.concatenate([result.rasters[label][0] for label in built.hidden], axis=1)
-        cells[f"{network}, dt {dt:g} s"] = (dt, spikes, result.outputs[0])
+        cells[f"{network}, dt {dt:g} s"] = (
+            dt,
+            spikes,
+            result.outputs[0],
+            int(result.predictions()[0]),
+        )
     names = datasets.class_names("fashion_mnist")
     return ExampleRuns(images[index], int(labels[index]), names, cells)
