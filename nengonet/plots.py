@@ -380,7 +380,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
         colour, style = COLOURS[number % len(COLOURS)], ("-", ":", "-.")[number % 3]
         axis.plot(steps, 100 * np.asarray(curve), style, c=colour, label=name)
     axis.set(
-        xlabel="steps of {:g} {}".format(dt * factor, unit),
+        xlabel=f"steps of {dt * factor:g} {unit}",
         ylabel=f"accuracy (%) on {ann.n_images} images",
         xlim=(1, max(len(curve) for curve in curves.values())),
         ylim=(0, 100),

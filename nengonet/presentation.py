@@ -38,6 +38,8 @@ from nengonet.results import Collector, Journal, Result, assemble, load_result
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
+# A step of so many tau_rc: exp(-30) is still far above the rounding of a double.
+_MOST_LEAK = 30
 
 
 def present(
@@ -130,6 +132,7 @@ def present(
     images = _checked_images(images, layers[0])
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
+    _check_leaks(layers, dt)
     _check_layers(network, layers, readout, rasters, keep or ())
     states = drawn_states(layers, initial_states)
     if minibatch_size is None:
@@ -598,6 +601,23 @@ def _checked_steps(presentation_time: float, dt: float) -> int:
             f"presentation_time: expected at least one step of {dt} s, found {presentation_time} s"
         )
     return n_steps
+
+
+def _check_leaks(layers: list[Layer], dt: float) -> None:
+    """Refuse steps in which a LIF neuron's voltage reaches its current, up to rounding.
+
+    ``LIF.step`` (``nengo/neurons.py``) then takes the logarithm of 0, or of what rounding makes a
+    number below 0, and raises a FloatingPointError in some networks and not in others.
+    """
+    for layer in layers:
+        neuron_type = None if layer.ensemble is None else layer.ensemble.neuron_type
+        if isinstance(neuron_type, nengo.LIF) and dt > _MOST_LEAK * neuron_type.tau_rc:
+            raise InputError(
+                f"dt: a step of {dt:g} s is too long for {layer.label}, whose LIF neurons have a "
+                f"tau_rc of {neuron_type.tau_rc:g} s: expected at most "
+                f"{_MOST_LEAK * neuron_type.tau_rc:g} s, or neurons without a leak such as "
+                "SpikingRectifiedLinear"
+            )
 
 
 def _check_layers(
