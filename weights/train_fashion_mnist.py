@@ -28,8 +28,9 @@ EPOCHS = 10
 BATCH = 32  # Keras' default, which the tutorial keeps
 RATE = 1e-3  # likewise
 # The tutorial's learning rate stays the same, so that its accuracy depends on the last updates.
-# Here it goes down in the last two epochs. Going down from the first one on helps the plain network
-# and harms the others, whose rates have to grow.
+# Here it goes down in the last two epochs. On the last 6,000 training images, left out of training
+# then, the spiking-aware network had 0.857 so, 0.847 with a constant rate, and 0.839 with one that
+# goes down from the first epoch on: its rates have to grow first.
 CONSTANT = 8
 
 N_STEPS = 10

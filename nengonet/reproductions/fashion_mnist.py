@@ -35,7 +35,7 @@ from nengonet.sweeps import Sweep, sweep
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "fashion-mnist"
-SOURCE = 'KerasSpiking 0.3.0, "Classifying Fashion MNIST with spiking activations", ANN and dt 1 s'
+SOURCE = "KerasSpiking 0.3.0, Fashion MNIST tutorial, dt 1 s"
 SHAPE = (28, 28)
 N_STEPS = 10
 DTS = (0.001, 0.01, 0.1, 1.0)
@@ -350,7 +350,7 @@ def reproduce(
             "readout": built.readout,
             "initial_voltage": f"{initial_voltage}: {INITIAL_VOLTAGES[initial_voltage]}",
             "seed": seed,
-            "weights": ", ".join(str(path) for path in files.values()),
+            "weights": ", ".join(FILES.values()) if weights is None else str(weights),
             "tuning": tuning_of(built.output),
         },
         spikes_per_image=result.spikes_per_image(),
@@ -437,27 +437,25 @@ def _over_seeds(found: Sweep, n_images: int) -> list[dict]:
 
 def _table(cells: list[dict], ann: Accuracy, published: dict) -> str:
     """Write the tutorial's figures beside ours."""
+    measured = f"measured, {ann.n_images} images"
     lines = [
-        f"{'':<13}{'dt (s)':>6}  {'readout':<9}  {'accuracy':>9}  {'measured on':<25}  "
-        "rates min/mean/max (Hz)",
-        f"{'network':<13}{'':>6}  {'':<9}  {'published':>9}  "
-        f"{f'{ann.n_images} images (95 %)':<25}  {'published':<19}  measured",
+        f"{'':<23}{'accuracy':<51}rate of a neuron, min/mean/max (Hz)",
+        f"{'network':<14}{'dt (s)':>6}   {'published':<11}{measured:<26}{'readout':<14}"
+        f"{'published':<20}measured",
     ]
     low, high = ann.interval
     figure = f"{PUBLISHED_ANN:.4f}" if published else "-"
-    lines.append(
-        f"{'ANN':<13}{'-':>6}  {'-':<9}  {figure:>9}  "
-        f"{f'{ann.value:.4f} ({low:.4f} to {high:.4f})':<25}  {'-':<19}  -"
-    )
+    found = f"{ann.value:.4f} ({low:.4f} to {high:.4f})"
+    lines.append(f"{'ANN':<14}{'-':>6}   {figure:<11}{found:<26}{'-':<14}{'-':<20}-")
     for cell in cells:
         figure, rates = cell["published_accuracy"], cell["published_rates"]
         low, high = cell["interval"]
-        measured = f"{cell['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+        found = f"{cell['accuracy']:.4f} ({low:.4f} to {high:.4f})"
         lines.append(
-            f"{cell['network']:<13}{cell['dt']:>6g}  {cell['readout']:<9}  "
-            f"{'-' if figure is None else f'{figure:.4f}':>9}  "
-            f"{measured:<25}  "
-            f"{'-' if rates is None else _rates(rates):<19}  {_rates(cell['rates'])}"
+            f"{cell['network']:<14}{cell['dt']:>6g}   "
+            f"{'-' if figure is None else f'{figure:.4f}':<11}{found:<26}"
+            f"{cell['readout'].replace('_', ' '):<14}"
+            f"{'-' if rates is None else _rates(rates):<20}{_rates(cell['rates'])}"
         )
     return "\n".join(lines)
 

@@ -103,7 +103,11 @@ class Reproduction:
             dt=self.result.dt,
             seed=self.result.settings["seed"],
             readout=self.result.settings["readout"],
-            rasters=[layer.label for layer in self.output.chain() if layer.spiking][:-1],
+            rasters=[
+                layer.label
+                for layer in self.output.chain()
+                if layer.spiking and layer is not self.output
+            ],
             progress=False,
         )
 
