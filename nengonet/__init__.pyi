@@ -5,6 +5,7 @@ from .budget import error_budget
 from .diagnosis import compare, diagnose
 from .encoding import constant_input, poisson_input
 from .exceptions import InputError
+from .filters import lowpass
 from .layers import conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
@@ -52,6 +53,7 @@ __all__ = [
     "global_avg_pool2d",
     "load_result",
     "load_weights",
+    "lowpass",
     "max_pool2d",
     "poisson_input",
     "predict_rates",

@@ -16,6 +16,7 @@ import numpy as np
 from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
+from nengonet.neurons import fastest_rate
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.readout import Accuracy, accuracy
@@ -243,7 +244,7 @@ def diagnose(
         return None if labels is None or scores is None else accuracy(choose(scores)[0], labels)
 
     return Diagnosis(
-        layers=tuple(layer_row(layer, case.slopes, presentation_time) for layer in plain),
+        layers=tuple(layer_row(layer, case.slopes, presentation_time, dt) for layer in plain),
         findings=tuple(findings),
         predicted_accuracy=predicted(plain[-1].rates),
         predicted_accuracy_with_noise=predicted(noisy[-1].rates),
@@ -251,7 +252,9 @@ def diagnose(
     )
 
 
-def layer_row(layer: LayerPrediction, slopes: dict[str, float], presentation_time: float) -> dict:
+def layer_row(
+    layer: LayerPrediction, slopes: dict[str, float], presentation_time: float, dt: float = 0.001
+) -> dict:
     """Sum a layer's prediction up in one row of the table.
 
     Parameters
@@ -259,7 +262,7 @@ def layer_row(layer: LayerPrediction, slopes: dict[str, float], presentation_tim
     layer : LayerPrediction
     slopes : dict of float
         Mean output for an ANN activation of 1, by layer.
-    presentation_time : float, in seconds
+    presentation_time, dt : float, in seconds
 
     Returns
     -------
@@ -268,7 +271,7 @@ def layer_row(layer: LayerPrediction, slopes: dict[str, float], presentation_tim
         in a thousand, as ``peak_rate`` does; ``silent`` and ``saturated`` are shares of neurons in
         an average image; ``spikes`` are expected in one presentation.
     """
-    ceiling = _ceiling(layer)
+    ceiling = _ceiling(layer, dt)
     neurons = layer.neuron_type is not None
     return {
         "label": layer.label,
@@ -318,11 +321,13 @@ def _slopes(layers: list[LayerPrediction], ann: dict[str, np.ndarray]) -> dict[s
     return slopes
 
 
-def _ceiling(layer: LayerPrediction) -> float | None:
+def _ceiling(layer: LayerPrediction, dt: float) -> float | None:
     tau_ref = getattr(layer.neuron_type, "tau_ref", 0.0)
     base = getattr(layer.neuron_type, "base_type", None)
     tau_ref = tau_ref or getattr(base, "tau_ref", 0.0)
-    return 1.0 / tau_ref if tau_ref > 0 else None
+    if tau_ref == 0:
+        return None
+    return min(1.0 / tau_ref, fastest_rate(layer.neuron_type, dt))
 
 
 def _saturated(layer: LayerPrediction, ceiling: float) -> float:
@@ -367,9 +372,9 @@ def _input_range(case: _Case) -> Iterator[Finding]:
 
 def _saturation(case: _Case) -> Iterator[Finding]:
     shares = {
-        layer.label: _saturated(layer, _ceiling(layer))
+        layer.label: _saturated(layer, _ceiling(layer, case.dt))
         for layer in case.hidden
-        if _ceiling(layer) is not None
+        if _ceiling(layer, case.dt) is not None
     }
     bad = [layer for layer in case.hidden if shares.get(layer.label, 0) >= 0.02]
     if not bad:
@@ -383,11 +388,37 @@ def _saturation(case: _Case) -> Iterator[Finding]:
         severity=_level(shares[worst.label], error=0.1, warning=0.02),
         layers=_labels(bad),
         message=f"{worst.label}: {shares[worst.label]:.0%} of the neurons fire at more than "
-        f"{SATURATED:.0%} of their ceiling of {_ceiling(worst):,.0f} Hz{binary}",
+        f"{SATURATED:.0%} of their ceiling of {_ceiling(worst, case.dt):,.0f} Hz{binary}",
         evidence=f"currents reach {current:,.3g}, where the threshold is 1; {silent:.0%} of the "
         f"neurons are silent, in an average image",
         change="lower gain (state gain=… and bias=0), or the amplitude of the layer before, until "
         "the largest drive asks for about half the ceiling",
+    )
+
+
+def _coarse_step(case: _Case) -> Iterator[Finding]:
+    """LIF loses what is left of a step after a spike, unless its refractory time is longer."""
+    bad = [
+        layer
+        for layer in case.layers
+        if isinstance(layer.neuron_type, nengo.LIF)
+        and case.dt > max(layer.neuron_type.tau_ref, 0.001) * (1 + 1e-9)
+        and float(np.percentile(layer.rates, _PEAK)) * case.dt > 0.01
+    ]
+    if not bad:
+        return
+    worst = max(bad, key=lambda layer: float(np.percentile(layer.rates, _PEAK)))
+    peak = float(np.percentile(worst.rates, _PEAK)) * case.dt
+    yield Finding(
+        code="coarse-step",
+        severity=_level(peak, error=0.5, warning=0.1) or "note",
+        layers=_labels(bad),
+        message=f"{worst.label}: a LIF neuron spikes once a step at most, and loses what is left "
+        f"of a step of {case.dt:g} s after a spike, but for tau_ref",
+        evidence=f"no neuron can exceed {1 / case.dt:,.4g} Hz, and the most active are expected to "
+        f"spike in {peak:.0%} of the steps",
+        change=f"dt up to {max(min(each.neuron_type.tau_ref for each in bad), 0.001):g} s, or "
+        "SpikingRectifiedLinear or IntegrateAndFire, which spike several times in a step",
     )
 
 
@@ -558,7 +589,7 @@ def _quantisation(case: _Case) -> Iterator[Finding]:
 def _gain_on_neurons(case: _Case) -> Iterator[Finding]:
     bad = []
     for layer in case.hidden:
-        ceiling = _ceiling(layer)
+        ceiling = _ceiling(layer, case.dt)
         if ceiling is None or not _has_threshold(layer):
             continue
         tuned = layer.neuron_type.gain_bias([SATURATED * ceiling], [0.0])
@@ -643,6 +674,7 @@ def _silent_neurons(case: _Case) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
     _input_range,
     _saturation,
+    _coarse_step,
     _readout_filter,
     _few_spikes,
     _readout_last_step,
@@ -751,19 +783,21 @@ def compare(
                 "but the images and the network predict others"
             )
         predicted[label], observed[label] = layers[label].rates, result.rates(label)
-        rows.append(_compared(layers[label], observed[label], time, n_worst))
+        rows.append(_compared(layers[label], observed[label], time, result.dt, n_worst))
     return Comparison(
         layers=tuple(rows), ties=int(result.tied().sum()), predicted=predicted, observed=observed
     )
 
 
-def _compared(layer: LayerPrediction, observed: np.ndarray, time: float, n_worst: int) -> dict:
+def _compared(
+    layer: LayerPrediction, observed: np.ndarray, time: float, dt: float, n_worst: int
+) -> dict:
     wanted, found = layer.rates.ravel(), observed.ravel()
     varies = wanted.std() > 0 and found.std() > 0
     slope, offset = np.polyfit(wanted, found, 1) if varies else (None, None)
     error = observed - layer.rates
     by_neuron = np.sqrt((error**2).mean(axis=0))
-    ceiling = _ceiling(layer)
+    ceiling = _ceiling(layer, dt)
     worst = np.argsort(by_neuron)[::-1][:n_worst]
     return {
         "label": layer.label,

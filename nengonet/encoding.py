@@ -21,10 +21,14 @@ from nengonet.objects import Layer, neuron_layer
 # times fewer random numbers than one draw per pixel and step (MNIST at 255 Hz); and the first 100
 # steps of a long presentation are those of a short one. Changing this changes every spike train.
 BLOCK_STEPS = 100
+# Nor is a block longer than this, in seconds: of long steps, it would hold events by the million
+# for steps that are never shown.
+_BLOCK_TIME = 0.1
 
 # The random streams of one example: 0 is the input's.
 _RESET_STREAM = 1
 _NEURON_STREAM = 2
+_STATE_STREAM = 3
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
@@ -69,8 +73,45 @@ def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
     return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
 
 
+def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.RandomState:
+    """Return the stream from which an example draws an initial state of a layer's neurons.
+
+    Parameters
+    ----------
+    seed, example : int
+    layer : int
+        Place of the layer in its chain.
+    state : int
+        Place of the state's name among those of the neuron type, in alphabetical order.
+
+    Returns
+    -------
+    rng : numpy.random.RandomState
+        Nengo's distributions draw from this kind. On PCG64, which is seeded faster than its own.
+    """
+    key = (_STATE_STREAM, layer, state)
+    sequence = np.random.SeedSequence([seed, example], spawn_key=key)
+    return np.random.RandomState(np.random.PCG64(sequence))
+
+
+def block_steps(dt: float) -> int:
+    """Return the number of steps of a block of Poisson input.
+
+    Parameters
+    ----------
+    dt : float, in seconds
+
+    Returns
+    -------
+    n_steps : int
+        `BLOCK_STEPS` up to a ``dt`` of 1 ms; less for longer steps, but at least 2, because NumPy
+        does not draw one out of one.
+    """
+    return min(BLOCK_STEPS, max(2, round(_BLOCK_TIME / dt)))
+
+
 def lit_pixels(rates: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels that can spike, and the mean count of each in `BLOCK_STEPS` steps.
+    """Return the pixels that can spike, and the mean count of each in a block of steps.
 
     Parameters
     ----------
@@ -83,13 +124,16 @@ def lit_pixels(rates: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     mean_counts : (n_lit,) ndarray
     """
     pixels = np.flatnonzero(rates).astype(np.int32)
-    return pixels, rates[pixels] * (BLOCK_STEPS * dt)
+    return pixels, rates[pixels] * (block_steps(dt) * dt)
 
 
 def draw_events(
-    pixels: np.ndarray, mean_counts: np.ndarray, rng: np.random.Generator
+    pixels: np.ndarray,
+    mean_counts: np.ndarray,
+    rng: np.random.Generator,
+    n_steps: int = BLOCK_STEPS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the spikes of `BLOCK_STEPS` steps as events, in the order of the pixels.
+    """Draw the spikes of a block of steps as events, in the order of the pixels.
 
     Black pixels may be left out: a rate of 0 draws no random number.
 
@@ -98,6 +142,8 @@ def draw_events(
     pixels, mean_counts : (n_lit,) ndarray
         From `lit_pixels`.
     rng : numpy.random.Generator
+    n_steps : int
+        Of the block: see `block_steps`.
 
     Returns
     -------
@@ -105,11 +151,11 @@ def draw_events(
         Step (from 0) and pixel of each spike.
     """
     spiking = pixels.repeat(rng.poisson(mean_counts))
-    return rng.integers(BLOCK_STEPS, size=spiking.size), spiking
+    return rng.integers(n_steps, size=spiking.size), spiking
 
 
 def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw the spike counts of `BLOCK_STEPS` steps.
+    """Draw the spike counts of a block of steps.
 
     Parameters
     ----------
@@ -119,12 +165,12 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
 
     Returns
     -------
-    counts : (BLOCK_STEPS, n) ndarray of int
-        Spikes in each step.
+    counts : (n_steps, n) ndarray of int
+        Spikes in each step, of as many as `block_steps` says.
     """
-    n = rates.size
-    steps, pixels = draw_events(*lit_pixels(rates, dt), rng)
-    return np.bincount(steps * n + pixels, minlength=BLOCK_STEPS * n).reshape(BLOCK_STEPS, n)
+    n, n_steps = rates.size, block_steps(dt)
+    steps, pixels = draw_events(*lit_pixels(rates, dt), rng, n_steps)
+    return np.bincount(steps * n + pixels, minlength=n_steps * n).reshape(n_steps, n)
 
 
 class ImageInput(nengo.Process):

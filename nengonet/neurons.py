@@ -129,6 +129,24 @@ def amplitude_of(neuron_type: NeuronType) -> float:
     return float(getattr(neuron_type, "amplitude", 1.0))
 
 
+def fastest_rate(neuron_type: NeuronType, dt: float) -> float:
+    """Return the rate that steps of a length allow: one spike a step, or no bound.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    dt : float, in seconds
+
+    Returns
+    -------
+    rate : float, in Hz
+        ``1 / dt`` for ``LIF``, ``AdaptiveLIF`` and ``Izhikevich``, which spike once a step at
+        most; infinity for the others, which spike several times.
+    """
+    once = isinstance(neuron_type, (nengo.LIF, nengo.Izhikevich))
+    return 1.0 / dt if once else np.inf
+
+
 def gain_bias(
     neuron_type: NeuronType,
     n_neurons: int,
@@ -208,14 +226,15 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
     except (TypeError, ValueError):
         raise InputError(
             f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
-            f"nengo Distribution, found {_described(value)}"
+            f"nengo Distribution, found {described(value)}"
         ) from None
     if not np.all(np.isfinite(values)):
         raise InputError(f"{name}: expected finite values, found NaN or infinity")
     return values
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return a value for a message: an array's shape, or the value itself."""
     shape = np.shape(value) if isinstance(value, (np.ndarray, list, tuple)) else ()
     return f"shape {shape}" if shape else repr(value)
 

@@ -20,8 +20,15 @@ from nengo.transforms import Transform
 from nengonet.convolution import conv2d
 from nengonet.encoding import ImageInput, PoissonImage
 from nengonet.exceptions import InputError
+from nengonet.filters import LowpassPerUnit
 from nengonet.layers import AddBias
-from nengonet.neurons import IntegrateAndFire, amplitude_of, gain_bias, rates_in_hz
+from nengonet.neurons import (
+    IntegrateAndFire,
+    amplitude_of,
+    fastest_rate,
+    gain_bias,
+    rates_in_hz,
+)
 from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
 from nengonet.objects import Layer
 from nengonet.pools import AveragePool, MaxPool
@@ -99,7 +106,8 @@ def predict_rates(
     network : nengo.Network, optional
         Needed for plain Nengo objects; a `Layer` knows its own.
     dt : float, in seconds
-        Of the simulation to be predicted; it matters for ``noise``.
+        Of the simulation to be predicted. It matters for ``noise``, and for ``LIF`` and its kin,
+        which spike once a step at most.
     presentation_time : float, in seconds, optional
         Average adapting neurons over this time from the reset state. By default their rate once
         they have adapted.
@@ -264,6 +272,10 @@ class _Walk:
             mean = drive
         elif isinstance(node.output, AddBias):
             mean = drive + node.output.bias
+        elif isinstance(node.output, LowpassPerUnit):
+            decay = node.output.decay(self.dt)
+            mean, variance = drive, variance * (1 - decay) / (1 + decay)
+            delay += float(node.output.tau.max())
         elif isinstance(node.output, MaxPool):
             mean, variance = _largest(node, drive, variance)
             spiking = node.output.amplitude is not None
@@ -328,6 +340,8 @@ class _Walk:
         rates = self._rates(neuron_type, drive, gain, bias)
         if self.noise:
             rates = rates + self._noise(neuron_type, current, deviation)
+        if not self.lines:
+            rates = np.minimum(rates, fastest_rate(neuron_type, self.dt))
         amplitude = amplitude_of(neuron_type)
         return LayerPrediction(
             label=ensemble.label or str(ensemble),

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from nengonet.datasets import as_images
 from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
+from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import checked_file
 from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.minibatch.records import OutputRecord
@@ -37,6 +38,8 @@ from nengonet.results import Collector, Journal, Result, assemble, load_result
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
+# A step of so many tau_rc: exp(-30) is still far above the rounding of a double.
+_MOST_LEAK = 30
 
 
 def present(
@@ -48,6 +51,7 @@ def present(
     dt: float = 0.001,
     seed: int | None = None,
     examples: Sequence[int] | None = None,
+    initial_states: InitialStates | None = None,
     readout: str = "spike_count",
     rasters: Sequence[str] = (),
     keep: Sequence[str] | None = None,
@@ -76,6 +80,11 @@ def present(
     examples : sequence of int, optional
         The examples' numbers, which choose their random streams; 0, 1, 2, … by default. The same
         seed gives example 17 the same spikes whatever else is shown, and in whatever order.
+    initial_states : dict of {str: dict of {str: nengo.dists.Distribution}}, optional
+        States that every example draws anew, by layer's label and state's name, for instance
+        ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All others start, in every example,
+        from what the neuron type's ``initial_state`` gave when the model was built. An example's
+        states follow from the seed and its number, as its input noise does.
     readout : str
         The default readout of the result: see `nengonet.readout.scores`.
     rasters : sequence of str
@@ -123,7 +132,9 @@ def present(
     images = _checked_images(images, layers[0])
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
+    _check_leaks(layers, dt)
     _check_layers(network, layers, readout, rasters, keep or ())
+    states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
     _check_running(simulator, minibatch_size, n_jobs, precision)
@@ -147,6 +158,9 @@ def present(
         fingerprint = _fingerprint(network, infos, settings, images, examples) | {
             "rasters": ", ".join(rasters),
             "kept layers": ", ".join(kept),
+            "initial states": ", ".join(
+                sorted(f"{each.layer.label} {each.name} {each.distribution}" for each in states)
+            ),
         }
         if save.exists():
             return _finished(save, fingerprint)
@@ -161,6 +175,7 @@ def present(
         network=network,
         output=output,
         settings=settings,
+        states=states,
         rasters=tuple(rasters),
         kept=kept,
         simulator=simulator,
@@ -208,6 +223,7 @@ class _Job:
     network: nengo.Network
     output: Layer
     settings: dict
+    states: list[DrawnState]
     rasters: tuple[str, ...]
     kept: tuple[str, ...]
     simulator: str
@@ -356,7 +372,9 @@ class _Runner:
         return self.simulator.is_chain
 
     def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
-        self.simulator.reset_to_examples(images, examples, self.job.settings["seed"])
+        seed = self.job.settings["seed"]
+        self.simulator.reset_to_examples(images, examples, seed)
+        set_states(self.simulator, self.job.states, seed, examples)
         self.simulator.run_steps(self.job.settings["n_steps"])
         pairs = list(zip(self.job.layers, self._kept, strict=True))
         return self._finished(
@@ -390,6 +408,7 @@ class _Runner:
         for row, (image, example) in enumerate(zip(images, examples, strict=True)):
             job.output.show(image, example=int(example), seed=seed)
             reset_to_example(simulator, seed, int(example))
+            set_states(simulator, job.states, seed, [example])
             for step in range(n_steps):
                 simulator.step()
                 for layer, signal, total in zip(layers, signals, totals, strict=True):
@@ -582,6 +601,23 @@ def _checked_steps(presentation_time: float, dt: float) -> int:
             f"presentation_time: expected at least one step of {dt} s, found {presentation_time} s"
         )
     return n_steps
+
+
+def _check_leaks(layers: list[Layer], dt: float) -> None:
+    """Refuse steps in which a LIF neuron's voltage reaches its current, up to rounding.
+
+    ``LIF.step`` (``nengo/neurons.py``) then takes the logarithm of 0, or of what rounding makes a
+    number below 0, and raises a FloatingPointError in some networks and not in others.
+    """
+    for layer in layers:
+        neuron_type = None if layer.ensemble is None else layer.ensemble.neuron_type
+        if isinstance(neuron_type, nengo.LIF) and dt > _MOST_LEAK * neuron_type.tau_rc:
+            raise InputError(
+                f"dt: a step of {dt:g} s is too long for {layer.label}, whose LIF neurons have a "
+                f"tau_rc of {neuron_type.tau_rc:g} s: expected at most "
+                f"{_MOST_LEAK * neuron_type.tau_rc:g} s, or neurons without a leak such as "
+                "SpikingRectifiedLinear"
+            )
 
 
 def _check_layers(

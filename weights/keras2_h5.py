@@ -31,6 +31,8 @@ _KEPT = {
     "MaxPooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
     "AveragePooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
     "Dense": ("name", "units", "activation", "use_bias"),
+    # A layer of our own: Keras needs its class in custom_objects.
+    "Lowpass": ("name",),
 }
 
 # Bytes from which on an array is stored compressed; Keras reads both.
@@ -84,13 +86,17 @@ def save_keras2_h5(model, path, leave_out=()):
     temporary.replace(path)
 
 
-def write_card(name, *, summary, script, training, accuracies):
-    """Write the model card NAME.md beside NAME.h5, with its sha256 and measured accuracy."""
+def write_card(name, *, summary, script, training, accuracies, measured=None):
+    """Write the model card NAME.md beside NAME.h5, with its sha256 and measured accuracy.
+
+    ``measured`` holds other figures by name, for networks that are more than an ANN.
+    """
     digest = hashlib.sha256(pathlib.Path(f"{name}.h5").read_bytes()).hexdigest()
     lines = [f"# {name}.h5", "", summary, "", f"- trained by: `{script}`: {training}"]
     lines += [f"- with Keras {keras.__version__}, backend {keras.backend.backend()}"]
     lines += [
         f"- ANN accuracy, {images}: {accuracy:.4f}" for images, accuracy in accuracies.items()
     ]
+    lines += [f"- {what}: {value:.4f}" for what, value in (measured or {}).items()]
     lines += [f"- sha256: `{digest}`", ""]
     pathlib.Path(f"{name}.md").write_text("\n".join(lines))

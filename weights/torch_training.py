@@ -1,4 +1,4 @@
-"""The training loop of the convolutional networks: Keras' weights, PyTorch's operations.
+"""The training loop of most networks here: Keras' weights, PyTorch's operations.
 
 `keras.Model.fit` takes about twice as long for the same networks.
 """
@@ -11,7 +11,20 @@ import torch.nn.functional as F
 BATCH = 64
 
 
-def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
+def fit(
+    model,
+    forward,
+    images,
+    labels,
+    *,
+    epochs,
+    rate,
+    seed,
+    augment=None,
+    loss=F.cross_entropy,
+    batch=BATCH,
+    constant=0,
+):
     """Train the weights of a Keras model in place, with Adam and cosine decay to zero.
 
     Parameters
@@ -23,13 +36,20 @@ def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
         matters in training only, such as dropout, is here and not in the model.
     images : (n_images, height, width[, channels]) array, in [0, 1]
     labels : (n_images,) array of int
-    augment : callable
-        From a batch of images, as `forward` takes them, to another.
     epochs : int
     rate : float
         The first learning rate.
     seed : int
         Of the order of the images, of `augment` and of `forward`.
+    augment : callable, optional
+        From a batch of images, as `forward` takes them, to another.
+    loss : callable
+        From what `forward` returns, and the labels, to one number.
+    batch : int
+        Images of one update.
+    constant : int
+        Epochs with the first learning rate; in those after them, it goes down to zero along a
+        cosine.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -39,17 +59,20 @@ def fit(model, forward, images, labels, *, augment, epochs, rate, seed):
     y = torch.tensor(labels)
     weights = [variable.value for variable in model.trainable_variables]
     optimizer = torch.optim.Adam(weights, lr=rate, fused=True)
-    n_batches = len(x) // BATCH
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_batches)
+    n_batches = len(x) // batch
+    n_decaying = max(epochs - constant, 1) * n_batches
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_decaying)
     for epoch in range(epochs):
         total = 0.0
-        for batch in torch.randperm(len(x))[: n_batches * BATCH].split(BATCH):
-            loss = F.cross_entropy(forward(weights, augment(x[batch])), y[batch])
+        for chosen in torch.randperm(len(x))[: n_batches * batch].split(batch):
+            shown = x[chosen] if augment is None else augment(x[chosen])
+            found = loss(forward(weights, shown), y[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            found.backward()
             optimizer.step()
-            schedule.step()
-            total += loss.item()
+            if epoch >= constant:
+                schedule.step()
+            total += found.item()
         print(f"epoch {epoch + 1}/{epochs}: loss {total / n_batches:.4f}", flush=True)
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse
 
-from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng, lit_pixels
+from nengonet.encoding import block_steps, draw_events, example_rng, lit_pixels
 from nengonet.minibatch.records import OutputRecord
 
 
@@ -31,7 +31,7 @@ class PoissonEvents:
     ----------
     pixels : (n_spikes,) ndarray of int
         Of the block, for each example in the order of its steps.
-    bounds : (batch, BLOCK_STEPS + 1) ndarray of int
+    bounds : (batch, block_steps(dt) + 1) ndarray of int
         The spikes of example ``b`` in this step are
         ``pixels[bounds[b, step]:bounds[b, step + 1]]``.
     step : int
@@ -51,9 +51,10 @@ class PoissonEvents:
         self.height = height
         self._kernels = kernels
         self._draws = _draws_of(kernels)(rates, dt, seed, examples)
-        self.step = self._added = BLOCK_STEPS - 1
+        self._n_steps = block_steps(dt)
+        self.step = self._added = self._n_steps - 1
         self._records: list[OutputRecord] = []
-        self.bounds = np.zeros((len(examples), BLOCK_STEPS + 1), np.int64)
+        self.bounds = np.zeros((len(examples), self._n_steps + 1), np.int64)
         self.pixels = np.zeros(0, np.int32)
 
     def advance(self) -> None:
@@ -72,12 +73,12 @@ class PoissonEvents:
         first, n_steps : int
             The first of these steps in the block, and how many they are.
         """
-        if self.step == BLOCK_STEPS - 1:
+        if self.step == self._n_steps - 1:
             self._add_up()
             self.pixels = self._draws.draw(self.bounds)
             self.step = self._added = -1
         first = self.step + 1
-        n_steps = min(most, BLOCK_STEPS - first)
+        n_steps = min(most, self._n_steps - first)
         self.step += n_steps
         return first, n_steps
 
@@ -115,7 +116,7 @@ class PoissonEvents:
         np.multiply(spikes, self.height, out=signal)
 
     def _add_to(self, totals: np.ndarray) -> None:
-        is_whole = self._added == -1 and self.step == BLOCK_STEPS - 1
+        is_whole = self._added == -1 and self.step == self._n_steps - 1
         if is_whole and self._draws.add_block(self.height, totals):
             return
         first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
@@ -155,11 +156,12 @@ class _NumPyDraws:
         """Fill ``bounds`` and return the pixels: see the attributes of `PoissonEvents`."""
         drawn, first = [], 0
         for lit, rng, bound in zip(self._lit, self._streams, bounds, strict=True):
-            steps, pixels = draw_events(*lit, rng)
+            n_steps = len(bound) - 1
+            steps, pixels = draw_events(*lit, rng, n_steps)
             # Sixteen bits, because NumPy sorts those by counting.
             drawn.append(pixels[np.argsort(steps.astype(np.uint16), kind="stable")])
             bound[0] = first
-            bound[1:] = first + np.cumsum(np.bincount(steps, minlength=BLOCK_STEPS))
+            bound[1:] = first + np.cumsum(np.bincount(steps, minlength=n_steps))
             first += len(pixels)
         return np.concatenate(drawn)
 

@@ -14,6 +14,7 @@ from nengo.synapses import LinearFilter, Triangle
 from nengo.utils.numpy import maxint
 
 from nengonet.encoding import ConstantImage, ImageInput, PoissonImage, reset_seed
+from nengonet.filters import LowpassPerUnit
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register
 from nengonet.pools import MaxPool
@@ -21,7 +22,12 @@ from nengonet.pools import MaxPool
 # Their output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)
 # Their step takes arrays with the batch last as it is.
-_BATCHED = (LinearFilter.make_step, Triangle.make_step, MaxPool.make_step)
+_BATCHED = (
+    LinearFilter.make_step,
+    Triangle.make_step,
+    MaxPool.make_step,
+    LowpassPerUnit.make_step,
+)
 
 
 def is_batched(process: Process) -> bool:

@@ -1,14 +1,21 @@
 """Figures, each one function on results."""
 
 from nengonet.plots.accuracies import plot_budget, plot_confusion, plot_latency, plot_sweep
-from nengonet.plots.drawing import COLOURS, check_figure_path, save_figure
-from nengonet.plots.firing import plot_comparison, plot_rates
-from nengonet.plots.runs import plot_logits, plot_output, plot_presentation, plot_raster
+from nengonet.plots.drawing import COLOURS, check_figure_path, save_figure, time_unit
+from nengonet.plots.firing import draw_spike_histogram, plot_comparison, plot_rates
+from nengonet.plots.runs import (
+    plot_logits,
+    plot_output,
+    plot_presentation,
+    plot_raster,
+    plot_spikes_and_probabilities,
+)
 from nengonet.plots.weight_images import plot_weights
 
 __all__ = [
     "COLOURS",
     "check_figure_path",
+    "draw_spike_histogram",
     "plot_budget",
     "plot_comparison",
     "plot_confusion",
@@ -18,7 +25,9 @@ __all__ = [
     "plot_presentation",
     "plot_raster",
     "plot_rates",
+    "plot_spikes_and_probabilities",
     "plot_sweep",
     "plot_weights",
     "save_figure",
+    "time_unit",
 ]

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from nengonet.budget import Budget
 from nengonet.exceptions import InputError
-from nengonet.plots.drawing import COLOURS
+from nengonet.plots.drawing import COLOURS, time_unit
 from nengonet.readout import Accuracy
 from nengonet.results import Result
 from nengonet.sweeps import Sweep
@@ -46,6 +46,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
     -------
     matplotlib.figure.Figure
     """
+    factor, unit = time_unit(dt)
     figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
     low, high = (100 * value for value in ann.interval)
     axis.axhspan(low, high, color="0.85", lw=0)
@@ -57,7 +58,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
         axis.fill_between(steps, 100 * low, 100 * high, color=colour, alpha=0.2, lw=0)
         axis.plot(steps, 100 * np.asarray(curve), style, c=colour, label=name)
     axis.set(
-        xlabel=f"steps of {1000 * dt:g} ms",
+        xlabel=f"steps of {dt * factor:g} {unit}",
         ylabel=f"accuracy (%) on {ann.n_images} images",
         xlim=(1, max(len(curve) for curve in curves.values())),
         ylim=(0, 102),  # a line at 100 can be seen

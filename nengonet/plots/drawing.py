@@ -35,18 +35,29 @@ def draw_image(
     axis.set_title(title if label is None else f"image of a {label}\n{title}")
 
 
-def draw_raster(axis: Axes, times: np.ndarray, spikes: np.ndarray, label: str) -> None:
-    """Draw a mark for each spike; ``times`` are in ms, ``spikes`` (n_steps, n_neurons)."""
+def draw_raster(
+    axis: Axes, times: np.ndarray, spikes: np.ndarray, label: str, duration: float
+) -> None:
+    """Draw a mark for each spike.
+
+    ``times`` are the ends of the steps, in some unit, ``spikes`` (n_steps, n_neurons), ``duration``
+    is in seconds.
+    """
     steps, neurons = np.nonzero(spikes)
-    # A mark is as high as a neuron has room, but can still be seen among hundreds.
+    counts = spikes[steps, neurons]
+    most = int(counts.max(initial=0))
+    # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
+    # of a neuron in one step are one mark, the larger the more they are.
     height = float(np.clip(200 / spikes.shape[1], 2.0, 12.0))
-    axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=0.8)
-    mean_rate = spikes.sum() / spikes.shape[1] / (times[-1] / 1000)
+    axis.scatter(times[steps], neurons, s=height**2 * counts, c="black", marker="|", linewidths=0.8)
+    mean_rate = spikes.sum() / spikes.shape[1] / duration
+    rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
+    several = f", up to {most} in a step" if most > 1 else ""
     axis.set_title(
-        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons, mean {mean_rate:.0f} Hz",
+        f"{label}: {spikes.sum():,} spikes of {spikes.shape[1]} neurons{several}, mean {rate} Hz",
         fontsize="medium",
     )
-    axis.set(ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1]))
+    axis.set(ylabel="neuron", ylim=(-1, spikes.shape[1]), xlim=(0, times[-1] + times[0] / 2))
 
 
 def draw_scores(
@@ -56,33 +67,57 @@ def draw_scores(
     index: int,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Draw the score of every class over time, the winner's thick; ``times`` are in ms."""
+    """Draw the score of every class over time, the winner's thick; ``times`` as `times_of` says."""
     scores = result.scores()[index]
     names = [f"{k}" for k in range(scores.shape[1])] if class_names is None else class_names
     winner = int(result.predictions()[index])
     draw_curves(axis, times, scores, names, thick=winner)
     readout = result.settings["readout"].replace("_", " ")
     axis.set_title(f"{result.layers[-1].label}: {readout} of each class", fontsize="medium")
-    axis.set(xlabel="time (ms)", ylabel=readout)
+    _, unit = time_unit(result.n_steps * result.dt)
+    axis.set(xlabel=f"time ({unit})", ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
     # Beside the axes: within, it would hide the first steps.
     axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_curves(
-    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], *, thick: int
+    axis: Axes,
+    times: np.ndarray,
+    curves: np.ndarray,
+    names: Sequence[str],
+    *,
+    thick: int,
+    **style: object,
 ) -> None:
-    """Draw a curve for each class; ``times`` are in ms, ``curves`` (n_steps, n_classes)."""
+    """Draw a curve for each class; ``curves`` are (n_steps, n_classes)."""
     for number, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
-        style = STYLES[number // len(COLOURS) % len(STYLES)]
+        line = STYLES[number // len(COLOURS) % len(STYLES)]
         width = 2.6 if number == thick else 1.2
-        axis.plot(times, curve, style, color=colour, lw=width, label=name)
+        axis.plot(times, curve, line, color=colour, lw=width, label=name, **style)
     axis.set_xlim(0, times[-1])
 
 
-def times_in_ms(result: Result) -> np.ndarray:
-    """Return the end of every step of a presentation, in ms."""
-    return 1000 * result.dt * np.arange(1, result.n_steps + 1)
+def time_unit(duration: float) -> tuple[float, str]:
+    """Return in what unit to write times, and how many of it are a second.
+
+    Parameters
+    ----------
+    duration : float, in seconds
+        The longest of the times.
+
+    Returns
+    -------
+    factor : float
+    unit : {"ms", "s"}
+    """
+    return (1000.0, "ms") if duration < 2 else (1.0, "s")
+
+
+def times_of(result: Result) -> np.ndarray:
+    """Return the end of every step of a presentation, in the unit of `time_unit`."""
+    factor, _ = time_unit(result.n_steps * result.dt)
+    return factor * result.dt * np.arange(1, result.n_steps + 1)
 
 
 def check_figure_path(path: str | os.PathLike) -> None:

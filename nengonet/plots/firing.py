@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nengonet.diagnosis import Comparison
 from nengonet.exceptions import InputError
@@ -98,3 +100,24 @@ def _edges(largest: int) -> np.ndarray:
     """Return the edges of some 30 bins of equally many whole counts, from 1 to the largest."""
     width = -(-int(largest) // _BINS)
     return 0.5 + width * np.arange(-(-int(largest) // width) + 1)
+
+
+def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
+    """Draw how often a neuron emits 0, 1, 2, … spikes in a step.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    spikes : (n_steps, n_neurons) array_like of int
+        A row of `nengonet.Result.rasters`.
+    """
+    times = np.bincount(np.ravel(spikes))
+    bars = axis.bar(np.arange(len(times)), times, width=0.9, color=COLOURS[0])
+    # A logarithm, since nearly all neurons are silent in nearly all steps: as counted, one bar.
+    axis.set_yscale("log")
+    axis.set_ylim(0.5, 12 * times.max())
+    labels = [f"{n:,}" if n and len(times) <= 8 else "" for n in times]
+    axis.bar_label(bars, labels, fontsize="x-small")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlim(-0.6, max(len(times) - 1, 2) + 0.6)
+    axis.set(xlabel="spikes", ylabel="neurons x steps")

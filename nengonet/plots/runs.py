@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from nengonet.exceptions import InputError
 from nengonet.plots.drawing import (
@@ -15,8 +16,10 @@ from nengonet.plots.drawing import (
     draw_image,
     draw_raster,
     draw_scores,
-    times_in_ms,
+    time_unit,
+    times_of,
 )
+from nengonet.plots.firing import draw_spike_histogram
 from nengonet.results import Result
 
 
@@ -47,7 +50,7 @@ def plot_presentation(
     rastered = [info for info in result.layers if info.label in result.rasters]
     if not rastered:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
-    times = times_in_ms(result)
+    times = times_of(result)
     figure, axes = plt.subplot_mosaic(
         [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
         figsize=(9.0, 2.2 * (len(rastered) + 1)),
@@ -56,7 +59,8 @@ def plot_presentation(
     )
     draw_image(axes["image"], image, result, index, label)
     for info in rastered:
-        draw_raster(axes[info.label], times, result.rasters[info.label][index], info.label)
+        spikes = result.rasters[info.label][index]
+        draw_raster(axes[info.label], times, spikes, info.label, result.n_steps * result.dt)
         axes[info.label].tick_params(labelbottom=False)
     draw_scores(axes["scores of the last layer"], times, result, index)
     return figure
@@ -90,7 +94,7 @@ def plot_output(
         1, 2, figsize=(9.0, 3.4), width_ratios=(1, 3), layout="constrained"
     )
     draw_image(left, image, result, index, label)
-    draw_scores(right, times_in_ms(result), result, index, class_names)
+    draw_scores(right, times_of(result), result, index, class_names)
     return figure
 
 
@@ -136,10 +140,11 @@ def plot_raster(
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9.0, 4.0), width_ratios=(2.6, 1), sharey=True, layout="constrained"
     )
-    draw_raster(left, times_in_ms(result), spikes, label)
-    left.set_xlabel("time (ms)")
+    duration = n_steps * result.dt
+    draw_raster(left, times_of(result), spikes, label, duration)
+    left.set_xlabel(f"time ({time_unit(duration)[1]})")
     neurons = np.arange(n_neurons)
-    observed = spikes.sum(axis=0) / (n_steps * result.dt)
+    observed = spikes.sum(axis=0) / duration
     right.barh(neurons, observed, height=1.0, color=COLOURS[0], alpha=0.5, label="observed")
     if predicted is not None:
         right.plot(rates, neurons, ".", color=COLOURS[1], ms=4, label="predicted")
@@ -181,14 +186,15 @@ def plot_logits(
         squeeze=False,
         layout="constrained",
     )
+    factor, unit = time_unit(times[-1])
     for row, (name, logits) in zip(axes, outputs.items(), strict=True):
         row[0].set_ylabel(f"{name}\nlogit")
         for axis, curves, label in zip(row, logits, labels, strict=True):
-            draw_curves(axis, 1000 * np.asarray(times), curves, class_names, thick=label)
+            draw_curves(axis, factor * np.asarray(times), curves, class_names, thick=label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize="medium")
     for axis in axes[-1]:
-        axis.set_xlabel("time (ms)")
+        axis.set_xlabel(f"time ({unit})")
     handles, names = axes[0, 0].get_legend_handles_labels()
     legend = figure.legend(
         handles,
@@ -200,3 +206,62 @@ def plot_logits(
     for line in legend.get_lines():
         line.set_linewidth(1.2)
     return figure
+
+
+def plot_spikes_and_probabilities(
+    image: np.ndarray,
+    label: int,
+    class_names: Sequence[str],
+    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, int]],
+) -> Figure:
+    """Draw what several networks do with one image: a row each, as KerasSpiking's tutorial does.
+
+    On the left, how often a neuron emits 0, 1, 2, … spikes in a step; on the right, the softmax of
+    the last layer's output at every step.
+
+    Parameters
+    ----------
+    image : (rows, columns) array_like, in [0, 1]
+    label : int
+        The right class, whose curve is drawn thick.
+    class_names : sequence of str
+    cells : dict of (float, ndarray, ndarray, int)
+        By title: dt in seconds, the spikes of each neuron in each step (n_steps, n_neurons), the
+        last layer's outputs (n_steps, n_classes), and the class that is read out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        len(cells),
+        3,
+        figsize=(10.5, 1.9 * len(cells) + 0.8),
+        width_ratios=(1, 2, 2.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (title, (dt, spikes, outputs, answer)) in zip(axes, cells.items(), strict=True):
+        row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
+        row[0].set_title(f"{title}\nanswer: {class_names[answer]}", fontsize="small")
+        row[0].set_axis_off()
+        draw_spike_histogram(row[1], spikes)
+        _draw_probabilities(row[2], dt, outputs, class_names, label)
+    figure.suptitle(f"one test image: {class_names[label]}")
+    axes[0, 1].set_title("spikes of a neuron in a step", fontsize="medium")
+    axes[0, 2].set_title("softmax of the output, step by step", fontsize="medium")
+    handles, names = axes[0, 2].get_legend_handles_labels()
+    figure.legend(
+        handles, names, title="class\n(right: thick)", loc="outside right center", fontsize="small"
+    )
+    return figure
+
+
+def _draw_probabilities(axis, dt, outputs, class_names, label):
+    n_steps = len(outputs)
+    # Every step's value stands for the whole of its step.
+    edges = dt * np.arange(n_steps + 1)
+    curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
+    curves = np.concatenate([curves, curves[-1:]])
+    draw_curves(axis, edges, curves, class_names, thick=label, drawstyle="steps-post")
+    axis.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))

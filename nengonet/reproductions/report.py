@@ -8,6 +8,7 @@ import textwrap
 import nengo
 import numpy as np
 
+from nengonet.initial import InitialStates
 from nengonet.objects import Layer
 from nengonet.operations import ann_multiply_adds
 from nengonet.presentation import present
@@ -46,6 +47,8 @@ class Reproduction:
         The same for people.
     curves : dict of (n_steps,) ndarray
         Accuracy after every number of steps, by network.
+    initial_states : dict
+        As `nengonet.present` was given them.
     network : nengo.Network
     output : Layer
     images : (n_images, ...) ndarray
@@ -68,6 +71,7 @@ class Reproduction:
     cells: list[dict] = dataclasses.field(default_factory=list)
     tables: tuple[str, ...] = ()
     curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
 
     @property
     def operations_per_image(self) -> dict[str, float]:
@@ -95,11 +99,16 @@ class Reproduction:
             self.output,
             self.images[index : index + 1],
             examples=self.result.examples[index : index + 1],
+            initial_states=self.initial_states,
             presentation_time=self.result.settings["presentation_time"],
             dt=self.result.dt,
             seed=self.result.settings["seed"],
             readout=self.result.settings["readout"],
-            rasters=[layer.label for layer in self.output.chain() if layer.spiking][:-1],
+            rasters=[
+                layer.label
+                for layer in self.output.chain()
+                if layer.spiking and layer is not self.output
+            ],
             progress=False,
         )
 

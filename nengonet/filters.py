@@ -1,0 +1,105 @@
+"""Low-pass filters with a time constant for each unit, as one Node.
+
+A Nengo synapse has one time constant, and a connection from neurons applies it to the weighted
+sums, not to the neurons. Where every unit has its own, as in KerasSpiking's ``Lowpass`` layer, the
+filters need a place of their own between the neurons and the weights: a Node that runs a Process.
+"""
+
+from __future__ import annotations
+
+import nengo
+import numpy as np
+from nengo.params import NdarrayParam
+
+from nengonet.exceptions import InputError
+from nengonet.neurons import described
+from nengonet.objects import Layer, connect
+
+
+def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> Layer:
+    """Add a low-pass filter for every unit of the layer before: one Node and one Connection.
+
+    Parameters
+    ----------
+    pre : Layer
+    tau : float or (n_units,) array_like, in seconds
+        0 passes the input on as it is.
+    label : str
+
+    Returns
+    -------
+    Layer
+        Of the shape of ``pre``. Its output is no spikes, so its ``amplitude`` is None.
+
+    Raises
+    ------
+    InputError
+
+    Notes
+    -----
+    ``y += (1 - exp(-dt / tau)) * (x - y)``, from 0 on, is KerasSpiking's ``Lowpass``, and Nengo's
+    but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
+    before, this Node what it has seen up to now.
+    """
+    try:
+        taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (pre.size,))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{label}: tau: expected one number of seconds, or one for each of the {pre.size} "
+            f"units of {pre.label}, found {described(tau)}"
+        ) from None
+    if not np.all(np.isfinite(taus)) or np.any(taus < 0):
+        raise InputError(
+            f"{label}: tau: expected finite times from 0 s on, found {taus.min():.4g} to "
+            f"{taus.max():.4g}"
+        )
+    node = nengo.Node(LowpassPerUnit(taus), size_in=pre.size, label=label)
+    transform = nengo.transforms.NoTransform(pre.size)
+    connection = connect(pre, node, transform, None, label)
+    return Layer(label=label, shape=pre.shape, node=node, connection=connection, pre=pre)
+
+
+class LowpassPerUnit(nengo.Process):
+    """What the Node of `lowpass` runs.
+
+    Parameters
+    ----------
+    tau : (n_units,) array_like, in seconds
+    """
+
+    tau = NdarrayParam("tau", shape=("*",))
+
+    def __init__(self, tau: np.ndarray) -> None:
+        super().__init__(default_size_in=len(tau), default_size_out=len(tau))
+        self.tau = tau
+
+    def decay(self, dt: float) -> np.ndarray:
+        """Return what is left of every level after a step.
+
+        Parameters
+        ----------
+        dt : float, in seconds
+
+        Returns
+        -------
+        decay : (n_units,) ndarray, in [0, 1)
+        """
+        decay = np.zeros(self.tau.shape)
+        np.divide(-dt, self.tau, out=decay, where=self.tau > 0)
+        return np.where(self.tau > 0, np.exp(decay), 0.0)
+
+    def make_state(self, shape_in, shape_out, dt, dtype=None):
+        """Return the levels, 0 at the start."""
+        return {"level": np.zeros(shape_out, np.float64 if dtype is None else dtype)}
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function, for arrays of which the first axis is the units'."""
+        level = state["level"]
+        gained = 1.0 - self.decay(dt)
+        gained = gained.reshape(-1, *[1] * (len(shape_in) - 1)).astype(level.dtype)
+
+        def step_lowpass(t, x):
+            level[...] += gained * (x - level)
+            return level
+
+        return step_lowpass

@@ -1,0 +1,128 @@
+"""Initial states drawn for every example, instead of once for all when the model is built.
+
+Nengo draws a neuron's first voltage when it builds the model, and every reset goes back to it: all
+examples start from the same state. KerasSpiking draws one for each neuron **and** example. Here
+each example draws from a stream of its own, so that example 17 starts from the same state whatever
+else is shown, in whatever order, on either simulator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import nengo
+import numpy as np
+from nengo.builder.neurons import SimNeurons
+from nengo.dists import Distribution, get_samples
+
+from nengonet.encoding import state_rng
+from nengonet.exceptions import InputError
+from nengonet.objects import Layer
+
+InitialStates = Mapping[str, Mapping[str, Distribution]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnState:
+    """One state of one layer's neurons, and what it is drawn from.
+
+    Attributes
+    ----------
+    layer : Layer
+    place : int
+        Of the layer in its chain; with the state's name, it chooses the random stream.
+    name : str
+        Of the state, as in the neuron type's ``initial_state``.
+    distribution : nengo.dists.Distribution
+    """
+
+    layer: Layer
+    place: int
+    name: str
+    distribution: Distribution
+
+    def draw(self, seed: int, example: int) -> np.ndarray:
+        """Return an example's initial values.
+
+        Parameters
+        ----------
+        seed, example : int
+
+        Returns
+        -------
+        values : (n_neurons,) ndarray
+        """
+        number = sorted(self.layer.ensemble.neuron_type.state).index(self.name)
+        rng = state_rng(seed, example, self.place, number)
+        return get_samples(self.distribution, self.layer.size, rng=rng)
+
+
+def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[DrawnState]:
+    """Return what is to be drawn for each example, checked.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        A whole chain, from the input on.
+    states : dict of {str: dict of {str: Distribution}}, optional
+        By layer's label and state's name, as `nengonet.present` takes them.
+
+    Raises
+    ------
+    InputError
+        No such layer or state, or no Distribution.
+    """
+    by_label = {layer.label: (place, layer) for place, layer in enumerate(layers)}
+    drawn = []
+    for label, named in (states or {}).items():
+        place, layer = by_label.get(label, (None, None))
+        if layer is None or layer.ensemble is None:
+            neurons = ", ".join(each.label for each in layers if each.ensemble is not None)
+            raise InputError(
+                f"initial_states: expected layers of neurons ({neurons}), found {label!r}"
+            )
+        known = layer.ensemble.neuron_type.state
+        for name, distribution in named.items():
+            if name not in known:
+                raise InputError(
+                    f"initial_states: {label}: {type(layer.ensemble.neuron_type).__name__} has "
+                    f"the states {', '.join(known) or 'none'}; found {name!r}"
+                )
+            if not isinstance(distribution, Distribution):
+                raise InputError(
+                    f"initial_states: {label}: {name}: expected a nengo Distribution such as "
+                    f"nengo.dists.Uniform(0, 1), found {distribution!r}; values that are the same "
+                    "for all examples belong into the neuron type's initial_state"
+                )
+            drawn.append(DrawnState(layer, place, name, distribution))
+    return drawn
+
+
+def set_states(
+    simulator: nengo.Simulator, states: Sequence[DrawnState], seed: int, examples: Sequence[int]
+) -> None:
+    """Give a simulator that has just been reset the examples' own initial states.
+
+    Parameters
+    ----------
+    simulator : nengo.Simulator
+        The reference, for one example, or `nengonet.MinibatchSimulator`. Built without Nengo's
+        optimizer, which would merge the neurons of several layers.
+    states : sequence of DrawnState
+    seed : int
+    examples : sequence of int
+        The examples' numbers.
+    """
+    for state in states:
+        values = np.stack([state.draw(seed, int(example)) for example in examples], axis=-1)
+        array = simulator.signals[_signal(simulator.model, state)]
+        array[...] = values.reshape(array.shape)
+
+
+def _signal(model: nengo.builder.Model, state: DrawnState) -> nengo.builder.Signal:
+    output = model.sig[state.layer.output]["out"]
+    operator = next(
+        each for each in model.operators if isinstance(each, SimNeurons) and each.output is output
+    )
+    return operator.state[state.name]

@@ -1,0 +1,621 @@
+"""KerasSpiking's "Classifying Fashion MNIST with spiking activations", in plain Nengo.
+
+The tutorial trains an MLP 784-128(relu)-10, replaces the relu by neurons that spike at so many Hz,
+shows each image for 10 steps, and averages the output over time. Longer steps make better answers
+with more spikes; training with spikes does without them. Its figures are the accuracy, and the
+least, the mean and the largest spike rate, of seven such networks.
+
+Nengo's ``SpikingRectifiedLinear`` is the same neuron but for its first voltage: see
+`INITIAL_VOLTAGES`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import nengo
+import numpy as np
+
+from nengonet import datasets
+from nengonet.encoding import constant_input
+from nengonet.exceptions import InputError
+from nengonet.filters import lowpass
+from nengonet.initial import InitialStates
+from nengonet.layers import dense
+from nengonet.objects import Layer
+from nengonet.presentation import present
+from nengonet.readout import Accuracy, accuracy
+from nengonet.reproductions.forum_mnist import mlp_layers
+from nengonet.reproductions.report import Reproduction
+from nengonet.reproductions.shared import logits_of, tuning_of
+from nengonet.results import Result
+from nengonet.sweeps import Sweep, sweep
+from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+
+NAME = "fashion-mnist"
+SOURCE = "KerasSpiking 0.3.0, Fashion MNIST tutorial, dt 1 s"
+SHAPE = (28, 28)
+N_STEPS = 10
+DTS = (0.001, 0.01, 0.1, 1.0)
+
+# The files that nengonet brings along, by the name of the network.
+FILES = {
+    "plain": "fashion_dense",
+    "spiking-aware": "fashion_spiking_aware",
+    "regularised": "fashion_regularised",
+    "low-pass": "fashion_lowpass",
+}
+# The step, in seconds, for which the others were trained.
+TRAINED_DT = 0.01
+CELLS = (
+    *(("plain", dt) for dt in DTS),
+    *((network, TRAINED_DT) for network in FILES if network != "plain"),
+)
+
+
+class Published(NamedTuple):
+    """A figure of the tutorial: accuracy in [0, 1], and rates of the hidden neurons in Hz."""
+
+    accuracy: float
+    min_rate: float
+    mean_rate: float
+    max_rate: float
+
+
+# As printed in the documentation of KerasSpiking 0.3.0.
+PUBLISHED_ANN = 0.8832
+PUBLISHED = {
+    ("plain", 0.001): Published(0.1955, 0.00, 0.52, 100.00),
+    ("plain", 0.01): Published(0.6443, 0.00, 0.53, 20.00),
+    ("plain", 0.1): Published(0.8814, 0.00, 0.53, 15.00),
+    ("plain", 1.0): Published(0.8837, 0.00, 0.53, 14.40),
+    ("spiking-aware", 0.01): Published(0.8427, 0.00, 2.74, 50.00),
+    ("regularised", 0.01): Published(0.7519, 0.00, 9.91, 30.00),
+    ("low-pass", 0.01): Published(0.8434, 0.00, 5.37, 70.00),
+}
+
+INITIAL_VOLTAGES = {
+    "image": "drawn from [0, 1) for each neuron and image, as KerasSpiking does",
+    "network": "drawn from [0, 1) for each neuron, once for all images, as Nengo does",
+    "zero": "0 for every neuron",
+}
+
+N_SEEDS = 5
+_UNIFORM = nengo.dists.Uniform(0, 1)
+
+
+def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | None]:
+    """Return the layers of an MLP 784-…-10, and the time constants of its filters, if it has any.
+
+    Parameters
+    ----------
+    weights : Weights
+
+    Returns
+    -------
+    layers : list of LayerWeights
+    tau : (n_hidden,) ndarray or None, in seconds
+        Of a layer ``Lowpass`` with an array ``tau``: one for each unit of the last hidden layer.
+
+    Raises
+    ------
+    InputError
+        The layers do not make such an MLP.
+    """
+    filters = [layer for layer in weights.values() if "tau" in layer.others]
+    others = [layer for layer in weights.values() if "tau" not in layer.others]
+    layers = mlp_layers(Weights(others, weights.path, weights.dialect))
+    if len(layers) < 2:
+        raise InputError(f"{weights.path}: expected at least one hidden layer, found none")
+    if not filters:
+        return layers, None
+    tau, n_hidden = filters[0].others["tau"], layers[-1].kernel.shape[0]
+    if len(filters) > 1 or tau.size != n_hidden:
+        shapes = ", ".join(str(each.others["tau"].shape) for each in filters)
+        raise InputError(
+            f"{weights.path}: expected one layer of filters with {n_hidden} values tau, found tau "
+            f"of the shapes {shapes}"
+        )
+    # A time constant below 0 is a filter of no time in KerasSpiking, too.
+    return layers, np.maximum(tau.ravel(), 0.0)
+
+
+class Built(NamedTuple):
+    """A network, and how `nengonet.present` is to show it.
+
+    Attributes
+    ----------
+    network : nengo.Network
+    output : Layer
+    readout : str
+        ``"mean"``: the outputs are averaged over time. ``"last_step"`` behind filters.
+    initial_states : dict
+        For `nengonet.present`; empty where Nengo's own are kept.
+    """
+
+    network: nengo.Network
+    output: Layer
+    readout: str
+    initial_states: InitialStates
+
+    @property
+    def hidden(self) -> list[str]:
+        """Labels of the layers that spike."""
+        return [layer.label for layer in self.output.chain() if layer.spiking]
+
+
+def build(
+    layers: Sequence[LayerWeights],
+    tau: np.ndarray | None = None,
+    *,
+    initial_voltage: str = "image",
+    seed: int = 0,
+) -> Built:
+    """Build the tutorial's network: an activation of 1 fires at 1 Hz.
+
+    Parameters
+    ----------
+    layers : sequence of LayerWeights
+    tau : (n_hidden,) array_like, optional
+        Of a low-pass filter on every neuron of the last hidden layer, in seconds.
+    initial_voltage : {"image", "network", "zero"}
+        See `INITIAL_VOLTAGES`.
+    seed : int
+        Of the network, and so of the initial voltages.
+
+    Returns
+    -------
+    Built
+
+    Raises
+    ------
+    InputError
+    """
+    if initial_voltage not in INITIAL_VOLTAGES:
+        raise InputError(
+            f"initial_voltage: expected one of {', '.join(INITIAL_VOLTAGES)}; "
+            f"found {initial_voltage!r}"
+        )
+    voltage = nengo.dists.Choice([0.0]) if initial_voltage == "zero" else _UNIFORM
+    neuron_type = nengo.SpikingRectifiedLinear(initial_state={"voltage": voltage})
+    *hidden, last = layers
+    states = {}
+    with nengo.Network(seed=seed) as network:
+        layer = constant_input(SHAPE)
+        for weights in hidden:
+            layer = dense(layer, weights, neuron_type, gain=1.0)
+            if initial_voltage == "image":
+                states[layer.label] = {"voltage": _UNIFORM}
+        if tau is not None:
+            layer = lowpass(layer, tau)
+        output = dense(layer, last, None)
+    return Built(network, output, "mean" if tau is None else "last_step", states)
+
+
+def run(built: Built, images: np.ndarray, dt: float, **running: object) -> Result:
+    """Show images for 10 steps each.
+
+    Parameters
+    ----------
+    built : Built
+    images : (n_images, 28, 28) array_like, in [0, 1]
+    dt : float, in seconds
+    **running
+        Further arguments of `nengonet.present`.
+
+    Returns
+    -------
+    Result
+    """
+    return present(
+        built.network,
+        built.output,
+        images,
+        presentation_time=N_STEPS * dt,
+        dt=dt,
+        readout=built.readout,
+        initial_states=built.initial_states,
+        **running,
+    )
+
+
+def rates_of(result: Result) -> dict[str, float]:
+    """Return the least, the mean and the largest rate of a neuron for an image, in Hz.
+
+    Parameters
+    ----------
+    result : Result
+    """
+    rates = np.concatenate(
+        [result.rates(info.label) for info in result.layers if info.amplitude is not None], axis=1
+    )
+    return {"min": float(rates.min()), "mean": float(rates.mean()), "max": float(rates.max())}
+
+
+def seed_cell(
+    *,
+    dt: float,
+    initial_voltage: str,
+    weights: str,
+    n_images: int,
+    data_dir: str | None,
+    seed: int,
+) -> dict[str, float]:
+    """Return accuracy and mean rate of one run: the function that `reproduce` sweeps.
+
+    Parameters
+    ----------
+    dt : float, in seconds
+    initial_voltage : {"image", "network", "zero"}
+    weights : str
+        A Keras file.
+    n_images : int
+    data_dir : str or None
+    seed : int
+    """
+    images, labels = _load(n_images, data_dir, progress=False)
+    built = build(
+        *network_layers(load_weights(weights)), initial_voltage=initial_voltage, seed=seed
+    )
+    result = run(built, images, dt, seed=seed, progress=False)
+    return {"accuracy": result.accuracy(labels).value, "mean_rate": rates_of(result)["mean"]}
+
+
+def reproduce(
+    weights: str | os.PathLike | None = None,
+    *,
+    initial_voltage: str = "image",
+    n_images: int | str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    n_seeds: int = N_SEEDS,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> Reproduction:
+    """Run the tutorial's networks, and the plain one with each kind of initial voltage.
+
+    Parameters
+    ----------
+    weights : path_like, optional
+        A Keras file of an MLP 784-…-10, instead of the four that nengonet brings along; it is run
+        at the four ``dt``.
+    initial_voltage : {"image", "network", "zero"}
+        See `INITIAL_VOLTAGES`.
+    n_images : int, "all" or None
+        The first so many test images. By default all 10,000 where ``data_dir`` or NENGONET_DATA
+        names a folder, and else the 1000 that come along.
+    data_dir : path_like, optional
+        Folder with Fashion-MNIST: see `nengonet.datasets.load`.
+    seed : int
+        Of the initial voltages.
+    n_seeds : int
+        Seeds, from ``seed`` on, over which the kinds of initial voltage are compared; 0 for no
+        comparison.
+    n_jobs : int
+        Processes; -1 for one per core. It changes speed, not spikes.
+    progress : bool
+
+    Returns
+    -------
+    Reproduction
+        ``cells`` holds a row for each of the tutorial's figures, and one for each ``dt`` and kind
+        of initial voltage. The rest is the plain network's at ``dt`` 1 s.
+
+    Raises
+    ------
+    InputError
+    """
+    images, labels = _load(n_images, data_dir, progress=progress)
+    files = {name: pretrained(file) for name, file in FILES.items()} if weights is None else {}
+    files = files or {"plain": weights}
+    loaded = {name: network_layers(load_weights(path)) for name, path in files.items()}
+    ann = accuracy(logits_of(loaded["plain"][0], images).argmax(axis=1), labels)
+    # The tutorial's figures are of its own weights.
+    published = PUBLISHED if weights is None else {}
+
+    running = {"seed": seed, "n_jobs": n_jobs, "progress": progress}
+    cells = []
+    for network, dt in CELLS:
+        if network in loaded:
+            built = build(*loaded[network], initial_voltage=initial_voltage, seed=seed)
+            result = run(built, images, dt, rasters=built.hidden, **running)
+            figure = published.get((network, dt))
+            cells.append(_cell(result, labels, network, initial_voltage, figure))
+    compared = []
+    if n_seeds:
+        compared = _compared(
+            {
+                "weights": str(files["plain"]),
+                "n_images": len(images),
+                "data_dir": None if data_dir is None else os.fspath(data_dir),
+            },
+            seeds=range(seed, seed + n_seeds),
+            n_jobs=n_jobs,
+            progress=progress,
+        )
+    built = build(*loaded["plain"], initial_voltage=initial_voltage, seed=seed)
+    result = run(built, images, DTS[-1], **running)
+    in_32_bits = run(built, images, DTS[-1], precision=32, **running)
+    return Reproduction(
+        name=NAME,
+        source=SOURCE if published else "your own weights",
+        published=published["plain", DTS[-1]].accuracy if published else None,
+        accuracy=result.accuracy(labels),
+        ann_accuracy=ann,
+        result=result,
+        settings={
+            "network": f"plain, dt {DTS[-1]:g} s",
+            "readout": built.readout,
+            "initial_voltage": f"{initial_voltage}: {INITIAL_VOLTAGES[initial_voltage]}",
+            "seed": seed,
+            "weights": ", ".join(FILES.values()) if weights is None else str(weights),
+            "tuning": tuning_of(built.output),
+        },
+        spikes_per_image=result.spikes_per_image(),
+        notes=_notes(cells, compared, result, in_32_bits, labels),
+        cells=cells + compared,
+        tables=(_table(cells, ann, published), *([_seed_table(compared)] if compared else [])),
+        network=built.network,
+        output=built.output,
+        images=images,
+        labels=labels,
+        initial_states=built.initial_states,
+    )
+
+
+def _load(
+    n_images: int | str | None, data_dir: str | os.PathLike | None, *, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    if n_images is None and (data_dir is not None or os.environ.get("NENGONET_DATA")):
+        n_images = "all"
+    return datasets.load(
+        "fashion_mnist", split="test", n_images=n_images, data_dir=data_dir, progress=progress
+    )
+
+
+def _cell(
+    result: Result,
+    labels: np.ndarray,
+    network: str,
+    initial_voltage: str,
+    published: Published | None,
+) -> dict:
+    """Return a run's row of the report."""
+    found = result.accuracy(labels)
+    return {
+        "network": network,
+        "dt": result.dt,
+        "readout": result.settings["readout"],
+        "initial_voltage": initial_voltage,
+        "accuracy": found.value,
+        "interval": list(found.interval),
+        "n_images": found.n_images,
+        "rates": rates_of(result),
+        "most_spikes_a_step": max(int(each.max()) for each in result.rasters.values()),
+        "published_accuracy": None if published is None else published.accuracy,
+        "published_rates": None
+        if published is None
+        else {
+            "min": published.min_rate,
+            "mean": published.mean_rate,
+            "max": published.max_rate,
+        },
+    }
+
+
+def _compared(constants: dict, *, seeds: Sequence[int], n_jobs: int, progress: bool) -> list[dict]:
+    """Run the plain network with each kind of initial voltage, over seeds."""
+    options = {"constants": constants, "n_jobs": n_jobs, "progress": progress}
+    drawn = sweep(
+        seed_cell, {"initial_voltage": ["image", "network"], "dt": DTS}, seeds=seeds, **options
+    )
+    # Nothing is drawn, so one seed says it all.
+    zero = sweep(seed_cell, {"initial_voltage": ["zero"], "dt": DTS}, seeds=seeds[:1], **options)
+    return _over_seeds(drawn, constants["n_images"]) + _over_seeds(zero, constants["n_images"])
+
+
+def _over_seeds(found: Sweep, n_images: int) -> list[dict]:
+    for row in found.failed:
+        raise InputError(f"dt {row['dt']}, seed {row['seed']}: {row['error']}")
+    rows: dict[tuple[str, float], dict] = {}
+    for each in found.summary():
+        row = rows.setdefault((each["initial_voltage"], each["dt"]), {})
+        row |= {
+            "network": "plain",
+            "dt": each["dt"],
+            "initial_voltage": each["initial_voltage"],
+            "n_seeds": each["n"],
+            "n_images": n_images,
+            f"{each['value']}_mean": each["mean"],
+            # Of one seed there is no spread, and JSON has no NaN.
+            f"{each['value']}_std": each["std"] if each["n"] > 1 else None,
+        }
+    return list(rows.values())
+
+
+def _table(cells: list[dict], ann: Accuracy, published: dict) -> str:
+    """Write the tutorial's figures beside ours."""
+    measured = f"measured, {ann.n_images} images"
+    lines = [
+        f"{'':<23}{'accuracy':<51}rate of a neuron, min/mean/max (Hz)",
+        f"{'network':<14}{'dt (s)':>6}   {'published':<11}{measured:<26}{'readout':<14}"
+        f"{'published':<20}measured",
+    ]
+    low, high = ann.interval
+    figure = f"{PUBLISHED_ANN:.4f}" if published else "-"
+    found = f"{ann.value:.4f} ({low:.4f} to {high:.4f})"
+    lines.append(f"{'ANN':<14}{'-':>6}   {figure:<11}{found:<26}{'-':<14}{'-':<20}-")
+    for cell in cells:
+        figure, rates = cell["published_accuracy"], cell["published_rates"]
+        low, high = cell["interval"]
+        found = f"{cell['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+        lines.append(
+            f"{cell['network']:<14}{cell['dt']:>6g}   "
+            f"{'-' if figure is None else f'{figure:.4f}':<11}{found:<26}"
+            f"{cell['readout'].replace('_', ' '):<14}"
+            f"{'-' if rates is None else _rates(rates):<20}{_rates(cell['rates'])}"
+        )
+    return "\n".join(lines)
+
+
+def _rates(rates: dict[str, float]) -> str:
+    return f"{rates['min']:.2f}/{rates['mean']:.2f}/{rates['max']:.2f}"
+
+
+def _seed_table(compared: list[dict]) -> str:
+    """Write the means over seeds, a row for each dt and a column for each kind of voltage."""
+    found = {(row["initial_voltage"], row["dt"]): row for row in compared}
+    n_seeds = max(row["n_seeds"] for row in compared)
+    lines = [
+        f"plain network, initial voltages: accuracy, mean of {n_seeds} seeds +- standard deviation "
+        "(mean rate in Hz)",
+        f"{'dt (s)':>6}" + "".join(f"{name:>27}" for name in INITIAL_VOLTAGES),
+    ]
+    for dt in DTS:
+        texts = []
+        for name in INITIAL_VOLTAGES:
+            row = found[name, dt]
+            spread = "" if row["accuracy_std"] is None else f" +- {row['accuracy_std']:.4f}"
+            texts.append(f"{row['accuracy_mean']:.4f}{spread} ({row['mean_rate_mean']:.2f})")
+        lines.append(f"{dt:>6g}" + "".join(f"{text:>27}" for text in texts))
+    return "\n".join(lines)
+
+
+def _notes(
+    cells: list[dict],
+    compared: list[dict],
+    result: Result,
+    in_32_bits: Result,
+    labels: np.ndarray,
+) -> tuple[str, ...]:
+    plain = {cell["dt"]: cell for cell in cells if cell["network"] == "plain"}
+    first, last = plain[DTS[0]], plain[DTS[-1]]
+    notes = [
+        f"an activation of 1 fires at 1 Hz: {N_STEPS} steps of {DTS[0]:g} s are "
+        f"{1000 * N_STEPS * DTS[0]:g} ms, in which a neuron of {first['rates']['mean']:.2f} Hz "
+        f"spikes {first['rates']['mean'] * N_STEPS * DTS[0]:.4f} times; in steps of {DTS[-1]:g} s "
+        f"it spikes {last['rates']['mean'] * DTS[-1]:.2f} times a step, and the busiest "
+        f"{last['most_spikes_a_step']} times: the 10 steps stay, the spikes are more",
+        "KerasSpiking's and Nengo's neuron add max(J, 0) * dt to a voltage and emit its whole part "
+        "as spikes of height 1/dt; they differ in the first voltage, which KerasSpiking draws "
+        "anew for each neuron and image, and Nengo once for each neuron, when the network is "
+        "built: choose with --initial-voltage",
+    ]
+    if compared:
+        found = {(row["initial_voltage"], row["dt"]): row for row in compared}
+        drawn, fixed, zero = (
+            [found[name, dt] for dt in DTS] for name in ("image", "network", "zero")
+        )
+        if drawn[0]["n_seeds"] > 1:
+            notes.append(
+                "drawn for each image, the mistakes of few spikes differ from image to image and "
+                "average out over the test set; drawn once, a neuron whose voltage starts near the "
+                "threshold spikes early in every image, and the network is another one for every "
+                f"seed: at dt {DTS[1]:g} s the standard deviation over seeds is "
+                f"{100 * drawn[1]['accuracy_std']:.2f} points against "
+                f"{100 * fixed[1]['accuracy_std']:.2f}, and at {DTS[0]:g} s that of the mean rate "
+                f"{drawn[0]['mean_rate_std']:.3f} against {fixed[0]['mean_rate_std']:.3f} Hz"
+            )
+        notes.append(
+            "from voltage 0 a count is rounded down, not up or down with the right chance: at dt "
+            f"{DTS[0]:g} and {DTS[1]:g} s the mean rate is {zero[0]['mean_rate_mean']:.2f} and "
+            f"{zero[1]['mean_rate_mean']:.2f} Hz instead of {drawn[1]['mean_rate_mean']:.2f}, and "
+            f"the accuracy {zero[0]['accuracy_mean']:.4f} and {zero[1]['accuracy_mean']:.4f}"
+        )
+    differing = sum(
+        int((result.counts[label] != counts).sum()) for label, counts in in_32_bits.counts.items()
+    )
+    total = sum(counts.size for counts in in_32_bits.counts.values())
+    change = in_32_bits.accuracy(labels).value - result.accuracy(labels).value
+    notes.append(
+        "rounding: KerasSpiking computes in 32 bits, Nengo in 64; with Nengo in 32 bits "
+        f"{differing:,} of {total:,} spike counts differ at dt {DTS[-1]:g} s, and the accuracy by "
+        f"{100 * change:+.2f} points"
+    )
+    for cell in cells:
+        if cell["network"] == "low-pass":
+            notes.append(
+                "low-pass: the hidden neurons' 128 learned time constants are filters in a Node of "
+                "their own (nengonet.lowpass), since a Nengo synapse has one time constant and "
+                "works on the weighted sums; the Node passes a spike on in its own step, as "
+                "KerasSpiking does, a Nengo synapse in the next"
+            )
+    apart = [
+        f"{cell['network']}, dt {cell['dt']:g} s: "
+        f"{100 * (cell['accuracy'] - cell['published_accuracy']):+.1f}"
+        for cell in cells
+        if cell["published_accuracy"] is not None
+    ]
+    if apart:
+        notes.append(
+            f"measured less published, in percentage points: {'; '.join(apart)}; the weights are "
+            "not the tutorial's, but trained by its recipe with a learning rate that goes down "
+            "(see their model cards)"
+        )
+    return tuple(notes)
+
+
+class ExampleRuns(NamedTuple):
+    """One image in every network, as `nengonet.plots.plot_spikes_and_probabilities` takes it.
+
+    Attributes
+    ----------
+    image : (28, 28) ndarray
+    label : int
+    class_names : tuple of str
+    cells : dict of (float, ndarray, ndarray, int)
+        By title: dt in seconds, the hidden neurons' spikes (n_steps, n_neurons), the last layer's
+        outputs (n_steps, 10), and the answer.
+    """
+
+    image: np.ndarray
+    label: int
+    class_names: tuple[str, ...]
+    cells: dict[str, tuple[float, np.ndarray, np.ndarray, int]]
+
+
+def example_runs(
+    weights: str | os.PathLike | None = None,
+    index: int = 0,
+    *,
+    initial_voltage: str = "image",
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> ExampleRuns:
+    """Show one test image to every network: what the tutorial draws.
+
+    Parameters
+    ----------
+    weights, initial_voltage, data_dir, seed
+        As for `reproduce`.
+    index : int
+        Number of the test image.
+
+    Returns
+    -------
+    ExampleRuns
+
+    Raises
+    ------
+    InputError
+    """
+    images, labels = _load(index + 1, data_dir, progress=False)
+    cells = {}
+    for network, dt in CELLS if weights is None else CELLS[: len(DTS)]:
+        path = pretrained(FILES[network]) if weights is None else weights
+        built = build(
+            *network_layers(load_weights(path)), initial_voltage=initial_voltage, seed=seed
+        )
+        options = {"examples": [index], "seed": seed, "rasters": built.hidden, "progress": False}
+        result = run(built, images[index:], dt, **options)
+        spikes = np.concatenate([result.rasters[label][0] for label in built.hidden], axis=1)
+        cells[f"{network}, dt {dt:g} s"] = (
+            dt,
+            spikes,
+            result.outputs[0],
+            int(result.predictions()[0]),
+        )
+    names = datasets.class_names("fashion_mnist")
+    return ExampleRuns(images[index], int(labels[index]), names, cells)
