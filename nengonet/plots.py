@@ -98,8 +98,9 @@ def _draw_raster(axis, times, spikes, label, duration):
     steps, neurons = np.nonzero(spikes)
     counts = spikes[steps, neurons]
     most = int(counts.max(initial=0))
-    # Several spikes of a neuron in one step are one mark, the larger the more they are.
-    axis.scatter(times[steps], neurons, s=1.5 * counts, c="black", marker="|", linewidths=0.6)
+    # Several spikes of a neuron in one step are one mark, the wider the more they are.
+    widths = 0.6 * np.minimum(counts, 8)
+    axis.scatter(times[steps], neurons, s=1.5, c="black", marker="|", linewidths=widths)
     mean_rate = spikes.sum() / spikes.shape[1] / duration
     rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
     several = f", up to {most} in a step" if most > 1 else ""

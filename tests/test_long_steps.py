@@ -222,7 +222,8 @@ def test_raster_of_several_spikes_a_step():
     assert f"{total:,} spikes of 16 neurons, up to {most} in a step, mean" in raster.get_title()
     marks = raster.collections[0]
     assert len(marks.get_offsets()) == (spikes > 0).sum()
-    assert marks.get_sizes().max() == 1.5 * most
+    np.testing.assert_allclose(marks.get_linewidths(), 0.6 * np.minimum(spikes[spikes > 0], 8))
+    assert np.ptp(marks.get_linewidths()) > 0
     assert figure.axes[-1].get_xlabel() == "time (s)"
     plt.close(figure)
 
