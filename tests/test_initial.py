@@ -127,6 +127,8 @@ def test_draws_depend_on_seed_example_layer_and_state_and_on_nothing_else():
         both[0].draw(0, 5),
         refractory.draw(0, 4),
     ]
+    second = both[1].draw(0, 4)  # from [0, 0.5)
+    assert np.all(2 * second != draws[0][: len(second)])
     for one in range(4):
         for other in range(one):
             assert np.abs(np.corrcoef(draws[one], draws[other])[0, 1]) < 0.9

@@ -222,8 +222,8 @@ def test_raster_of_several_spikes_a_step():
     assert f"{total:,} spikes of 16 neurons, up to {most} in a step, mean" in raster.get_title()
     marks = raster.collections[0]
     assert len(marks.get_offsets()) == (spikes > 0).sum()
-    counts = spikes[np.nonzero(spikes)]
-    np.testing.assert_allclose(marks.get_sizes() / counts, marks.get_sizes().max() / most)
+    np.testing.assert_allclose(marks.get_linewidths(), 0.8 * np.minimum(spikes[spikes > 0], 8))
+    assert np.ptp(marks.get_linewidths()) > 0
     assert figure.axes[-1].get_xlabel() == "time (s)"
     plt.close(figure)
 
