@@ -154,14 +154,9 @@ def test_report(report):
 
 def test_the_comparison_is_a_mean_over_seeds(report):
     found = [
-        fashion_mnist.seed_cell(
-            dt=0.01,
-            initial_voltage="network",
-            weights=str(nn.pretrained("fashion_dense")),
-            n_images=100,
-            data_dir=None,
-            seed=seed,
-        )["accuracy"]
+        fashion_mnist.sweep_cell(dt=0.01, initial_voltage="network", n_images=100, seed=seed)[
+            "accuracy"
+        ]
         for seed in (0, 1)
     ]
     (row,) = [
@@ -171,6 +166,18 @@ def test_the_comparison_is_a_mean_over_seeds(report):
     ]
     assert row["accuracy_mean"] == pytest.approx(np.mean(found))
     assert row["accuracy_std"] == pytest.approx(np.std(found, ddof=1))
+
+
+def test_a_sweep_takes_any_of_the_networks_or_a_file_of_ones_own():
+    found = {
+        network: fashion_mnist.sweep_cell(network=network, dt=0.01, n_images=100)
+        for network in fashion_mnist.FILES
+    }
+    assert len({each["spikes"] for each in found.values()}) == 4
+    path = nn.pretrained("fashion_spiking_aware")
+    assert fashion_mnist.sweep_cell(weights=path, dt=0.01, n_images=100) == found["spiking-aware"]
+    with pytest.raises(nn.InputError, match="network: expected plain beside a weights file"):
+        fashion_mnist.sweep_cell(network="low-pass", weights=path)
 
 
 def test_an_image_shown_again_has_the_same_spikes(report):

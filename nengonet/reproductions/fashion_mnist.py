@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nengo
 import numpy as np
@@ -29,7 +29,7 @@ from nengonet.presentation import present
 from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.forum_mnist import mlp_layers
 from nengonet.reproductions.report import Reproduction
-from nengonet.reproductions.shared import logits_of, tuning_of
+from nengonet.reproductions.shared import logits_of, measured, tuning_of
 from nengonet.results import Result
 from nengonet.sweeps import Sweep, sweep
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
@@ -234,33 +234,50 @@ def rates_of(result: Result) -> dict[str, float]:
     return {"min": float(rates.min()), "mean": float(rates.mean()), "max": float(rates.max())}
 
 
-def seed_cell(
+def sweep_cell(
     *,
-    dt: float,
-    initial_voltage: str,
-    weights: str,
-    n_images: int,
-    data_dir: str | None,
-    seed: int,
+    network: Literal["plain", "spiking-aware", "regularised", "low-pass"] = "plain",
+    dt: float = 1.0,
+    initial_voltage: Literal["image", "network", "zero"] = "image",
+    n_images: int | str = 1000,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Return accuracy and mean rate of one run: the function that `reproduce` sweeps.
+    """Run one network, for a sweep.
 
     Parameters
     ----------
+    network : str
+        Whose weights: see `FILES`.
     dt : float, in seconds
     initial_voltage : {"image", "network", "zero"}
-    weights : str
-        A Keras file.
-    n_images : int
-    data_dir : str or None
+    n_images : int or "all"
+    weights : path_like, optional
+        A Keras file of an MLP instead, with ``network`` left at its default.
+    data : path_like, optional
+        Folder with Fashion-MNIST: see `nengonet.datasets.load`.
     seed : int
+
+    Returns
+    -------
+    measured : dict of float
+        See `nengonet.reproductions.shared.measured`; and ``mean_rate``, in Hz, of the hidden
+        neurons.
+
+    Raises
+    ------
+    InputError
     """
-    images, labels = _load(n_images, data_dir, progress=False)
-    built = build(
-        *network_layers(load_weights(weights)), initial_voltage=initial_voltage, seed=seed
+    if weights is not None and network != "plain":
+        raise InputError(f"network: expected plain beside a weights file, found {network!r}")
+    images, labels = _load(n_images, data, progress=False)
+    layers = network_layers(
+        load_weights(pretrained(FILES[network]) if weights is None else weights)
     )
+    built = build(*layers, initial_voltage=initial_voltage, seed=seed)
     result = run(built, images, dt, seed=seed, progress=False)
-    return {"accuracy": result.accuracy(labels).value, "mean_rate": rates_of(result)["mean"]}
+    return measured(result, result.accuracy(labels)) | {"mean_rate": rates_of(result)["mean"]}
 
 
 def reproduce(
@@ -329,7 +346,7 @@ def reproduce(
             {
                 "weights": str(files["plain"]),
                 "n_images": len(images),
-                "data_dir": None if data_dir is None else os.fspath(data_dir),
+                "data": None if data_dir is None else os.fspath(data_dir),
             },
             seeds=range(seed, seed + n_seeds),
             n_jobs=n_jobs,
@@ -409,10 +426,10 @@ def _compared(constants: dict, *, seeds: Sequence[int], n_jobs: int, progress: b
     """Run the plain network with each kind of initial voltage, over seeds."""
     options = {"constants": constants, "n_jobs": n_jobs, "progress": progress}
     drawn = sweep(
-        seed_cell, {"initial_voltage": ["image", "network"], "dt": DTS}, seeds=seeds, **options
+        sweep_cell, {"initial_voltage": ["image", "network"], "dt": DTS}, seeds=seeds, **options
     )
     # Nothing is drawn, so one seed says it all.
-    zero = sweep(seed_cell, {"initial_voltage": ["zero"], "dt": DTS}, seeds=seeds[:1], **options)
+    zero = sweep(sweep_cell, {"initial_voltage": ["zero"], "dt": DTS}, seeds=seeds[:1], **options)
     return _over_seeds(drawn, constants["n_images"]) + _over_seeds(zero, constants["n_images"])
 
 
