@@ -47,9 +47,10 @@ def draw_raster(
     counts = spikes[steps, neurons]
     most = int(counts.max(initial=0))
     # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
-    # of a neuron in one step are one mark, the larger the more they are.
+    # of a neuron in one step are one mark, the wider the more they are.
     height = float(np.clip(200 / spikes.shape[1], 2.0, 12.0))
-    axis.scatter(times[steps], neurons, s=height**2 * counts, c="black", marker="|", linewidths=0.8)
+    widths = 0.8 * np.minimum(counts, 8)
+    axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=widths)
     mean_rate = spikes.sum() / spikes.shape[1] / duration
     rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
     several = f", up to {most} in a step" if most > 1 else ""

@@ -194,14 +194,18 @@ def build(
     return Built(network, output, "mean" if tau is None else "last_step", states)
 
 
-def run(built: Built, images: np.ndarray, dt: float, **running: object) -> Result:
-    """Show images for 10 steps each.
+def run(
+    built: Built, images: np.ndarray, dt: float, *, n_steps: int = N_STEPS, **running: object
+) -> Result:
+    """Show images for some steps each.
 
     Parameters
     ----------
     built : Built
     images : (n_images, 28, 28) array_like, in [0, 1]
     dt : float, in seconds
+    n_steps : int
+        Ten in the tutorial.
     **running
         Further arguments of `nengonet.present`.
 
@@ -213,7 +217,7 @@ def run(built: Built, images: np.ndarray, dt: float, **running: object) -> Resul
         built.network,
         built.output,
         images,
-        presentation_time=N_STEPS * dt,
+        presentation_time=n_steps * dt,
         dt=dt,
         readout=built.readout,
         initial_states=built.initial_states,
@@ -238,6 +242,7 @@ def sweep_cell(
     *,
     network: Literal["plain", "spiking-aware", "regularised", "low-pass"] = "plain",
     dt: float = 1.0,
+    n_steps: int = N_STEPS,
     initial_voltage: Literal["image", "network", "zero"] = "image",
     n_images: int | str = 1000,
     weights: str | os.PathLike | None = None,
@@ -251,6 +256,7 @@ def sweep_cell(
     network : str
         Whose weights: see `FILES`.
     dt : float, in seconds
+    n_steps : int
     initial_voltage : {"image", "network", "zero"}
     n_images : int or "all"
     weights : path_like, optional
@@ -276,7 +282,7 @@ def sweep_cell(
         load_weights(pretrained(FILES[network]) if weights is None else weights)
     )
     built = build(*layers, initial_voltage=initial_voltage, seed=seed)
-    result = run(built, images, dt, seed=seed, progress=False)
+    result = run(built, images, dt, n_steps=n_steps, seed=seed, progress=False)
     return measured(result, result.accuracy(labels)) | {"mean_rate": rates_of(result)["mean"]}
 
 
