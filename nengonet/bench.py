@@ -244,8 +244,8 @@ def _timed(
 def _warm(
     network: nengo.Network, output: Layer, images: np.ndarray, **run: object
 ) -> tuple[Result, float]:
-    """Time a second run: the processes are there, and Numba has compiled."""
-    present(network, output, images[: 2 * run["n_jobs"]], **run | {"minibatch_size": 1})
+    """Time a second run: processes and memory are there, and Numba has compiled."""
+    present(network, output, images[: run["n_jobs"] * run["minibatch_size"]], **run)
     return _timed(network, output, images, **run)
 
 

@@ -56,7 +56,9 @@ def test_a_hundred_thousand_counts_and_the_state_are_numpys():
     states = np.array([drawing.state_of(ours)], np.uint64)
     counts, bounds = np.empty(len(means), np.int64), np.empty((1, BLOCK_STEPS + 1), np.int64)
     firsts = np.array([0, len(means)])
-    ordered = drawing.draw_block(states, pixels, means, firsts, counts, bounds, 1)
+    ordered = drawing.draw_block(
+        states, pixels, means, firsts, counts, bounds, np.empty(1, np.int32)
+    )
     steps, spiking = draw_events(pixels, means, theirs)
     np.testing.assert_array_equal(counts, np.bincount(spiking, minlength=len(means)))
     np.testing.assert_array_equal(np.diff(bounds[0]), np.bincount(steps, minlength=BLOCK_STEPS))

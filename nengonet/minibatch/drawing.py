@@ -192,17 +192,16 @@ def _draw_steps(n_steps, state, steps, bound):
 
 
 @compiled
-def draw_block(states, pixels, mean_counts, firsts, counts, bounds, room):
+def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
     """Draw the spikes of a block of steps for every example, each in the order of its steps.
 
     ``states[b]`` is from `seed_states`, and goes on. The pixels that can spike in example ``b``,
     and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``,
     how often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
-    spiked; there is room for so many at first.
+    spiked, in ``ordered`` or, where there is too little room in it, a longer array.
     """
     n_steps = np.uint64(bounds.shape[1] - 1)
-    ordered = np.empty(room, np.int32)
-    steps, spiking = np.empty(room, np.uint16), np.empty(room, np.int32)
+    steps = np.empty(0, np.uint16)
     used = 0
     for b in range(bounds.shape[0]):
         state, bound = states[b], bounds[b]
@@ -210,16 +209,12 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, room):
         for each in range(firsts[b], firsts[b + 1]):
             mean = mean_counts[each]
             if mean >= 10:
-                count = _poisson_rejected(mean, state)
+                counts[each] = _poisson_rejected(mean, state)
             else:
-                count = _poisson_multiplied(mean, state)
-            counts[each] = count
-            if n + count > spiking.shape[0]:
-                spiking = longer(spiking, n, count)
-            spiking[n : n + count] = pixels[each]
-            n += count
+                counts[each] = _poisson_multiplied(mean, state)
+            n += counts[each]
         if n > steps.shape[0]:
-            steps = np.empty(spiking.shape[0], np.uint16)
+            steps = np.empty(2 * n, np.uint16)
         if used + n > ordered.shape[0]:
             ordered = longer(ordered, used, n)
         bound[:] = 0
@@ -229,10 +224,14 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, room):
         for step in range(bound.shape[0] - 1):
             bound[step + 1] += bound[step]
         place = bound.copy()
-        for event in range(n):
-            step = steps[event]
-            ordered[place[step]] = spiking[event]
-            place[step] += 1
+        event = 0
+        for each in range(firsts[b], firsts[b + 1]):
+            pixel = pixels[each]
+            for _ in range(counts[each]):
+                step = steps[event]
+                ordered[place[step]] = pixel
+                place[step] += 1
+                event += 1
         used += n
     return ordered
 
@@ -306,7 +305,9 @@ def is_numpys() -> bool:
     firsts, counts = np.array([0, len(pixels)]), np.empty(len(pixels), np.int64)
     for _ in range(3):
         bounds = np.zeros((1, BLOCK_STEPS + 1), np.int64)
-        ordered = draw_block(states, pixels, mean_counts, firsts, counts, bounds, 1)
+        ordered = draw_block(
+            states, pixels, mean_counts, firsts, counts, bounds, np.empty(1, np.int32)
+        )
         steps, spiking = draw_events(pixels, mean_counts, theirs)
         order = np.argsort(steps, kind="stable")
         if not np.array_equal(ordered[: len(order)], spiking[order]):

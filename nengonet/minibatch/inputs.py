@@ -184,11 +184,15 @@ class _KernelDraws:
         self._firsts = np.searchsorted(where, shape[1] * np.arange(shape[0] + 1))
         self._counts = np.empty(len(where), np.int64)
         mean = float(self._mean_counts.sum())
-        self._room = int(mean + 6 * mean**0.5) + 1
+        self._ordered = np.empty(int(mean + 6 * mean**0.5) + 1, np.int32)
 
     def draw(self, bounds: np.ndarray) -> np.ndarray:
         lit = self._pixels, self._mean_counts, self._firsts
-        return self._kernels.draw_block(self._states, *lit, self._counts, bounds, self._room)
+        # Memory that was written before is faster than new memory.
+        self._ordered = self._kernels.draw_block(
+            self._states, *lit, self._counts, bounds, self._ordered
+        )
+        return self._ordered
 
     def add_block(self, height: float, totals: np.ndarray) -> bool:
         self._kernels.add_counts(
