@@ -57,11 +57,6 @@ N_CHANNEL_SEEDS = 5
 N_EXPLAINED = 50
 
 
-def _trained_at(amplitude: float) -> pathlib.Path:
-    suffix = "" if amplitude == TRAINED_AT else f"_{amplitude:g}"
-    return pretrained(f"amplitude_cnn{suffix}")
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class AmplitudeReport(Reproduction):
     """The sweeps behind a `Reproduction`, whose figures are those at amplitude 0.01, seed 0.
@@ -118,7 +113,7 @@ def reproduce(
         Bits of a number.
     save : path_like, optional
         Each sweep keeps its finished cells in a file of its own: for ``run.sweep`` in
-        ``run-mlp.sweep``, ``run-cnn.sweep`` and ``run-channel.sweep``.
+        ``run-mlp.sweep``, ``run-cnn.sweep``, ``run-retrained.sweep`` and ``run-channel.sweep``.
     resume : bool
         Go on with them.
     progress : bool
@@ -133,8 +128,13 @@ def reproduce(
         Also when a cell failed; with ``save``, the others are kept.
     """
     files = _files(weights, networks)
-    seeds = {name: N_SEEDS[name] if n_seeds is None else n_seeds for name in files}
     counts = {name: N_IMAGES[name] if n_images is None else n_images for name in files}
+    seeds = {name: N_SEEDS[name] if n_seeds is None else n_seeds for name in files}
+    grids = {name: _grids(name, amplitudes) for name in files}
+    if "cnn" in files and weights is None:
+        # The same cells from other files: a sweep of its own.
+        files["retrained"], counts["retrained"] = _retrained_files(), counts["cnn"]
+        grids["retrained"], seeds["retrained"] = [_at(["retrained"], RETRAINED)], seeds["cnn"]
     saves = {name: _save(save, name, resume) for name in (*files, "channel")}
     running = {
         "n_jobs": 1 if scheduler else n_jobs,
@@ -145,17 +145,10 @@ def reproduce(
     sweeps = {
         name: sweep(
             cell,
-            [
-                {"kind": CURVES[name], "amplitude": amplitudes},
-                {
-                    "kind": [*CAUSES[name], *(["retrained"] if len(of_network) > 1 else [])],
-                    "amplitude": RETRAINED,
-                },
-                {"kind": ["fixed"], "amplitude": RETRAINED},
-            ],
+            grids[name],
             seeds=seeds[name],
             constants={
-                "files": of_network,
+                "files": files[name],
                 "n_images": counts[name],
                 "poisson": poisson,
                 "precision": precision,
@@ -163,7 +156,7 @@ def reproduce(
             save=saves[name],
             **running,
         )
-        for name, of_network in files.items()
+        for name in files
     }
     sweeps["channel"] = sweep(
         channel,
@@ -173,7 +166,19 @@ def reproduce(
         **running,
     )
     _check_failed(sweeps)
+    if "retrained" in sweeps:
+        more = sweeps.pop("retrained")
+        sweeps["cnn"] = dataclasses.replace(sweeps["cnn"], rows=sweeps["cnn"].rows + more.rows)
+        del files["retrained"], counts["retrained"]
     return _report(files, counts, sweeps, poisson=poisson, precision=precision)
+
+
+def _at(kinds: Sequence[str], amplitudes: Sequence[float]) -> dict[str, Sequence]:
+    return {"kind": kinds, "amplitude": amplitudes}
+
+
+def _grids(name: str, amplitudes: Sequence[float]) -> list[dict[str, Sequence]]:
+    return [_at(CURVES[name], amplitudes), _at(("fixed", *CAUSES[name]), RETRAINED)]
 
 
 def _files(
@@ -194,11 +199,18 @@ def _files(
     found = {}
     for name in NETWORKS:
         if name in networks or not networks:
-            paths = {"": pretrained("mnist_dense") if name == "mlp" else _trained_at(TRAINED_AT)}
-            if name == "cnn":
-                paths |= {f"{amplitude:g}": _trained_at(amplitude) for amplitude in RETRAINED}
-            found[name] = {key: [str(path), digest(path)] for key, path in paths.items()}
+            path = pretrained("mnist_dense" if name == "mlp" else "amplitude_cnn")
+            found[name] = {"": [str(path), digest(path)]}
     return found
+
+
+def _retrained_files() -> dict[str, list[str]]:
+    files = {}
+    for amplitude in RETRAINED:
+        suffix = "" if amplitude == TRAINED_AT else f"_{amplitude:g}"
+        path = pretrained(f"amplitude_cnn{suffix}")
+        files[f"{amplitude:g}"] = [str(path), digest(path)]
+    return files
 
 
 def _save(save: str | os.PathLike | None, name: str, resume: bool) -> pathlib.Path | None:

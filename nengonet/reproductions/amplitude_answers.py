@@ -81,7 +81,9 @@ def cells(sweeps: dict[str, Sweep]) -> list[dict]:
 def _with_interval(row: dict) -> str:
     if row["n"] < 2:
         return f"{row['mean']:.4f}"
-    return f"{row['mean']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+    # Student's interval knows no bounds.
+    low, high = max(row["low"], 0.0), min(row["high"], 1.0)
+    return f"{row['mean']:.4f} ({low:.4f} to {high:.4f})"
 
 
 def tables(
@@ -140,11 +142,12 @@ def _causes_table(name: str, run: Sweep) -> str:
         for kind in KINDS
         if (kind, RETRAINED[-1]) in means and kind not in ("linear", "retrained")
     ]
-    lines = [f"{name}: what makes the difference (means over seeds, weights fixed)"]
-    lines.append(f"{'':<55}" + "".join(f"{amplitude:>8g}" for amplitude in RETRAINED))
+    width = max(len(KINDS[kind]) for kind in kinds)
+    lines = [f"{name}: what makes the difference (means over seeds)"]
+    lines.append(" " * (13 + width) + "".join(f"{amplitude:>8g}" for amplitude in RETRAINED))
     for kind in kinds:
         cells = "".join(f"{means[kind, amplitude]['mean']:>8.4f}" for amplitude in RETRAINED)
-        lines.append(f"{kind:<13}{KINDS[kind]:<42}{cells}")
+        lines.append(f"{kind:<13}{KINDS[kind]:<{width}}{cells}")
     return "\n".join(lines)
 
 

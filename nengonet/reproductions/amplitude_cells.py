@@ -199,8 +199,8 @@ def cell(
         See `build`.
     amplitude : float
     files : dict of [path, sha256]
-        By the amplitude that the file was trained at, as text; ``""`` for the one that all kinds
-        but ``"retrained"`` take.
+        For the kind ``"retrained"`` by the amplitude that a file was trained at, as text; for all
+        others the one under ``""``.
     n_images : int or "all"
     poisson : bool
     precision : {32, 64}
@@ -312,6 +312,7 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
     if decoders not in ("fixed", "solved"):
         raise InputError(f"decoders: expected fixed or solved, found {decoders!r}")
     value = CHANNEL["value"]
+    weights = _decoders(seed, TRAINED_AT if decoders == "fixed" else amplitude)
     with nengo.Network(seed=seed) as network:
         source = nengo.Node(value)
         sender = nengo.Ensemble(CHANNEL["sender"], 1, neuron_type=lif(amplitude), seed=seed)
@@ -321,7 +322,6 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
             CHANNEL["receiver"], 1, radius=radius, neuron_type=lif(1.0), seed=seed + 1
         )
         nengo.Connection(source, sender, synapse=None)
-        weights = _decoders(seed, TRAINED_AT if decoders == "fixed" else amplitude)
         nengo.Connection(sender.neurons, receiver, transform=weights, synapse=0.01)
         probe = nengo.Probe(receiver, synapse=0.01)
     settle, measure = (round(CHANNEL[name] / DT) for name in ("settle", "measure"))
