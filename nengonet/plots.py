@@ -274,7 +274,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
 
 # Of the curves beside the thread's: what they are, and their markers.
 _BESIDE = {
-    "compensated": ("weights divided by what the amplitude grew", "s"),
+    "compensated": ("weights compensated for the amplitude", "s"),
     "linear": ("no neurons in the last layer", "^"),
     "unclipped": ("LIF voltage may go below 0", "v"),
     "retrained": ("weights trained at that amplitude", "D"),
@@ -313,7 +313,8 @@ def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
         return np.array([cell[figure] for cell in kinds[kind]])
 
     amplitudes = column("fixed", "amplitude")
-    ends = (100 * column("fixed", end) for end in ("low", "high"))
+    # Student's interval knows no bounds.
+    ends = (100 * column("fixed", end).clip(0, 1) for end in ("low", "high"))
     axis.fill_between(amplitudes, *ends, color=COLOURS[0], alpha=0.25, lw=0)
     label = f"mean of {kinds['fixed'][0]['n']} seeds, 95 % interval"
     axis.plot(amplitudes, 100 * column("fixed", "mean"), c=COLOURS[0], lw=2, label=label)

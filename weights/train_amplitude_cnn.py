@@ -111,8 +111,8 @@ def main(amplitude=AMPLITUDE):
         summary=(
             "CNN Conv2D 32-64-128 (3x3, strides 1-2-2, valid), Dense 10 (linear), all with biases, "
             'as in NengoDL\'s tutorial "Optimizing a spiking neural network", on MNIST pixels of '
-            f"0 to 255. The activation is the rate curve of nengo.LIF(amplitude={amplitude:g}) with "
-            "max_rates 100 and intercepts 0."
+            "0 to 255. The activation is the rate curve of "
+            f"nengo.LIF(amplitude={amplitude:g}) with max_rates 100 and intercepts 0."
         ),
         script=f"train_amplitude_cnn.py {amplitude:g}",
         training=(

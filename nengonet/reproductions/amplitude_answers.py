@@ -140,7 +140,8 @@ def _causes_table(name: str, run: Sweep) -> str:
     kinds = [
         kind
         for kind in KINDS
-        if (kind, RETRAINED[-1]) in means and kind not in ("linear", "retrained")
+        if kind not in ("linear", "retrained")
+        and all((kind, amplitude) in means for amplitude in RETRAINED)
     ]
     width = max(len(KINDS[kind]) for kind in kinds)
     lines = [f"{name}: what makes the difference (means over seeds)"]
