@@ -295,7 +295,7 @@ def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
     """
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     figure, axes = plt.subplots(
-        len(names), 1, figsize=(7.6, 3.9 * len(names)), squeeze=False, layout="constrained"
+        len(names), 1, figsize=(10.0, 3.6 * len(names)), squeeze=False, layout="constrained"
     )
     for axis, name in zip(axes[:, 0], names, strict=True):
         kinds: dict[str, list[Mapping]] = {}
@@ -334,7 +334,7 @@ def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
             label=label,
         )
     axis.set(ylabel="accuracy (%)", xlim=(0, amplitudes[-1] + 0.01))
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def check_figure_path(path: str | os.PathLike) -> None:

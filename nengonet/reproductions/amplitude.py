@@ -245,7 +245,6 @@ def _report(
     images, labels = digits(counts[name])
     network, output = build(layers, poisson=poisson)
     result = simulate(network, output, images, seed=0, precision=precision, keep=[output.label])
-    # What was trained: the same neurons' rates.
     rate_network, rate_output = build(layers, kind="rate")
     rate = simulate(
         rate_network, rate_output, images, precision=precision, keep=[rate_output.label]
@@ -267,6 +266,7 @@ def _report(
         result=result,
         settings={
             "network": f"{name}, amplitude {TRAINED_AT:g}",
+            "ann": "the same network of LIFRate neurons",
             "readout": "filtered (0.1 s), last step",
             "seed": 0,
             "weights": path,
