@@ -320,8 +320,10 @@ def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
     axis.plot(amplitudes, 100 * column("fixed", "mean"), c=COLOURS[0], lw=2, label=label)
     one = 100 * column("fixed", "one_seed")
     axis.plot(amplitudes, one, "o-", c=COLOURS[1], ms=2.5, lw=1, label="one seed")
-    beside = [kind for kind in _BESIDE if kind in kinds]
-    for colour, kind in zip((*COLOURS[2:], "0.4"), beside, strict=False):
+    # A kind has the same colour in every panel.
+    for colour, kind in zip((*COLOURS[2:], "0.4"), _BESIDE, strict=True):
+        if kind not in kinds:
+            continue
         label, marker = _BESIDE[kind]
         axis.plot(
             column(kind, "amplitude"),

@@ -223,9 +223,10 @@ def _note_on_zigzag(name: str, run: Sweep) -> str:
     each = np.array([roughness(curve) for curve in found.T])
     mean, of_means = found.mean(axis=1), roughness(found.mean(axis=1))
     text = (
-        f"why the zig-zag, {name}: with seed 0 the accuracy rises in {_rises(found[:, 0])} of "
-        f"{len(mean) - 1} steps, by its first voltages alone (the images are the same), and jumps "
-        f"by {100 * each[0]:.2f} percentage points (standard deviation about a smooth curve)"
+        f"why the zig-zag, {name}: from one seed, with the same images and first voltages "
+        f"throughout, the accuracy rises in {_rises(found[:, 0])} of {len(mean) - 1} steps, by the "
+        f"timing of spikes alone, and jumps by {100 * each[0]:.2f} percentage points (standard "
+        "deviation about a smooth curve)"
     )
     if n_seeds < 2:
         return text
