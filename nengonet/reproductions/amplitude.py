@@ -16,6 +16,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from nengonet.exceptions import InputError
 from nengonet.journal import checked_file
 from nengonet.reproductions import amplitude_answers as answers
@@ -230,6 +232,20 @@ def _check_failed(sweeps: dict[str, Sweep]) -> None:
             )
 
 
+def _as_trained(
+    images: np.ndarray, labels: np.ndarray, precision: int
+) -> dict[float, dict[str, float]]:
+    """Measure the retrained networks without spikes, and what their spikes drive."""
+    found = {}
+    for amplitude, file in zip(RETRAINED, _retrained_files().values(), strict=True):
+        layers = read_layers(*file)
+        network, output = build(layers, kind="rate", amplitude=amplitude)
+        rate = simulate(network, output, images, precision=precision, keep=[output.label])
+        first, *_ = explain(layers, images[:N_EXPLAINED], [amplitude])
+        found[amplitude] = {"rate": rate.accuracy(labels).value, "drive": first["drive"]}
+    return found
+
+
 def _report(
     files: dict[str, dict[str, list[str]]],
     counts: dict[str, int | str],
@@ -257,6 +273,8 @@ def _report(
         each: explain(read_layers(*of[""]), digits(counts[each])[0][:N_EXPLAINED], poisson=poisson)
         for each, of in files.items()
     }
+    is_retrained = any(row["kind"] == "retrained" for row in sweeps[name].rows)
+    retrained = _as_trained(images, labels, precision) if is_retrained else {}
     return AmplitudeReport(
         name=NAME,
         source=SOURCE,
@@ -277,7 +295,7 @@ def _report(
             "tuning": tuning_of(output),
         },
         spikes_per_image=result.spikes_per_image(),
-        notes=answers.notes(sweeps, explained),
+        notes=answers.notes(sweeps, explained, retrained),
         cells=answers.cells(sweeps),
         tables=answers.tables(sweeps, counts, explained),
         curves=curves,

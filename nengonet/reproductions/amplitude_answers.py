@@ -169,13 +169,20 @@ def _explained_table(name: str, rows: list[dict]) -> str:
 # The thread's questions, each answered by a measurement.
 
 
-def notes(sweeps: dict[str, Sweep], explained: dict[str, list[dict]]) -> tuple[str, ...]:
+def notes(
+    sweeps: dict[str, Sweep],
+    explained: dict[str, list[dict]],
+    retrained: dict[float, dict[str, float]],
+) -> tuple[str, ...]:
     """Answer the thread's questions, each with its measurement.
 
     Parameters
     ----------
     sweeps, explained
         As for `tables`.
+    retrained : dict of dict
+        By amplitude: accuracy of the network trained at it, with ``rate`` neurons, and the root
+        mean square ``drive`` of its second layer. Empty where none ran.
 
     Returns
     -------
@@ -186,6 +193,8 @@ def notes(sweeps: dict[str, Sweep], explained: dict[str, list[dict]]) -> tuple[s
     found += [_note_on_zigzag(name, sweeps[name]) for name in networks]
     found += [_note_on_accuracy(name, sweeps[name], explained[name]) for name in networks]
     found += [_note_on_weights(name, sweeps[name]) for name in networks]
+    if retrained:
+        found.append(_note_on_retrained(sweeps["cnn"], retrained))
     return (*found, _note_on_channel(sweeps["channel"]))
 
 
@@ -279,7 +288,6 @@ def _note_on_accuracy(name: str, run: Sweep, rows: list[dict]) -> str:
 
 
 def _note_on_weights(name: str, run: Sweep) -> str:
-    means = _means(run)
     amplitudes, found = accuracies(run, "compensated")
     same = int((found == found[0]).sum())
     text = (
@@ -294,12 +302,21 @@ def _note_on_weights(name: str, run: Sweep) -> str:
             f"; without neurons in the last layer {same} of {linear.size} do with no compensation, "
             "as all ten outputs grow alike"
         )
-    if ("retrained", RETRAINED[0]) in means:
-        text += "; trained at the amplitude, mean over seeds: " + ", ".join(
-            f"{means['retrained', amplitude]['mean']:.3f} at {amplitude:g}"
-            for amplitude in RETRAINED
-        )
     return text
+
+
+def _note_on_retrained(run: Sweep, retrained: dict[float, dict[str, float]]) -> str:
+    means = _means(run)
+    amplitudes = [f"{amplitude:g}" for amplitude in retrained]
+    rates = [f"{found['rate']:.3f}" for found in retrained.values()]
+    drives = [f"{found['drive']:.3g}" for found in retrained.values()]
+    spiking = [f"{means['retrained', amplitude]['mean']:.3f}" for amplitude in retrained]
+    return (
+        f"weights trained anew at the amplitude, cnn: at {'/'.join(amplitudes)} they have "
+        f"{'/'.join(rates)} with rates, as they were trained, and {'/'.join(spiking)} with spikes. "
+        "Training from the same first weights does not make up for the amplitude: the second "
+        f"layer's drive stays large ({'/'.join(drives)}), and large spikes are clipped as before"
+    )
 
 
 def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
