@@ -114,9 +114,9 @@ def main(amplitude=AMPLITUDE):
             "0 to 255. The activation is the rate curve of "
             f"nengo.LIF(amplitude={amplitude:g}) with max_rates 100 and intercepts 0."
         ),
-        script=f"train_amplitude_cnn.py {amplitude:g}",
+        script="train_amplitude_cnn.py",
         training=(
-            f"{EPOCHS} epochs of the 60,000 training images, batch 64, Adam with cosine decay from "
+            f"argument {amplitude:g}: {EPOCHS} epochs of the 60,000 training images, batch 64, Adam with cosine decay from "
             f"1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} (units of current). Nothing "
             "was chosen on test images."
         ),
