@@ -27,7 +27,8 @@ WHITE = 255.0
 # max_rates 100 Hz and intercepts 0, as nengo.LIF().gain_bias computes them.
 TAU_RC, TAU_REF = 0.02, 0.002
 GAIN = 1 / np.expm1((1 / 100 - TAU_REF) / TAU_RC)
-# Smoothing of the threshold, in units of current: a fiftieth of the distance to the threshold.
+# Smoothing of the threshold, in units of current (the sigma of NengoDL's SoftLIFRate): little, as
+# the spiking neurons have none, and are silent where a wide one would still have a rate.
 SIGMA = 0.02
 
 
@@ -116,8 +117,8 @@ def main(amplitude=AMPLITUDE):
         ),
         script="train_amplitude_cnn.py",
         training=(
-            f"argument {amplitude:g}: {EPOCHS} epochs of the 60,000 training images, batch 64, Adam with cosine decay from "
-            f"1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} (units of current). Nothing "
+            f"argument {amplitude:g}: {EPOCHS} epochs of the 60,000 training images, batch 64, "
+            f"Adam with cosine decay from 1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} (units of current). Nothing "
             "was chosen on test images."
         ),
         accuracies={
