@@ -118,8 +118,8 @@ def main(amplitude=AMPLITUDE):
         script="train_amplitude_cnn.py",
         training=(
             f"argument {amplitude:g}: {EPOCHS} epochs of the 60,000 training images, batch 64, "
-            f"Adam with cosine decay from 1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} (units of current). Nothing "
-            "was chosen on test images."
+            f"Adam with cosine decay from 1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} "
+            "(units of current). Nothing was chosen on test images."
         ),
         accuracies={
             f"{what}, {n:,} test images": accuracy(each, WHITE * test_images[:n], test_labels[:n])
