@@ -206,3 +206,44 @@ def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_j
     if plot:
         save_figure(plot_spikes_and_probabilities(*fashion_mnist.example_runs(**options)), plot)
     answer(as_json, report.to_json(), str(report))
+
+
+@reproduce.command("amplitude")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    type=click.Choice(["mlp", "cnn"]),
+    help="Only this one; the MLP takes a minute.  [default: both]",
+)
+@click.option("--weights", type=click.Path(), help="Keras file of the tutorial's CNN, or an MLP.")
+@click.option("--images", help='How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]')
+@click.option("--seeds", "n_seeds", type=int, help="[default: 10 for the MLP, 5 for the CNN]")
+@click.option(
+    "--poisson-input", "poisson", is_flag=True, help="Poisson spikes, not constant pixels."
+)
+@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
+@click.option("--save", type=click.Path(), help="Keep finished cells in FILE-mlp, FILE-cnn, ….")
+@RESUME
+@click.option("--plot", type=click.Path(), help="Draw accuracy against amplitude to this file.")
+@JSON
+def reproduce_amplitude(images, resume, save, plot, as_json, **options):
+    """Sweep the amplitude of LIF neurons: one seed, the mean of several, and why accuracy falls.
+
+    Example: nengonet reproduce amplitude --network mlp
+    """
+    from nengonet.plots import check_figure_path, plot_amplitude, save_figure
+    from nengonet.reproductions import amplitude
+
+    check_resume(resume, save)
+    if plot:
+        check_figure_path(plot)
+    report = amplitude.reproduce(
+        n_images=None if images is None else image_count(images),
+        save=save,
+        resume=resume,
+        **stated(**options),
+    )
+    if plot:
+        save_figure(plot_amplitude(report.cells), plot)
+    answer(as_json, report.to_json(), str(report))

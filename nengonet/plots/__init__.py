@@ -1,6 +1,7 @@
 """Figures, each one function on results."""
 
 from nengonet.plots.accuracies import plot_budget, plot_confusion, plot_latency, plot_sweep
+from nengonet.plots.amplitudes import plot_amplitude
 from nengonet.plots.drawing import COLOURS, check_figure_path, save_figure, time_unit
 from nengonet.plots.firing import draw_spike_histogram, plot_comparison, plot_rates
 from nengonet.plots.runs import (
@@ -16,6 +17,7 @@ __all__ = [
     "COLOURS",
     "check_figure_path",
     "draw_spike_histogram",
+    "plot_amplitude",
     "plot_budget",
     "plot_comparison",
     "plot_confusion",

@@ -1,0 +1,307 @@
+"""The Nengo forum's "Effect of amplitude on accuracy": LIF spikes larger than in training.
+
+https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/1830
+
+The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
+``synapse`` None), sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50, leaves the weights
+as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. `build` makes
+that network, and the forum's MLP as one that runs quickly; `cell` is one of its runs. The sweep is
+`nengonet.sweep`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.journal import checked_file
+from nengonet.reproductions import amplitude_answers as answers
+from nengonet.reproductions.amplitude_cells import (
+    AMPLITUDES,
+    NETWORKS,
+    RETRAINED,
+    TRAINED_AT,
+    WHITE,
+    build,
+    cell,
+    channel,
+    digest,
+    digits,
+    explain,
+    network_layers,
+    read_layers,
+    simulate,
+)
+from nengonet.reproductions.report import Reproduction
+from nengonet.reproductions.shared import tuning_of
+from nengonet.sweeps import Sweep, sweep
+from nengonet.weights import load_weights, pretrained
+
+NAME = "amplitude"
+SOURCE = 'NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01'
+PUBLISHED = 0.99
+N_IMAGES = {"mlp": 1000, "cnn": 200}
+N_SEEDS = {"mlp": 10, "cnn": 5}
+# At every amplitude, and at those five; the MLP has no biases, the CNN's last layer no neurons.
+CURVES = {"mlp": ("fixed", "compensated", "linear"), "cnn": ("fixed",)}
+CAUSES = {
+    "mlp": ("rate", "unclipped", "synapse"),
+    "cnn": ("compensated", "rate", "unclipped", "synapse", "biases"),
+}
+CHANNEL_AMPLITUDES = (0.01, *(n / 20 for n in range(1, 11)))
+N_CHANNEL_SEEDS = 5
+# Images whose spikes are kept neuron by neuron.
+N_EXPLAINED = 50
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AmplitudeReport(Reproduction):
+    """The sweeps behind a `Reproduction`, whose figures are those at amplitude 0.01, seed 0.
+
+    Attributes
+    ----------
+    sweeps : dict of Sweep
+        ``"mlp"`` and ``"cnn"``, as far as they ran: parameters ``kind`` and ``amplitude``, values
+        as `cell` returns them. ``"channel"``: as `channel` does.
+    """
+
+    sweeps: dict[str, Sweep] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict:
+        """Return the report as JSON's own types, the table of every sweep included."""
+        return super().to_json() | {"rows": {name: run.rows for name, run in self.sweeps.items()}}
+
+
+def reproduce(
+    weights: str | os.PathLike | None = None,
+    *,
+    networks: Sequence[str] = (),
+    n_images: int | str | None = None,
+    n_seeds: int | None = None,
+    amplitudes: Sequence[float] = AMPLITUDES,
+    poisson: bool = False,
+    n_jobs: int = -1,
+    scheduler: str | None = None,
+    precision: int = 32,
+    save: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> AmplitudeReport:
+    """Sweep the amplitude of the LIF neurons, and say what it does and why.
+
+    Parameters
+    ----------
+    weights : path_like, optional
+        A Keras file of the tutorial's CNN or of an MLP; then only that network runs. By default
+        those that nengonet brings along.
+    networks : sequence of {"mlp", "cnn"}, optional
+        By default both; the MLP is the quick one.
+    n_images : int or "all", optional
+        The first so many test images. By default 1000 for the MLP and 200 for the CNN.
+    n_seeds : int, optional
+        By default 10 for the MLP and 5 for the CNN.
+    amplitudes : sequence of float
+        At equal distances.
+    poisson : bool
+        Poisson spikes as input.
+    n_jobs, scheduler
+        As for `nengonet.sweep`; a scheduler takes the place of local processes.
+    precision : {32, 64}
+        Bits of a number.
+    save : path_like, optional
+        Each sweep keeps its finished cells in a file of its own: for ``run.sweep`` in
+        ``run-mlp.sweep``, ``run-cnn.sweep``, ``run-retrained.sweep`` and ``run-channel.sweep``.
+    resume : bool
+        Go on with them.
+    progress : bool
+
+    Returns
+    -------
+    AmplitudeReport
+
+    Raises
+    ------
+    InputError
+        Also when a cell failed; with ``save``, the others are kept.
+    """
+    files = _files(weights, networks)
+    counts = {name: N_IMAGES[name] if n_images is None else n_images for name in files}
+    seeds = {name: N_SEEDS[name] if n_seeds is None else n_seeds for name in files}
+    grids = {name: _grids(name, amplitudes) for name in files}
+    if "cnn" in files and weights is None:
+        # The same cells from other files: a sweep of its own.
+        files["retrained"], counts["retrained"] = _retrained_files(), counts["cnn"]
+        grids["retrained"], seeds["retrained"] = [_at(["retrained"], RETRAINED)], seeds["cnn"]
+    saves = {name: _save(save, name, resume) for name in (*files, "channel")}
+    running = {
+        "n_jobs": 1 if scheduler else n_jobs,
+        "scheduler": scheduler,
+        "resume": resume,
+        "progress": progress,
+    }
+    sweeps = {
+        name: sweep(
+            cell,
+            grids[name],
+            seeds=seeds[name],
+            constants={
+                "files": files[name],
+                "n_images": counts[name],
+                "poisson": poisson,
+                "precision": precision,
+            },
+            save=saves[name],
+            **running,
+        )
+        for name in files
+    }
+    sweeps["channel"] = sweep(
+        channel,
+        {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES},
+        seeds=N_CHANNEL_SEEDS,
+        save=saves["channel"],
+        **running,
+    )
+    _check_failed(sweeps)
+    if "retrained" in sweeps:
+        more = sweeps.pop("retrained")
+        sweeps["cnn"] = dataclasses.replace(sweeps["cnn"], rows=sweeps["cnn"].rows + more.rows)
+        del files["retrained"], counts["retrained"]
+    return _report(files, counts, sweeps, poisson=poisson, precision=precision)
+
+
+def _at(kinds: Sequence[str], amplitudes: Sequence[float]) -> dict[str, Sequence]:
+    return {"kind": kinds, "amplitude": amplitudes}
+
+
+def _grids(name: str, amplitudes: Sequence[float]) -> list[dict[str, Sequence]]:
+    return [_at(CURVES[name], amplitudes), _at(("fixed", *CAUSES[name]), RETRAINED)]
+
+
+def _files(
+    weights: str | os.PathLike | None, networks: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Return the files of every network that runs, as `cell` takes them."""
+    for name in networks:
+        if name not in NETWORKS:
+            raise InputError(f"networks: expected {' or '.join(NETWORKS)}, found {name!r}")
+    if weights is not None:
+        path = pathlib.Path(weights).resolve()
+        name, _ = network_layers(load_weights(path))
+        if networks and tuple(networks) != (name,):
+            raise InputError(
+                f"{weights}: holds the network {name}; leave networks, or name only that one"
+            )
+        return {name: {"": [str(path), digest(path)]}}
+    found = {}
+    for name in NETWORKS:
+        if name in networks or not networks:
+            path = pretrained("mnist_dense" if name == "mlp" else "amplitude_cnn")
+            found[name] = {"": [str(path), digest(path)]}
+    return found
+
+
+def _retrained_files() -> dict[str, list[str]]:
+    files = {}
+    for amplitude in RETRAINED:
+        suffix = "" if amplitude == TRAINED_AT else f"_{amplitude:g}"
+        path = pretrained(f"amplitude_cnn{suffix}")
+        files[f"{amplitude:g}"] = [str(path), digest(path)]
+    return files
+
+
+def _save(save: str | os.PathLike | None, name: str, resume: bool) -> pathlib.Path | None:
+    if save is None:
+        return None
+    path = pathlib.Path(save)
+    return checked_file(path.with_name(f"{path.stem}-{name}{path.suffix}"), resume)
+
+
+def _check_failed(sweeps: dict[str, Sweep]) -> None:
+    for name, run in sweeps.items():
+        if run.failed:
+            first = run.failed[0]
+            raise InputError(
+                f"{name}: {len(run.failed)} of {len(run.rows)} cells failed, the first at "
+                f"amplitude {first['amplitude']:g}, seed {first['seed']}: {first['error']}"
+            )
+
+
+def _as_trained(
+    images: np.ndarray, labels: np.ndarray, precision: int
+) -> dict[float, dict[str, float]]:
+    """Measure the retrained networks without spikes, and what their spikes drive."""
+    found = {}
+    for amplitude, file in zip(RETRAINED, _retrained_files().values(), strict=True):
+        layers = read_layers(*file)
+        network, output = build(layers, kind="rate", amplitude=amplitude)
+        rate = simulate(network, output, images, precision=precision, keep=[output.label])
+        first, *_ = explain(layers, images[:N_EXPLAINED], [amplitude])
+        found[amplitude] = {"rate": rate.accuracy(labels).value, "drive": first["drive"]}
+    return found
+
+
+def _report(
+    files: dict[str, dict[str, list[str]]],
+    counts: dict[str, int | str],
+    sweeps: dict[str, Sweep],
+    *,
+    poisson: bool,
+    precision: int,
+) -> AmplitudeReport:
+    # The tutorial's network, where it ran.
+    name = "cnn" if "cnn" in files else "mlp"
+    path = files[name][""][0]
+    layers = read_layers(*files[name][""])
+    images, labels = digits(counts[name])
+    network, output = build(layers, poisson=poisson)
+    result = simulate(network, output, images, seed=0, precision=precision, keep=[output.label])
+    rate_network, rate_output = build(layers, kind="rate")
+    rate = simulate(
+        rate_network, rate_output, images, precision=precision, keep=[rate_output.label]
+    )
+    curves = {}
+    for each in files:
+        _, found = answers.accuracies(sweeps[each], "fixed")
+        curves |= {f"{each}, seed 0": found[:, 0], f"{each}, mean": found.mean(axis=1)}
+    explained = {
+        each: explain(read_layers(*of[""]), digits(counts[each])[0][:N_EXPLAINED], poisson=poisson)
+        for each, of in files.items()
+    }
+    is_retrained = any(row["kind"] == "retrained" for row in sweeps[name].rows)
+    retrained = _as_trained(images, labels, precision) if is_retrained else {}
+    return AmplitudeReport(
+        name=NAME,
+        source=SOURCE,
+        published=PUBLISHED if name == "cnn" else None,
+        accuracy=result.accuracy(labels),
+        ann_accuracy=rate.accuracy(labels),
+        result=result,
+        settings={
+            "network": f"{name}, amplitude {TRAINED_AT:g}",
+            "ann": "the same network of LIFRate neurons",
+            "readout": "filtered (0.1 s), last step",
+            "seed": 0,
+            "weights": path,
+            "input": "Poisson, 255 Hz" if poisson else f"constant, white {WHITE[name]:g}",
+            "presentation_time": result.settings["presentation_time"],
+            "dt": result.dt,
+            "precision": precision,
+            "tuning": tuning_of(output),
+        },
+        spikes_per_image=result.spikes_per_image(),
+        notes=answers.notes(sweeps, explained, retrained),
+        cells=answers.cells(sweeps),
+        tables=answers.tables(sweeps, counts, explained),
+        curves=curves,
+        network=network,
+        output=output,
+        images=images,
+        labels=labels,
+        sweeps=sweeps,
+    )

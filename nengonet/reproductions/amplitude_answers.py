@@ -1,0 +1,377 @@
+"""What the amplitude study found, for people: tables, and answers to the thread's questions."""
+
+from __future__ import annotations
+
+import nengo
+import numpy as np
+
+from nengonet.reproductions.amplitude_cells import (
+    CHANNEL,
+    KINDS,
+    NETWORKS,
+    RETRAINED,
+    SYNAPSE,
+    TRAINED_AT,
+    tuning_counts,
+)
+from nengonet.sweeps import Sweep
+
+
+def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the accuracies of one kind of cell.
+
+    Parameters
+    ----------
+    run : Sweep
+        Of `cell`.
+    kind : str
+
+    Returns
+    -------
+    amplitudes : (n_amplitudes,) ndarray
+        From the smallest on.
+    accuracies : (n_amplitudes, n_seeds) ndarray
+    """
+    found: dict[float, list[float]] = {}
+    for row in run.rows:
+        if row["kind"] == kind:
+            found.setdefault(row["amplitude"], []).append(row["accuracy"])
+    amplitudes = sorted(found)
+    return np.array(amplitudes), np.array([found[amplitude] for amplitude in amplitudes])
+
+
+def _means(run: Sweep) -> dict[tuple[str, float], dict]:
+    """Return mean accuracy and interval over seeds, by kind and amplitude."""
+    return {
+        (row["kind"], row["amplitude"]): row for row in run.summary() if row["value"] == "accuracy"
+    }
+
+
+def cells(sweeps: dict[str, Sweep]) -> list[dict]:
+    """Return one row for every network, kind and amplitude.
+
+    Parameters
+    ----------
+    sweeps : dict of Sweep
+        See `nengonet.reproductions.amplitude.AmplitudeReport`.
+
+    Returns
+    -------
+    rows : list of dict
+        ``one_seed``: the accuracy of the first seed; mean, spread and interval over seeds.
+    """
+    rows = []
+    for name, run in sweeps.items():
+        if name == "channel":
+            continue
+        first = {(row["kind"], row["amplitude"]): row for row in reversed(run.rows)}
+        for (kind, amplitude), row in _means(run).items():
+            rows.append(
+                {
+                    "network": name,
+                    "kind": kind,
+                    "amplitude": amplitude,
+                    "one_seed": first[kind, amplitude]["accuracy"],
+                    **{figure: row[figure] for figure in ("mean", "std", "low", "high", "n")},
+                }
+            )
+    return rows
+
+
+def _with_interval(row: dict) -> str:
+    if row["n"] < 2:
+        return f"{row['mean']:.4f}"
+    # Student's interval knows no bounds.
+    low, high = max(row["low"], 0.0), min(row["high"], 1.0)
+    return f"{row['mean']:.4f} ({low:.4f} to {high:.4f})"
+
+
+def tables(
+    sweeps: dict[str, Sweep], counts: dict[str, int | str], explained: dict[str, list[dict]]
+) -> tuple[str, ...]:
+    """Write the accuracies, what makes the difference, and what reaches the layers.
+
+    Parameters
+    ----------
+    sweeps : dict of Sweep
+        See `nengonet.reproductions.amplitude.AmplitudeReport`.
+    counts : dict of int or "all"
+        Images, by network.
+    explained : dict of list of dict
+        From `nengonet.reproductions.amplitude_cells.explain`, by network.
+
+    Returns
+    -------
+    tables : tuple of str
+    """
+    return (
+        *(_table(name, sweeps[name], n_images) for name, n_images in counts.items()),
+        *(_causes_table(name, sweeps[name]) for name in counts),
+        *(_explained_table(name, rows) for name, rows in explained.items()),
+    )
+
+
+def _table(name: str, run: Sweep, n_images: int | str) -> str:
+    """Write the poster's question and the answer beside each other."""
+    amplitudes, found = accuracies(run, "fixed")
+    means, n_seeds = _means(run), found.shape[1]
+    others = [kind for kind in ("compensated", "linear", "retrained") if (kind, 0.01) in means]
+    others = [kind for kind in others if any((kind, each) in means for each in amplitudes)]
+    lines = [
+        f"{name}, {n_images} images: weights fixed, and the same amplitudes with",
+        *(f"  {kind}: {KINDS[kind]}" for kind in others),
+        f"{'amplitude':>9}  {'seed 0':>6}  {f'mean of {n_seeds} seeds (95 % interval)':<30}"
+        + "".join(f"{kind:>13}" for kind in others),
+    ]
+    for amplitude, accuracy in zip(amplitudes, found, strict=True):
+        cells = (means.get((kind, amplitude)) for kind in others)
+        lines.append(
+            f"{amplitude:>9.2f}  {accuracy[0]:>6.3f}  "
+            f"{_with_interval(means['fixed', amplitude]):<30}"
+            + "".join(
+                f"{'' if cell is None else format(cell['mean'], '.4f'):>13}" for cell in cells
+            )
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _causes_table(name: str, run: Sweep) -> str:
+    means = _means(run)
+    kinds = [
+        kind
+        for kind in KINDS
+        if kind not in ("linear", "retrained")
+        and all((kind, amplitude) in means for amplitude in RETRAINED)
+    ]
+    width = max(len(KINDS[kind]) for kind in kinds)
+    lines = [f"{name}: what makes the difference (means over seeds)"]
+    lines.append(" " * (13 + width) + "".join(f"{amplitude:>8g}" for amplitude in RETRAINED))
+    for kind in kinds:
+        cells = "".join(f"{means[kind, amplitude]['mean']:>8.4f}" for amplitude in RETRAINED)
+        lines.append(f"{kind:<13}{KINDS[kind]:<{width}}{cells}")
+    return "\n".join(lines)
+
+
+def _explained_table(name: str, rows: list[dict]) -> str:
+    lines = [
+        f"{name}: what reaches each layer (root mean squares over images), weights fixed",
+        f"{'amplitude':>9}  {'layer':<8}{'drive':>8}{'bias':>8}{'mean Hz':>9}{'silent':>8}"
+        f"{'saturated':>11}",
+    ]
+    for row in rows:
+        line = f"{row['amplitude']:>9.2f}  {row['layer']:<8}{row['drive']:>8.4g}{row['bias']:>8.2g}"
+        if row["rate"] is not None:
+            line += f"{row['rate']:>9.1f}{row['silent']:>8.0%}{row['saturated']:>11.0%}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+# The thread's questions, each answered by a measurement.
+
+
+def notes(
+    sweeps: dict[str, Sweep],
+    explained: dict[str, list[dict]],
+    retrained: dict[float, dict[str, float]],
+) -> tuple[str, ...]:
+    """Answer the thread's questions, each with its measurement.
+
+    Parameters
+    ----------
+    sweeps, explained
+        As for `tables`.
+    retrained : dict of dict
+        By amplitude: accuracy of the network trained at it, with ``rate`` neurons, and the root
+        mean square ``drive`` of its second layer. Empty where none ran.
+
+    Returns
+    -------
+    notes : tuple of str
+    """
+    found = [_note_on_max_rates(), _note_on_intercepts()]
+    networks = [name for name in NETWORKS if name in sweeps]
+    found += [_note_on_zigzag(name, sweeps[name]) for name in networks]
+    found += [_note_on_accuracy(name, sweeps[name], explained[name]) for name in networks]
+    found += [_note_on_weights(name, sweeps[name]) for name in networks]
+    if retrained:
+        found.append(_note_on_retrained(sweeps["cnn"], retrained))
+    return (*found, _note_on_channel(sweeps["channel"]))
+
+
+def _note_on_max_rates() -> str:
+    drives = [0.5, 1.0, 10.0, 1e6]
+    counts = tuning_counts(drives)
+    gain, bias = nengo.LIF().gain_bias(np.array([100.0]), np.array([0.0]))
+    measured = ", ".join(
+        f"{count} at a drive of {drive:,.7g}" for drive, count in zip(drives, counts, strict=True)
+    )
+    return (
+        "what max_rates means: the rate at a drive of 1, the same for all neurons (a Choice of "
+        f"one value), and no ceiling. Choice([100]) is a gain of {gain[0]:.3f} and, with "
+        f"intercepts 0, a bias of {bias[0]:g}. Spikes of one neuron in a second: {measured}; the "
+        f"ceiling is 1 / tau_ref = {1 / nengo.LIF().tau_ref:g} Hz"
+    )
+
+
+def _note_on_intercepts() -> str:
+    drives = [-0.01, 0.0, 0.001, 0.01, 0.1]
+    counts = tuning_counts(drives)
+    measured = ", ".join(
+        f"{count} at {drive:g}" for drive, count in zip(drives, counts, strict=True)
+    )
+    return (
+        "what intercepts mean: the drive above which a neuron fires. Spikes in a second with "
+        f"intercepts 0: {measured}. For LIF that is a bias of 1, which holds every neuron at its "
+        "threshold"
+    )
+
+
+def _note_on_zigzag(name: str, run: Sweep) -> str:
+    _, found = accuracies(run, "fixed")
+    n_seeds = found.shape[1]
+    each = np.array([roughness(curve) for curve in found.T])
+    mean, of_means = found.mean(axis=1), roughness(found.mean(axis=1))
+    text = (
+        f"why the zig-zag, {name}: from one seed, with the same images and first voltages "
+        f"throughout, the accuracy rises in {_rises(found[:, 0])} of {len(mean) - 1} steps, by the "
+        f"timing of spikes alone, and jumps by {100 * each[0]:.2f} percentage points (standard "
+        "deviation about a smooth curve)"
+    )
+    if n_seeds < 2:
+        return text
+    return text + (
+        f"; in an average seed by {100 * np.sqrt(np.mean(each**2)):.2f}, and the mean of {n_seeds} "
+        f"seeds by {100 * of_means:.2f}: {np.sqrt(np.mean(each**2)) / of_means:.1f} times less, "
+        f"where independent noise would give {np.sqrt(n_seeds):.1f}. From seed to seed it differs "
+        f"by {100 * found.std(axis=1, ddof=1).mean():.2f} at one amplitude"
+    )
+
+
+def _rises(curve: np.ndarray) -> int:
+    return int((np.diff(curve) > 0).sum())
+
+
+def _note_on_accuracy(name: str, run: Sweep, rows: list[dict]) -> str:
+    means, largest = _means(run), RETRAINED[-1]
+
+    def at(kind: str, amplitude: float = largest) -> str:
+        return f"{means[kind, amplitude]['mean']:.3f}"
+
+    layer = rows[0]["layer"]
+    small, large = (
+        next(row for row in rows if row["layer"] == layer and row["amplitude"] == amplitude)
+        for amplitude in (TRAINED_AT, largest)
+    )
+    text = (
+        f"why more amplitude is not more accuracy, {name}: {at('fixed', TRAINED_AT)} at "
+        f"{TRAINED_AT:g} becomes {at('fixed')} at {largest:g}. The drive of {layer} grows "
+        f"{large['drive'] / small['drive']:.1f} times"
+    )
+    if small["bias"]:
+        text += (
+            "; its biases do not, but they are small beside it, and scaling them along gives "
+            f"{at('biases')}"
+        )
+    text += (
+        f". Nor is it the neurons' curve: with rates in place of spikes, {at('rate', TRAINED_AT)} "
+        f"becomes {at('rate')}. It is the spikes: without a synapse a large one drives the voltage "
+        "far up or down within a step, and LIF clips it at 0, so that neurons fire whose mean "
+        "drive is below 0"
+    )
+    if small["silent"] is not None:
+        text += f" (silent in {layer}: {small['silent']:.0%}, then {large['silent']:.0%})"
+    return text + (
+        f". With a voltage that may go below 0, {at('unclipped', TRAINED_AT)} becomes "
+        f"{at('unclipped')}; with a synapse of {1000 * SYNAPSE:g} ms, {at('synapse', TRAINED_AT)} "
+        f"becomes {at('synapse')}"
+    )
+
+
+def _note_on_weights(name: str, run: Sweep) -> str:
+    amplitudes, found = accuracies(run, "compensated")
+    same = int((found == found[0]).sum())
+    text = (
+        f"amplitude and weights are one factor, {name}: compensated, {same} of {found.size} cells "
+        f"(amplitudes {amplitudes[0]:g} to {amplitudes[-1]:g}, every seed) have exactly the "
+        f"accuracy of amplitude {amplitudes[0]:g}"
+    )
+    if name == "mlp":
+        _, linear = accuracies(run, "linear")
+        same = int((linear == linear[0]).sum())
+        text += (
+            f"; without neurons in the last layer {same} of {linear.size} do with no compensation, "
+            "as all ten outputs grow alike"
+        )
+    return text
+
+
+def _note_on_retrained(run: Sweep, retrained: dict[float, dict[str, float]]) -> str:
+    means = _means(run)
+    amplitudes = [f"{amplitude:g}" for amplitude in retrained]
+    rates = [f"{found['rate']:.3f}" for found in retrained.values()]
+    drives = [f"{found['drive']:.3g}" for found in retrained.values()]
+    spiking = [f"{means['retrained', amplitude]['mean']:.3f}" for amplitude in retrained]
+    return (
+        f"weights trained anew at the amplitude, cnn: at {'/'.join(amplitudes)} they have "
+        f"{'/'.join(rates)} with rates, as they were trained, and {'/'.join(spiking)} with spikes. "
+        "Training from the same first weights does not make up for the amplitude: the second "
+        f"layer's drive stays large ({'/'.join(drives)}), and large spikes are clipped as before"
+    )
+
+
+def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
+    """Fit a line to the channel's output against the amplitude, for every seed.
+
+    Parameters
+    ----------
+    run : Sweep
+        Of `channel`.
+    decoders : {"fixed", "solved"}
+
+    Returns
+    -------
+    slopes : (n_seeds,) ndarray
+        Of output / input against amplitude / 0.01.
+    """
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in run.rows:
+        if row["decoders"] == decoders:
+            found.setdefault(row["seed"], []).append((row["amplitude"], row["output"]))
+    slopes = []
+    for points in found.values():
+        amplitudes, outputs = np.transpose(points)
+        slopes.append(np.polyfit(amplitudes / TRAINED_AT, outputs / CHANNEL["value"], 1)[0])
+    return np.array(slopes)
+
+
+def _note_on_channel(run: Sweep) -> str:
+    fixed, solved = (channel_slopes(run, decoders) for decoders in ("fixed", "solved"))
+    decoders = {
+        row["amplitude"]: row["decoder"]
+        for row in reversed(run.rows)
+        if row["decoders"] == "solved"
+    }
+    low, high = min(decoders), max(decoders)
+    deviation = f" (standard deviation {fixed.std(ddof=1):.4f})" if len(fixed) > 1 else ""
+    return (
+        "does amplitude scale the output: yes. A communication channel from "
+        f"{CHANNEL['sender']} LIF neurons to {CHANNEL['receiver']}, decoders fixed: the slope of "
+        f"output / input against amplitude / {TRAINED_AT:g} is {fixed.mean():.4f}, mean of "
+        f"{len(fixed)} seeds{deviation}. Where Nengo solves for the decoders, they shrink as the "
+        f"amplitude grows ({decoders[low]:.3g} at {low:g}, {decoders[high]:.3g} at {high:g}), and "
+        f"the slope is {round(solved.mean(), 4) + 0.0:.4f}: the solver compensates"
+    )
+
+
+def roughness(curve: np.ndarray) -> float:
+    """Return the standard deviation of independent noise on a smooth curve.
+
+    From second differences, in which a straight line cancels and such noise has six times its
+    variance.
+
+    Parameters
+    ----------
+    curve : (n,) array_like
+        At equal distances.
+    """
+    return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))

@@ -1,0 +1,370 @@
+"""The amplitude thread: networks, causes, the channel, the answers and the command."""
+
+import json
+
+import matplotlib.pyplot as plt
+import nengo
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nengonet as nn
+from nengonet.cli import main
+from nengonet.plots import plot_amplitude
+from nengonet.reproductions import amplitude, amplitude_answers
+from nengonet.reproductions import amplitude_cells as cells
+from nengonet.sweeps import sweep
+
+DIGITS, LABELS = nn.datasets.load("mnist", split="test", n_images=40)
+LAYERS = {
+    name: cells.network_layers(nn.load_weights(nn.pretrained(file)))[1]
+    for name, file in (("mlp", "mnist_dense"), ("cnn", "amplitude_cnn"))
+}
+GAIN, BIAS = 1 / np.expm1(0.4), 1.0  # of LIF at 100 Hz: (1/100 - tau_ref) / tau_rc is 0.4
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def run(name, images=DIGITS[:3], simulator="minibatch", **options):
+    network, output = cells.build(LAYERS[name], **options)
+    return cells.simulate(network, output, images, simulator=simulator)
+
+
+def constants(name, n_images=5):
+    path = str(nn.pretrained({"mlp": "mnist_dense", "cnn": "amplitude_cnn"}[name]))
+    files = {"": [path, cells.digest(path)]}
+    return {"files": files, "n_images": n_images, "poisson": False, "precision": 32}
+
+
+@pytest.mark.parametrize("name", cells.NETWORKS)
+def test_tuning_is_the_threads(name):
+    _, output = cells.build(LAYERS[name], amplitude=0.3)
+    neurons = [layer for layer in output.chain() if layer.ensemble is not None]
+    assert len(neurons) == {"mlp": 2, "cnn": 3}[name]
+    for layer in neurons:
+        lif, weights = layer.ensemble.neuron_type, layer.weights
+        assert type(lif) is nengo.LIF
+        assert (lif.amplitude, lif.min_voltage) == (0.3, 0)
+        np.testing.assert_allclose(layer.ensemble.gain, GAIN, rtol=1e-12)
+        keras = 0.0 if weights.bias is None else np.resize(weights.bias, layer.size)
+        np.testing.assert_allclose(layer.ensemble.bias, BIAS + GAIN * keras, atol=1e-6)
+        assert layer.connection.synapse is None
+    assert next(output.chain()).node.output.scale == cells.WHITE[name]
+
+
+def test_cnn_is_what_plain_nengo_makes_of_the_tutorial():
+    """None of our builders: 0 to 255, strides 1-2-2, biases, Nengo's own probes."""
+    ours, output = cells.build(LAYERS["cnn"], amplitude=0.03, seed=3)
+    with nengo.Simulator(ours, progress_bar=False, optimize=False) as simulator:
+        voltages = [
+            simulator.signals[simulator.model.sig[each.neurons]["voltage"]].copy()
+            for each in ours.ensembles
+        ]
+    with nengo.Network(seed=3) as network:
+        network.config[nengo.Ensemble].max_rates = nengo.dists.Choice([100])
+        network.config[nengo.Ensemble].intercepts = nengo.dists.Choice([0])
+        network.config[nengo.Connection].synapse = None
+        before, shape, probes = nengo.Node(255 * DIGITS[0].ravel()), (28, 28, 1), []
+        for layer, stride in zip(LAYERS["cnn"], (1, 2, 2, None), strict=True):
+            if stride:
+                transform = nengo.Convolution(
+                    layer.n_outputs, shape, strides=(stride, stride), init=layer.kernel
+                )
+                shape = transform.output_shape.shape
+            else:
+                transform = nengo.Dense(layer.kernel.T.shape, init=layer.kernel.T)
+            n = transform.size_out
+            if stride:
+                lif = nengo.LIF(amplitude=0.03, initial_state={"voltage": voltages.pop(0)})
+                after = nengo.Ensemble(n, 1, neuron_type=lif).neurons
+            else:
+                after = nengo.Node(size_in=n)
+            nengo.Connection(before, after, transform=transform)
+            biases = nengo.Node(np.resize(layer.bias, n))
+            nengo.Connection(biases, after)
+            probes.append(nengo.Probe(after))
+            before = after
+        filtered = nengo.Probe(after, synapse=0.1)
+    with nengo.Simulator(network, progress_bar=False, optimize=False) as simulator:
+        simulator.run_steps(cells.N_STEPS)
+        *spikes, outputs = (simulator.data[probe] for probe in probes)
+        logits = simulator.data[filtered][-1]
+    result = cells.simulate(ours, output, DIGITS[:1])
+    for layer, found in zip(LAYERS["cnn"], spikes, strict=False):
+        counts = np.rint(found.sum(axis=0) * 0.001 / 0.03)
+        assert counts.sum() > 1000
+        different = np.sum(result.counts[layer.name][0] != counts)
+        assert different <= 2  # a bias that is added as current rounds in another way
+    np.testing.assert_allclose(result.scores()[0, -1], logits, rtol=0, atol=1e-2 * np.ptp(logits))
+    assert outputs.shape == (cells.N_STEPS, 10)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "compensated", "unclipped", "synapse", "linear"])
+def test_twin_gives_the_reference_counts(kind):
+    twin, reference = (
+        run("mlp", simulator=simulator, amplitude=0.37, kind=kind)
+        for simulator in ("minibatch", "reference")
+    )
+    assert twin.counts["hidden"].sum() > 300
+    for label, counts in reference.counts.items():
+        np.testing.assert_array_equal(twin.counts[label], counts)
+    np.testing.assert_allclose(twin.steps, reference.steps, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", cells.NETWORKS)
+def test_compensated_weights_give_the_same_spikes(name):
+    """Exactly: a power of two changes no digits."""
+    large = 64 * cells.TRAINED_AT
+    start = run(name, kind="fixed")
+    same = run(name, kind="compensated", amplitude=large)
+    other = run(name, kind="fixed", amplitude=large)
+    for label in start.counts:
+        np.testing.assert_array_equal(same.counts[label], start.counts[label])
+    last = list(start.counts)[-1]
+    assert np.any(other.counts[last] != start.counts[last])
+    np.testing.assert_array_equal(same.predictions(), start.predictions())
+
+
+def test_without_neurons_in_the_last_layer_the_output_is_proportional_to_the_amplitude():
+    small, large = (run("mlp", kind="linear", amplitude=a) for a in (0.01, 0.5))
+    np.testing.assert_allclose(large.steps, 50 * small.steps, rtol=1e-9, atol=1e-9)
+    assert np.ptp(small.steps) > 1
+
+
+def test_first_layer_does_not_see_the_amplitude_and_the_next_is_driven_in_proportion():
+    small, large = cells.explain(LAYERS["cnn"], DIGITS[:2], (0.01, 0.5))[::3]
+    assert small["layer"] == large["layer"] == "conv1"
+    assert large["drive"] / small["drive"] == pytest.approx(50, rel=1e-9)
+    assert large["bias"] == small["bias"] > 0
+    assert large["rate"] > 2 * small["rate"]
+    assert large["silent"] < small["silent"]
+
+
+def test_explained_drive_is_what_the_layer_gets():
+    """By hand for the MLP: kernel.T @ mean output of the layer before."""
+    result = run("mlp", amplitude=0.05)
+    mean = result.counts["hidden"] * 0.05 / 0.03
+    (row,) = cells.explain(LAYERS["mlp"], DIGITS[:3], [0.05])
+    assert row["drive"] == pytest.approx(np.sqrt(np.mean((mean @ LAYERS["mlp"][1].kernel) ** 2)))
+    rates = result.counts["output"] / 0.03
+    assert row["rate"] == pytest.approx(rates.mean())
+    assert row["saturated"] == np.mean(rates > 450)
+    assert row["silent"] == np.mean(rates == 0)
+    assert row["bias"] == 0
+
+
+def test_biases_are_scaled_behind_spikes_only():
+    first, second, *_ = (
+        layer.ensemble.bias
+        for layer in cells.build(LAYERS["cnn"], amplitude=0.2, kind="biases")[1].chain()
+        if layer.ensemble is not None
+    )
+    fixed = [layer.bias for layer in LAYERS["cnn"]]
+    np.testing.assert_allclose(first[:32], BIAS + GAIN * fixed[0], atol=1e-6)
+    np.testing.assert_allclose(second[:64], BIAS + 20 * GAIN * fixed[1], atol=1e-6)
+
+
+def test_large_spikes_cost_accuracy_by_clipping():
+    right = {
+        (kind, a): run("cnn", DIGITS, kind=kind, amplitude=a).accuracy(LABELS).value
+        for kind, a in (("fixed", 0.01), ("fixed", 0.5), ("unclipped", 0.5))
+    }
+    assert right["fixed", 0.01] >= 0.95
+    assert right["fixed", 0.5] <= 0.7
+    assert right["unclipped", 0.5] >= 0.9
+
+
+def test_max_rates_and_intercepts():
+    drives = np.array([-1.0, 0.0, 0.01, 0.5, 1.0, 10.0, 1e6])
+    counts = cells.tuning_counts(drives)
+    rates = nengo.LIFRate().rates(drives[:, None], np.array([GAIN]), np.array([BIAS]))[:, 0]
+    assert rates[4] == pytest.approx(100)
+    assert np.all(np.abs(counts - rates) <= 1)
+    assert counts[:2].tolist() == [0, 0]
+    assert counts[-1] <= 500
+
+
+def test_channel_doubles_with_the_amplitude():
+    grid = {"decoders": ["fixed", "solved"], "amplitude": [0.01, 0.02, 0.25, 0.5]}
+    found = sweep(cells.channel, grid, seeds=2, progress=False)
+    assert not found.failed
+    fixed, solved = (
+        amplitude_answers.channel_slopes(found, decoders) for decoders in ("fixed", "solved")
+    )
+    assert len(fixed) == 2
+    np.testing.assert_allclose(fixed.mean(), 1.0, atol=0.02)
+    np.testing.assert_allclose(solved, 0.0, atol=1e-6)
+    decoders = {r["amplitude"]: r["decoder"] for r in found.rows if r["decoders"] == "solved"}
+    assert decoders[0.01] / decoders[0.02] == pytest.approx(2, rel=1e-6)
+
+
+def test_roughness():
+    line = np.linspace(0.9, 0.2, 50)
+    assert amplitude_answers.roughness(line) < 1e-15
+    noise = np.random.default_rng(0).normal(0, 0.03, 20_000)
+    # Squares of second differences are correlated; 5 % is more than 5 standard errors.
+    assert amplitude_answers.roughness(noise) == pytest.approx(0.03, rel=0.05)
+    assert amplitude_answers.roughness([0, 1, 0]) == pytest.approx(2 / np.sqrt(6))
+
+
+def test_seed_changes_first_voltages_only():
+    results = [run("mlp", DIGITS[:1], seed=seed) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(results[0].steps, results[1].steps)
+    assert np.any(results[0].counts["hidden"] != results[2].counts["hidden"])
+    assert np.all(np.abs(results[0].counts["hidden"] - results[2].counts["hidden"]) <= 1)
+
+
+def test_cell_counts_what_the_network_does():
+    found = cells.cell("fixed", 0.07, seed=2, **(constants("mlp") | {"precision": 64}))
+    network, output = cells.build(LAYERS["mlp"], amplitude=0.07, seed=2)
+    result = cells.simulate(network, output, DIGITS[:5])
+    right = result.scores("filtered")[:, -1].argmax(axis=1) == LABELS[:5]
+    assert found["accuracy"] == right.mean()
+    assert found["spikes"] == [result.counts[label].sum() / 5 for label in ("hidden", "output")]
+    assert "spikes" not in cells.cell("rate", 0.07, seed=2, **constants("mlp"))
+    noisy = cells.cell("fixed", 0.07, seed=2, **(constants("mlp") | {"poisson": True}))
+    assert noisy["spikes"][0] != found["spikes"][0]
+    assert len(noisy["spikes"]) == 2
+
+
+def test_retrained_files_say_what_they_were_trained_at():
+    for trained, (path, _) in amplitude._retrained_files().items():
+        name, layers = cells.network_layers(nn.load_weights(path))
+        assert name == "cnn"
+        for layer in layers[:-1]:
+            assert layer.config["activation"]["config"]["amplitude"] == float(trained)
+        assert [layer.config["strides"][0] for layer in layers[:-1]] == [1, 2, 2]
+
+
+def test_errors(tmp_path):
+    with pytest.raises(nn.InputError, match="kind: expected one of fixed, .* found 'none'"):
+        cells.build(LAYERS["mlp"], kind="none")
+    with pytest.raises(nn.InputError, match="amplitude: expected a number above 0, found 0"):
+        cells.build(LAYERS["mlp"], amplitude=0)
+    with pytest.raises(nn.InputError, match="decoders: expected fixed or solved"):
+        cells.channel(0.1, "none", seed=0)
+    with pytest.raises(nn.InputError, match="the tutorial's layers, with kernels"):
+        cells.network_layers(nn.load_weights(nn.pretrained("cifar_csnn")))
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(nn.pretrained("mnist_dense").read_bytes())
+    with pytest.raises(nn.InputError, match="was changed while the sweep ran"):
+        cells.read_layers(str(copy), "0" * 64)
+    with pytest.raises(nn.InputError, match="holds the network mlp"):
+        amplitude.reproduce(copy, networks=["cnn"])
+    with pytest.raises(nn.InputError, match="networks: expected mlp or cnn, found 'rnn'"):
+        amplitude.reproduce(networks=["rnn"])
+    with pytest.raises(nn.InputError, match="no such file"):
+        cells.digest(tmp_path / "none.h5")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The command, with few amplitudes."""
+    monkeypatch.setitem(amplitude.reproduce.__kwdefaults__, "amplitudes", (0.01, 0.25, 0.5))
+    monkeypatch.setattr(amplitude, "CHANNEL_AMPLITUDES", (0.01, 0.5))
+    monkeypatch.setattr(amplitude, "N_CHANNEL_SEEDS", 1)
+    monkeypatch.setattr(amplitude, "N_EXPLAINED", 2)
+    return ["reproduce", "amplitude", "--images", 20, "--jobs", 1]
+
+
+def test_command(small, tmp_path):
+    few = [*small, "--network", "mlp", "--seeds", 2, "--save", tmp_path / "run.sweep"]
+    done = call(*few, "--plot", tmp_path / "figure.png", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["name"], report["n_images"], report["n_steps"]) == ("amplitude", 20, 30)
+    assert {cell["kind"] for cell in report["cells"]} == {
+        "fixed",
+        "compensated",
+        "linear",
+        "rate",
+        "unclipped",
+        "synapse",
+    }
+    rows = [row for row in report["rows"]["mlp"] if row["kind"] == "compensated"]
+    by_seed = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], set()).add(row["accuracy"])
+    assert len(rows) == 6
+    assert all(len(found) == 1 for found in by_seed.values())
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert {path.name for path in tmp_path.glob("*.sweep")} == {
+        "run-mlp.sweep",
+        "run-channel.sweep",
+    }
+
+    assert "run-mlp.sweep is there already" in call(*few).stderr
+    before = (tmp_path / "run-mlp.sweep").read_bytes()
+    again = call(*few, "--resume")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "run-mlp.sweep").read_bytes() == before
+    for words in ("max_rates means", "intercepts mean", "zig-zag", "not more accuracy", "channel"):
+        assert words in " ".join(again.stdout.split())
+
+
+def test_command_refuses(small, tmp_path):
+    assert "--resume: expected --save" in call(*small, "--resume").stderr
+    assert "no such file" in call(*small, "--weights", tmp_path / "none.h5").stderr
+    done = call(*small, "--network", "mlp", "--save", tmp_path / "none" / "run.sweep")
+    assert done.exit_code == 2
+    assert "does not exist" in done.stderr
+
+
+def made_up(kind, amplitude, *, files, n_images, poisson, precision, seed):
+    """Stand in for a cell: its accuracy tells what it was called with."""
+    start = {"fixed": 1.0 - amplitude, "retrained": 0.5 + amplitude}.get(kind, 0.9)
+    return {"accuracy": start + 0.001 * seed, "ties": len(files), "spikes": [1.0, 2.0, 3.0]}
+
+
+def test_cnn_and_its_retrained_files_are_one_table(small, monkeypatch):
+    monkeypatch.setattr(amplitude, "cell", made_up)
+    report = amplitude.reproduce(networks=["cnn"], n_images=2, n_seeds=2, n_jobs=1, progress=False)
+    found = {(cell["kind"], cell["amplitude"]): cell for cell in report.cells}
+    assert found["fixed", 0.25]["mean"] == pytest.approx(0.7505)
+    assert found["fixed", 0.25]["one_seed"] == 0.75
+    assert {amplitude for kind, amplitude in found if kind == "retrained"} == {*cells.RETRAINED}
+    assert found["retrained", 0.1]["mean"] == pytest.approx(0.6005)
+    ties = {row["kind"]: row["ties"] for row in report.sweeps["cnn"].rows}
+    assert (ties["fixed"], ties["retrained"]) == (1, 5)
+    assert set(report.sweeps) == {"cnn", "channel"}
+    assert report.published == 0.99
+    assert report.ann_accuracy.n_images == 2
+    text = str(report)
+    assert "0.25   0.750  0.7505 (0.7441 to 0.7569)" in text
+    json.dumps(report.to_json())
+
+
+def failing(kind, amplitude, *, files, n_images, poisson, precision, seed):
+    """Stand in for a cell that fails."""
+    raise ValueError("no luck")
+
+
+def test_failed_cells_are_named(small, monkeypatch):
+    monkeypatch.setattr(amplitude, "cell", failing)
+    with pytest.raises(nn.InputError, match=r"mlp: \d+ of \d+ cells failed, .* no luck"):
+        amplitude.reproduce(networks=["mlp"], n_seeds=1, n_jobs=1, progress=False)
+
+
+def test_figure():
+    def row(kind, at, one, mean, margin):
+        figures = {"one_seed": one, "mean": mean, "low": mean - margin, "high": mean + margin}
+        return {"network": "mlp", "kind": kind, "amplitude": at, "n": 3, **figures}
+
+    table = [
+        row("fixed", 0.5, 0.4, 0.5, 0.1),
+        row("fixed", 0.01, 0.9, 0.95, 0.2),
+        row("linear", 0.01, 0.9, 0.97, 0.0),
+    ]
+    figure = plot_amplitude([*table, {**table[1], "network": "cnn"}])
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("MLP", "CNN")
+    lines = {line.get_label(): line.get_xydata().tolist() for line in first.get_lines()}
+    assert lines["one seed"] == [[0.01, 90.0], [0.5, 40.0]]
+    assert lines["mean of 3 seeds, 95 % interval"] == [[0.01, 95.0], [0.5, 50.0]]
+    assert lines["no neurons in the last layer"] == [[0.01, 97.0]]
+    band = first.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == 100  # not 115
+    assert len(second.get_lines()) == 2
+    plt.close(figure)
