@@ -368,3 +368,12 @@ def test_figure():
     assert band[:, 1].max() == 100  # not 115
     assert len(second.get_lines()) == 2
     plt.close(figure)
+
+
+def test_a_sweep_takes_either_network_and_a_file_of_ones_own():
+    run = {"n_images": 20, "amplitude": 0.05, "seed": 3}
+    cnn = amplitude.sweep_cell(network="cnn", **run)
+    assert cnn == amplitude.sweep_cell(weights=nn.pretrained("amplitude_cnn"), **run)
+    assert cnn["spikes"] > amplitude.sweep_cell(**run)["spikes"] > 0
+    with pytest.raises(nn.InputError, match="network: expected mlp beside a weights file"):
+        amplitude.sweep_cell(network="cnn", weights=nn.pretrained("amplitude_cnn"))

@@ -13,6 +13,7 @@ from nengonet.exceptions import InputError
 # As in nengonet.reproductions.parameters, which a completion need not import.
 _EXAMPLES = {
     "forum-mnist": "--set input-rate=255,1000 --seeds 5",
+    "amplitude": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
     "bengali": "--set scale=1,1000 --set synapse=none,0.005 --images 100",
     "fashion-mnist": "--set dt=0.01,0.1,1 --set initial-voltage=image,network --seeds 3",
     "cifar-csnn": "--set neurons=relu,lif --set synapse=0.005,0.02 --images 100",

@@ -15,9 +15,11 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from nengonet import datasets
 from nengonet.exceptions import InputError
 from nengonet.journal import checked_file
 from nengonet.reproductions import amplitude_answers as answers
@@ -38,7 +40,7 @@ from nengonet.reproductions.amplitude_cells import (
     simulate,
 )
 from nengonet.reproductions.report import Reproduction
-from nengonet.reproductions.shared import tuning_of
+from nengonet.reproductions.shared import measured, tuning_of
 from nengonet.sweeps import Sweep, sweep
 from nengonet.weights import load_weights, pretrained
 
@@ -47,6 +49,7 @@ SOURCE = 'NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" a
 PUBLISHED = 0.99
 N_IMAGES = {"mlp": 1000, "cnn": 200}
 N_SEEDS = {"mlp": 10, "cnn": 5}
+_FILES = {"mlp": "mnist_dense", "cnn": "amplitude_cnn"}
 # At every amplitude, and at those five; the MLP has no biases, the CNN's last layer no neurons.
 CURVES = {"mlp": ("fixed", "compensated", "linear"), "cnn": ("fixed",)}
 CAUSES = {
@@ -75,6 +78,58 @@ class AmplitudeReport(Reproduction):
     def to_json(self) -> dict:
         """Return the report as JSON's own types, the table of every sweep included."""
         return super().to_json() | {"rows": {name: run.rows for name, run in self.sweeps.items()}}
+
+
+def sweep_cell(
+    *,
+    network: Literal["mlp", "cnn"] = "mlp",
+    amplitude: float = TRAINED_AT,
+    kind: Literal[
+        "fixed", "compensated", "linear", "rate", "unclipped", "synapse", "biases"
+    ] = "fixed",
+    input_kind: Literal["constant", "process"] = "constant",
+    n_images: int | str = 200,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Run one network at one amplitude, for a sweep.
+
+    Parameters
+    ----------
+    network : {"mlp", "cnn"}
+        Of the weights that come along.
+    amplitude : float
+        Of all LIF neurons.
+    kind : str
+        See `nengonet.reproductions.amplitude_cells.build`.
+    input_kind : {"constant", "process"}
+        The pixels themselves, or Poisson spikes.
+    n_images : int or "all"
+    weights : path_like, optional
+        A Keras file of either network instead, with ``network`` left at its default.
+    data : path_like, optional
+        Folder with MNIST: see `nengonet.datasets.load`.
+    seed : int
+
+    Returns
+    -------
+    measured : dict of float
+        See `nengonet.reproductions.shared.measured`.
+
+    Raises
+    ------
+    InputError
+    """
+    if weights is not None and network != "mlp":
+        raise InputError(f"network: expected mlp beside a weights file, found {network!r}")
+    _, layers = network_layers(load_weights(weights or pretrained(_FILES[network])))
+    built, output = build(
+        layers, amplitude=amplitude, kind=kind, poisson=input_kind == "process", seed=seed
+    )
+    images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
+    result = simulate(built, output, images, seed=seed)
+    return measured(result, result.accuracy(labels))
 
 
 def reproduce(
@@ -201,7 +256,7 @@ def _files(
     found = {}
     for name in NETWORKS:
         if name in networks or not networks:
-            path = pretrained("mnist_dense" if name == "mlp" else "amplitude_cnn")
+            path = pretrained(_FILES[name])
             found[name] = {"": [str(path), digest(path)]}
     return found
 

@@ -19,7 +19,7 @@ from decimal import Decimal, InvalidOperation
 from nengonet.exceptions import InputError
 
 # Every reproduction with a `sweep_cell`, as the command line names it.
-NAMES = ("forum-mnist", "bengali", "fashion-mnist", "cifar-csnn")
+NAMES = ("forum-mnist", "amplitude", "bengali", "fashion-mnist", "cifar-csnn")
 # Arguments that are the same for all cells.
 CONSTANTS = ("weights", "data", "n_images")
 _NONE = "none"
