@@ -155,6 +155,22 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
     assert third == "lif if relu"
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_in_other_shells(shell):
+    named = {"_NENGONET_COMPLETE": f"{shell}_complete", "COMP_WORDS": "nengonet repr"}
+    words = named | {"COMP_CWORD": {"zsh": "1", "fish": "repr"}[shell]}
+    code = "from nengonet.cli import main; main(prog_name='nengonet')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(**words),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "reproduce" in done.stdout, done
+    assert "diagnose" not in done.stdout
+
+
 def test_exit_codes(tmp_path):
     assert run(["weights", str(nn.pretrained("mnist_dense"))]).returncode == 0
     assert run(["weights", "no.h5"]).returncode == 2
