@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
 
 from nengonet.version import __version__

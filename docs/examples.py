@@ -3,7 +3,8 @@
     python docs/examples.py            # compare
     python docs/examples.py --write    # put what they print into the pages
 
-A block of Python may be followed by a block of text, which shows what it prints.
+A block of Python may be followed by a block of text, which shows what it prints, and by a line
+``:::{drawn} NAME``, which shows what it called ``figure``.
 The blocks of a page run one after another, as one script.
 """
 
@@ -20,6 +21,9 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 FOLDER = pathlib.Path(__file__).parent
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<shown>.*?)```\n)?", re.DOTALL)
@@ -32,8 +36,17 @@ def pages() -> list[pathlib.Path]:
     return [page for page in found if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-def run(page: pathlib.Path) -> list[tuple[str, str | None]]:
-    """Run a page's blocks; return what each prints, and what the page shows (or None)."""
+class Ran(NamedTuple):
+    """A block: where it ends, what it printed, what the page shows (or None), what it drew."""
+
+    last_line: int
+    printed: str
+    shown: str | None
+    figure: Figure | None
+
+
+def run(page: pathlib.Path) -> list[Ran]:
+    """Run a page's blocks."""
     text, namespace, found = page.read_text(encoding="utf-8"), {"__name__": "__page__"}, []
     with in_empty_folder(), warnings.catch_warnings():
         # Of max_rates that a stated gain does not need, and of a cache that others use too.
@@ -45,7 +58,10 @@ def run(page: pathlib.Path) -> list[tuple[str, str | None]]:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 exec(code, namespace)
-            found.append((printed.getvalue(), block["shown"]))
+            last = text.count("\n", 0, block.end())
+            found.append(
+                Ran(last, printed.getvalue(), block["shown"], namespace.pop("figure", None))
+            )
     return found
 
 
@@ -83,7 +99,7 @@ def write(page: pathlib.Path) -> None:
     printed = iter(run(page))
 
     def renewed(block: re.Match) -> str:
-        text, _ = next(printed)
+        text = next(printed).printed
         shown = f"\n```text\n{text}```\n" if text else ""
         return f"```python\n{block['code']}```\n{shown}"
 
@@ -102,10 +118,10 @@ def main() -> int:
         if arguments.write:
             write(page)
             continue
-        for text, shown in run(page):
-            if not agree(text, shown or ""):
+        for block in run(page):
+            if not agree(block.printed, block.shown or ""):
                 wrong += 1
-                print(f"prints:\n{text}\nshows:\n{shown}")
+                print(f"prints:\n{block.printed}\nshows:\n{block.shown}")
     return min(wrong, 1)
 
 

@@ -103,8 +103,8 @@ def test_every_example_of_the_readme_runs(code, capsys):
 
 @pytest.mark.parametrize("page", examples.pages(), ids=lambda page: page.stem)
 def test_every_example_of_a_page_prints_what_the_page_shows(page):
-    for printed, shown in examples.run(page):
-        assert examples.agree(printed, shown or ""), f"printed:\n{printed}\nshown:\n{shown}"
+    for block in examples.run(page):
+        assert examples.agree(block.printed, block.shown or ""), block
 
 
 def test_only_the_last_digits_of_numbers_may_differ():

@@ -232,6 +232,15 @@ def test_sweep_sets_other_parameters_side_by_side():
     plt.close(figure)
 
 
+def test_sweep_names_the_unit_of_numbers_in_its_legend():
+    figure = plot_sweep(sweep_of(ROWS), x="kind", units={"rate": "Hz", "kind": "m"})
+    (axis,) = figure.axes
+    assert {bars.get_label() for bars in axis.containers} == {"rate 10 Hz", "rate 20 Hz"}
+    figure = plot_sweep(sweep_of(ROWS), x="rate", units={"kind": "m"})
+    assert {bars.get_label() for bars in figure.axes[0].containers} == {"kind a", "kind b"}
+    plt.close("all")
+
+
 def test_sweep_of_one_seed_has_no_interval():
     figure = plot_sweep(sweep_of([row for row in ROWS if row["seed"] == 0]), lines="kind")
     (axis,) = figure.axes

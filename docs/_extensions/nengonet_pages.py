@@ -1,15 +1,21 @@
-"""Directives of these pages: ``result``, ``result-cells`` and ``command-help``."""
+"""Directives of these pages: results and their figures, what blocks drew, commands."""
 
 from __future__ import annotations
 
+import functools
+import pathlib
+
 import click
+import examples
 import results
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
 from nengonet.cli import main
+from nengonet.plots import plot_amplitude
 
 
 class _Lines(SphinxDirective):
@@ -46,6 +52,53 @@ class ResultCells(_Lines):
         return self.parse(self.arguments[0], lines)
 
 
+class _Figure(SphinxDirective):
+    required_arguments = 1
+    has_content = True
+
+    def place(self, figure: Figure) -> list[nodes.Node]:
+        """Return a picture of the figure, with the directive's content below it."""
+        name = f"_drawn/{self.arguments[0]}.png"
+        file = pathlib.Path(self.env.srcdir) / name
+        file.parent.mkdir(exist_ok=True)
+        figure.savefig(file, dpi=130)
+        words = " ".join(self.content)
+        node = nodes.figure("", nodes.image(uri=f"/{name}", alt=words))
+        node += nodes.caption(words, "", *self.parse_inline(words)[0])
+        return [node]
+
+
+class Drawn(_Figure):
+    """What the block of Python before it called ``figure``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        page = pathlib.Path(self.env.doc2path(self.env.docname))
+        before = [block for block in _ran(page) if block.last_line < self.lineno]
+        if not before or before[-1].figure is None:
+            raise self.error("drawn: expected a `figure` in the block of Python before it")
+        return self.place(before[-1].figure)
+
+
+class ResultFigure(_Figure):
+    """The figure of a reproduction that its command draws with ``--plot``, from its file."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        name = self.arguments[0]
+        self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
+        record = results.load(name)
+        return self.place(_FIGURES[name](record["report"])) if record else []
+
+
+_FIGURES = {"amplitude": lambda report: plot_amplitude(report["cells"])}
+
+
+@functools.cache
+def _ran(page: pathlib.Path) -> list[examples.Ran]:
+    return examples.run(page)
+
+
 class CommandHelp(SphinxDirective):
     """What ``nengonet … --help`` prints."""
 
@@ -69,5 +122,7 @@ def setup(app) -> dict:
     """Tell Sphinx of them."""
     app.add_directive("result", Result)
     app.add_directive("result-cells", ResultCells)
+    app.add_directive("result-figure", ResultFigure)
+    app.add_directive("drawn", Drawn)
     app.add_directive("command-help", CommandHelp)
     return {"version": "1", "parallel_read_safe": True}

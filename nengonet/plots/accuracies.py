@@ -144,7 +144,7 @@ def plot_sweep(
         The parameters whose combinations are lines of their own; by default all others. Over
         those that are not named, the mean is taken.
     units : dict of str, optional
-        By the name of a parameter or value, for the axes: ``{"input_rate": "Hz"}``.
+        By the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def plot_sweep(
         axis.set_xticks(range(len(ticks)), ticks)
     curves: dict[str, list[dict]] = {}
     for row in rows:
-        name = ", ".join(f"{_spaced(line)} {_as_text(row[line])}" for line in lines)
+        name = ", ".join(f"{_spaced(line)} {_measured(line, row[line], units)}" for line in lines)
         curves.setdefault(name, []).append(row)
     for number, (name, points) in enumerate(curves.items()):
         if measured:
@@ -220,6 +220,10 @@ def _as_text(value: object) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measured(name: str, value: object, units: Mapping[str, str]) -> str:
+    return _as_text(value) + (f" {units[name]}" if name in units and _are_numbers([value]) else "")
 
 
 def _spaced(name: str) -> str:
