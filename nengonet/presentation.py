@@ -24,7 +24,6 @@ from nengo.builder.neurons import SimNeurons
 from tqdm import tqdm
 
 from nengonet.datasets import as_images
-from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import checked_file
@@ -35,6 +34,7 @@ from nengonet.operations import synapses_of
 from nengonet.parallel import process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result
+from nengonet.streams import neuron_seeds, reset_seed
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000

@@ -25,6 +25,7 @@ NUMPY_ONLY = {
     "readout",
     "datasets",
     "results",
+    "streams",
     "testing",
 }
 

@@ -7,8 +7,9 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse
 
-from nengonet.encoding import block_steps, draw_events, example_rng, lit_pixels
+from nengonet.encoding import block_steps, draw_events, lit_pixels
 from nengonet.minibatch.records import OutputRecord
+from nengonet.streams import example_rng
 
 
 class PoissonEvents:
