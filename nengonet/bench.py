@@ -17,13 +17,9 @@ import numpy as np
 
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.objects import Layer
-from nengonet.presentation import (
-    default_minibatch_size,
-    minibatch_simulator,
-    present,
-    reference_simulator,
-)
+from nengonet.presentation import default_minibatch_size, present
 from nengonet.results import Result
+from nengonet.simulators import minibatch_simulator, reference_simulator
 
 N_REPEATS = 3
 

@@ -36,7 +36,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     Builds the model with the reference builder and runs the same operators on signals of shape
     ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
-    ``nengonet.presentation.reset_to_example(simulator, seed, i)``.
+    ``nengonet.simulators.reset_to_example(simulator, seed, i)``.
 
     Parameters
     ----------

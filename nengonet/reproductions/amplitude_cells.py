@@ -23,10 +23,11 @@ from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
 from nengonet.layers import conv2d, dense
 from nengonet.objects import Layer
-from nengonet.presentation import present, reference_simulator
+from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
 from nengonet.reproductions.shared import layers_of_shapes
 from nengonet.results import Result
+from nengonet.simulators import reference_simulator
 from nengonet.weights import LayerWeights, Weights, load_weights
 
 SHAPE = (28, 28)
