@@ -7,12 +7,12 @@ depends on the stride, and an odd row or column of it goes to the bottom or righ
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from nengonet.checks import whole_number
 from nengonet.exceptions import InputError
 
 # Windows are copied before they are multiplied; this bounds the copy whatever the image count.
@@ -51,7 +51,7 @@ def conv2d(
     images, kernel = _images(images), _kernel(kernel)
     n_images, *shape_in, channels = images.shape
     *size, group_channels, filters = kernel.shape
-    groups = _positive("groups", groups)
+    groups = whole_number("groups", groups)
     if group_channels * groups != channels:
         raise InputError(
             f"kernel: expected {channels} input channels, as the images have, found "
@@ -350,14 +350,4 @@ def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     values = (value, value) if np.ndim(value) == 0 else tuple(value)
     if len(values) != 2:
         raise InputError(f"{name}: expected one whole number or two, found {value!r}")
-    return tuple(_positive(name, item) for item in values)
-
-
-def _positive(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name}: expected whole numbers of at least 1, found {value!r}")
-    return number
+    return tuple(whole_number(name, item) for item in values)

@@ -11,8 +11,8 @@ import nengo
 import numpy as np
 from nengo.params import NdarrayParam
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
-from nengonet.neurons import described
 from nengonet.objects import Layer, connect
 
 

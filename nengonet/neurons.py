@@ -17,6 +17,7 @@ from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 from nengo.params import NumberParam
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
 
 
@@ -115,7 +116,7 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
     InputError
         The type has no such argument.
     """
-    names = [name for name in inspect.signature(type(neuron_type)).parameters]
+    names = list(inspect.signature(type(neuron_type)).parameters)
     for name in settings:
         if name not in names:
             raise InputError(
@@ -231,12 +232,6 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
     if not np.all(np.isfinite(values)):
         raise InputError(f"{name}: expected finite values, found NaN or infinity")
     return values
-
-
-def described(value: object) -> str:
-    """Return a value for a message: an array's shape, or the value itself."""
-    shape = np.shape(value) if isinstance(value, (np.ndarray, list, tuple)) else ()
-    return f"shape {shape}" if shape else repr(value)
 
 
 @dataclasses.dataclass(frozen=True)

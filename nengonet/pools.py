@@ -15,8 +15,8 @@ import numpy as np
 from nengo.params import EnumParam, NumberParam, ShapeParam
 from nengo.synapses import Synapse
 
+from nengonet.checks import check_among
 from nengonet.convolution import output_shape, padding_of
-from nengonet.exceptions import InputError
 from nengonet.layers import as_pair, image_shape
 from nengonet.objects import Layer, connect
 from nengonet.rates import Pool, shape_after
@@ -158,8 +158,7 @@ def max_pool2d(
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
-    if kind not in KINDS:
-        raise InputError(f"{label}: expected a kind out of {', '.join(KINDS)}; found {kind!r}")
+    check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
     shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
     amplitude = pre.amplitude if synapse is None else None

@@ -21,6 +21,7 @@ import nengo
 import numpy as np
 from tqdm import tqdm
 
+from nengonet.checks import check_among, check_precision, whole_number
 from nengonet.datasets import as_images
 from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
@@ -517,8 +518,7 @@ def _check_layers(
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
         raise InputError(f"expected layers with different labels, found {', '.join(labels)}")
-    if readout not in READOUTS:
-        raise InputError(f"expected a readout out of {', '.join(READOUTS)}; found {readout!r}")
+    check_among("readout", readout, READOUTS)
     for label in rasters:
         if label not in labels or not layers[labels.index(label)].spiking:
             spiking = ", ".join(layer.label for layer in layers if layer.spiking)
@@ -535,16 +535,11 @@ def _check_layers(
 
 
 def _check_running(simulator: str, minibatch_size: int, n_jobs: int, precision: int) -> None:
-    if simulator not in ("minibatch", "reference"):
-        raise InputError(f'simulator: expected "minibatch" or "reference", found {simulator!r}')
-    if not isinstance(minibatch_size, (int, np.integer)) or minibatch_size < 1:
-        raise InputError(
-            f"minibatch_size: expected a whole number above 0, found {minibatch_size!r}"
-        )
+    check_among("simulator", simulator, ("minibatch", "reference"))
+    whole_number("minibatch_size", minibatch_size)
     if not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
         raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
-    if precision not in (32, 64):
-        raise InputError(f"precision: expected 32 or 64 bits, found {precision!r}")
+    check_precision(precision)
 
 
 def _fingerprint(

@@ -14,6 +14,7 @@ from scipy.signal import lfilter
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
+from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 
 READOUTS = (
@@ -70,8 +71,7 @@ def scores(
         Unknown readout, or one that needs spikes where there are none.
     """
     outputs = np.asarray(outputs, dtype=np.float64)
-    if readout not in READOUTS:
-        raise InputError(f"expected a readout out of {', '.join(READOUTS)}; found {readout!r}")
+    check_among("readout", readout, READOUTS)
     if readout in ("spike_count", "first_spike", "steps_after_first_spike") and amplitude is None:
         raise InputError(
             f'the readout "{readout}" needs spikes, but the last layer does not spike: '

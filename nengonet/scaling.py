@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nengonet.checks import as_numbers
 from nengonet.exceptions import InputError
 from nengonet.rates import Pool, activations, by_name, full_scale, last_weights
 from nengonet.weights import LayerWeights
@@ -63,7 +64,7 @@ def scale_firing_rates(
     ``nengo_dl/converter.py``, ``Converter(scale_firing_rates=...)``.
     """
     values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
-    arrays = {name: _finite(name, value) for name, value in values.items()}
+    arrays = {name: as_numbers(name, value) for name, value in values.items()}
     for name in ("gain", "amplitude", "scale"):
         if not np.all(arrays[name] > 0):
             raise InputError(
@@ -239,13 +240,3 @@ def _percentile(percentile: float | str | None) -> float:
             f"percentile: expected a number above 0 and at most 100, or 'max', found {percentile!r}"
         )
     return value
-
-
-def _finite(name: str, value: np.ndarray) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: expected numbers, found {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
-    return array

@@ -231,6 +231,9 @@ def test_what_does_not_fit_is_named(tmp_path):
         bengali.reproduce(nn.pretrained("mnist_dense"))
     with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking; found 'lif'"):
         bengali.posted(LAYERS, neurons="lif")
+    for function in (bengali.diagnose, bengali.budget):
+        with pytest.raises(nn.InputError, match="variant: expected one of posted, repaired; found"):
+            function(variant="obvious")
     file = tmp_path / "other.npz"
     np.savez(file, x=np.zeros((2, 32, 32)), y=np.zeros(2, int))
     with pytest.raises(nn.InputError, match=r"28 x 28 pixels.*found images of shape \(32, 32\)"):

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
 # From the bottom of the path of the data to its top; nothing imports cli.
 NUMPY_ONLY = {
+    "checks",
     "exceptions",
     "journal",
     "weights",

@@ -76,7 +76,7 @@ def test_ties_are_reported_and_the_lowest_class_wins():
 def test_readouts_of_layers_without_spikes():
     with pytest.raises(nn.InputError, match="does not spike: take"):
         scores(SPIKES, "spike_count", amplitude=None)
-    with pytest.raises(nn.InputError, match="expected a readout out of spike_count, .* 'median'"):
+    with pytest.raises(nn.InputError, match="readout: expected one of spike_count, .* 'median'"):
         scores(SPIKES, "median")
     np.testing.assert_allclose(final("mean", SPIKES, amplitude=None), [0.25, 0.75])
 

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.journal import checked_file
 from nengonet.reproductions import amplitude_answers as answers
@@ -243,8 +244,7 @@ def _files(
 ) -> dict[str, dict[str, list[str]]]:
     """Return the files of every network that runs, as `cell` takes them."""
     for name in networks:
-        if name not in NETWORKS:
-            raise InputError(f"networks: expected {' or '.join(NETWORKS)}, found {name!r}")
+        check_among("networks", name, NETWORKS)
     if weights is not None:
         path = pathlib.Path(weights).resolve()
         name, _ = network_layers(load_weights(path))

@@ -17,6 +17,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.convolution import conv2d as convolved
 from nengonet.diagnosis import SATURATED
 from nengonet.encoding import constant_input, poisson_input
@@ -148,8 +149,7 @@ def build(
     ------
     InputError
     """
-    if kind not in KINDS:
-        raise InputError(f"kind: expected one of {', '.join(KINDS)}; found {kind!r}")
+    check_among("kind", kind, KINDS)
     if not (np.isfinite(amplitude) and amplitude > 0):
         raise InputError(f"amplitude: expected a number above 0, found {amplitude!r}")
     name = _name(layers)
@@ -310,8 +310,7 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
         ``output``: the receiver's decoded value, the mean over a second; ``decoder``: the mean
         absolute decoder.
     """
-    if decoders not in ("fixed", "solved"):
-        raise InputError(f"decoders: expected fixed or solved, found {decoders!r}")
+    check_among("decoders", decoders, ("fixed", "solved"))
     value = CHANNEL["value"]
     weights = _decoders(seed, TRAINED_AT if decoders == "fixed" else amplitude)
     with nengo.Network(seed=seed) as network:

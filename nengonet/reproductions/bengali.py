@@ -22,6 +22,7 @@ import numpy as np
 
 from nengonet import datasets
 from nengonet.budget import Budget, budget_of
+from nengonet.checks import check_among
 from nengonet.diagnosis import Diagnosis
 from nengonet.diagnosis import diagnose as _diagnose
 from nengonet.encoding import constant_input
@@ -50,6 +51,7 @@ NAME = "bengali"
 SOURCE = 'Nengo forum, "Discrepancy in Accuracy between RectifiedLinear and SpikingRectifiedLinear"'
 SHAPE = (28, 28)
 N_CLASSES = 50
+VARIANTS = ("posted", "repaired")
 KERNELS = (
     (2, 2, 1, 5),
     (2, 2, 5, 10),
@@ -140,8 +142,7 @@ def posted(
     ------
     InputError
     """
-    if neurons not in NEURONS:
-        raise InputError(f"neurons: expected one of {', '.join(NEURONS)}; found {neurons!r}")
+    check_among("neurons", neurons, NEURONS)
     gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
     tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
     return _network(layers, NEURONS[neurons], [tuning] * (len(layers) - 1), synapse, seed)
@@ -452,6 +453,7 @@ def diagnose(
     ------
     InputError
     """
+    check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)
     images, labels = load_images(data, n_images=n_images)
     if variant == "posted":
@@ -494,6 +496,7 @@ def budget(
     ------
     InputError
     """
+    check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)
     images, labels = load_images(data, n_images=n_images, progress=progress)
 

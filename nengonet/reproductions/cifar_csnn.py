@@ -17,6 +17,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.encoding import constant_input
 from nengonet.exceptions import InputError
 from nengonet.layers import conv2d, dense
@@ -153,7 +154,7 @@ def published(
     ------
     InputError
     """
-    _check_among("neurons", neurons, NEURONS)
+    check_among("neurons", neurons, NEURONS)
     gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
     tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
     first, second, third, hidden, last = layers
@@ -426,9 +427,9 @@ def _chosen(
     neurons: Sequence[str], synapses: Sequence[float | None]
 ) -> list[tuple[str, float | None]]:
     for name in neurons:
-        _check_among("neurons", name, NEURONS)
+        check_among("neurons", name, NEURONS)
     for synapse in synapses:
-        _check_among("synapses", synapse, (None, *SYNAPSES))
+        check_among("synapses", synapse, (None, *SYNAPSES))
     chosen = [
         cell
         for cell in CELLS
@@ -439,11 +440,6 @@ def _chosen(
             "expected at least one cell: only the neurons 'rate' have one without a synapse"
         )
     return chosen
-
-
-def _check_among(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}; found {value!r}")
 
 
 def _rows(cell: tuple[str, float | None], measured: dict[str, dict]) -> list[dict]:

@@ -19,6 +19,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.encoding import constant_input
 from nengonet.exceptions import InputError
 from nengonet.filters import lowpass
@@ -173,11 +174,7 @@ def build(
     ------
     InputError
     """
-    if initial_voltage not in INITIAL_VOLTAGES:
-        raise InputError(
-            f"initial_voltage: expected one of {', '.join(INITIAL_VOLTAGES)}; "
-            f"found {initial_voltage!r}"
-        )
+    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
     voltage = nengo.dists.Choice([0.0]) if initial_voltage == "zero" else _UNIFORM
     neuron_type = nengo.SpikingRectifiedLinear(initial_state={"voltage": voltage})
     *hidden, last = layers

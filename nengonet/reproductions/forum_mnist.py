@@ -18,6 +18,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.diagnosis import SATURATED
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
@@ -206,8 +207,7 @@ def repaired(
     ------
     InputError
     """
-    if neurons not in NEURONS:
-        raise InputError(f"neurons: expected one of {', '.join(NEURONS)}; found {neurons!r}")
+    check_among("neurons", neurons, NEURONS)
     choice = NEURONS[neurons]
     sample, _ = datasets.load("mnist", split="train")
     scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
@@ -280,6 +280,7 @@ def build(
     ------
     InputError
     """
+    check_among("variant", variant, VARIANTS)
     path = pretrained("mnist_dense") if weights is None else weights
     layers = mlp_layers(load_weights(path))
     readout = "spike_count"
@@ -289,7 +290,7 @@ def build(
     elif variant == "obvious":
         network, output = obvious(layers, seed=seed)
         chosen = {"neurons": "lif", "input_rate": 100.0}
-    elif variant == "repaired":
+    else:
         chosen = {
             "neurons": neurons,
             "input_rate": input_rate,
@@ -299,8 +300,6 @@ def build(
         network, output = repaired(layers, **chosen, seed=seed)
         if input_kind == "constant":
             del chosen["input_rate"]
-    else:
-        raise InputError(f"variant: expected one of {', '.join(VARIANTS)}; found {variant!r}")
     settings = {
         "network": variant,
         **chosen,
