@@ -22,6 +22,7 @@ from nengonet.prediction import LayerPrediction, keras_activations, predict, tar
 from nengonet.readout import Accuracy, accuracy
 from nengonet.readout import predict as choose
 from nengonet.results import Result
+from nengonet.tables import aligned
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -153,14 +154,7 @@ def _table(rows: tuple[dict, ...], columns: dict[str, tuple[str, str]]) -> str:
                 for name, (_, form) in columns.items()
             ]
         )
-    widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if k == 0 else text.rjust(width)
-            for k, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    return "\n".join(aligned(cells, left=(0,)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

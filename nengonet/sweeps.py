@@ -37,6 +37,7 @@ from tqdm import tqdm
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
 from nengonet.parallel import process_pool
+from nengonet.tables import aligned
 
 _COLUMNS = ("seed", "error", "seconds")
 _DIED = "WorkerDied: the process that ran this cell ended without an answer"
@@ -151,8 +152,8 @@ class Sweep:
 
     def __str__(self) -> str:
         """Write how many cells there are, a table of means, and the first errors."""
-        failed = self.failed
-        lines = [f"{len(self.rows)} cells, {len(failed)} failed; mean (95 % interval, seeds)"]
+        n_failed = len(self.failed)
+        lines = [f"{len(self.rows)} cells, {n_failed} failed; mean (95 % interval, seeds)"]
         summary = self.summary()
         table = [[*self.parameters, "value", "mean", "interval", "n"]]
         table += [
@@ -164,17 +165,24 @@ class Sweep:
             ]
             for row in summary[:_SHOWN]
         ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines += [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in table
-        ]
+        lines += aligned(table)
         if len(summary) > _SHOWN:
             lines.append(f"… {len(summary) - _SHOWN} more rows: see summary()")
-        for row in failed[:3]:
-            where = ", ".join(f"{name}={row[name]}" for name in (*self.parameters, "seed"))
-            lines.append(f"failed: {where}: {row['error']}")
-        return "\n".join(lines)
+        return "\n".join(lines + first_failures(self))
+
+
+def first_failures(sweep: Sweep) -> list[str]:
+    """Write where the first three cells failed, and why, one line each.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    """
+    lines = []
+    for row in sweep.failed[:3]:
+        where = ", ".join(f"{name}={row[name]}" for name in (*sweep.parameters, "seed"))
+        lines.append(f"failed: {where}: {row['error']}")
+    return lines
 
 
 def sweep(

@@ -27,6 +27,7 @@ NUMPY_ONLY = {
     "datasets",
     "results",
     "streams",
+    "tables",
     "testing",
 }
 
