@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import loky
 import nengo
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +28,7 @@ from nengonet.journal import checked_file
 from nengonet.minibatch.records import OutputRecord
 from nengonet.objects import Layer
 from nengonet.operations import synapses_of
-from nengonet.parallel import process_pool
+from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result
 from nengonet.simulators import minibatch_simulator, reference_simulator, reset_to_example
@@ -135,7 +134,8 @@ def present(
     states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
-    _check_running(simulator, minibatch_size, n_jobs, precision)
+    _check_running(simulator, minibatch_size, precision)
+    n_jobs = n_processes(n_jobs)
 
     settings = {
         "presentation_time": n_steps * dt,
@@ -242,7 +242,7 @@ def _run(
     """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
     if len(images) == 0:
         return
-    n_jobs = min(loky.cpu_count() if n_jobs < 0 else n_jobs, len(images))
+    n_jobs = min(n_jobs, len(images))
     # The reference runs single examples; a process gets no more than its share.
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
@@ -534,11 +534,9 @@ def _check_layers(
             raise InputError(f"the layer {layer.label} is not part of the network that was given")
 
 
-def _check_running(simulator: str, minibatch_size: int, n_jobs: int, precision: int) -> None:
+def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
     check_among("simulator", simulator, ("minibatch", "reference"))
     whole_number("minibatch_size", minibatch_size)
-    if not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
-        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
     check_precision(precision)
 
 

@@ -28,7 +28,6 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import CodeType
 
-import loky
 import numpy as np
 from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
@@ -36,7 +35,7 @@ from tqdm import tqdm
 
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
-from nengonet.parallel import process_pool
+from nengonet.parallel import n_processes, process_pool
 from nengonet.tables import aligned
 
 _COLUMNS = ("seed", "error", "seconds")
@@ -249,7 +248,7 @@ def sweep(
     constants = dict(constants or {})
     names, cells = _checked_cells(grid, _checked_seeds(seeds))
     _check_names(function, names, cells[0], constants)
-    _check_n_jobs(n_jobs, scheduler)
+    n_jobs = _checked_jobs(n_jobs, scheduler)
 
     journal, found = None, {}
     if save is not None:
@@ -410,7 +409,6 @@ def _run(
         for cell in cells:
             yield cell, _run_cell(job, cell.parameters, cell.seed)
     else:
-        n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
         yield from _run_apart(functools.partial(_run_in_pool, job, n_jobs), cells)
 
 
@@ -712,10 +710,9 @@ def _check_names(function: Callable, names: tuple[str, ...], cell: _Cell, consta
         ) from None
 
 
-def _check_n_jobs(n_jobs: int, scheduler: str | None) -> None:
-    if not isinstance(n_jobs, (int, np.integer)) or n_jobs < -1 or n_jobs == 0:
-        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
+def _checked_jobs(n_jobs: int, scheduler: str | None) -> int:
     if scheduler is not None and n_jobs != 1:
         raise InputError(
             f"n_jobs: the scheduler's workers run the cells; expected 1 beside it, found {n_jobs}"
         )
+    return n_processes(n_jobs)

@@ -362,6 +362,7 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"simulator": "nengo"}, "simulator: expected one of minibatch, reference; found"),
         ({"minibatch_size": 0}, "minibatch_size: expected a whole number of at least 1, found 0"),
         ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1, found 0"),
+        ({"n_jobs": -2}, "n_jobs: expected a number of processes, or -1, found -2"),
         ({"precision": 16}, "precision: expected 32 or 64 bits, found 16"),
         ({"readout": "loudest"}, "readout: expected one of spike_count"),
         ({"rasters": ["hiden"]}, r"expected spiking layers \(input, hidden, output\)"),
