@@ -65,7 +65,7 @@ def conv2d(
         )
     out_shape = output_shape(shape_in, size, strides, padding)
     pad = padding_of(shape_in, size, strides, padding)
-    row_step, column_step = _pair("strides", strides)
+    row_step, column_step = as_pair("strides", strides)
     matrices = kernel.reshape(-1, groups, filters // groups).transpose(1, 0, 2)
     values = np.empty((n_images, *out_shape, filters))
     window_bytes = values.itemsize * math.prod([*out_shape, *size, channels])
@@ -280,11 +280,31 @@ def padding_of(
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
+def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a size or stride in rows and columns.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : int or (int, int)
+
+    Raises
+    ------
+    InputError
+        It is neither one whole number above 0 nor two.
+    """
+    values = (value, value) if np.ndim(value) == 0 else tuple(value)
+    if len(values) != 2:
+        raise InputError(f"{name}: expected one whole number or two, found {value!r}")
+    return tuple(whole_number(name, item) for item in values)
+
+
 def _axes(shape_in, size, strides, padding) -> list[tuple[int, int]]:
     """Return the output length and the total padding of rows, then of columns."""
     if padding not in ("valid", "same"):
         raise InputError(f"padding: expected 'valid' or 'same', found {padding!r}")
-    shape, size = tuple(shape_in)[:2], _pair("size", size)
+    shape, size = tuple(shape_in)[:2], as_pair("size", size)
     if len(shape) != 2:
         raise InputError(f"shape_in: expected (rows, columns), found {tuple(shape_in)}")
     if padding == "valid" and any(k > n for k, n in zip(size, shape, strict=True)):
@@ -293,7 +313,7 @@ def _axes(shape_in, size, strides, padding) -> list[tuple[int, int]]:
             f"found {size[0]} x {size[1]}; use a smaller kernel or window, or padding 'same'"
         )
     axes = []
-    for n, k, step in zip(shape, size, _pair("strides", strides), strict=True):
+    for n, k, step in zip(shape, size, as_pair("strides", strides), strict=True):
         if padding == "valid":
             axes.append(((n - k) // step + 1, 0))
         else:
@@ -311,8 +331,8 @@ def _pooled(
     neutral: float,
 ) -> np.ndarray:
     """Combine the pixels of every window; `neutral` is the padding that changes nothing."""
-    size = _pair("size", size)
-    strides = size if strides is None else _pair("strides", strides)
+    size = as_pair("size", size)
+    strides = size if strides is None else as_pair("strides", strides)
     out_shape = output_shape(images.shape[1:], size, strides, padding)
     pad = padding_of(images.shape[1:], size, strides, padding)
     padded = np.pad(images, ((0, 0), *pad, (0, 0)), constant_values=neutral)
@@ -344,10 +364,3 @@ def _kernel(kernel: np.ndarray) -> np.ndarray:
             f"them empty, found shape {kernel.shape}"
         )
     return kernel
-
-
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    values = (value, value) if np.ndim(value) == 0 else tuple(value)
-    if len(values) != 2:
-        raise InputError(f"{name}: expected one whole number or two, found {value!r}")
-    return tuple(whole_number(name, item) for item in values)

@@ -17,7 +17,7 @@ from nengo.synapses import Synapse
 
 from nengonet.checks import check_among
 from nengonet.convolution import output_shape, padding_of
-from nengonet.layers import as_pair, image_shape
+from nengonet.layers import image_shape
 from nengonet.objects import Layer, connect
 from nengonet.rates import Pool, shape_after
 
@@ -162,7 +162,7 @@ def max_pool2d(
     pool = Pool("max", size, strides, padding, label)
     shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
     amplitude = pre.amplitude if synapse is None else None
-    process = MaxPool(image_shape(pre), *_geometry(pool), kind, amplitude)
+    process = MaxPool(image_shape(pre), *pool.geometry, kind, amplitude)
     node = nengo.Node(process, label=label)
     connection = connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
     return Layer(
@@ -318,7 +318,7 @@ class AveragePool(nengo.Sparse):
     def __init__(self, image_shape: tuple[int, int, int], pool: Pool) -> None:
         self.image_shape = image_shape
         self.pool = pool
-        geometry = (image_shape, *_geometry(pool))
+        geometry = (image_shape, *pool.geometry)
         if pool.kind == "global_average":
             geometry = (image_shape, image_shape[:2], (1, 1), "valid")
         inputs = np.arange(math.prod(image_shape)).reshape(image_shape)
@@ -344,12 +344,6 @@ def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
     node = nengo.Node(size_in=math.prod(shape), label=pool.name)
     connection = connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
     return Layer(label=pool.name, shape=shape, node=node, connection=connection, pre=pre)
-
-
-def _geometry(pool: Pool) -> tuple[tuple[int, int], tuple[int, int], str]:
-    """Return size and strides in rows and columns, and the padding."""
-    strides = pool.size if pool.strides is None else pool.strides
-    return as_pair(pool.size), as_pair(strides), pool.padding
 
 
 def _places(
