@@ -16,7 +16,7 @@ import numpy as np
 from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
-from nengonet.neurons import fastest_rate
+from nengonet.neurons import current_at, fastest_rate
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.readout import Accuracy, accuracy
@@ -586,8 +586,7 @@ def _gain_on_neurons(case: _Case) -> Iterator[Finding]:
         ceiling = _ceiling(layer, case.dt)
         if ceiling is None or not _has_threshold(layer):
             continue
-        tuned = layer.neuron_type.gain_bias([SATURATED * ceiling], [0.0])
-        enough = float(tuned[0][0] + tuned[1][0])
+        enough = current_at(layer.neuron_type, SATURATED * ceiling)
         pushed = float(np.percentile(np.abs(layer.gain * layer.drive), _PEAK))
         if pushed > 10 * enough:
             bad.append((pushed / enough, pushed, enough, layer))

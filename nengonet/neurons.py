@@ -234,6 +234,23 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
     return values
 
 
+def current_at(neuron_type: NeuronType, rate: float) -> float:
+    """Return the constant current at which a neuron fires at ``rate`` Hz.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    rate : float, in Hz
+
+    Returns
+    -------
+    current : float
+        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
+    """
+    gain, bias = neuron_type.gain_bias([rate], [0.0])
+    return float(gain[0] + bias[0])
+
+
 @dataclasses.dataclass(frozen=True)
 class NeuronFacts:
     """What Nengo computes for one neuron: see `explain_neuron`."""

@@ -216,16 +216,27 @@ def balance(
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         change = LayerScale(name, scale, kernel_factor=before / scale, bias_factor=1 / scale)
-        balanced.append(_scaled(layer, change))
+        balanced.append(multiplied(layer, change.kernel_factor, change.bias_factor))
         changes.append(change)
         before = scale
     return Balanced(balanced, tuple(changes), percentile)
 
 
-def _scaled(layer: LayerWeights, change: LayerScale) -> LayerWeights:
-    # The factors are Python floats, so that float32 weights stay float32.
-    bias = None if layer.bias is None else layer.bias * change.bias_factor
-    return dataclasses.replace(layer, kernel=layer.kernel * change.kernel_factor, bias=bias)
+def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
+    """Return a layer with its kernel and its bias, if it has one, times a factor each.
+
+    Parameters
+    ----------
+    layer : LayerWeights
+    kernel_factor, bias_factor : float
+        Python's own floats, so that weights of 32 bits stay so.
+
+    Returns
+    -------
+    LayerWeights
+    """
+    bias = None if layer.bias is None else layer.bias * bias_factor
+    return dataclasses.replace(layer, kernel=layer.kernel * kernel_factor, bias=bias)
 
 
 def _percentile(percentile: float | str | None) -> float:

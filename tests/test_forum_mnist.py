@@ -8,8 +8,8 @@ from nengo.dists import Choice
 from nengo.solvers import NoSolver
 
 import nengonet as nn
+from nengonet.neurons import current_at
 from nengonet.reproductions.forum_mnist import mlp_layers, posted, repaired, reproduce
-from nengonet.reproductions.shared import current_at
 
 LAYERS = mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")

@@ -28,6 +28,7 @@ from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
 from nengonet.reproductions.shared import layers_of_shapes
 from nengonet.results import Result
+from nengonet.scaling import multiplied
 from nengonet.simulators import reference_simulator
 from nengonet.weights import LayerWeights, Weights, load_weights
 
@@ -166,7 +167,7 @@ def build(
             if index == len(layers) - 1 and (name == "cnn" or kind == "linear"):
                 neurons = None
             if index:
-                weights = _scaled(weights, kernel_factor, bias_factor)
+                weights = multiplied(weights, kernel_factor, bias_factor)
                 synapse = SYNAPSE if kind == "synapse" else None
             add = conv2d if np.ndim(weights.kernel) == 4 else dense
             layer = add(layer, weights, neurons, synapse=synapse, **TUNING)
@@ -175,11 +176,6 @@ def build(
 
 def _name(layers: Sequence[LayerWeights]) -> str:
     return "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
-
-
-def _scaled(weights: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
-    bias = None if weights.bias is None else weights.bias * bias_factor
-    return dataclasses.replace(weights, kernel=weights.kernel * kernel_factor, bias=bias)
 
 
 def cell(

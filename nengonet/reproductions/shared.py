@@ -10,6 +10,7 @@ import nengo
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.neurons import current_at
 from nengonet.objects import Layer
 from nengonet.rates import Pool, activations
 from nengonet.readout import Accuracy
@@ -30,23 +31,6 @@ def listed(weights: Weights) -> str:
     return ", ".join(
         f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
     )
-
-
-def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    rate : float, in Hz
-
-    Returns
-    -------
-    current : float
-        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
-    """
-    gain, bias = neuron_type.gain_bias([rate], [0.0])
-    return float(gain[0] + bias[0])
 
 
 def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) -> dict[str, float]:
