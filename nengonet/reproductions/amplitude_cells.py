@@ -26,7 +26,7 @@ from nengonet.layers import conv2d, dense
 from nengonet.objects import Layer
 from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
-from nengonet.reproductions.shared import layers_of_shapes
+from nengonet.reproductions.shared import INITIAL_STATE, layers_of_shapes
 from nengonet.results import Result
 from nengonet.scaling import multiplied
 from nengonet.simulators import reference_simulator
@@ -75,7 +75,7 @@ def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
     return nengo.LIF(
         amplitude=amplitude,
         min_voltage=-np.inf if kind == "unclipped" else 0.0,
-        initial_state={"voltage": nengo.dists.Uniform(0, 1)},
+        initial_state=INITIAL_STATE,
     )
 
 

@@ -35,16 +35,17 @@ from nengonet.rates import activations, full_scale
 from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.report import Reproduction
 from nengonet.reproductions.shared import (
+    INITIAL_STATE,
     files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
     measured,
+    scaled_firing_rates,
     settled,
     tuning_of,
 )
 from nengonet.results import Result
-from nengonet.scaling import scale_firing_rates
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "bengali"
@@ -66,11 +67,9 @@ PUBLISHED = {("rate", 10): 0.85, ("spiking", 10): 0.01}
 STEPS = (10, 30)
 DT = 0.001
 
-# Nengo's own default, stated: one voltage for each neuron, the same for all images.
-_INITIAL = {"voltage": nengo.dists.Uniform(0, 1)}
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "spiking": nengo.SpikingRectifiedLinear(initial_state=_INITIAL),
+    "spiking": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
 }
 
 # What the sweep goes through.
@@ -143,8 +142,7 @@ def posted(
     InputError
     """
     check_among("neurons", neurons, NEURONS)
-    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
-    tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
+    tuning = scaled_firing_rates(scale)
     return _network(layers, NEURONS[neurons], [tuning] * (len(layers) - 1), synapse, seed)
 
 

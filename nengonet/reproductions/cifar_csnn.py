@@ -29,16 +29,17 @@ from nengonet.rates import Pool, activations, full_scale
 from nengonet.readout import Accuracy, accuracy, cross_entropy
 from nengonet.reproductions.report import Reproduction
 from nengonet.reproductions.shared import (
+    INITIAL_STATE,
     files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
     measured,
+    scaled_firing_rates,
     settled,
     tuning_of,
 )
 from nengonet.results import Result
-from nengonet.scaling import scale_firing_rates
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "cifar-csnn"
@@ -48,13 +49,11 @@ KERNELS = ((3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 64), (1024, 64), (64, 10))
 SCALE = 415.0
 PRESENTATION_TIME = 0.1
 
-# Nengo's own default, stated: one voltage for each neuron, the same for all images.
-_INITIAL = {"voltage": nengo.dists.Uniform(0, 1)}
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "relu": nengo.SpikingRectifiedLinear(initial_state=_INITIAL),
-    "lif": nengo.LIF(initial_state=_INITIAL),
-    "adaptive-lif": nengo.AdaptiveLIF(initial_state=_INITIAL),
+    "relu": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
+    "lif": nengo.LIF(initial_state=INITIAL_STATE),
+    "adaptive-lif": nengo.AdaptiveLIF(initial_state=INITIAL_STATE),
 }
 SYNAPSES = (0.005, 0.01, 0.015, 0.02)
 # Rate neurons without a filter have no start-up: the ANN with average pools, at every step.
@@ -155,8 +154,7 @@ def published(
     InputError
     """
     check_among("neurons", neurons, NEURONS)
-    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
-    tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
+    tuning = scaled_firing_rates(scale)
     first, second, third, hidden, last = layers
     neuron_type = NEURONS[neurons]
     with nengo.Network(seed=seed) as network:
@@ -288,27 +286,22 @@ def sweep_cell(
     measured : dict of float
         See `nengonet.reproductions.shared.measured`; and ``loss``, the cross-entropy.
     """
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    _, layers = _layers(weights)
     found = {"data_dir": data, "progress": False}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
     if neurons == "repaired":
         if synapse is not None:
             raise InputError(f"synapse: the repaired network has none, found {synapse}")
         sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
-        network, output = repaired(layers, sample, full_scale_rate=full_scale_rate, seed=seed)
+        _, output = repaired(layers, sample, full_scale_rate=full_scale_rate, seed=seed)
     else:
-        network, output = published(
-            layers, neurons=neurons, synapse=synapse, scale=scale, seed=seed
-        )
-    result = present(
-        network,
+        _, output = published(layers, neurons=neurons, synapse=synapse, scale=scale, seed=seed)
+    result = _run(
         output,
         images,
         presentation_time=presentation_time,
         seed=seed,
         readout="last_step",
-        keep=[output.label],
         minibatch_size=_MINIBATCH_SIZE,
         precision=32,
         progress=False,
@@ -367,8 +360,7 @@ def reproduce(
     InputError
     """
     chosen = _chosen(neurons, synapses)
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    path, layers = _layers(weights)
     found = {"data_dir": data_dir, "progress": progress}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
     sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
@@ -383,15 +375,12 @@ def reproduce(
     saved = files_of_runs(save, resume)
     cells = []
     for cell in chosen:
-        network, output = published(layers, neurons=cell[0], synapse=cell[1], seed=seed)
+        _, output = published(layers, neurons=cell[0], synapse=cell[1], seed=seed)
         of_cell = running | saved(f"{cell[0]}-synapse-{cell[1] or 'none'}")
-        result = present(
-            network, output, images, readout="last_step", keep=[output.label], **of_cell
-        )
+        result = _run(output, images, readout="last_step", **of_cell)
         cells += _rows(cell, measure(result.steps, labels))
     network, output = repaired(layers, sample, seed=seed)
-    of_repaired = running | saved("repaired")
-    result = present(network, output, images, readout="mean", keep=[output.label], **of_repaired)
+    result = _run(output, images, readout="mean", **saved("repaired"), **running)
     anns = {kind: logits_of(with_pools(layers, kind), images) for kind in ("max", "average")}
     ann_accuracy = accuracy(anns["max"].argmax(axis=1), labels)
     return Reproduction(
@@ -421,6 +410,15 @@ def reproduce(
         images=images,
         labels=labels,
     )
+
+
+def _layers(weights: str | os.PathLike | None) -> tuple[str | os.PathLike, list[LayerWeights]]:
+    path = pretrained("cifar_csnn") if weights is None else weights
+    return path, cnn_layers(load_weights(path))
+
+
+def _run(output: Layer, images: np.ndarray, **running: object) -> Result:
+    return present(output.network, output, images, keep=[output.label], **running)
 
 
 def _chosen(
@@ -580,8 +578,7 @@ def logit_curves(
     ------
     InputError
     """
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    _, layers = _layers(weights)
     shown = [
         datasets.load("cifar10", split=split, n_images=1, data_dir=data_dir)
         for split in ("train", "test")
@@ -589,15 +586,13 @@ def logit_curves(
     images, labels = (np.concatenate(each) for each in zip(*shown, strict=True))
     outputs = {}
     for name in neurons or NEURONS:
-        network, output = published(layers, neurons=name, synapse=synapse, seed=seed)
-        result = present(
-            network,
+        _, output = published(layers, neurons=name, synapse=synapse, seed=seed)
+        result = _run(
             output,
             images,
             presentation_time=PRESENTATION_TIME,
             seed=seed,
             readout="last_step",
-            keep=[output.label],
             progress=False,
         )
         outputs[f"{name}, {_synapse(synapse)}"] = result.outputs
