@@ -253,7 +253,7 @@ def sweep(
     journal, found = None, {}
     if save is not None:
         save = checked_file(save, resume)
-        journal = _SweepJournal(save, _fingerprint(function, constants))
+        journal = SweepJournal(save, _fingerprint(function, constants))
         found = {record["key"]: record for record in journal.read()}
         journal.start()
     if retry_failed:
@@ -290,17 +290,24 @@ class _Cell:
         return _key({"parameters": self.parameters, "seed": self.seed})
 
 
-class _SweepJournal(Journal[dict]):
+class SweepJournal(Journal[dict]):
+    """The finished cells of a sweep: the file of ``save``.
+
+    A record has the cell's ``key``, its ``values``, ``error`` and ``seconds``.
+    """
+
     magic = b"nengonet sweep 1\n"
     holds = "earlier sweep"
     advice = "go back to the same one, or save to another file"
 
     @staticmethod
     def encode(record: dict) -> bytes:
+        """Return the record as JSON."""
         return json.dumps(record).encode()
 
     @staticmethod
     def decode(payload: bytes) -> dict:
+        """Return the record that JSON holds."""
         return json.loads(payload)
 
 
