@@ -154,6 +154,7 @@ def bench(
     Raises
     ------
     InputError
+        As for `nengonet.present`; or ``n_jobs`` is no number of processes.
     """
     n_jobs = n_processes(n_jobs)
     run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}

@@ -140,7 +140,14 @@ class ImageInput(nengo.Process):
 
 
 class ConstantImage(ImageInput):
-    """Put out ``scale * pixel`` at every step."""
+    """Put out ``scale * pixel`` at every step.
+
+    Parameters
+    ----------
+    size : int
+    scale : float
+        Output for a white pixel.
+    """
 
     scale = NumberParam("scale")
 
@@ -227,6 +234,11 @@ def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "
     -------
     Layer
         With a ``node`` and no ``ensemble``.
+
+    Raises
+    ------
+    InputError
+        The shape is no tuple of whole numbers above 0.
     """
     size = _checked_size(shape, label)
     node = nengo.Node(ConstantImage(size, scale), label=label)
@@ -271,6 +283,7 @@ def poisson_input(
     Raises
     ------
     InputError
+        The shape, the rate, the amplitude or the kind is impossible.
     """
     size = _checked_size(shape, label)
     if not (np.isfinite(max_rate) and max_rate > 0):

@@ -34,6 +34,7 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> L
     Raises
     ------
     InputError
+        A time constant is no finite number from 0 on, or there is not one for each unit.
 
     Notes
     -----

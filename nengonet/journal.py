@@ -128,6 +128,8 @@ def checked_file(save: str | os.PathLike, resume: bool) -> pathlib.Path:
     Raises
     ------
     InputError
+        The folder does not exist, the name is a folder's, or one of the two files is there and
+        ``resume`` is not given.
     """
     save = pathlib.Path(save)
     if not save.parent.is_dir():

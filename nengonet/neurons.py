@@ -126,7 +126,12 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
 
 
 def amplitude_of(neuron_type: NeuronType) -> float:
-    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh)."""
+    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh).
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    """
     return float(getattr(neuron_type, "amplitude", 1.0))
 
 
@@ -253,7 +258,19 @@ def current_at(neuron_type: NeuronType, rate: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class NeuronFacts:
-    """What Nengo computes for one neuron: see `explain_neuron`."""
+    """What Nengo computes for one neuron: see `explain_neuron`.
+
+    Attributes
+    ----------
+    neuron_type : NeuronType
+    gain, bias : float
+    drive : float
+    current : float
+        ``gain * drive + bias``.
+    rate : float, in Hz
+    output : float
+        Mean output over time, ``amplitude * rate``.
+    """
 
     neuron_type: NeuronType
     gain: float
@@ -303,12 +320,17 @@ def explain_neuron(
         ``gain``, ``bias``, ``current`` (J), ``rate`` in Hz and ``output``, the mean output
         ``amplitude * rate``. ``print`` writes the sum out.
 
+    Raises
+    ------
+    InputError
+        As for `gain_bias`.
+
     Examples
     --------
     >>> print(explain_neuron(nengo.LIF(), drive=1.0))
     LIF()
-    gain 2.0332, bias 1
-    J = gain * drive + bias = 2.0332 * 1 + 1 = 3.0332
+    gain 2.03324, bias 1
+    J = gain * drive + bias = 2.03324 * 1 + 1 = 3.03324
     rate 100 Hz, mean output 100 (amplitude 1)
     """
     gains, biases = gain_bias(neuron_type, 1, max_rate, intercept, gain=gain, bias=bias)

@@ -59,6 +59,8 @@ def avg_pool2d(
     Raises
     ------
     InputError
+        The layer before has no rows, columns and channels, or the window is larger than its image;
+        or a size, stride or padding is impossible.
 
     Notes
     -----
@@ -98,6 +100,7 @@ def global_avg_pool2d(
     Raises
     ------
     InputError
+        The layer before has no rows, columns and channels.
     """
     return _average(pre, Pool("global_average", name=label), synapse)
 
@@ -152,6 +155,7 @@ def max_pool2d(
     Raises
     ------
     InputError
+        There is no such kind; or as for `avg_pool2d`.
 
     References
     ----------

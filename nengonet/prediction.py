@@ -165,7 +165,17 @@ def predict(
 def target_of(
     output: Layer | nengo.Ensemble | Neurons | nengo.Node,
 ) -> nengo.Ensemble | nengo.Node:
-    """Return the Ensemble or Node that an output belongs to."""
+    """Return the Ensemble or Node that an output belongs to.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
     if isinstance(output, Layer):
         output = output.output
     if isinstance(output, Neurons):

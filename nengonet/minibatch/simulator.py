@@ -181,6 +181,8 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            The images do not fit the input or the examples, the network has not the one image input
+            that plain images are for, or an example's number is below 0.
 
         Notes
         -----
@@ -227,6 +229,7 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            The target is no node and no neurons of the network.
         """
         signal = self.model.sig[target].get("out") if target in self.model.sig else None
         if signal is None:
@@ -268,6 +271,8 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            A node is not in the network or has an input of its own, or its data are of another
+            shape or not finite.
         """
         if self.closed:
             raise SimulatorClosed("Simulator cannot run because it is closed.")

@@ -260,6 +260,11 @@ def plot_confusion(
     matplotlib.figure.Figure
         Shares of each row, in per cent; 0 is left blank, and so is the row of a class without
         images.
+
+    Raises
+    ------
+    InputError
+        The labels are not one for each example, or there is no such readout.
     """
     accuracy = result.accuracy(labels, readout)  # checks the labels
     n_classes = result.steps.shape[2]

@@ -121,6 +121,8 @@ def sweep_cell(
     Raises
     ------
     InputError
+        A network is named beside a weights file, the file holds neither network, or there are no
+        images.
     """
     if weights is not None and network != "mlp":
         raise InputError(f"network: expected mlp beside a weights file, found {network!r}")

@@ -149,6 +149,7 @@ def build(
     Raises
     ------
     InputError
+        There is no such kind, or the amplitude is not above 0.
     """
     check_among("kind", kind, KINDS)
     if not (np.isfinite(amplitude) and amplitude > 0):

@@ -140,6 +140,7 @@ def posted(
     Raises
     ------
     InputError
+        There are no such neurons, or the scale is not above 0.
     """
     check_among("neurons", neurons, NEURONS)
     tuning = scaled_firing_rates(scale)
@@ -299,6 +300,8 @@ def reproduce(
     Raises
     ------
     InputError
+        The file holds another network, the data set is not to be had, or the folder of ``save``
+        cannot be used.
     """
     path, layers = _layers(weights)
     saved = files_of_runs(save, resume)
@@ -450,6 +453,7 @@ def diagnose(
     Raises
     ------
     InputError
+        There is no such variant, the file holds another network, or the data set is not to be had.
     """
     check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)
@@ -493,6 +497,7 @@ def budget(
     Raises
     ------
     InputError
+        As for `diagnose`.
     """
     check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)

@@ -152,6 +152,7 @@ def published(
     Raises
     ------
     InputError
+        There are no such neurons, or the scale is not above 0.
     """
     check_among("neurons", neurons, NEURONS)
     tuning = scaled_firing_rates(scale)
@@ -358,6 +359,8 @@ def reproduce(
     Raises
     ------
     InputError
+        There is no such cell, the file holds another network, CIFAR-10 is not to be had, or the
+        folder of ``save`` cannot be used.
     """
     chosen = _chosen(neurons, synapses)
     path, layers = _layers(weights)
@@ -577,6 +580,7 @@ def logit_curves(
     Raises
     ------
     InputError
+        There are no such neurons, the file holds another network, or CIFAR-10 is not to be had.
     """
     _, layers = _layers(weights)
     shown = [

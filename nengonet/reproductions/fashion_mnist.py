@@ -173,6 +173,7 @@ def build(
     Raises
     ------
     InputError
+        There is no such kind of initial voltage.
     """
     check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
     voltage = nengo.dists.Choice([0.0]) if initial_voltage == "zero" else _UNIFORM
@@ -271,6 +272,8 @@ def sweep_cell(
     Raises
     ------
     InputError
+        A network is named beside a weights file, the file holds no such MLP, or there are no
+        images.
     """
     if weights is not None and network != "plain":
         raise InputError(f"network: expected plain beside a weights file, found {network!r}")
@@ -326,6 +329,8 @@ def reproduce(
     Raises
     ------
     InputError
+        The file holds no such MLP, there is no such kind of initial voltage, there are fewer
+        images, or a run of the comparison failed.
     """
     images, labels = _load(n_images, data_dir, progress=progress)
     files = {name: pretrained(file) for name, file in FILES.items()} if weights is None else {}
@@ -620,6 +625,7 @@ def example_runs(
     Raises
     ------
     InputError
+        The file holds no such MLP, or there is no such image.
     """
     images, labels = _load(index + 1, data_dir, progress=False)
     cells = {}

@@ -206,6 +206,7 @@ def repaired(
     Raises
     ------
     InputError
+        There are no such neurons, or a layer has no activation above 0 to choose its gain by.
     """
     check_among("neurons", neurons, NEURONS)
     choice = NEURONS[neurons]
@@ -279,6 +280,7 @@ def build(
     Raises
     ------
     InputError
+        There is no such variant, the file holds no such MLP, or as for `repaired`.
     """
     check_among("variant", variant, VARIANTS)
     path = pretrained("mnist_dense") if weights is None else weights
@@ -346,6 +348,7 @@ def reproduce(
     Raises
     ------
     InputError
+        As for `build` and `nengonet.present`; or there are fewer images.
     """
     example = build(
         weights,

@@ -81,6 +81,8 @@ class Parameter:
         Raises
         ------
         InputError
+            A value is not of the parameter's kind, or there twice; or a range has no step or no
+            end.
         """
         values = [value for part in text.split(",") for value in self._expanded(part.strip())]
         for position, value in enumerate(values):
