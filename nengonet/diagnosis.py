@@ -771,9 +771,10 @@ def compare(
     rows, predicted, observed = [], {}, {}
     for label in result.counts:
         if label not in layers or layers[label].rates.shape != result.counts[label].shape:
+            expected = layers[label].rates.shape if label in layers else "no such layer"
             raise InputError(
-                f"{label}: the result has counts of shape {result.counts[label].shape}, "
-                "but the images and the network predict others"
+                f"{label}: expected counts of shape {expected}, as images and network have them, "
+                f"found {result.counts[label].shape}; give the images and the network of the run"
             )
         predicted[label], observed[label] = layers[label].rates, result.rates(label)
         rows.append(_compared(layers[label], observed[label], time, result.dt, n_worst))

@@ -247,7 +247,10 @@ class _Walk:
         if item in self.found:
             return self.found[item]
         if item not in self.objects:
-            raise InputError(f"{item} is not part of the network that was given")
+            raise InputError(
+                f"{item} is not part of the network that was given; expected the one in which it "
+                "was built"
+            )
         if item in self.under_way:
             raise InputError(f"{item}: cannot predict a recurrent connection")
         self.under_way.add(item)

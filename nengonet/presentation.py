@@ -535,7 +535,10 @@ def _check_layers(
     inside = {*network.all_ensembles, *network.all_nodes}
     for layer in layers:
         if (layer.node if layer.ensemble is None else layer.ensemble) not in inside:
-            raise InputError(f"the layer {layer.label} is not part of the network that was given")
+            raise InputError(
+                f"the layer {layer.label} is not part of the network that was given; expected the "
+                "one in which it was built, output.network"
+            )
 
 
 def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:

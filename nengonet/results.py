@@ -382,8 +382,12 @@ def load_result(path: str | os.PathLike) -> Result:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT:
-                raise InputError(f"{path}: expected a result written by nengonet ({_FORMAT})")
+            found = file.attrs.get("format", "another HDF5 file")
+            if found != _FORMAT:
+                raise InputError(
+                    f"{path}: expected a result written by nengonet ({_FORMAT}), found {found}; "
+                    "run it again with this version, or give the file of another run"
+                )
             settings = json.loads(file.attrs["settings"])
             layers = json.loads(file.attrs["layers"])
             arrays = {}

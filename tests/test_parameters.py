@@ -65,7 +65,7 @@ def test_a_range_has_no_rounding_error_and_includes_its_end():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (["input-rate"], "--set: expected NAME=VALUE,VALUE,… , found 'input-rate'"),
+        (["input-rate"], "--set: expected NAME=VALUE,VALUE,…; found 'input-rate'"),
         (["input-rate="], "--set: expected NAME=VALUE"),
         (["input-rat=1"], "no parameter 'input-rat'; did you mean input-rate.* full-scale-rate"),
         (["xyzzy=1"], "forum-mnist has no parameter 'xyzzy'; there are: variant, neurons"),
