@@ -3,7 +3,6 @@
 import json
 
 import h5py
-import matplotlib.pyplot as plt
 import nengo
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from nengo.dists import Uniform
 
 import nengonet as nn
 from nengonet.cli import main
-from nengonet.plots import plot_latency
-from nengonet.readout import accuracy
 from nengonet.reproductions import bengali
 from nengonet.reproductions.shared import logits_of, settled
 
@@ -247,20 +244,6 @@ def test_settled():
     assert settled([0.2, 0.89, 0.85, 0.88, 0.9], 0.89) == 4
     assert settled([0.9, 0.9], 0.9) == 1
     assert settled([0.9, 0.5], 0.9) is None
-
-
-def test_latency_figure():
-    ann = accuracy(np.arange(10), np.arange(10))
-    figure = plot_latency({"one": np.array([0.1, 0.5]), "two": np.array([0.2, 0.2, 0.9])}, ann)
-    (axis,) = figure.axes
-    _, one, two = axis.lines
-    np.testing.assert_array_equal(one.get_xydata(), [[1, 10], [2, 50]])
-    assert [text.get_text() for text in axis.get_legend().get_texts()][1:] == ["one", "two"]
-    assert axis.get_xlim() == (1, 3)
-    assert two.get_linestyle() != one.get_linestyle()
-    for words in (axis.get_xlabel(), axis.get_ylabel()):
-        assert words in ("steps of 1 ms", "accuracy (%) on 10 images")
-    plt.close(figure)
 
 
 @needs_whole_data

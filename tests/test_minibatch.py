@@ -703,7 +703,7 @@ def test_same_states_as_the_reference_after_the_build():
         np.testing.assert_array_equal(found, np.repeat(voltage[:, None], BATCH, axis=1))
 
 
-def test_a_built_model_and_progress(capsys):
+def test_a_built_model_and_progress():
     network, _, _, probe = passing()
     with twin(network) as first:
         model = first.model

@@ -400,9 +400,7 @@ def test_a_file_that_is_no_result(tmp_path, content, message):
 
 
 def test_a_weights_file_is_no_result():
-    with pytest.raises(
-        nn.InputError, match="result written by nengonet .*found another HDF5 file"
-    ):
+    with pytest.raises(nn.InputError, match="result written by nengonet .*found another HDF5 file"):
         load_result(nn.pretrained("mnist_dense"))
 
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet import readout
 from nengonet.readout import READOUTS, accuracy, cross_entropy, predict, scores, spike_counts
 
 DT = 0.001
@@ -105,7 +104,3 @@ def test_interval_is_wilsons():
 def test_labels_must_fit(labels):
     with pytest.raises(nn.InputError, match="labels: expected"):
         accuracy(np.arange(len(labels) and 3), labels)
-
-
-def test_module_imports_no_nengo():
-    assert not hasattr(readout, "nengo")
