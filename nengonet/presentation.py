@@ -165,7 +165,7 @@ def present(
             ),
         }
         if save.exists():
-            return _finished(save, fingerprint)
+            return _saved(save, fingerprint)
         settings["fingerprint"] = fingerprint
         journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
         if resume:
@@ -181,7 +181,6 @@ def present(
         rasters=tuple(rasters),
         kept=kept,
         simulator=simulator,
-        precision=precision,
         minibatch_size=minibatch_size,
     )
     n_done = found.n_done
@@ -229,7 +228,6 @@ class _Job:
     rasters: tuple[str, ...]
     kept: tuple[str, ...]
     simulator: str
-    precision: int
     minibatch_size: int
 
     @property
@@ -344,15 +342,15 @@ class _Runner:
     def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
         self.job, self._size, self._open = job, size, contextlib.ExitStack()
         self._synapses = {synapses.source: synapses for synapses in synapses_of(job.output)}
-        built = (job.settings["dt"], job.settings["seed"])
+        dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
         if job.simulator == "reference":
             self.simulator = self._open.enter_context(
-                reference_simulator(job.network, *built, precision=job.precision)
+                reference_simulator(job.network, dt, seed, precision=precision)
             )
             self.run = self._run_reference
         else:
             self.simulator = self._open.enter_context(
-                minibatch_simulator(job.network, size, *built, precision=job.precision, model=model)
+                minibatch_simulator(job.network, size, dt, seed, precision=precision, model=model)
             )
             self._kept = [
                 self.simulator.record(layer.output, steps=job.keeps_steps(layer))
@@ -591,7 +589,8 @@ def _digest(*things: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _finished(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
+def _saved(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
+    """Return a finished run of the same fingerprint."""
     result = load_result(save)
     for name, value in fingerprint.items():
         found = result.settings.get("fingerprint", {}).get(name)

@@ -55,7 +55,8 @@ class Result:
     layers : tuple of LayerInfo
         From the input to the last.
     settings : dict
-        ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``.
+        ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``,
+        ``precision``; of a saved run, also the ``fingerprint`` of what its spikes depend on.
     examples : (n_images,) ndarray of int
         Each example's number, which chose its random stream.
     steps : (n_images, n_steps, n_classes) ndarray

@@ -88,7 +88,7 @@ class PoissonEvents:
         if record not in self._records:
             self._add_up()
             self._records.append(record)
-            record.add_lately(self._add_up)
+            record.let_add(self._add_up)
 
     def _add_up(self) -> None:
         """Add the outputs of the steps that have not been added yet."""

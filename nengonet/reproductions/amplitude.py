@@ -4,9 +4,9 @@ https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/
 
 The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
 ``synapse`` None), sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50, leaves the weights
-as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. `build` makes
-that network, and the forum's MLP as one that runs quickly; `cell` is one of its runs. The sweep is
-`nengonet.sweep`'s.
+as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. Here are the
+study's sweeps and its report; the networks and single runs are in `amplitude_cells`, the tables and
+answers in `amplitude_answers`.
 """
 
 from __future__ import annotations

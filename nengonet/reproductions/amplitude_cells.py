@@ -340,13 +340,12 @@ def _decoders(seed: int, amplitude: float) -> np.ndarray:
 # What the figures come from.
 
 
-def tuning_counts(drives: Sequence[float], *, duration: float = 1.0) -> np.ndarray:
-    """Count the spikes of a LIF neuron with the thread's tuning at each constant drive.
+def tuning_counts(drives: Sequence[float]) -> np.ndarray:
+    """Count the spikes in a second of a LIF neuron with the thread's tuning at constant drives.
 
     Parameters
     ----------
     drives : sequence of float
-    duration : float, in seconds
 
     Returns
     -------
@@ -354,9 +353,7 @@ def tuning_counts(drives: Sequence[float], *, duration: float = 1.0) -> np.ndarr
     """
     with nengo.Network(seed=0) as network:
         output = dense(constant_input((1,)), np.array([drives], float), lif(1.0), **TUNING)
-    result = present(
-        network, output, np.ones((1, 1)), presentation_time=duration, dt=DT, progress=False
-    )
+    result = present(network, output, np.ones((1, 1)), presentation_time=1.0, dt=DT, progress=False)
     return result.counts[output.label][0]
 
 
