@@ -351,7 +351,6 @@ def _report(
             "precision": precision,
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=answers.notes(sweeps, explained, retrained),
         cells=answers.cells(sweeps),
         tables=answers.tables(sweeps, counts, explained),

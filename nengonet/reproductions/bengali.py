@@ -357,7 +357,6 @@ def reproduce(
             "precision": precision,
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(runs["spiking"], sweep, curves["repaired"], ann, result),
         cells=cells + sweep,
         tables=(_table(cells), *([_sweep_table(sweep)] if sweep else [])),

@@ -404,7 +404,6 @@ def reproduce(
             "ANN": {f"{kind} pools": _ann(logits, labels) for kind, logits in anns.items()},
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(result, labels, ann_accuracy),
         cells=cells,
         tables=tuple(_table(cells, readout, n_steps=result.n_steps) for readout in READOUTS),

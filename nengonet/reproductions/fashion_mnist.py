@@ -378,7 +378,6 @@ def reproduce(
             "weights": ", ".join(FILES.values()) if weights is None else str(weights),
             "tuning": tuning_of(built.output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(cells, compared, result, in_32_bits, labels),
         cells=cells + compared,
         tables=(_table(cells, ann, published), *([_seed_table(compared)] if compared else [])),

@@ -385,7 +385,6 @@ def reproduce(
         result=result,
         settings=example.settings
         | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
-        spikes_per_image=result.spikes_per_image(),
         notes=notes,
         network=example.network,
         output=example.output,

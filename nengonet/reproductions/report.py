@@ -38,8 +38,6 @@ class Reproduction:
     result : Result
     settings : dict
         Everything that the figures depend on.
-    spikes_per_image : dict of float
-        By layer.
     notes : tuple of str
         What else was measured, and why the settings are what they are.
     cells : list of dict
@@ -63,7 +61,6 @@ class Reproduction:
     ann_accuracy: Accuracy
     result: Result
     settings: dict
-    spikes_per_image: dict[str, float]
     network: nengo.Network
     output: Layer
     images: np.ndarray
@@ -73,6 +70,11 @@ class Reproduction:
     tables: tuple[str, ...] = ()
     curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     initial_states: InitialStates = dataclasses.field(default_factory=dict)
+
+    @property
+    def spikes_per_image(self) -> dict[str, float]:
+        """Spikes, by the label of the layer that emits them."""
+        return self.result.spikes_per_image()
 
     @property
     def operations_per_image(self) -> dict[str, float]:
