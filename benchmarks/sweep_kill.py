@@ -30,7 +30,7 @@ import time
 from collections.abc import Iterator
 
 import nengonet as nn
-from nengonet.sweeps import _SweepJournal
+from nengonet.sweeps import SweepJournal
 
 KILLED_CELLS = 400
 
@@ -77,7 +77,7 @@ def sweep_to_kill(folder: str) -> nn.Sweep:
 
 def in_file(folder: str) -> list[str]:
     """Return the keys of the cells in the file."""
-    return [record["key"] for record in _SweepJournal(pathlib.Path(folder) / "sweep", {}).read()]
+    return [record["key"] for record in SweepJournal(pathlib.Path(folder) / "sweep", {}).read()]
 
 
 def measure_kills(kills: int, seed: int) -> None:

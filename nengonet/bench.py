@@ -11,19 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import loky
 import nengo
 import numpy as np
 
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.objects import Layer
-from nengonet.presentation import (
-    default_minibatch_size,
-    minibatch_simulator,
-    present,
-    reference_simulator,
-)
+from nengonet.parallel import n_processes, stop_processes
+from nengonet.presentation import default_minibatch_size, present
 from nengonet.results import Result
+from nengonet.simulators import minibatch_simulator, reference_simulator
 
 N_REPEATS = 3
 
@@ -158,8 +154,9 @@ def bench(
     Raises
     ------
     InputError
+        As for `nengonet.present`; or ``n_jobs`` is no number of processes.
     """
-    n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
+    n_jobs = n_processes(n_jobs)
     run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
     network = output.network
     if minibatch_size is None:
@@ -254,7 +251,7 @@ def _without_numba() -> Iterator[None]:
     before = os.environ.get("NENGONET_NUMBA")
     os.environ["NENGONET_NUMBA"] = "0"
     # Worker processes took over the environment when they were started.
-    loky.get_reusable_executor().shutdown(wait=True)
+    stop_processes()
     try:
         yield
     finally:
@@ -262,7 +259,7 @@ def _without_numba() -> Iterator[None]:
             del os.environ["NENGONET_NUMBA"]
         else:
             os.environ["NENGONET_NUMBA"] = before
-        loky.get_reusable_executor().shutdown(wait=True)
+        stop_processes()
 
 
 def _peak_memory() -> float:

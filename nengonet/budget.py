@@ -123,6 +123,8 @@ def error_budget(
     Raises
     ------
     InputError
+        The last layer does not spike, or no layer was built from Keras weights; or as for
+        `present`.
     """
     if not output.spiking or all(layer.weights is None for layer in output.chain()):
         raise InputError(

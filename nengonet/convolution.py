@@ -7,12 +7,12 @@ depends on the stride, and an odd row or column of it goes to the bottom or righ
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from nengonet.checks import whole_number
 from nengonet.exceptions import InputError
 
 # Windows are copied before they are multiplied; this bounds the copy whatever the image count.
@@ -51,7 +51,7 @@ def conv2d(
     images, kernel = _images(images), _kernel(kernel)
     n_images, *shape_in, channels = images.shape
     *size, group_channels, filters = kernel.shape
-    groups = _positive("groups", groups)
+    groups = whole_number("groups", groups)
     if group_channels * groups != channels:
         raise InputError(
             f"kernel: expected {channels} input channels, as the images have, found "
@@ -65,7 +65,7 @@ def conv2d(
         )
     out_shape = output_shape(shape_in, size, strides, padding)
     pad = padding_of(shape_in, size, strides, padding)
-    row_step, column_step = _pair("strides", strides)
+    row_step, column_step = as_pair("strides", strides)
     matrices = kernel.reshape(-1, groups, filters // groups).transpose(1, 0, 2)
     values = np.empty((n_images, *out_shape, filters))
     window_bytes = values.itemsize * math.prod([*out_shape, *size, channels])
@@ -280,11 +280,31 @@ def padding_of(
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
+def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a size or stride in rows and columns.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : int or (int, int)
+
+    Raises
+    ------
+    InputError
+        It is neither one whole number above 0 nor two.
+    """
+    values = (value, value) if np.ndim(value) == 0 else tuple(value)
+    if len(values) != 2:
+        raise InputError(f"{name}: expected one whole number or two, found {value!r}")
+    return tuple(whole_number(name, item) for item in values)
+
+
 def _axes(shape_in, size, strides, padding) -> list[tuple[int, int]]:
     """Return the output length and the total padding of rows, then of columns."""
     if padding not in ("valid", "same"):
         raise InputError(f"padding: expected 'valid' or 'same', found {padding!r}")
-    shape, size = tuple(shape_in)[:2], _pair("size", size)
+    shape, size = tuple(shape_in)[:2], as_pair("size", size)
     if len(shape) != 2:
         raise InputError(f"shape_in: expected (rows, columns), found {tuple(shape_in)}")
     if padding == "valid" and any(k > n for k, n in zip(size, shape, strict=True)):
@@ -293,7 +313,7 @@ def _axes(shape_in, size, strides, padding) -> list[tuple[int, int]]:
             f"found {size[0]} x {size[1]}; use a smaller kernel or window, or padding 'same'"
         )
     axes = []
-    for n, k, step in zip(shape, size, _pair("strides", strides), strict=True):
+    for n, k, step in zip(shape, size, as_pair("strides", strides), strict=True):
         if padding == "valid":
             axes.append(((n - k) // step + 1, 0))
         else:
@@ -311,8 +331,8 @@ def _pooled(
     neutral: float,
 ) -> np.ndarray:
     """Combine the pixels of every window; `neutral` is the padding that changes nothing."""
-    size = _pair("size", size)
-    strides = size if strides is None else _pair("strides", strides)
+    size = as_pair("size", size)
+    strides = size if strides is None else as_pair("strides", strides)
     out_shape = output_shape(images.shape[1:], size, strides, padding)
     pad = padding_of(images.shape[1:], size, strides, padding)
     padded = np.pad(images, ((0, 0), *pad, (0, 0)), constant_values=neutral)
@@ -344,20 +364,3 @@ def _kernel(kernel: np.ndarray) -> np.ndarray:
             f"them empty, found shape {kernel.shape}"
         )
     return kernel
-
-
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    values = (value, value) if np.ndim(value) == 0 else tuple(value)
-    if len(values) != 2:
-        raise InputError(f"{name}: expected one whole number or two, found {value!r}")
-    return tuple(_positive(name, item) for item in values)
-
-
-def _positive(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name}: expected whole numbers of at least 1, found {value!r}")
-    return number

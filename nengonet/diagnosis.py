@@ -16,12 +16,13 @@ import numpy as np
 from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
-from nengonet.neurons import fastest_rate
+from nengonet.neurons import current_at, fastest_rate
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.readout import Accuracy, accuracy
 from nengonet.readout import predict as choose
 from nengonet.results import Result
+from nengonet.tables import aligned
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -153,14 +154,7 @@ def _table(rows: tuple[dict, ...], columns: dict[str, tuple[str, str]]) -> str:
                 for name, (_, form) in columns.items()
             ]
         )
-    widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if k == 0 else text.rjust(width)
-            for k, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    return "\n".join(aligned(cells, left=(0,)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -592,8 +586,7 @@ def _gain_on_neurons(case: _Case) -> Iterator[Finding]:
         ceiling = _ceiling(layer, case.dt)
         if ceiling is None or not _has_threshold(layer):
             continue
-        tuned = layer.neuron_type.gain_bias([SATURATED * ceiling], [0.0])
-        enough = float(tuned[0][0] + tuned[1][0])
+        enough = current_at(layer.neuron_type, SATURATED * ceiling)
         pushed = float(np.percentile(np.abs(layer.gain * layer.drive), _PEAK))
         if pushed > 10 * enough:
             bad.append((pushed / enough, pushed, enough, layer))
@@ -778,9 +771,10 @@ def compare(
     rows, predicted, observed = [], {}, {}
     for label in result.counts:
         if label not in layers or layers[label].rates.shape != result.counts[label].shape:
+            expected = layers[label].rates.shape if label in layers else "no such layer"
             raise InputError(
-                f"{label}: the result has counts of shape {result.counts[label].shape}, "
-                "but the images and the network predict others"
+                f"{label}: expected counts of shape {expected}, as images and network have them, "
+                f"found {result.counts[label].shape}; give the images and the network of the run"
             )
         predicted[label], observed[label] = layers[label].rates, result.rates(label)
         rows.append(_compared(layers[label], observed[label], time, result.dt, n_worst))

@@ -1,8 +1,8 @@
 """Images in: Poisson spikes or constant values, one input per pixel.
 
 The image is no part of the network: `present` shows one after the other through `Layer.show`.
-Each example has a random stream of its own, made from the seed and the example's number, so
-that example 17 gets the same spikes alone, in a batch, first or last.
+Poisson spikes are drawn from the example's own stream (`nengonet.streams`), so that example 17
+gets the same ones alone, in a batch, first or last.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from nengo.params import NumberParam
 
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer, neuron_layer
+from nengonet.streams import example_rng
 
 # A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
 # spread uniformly over the block's steps. That is exactly a Poisson process, and needs some 30
@@ -24,74 +25,6 @@ BLOCK_STEPS = 100
 # Nor is a block longer than this, in seconds: of long steps, it would hold events by the million
 # for steps that are never shown.
 _BLOCK_TIME = 0.1
-
-# The random streams of one example: 0 is the input's.
-_RESET_STREAM = 1
-_NEURON_STREAM = 2
-_STATE_STREAM = 3
-
-
-def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
-    """Return the random stream that belongs to one example, and to nothing else.
-
-    Parameters
-    ----------
-    seed : int
-    example : int
-        The example's number in its data set.
-    stream : int
-        Tells the streams of one example apart: 0 is the input's.
-    """
-    key = () if stream == 0 else (stream,)
-    return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
-
-
-def reset_seed(seed: int, example: int) -> int:
-    """Return the seed that ``Simulator.reset`` gets before an example, for its processes.
-
-    Parameters
-    ----------
-    seed, example : int
-    """
-    return int(example_rng(seed, example, _RESET_STREAM).integers(2**31 - 1))
-
-
-def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
-    """Return the seeds of an example's random neuron types, in the order of their steps.
-
-    Parameters
-    ----------
-    seed, example : int
-    n : int
-        Number of random states.
-
-    Returns
-    -------
-    seeds : list of (8,) ndarray of uint32
-    """
-    rng = example_rng(seed, example, _NEURON_STREAM)
-    return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
-
-
-def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.RandomState:
-    """Return the stream from which an example draws an initial state of a layer's neurons.
-
-    Parameters
-    ----------
-    seed, example : int
-    layer : int
-        Place of the layer in its chain.
-    state : int
-        Place of the state's name among those of the neuron type, in alphabetical order.
-
-    Returns
-    -------
-    rng : numpy.random.RandomState
-        Nengo's distributions draw from this kind. On PCG64, which is seeded faster than its own.
-    """
-    key = (_STATE_STREAM, layer, state)
-    sequence = np.random.SeedSequence([seed, example], spawn_key=key)
-    return np.random.RandomState(np.random.PCG64(sequence))
 
 
 def block_steps(dt: float) -> int:
@@ -207,7 +140,14 @@ class ImageInput(nengo.Process):
 
 
 class ConstantImage(ImageInput):
-    """Put out ``scale * pixel`` at every step."""
+    """Put out ``scale * pixel`` at every step.
+
+    Parameters
+    ----------
+    size : int
+    scale : float
+        Output for a white pixel.
+    """
 
     scale = NumberParam("scale")
 
@@ -294,6 +234,11 @@ def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "
     -------
     Layer
         With a ``node`` and no ``ensemble``.
+
+    Raises
+    ------
+    InputError
+        The shape is no tuple of whole numbers above 0.
     """
     size = _checked_size(shape, label)
     node = nengo.Node(ConstantImage(size, scale), label=label)
@@ -338,6 +283,7 @@ def poisson_input(
     Raises
     ------
     InputError
+        The shape, the rate, the amplitude or the kind is impossible.
     """
     size = _checked_size(shape, label)
     if not (np.isfinite(max_rate) and max_rate > 0):

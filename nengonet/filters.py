@@ -11,8 +11,8 @@ import nengo
 import numpy as np
 from nengo.params import NdarrayParam
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
-from nengonet.neurons import described
 from nengonet.objects import Layer, connect
 
 
@@ -34,6 +34,7 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> L
     Raises
     ------
     InputError
+        A time constant is no finite number from 0 on, or there is not one for each unit.
 
     Notes
     -----

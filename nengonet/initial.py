@@ -16,9 +16,9 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.dists import Distribution, get_samples
 
-from nengonet.encoding import state_rng
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
+from nengonet.streams import state_rng
 
 InitialStates = Mapping[str, Mapping[str, Distribution]]
 

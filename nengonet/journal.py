@@ -66,7 +66,10 @@ class Journal(Generic[Record]):
         with self.path.open("rb+") as file:
             first = file.read(len(self.magic))
             if not self.magic.startswith(first):
-                raise InputError(f"{self.path}: expected the journal of an {self.holds}")
+                raise InputError(
+                    f"{self.path}: expected the journal of an {self.holds}, found another file; "
+                    "give another name, or delete it"
+                )
             whole = file.tell()
             for payload in _payloads(file):
                 if whole == len(self.magic):
@@ -128,6 +131,8 @@ def checked_file(save: str | os.PathLike, resume: bool) -> pathlib.Path:
     Raises
     ------
     InputError
+        The folder does not exist, the name is a folder's, or one of the two files is there and
+        ``resume`` is not given.
     """
     save = pathlib.Path(save)
     if not save.parent.is_dir():

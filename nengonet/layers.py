@@ -16,7 +16,7 @@ from nengo.neurons import NeuronType
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
-from nengonet.convolution import depthwise_as_grouped
+from nengonet.convolution import as_pair, depthwise_as_grouped
 from nengonet.exceptions import InputError
 from nengonet.neurons import gain_bias, with_settings
 from nengonet.objects import Layer, connect, neuron_layer
@@ -185,7 +185,7 @@ def conv2d(
         weights.n_outputs,
         shape,
         kernel_size=kernel.shape[:2],
-        strides=as_pair(config.get("strides", 1)),
+        strides=as_pair("strides", config.get("strides", 1)),
         padding=config.get("padding", "valid"),
         channels_last=True,
         init=depthwise_as_grouped(kernel) if depthwise else kernel,
@@ -235,16 +235,6 @@ def image_shape(pre: Layer) -> tuple[int, ...]:
     pre : Layer
     """
     return (*pre.shape, 1) if len(pre.shape) == 2 else pre.shape
-
-
-def as_pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Return a size or stride in rows and columns.
-
-    Parameters
-    ----------
-    value : int or (int, int)
-    """
-    return tuple(np.broadcast_to(value, 2).tolist())
 
 
 def _layer(

@@ -17,6 +17,7 @@ from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 from nengo.params import NumberParam
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
 
 
@@ -115,7 +116,7 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
     InputError
         The type has no such argument.
     """
-    names = [name for name in inspect.signature(type(neuron_type)).parameters]
+    names = list(inspect.signature(type(neuron_type)).parameters)
     for name in settings:
         if name not in names:
             raise InputError(
@@ -125,7 +126,12 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
 
 
 def amplitude_of(neuron_type: NeuronType) -> float:
-    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh)."""
+    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh).
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    """
     return float(getattr(neuron_type, "amplitude", 1.0))
 
 
@@ -233,15 +239,38 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
     return values
 
 
-def described(value: object) -> str:
-    """Return a value for a message: an array's shape, or the value itself."""
-    shape = np.shape(value) if isinstance(value, (np.ndarray, list, tuple)) else ()
-    return f"shape {shape}" if shape else repr(value)
+def current_at(neuron_type: NeuronType, rate: float) -> float:
+    """Return the constant current at which a neuron fires at ``rate`` Hz.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    rate : float, in Hz
+
+    Returns
+    -------
+    current : float
+        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
+    """
+    gain, bias = neuron_type.gain_bias([rate], [0.0])
+    return float(gain[0] + bias[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class NeuronFacts:
-    """What Nengo computes for one neuron: see `explain_neuron`."""
+    """What Nengo computes for one neuron: see `explain_neuron`.
+
+    Attributes
+    ----------
+    neuron_type : NeuronType
+    gain, bias : float
+    drive : float
+    current : float
+        ``gain * drive + bias``.
+    rate : float, in Hz
+    output : float
+        Mean output over time, ``amplitude * rate``.
+    """
 
     neuron_type: NeuronType
     gain: float
@@ -291,12 +320,17 @@ def explain_neuron(
         ``gain``, ``bias``, ``current`` (J), ``rate`` in Hz and ``output``, the mean output
         ``amplitude * rate``. ``print`` writes the sum out.
 
+    Raises
+    ------
+    InputError
+        As for `gain_bias`.
+
     Examples
     --------
     >>> print(explain_neuron(nengo.LIF(), drive=1.0))
     LIF()
-    gain 2.0332, bias 1
-    J = gain * drive + bias = 2.0332 * 1 + 1 = 3.0332
+    gain 2.03324, bias 1
+    J = gain * drive + bias = 2.03324 * 1 + 1 = 3.03324
     rate 100 Hz, mean output 100 (amplitude 1)
     """
     gains, biases = gain_bias(neuron_type, 1, max_rate, intercept, gain=gain, bias=bias)

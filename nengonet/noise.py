@@ -135,6 +135,11 @@ def noisy_integrator_rates(
     Returns
     -------
     rates : ndarray, in Hz
+
+    References
+    ----------
+    D. Siegmund (1985), "Sequential Analysis", Springer: the correction for a voltage that moves in
+    jumps.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = np.maximum(mean, 0.0)

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import loky
+import numpy as np
 from tqdm import tqdm
+
+from nengonet.exceptions import InputError
 
 # Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
 # of that fight for them. On two busy cores, a convolution took 14 times as long.
@@ -27,6 +30,23 @@ _ONE_THREAD = {
 # Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a leak:
 # it is the first convolutional network that it steps.
 _ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "2e9"}
+
+
+def n_processes(n_jobs: int) -> int:
+    """Return how many processes are meant: -1 is one per core.
+
+    Parameters
+    ----------
+    n_jobs : int
+
+    Raises
+    ------
+    InputError
+        It is 0, below -1 or no whole number.
+    """
+    if not isinstance(n_jobs, (int, np.integer)) or n_jobs < -1 or n_jobs == 0:
+        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
+    return loky.cpu_count() if n_jobs == -1 else int(n_jobs)
 
 
 def process_pool(n_jobs: int) -> Executor:

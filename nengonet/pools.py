@@ -15,9 +15,9 @@ import numpy as np
 from nengo.params import EnumParam, NumberParam, ShapeParam
 from nengo.synapses import Synapse
 
+from nengonet.checks import check_among
 from nengonet.convolution import output_shape, padding_of
-from nengonet.exceptions import InputError
-from nengonet.layers import as_pair, image_shape
+from nengonet.layers import image_shape
 from nengonet.objects import Layer, connect
 from nengonet.rates import Pool, shape_after
 
@@ -59,6 +59,8 @@ def avg_pool2d(
     Raises
     ------
     InputError
+        The layer before has no rows, columns and channels, or the window is larger than its image;
+        or a size, stride or padding is impossible.
 
     Notes
     -----
@@ -98,6 +100,7 @@ def global_avg_pool2d(
     Raises
     ------
     InputError
+        The layer before has no rows, columns and channels.
     """
     return _average(pre, Pool("global_average", name=label), synapse)
 
@@ -152,18 +155,18 @@ def max_pool2d(
     Raises
     ------
     InputError
+        There is no such kind; or as for `avg_pool2d`.
 
     References
     ----------
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
-    if kind not in KINDS:
-        raise InputError(f"{label}: expected a kind out of {', '.join(KINDS)}; found {kind!r}")
+    check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
     shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
     amplitude = pre.amplitude if synapse is None else None
-    process = MaxPool(image_shape(pre), *_geometry(pool), kind, amplitude)
+    process = MaxPool(image_shape(pre), *pool.geometry, kind, amplitude)
     node = nengo.Node(process, label=label)
     connection = connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
     return Layer(
@@ -319,7 +322,7 @@ class AveragePool(nengo.Sparse):
     def __init__(self, image_shape: tuple[int, int, int], pool: Pool) -> None:
         self.image_shape = image_shape
         self.pool = pool
-        geometry = (image_shape, *_geometry(pool))
+        geometry = (image_shape, *pool.geometry)
         if pool.kind == "global_average":
             geometry = (image_shape, image_shape[:2], (1, 1), "valid")
         inputs = np.arange(math.prod(image_shape)).reshape(image_shape)
@@ -345,12 +348,6 @@ def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
     node = nengo.Node(size_in=math.prod(shape), label=pool.name)
     connection = connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
     return Layer(label=pool.name, shape=shape, node=node, connection=connection, pre=pre)
-
-
-def _geometry(pool: Pool) -> tuple[tuple[int, int], tuple[int, int], str]:
-    """Return size and strides in rows and columns, and the padding."""
-    strides = pool.size if pool.strides is None else pool.strides
-    return as_pair(pool.size), as_pair(strides), pool.padding
 
 
 def _places(

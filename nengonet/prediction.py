@@ -165,7 +165,17 @@ def predict(
 def target_of(
     output: Layer | nengo.Ensemble | Neurons | nengo.Node,
 ) -> nengo.Ensemble | nengo.Node:
-    """Return the Ensemble or Node that an output belongs to."""
+    """Return the Ensemble or Node that an output belongs to.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
     if isinstance(output, Layer):
         output = output.output
     if isinstance(output, Neurons):
@@ -237,7 +247,10 @@ class _Walk:
         if item in self.found:
             return self.found[item]
         if item not in self.objects:
-            raise InputError(f"{item} is not part of the network that was given")
+            raise InputError(
+                f"{item} is not part of the network that was given; expected the one in which it "
+                "was built"
+            )
         if item in self.under_way:
             raise InputError(f"{item}: cannot predict a recurrent connection")
         self.under_way.add(item)

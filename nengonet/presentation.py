@@ -12,29 +12,26 @@ import queue
 import sys
 import threading
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import loky
 import nengo
 import numpy as np
-from nengo.builder.neurons import SimNeurons
 from tqdm import tqdm
 
+from nengonet.checks import check_among, check_precision, whole_number
 from nengonet.datasets import as_images
-from nengonet.encoding import neuron_seeds, reset_seed
 from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import checked_file
-from nengonet.minibatch import MinibatchSimulator, precision_of
 from nengonet.minibatch.records import OutputRecord
 from nengonet.objects import Layer
 from nengonet.operations import synapses_of
-from nengonet.parallel import process_pool
+from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result
+from nengonet.simulators import minibatch_simulator, reference_simulator, reset_to_example
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
@@ -119,6 +116,10 @@ def present(
     Raises
     ------
     InputError
+        An argument is out of range; the images do not fit the input, or are not in [0, 1]; there is
+        no layer, state or readout of that name; a layer is not in the network; ``dt`` is too long
+        for a LIF neuron's leak; or the file of ``save`` is there already, or is that of another
+        run.
 
     Notes
     -----
@@ -137,7 +138,8 @@ def present(
     states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
-    _check_running(simulator, minibatch_size, n_jobs, precision)
+    _check_running(simulator, minibatch_size, precision)
+    n_jobs = n_processes(n_jobs)
 
     settings = {
         "presentation_time": n_steps * dt,
@@ -163,7 +165,7 @@ def present(
             ),
         }
         if save.exists():
-            return _finished(save, fingerprint)
+            return _saved(save, fingerprint)
         settings["fingerprint"] = fingerprint
         journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
         if resume:
@@ -179,7 +181,6 @@ def present(
         rasters=tuple(rasters),
         kept=kept,
         simulator=simulator,
-        precision=precision,
         minibatch_size=minibatch_size,
     )
     n_done = found.n_done
@@ -227,7 +228,6 @@ class _Job:
     rasters: tuple[str, ...]
     kept: tuple[str, ...]
     simulator: str
-    precision: int
     minibatch_size: int
 
     @property
@@ -244,7 +244,7 @@ def _run(
     """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
     if len(images) == 0:
         return
-    n_jobs = min(loky.cpu_count() if n_jobs < 0 else n_jobs, len(images))
+    n_jobs = min(n_jobs, len(images))
     # The reference runs single examples; a process gets no more than its share.
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
@@ -342,15 +342,15 @@ class _Runner:
     def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
         self.job, self._size, self._open = job, size, contextlib.ExitStack()
         self._synapses = {synapses.source: synapses for synapses in synapses_of(job.output)}
-        built = (job.settings["dt"], job.settings["seed"])
+        dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
         if job.simulator == "reference":
             self.simulator = self._open.enter_context(
-                reference_simulator(job.network, *built, precision=job.precision)
+                reference_simulator(job.network, dt, seed, precision=precision)
             )
             self.run = self._run_reference
         else:
             self.simulator = self._open.enter_context(
-                minibatch_simulator(job.network, size, *built, precision=job.precision, model=model)
+                minibatch_simulator(job.network, size, dt, seed, precision=precision, model=model)
             )
             self._kept = [
                 self.simulator.record(layer.output, steps=job.keeps_steps(layer))
@@ -453,116 +453,6 @@ class _Runner:
         return arrays
 
 
-@contextlib.contextmanager
-def reference_simulator(
-    network: nengo.Network, dt: float, seed: int, *, precision: int = 64
-) -> Iterator[nengo.Simulator]:
-    """Build the unmodified ``nengo.Simulator``, repeatably and without needless warnings.
-
-    Parameters
-    ----------
-    network : nengo.Network
-        One that has no seed of its own is built with ``seed``.
-    dt : float, in seconds
-    seed : int
-    precision : {32, 64}
-        Bits of a number.
-    """
-    with (
-        precision_of(precision),
-        _built(
-            network, seed, lambda **build: nengo.Simulator(network, dt=dt, **build)
-        ) as simulator,
-    ):
-        yield simulator
-
-
-@contextlib.contextmanager
-def minibatch_simulator(
-    network: nengo.Network,
-    minibatch_size: int,
-    dt: float,
-    seed: int,
-    *,
-    precision: int = 64,
-    model: nengo.builder.Model | None = None,
-) -> Iterator[MinibatchSimulator]:
-    """Build the twin as `reference_simulator` builds the reference.
-
-    Parameters
-    ----------
-    network : nengo.Network
-    minibatch_size : int
-    dt : float, in seconds
-    seed : int
-    precision : {32, 64}
-        Bits of a number.
-    model : nengo.builder.Model, optional
-        The network's, where it has been built with the same settings.
-    """
-    with _built(
-        network,
-        seed,
-        lambda **build: MinibatchSimulator(
-            network if model is None else None,
-            minibatch_size,
-            dt=dt,
-            precision=precision,
-            model=model,
-            **build,
-        ),
-    ) as simulator:
-        yield simulator
-
-
-@contextlib.contextmanager
-def _built(
-    network: nengo.Network, seed: int, simulator: Callable[..., nengo.Simulator]
-) -> Iterator[nengo.Simulator]:
-    unseeded = network.seed is None
-    if unseeded:
-        network.seed = seed
-    try:
-        with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-            # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
-            # max_rates that belong to the stated gain. Nothing uses them.
-            warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
-            # The decoder cache on disk would be locked by parallel runs; nothing here needs it.
-            warnings.filterwarnings("ignore", "Decoder cache")
-            built = simulator(
-                seed=seed,
-                progress_bar=False,
-                # Nengo 4.1's optimizer lets random ensembles share one stream, and fails on some
-                # slices with a stride; and the order in which it merges, which the streams of
-                # unseeded processes follow, differs from build to build.
-                optimize=False,
-            )
-    finally:
-        if unseeded:
-            network.seed = None
-    with built:
-        yield built
-
-
-def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> None:
-    """Reset a simulator, and restart every random stream with the example's own.
-
-    Parameters
-    ----------
-    simulator : nengo.Simulator
-    seed, example : int
-    """
-    states = [
-        state
-        for operator in simulator.step_order
-        if isinstance(operator, SimNeurons)
-        for state in operator.state_extra.values()
-    ]
-    for state, fresh in zip(states, neuron_seeds(seed, example, len(states)), strict=True):
-        state.seed(fresh)
-    simulator.reset(seed=reset_seed(seed, example))
-
-
 def _checked_seed(network: nengo.Network, seed: int | None) -> int:
     if seed is None:
         seed = 0 if network.seed is None else network.seed
@@ -630,8 +520,7 @@ def _check_layers(
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
         raise InputError(f"expected layers with different labels, found {', '.join(labels)}")
-    if readout not in READOUTS:
-        raise InputError(f"expected a readout out of {', '.join(READOUTS)}; found {readout!r}")
+    check_among("readout", readout, READOUTS)
     for label in rasters:
         if label not in labels or not layers[labels.index(label)].spiking:
             spiking = ", ".join(layer.label for layer in layers if layer.spiking)
@@ -644,20 +533,16 @@ def _check_layers(
     inside = {*network.all_ensembles, *network.all_nodes}
     for layer in layers:
         if (layer.node if layer.ensemble is None else layer.ensemble) not in inside:
-            raise InputError(f"the layer {layer.label} is not part of the network that was given")
+            raise InputError(
+                f"the layer {layer.label} is not part of the network that was given; expected the "
+                "one in which it was built, output.network"
+            )
 
 
-def _check_running(simulator: str, minibatch_size: int, n_jobs: int, precision: int) -> None:
-    if simulator not in ("minibatch", "reference"):
-        raise InputError(f'simulator: expected "minibatch" or "reference", found {simulator!r}')
-    if not isinstance(minibatch_size, (int, np.integer)) or minibatch_size < 1:
-        raise InputError(
-            f"minibatch_size: expected a whole number above 0, found {minibatch_size!r}"
-        )
-    if not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
-        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
-    if precision not in (32, 64):
-        raise InputError(f"precision: expected 32 or 64 bits, found {precision!r}")
+def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
+    check_among("simulator", simulator, ("minibatch", "reference"))
+    whole_number("minibatch_size", minibatch_size)
+    check_precision(precision)
 
 
 def _fingerprint(
@@ -704,7 +589,8 @@ def _digest(*things: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _finished(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
+def _saved(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
+    """Return a finished run of the same fingerprint."""
     result = load_result(save)
     for name, value in fingerprint.items():
         found = result.settings.get("fingerprint", {}).get(name)

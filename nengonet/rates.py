@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -57,12 +58,16 @@ class Pool:
             raise InputError(
                 f"{self.name}: kind: expected {', '.join(map(repr, _POOLS))}, found {self.kind!r}"
             )
-        shape = (self.size, self.size) if np.ndim(self.size) == 0 else self.size
-        _named_output_shape(self, shape, *self._geometry)
+        # A window that just fits itself: what is left to check is the arguments.
+        with _named(self):
+            convolution.output_shape(self.geometry[0], *self.geometry)
 
     @property
-    def _geometry(self) -> tuple:
-        return self.size, self.size if self.strides is None else self.strides, self.padding
+    def geometry(self) -> tuple[tuple[int, int], tuple[int, int], str]:
+        """Size and strides in rows and columns, and the padding."""
+        size = convolution.as_pair("size", self.size)
+        strides = size if self.strides is None else convolution.as_pair("strides", self.strides)
+        return size, strides, self.padding
 
 
 def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> dict[str, np.ndarray]:
@@ -268,7 +273,8 @@ def shape_after(
             )
         if layer.kind == "global_average":
             return shape[2:]
-        return (*_named_output_shape(layer, shape, *layer._geometry), shape[2])
+        with _named(layer):
+            return (*convolution.output_shape(shape, *layer.geometry), shape[2])
     if layer.kind not in _CONVOLUTIONS:
         fold = "; fold it into the layer before with fold_batch_norm"
         raise InputError(
@@ -278,7 +284,8 @@ def shape_after(
     layer.check_inputs(shape, pre_label=pre_label)
     options = _options(layer)
     size = layer.kernel.shape[:2]
-    rows_columns = _named_output_shape(layer, shape, size, options["strides"], options["padding"])
+    with _named(layer):
+        rows_columns = convolution.output_shape(shape, size, options["strides"], options["padding"])
     return (*rows_columns, layer.n_outputs)
 
 
@@ -286,9 +293,11 @@ def _is_dense(layer: LayerWeights | Pool) -> bool:
     return layer.kind == "Dense"
 
 
-def _named_output_shape(layer, shape, size, strides, padding) -> tuple[int, int]:
+@contextlib.contextmanager
+def _named(layer: LayerWeights | Pool) -> Iterator[None]:
+    """Put the layer's name in front of an error."""
     try:
-        return convolution.output_shape(shape, size, strides, padding)
+        yield
     except InputError as error:
         raise InputError(f"{layer.name}: {error}") from None
 
@@ -318,5 +327,5 @@ def _drive(layer: LayerWeights, values: np.ndarray) -> np.ndarray:
 
 
 def _pooled(pool: Pool, values: np.ndarray) -> np.ndarray:
-    geometry = () if pool.kind == "global_average" else pool._geometry
+    geometry = () if pool.kind == "global_average" else pool.geometry
     return _POOLS[pool.kind](values, *geometry)

@@ -14,6 +14,7 @@ from scipy.signal import lfilter
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
+from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 
 READOUTS = (
@@ -70,8 +71,7 @@ def scores(
         Unknown readout, or one that needs spikes where there are none.
     """
     outputs = np.asarray(outputs, dtype=np.float64)
-    if readout not in READOUTS:
-        raise InputError(f"expected a readout out of {', '.join(READOUTS)}; found {readout!r}")
+    check_among("readout", readout, READOUTS)
     if readout in ("spike_count", "first_spike", "steps_after_first_spike") and amplitude is None:
         raise InputError(
             f'the readout "{readout}" needs spikes, but the last layer does not spike: '
@@ -198,6 +198,26 @@ class Accuracy:
         return text + (")" if self.ties is None else f", {self.ties} ties)")
 
 
+def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share.
+
+    Parameters
+    ----------
+    n_right, n_images : int
+
+    Returns
+    -------
+    low, high : float, in [0, 1]
+
+    References
+    ----------
+    E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22:209-212.
+    """
+    interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def accuracy(
     predictions: np.ndarray, labels: np.ndarray, tied: np.ndarray | None = None
 ) -> Accuracy:
@@ -226,10 +246,9 @@ def accuracy(
     if labels.size == 0:
         raise InputError("labels: expected at least one example, found none")
     correct = int((predictions == labels).sum())
-    interval = binomtest(correct, labels.size).proportion_ci(0.95, method="wilson")
     return Accuracy(
         value=correct / labels.size,
-        interval=(float(interval.low), float(interval.high)),
+        interval=wilson_interval(correct, labels.size),
         n_images=int(labels.size),
         ties=None if tied is None else int(np.sum(tied)),
     )

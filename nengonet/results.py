@@ -55,7 +55,8 @@ class Result:
     layers : tuple of LayerInfo
         From the input to the last.
     settings : dict
-        ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``.
+        ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``,
+        ``precision``; of a saved run, also the ``fingerprint`` of what its spikes depend on.
     examples : (n_images,) ndarray of int
         Each example's number, which chose its random stream.
     steps : (n_images, n_steps, n_classes) ndarray
@@ -99,7 +100,21 @@ class Result:
         return self.settings["n_steps"]
 
     def layer(self, label: str) -> LayerInfo:
-        """Return what is known of the layer with that label."""
+        """Return what is known of a layer.
+
+        Parameters
+        ----------
+        label : str
+
+        Returns
+        -------
+        LayerInfo
+
+        Raises
+        ------
+        InputError
+            No such layer.
+        """
         for info in self.layers:
             if info.label == label:
                 return info
@@ -158,6 +173,11 @@ class Result:
         Returns
         -------
         scores : (n_images, n_steps, n_classes) ndarray
+
+        Raises
+        ------
+        InputError
+            No such readout, or one that needs spikes where the last layer has none.
         """
         return self._scores(slice(None), readout, tau)
 
@@ -178,12 +198,26 @@ class Result:
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
-        """Return the class of every example, after ``n_steps`` steps (all by default).
+        """Return the class of every example.
+
+        Parameters
+        ----------
+        readout : str, optional
+            By default the one of the run.
+        n_steps : int, optional
+            Answer after this many steps instead of all.
+        tau : float, in seconds
+            For ``"filtered"``.
 
         Returns
         -------
         classes : (n_images,) ndarray of int
             The lowest class number where several share the highest score.
+
+        Raises
+        ------
+        InputError
+            As for `scores`; or there are not so many steps.
         """
         return self._predict(readout, n_steps, tau)[0]
 
@@ -192,9 +226,19 @@ class Result:
     ) -> np.ndarray:
         """Return for every example whether several classes share the highest score.
 
+        Parameters
+        ----------
+        readout, n_steps, tau
+            As for `predictions`.
+
         Returns
         -------
         tied : (n_images,) ndarray of bool
+
+        Raises
+        ------
+        InputError
+            As for `predictions`.
         """
         return self._predict(readout, n_steps, tau)[1]
 
@@ -222,15 +266,18 @@ class Result:
         Parameters
         ----------
         labels : (n_images,) array_like of int
-        readout : str, optional
-        n_steps : int, optional
-            Answer after this many steps instead of all.
-        tau : float, in seconds
+        readout, n_steps, tau
+            As for `predictions`.
 
         Returns
         -------
         Accuracy
             With its 95 % interval and the number of ties.
+
+        Raises
+        ------
+        InputError
+            As for `predictions`; or the labels are not one for each example.
         """
         predictions, tied = self._predict(readout, n_steps, tau)
         return readouts.accuracy(predictions, labels, tied)
@@ -250,6 +297,11 @@ class Result:
         -------
         accuracy : (n_steps,) ndarray
             Element ``k`` is the accuracy after ``k + 1`` steps.
+
+        Raises
+        ------
+        InputError
+            As for `accuracy`.
         """
         readouts.accuracy(self.predictions(readout, tau=tau), labels)  # checks the labels
         labels = np.asarray(labels)
@@ -262,9 +314,18 @@ class Result:
     def rates(self, label: str) -> np.ndarray:
         """Return a layer's measured rates: spike counts over the presentation time.
 
+        Parameters
+        ----------
+        label : str
+
         Returns
         -------
         rates : (n_images, n_neurons) ndarray, in Hz
+
+        Raises
+        ------
+        InputError
+            No such layer, or one that does not spike or was not kept.
         """
         if self.layer(label).amplitude is None:
             raise InputError(f"{label}: the layer does not spike; see mean_output")
@@ -322,8 +383,12 @@ def load_result(path: str | os.PathLike) -> Result:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT:
-                raise InputError(f"{path}: expected a result written by nengonet ({_FORMAT})")
+            found = file.attrs.get("format", "another HDF5 file")
+            if found != _FORMAT:
+                raise InputError(
+                    f"{path}: expected a result written by nengonet ({_FORMAT}), found {found}; "
+                    "run it again with this version, or give the file of another run"
+                )
             settings = json.loads(file.attrs["settings"])
             layers = json.loads(file.attrs["layers"])
             arrays = {}

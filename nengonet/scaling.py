@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nengonet.checks import as_numbers
 from nengonet.exceptions import InputError
 from nengonet.rates import Pool, activations, by_name, full_scale, last_weights
 from nengonet.weights import LayerWeights
@@ -63,7 +64,7 @@ def scale_firing_rates(
     ``nengo_dl/converter.py``, ``Converter(scale_firing_rates=...)``.
     """
     values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
-    arrays = {name: _finite(name, value) for name, value in values.items()}
+    arrays = {name: as_numbers(name, value) for name, value in values.items()}
     for name in ("gain", "amplitude", "scale"):
         if not np.all(arrays[name] > 0):
             raise InputError(
@@ -215,16 +216,27 @@ def balance(
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         change = LayerScale(name, scale, kernel_factor=before / scale, bias_factor=1 / scale)
-        balanced.append(_scaled(layer, change))
+        balanced.append(multiplied(layer, change.kernel_factor, change.bias_factor))
         changes.append(change)
         before = scale
     return Balanced(balanced, tuple(changes), percentile)
 
 
-def _scaled(layer: LayerWeights, change: LayerScale) -> LayerWeights:
-    # The factors are Python floats, so that float32 weights stay float32.
-    bias = None if layer.bias is None else layer.bias * change.bias_factor
-    return dataclasses.replace(layer, kernel=layer.kernel * change.kernel_factor, bias=bias)
+def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
+    """Return a layer with its kernel and its bias, if it has one, times a factor each.
+
+    Parameters
+    ----------
+    layer : LayerWeights
+    kernel_factor, bias_factor : float
+        Python's own floats, so that weights of 32 bits stay so.
+
+    Returns
+    -------
+    LayerWeights
+    """
+    bias = None if layer.bias is None else layer.bias * bias_factor
+    return dataclasses.replace(layer, kernel=layer.kernel * kernel_factor, bias=bias)
 
 
 def _percentile(percentile: float | str | None) -> float:
@@ -239,13 +251,3 @@ def _percentile(percentile: float | str | None) -> float:
             f"percentile: expected a number above 0 and at most 100, or 'max', found {percentile!r}"
         )
     return value
-
-
-def _finite(name: str, value: np.ndarray) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: expected numbers, found {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
-    return array

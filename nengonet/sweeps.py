@@ -28,7 +28,6 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import CodeType
 
-import loky
 import numpy as np
 from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
@@ -36,7 +35,8 @@ from tqdm import tqdm
 
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
-from nengonet.parallel import process_pool
+from nengonet.parallel import n_processes, process_pool
+from nengonet.tables import aligned
 
 _COLUMNS = ("seed", "error", "seconds")
 _DIED = "WorkerDied: the process that ran this cell ended without an answer"
@@ -151,8 +151,8 @@ class Sweep:
 
     def __str__(self) -> str:
         """Write how many cells there are, a table of means, and the first errors."""
-        failed = self.failed
-        lines = [f"{len(self.rows)} cells, {len(failed)} failed; mean (95 % interval, seeds)"]
+        n_failed = len(self.failed)
+        lines = [f"{len(self.rows)} cells, {n_failed} failed; mean (95 % interval, seeds)"]
         summary = self.summary()
         table = [[*self.parameters, "value", "mean", "interval", "n"]]
         table += [
@@ -164,17 +164,24 @@ class Sweep:
             ]
             for row in summary[:_SHOWN]
         ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines += [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in table
-        ]
+        lines += aligned(table)
         if len(summary) > _SHOWN:
             lines.append(f"… {len(summary) - _SHOWN} more rows: see summary()")
-        for row in failed[:3]:
-            where = ", ".join(f"{name}={row[name]}" for name in (*self.parameters, "seed"))
-            lines.append(f"failed: {where}: {row['error']}")
-        return "\n".join(lines)
+        return "\n".join(lines + first_failures(self))
+
+
+def first_failures(sweep: Sweep) -> list[str]:
+    """Write where the first three cells failed, and why, one line each.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    """
+    lines = []
+    for row in sweep.failed[:3]:
+        where = ", ".join(f"{name}={row[name]}" for name in (*sweep.parameters, "seed"))
+        lines.append(f"failed: {where}: {row['error']}")
+    return lines
 
 
 def sweep(
@@ -230,6 +237,9 @@ def sweep(
     Raises
     ------
     InputError
+        The grid, the seeds or the constants cannot be used, or the function does not take them; the
+        function cannot be sent to other processes; there is no such scheduler, or Dask is missing;
+        or the file of ``save`` is there already, or is that of another sweep.
 
     Notes
     -----
@@ -241,12 +251,12 @@ def sweep(
     constants = dict(constants or {})
     names, cells = _checked_cells(grid, _checked_seeds(seeds))
     _check_names(function, names, cells[0], constants)
-    _check_n_jobs(n_jobs, scheduler)
+    n_jobs = _checked_jobs(n_jobs, scheduler)
 
     journal, found = None, {}
     if save is not None:
         save = checked_file(save, resume)
-        journal = _SweepJournal(save, _fingerprint(function, constants))
+        journal = SweepJournal(save, _fingerprint(function, constants))
         found = {record["key"]: record for record in journal.read()}
         journal.start()
     if retry_failed:
@@ -283,17 +293,24 @@ class _Cell:
         return _key({"parameters": self.parameters, "seed": self.seed})
 
 
-class _SweepJournal(Journal[dict]):
+class SweepJournal(Journal[dict]):
+    """The finished cells of a sweep: the file of ``save``.
+
+    A record has the cell's ``key``, its ``values``, ``error`` and ``seconds``.
+    """
+
     magic = b"nengonet sweep 1\n"
     holds = "earlier sweep"
     advice = "go back to the same one, or save to another file"
 
     @staticmethod
     def encode(record: dict) -> bytes:
+        """Return the record as JSON."""
         return json.dumps(record).encode()
 
     @staticmethod
     def decode(payload: bytes) -> dict:
+        """Return the record that JSON holds."""
         return json.loads(payload)
 
 
@@ -402,7 +419,6 @@ def _run(
         for cell in cells:
             yield cell, _run_cell(job, cell.parameters, cell.seed)
     else:
-        n_jobs = loky.cpu_count() if n_jobs < 0 else n_jobs
         yield from _run_apart(functools.partial(_run_in_pool, job, n_jobs), cells)
 
 
@@ -704,10 +720,9 @@ def _check_names(function: Callable, names: tuple[str, ...], cell: _Cell, consta
         ) from None
 
 
-def _check_n_jobs(n_jobs: int, scheduler: str | None) -> None:
-    if not isinstance(n_jobs, (int, np.integer)) or n_jobs < -1 or n_jobs == 0:
-        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
+def _checked_jobs(n_jobs: int, scheduler: str | None) -> int:
     if scheduler is not None and n_jobs != 1:
         raise InputError(
             f"n_jobs: the scheduler's workers run the cells; expected 1 beside it, found {n_jobs}"
         )
+    return n_processes(n_jobs)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from nengonet.checks import as_numbers, check_among
 from nengonet.exceptions import InputError
 from nengonet.readout import spike_counts
 
@@ -64,7 +65,7 @@ def counts_from_probe(
     >>> counts_from_probe([[0.0, 1000.0], [3000.0, 1000.0]], dt=0.001)
     array([3, 2])
     """
-    data = _as_numbers("data", data)
+    data = _as_values("data", data)
     _check_positive("dt", dt, "seconds")
     _check_positive("amplitude", amplitude, "a spike's area")
     if data.ndim < 2:
@@ -262,15 +263,10 @@ class _Finding:
     cause: str | None = None
 
 
-def _as_numbers(name: str, values: ArrayLike) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: expected an array of numbers, found {values!r}") from None
+def _as_values(name: str, values: ArrayLike) -> np.ndarray:
+    array = as_numbers(name, values)
     if array.size == 0:
         raise InputError(f"{name}: expected at least one value, found shape {array.shape}")
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
     return array
 
 
@@ -282,9 +278,8 @@ def _check_positive(name: str, value: float, unit: str) -> None:
 def _checked_case(
     counts: ArrayLike, rates: ArrayLike, duration: float, kind: str, dt: float | None
 ) -> _Case:
-    if kind not in KINDS:
-        raise InputError(f"kind: expected one of {', '.join(KINDS)}; found {kind!r}")
-    counts, rates = _as_numbers("counts", counts), _as_numbers("rates", rates)
+    check_among("kind", kind, KINDS)
+    counts, rates = _as_values("counts", counts), _as_values("rates", rates)
     _check_positive("duration", duration, "seconds")
     axes = ["n_repeats"] * (kind == "noisy") + ["n_steps"] * (dt is not None) + ["n_neurons"]
     with_images = [*axes]
@@ -335,7 +330,7 @@ def _checked_case(
 
 
 def _checked_bias(bias: ArrayLike, case: _Case) -> np.ndarray:
-    bias = _as_numbers("bias", bias)
+    bias = _as_values("bias", bias)
     if np.any(bias < 0):
         raise InputError(f"bias: expected at least 0 spikes, found {bias.min():.6g}")
     try:
@@ -797,7 +792,7 @@ def assert_same_spikes(
     first: image 0, neuron 1: 2 and 3
     probable cause: none of the known patterns
     """
-    a, b = _as_numbers("a", a), _as_numbers("b", b)
+    a, b = _as_values("a", a), _as_values("b", b)
     if a.shape != b.shape:
         raise InputError(f"a and b: expected the same shape, found {a.shape} and {b.shape}")
     if axes is None:

@@ -243,7 +243,7 @@ def test_errors(tmp_path):
         cells.build(LAYERS["mlp"], kind="none")
     with pytest.raises(nn.InputError, match="amplitude: expected a number above 0, found 0"):
         cells.build(LAYERS["mlp"], amplitude=0)
-    with pytest.raises(nn.InputError, match="decoders: expected fixed or solved"):
+    with pytest.raises(nn.InputError, match="decoders: expected one of fixed, solved"):
         cells.channel(0.1, "none", seed=0)
     with pytest.raises(nn.InputError, match="the tutorial's layers, with kernels"):
         cells.network_layers(nn.load_weights(nn.pretrained("cifar_csnn")))
@@ -253,7 +253,7 @@ def test_errors(tmp_path):
         cells.read_layers(str(copy), "0" * 64)
     with pytest.raises(nn.InputError, match="holds the network mlp"):
         amplitude.reproduce(copy, networks=["cnn"])
-    with pytest.raises(nn.InputError, match="networks: expected mlp or cnn, found 'rnn'"):
+    with pytest.raises(nn.InputError, match="networks: expected one of mlp, cnn; found 'rnn'"):
         amplitude.reproduce(networks=["rnn"])
     with pytest.raises(nn.InputError, match="no such file"):
         cells.digest(tmp_path / "none.h5")

@@ -3,7 +3,6 @@
 import json
 
 import h5py
-import matplotlib.pyplot as plt
 import nengo
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from nengo.dists import Uniform
 
 import nengonet as nn
 from nengonet.cli import main
-from nengonet.plots import plot_latency
-from nengonet.readout import accuracy
 from nengonet.reproductions import bengali
 from nengonet.reproductions.shared import logits_of, settled
 
@@ -231,6 +228,9 @@ def test_what_does_not_fit_is_named(tmp_path):
         bengali.reproduce(nn.pretrained("mnist_dense"))
     with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking; found 'lif'"):
         bengali.posted(LAYERS, neurons="lif")
+    for function in (bengali.diagnose, bengali.budget):
+        with pytest.raises(nn.InputError, match="variant: expected one of posted, repaired; found"):
+            function(variant="obvious")
     file = tmp_path / "other.npz"
     np.savez(file, x=np.zeros((2, 32, 32)), y=np.zeros(2, int))
     with pytest.raises(nn.InputError, match=r"28 x 28 pixels.*found images of shape \(32, 32\)"):
@@ -244,20 +244,6 @@ def test_settled():
     assert settled([0.2, 0.89, 0.85, 0.88, 0.9], 0.89) == 4
     assert settled([0.9, 0.9], 0.9) == 1
     assert settled([0.9, 0.5], 0.9) is None
-
-
-def test_latency_figure():
-    ann = accuracy(np.arange(10), np.arange(10))
-    figure = plot_latency({"one": np.array([0.1, 0.5]), "two": np.array([0.2, 0.2, 0.9])}, ann)
-    (axis,) = figure.axes
-    _, one, two = axis.lines
-    np.testing.assert_array_equal(one.get_xydata(), [[1, 10], [2, 50]])
-    assert [text.get_text() for text in axis.get_legend().get_texts()][1:] == ["one", "two"]
-    assert axis.get_xlim() == (1, 3)
-    assert two.get_linestyle() != one.get_linestyle()
-    for words in (axis.get_xlabel(), axis.get_ylabel()):
-        assert words in ("steps of 1 ms", "accuracy (%) on 10 images")
-    plt.close(figure)
 
 
 @needs_whole_data

@@ -7,8 +7,6 @@ import pytest
 import nengonet as nn
 from nengonet.encoding import BLOCK_STEPS
 from nengonet.minibatch import MinibatchSimulator
-from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.presentation import present
 
 pytest.importorskip("numba")
@@ -233,21 +231,3 @@ def test_what_is_not_kept_is_only_counted():
         few.mean_output("layer 0")
     with pytest.raises(nn.InputError, match="keep: expected labels of layers"):
         present(network, output, IMAGES, keep=["layer 7"], **run)
-
-
-@pytest.mark.parametrize("numba", [True, False])
-def test_more_spikes_than_expected_find_room(numba):
-    """The room for a block of Poisson spikes is a guess, which is exceeded once in a billion."""
-    counts = []
-    for room in (1, 10_000):
-        events = PoissonEvents(
-            np.full((4, 9), 300.0), 1.0, np.arange(4), 0, 0.001, load_kernels(numba)
-        )
-        events._room = room
-        matrices = []
-        for _ in range(BLOCK_STEPS + 5):
-            events.advance()
-            matrices.append(events.as_matrix(np.float64).toarray())
-        counts.append(np.array(matrices))
-    np.testing.assert_array_equal(counts[0], counts[1])
-    assert counts[0].sum() > 500

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng
+from nengonet.encoding import BLOCK_STEPS, draw_events
 from nengonet.minibatch import inputs
 from nengonet.minibatch.acceleration import load_kernels
+from nengonet.streams import example_rng
 
 pytest.importorskip("numba")
 

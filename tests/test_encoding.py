@@ -4,8 +4,9 @@ import pytest
 from scipy.stats import chi2, ks_2samp, poisson
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS, example_rng, poisson_block
+from nengonet.encoding import BLOCK_STEPS, poisson_block
 from nengonet.presentation import present
+from nengonet.streams import example_rng
 
 # Chance of a false alarm of each statistical test below; the seeds are fixed.
 ALPHA = 1e-6

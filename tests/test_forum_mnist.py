@@ -8,8 +8,8 @@ from nengo.dists import Choice
 from nengo.solvers import NoSolver
 
 import nengonet as nn
+from nengonet.neurons import current_at
 from nengonet.reproductions.forum_mnist import mlp_layers, posted, repaired, reproduce
-from nengonet.reproductions.shared import current_at
 
 LAYERS = mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
@@ -71,7 +71,7 @@ def plain_nengo(pixels, *, example, n_steps=350):
         probes = [nengo.Probe(each.neurons) for each in (poisson, hidden, out)]
         filtered = nengo.Probe(out.neurons, synapse=0.1)
     with nengo.Simulator(network, progress_bar=False) as simulator:
-        from nengonet.presentation import reset_to_example
+        from nengonet.simulators import reset_to_example
 
         reset_to_example(simulator, seed=0, example=example)
         simulator.run_steps(n_steps)

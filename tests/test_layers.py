@@ -321,7 +321,7 @@ def test_flatten_is_the_same_layer():
         (np.ones((3, 3, 1, 4)), {}, "conv: kernel has 1 input channels, but.*input, has 2"),
         (np.ones((7, 3, 2, 4)), {}, "conv: size: expected at most the image's 6 x 5.*7 x 3"),
         (np.ones((3, 3, 1, 3)), {"groups": 2}, "conv: 3 filters do not divide into 2 groups"),
-        (CONV, {"strides": 0}, "conv: strides: expected whole numbers of at least 1"),
+        (CONV, {"strides": 0}, "conv: strides: expected a whole number of at least 1"),
         (CONV, {"padding": "causal"}, "conv: padding: expected 'valid' or 'same'"),
         (CONV, {"gain": np.ones(4)}, "gain: expected one number, 64 numbers"),
         (

@@ -7,11 +7,12 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS, block_steps, example_rng, poisson_block
+from nengonet.encoding import BLOCK_STEPS, block_steps, poisson_block
 from nengonet.neurons import fastest_rate
 from nengonet.plots import draw_spike_histogram, plot_latency, plot_presentation, time_unit
 from nengonet.prediction import predict
 from nengonet.readout import Accuracy
+from nengonet.streams import example_rng
 from nengonet.testing import assert_counts_match_rates, counts_from_probe
 
 RNG = np.random.default_rng(21)

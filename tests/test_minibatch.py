@@ -25,8 +25,9 @@ import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator, convolutions, register
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.registry import _MAKERS
-from nengonet.presentation import present, reset_to_example
+from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
+from nengonet.simulators import reset_to_example
 
 HAVE_NUMBA = load_kernels() is not None
 NUMBA = [False, pytest.param(True, marks=pytest.mark.skipif(not HAVE_NUMBA, reason="no Numba"))]
@@ -702,7 +703,7 @@ def test_same_states_as_the_reference_after_the_build():
         np.testing.assert_array_equal(found, np.repeat(voltage[:, None], BATCH, axis=1))
 
 
-def test_a_built_model_and_progress(capsys):
+def test_a_built_model_and_progress():
     network, _, _, probe = passing()
     with twin(network) as first:
         model = first.model

@@ -1,3 +1,5 @@
+import doctest
+
 import nengo
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from nengo.dists import Choice, Uniform
 
 import nengonet as nn
+import nengonet.neurons
 from nengonet.neurons import gain_bias, rates_in_hz, with_settings
 
 
@@ -146,6 +149,7 @@ def test_stated_gain_takes_the_place_of_the_tuning():
         ({"max_rates": 600}, "LIF: .*below the inverse refractory period"),
         ({"gain": -1.0}, "gain: expected finite values above 0, found -1"),
         ({"gain": [1.0, 2.0]}, r"gain: expected one number, 3 numbers .* found shape \(2,\)"),
+        ({"gain": [[1.0], [1.0, 2.0]]}, "gain: expected one number.* rows of unequal lengths"),
         ({"bias": "high"}, "bias: expected one number"),
         ({"bias": np.nan}, "bias: expected finite values"),
         ({"intercepts": 1.5}, "intercepts must be below 1"),
@@ -188,3 +192,8 @@ def test_with_settings_changes_only_what_is_named():
     assert original.amplitude == 1
     with pytest.raises(nn.InputError, match="Tanh has no amplitude: expected one of tau_ref"):
         with_settings(nengo.Tanh(), amplitude=0.2)
+
+
+def test_the_example_of_the_docstring_holds():
+    results = doctest.testmod(nengonet.neurons)
+    assert (results.failed, results.attempted) == (0, 1)

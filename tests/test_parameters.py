@@ -14,7 +14,6 @@ import nengonet as nn
 from nengonet import datasets, reproductions
 from nengonet.cli import main
 from nengonet.cli.sweep import _EXAMPLES
-from nengonet.plots import plot_sweep
 from nengonet.reproductions import forum_mnist
 from nengonet.reproductions.parameters import NAMES, cell_of, grid_of, parameters_of
 
@@ -65,7 +64,7 @@ def test_a_range_has_no_rounding_error_and_includes_its_end():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (["input-rate"], "--set: expected NAME=VALUE,VALUE,… , found 'input-rate'"),
+        (["input-rate"], "--set: expected NAME=VALUE,VALUE,…; found 'input-rate'"),
         (["input-rate="], "--set: expected NAME=VALUE"),
         (["input-rat=1"], "no parameter 'input-rat'; did you mean input-rate.* full-scale-rate"),
         (["xyzzy=1"], "forum-mnist has no parameter 'xyzzy'; there are: variant, neurons"),
@@ -178,29 +177,3 @@ def test_a_cluster_runs_the_cells():
     here = json.loads(call(*SMALL, "--json").stdout)
     for row, other in zip(json.loads(there.stdout)["rows"], here["rows"], strict=True):
         assert row | {"seconds": 0} == other | {"seconds": 0}
-
-
-def made(values, **parameters):
-    rows = [
-        dict(zip(parameters, (*each,), strict=True))
-        | {"seed": seed, "accuracy": value + seed / 10, "error": None, "seconds": 0.0}
-        for *each, value in values
-        for seed in (0, 1)
-    ]
-    return nn.Sweep(parameters=tuple(parameters), values=("accuracy",), rows=rows)
-
-
-def test_the_figure_shows_means_and_intervals():
-    sweep = made([(1.0, "a", 0.5), (2.0, "a", 0.6), (1.0, "b", 0.1), (2.0, "b", 0.2)], x=0, kind=0)
-    axis = plot_sweep(sweep).axes[0]
-    lines = [container.lines[0] for container in axis.containers]
-    assert [container.get_label() for container in axis.containers] == ["kind a", "kind b"]
-    np.testing.assert_allclose([line.get_ydata() for line in lines], [[0.55, 0.65], [0.15, 0.25]])
-    # Student's t with one degree of freedom: 12.7 x 0.0707 / sqrt(2)
-    (bars,) = axis.containers[0].lines[2]
-    assert bars.get_segments()[0][1][1] - 0.55 == pytest.approx(12.706 * 0.05, rel=1e-3)
-    words = plot_sweep(made([("a", 0.5), ("b", 0.6), ("c", 0.7)], kind=0)).axes[0]
-    assert [label.get_text() for label in words.get_xticklabels()] == ["a", "b", "c"]
-    with pytest.raises(nn.InputError, match="value: expected one of accuracy; found 'loss'"):
-        plot_sweep(sweep, "loss")
-    plt.close("all")

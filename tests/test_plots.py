@@ -175,6 +175,19 @@ def test_latency_has_intervals():
     plt.close(figure)
 
 
+def test_latency_tells_networks_apart():
+    ann = accuracy(np.arange(10), np.arange(10))
+    figure = plot_latency({"one": np.array([0.1, 0.5]), "two": np.array([0.2, 0.2, 0.9])}, ann)
+    (axis,) = figure.axes
+    _, one, two = axis.lines
+    np.testing.assert_array_equal(one.get_xydata(), [[1, 10], [2, 50]])
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ANN", "one", "two"]
+    assert axis.get_xlim() == (1, 3)
+    assert two.get_linestyle() != one.get_linestyle()
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("steps of 1 ms", "accuracy (%) on 10 images")
+    plt.close(figure)
+
+
 def test_rates_are_shares_of_all(result):
     result.counts["input"] = np.array([[0, 0, 2], [1, 2, 70]])
     figure = plot_rates(result)

@@ -332,12 +332,12 @@ def test_sums_are_kept_in_the_simulators_state():
     "build, message",
     [
         (lambda pre: nn.max_pool2d(pre, 5), r"max_pool2d: size: expected at most.*4 x 6.*5 x 5"),
-        (lambda pre: nn.avg_pool2d(pre, (2, 0)), "avg_pool2d: size: expected whole numbers"),
-        (lambda pre: nn.avg_pool2d(pre, strides=1.5), "avg_pool2d: strides: expected whole"),
+        (lambda pre: nn.avg_pool2d(pre, (2, 0)), "avg_pool2d: size: expected a whole number"),
+        (lambda pre: nn.avg_pool2d(pre, strides=1.5), "avg_pool2d: strides: expected a whole"),
         (lambda pre: nn.max_pool2d(pre, padding="full"), "max_pool2d: padding: expected 'valid'"),
         (
             lambda pre: nn.max_pool2d(pre, kind="largest", label="pool"),
-            "pool: expected a kind out of running_max, winner, instant; found 'largest'",
+            "pool: kind: expected one of running_max, winner, instant; found 'largest'",
         ),
         (
             lambda pre: nn.max_pool2d(nn.flatten(pre), label="pool"),

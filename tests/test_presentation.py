@@ -359,11 +359,12 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"seed": 0.5}, "seed: expected a whole number from 0"),
         ({"examples": [1, 2]}, "examples: expected 20 whole numbers"),
         ({"examples": np.arange(20) - 1}, "examples: expected 20 whole numbers"),
-        ({"simulator": "nengo"}, 'simulator: expected "minibatch" or "reference", found'),
-        ({"minibatch_size": 0}, "minibatch_size: expected a whole number above 0, found 0"),
+        ({"simulator": "nengo"}, "simulator: expected one of minibatch, reference; found"),
+        ({"minibatch_size": 0}, "minibatch_size: expected a whole number of at least 1, found 0"),
         ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1, found 0"),
+        ({"n_jobs": -2}, "n_jobs: expected a number of processes, or -1, found -2"),
         ({"precision": 16}, "precision: expected 32 or 64 bits, found 16"),
-        ({"readout": "loudest"}, "expected a readout out of spike_count"),
+        ({"readout": "loudest"}, "readout: expected one of spike_count"),
         ({"rasters": ["hiden"]}, r"expected spiking layers \(input, hidden, output\)"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
         ({"save": "."}, "expected the name of a file, found a folder"),
@@ -399,7 +400,7 @@ def test_a_file_that_is_no_result(tmp_path, content, message):
 
 
 def test_a_weights_file_is_no_result():
-    with pytest.raises(nn.InputError, match="expected a result written by nengonet"):
+    with pytest.raises(nn.InputError, match="result written by nengonet .*found another HDF5 file"):
         load_result(nn.pretrained("mnist_dense"))
 
 

@@ -62,7 +62,7 @@ def numbers(result):
 
 def recorded(file):
     """The keys in a sweep's file, in the order in which they were written."""
-    return [record["key"] for record in sweeps._SweepJournal(file, {}).read()]
+    return [record["key"] for record in sweeps.SweepJournal(file, {}).read()]
 
 
 # The table.

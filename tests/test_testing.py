@@ -1,5 +1,4 @@
 import doctest
-import pathlib
 
 import nengo
 import numpy as np
@@ -665,9 +664,3 @@ def test_the_examples_of_the_docstrings_hold():
     results = doctest.testmod(nengonet.testing)
     assert results.failed == 0
     assert results.attempted >= 5
-
-
-def test_the_module_itself_needs_no_nengo():
-    source = pathlib.Path(nengonet.testing.__file__).read_text(encoding="utf-8")
-    assert "import nengo\n" not in source
-    assert "from nengo." not in source

@@ -536,7 +536,7 @@ def test_fold_refuses():
         (norm, norm, "norm: expected Dense, Conv2D or DepthwiseConv2D"),
         (dense, dense, "dense: expected a BatchNormalization"),
         (dense, other_axis, "the last axis"),
-        (dense, LayerWeights(kind="BatchNormalization", others=negative), "not positive"),
+        (dense, LayerWeights(kind="BatchNormalization", others=negative), "above 0, found -0.999"),
     ]:
         with pytest.raises(InputError, match=match):
             fold_batch_norm(layer, batch)

@@ -29,7 +29,6 @@ _KEPT = {
         "data_format",
     ),
     "MaxPooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
-    "AveragePooling2D": ("name", "pool_size", "strides", "padding", "data_format"),
     "Dense": ("name", "units", "activation", "use_bias"),
     # A layer of our own: Keras needs its class in custom_objects.
     "Lowpass": ("name",),
@@ -39,12 +38,11 @@ _KEPT = {
 _LARGE = 2**20
 
 
-def _keras2_config(model, leave_out):
+def _keras2_config(model):
     layers = []
-    for layer in [*model._layers]:
+    # Not model.layers, which leaves out the InputLayer.
+    for layer in model._layers:
         kind = type(layer).__name__
-        if layer.name in leave_out:
-            continue
         config = layer.get_config()
         kept = {key: config[key] for key in _KEPT[kind]}
         if kind == "InputLayer":
@@ -53,29 +51,26 @@ def _keras2_config(model, leave_out):
     return {"class_name": "Sequential", "config": {"name": model.name, "layers": layers}}
 
 
-def save_keras2_h5(model, path, leave_out=()):
+def save_keras2_h5(model, path):
     """Write a Sequential model as a Keras 2 full-model HDF5 file.
 
     Parameters
     ----------
     model : keras.Sequential
     path : str
-    leave_out : sequence of str
-        Layers that matter in training only (dropout).
     """
     path = pathlib.Path(path)
     temporary = path.with_suffix(".tmp")
-    layers = [layer for layer in model.layers if layer.name not in leave_out]
     with h5py.File(temporary, "w") as file:
         file.attrs["keras_version"] = "2.15.0"  # the dialect, for readers that ask
         file.attrs["backend"] = "tensorflow"
         file.attrs["written_by"] = f"nengonet weights/ scripts, Keras {keras.__version__}"
-        file.attrs["model_config"] = json.dumps(_keras2_config(model, leave_out))
+        file.attrs["model_config"] = json.dumps(_keras2_config(model))
         root = file.create_group("model_weights")
         root.attrs["keras_version"] = "2.15.0"
         root.attrs["backend"] = "tensorflow"
-        root.attrs["layer_names"] = np.array([layer.name.encode() for layer in layers])
-        for layer in layers:
+        root.attrs["layer_names"] = np.array([layer.name.encode() for layer in model.layers])
+        for layer in model.layers:
             group = root.create_group(layer.name)
             names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
             group.attrs["weight_names"] = np.array([name.encode() for name in names], dtype="S")

@@ -98,7 +98,6 @@ def main(amplitude=AMPLITUDE):
         forward_with(SoftLIF(amplitude)),
         WHITE * images,
         labels,
-        augment=lambda x: x,
         epochs=EPOCHS,
         rate=1e-3,
         seed=SEED,

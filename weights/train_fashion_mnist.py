@@ -99,28 +99,28 @@ def build(name):
     )
 
 
-def hidden_spikes(rates, dt=DT):
+def hidden_spikes(rates):
     """Return the hidden layer's outputs at every step, (n_steps, n_images, 128), in Hz.
 
     Their gradient is the one of the rates.
     """
     # Not added up step by step: the same but for the rounding, in a tenth of the time.
-    times = torch.arange(N_STEPS + 1).reshape(-1, 1, 1) * dt
+    times = torch.arange(N_STEPS + 1).reshape(-1, 1, 1) * DT
     totals = torch.floor(torch.rand(rates.shape) + times * rates.detach())
-    spikes = totals.diff(dim=0) / dt
+    spikes = totals.diff(dim=0) / DT
     return rates + (spikes - rates.detach())
 
 
 def forward(name):
     """Return the function that `fit` calls: logits, and the hidden outputs for the penalty."""
 
-    def run(weights, x, dt=DT):
+    def run(weights, x):
         rates = F.relu(x.flatten(1) @ weights[0] + weights[1])
         if name == "fashion_dense":
             return rates @ weights[-2] + weights[-1], None
-        spikes = hidden_spikes(rates, dt)
+        spikes = hidden_spikes(rates)
         if name == "fashion_lowpass":
-            decay = torch.exp(-dt / weights[2].clamp(min=1e-8))
+            decay = torch.exp(-DT / weights[2].clamp(min=1e-8))
             age = torch.arange(N_STEPS - 1, -1, -1).reshape(-1, 1, 1)
             shown = ((1 - decay) * decay**age * spikes).sum(0)
         else:

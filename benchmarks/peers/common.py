@@ -24,6 +24,13 @@ TAU = 0.020  # seconds
 FULL_SCALE = (7.90003, 20.19899)
 FULL_SCALE_RATE = 250.0
 
+# What both scripts on PyTorch take beside.
+TORCH_OPTIONS = {
+    "chunk": {"type": int, "default": 50, "help": "steps for which the input is made at once"},
+    "input": {"choices": ["events", "encoder"], "default": "events"},
+    "bfloat16": {"action": "store_true", "help": "mixed precision (torch.autocast)"},
+}
+
 
 def arguments(description: str, *, batch_size: int, **options: dict) -> argparse.Namespace:
     """Read the arguments that all scripts take, and a script's own.

@@ -53,13 +53,7 @@ def job(args, images, number):
 
 
 if __name__ == "__main__":
-    args = common.arguments(
-        __doc__,
-        batch_size=125,
-        chunk={"type": int, "default": 50, "help": "steps for which the input is made at once"},
-        input={"choices": ["events", "encoder"], "default": "events"},
-        bfloat16={"action": "store_true", "help": "mixed precision (torch.autocast)"},
-    )
+    args = common.arguments(__doc__, batch_size=125, **common.TORCH_OPTIONS)
     common.run(
         job,
         args,

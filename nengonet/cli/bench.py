@@ -10,7 +10,6 @@ from nengonet.cli.shared import (
     answer,
     forum_case,
     forum_options,
-    forum_options_of,
     images_option,
     stated,
 )
@@ -39,7 +38,7 @@ def bench(
     """
     from nengonet.bench import bench as run
 
-    example, shown, _ = forum_case(images, forum_options_of(options) | options)
+    example, shown, _ = forum_case(images, options)
     found = run(
         example.output,
         shown,

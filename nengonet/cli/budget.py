@@ -13,9 +13,9 @@ from nengonet.cli.shared import (
     bengali_options,
     forum_case,
     forum_options,
-    forum_options_of,
     image_count,
     images_option,
+    plot_option,
     stated,
 )
 
@@ -32,7 +32,7 @@ def budget() -> None:
 @forum_options
 @images_option(200)
 @PRESENTATION_TIME
-@click.option("--plot", type=click.Path(), help="Draw the budget to this file.")
+@plot_option("Draw the budget to this file.")
 @JSON
 def budget_forum_mnist(images, presentation_time, plot, as_json, **options):
     """Run the forum's MLP with one effect after the other added.
@@ -40,12 +40,10 @@ def budget_forum_mnist(images, presentation_time, plot, as_json, **options):
     Example: nengonet budget forum-mnist --as-posted --images 100
     """
     from nengonet.budget import error_budget
-    from nengonet.plots import check_figure_path, plot_budget, save_figure
+    from nengonet.plots import plot_budget, save_figure
     from nengonet.reproductions import forum_mnist
 
-    if plot:
-        check_figure_path(plot)
-    example, shown, labels = forum_case(images, forum_options_of(options) | options)
+    example, shown, labels = forum_case(images, options)
     found = error_budget(
         example.output,
         shown,
@@ -63,18 +61,16 @@ def budget_forum_mnist(images, presentation_time, plot, as_json, **options):
 @POSTED
 @bengali_options
 @images_option(200)
-@click.option("--plot", type=click.Path(), help="Draw the budget to this file.")
+@plot_option("Draw the budget to this file.")
 @JSON
 def budget_bengali(posted, images, plot, as_json, **options):
     """Run the forum's CNN with one effect after the other added.
 
     Example: nengonet budget bengali --as-posted
     """
-    from nengonet.plots import check_figure_path, plot_budget, save_figure
+    from nengonet.plots import plot_budget, save_figure
     from nengonet.reproductions import bengali
 
-    if plot:
-        check_figure_path(plot)
     found = bengali.budget(
         variant="posted" if posted else "repaired",
         n_images=image_count(images),

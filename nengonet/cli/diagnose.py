@@ -13,9 +13,9 @@ from nengonet.cli.shared import (
     bengali_options,
     forum_case,
     forum_options,
-    forum_options_of,
     image_count,
     images_option,
+    plot_option,
     stated,
 )
 from nengonet.exceptions import InputError
@@ -36,7 +36,7 @@ def diagnose() -> None:
 @click.option(
     "--simulate", type=int, help="Run this many images too, and compare the rates by layer."
 )
-@click.option("--plot", type=click.Path(), help="With --simulate: draw counts against prediction.")
+@plot_option("With --simulate: draw counts against prediction.")
 @JSON
 def diagnose_forum_mnist(
     images,
@@ -52,15 +52,13 @@ def diagnose_forum_mnist(
     """
     from nengonet.diagnosis import compare
     from nengonet.diagnosis import diagnose as run
-    from nengonet.plots import check_figure_path, plot_comparison, save_figure
+    from nengonet.plots import plot_comparison, save_figure
     from nengonet.presentation import present
     from nengonet.reproductions import forum_mnist
 
-    if plot:
-        check_figure_path(plot)
-        if not simulate:
-            raise InputError("--plot: expected --simulate N, the number of images to run")
-    example, shown, labels = forum_case(images, forum_options_of(options) | options)
+    if plot and not simulate:
+        raise InputError("--plot: expected --simulate N, the number of images to run")
+    example, shown, labels = forum_case(images, options)
     settings = {"presentation_time": presentation_time, "readout": example.readout}
     found = run(example.output, shown, labels=labels, **settings)
     report, text = {"name": forum_mnist.NAME} | found.to_json(), [str(found)]

@@ -18,6 +18,7 @@ from nengonet.cli.shared import (
     forum_options_of,
     image_count,
     images_option,
+    plot_option,
     stated,
 )
 
@@ -42,7 +43,7 @@ def reproduce() -> None:
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
 @click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
 @RESUME
-@click.option("--plot", type=click.Path(), help="Draw the first image's run to this file.")
+@plot_option("Draw the first image's run to this file.")
 @JSON
 def reproduce_forum_mnist(
     images,
@@ -58,12 +59,10 @@ def reproduce_forum_mnist(
 
     Example: nengonet reproduce forum-mnist --as-posted --images 100
     """
-    from nengonet.plots import check_figure_path, plot_presentation, save_figure
+    from nengonet.plots import plot_presentation, save_figure
     from nengonet.reproductions import forum_mnist
 
     check_resume(resume, save)
-    if plot:
-        check_figure_path(plot)
     report = forum_mnist.reproduce(
         n_images=image_count(images),
         save=save,
@@ -99,19 +98,17 @@ def reproduce_forum_mnist(
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @SAVE_RUNS
 @RESUME
-@click.option("--plot", type=click.Path(), help="Draw the logits of two images to this file.")
+@plot_option("Draw the logits of two images to this file.")
 @JSON
 def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
     """Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a repair.
 
     Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
     """
-    from nengonet.plots import check_figure_path, plot_logits, save_figure
+    from nengonet.plots import plot_logits, save_figure
     from nengonet.reproductions import cifar_csnn
 
     check_resume(options["resume"], options["save"])
-    if plot:
-        check_figure_path(plot)
     synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
     report = cifar_csnn.reproduce(
         n_images=image_count(images), synapses=synapses, **stated(n_jobs=n_jobs), **options
@@ -137,19 +134,17 @@ def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @SAVE_RUNS
 @RESUME
-@click.option("--plot", type=click.Path(), help="Draw accuracy by steps to this file.")
+@plot_option("Draw accuracy by steps to this file.")
 @JSON
 def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     """Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.
 
     Example: nengonet reproduce bengali --images 300
     """
-    from nengonet.plots import check_figure_path, plot_latency, save_figure
+    from nengonet.plots import plot_latency, save_figure
     from nengonet.reproductions import bengali
 
     check_resume(options["resume"], options["save"])
-    if plot:
-        check_figure_path(plot)
     options = stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
     report = bengali.reproduce(n_images=image_count(images), **options)
     if plot:
@@ -182,26 +177,20 @@ def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     help="Over which initial voltages are compared; 0 for no comparison.  [default: 5]",
 )
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
-@click.option("--plot", type=click.Path(), help="Draw one image in every network to this file.")
+@plot_option("Draw one image in every network to this file.")
 @JSON
 def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_json, **options):
     """Classify Fashion-MNIST with KerasSpiking's MLPs: 10 steps of 0.001 to 1 s.
 
     Example: nengonet reproduce fashion-mnist --images 200 --seeds 2
     """
-    from nengonet.plots import check_figure_path, plot_spikes_and_probabilities, save_figure
+    from nengonet.plots import plot_spikes_and_probabilities, save_figure
     from nengonet.reproductions import fashion_mnist
 
-    if plot:
-        check_figure_path(plot)
     options |= stated(initial_voltage=initial_voltage)
     report = fashion_mnist.reproduce(
         **options,
-        **stated(
-            n_images=None if images is None else image_count(images),
-            n_seeds=n_seeds,
-            n_jobs=n_jobs,
-        ),
+        **stated(n_images=image_count(images), n_seeds=n_seeds, n_jobs=n_jobs),
     )
     if plot:
         save_figure(plot_spikes_and_probabilities(*fashion_mnist.example_runs(**options)), plot)
@@ -225,21 +214,19 @@ def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_j
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @click.option("--save", type=click.Path(), help="Keep finished cells in FILE-mlp, FILE-cnn, ….")
 @RESUME
-@click.option("--plot", type=click.Path(), help="Draw accuracy against amplitude to this file.")
+@plot_option("Draw accuracy against amplitude to this file.")
 @JSON
 def reproduce_amplitude(images, resume, save, plot, as_json, **options):
     """Sweep the amplitude of LIF neurons: one seed, the mean of several, and why accuracy falls.
 
     Example: nengonet reproduce amplitude --network mlp
     """
-    from nengonet.plots import check_figure_path, plot_amplitude, save_figure
+    from nengonet.plots import plot_amplitude, save_figure
     from nengonet.reproductions import amplitude
 
     check_resume(resume, save)
-    if plot:
-        check_figure_path(plot)
     report = amplitude.reproduce(
-        n_images=None if images is None else image_count(images),
+        n_images=image_count(images),
         save=save,
         resume=resume,
         **stated(**options),

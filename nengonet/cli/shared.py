@@ -173,10 +173,24 @@ POSTED = click.option("--as-posted", "posted", is_flag=True, help="The spiking n
 PRESENTATION_TIME = click.option(
     "--presentation-time", default=0.35, show_default=True, help="Seconds per image."
 )
-
-
 SAVE_RUNS = click.option("--save", type=click.Path(), help="Folder for the finished runs.")
 RESUME = click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
+
+
+def plot_option(text: str) -> Callable:
+    """Return the option ``--plot``, whose file is checked before anything runs."""
+    return click.option("--plot", type=click.Path(), callback=_checked_figure, help=text)
+
+
+def _checked_figure(
+    context: click.Context, option: click.Parameter, path: str | None
+) -> str | None:
+    # A completion parses too, and should not wait for Matplotlib.
+    if path and not context.resilient_parsing:
+        from nengonet.plots import check_figure_path
+
+        check_figure_path(path)
+    return path
 
 
 def images_option(default: int | str) -> Callable:
@@ -186,9 +200,9 @@ def images_option(default: int | str) -> Callable:
     )
 
 
-def image_count(text: str) -> int | str:
-    """Return the value of ``--images``: a number, or "all"."""
-    if text == "all":
+def image_count(text: str | None) -> int | str | None:
+    """Return the value of ``--images``: a number, "all", or None where it was not given."""
+    if text is None or text == "all":
         return text
     try:
         return int(text)
@@ -280,11 +294,11 @@ def forum_options_of(given: dict) -> dict:
 
 
 def forum_case(images: str, given: dict) -> tuple:
-    """Build the network that the options ask for, and load its images and labels."""
+    """Build the network that a command's options ask for, and load its images and labels."""
     from nengonet import datasets
     from nengonet.reproductions import forum_mnist
 
-    example = forum_mnist.build(**given)
+    example = forum_mnist.build(**forum_options_of(given), **given)
     return example, *datasets.load("mnist", n_images=image_count(images))
 
 

@@ -7,7 +7,16 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from nengonet.cli.shared import FAILED, JSON, Group, answer, check_resume, image_count, stated
+from nengonet.cli.shared import (
+    FAILED,
+    JSON,
+    Group,
+    answer,
+    check_resume,
+    image_count,
+    plot_option,
+    stated,
+)
 from nengonet.exceptions import InputError
 
 # As in nengonet.reproductions.parameters, which a completion need not import.
@@ -76,7 +85,7 @@ def _add(name: str) -> None:
     @click.option("--resume", is_flag=True, help="Go on with the sweep in --save.")
     @click.option("--retry-failed", is_flag=True, help="With --resume: failed cells again.")
     @click.option("--csv", type=click.Path(), help="Write one row for each cell to this file.")
-    @click.option("--plot", type=click.Path(), help="Draw accuracy by parameter to this file.")
+    @plot_option("Draw accuracy by parameter to this file.")
     @JSON
     def command(
         settings,
@@ -93,23 +102,19 @@ def _add(name: str) -> None:
         plot,
         as_json,
     ):
-        from nengonet.plots import check_figure_path, plot_sweep, save_figure
+        from nengonet.plots import plot_sweep, save_figure
         from nengonet.reproductions.parameters import cell_of, grid_of
         from nengonet.reproductions.report import sweep_table
         from nengonet.sweeps import sweep as run
 
         check_resume(resume, save)
-        if plot:
-            check_figure_path(plot)
         grid = grid_of(name, settings)
         if not grid:
             raise InputError(
                 f"--set: expected one parameter or more, such as {_EXAMPLES[name]}; "
                 f"nengonet sweep {name} --help lists them"
             )
-        constants = stated(
-            weights=weights, data=data, n_images=None if images is None else image_count(images)
-        )
+        constants = stated(weights=weights, data=data, n_images=image_count(images))
         found = run(
             cell_of(name),
             grid,

@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 
-from nengonet.encoding import BLOCK_STEPS, draw_events, example_rng
+from nengonet.encoding import BLOCK_STEPS, draw_events
 from nengonet.minibatch.kernels import compiled, inlined, longer
+from nengonet.streams import example_rng
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -245,7 +246,7 @@ def add_counts(pixels, counts, firsts, height, totals):
 
 
 def states_of(seed: int, examples: np.ndarray) -> np.ndarray:
-    """Return the states with which the streams of `nengonet.encoding.example_rng` begin.
+    """Return the states with which the streams of `nengonet.streams.example_rng` begin.
 
     Parameters
     ----------

@@ -7,8 +7,9 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse
 
-from nengonet.encoding import block_steps, draw_events, example_rng, lit_pixels
+from nengonet.encoding import block_steps, draw_events, lit_pixels
 from nengonet.minibatch.records import OutputRecord
+from nengonet.streams import example_rng
 
 
 class PoissonEvents:
@@ -87,7 +88,7 @@ class PoissonEvents:
         if record not in self._records:
             self._add_up()
             self._records.append(record)
-            record.add_lately(self._add_up)
+            record.let_add(self._add_up)
 
     def _add_up(self) -> None:
         """Add the outputs of the steps that have not been added yet."""
@@ -98,7 +99,7 @@ class PoissonEvents:
 
     def as_matrix(self, dtype: np.dtype) -> scipy.sparse.csr_array:
         """Return the spikes of this step as a sparse (batch, n_pixels) matrix of ones."""
-        pixels, starts, counts = self._now()
+        pixels, counts = self._now()
         bounds = np.concatenate(([0], np.cumsum(counts)))
         return scipy.sparse.csr_array(
             (np.ones(len(pixels), dtype), pixels, bounds), shape=self.rates.shape
@@ -110,7 +111,7 @@ class PoissonEvents:
             height = signal.dtype.type(self.height)
             self._kernels.spread_events(self.pixels, self.bounds, self.step, height, signal)
             return
-        pixels, _, counts = self._now()
+        pixels, counts = self._now()
         where = pixels.astype(np.int64) * len(counts) + np.repeat(np.arange(len(counts)), counts)
         spikes = np.bincount(where, minlength=signal.size).reshape(self.rates.shape[::-1])
         np.multiply(spikes, self.height, out=signal)
@@ -128,13 +129,13 @@ class PoissonEvents:
         for total, start, stop in zip(totals, first, last, strict=True):
             total += self.height * np.bincount(self.pixels[start:stop], minlength=n_pixels)
 
-    def _now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the pixels of this step, and each example's first and number of them."""
+    def _now(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixels of this step, example by example, and each example's number of them."""
         starts = self.bounds[:, self.step]
         counts = self.bounds[:, self.step + 1] - starts
         firsts = np.cumsum(counts) - counts
         where = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
-        return self.pixels[where], starts, counts
+        return self.pixels[where], counts
 
 
 class _NumPyDraws:

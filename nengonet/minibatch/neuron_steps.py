@@ -8,9 +8,9 @@ import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 
-from nengonet.encoding import neuron_seeds
 from nengonet.minibatch.registry import Context, Step, register
 from nengonet.neurons import IntegrateAndFire
+from nengonet.streams import neuron_seeds
 
 # Their step is element-wise along the neurons, so it can be called on (n, batch) arrays.
 _ELEMENTWISE_MODULES = ("nengo.neurons", "nengonet.neurons")

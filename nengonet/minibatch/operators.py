@@ -81,6 +81,21 @@ def _increment(
     return step_increment
 
 
+def _into(operator: Operator, context: Context, y: np.ndarray) -> Callable[[np.ndarray], None]:
+    """Return what adds a product to ``y``, or writes it there."""
+    if operator in context.assigning:
+
+        def write(product):
+            y[...] = product
+
+        return write
+
+    def add(product):
+        y[...] += product
+
+    return add
+
+
 def _shared(operator: Operator, signal: Signal, context: Context) -> np.ndarray:
     if context.signals.is_batched(signal):
         raise InputError(
@@ -116,14 +131,8 @@ def _dense_product(
     operator: Operator, context: Context, weights: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> Step:
     if x.shape[1] != y.shape[1] or not y.flags.c_contiguous:
-
-        def step_dot():
-            y[...] += weights @ x
-
-        def step_dot_assign():
-            y[...] = weights @ x
-
-        return step_dot_assign if operator in context.assigning else step_dot
+        put = _into(operator, context, y)
+        return lambda: put(weights @ x)
     return _increment(operator, context, y, lambda out: np.matmul(weights, x, out=out))
 
 
@@ -154,23 +163,11 @@ def event_rows(operator: DotInc, context: Context, height: np.floating) -> np.nd
 
 def _event_product(operator: Operator, context: Context, events, y: np.ndarray) -> Step:
     rows = event_rows(operator, context, y.dtype.type(events.height))
-    assign = operator in context.assigning
-    if context.kernels is not None:
-        product = context.kernels.event_product
-
-        def step_events():
-            product(events.pixels, events.bounds, events.step, rows, y, assign)
-
-        return step_events
-
-    def step_events_scipy():
-        product = events.as_matrix(y.dtype) @ rows
-        if assign:
-            y[...] = product.T
-        else:
-            y[...] += product.T
-
-    return step_events_scipy
+    if context.kernels is None:
+        put = _into(operator, context, y)
+        return lambda: put((events.as_matrix(y.dtype) @ rows).T)
+    product, assign = context.kernels.event_product, operator in context.assigning
+    return lambda: product(events.pixels, events.bounds, events.step, rows, y, assign)
 
 
 def _spike_product(
@@ -184,22 +181,18 @@ def _spike_product(
     if context.kernels is None and len(weights) < _SCIPY_OUTPUTS:
         return dense
     rows = _transposed(operator, context, weights)
-    assign = operator in context.assigning
     if context.kernels is None:
+        put = _into(operator, context, y)
 
         def step_spikes_scipy():
             if np.count_nonzero(x) > _SCIPY_DENSITY * x.size:
                 dense()
-                return
-            product = scipy.sparse.csr_array(x.T) @ rows
-            if assign:
-                y[...] = product.T
             else:
-                y[...] += product.T
+                put((scipy.sparse.csr_array(x.T) @ rows).T)
 
         return step_spikes_scipy
 
-    product, bits = context.kernels.spike_product, as_bits(x)
+    product, bits, assign = context.kernels.spike_product, as_bits(x), operator in context.assigning
     return spikes_or_dense(
         lambda: product(x, bits, rows, y, assign), _kernel_density(len(weights)) * x.size, dense
     )
@@ -221,17 +214,8 @@ def _bsr_dot(operator: BsrDotInc, context: Context) -> Step:
 def _product_step(operator: DotInc, context: Context, weights) -> Step:
     y = _as_matrix(context.signals[operator.Y], weights.shape[0])
     x = _as_matrix(context.signals.operand(operator.X), weights.shape[1])
-    if operator in context.assigning:
-
-        def step_product_assign():
-            y[...] = weights @ x
-
-        return step_product_assign
-
-    def step_product():
-        y[...] += weights @ x
-
-    return step_product
+    put = _into(operator, context, y)
+    return lambda: put(weights @ x)
 
 
 def is_add_bias(operator: Operator) -> bool:

@@ -132,7 +132,7 @@ def _factors(operator: Operator) -> list[Signal]:
 
 
 def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Operator]:
-    """Leave out increments by 0: the encoders of ensembles that only their neurons are reached."""
+    """Leave out increments by 0: the encoders of ensembles reached only through their neurons."""
     while True:
         uses = Uses(operators)
 
@@ -194,7 +194,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
         )
     }
 
-    def changes(operator: Operator, signal: Signal) -> bool:
+    def changes(signal: Signal) -> bool:
         if any(overlap(place, signal) for place in varying):
             return True
         return any(writer not in static for _, writer in uses.writers(signal))
@@ -203,7 +203,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
         changing = set()
         for operator in static:
             reads = [] if isinstance(operator, SimProcess) else operator.reads
-            if any(changes(operator, signal) for signal in reads + writes(operator)):
+            if any(changes(signal) for signal in reads + writes(operator)):
                 changing.add(operator)
         if not changing:
             return static
@@ -256,8 +256,7 @@ def _fuse_currents(
             # The neurons take the place of the product: later, a synapse may have changed X.
             hoisted[product] = neurons
             dropped |= {copy, neurons}
-    result = [hoisted.get(operator, operator) for operator in operators if operator not in dropped]
-    return result
+    return [hoisted.get(operator, operator) for operator in operators if operator not in dropped]
 
 
 def _is_bias(operator: Operator, signals: BatchSignals) -> bool:

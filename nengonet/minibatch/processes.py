@@ -13,11 +13,12 @@ from nengo.processes import Piecewise, PresentInput
 from nengo.synapses import LinearFilter, Triangle
 from nengo.utils.numpy import maxint
 
-from nengonet.encoding import ConstantImage, ImageInput, PoissonImage, reset_seed
+from nengonet.encoding import ConstantImage, ImageInput, PoissonImage
 from nengonet.filters import LowpassPerUnit
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register
 from nengonet.pools import MaxPool
+from nengonet.streams import reset_seed
 
 # Their output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)

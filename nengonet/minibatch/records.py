@@ -52,7 +52,7 @@ class OutputRecord:
         """(batch, n) ndarray: what has been added to ``total``."""
         return self._total
 
-    def add_lately(self, add_rest: Callable[[], None]) -> None:
+    def let_add(self, add_rest: Callable[[], None]) -> None:
         """Let somebody else add to `so_far`; call ``add_rest`` before ``total`` is read."""
         self._total = np.ascontiguousarray(self._total)
         self._add_rest = add_rest

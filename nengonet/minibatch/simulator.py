@@ -17,6 +17,7 @@ from nengo.exceptions import SimulatorClosed
 from nengo.simulator import SimulationData
 from nengo.utils.progress import Progress, ProgressTracker
 
+from nengonet.checks import as_numbers, check_precision, whole_number
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
@@ -36,7 +37,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     Builds the model with the reference builder and runs the same operators on signals of shape
     ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
-    ``nengonet.presentation.reset_to_example(simulator, seed, i)``.
+    ``nengonet.simulators.reset_to_example(simulator, seed, i)``.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class MinibatchSimulator(nengo.Simulator):
         numba: bool | None = None,
     ) -> None:
         self.closed = True
-        self.minibatch_size = _checked_size(minibatch_size)
+        self.minibatch_size = whole_number("minibatch_size", minibatch_size)
         self.examples = np.arange(self.minibatch_size)
         _refuse_learning(network)
         self._kernels = load_kernels(numba)
@@ -180,6 +181,8 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            The images do not fit the input or the examples, the network has not the one image input
+            that plain images are for, or an example's number is below 0.
 
         Notes
         -----
@@ -226,6 +229,7 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            The target is no node and no neurons of the network.
         """
         signal = self.model.sig[target].get("out") if target in self.model.sig else None
         if signal is None:
@@ -267,6 +271,8 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
+            A node is not in the network or has an input of its own, or its data are of another
+            shape or not finite.
         """
         if self.closed:
             raise SimulatorClosed("Simulator cannot run because it is closed.")
@@ -526,7 +532,7 @@ class MinibatchSimulator(nengo.Simulator):
                 f"data: {node} has an input of its own (size_in {node.size_in}); only nodes "
                 "without one can be fed"
             )
-        rows = _as_numbers(data, "data")
+        rows = as_numbers("data", data)
         batch, size = self.minibatch_size, node.size_out
         if rows.shape not in ((batch, n_steps, size), (batch, size)):
             raise InputError(
@@ -549,7 +555,7 @@ class MinibatchSimulator(nengo.Simulator):
         for node, each in images.items():
             if node not in self._image_inputs:
                 raise InputError(f"images: {node!r} is no image input of the network")
-            each, size = _as_numbers(each, "images"), self._image_inputs[node].process.size
+            each, size = as_numbers("images", each), self._image_inputs[node].process.size
             if each.ndim < 2 or each[0:1].size != size or not len(each):
                 raise InputError(
                     f"images: expected shape (n_images, {size}) for {node}, found {each.shape}"
@@ -588,15 +594,6 @@ class MinibatchData(SimulationData):
         return self._cache[key]
 
 
-def _checked_size(minibatch_size: int) -> int:
-    whole = isinstance(minibatch_size, (int, np.integer)) and minibatch_size > 0
-    if not whole or isinstance(minibatch_size, bool):
-        raise InputError(
-            f"minibatch_size: expected a whole number above 0, found {minibatch_size!r}"
-        )
-    return int(minibatch_size)
-
-
 def _checked_examples(examples: object) -> np.ndarray:
     numbers = np.asarray(examples)
     if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
@@ -604,16 +601,6 @@ def _checked_examples(examples: object) -> np.ndarray:
     if np.any(numbers < 0):
         raise InputError(f"examples: expected whole numbers from 0 on, found {numbers.min()}")
     return numbers.astype(np.int64)
-
-
-def _as_numbers(values: object, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of numbers ({error})") from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
-    return array
 
 
 def _refuse_learning(network: nengo.Network | None) -> None:
@@ -631,8 +618,7 @@ def precision_of(bits: int | None) -> Iterator[None]:
     if bits is None:
         yield
         return
-    if bits not in (32, 64):
-        raise InputError(f"precision: expected 32 or 64 bits, found {bits!r}")
+    check_precision(bits)
     before = nengo.rc.get("precision", "bits")
     nengo.rc.set("precision", "bits", str(bits))
     try:

@@ -9,12 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from nengonet.budget import Budget
 from nengonet.exceptions import InputError
 from nengonet.plots.drawing import COLOURS, time_unit
-from nengonet.readout import Accuracy
+from nengonet.readout import Accuracy, wilson_interval
 from nengonet.results import Result
 from nengonet.sweeps import Sweep
 
@@ -71,7 +70,7 @@ def _intervals(curve: np.ndarray, n_images: int) -> tuple[np.ndarray, np.ndarray
     """Return the 95 % intervals of shares of so many images."""
     right = np.rint(np.asarray(curve) * n_images).astype(int)
     found, places = np.unique(right, return_inverse=True)
-    intervals = [binomtest(k, n_images).proportion_ci(0.95, method="wilson") for k in found]
+    intervals = [wilson_interval(k, n_images) for k in found]
     return tuple(np.array(intervals)[places].T)
 
 
@@ -265,6 +264,11 @@ def plot_confusion(
     matplotlib.figure.Figure
         Shares of each row, in per cent; 0 is left blank, and so is the row of a class without
         images.
+
+    Raises
+    ------
+    InputError
+        The labels are not one for each example, or there is no such readout.
     """
     accuracy = result.accuracy(labels, readout)  # checks the labels
     n_classes = result.steps.shape[2]

@@ -1,1 +1,1 @@
-"""One module per published example."""
+"""The published examples, a module each (`amplitude` has three), and what they share."""

@@ -4,9 +4,9 @@ https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/
 
 The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
 ``synapse`` None), sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50, leaves the weights
-as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. `build` makes
-that network, and the forum's MLP as one that runs quickly; `cell` is one of its runs. The sweep is
-`nengonet.sweep`'s.
+as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. Here are the
+study's sweeps and its report; the networks and single runs are in `amplitude_cells`, the tables and
+answers in `amplitude_answers`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.journal import checked_file
 from nengonet.reproductions import amplitude_answers as answers
@@ -120,6 +121,8 @@ def sweep_cell(
     Raises
     ------
     InputError
+        A network is named beside a weights file, the file holds neither network, or there are no
+        images.
     """
     if weights is not None and network != "mlp":
         raise InputError(f"network: expected mlp beside a weights file, found {network!r}")
@@ -243,8 +246,7 @@ def _files(
 ) -> dict[str, dict[str, list[str]]]:
     """Return the files of every network that runs, as `cell` takes them."""
     for name in networks:
-        if name not in NETWORKS:
-            raise InputError(f"networks: expected {' or '.join(NETWORKS)}, found {name!r}")
+        check_among("networks", name, NETWORKS)
     if weights is not None:
         path = pathlib.Path(weights).resolve()
         name, _ = network_layers(load_weights(path))
@@ -349,7 +351,6 @@ def _report(
             "precision": precision,
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=answers.notes(sweeps, explained, retrained),
         cells=answers.cells(sweeps),
         tables=answers.tables(sweeps, counts, explained),

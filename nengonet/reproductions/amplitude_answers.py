@@ -14,6 +14,7 @@ from nengonet.reproductions.amplitude_cells import (
     TRAINED_AT,
     tuning_counts,
 )
+from nengonet.reproductions.report import within_0_1
 from nengonet.sweeps import Sweep
 
 
@@ -81,9 +82,7 @@ def cells(sweeps: dict[str, Sweep]) -> list[dict]:
 def _with_interval(row: dict) -> str:
     if row["n"] < 2:
         return f"{row['mean']:.4f}"
-    # Student's interval knows no bounds.
-    low, high = max(row["low"], 0.0), min(row["high"], 1.0)
-    return f"{row['mean']:.4f} ({low:.4f} to {high:.4f})"
+    return f"{row['mean']:.4f} ({within_0_1(row)})"
 
 
 def tables(

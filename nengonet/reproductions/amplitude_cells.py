@@ -17,16 +17,19 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.convolution import conv2d as convolved
 from nengonet.diagnosis import SATURATED
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
 from nengonet.layers import conv2d, dense
 from nengonet.objects import Layer
-from nengonet.presentation import present, reference_simulator
+from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
-from nengonet.reproductions.shared import layers_of_shapes
+from nengonet.reproductions.shared import INITIAL_STATE, layers_of_shapes
 from nengonet.results import Result
+from nengonet.scaling import multiplied
+from nengonet.simulators import reference_simulator
 from nengonet.weights import LayerWeights, Weights, load_weights
 
 SHAPE = (28, 28)
@@ -72,7 +75,7 @@ def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
     return nengo.LIF(
         amplitude=amplitude,
         min_voltage=-np.inf if kind == "unclipped" else 0.0,
-        initial_state={"voltage": nengo.dists.Uniform(0, 1)},
+        initial_state=INITIAL_STATE,
     )
 
 
@@ -146,9 +149,9 @@ def build(
     Raises
     ------
     InputError
+        There is no such kind, or the amplitude is not above 0.
     """
-    if kind not in KINDS:
-        raise InputError(f"kind: expected one of {', '.join(KINDS)}; found {kind!r}")
+    check_among("kind", kind, KINDS)
     if not (np.isfinite(amplitude) and amplitude > 0):
         raise InputError(f"amplitude: expected a number above 0, found {amplitude!r}")
     name = _name(layers)
@@ -165,7 +168,7 @@ def build(
             if index == len(layers) - 1 and (name == "cnn" or kind == "linear"):
                 neurons = None
             if index:
-                weights = _scaled(weights, kernel_factor, bias_factor)
+                weights = multiplied(weights, kernel_factor, bias_factor)
                 synapse = SYNAPSE if kind == "synapse" else None
             add = conv2d if np.ndim(weights.kernel) == 4 else dense
             layer = add(layer, weights, neurons, synapse=synapse, **TUNING)
@@ -174,11 +177,6 @@ def build(
 
 def _name(layers: Sequence[LayerWeights]) -> str:
     return "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
-
-
-def _scaled(weights: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
-    bias = None if weights.bias is None else weights.bias * bias_factor
-    return dataclasses.replace(weights, kernel=weights.kernel * kernel_factor, bias=bias)
 
 
 def cell(
@@ -309,8 +307,7 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
         ``output``: the receiver's decoded value, the mean over a second; ``decoder``: the mean
         absolute decoder.
     """
-    if decoders not in ("fixed", "solved"):
-        raise InputError(f"decoders: expected fixed or solved, found {decoders!r}")
+    check_among("decoders", decoders, ("fixed", "solved"))
     value = CHANNEL["value"]
     weights = _decoders(seed, TRAINED_AT if decoders == "fixed" else amplitude)
     with nengo.Network(seed=seed) as network:
@@ -343,13 +340,12 @@ def _decoders(seed: int, amplitude: float) -> np.ndarray:
 # What the figures come from.
 
 
-def tuning_counts(drives: Sequence[float], *, duration: float = 1.0) -> np.ndarray:
-    """Count the spikes of a LIF neuron with the thread's tuning at each constant drive.
+def tuning_counts(drives: Sequence[float]) -> np.ndarray:
+    """Count the spikes in a second of a LIF neuron with the thread's tuning at constant drives.
 
     Parameters
     ----------
     drives : sequence of float
-    duration : float, in seconds
 
     Returns
     -------
@@ -357,9 +353,7 @@ def tuning_counts(drives: Sequence[float], *, duration: float = 1.0) -> np.ndarr
     """
     with nengo.Network(seed=0) as network:
         output = dense(constant_input((1,)), np.array([drives], float), lif(1.0), **TUNING)
-    result = present(
-        network, output, np.ones((1, 1)), presentation_time=duration, dt=DT, progress=False
-    )
+    result = present(network, output, np.ones((1, 1)), presentation_time=1.0, dt=DT, progress=False)
     return result.counts[output.label][0]
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from nengonet import datasets
 from nengonet.budget import Budget, budget_of
+from nengonet.checks import check_among
 from nengonet.diagnosis import Diagnosis
 from nengonet.diagnosis import diagnose as _diagnose
 from nengonet.encoding import constant_input
@@ -34,22 +35,24 @@ from nengonet.rates import activations, full_scale
 from nengonet.readout import Accuracy, accuracy
 from nengonet.reproductions.report import Reproduction
 from nengonet.reproductions.shared import (
+    INITIAL_STATE,
     files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
     measured,
+    scaled_firing_rates,
     settled,
     tuning_of,
 )
 from nengonet.results import Result
-from nengonet.scaling import scale_firing_rates
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "bengali"
 SOURCE = 'Nengo forum, "Discrepancy in Accuracy between RectifiedLinear and SpikingRectifiedLinear"'
 SHAPE = (28, 28)
 N_CLASSES = 50
+VARIANTS = ("posted", "repaired")
 KERNELS = (
     (2, 2, 1, 5),
     (2, 2, 5, 10),
@@ -64,11 +67,9 @@ PUBLISHED = {("rate", 10): 0.85, ("spiking", 10): 0.01}
 STEPS = (10, 30)
 DT = 0.001
 
-# Nengo's own default, stated: one voltage for each neuron, the same for all images.
-_INITIAL = {"voltage": nengo.dists.Uniform(0, 1)}
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "spiking": nengo.SpikingRectifiedLinear(initial_state=_INITIAL),
+    "spiking": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
 }
 
 # What the sweep goes through.
@@ -139,11 +140,10 @@ def posted(
     Raises
     ------
     InputError
+        There are no such neurons, or the scale is not above 0.
     """
-    if neurons not in NEURONS:
-        raise InputError(f"neurons: expected one of {', '.join(NEURONS)}; found {neurons!r}")
-    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
-    tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
+    check_among("neurons", neurons, NEURONS)
+    tuning = scaled_firing_rates(scale)
     return _network(layers, NEURONS[neurons], [tuning] * (len(layers) - 1), synapse, seed)
 
 
@@ -300,6 +300,8 @@ def reproduce(
     Raises
     ------
     InputError
+        The file holds another network, the data set is not to be had, or the folder of ``save``
+        cannot be used.
     """
     path, layers = _layers(weights)
     saved = files_of_runs(save, resume)
@@ -355,7 +357,6 @@ def reproduce(
             "precision": precision,
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(runs["spiking"], sweep, curves["repaired"], ann, result),
         cells=cells + sweep,
         tables=(_table(cells), *([_sweep_table(sweep)] if sweep else [])),
@@ -451,7 +452,9 @@ def diagnose(
     Raises
     ------
     InputError
+        There is no such variant, the file holds another network, or the data set is not to be had.
     """
+    check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)
     images, labels = load_images(data, n_images=n_images)
     if variant == "posted":
@@ -493,7 +496,9 @@ def budget(
     Raises
     ------
     InputError
+        As for `diagnose`.
     """
+    check_among("variant", variant, VARIANTS)
     _, layers = _layers(weights)
     images, labels = load_images(data, n_images=n_images, progress=progress)
 

@@ -17,6 +17,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.encoding import constant_input
 from nengonet.exceptions import InputError
 from nengonet.layers import conv2d, dense
@@ -28,16 +29,17 @@ from nengonet.rates import Pool, activations, full_scale
 from nengonet.readout import Accuracy, accuracy, cross_entropy
 from nengonet.reproductions.report import Reproduction
 from nengonet.reproductions.shared import (
+    INITIAL_STATE,
     files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
     measured,
+    scaled_firing_rates,
     settled,
     tuning_of,
 )
 from nengonet.results import Result
-from nengonet.scaling import scale_firing_rates
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "cifar-csnn"
@@ -47,13 +49,11 @@ KERNELS = ((3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 64), (1024, 64), (64, 10))
 SCALE = 415.0
 PRESENTATION_TIME = 0.1
 
-# Nengo's own default, stated: one voltage for each neuron, the same for all images.
-_INITIAL = {"voltage": nengo.dists.Uniform(0, 1)}
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "relu": nengo.SpikingRectifiedLinear(initial_state=_INITIAL),
-    "lif": nengo.LIF(initial_state=_INITIAL),
-    "adaptive-lif": nengo.AdaptiveLIF(initial_state=_INITIAL),
+    "relu": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
+    "lif": nengo.LIF(initial_state=INITIAL_STATE),
+    "adaptive-lif": nengo.AdaptiveLIF(initial_state=INITIAL_STATE),
 }
 SYNAPSES = (0.005, 0.01, 0.015, 0.02)
 # Rate neurons without a filter have no start-up: the ANN with average pools, at every step.
@@ -152,10 +152,10 @@ def published(
     Raises
     ------
     InputError
+        There are no such neurons, or the scale is not above 0.
     """
-    _check_among("neurons", neurons, NEURONS)
-    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
-    tuning = {"gain": gain, "bias": bias, "amplitude": amplitude}
+    check_among("neurons", neurons, NEURONS)
+    tuning = scaled_firing_rates(scale)
     first, second, third, hidden, last = layers
     neuron_type = NEURONS[neurons]
     with nengo.Network(seed=seed) as network:
@@ -287,27 +287,22 @@ def sweep_cell(
     measured : dict of float
         See `nengonet.reproductions.shared.measured`; and ``loss``, the cross-entropy.
     """
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    _, layers = _layers(weights)
     found = {"data_dir": data, "progress": False}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
     if neurons == "repaired":
         if synapse is not None:
             raise InputError(f"synapse: the repaired network has none, found {synapse}")
         sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
-        network, output = repaired(layers, sample, full_scale_rate=full_scale_rate, seed=seed)
+        _, output = repaired(layers, sample, full_scale_rate=full_scale_rate, seed=seed)
     else:
-        network, output = published(
-            layers, neurons=neurons, synapse=synapse, scale=scale, seed=seed
-        )
-    result = present(
-        network,
+        _, output = published(layers, neurons=neurons, synapse=synapse, scale=scale, seed=seed)
+    result = _run(
         output,
         images,
         presentation_time=presentation_time,
         seed=seed,
         readout="last_step",
-        keep=[output.label],
         minibatch_size=_MINIBATCH_SIZE,
         precision=32,
         progress=False,
@@ -364,10 +359,11 @@ def reproduce(
     Raises
     ------
     InputError
+        There is no such cell, the file holds another network, CIFAR-10 is not to be had, or the
+        folder of ``save`` cannot be used.
     """
     chosen = _chosen(neurons, synapses)
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    path, layers = _layers(weights)
     found = {"data_dir": data_dir, "progress": progress}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
     sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
@@ -382,15 +378,12 @@ def reproduce(
     saved = files_of_runs(save, resume)
     cells = []
     for cell in chosen:
-        network, output = published(layers, neurons=cell[0], synapse=cell[1], seed=seed)
+        _, output = published(layers, neurons=cell[0], synapse=cell[1], seed=seed)
         of_cell = running | saved(f"{cell[0]}-synapse-{cell[1] or 'none'}")
-        result = present(
-            network, output, images, readout="last_step", keep=[output.label], **of_cell
-        )
+        result = _run(output, images, readout="last_step", **of_cell)
         cells += _rows(cell, measure(result.steps, labels))
     network, output = repaired(layers, sample, seed=seed)
-    of_repaired = running | saved("repaired")
-    result = present(network, output, images, readout="mean", keep=[output.label], **of_repaired)
+    result = _run(output, images, readout="mean", **saved("repaired"), **running)
     anns = {kind: logits_of(with_pools(layers, kind), images) for kind in ("max", "average")}
     ann_accuracy = accuracy(anns["max"].argmax(axis=1), labels)
     return Reproduction(
@@ -411,7 +404,6 @@ def reproduce(
             "ANN": {f"{kind} pools": _ann(logits, labels) for kind, logits in anns.items()},
             "tuning": tuning_of(output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(result, labels, ann_accuracy),
         cells=cells,
         tables=tuple(_table(cells, readout, n_steps=result.n_steps) for readout in READOUTS),
@@ -422,13 +414,22 @@ def reproduce(
     )
 
 
+def _layers(weights: str | os.PathLike | None) -> tuple[str | os.PathLike, list[LayerWeights]]:
+    path = pretrained("cifar_csnn") if weights is None else weights
+    return path, cnn_layers(load_weights(path))
+
+
+def _run(output: Layer, images: np.ndarray, **running: object) -> Result:
+    return present(output.network, output, images, keep=[output.label], **running)
+
+
 def _chosen(
     neurons: Sequence[str], synapses: Sequence[float | None]
 ) -> list[tuple[str, float | None]]:
     for name in neurons:
-        _check_among("neurons", name, NEURONS)
+        check_among("neurons", name, NEURONS)
     for synapse in synapses:
-        _check_among("synapses", synapse, (None, *SYNAPSES))
+        check_among("synapses", synapse, (None, *SYNAPSES))
     chosen = [
         cell
         for cell in CELLS
@@ -439,11 +440,6 @@ def _chosen(
             "expected at least one cell: only the neurons 'rate' have one without a synapse"
         )
     return chosen
-
-
-def _check_among(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}; found {value!r}")
 
 
 def _rows(cell: tuple[str, float | None], measured: dict[str, dict]) -> list[dict]:
@@ -583,9 +579,9 @@ def logit_curves(
     Raises
     ------
     InputError
+        There are no such neurons, the file holds another network, or CIFAR-10 is not to be had.
     """
-    path = pretrained("cifar_csnn") if weights is None else weights
-    layers = cnn_layers(load_weights(path))
+    _, layers = _layers(weights)
     shown = [
         datasets.load("cifar10", split=split, n_images=1, data_dir=data_dir)
         for split in ("train", "test")
@@ -593,15 +589,13 @@ def logit_curves(
     images, labels = (np.concatenate(each) for each in zip(*shown, strict=True))
     outputs = {}
     for name in neurons or NEURONS:
-        network, output = published(layers, neurons=name, synapse=synapse, seed=seed)
-        result = present(
-            network,
+        _, output = published(layers, neurons=name, synapse=synapse, seed=seed)
+        result = _run(
             output,
             images,
             presentation_time=PRESENTATION_TIME,
             seed=seed,
             readout="last_step",
-            keep=[output.label],
             progress=False,
         )
         outputs[f"{name}, {_synapse(synapse)}"] = result.outputs

@@ -19,6 +19,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.encoding import constant_input
 from nengonet.exceptions import InputError
 from nengonet.filters import lowpass
@@ -172,12 +173,9 @@ def build(
     Raises
     ------
     InputError
+        There is no such kind of initial voltage.
     """
-    if initial_voltage not in INITIAL_VOLTAGES:
-        raise InputError(
-            f"initial_voltage: expected one of {', '.join(INITIAL_VOLTAGES)}; "
-            f"found {initial_voltage!r}"
-        )
+    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
     voltage = nengo.dists.Choice([0.0]) if initial_voltage == "zero" else _UNIFORM
     neuron_type = nengo.SpikingRectifiedLinear(initial_state={"voltage": voltage})
     *hidden, last = layers
@@ -274,6 +272,8 @@ def sweep_cell(
     Raises
     ------
     InputError
+        A network is named beside a weights file, the file holds no such MLP, or there are no
+        images.
     """
     if weights is not None and network != "plain":
         raise InputError(f"network: expected plain beside a weights file, found {network!r}")
@@ -329,6 +329,8 @@ def reproduce(
     Raises
     ------
     InputError
+        The file holds no such MLP, there is no such kind of initial voltage, there are fewer
+        images, or a run of the comparison failed.
     """
     images, labels = _load(n_images, data_dir, progress=progress)
     files = {name: pretrained(file) for name, file in FILES.items()} if weights is None else {}
@@ -376,7 +378,6 @@ def reproduce(
             "weights": ", ".join(FILES.values()) if weights is None else str(weights),
             "tuning": tuning_of(built.output),
         },
-        spikes_per_image=result.spikes_per_image(),
         notes=_notes(cells, compared, result, in_32_bits, labels),
         cells=cells + compared,
         tables=(_table(cells, ann, published), *([_seed_table(compared)] if compared else [])),
@@ -623,6 +624,7 @@ def example_runs(
     Raises
     ------
     InputError
+        The file holds no such MLP, or there is no such image.
     """
     images, labels = _load(index + 1, data_dir, progress=False)
     cells = {}

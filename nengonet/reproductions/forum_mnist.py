@@ -18,6 +18,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
+from nengonet.checks import check_among
 from nengonet.diagnosis import SATURATED
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
@@ -205,9 +206,9 @@ def repaired(
     Raises
     ------
     InputError
+        There are no such neurons, or a layer has no activation above 0 to choose its gain by.
     """
-    if neurons not in NEURONS:
-        raise InputError(f"neurons: expected one of {', '.join(NEURONS)}; found {neurons!r}")
+    check_among("neurons", neurons, NEURONS)
     choice = NEURONS[neurons]
     sample, _ = datasets.load("mnist", split="train")
     scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
@@ -279,7 +280,9 @@ def build(
     Raises
     ------
     InputError
+        There is no such variant, the file holds no such MLP, or as for `repaired`.
     """
+    check_among("variant", variant, VARIANTS)
     path = pretrained("mnist_dense") if weights is None else weights
     layers = mlp_layers(load_weights(path))
     readout = "spike_count"
@@ -289,7 +292,7 @@ def build(
     elif variant == "obvious":
         network, output = obvious(layers, seed=seed)
         chosen = {"neurons": "lif", "input_rate": 100.0}
-    elif variant == "repaired":
+    else:
         chosen = {
             "neurons": neurons,
             "input_rate": input_rate,
@@ -299,8 +302,6 @@ def build(
         network, output = repaired(layers, **chosen, seed=seed)
         if input_kind == "constant":
             del chosen["input_rate"]
-    else:
-        raise InputError(f"variant: expected one of {', '.join(VARIANTS)}; found {variant!r}")
     settings = {
         "network": variant,
         **chosen,
@@ -347,6 +348,7 @@ def reproduce(
     Raises
     ------
     InputError
+        As for `build` and `nengonet.present`; or there are fewer images.
     """
     example = build(
         weights,
@@ -383,7 +385,6 @@ def reproduce(
         result=result,
         settings=example.settings
         | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
-        spikes_per_image=result.spikes_per_image(),
         notes=notes,
         network=example.network,
         output=example.output,

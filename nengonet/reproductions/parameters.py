@@ -81,6 +81,8 @@ class Parameter:
         Raises
         ------
         InputError
+            A value is not of the parameter's kind, or there twice; or a range has no step or no
+            end.
         """
         values = [value for part in text.split(",") for value in self._expanded(part.strip())]
         for position, value in enumerate(values):
@@ -178,7 +180,7 @@ def grid_of(name: str, settings: Iterable[str]) -> dict[str, list]:
     for setting in settings:
         chosen, equals, values = setting.partition("=")
         if not equals or not values:
-            raise InputError(f"--set: expected NAME=VALUE,VALUE,… , found {setting!r}")
+            raise InputError(f"--set: expected NAME=VALUE,VALUE,…; found {setting!r}")
         if chosen not in parameters:
             close = difflib.get_close_matches(chosen, parameters, n=1)
             hint = f"; did you mean {close[0]}?" if close else ";"

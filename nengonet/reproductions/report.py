@@ -14,7 +14,8 @@ from nengonet.operations import ann_multiply_adds
 from nengonet.presentation import present
 from nengonet.readout import Accuracy
 from nengonet.results import Result
-from nengonet.sweeps import Sweep
+from nengonet.sweeps import Sweep, first_failures
+from nengonet.tables import aligned
 
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
 
@@ -37,8 +38,6 @@ class Reproduction:
     result : Result
     settings : dict
         Everything that the figures depend on.
-    spikes_per_image : dict of float
-        By layer.
     notes : tuple of str
         What else was measured, and why the settings are what they are.
     cells : list of dict
@@ -62,7 +61,6 @@ class Reproduction:
     ann_accuracy: Accuracy
     result: Result
     settings: dict
-    spikes_per_image: dict[str, float]
     network: nengo.Network
     output: Layer
     images: np.ndarray
@@ -72,6 +70,11 @@ class Reproduction:
     tables: tuple[str, ...] = ()
     curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     initial_states: InitialStates = dataclasses.field(default_factory=dict)
+
+    @property
+    def spikes_per_image(self) -> dict[str, float]:
+        """Spikes, by the label of the layer that emits them."""
+        return self.result.spikes_per_image()
 
     @property
     def operations_per_image(self) -> dict[str, float]:
@@ -180,35 +183,33 @@ def sweep_table(name: str, sweep: Sweep) -> str:
     """
     seeds = len({row["seed"] for row in sweep.rows})
     means = f"means of {seeds} seeds" if seeds > 1 else "one seed"
-    failed = sweep.failed
     by_cell: dict[str, dict] = {}
     for row in sweep.summary():
         of_cell = {parameter: row[parameter] for parameter in sweep.parameters}
         by_cell.setdefault(str(of_cell), {"": of_cell})[row["value"]] = row
-    title = [parameter.replace("_", "-") for parameter in sweep.parameters]
-    table = [[*title, *sweep.values, "95 % interval of accuracy"]]
+    names = [parameter.replace("_", "-") for parameter in sweep.parameters]
+    table = [[*names, *sweep.values, "95 % interval of accuracy"]]
     for cell in by_cell.values():
         accuracy = cell.get("accuracy", {"n": 0})
         table.append(
             [
                 *("none" if each is None else _short(each) for each in cell[""].values()),
                 *(_sweep_value(value, cell[value]["mean"]) for value in sweep.values),
-                _within_0_1(accuracy) if accuracy["n"] > 1 else "-",
+                within_0_1(accuracy) if accuracy["n"] > 1 else "-",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [f"{name}: {len(sweep.rows)} cells, {len(failed)} failed; {means}"]
-    lines += [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in table
-    ]
-    for row in failed[:3]:
-        where = ", ".join(f"{parameter}={row[parameter]}" for parameter in sweep.parameters)
-        lines.append(f"failed: {where}, seed={row['seed']}: {row['error']}")
-    return "\n".join(lines)
+    title = f"{name}: {len(sweep.rows)} cells, {len(sweep.failed)} failed; {means}"
+    return "\n".join([title, *aligned(table), *first_failures(sweep)])
 
 
-def _within_0_1(row: dict) -> str:
+def within_0_1(row: dict) -> str:
+    """Write the interval of an accuracy over seeds.
+
+    Parameters
+    ----------
+    row : dict
+        From `nengonet.Sweep.summary`.
+    """
     # Student's interval knows nothing of the ends of the scale.
     return f"{max(0.0, row['low']):.4f} to {min(1.0, row['high']):.4f}"
 

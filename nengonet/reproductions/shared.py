@@ -1,4 +1,4 @@
-"""What several reproductions share: describing weights, and matching neurons to activations."""
+"""What several reproductions share: layers of a file, tunings of networks, what is kept of runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import nengo
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.neurons import current_at
 from nengonet.objects import Layer
 from nengonet.rates import Pool, activations
 from nengonet.readout import Accuracy
 from nengonet.results import Result
+from nengonet.scaling import scale_firing_rates
 from nengonet.weights import LayerWeights, Weights
 
+# Nengo's own default, stated: one voltage for each neuron, the same for all images.
+INITIAL_STATE = {"voltage": nengo.dists.Uniform(0, 1)}
 # Images whose activations are held at once: those of one take half a megabyte in a CNN.
 _CHUNK = 100
 
@@ -30,23 +34,6 @@ def listed(weights: Weights) -> str:
     return ", ".join(
         f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
     )
-
-
-def current_at(neuron_type: nengo.neurons.NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    rate : float, in Hz
-
-    Returns
-    -------
-    current : float
-        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
-    """
-    gain, bias = neuron_type.gain_bias([rate], [0.0])
-    return float(gain[0] + bias[0])
 
 
 def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) -> dict[str, float]:
@@ -71,6 +58,23 @@ def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) ->
         "bias": 0.0,
         "amplitude": scale / rate,
     }
+
+
+def scaled_firing_rates(scale: float) -> dict[str, float]:
+    """Return the tuning of NengoDL's Converter with ``scale_firing_rates``.
+
+    Parameters
+    ----------
+    scale : float
+        With 1, an activation of 1 fires at 1 Hz.
+
+    Returns
+    -------
+    tuning : dict of float
+        ``gain``, ``bias`` and ``amplitude``, as the builders take them.
+    """
+    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
+    return {"gain": gain, "bias": bias, "amplitude": amplitude}
 
 
 def tuning_of(output: Layer) -> dict[str, dict[str, float | None]]:

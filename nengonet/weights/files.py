@@ -451,7 +451,7 @@ def _split_by_config(entry: _Entry, arrays: dict[str, np.ndarray]) -> list[Layer
     rest = {}
     for path, array in arrays.items():
         folder = path.rpartition("/")[0]
-        name = _leaf_of_folder(entry, leaves, folder)
+        name = _leaf_of_folder(leaves, folder)
         (rest if name is None else found[name])[path] = array
     layers = [
         layer
@@ -461,7 +461,7 @@ def _split_by_config(entry: _Entry, arrays: dict[str, np.ndarray]) -> list[Layer
     return layers + (_split_by_path(entry.name, rest) if rest else [])
 
 
-def _leaf_of_folder(entry: _Entry, leaves: list[_Entry], folder: str) -> str | None:
+def _leaf_of_folder(leaves: list[_Entry], folder: str) -> str | None:
     # An array's folder is its layer's name after as many of the models around it as Keras
     # happened to write: `z`, `inner/z` and `encoder/inner/z` are all met.
     fits = [leaf.name for leaf in leaves if f"/{leaf.name}".endswith(f"/{folder}")]

@@ -91,6 +91,9 @@ def _check_fold(layer, batch_norm) -> tuple[np.ndarray, np.ndarray]:
             f"{names}: {batch_norm.name} normalises {mean.size} channels, but {layer.name} has "
             f"{layer.n_outputs} outputs"
         )
-    if (variance + batch_norm.epsilon <= 0).any():
-        raise InputError(f"{batch_norm.name}: moving_variance + epsilon is not positive")
+    lowest = float((variance + batch_norm.epsilon).min())
+    if lowest <= 0:
+        raise InputError(
+            f"{batch_norm.name}: expected moving_variance + epsilon above 0, found {lowest:.4g}"
+        )
     return mean, variance

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.tables import aligned
 
 # Keras' own default of BatchNormalization, for files that do not tell.
 _DEFAULT_EPSILON = 1e-3
@@ -313,17 +314,8 @@ class Weights(collections.abc.Mapping):
         layers = f"{len(self)} layer{'s' if len(self) != 1 else ''}"
         head = ("layer", "kind", "kernel", "bias", "parameters", "min", "max", "mean abs", "")
         table = [head, *(_table_row(layer) for layer in self.values())]
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        left = (0, 1, 2, 3, 8)
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i in left else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in table
-        ]
         title = f"{self.path}: {self.dialect}, {layers}, {self.n_parameters} parameters"
-        return "\n".join([title, *lines])
+        return "\n".join([title, *aligned(table, left=(0, 1, 2, 3, 8))])
 
 
 def as_layer_weights(obj, name: str = "weights") -> LayerWeights:

@@ -1,0 +1,78 @@
+"""Random streams that belong to one example, and to nothing else.
+
+Each is made from the seed and the example's number, so that example 17 draws the same numbers
+alone, in a batch, first or last, on one process or ten. Its streams are kept apart: those of the
+input, of the simulator's reset, of random neuron types and of initial states.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# The input's is 0.
+_RESET_STREAM = 1
+_NEURON_STREAM = 2
+_STATE_STREAM = 3
+
+
+def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
+    """Return the random stream that belongs to one example, and to nothing else.
+
+    Parameters
+    ----------
+    seed : int
+    example : int
+        The example's number in its data set.
+    stream : int
+        Tells the streams of one example apart: 0 is the input's.
+    """
+    key = () if stream == 0 else (stream,)
+    return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
+
+
+def reset_seed(seed: int, example: int) -> int:
+    """Return the seed that ``Simulator.reset`` gets before an example, for its processes.
+
+    Parameters
+    ----------
+    seed, example : int
+    """
+    return int(example_rng(seed, example, _RESET_STREAM).integers(2**31 - 1))
+
+
+def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
+    """Return the seeds of an example's random neuron types, in the order of their steps.
+
+    Parameters
+    ----------
+    seed, example : int
+    n : int
+        Number of random states.
+
+    Returns
+    -------
+    seeds : list of (8,) ndarray of uint32
+    """
+    rng = example_rng(seed, example, _NEURON_STREAM)
+    return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
+
+
+def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.RandomState:
+    """Return the stream from which an example draws an initial state of a layer's neurons.
+
+    Parameters
+    ----------
+    seed, example : int
+    layer : int
+        Place of the layer in its chain.
+    state : int
+        Place of the state's name among those of the neuron type, in alphabetical order.
+
+    Returns
+    -------
+    rng : numpy.random.RandomState
+        Nengo's distributions draw from this kind. On PCG64, which is seeded faster than its own.
+    """
+    key = (_STATE_STREAM, layer, state)
+    sequence = np.random.SeedSequence([seed, example], spawn_key=key)
+    return np.random.RandomState(np.random.PCG64(sequence))

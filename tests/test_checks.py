@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+import nengonet as nn
+from nengonet.checks import as_numbers, check_among, check_precision, described, whole_number
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (np.zeros((2, 3)), "shape (2, 3)"),
+        ([1, 2], "shape (2,)"),
+        ([[1], [1, 2]], "rows of unequal lengths"),
+        (np.array(0.5), "array(0.5)"),
+        ("high", "'high'"),
+        (None, "None"),
+    ],
+)
+def test_a_value_is_described_in_one_line(value, words):
+    assert described(value) == words
+
+
+def test_numbers_keep_their_shape():
+    found = as_numbers("x", [[True, 2]])
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [[1, 2]])
+    assert as_numbers("x", 3).shape == ()
+    for values, words in (([1, np.inf], "finite"), ("a", "found 'a'"), ([[1], [1, 2]], "unequal")):
+        with pytest.raises(nn.InputError, match=f"x: expected .*{words}"):
+            as_numbers("x", values)
+
+
+def test_whole_numbers_begin_at_one():
+    assert whole_number("n", np.int16(7)) == 7
+    for value in (0, -1, 2.0, "8", True, None):
+        with pytest.raises(nn.InputError, match="n: expected a whole number of at least 1, found"):
+            whole_number("n", value)
+
+
+def test_choices_are_listed():
+    check_among("kind", None, [None, 1])
+    with pytest.raises(nn.InputError, match="kind: expected one of None, 1; found 'x'"):
+        check_among("kind", "x", [None, 1])
+    for bits in (16, "64", None):
+        with pytest.raises(nn.InputError, match="precision: expected 32 or 64 bits, found"):
+            check_precision(bits)
