@@ -67,6 +67,22 @@ def test_many_steps_at_a_time_give_the_reference_spikes(name, source, precision)
     np.testing.assert_allclose(found.mean_output("input"), expected.mean_output("input"), rtol=1e-5)
 
 
+@pytest.mark.parametrize("source", ["poisson", "constant"])
+@pytest.mark.parametrize("name", ["lif", "if"])
+def test_more_spikes_than_there_was_room_for(name, source):
+    """A layer so wide and active that the first guess, 16 spikes a step, is too small."""
+    gain = {"lif": 4.0, "if": 40.0}[name]
+    network, output = row_of_layers(NEURONS[name], source=source, widths=(260, 3), gain=gain)
+    run = {"presentation_time": 0.15, "seed": 4, "progress": False}
+    expected = present(network, output, IMAGES, simulator="reference", **run)
+    assert expected.counts["layer 0"].sum() / len(IMAGES) / 150 > 20
+    with MinibatchSimulator(network, 5, seed=4, progress_bar=False) as simulator:
+        assert simulator.is_chain
+    found = present(network, output, IMAGES, **run)
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+
+
 @pytest.mark.parametrize("name", NEURONS)
 def test_single_steps_and_stretches_mix(name):
     """A block of Poisson spikes ends in the middle of a call, and a call in that of a block."""

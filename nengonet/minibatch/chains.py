@@ -55,8 +55,6 @@ class Spikes:
     first: int = 0
 
 
-_NONE = Spikes(np.empty(0, np.int32), np.zeros((0, 0), np.int64))
-
 Link = Callable[[Spikes, int], Spikes]
 
 
@@ -65,9 +63,8 @@ class Chain:
 
     Parameters
     ----------
-    source : callable or None
+    source : callable
         Takes a number of steps; returns the spikes of the input, and how many steps these are.
-        None where the first layer's current is constant.
     links : list of callable
         Each takes the spikes of some steps, and the number of steps, and returns those of the
         next layer.
@@ -85,7 +82,7 @@ class Chain:
 
     def __init__(
         self,
-        source: Callable[[int], tuple[Spikes, int]] | None,
+        source: Callable[[int], tuple[Spikes, int]],
         links: list[Link],
         spread: Callable[[Spikes, int], None],
         rest: Sequence[Step],
@@ -104,10 +101,7 @@ class Chain:
 
         Afterwards, ``dense`` tells that there were too many spikes for this to be fast.
         """
-        n_steps = min(most, self._most)
-        spikes = _NONE
-        if self._source is not None:
-            spikes, n_steps = self._source(n_steps)
+        spikes, n_steps = self._source(min(most, self._most))
         total = 0
         for link in self._links:
             spikes = link(spikes, n_steps)
@@ -251,6 +245,12 @@ def _source_of(events: PoissonEvents) -> Callable[[int], tuple[Spikes, int]]:
     return source
 
 
+def _no_spikes(batch: int) -> Callable[[int], tuple[Spikes, int]]:
+    """Return the source of a first layer whose current is constant."""
+    none = Spikes(np.empty(0, np.int32), np.zeros((batch, BLOCK_STEPS + 1), np.int64))
+    return lambda most: (none, most)
+
+
 def _fan_out(product: Operator | None, context: Context, height: np.floating) -> tuple:
     """Return what the kernels call so; what does not apply is empty."""
     dtype, no_numbers = height.dtype, np.empty(0, np.int64)
@@ -325,7 +325,10 @@ def make_chain(
         for operator in others
         if (step := maker_of(operator)(operator, context)) is not None
     ]
-    source = events and named(_source_of(events), f"{source_signal.name}, in stretches")
+    if events is None:
+        source = _no_spikes(context.batch)
+    else:
+        source = named(_source_of(events), f"{source_signal.name}, in stretches")
     last = context.signals[outputs[-1]]
     needs_last = any(overlap(s, outputs[-1]) for operator in others for s in operator.reads)
     size = sum(output.size for output in outputs) * context.batch
