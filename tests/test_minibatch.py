@@ -24,6 +24,7 @@ from nengo.solvers import LstsqL2
 import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator, convolutions, register
 from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.neuron_steps import lif_in_numpy
 from nengonet.minibatch.registry import _MAKERS
 from nengonet.presentation import present
 from nengonet.reproductions import forum_mnist
@@ -195,6 +196,33 @@ TRANSFORMS = {
         2, (8, 2), kernel_size=(3,), strides=(1,), padding="same", init=_kernel(3, 2, 2)
     ),
 }
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("dt", [0.001, 0.0007, 0.01])
+def test_lif_in_numpy_is_nengos_step_to_the_bit(dt, bits):
+    rng = np.random.default_rng(11)
+    neurons = nengo.LIF(tau_rc=0.017, tau_ref=0.0031, min_voltage=-0.4, amplitude=0.3)
+    dtype = f"f{bits // 8}"
+    current = np.zeros((13, 7), dtype)
+    ours, theirs = (
+        {
+            "output": np.zeros((13, 7), dtype),
+            "voltage": np.linspace(0, 1, 91, dtype=dtype).reshape(13, 7),
+            "refractory_time": np.zeros((13, 7), dtype),
+        }
+        for _ in range(2)
+    )
+    step = lif_in_numpy(neurons, dt, current, **ours)
+    spikes = 0
+    for _ in range(200):
+        current[...] = rng.normal(1.0, 4.0, current.shape) * rng.choice([0.0, 1.0, 30.0], 7)
+        step()
+        neurons.step(dt, current, **theirs)
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(ours[name], values, name)
+        spikes += (theirs["output"] > 0).sum()
+    assert spikes > 1000
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

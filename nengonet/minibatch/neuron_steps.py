@@ -9,6 +9,7 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 
 from nengonet.minibatch.registry import Context, Step, register
+from nengonet.minibatch.signals import as_view
 from nengonet.neurons import IntegrateAndFire
 from nengonet.streams import neuron_seeds
 
@@ -27,6 +28,9 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     output = context.signals[operator.output]
     current = _full(context.signals.operand(operator.J), output.shape)
     state = {name: context.signals[signal] for name, signal in operator.state.items()}
+    in_order = all(array.flags.c_contiguous for array in (current, output, *state.values()))
+    if type(operator.neurons).step is nengo.LIF.step and in_order:
+        return lif_in_numpy(operator.neurons, context.dt, current, output, **state)
     step, dt = operator.neurons.step, context.dt
     if context.constant((operator, "elementwise"), lambda: _is_elementwise(operator, dt)):
         return lambda: step(dt, current, output, **state)
@@ -66,6 +70,56 @@ def _is_elementwise(operator: SimNeurons, dt: float) -> bool:
         for name in initial
         for b in range(batch)
     )
+
+
+def lif_in_numpy(
+    neurons: nengo.LIF,
+    dt: float,
+    current: np.ndarray,
+    output: np.ndarray,
+    voltage: np.ndarray,
+    refractory_time: np.ndarray,
+) -> Step:
+    """Return what does `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
+
+    Those whose refractory time is over all leak by the same factor.
+
+    Parameters
+    ----------
+    neurons : nengo.LIF
+    dt : float, in seconds
+    current, output, voltage, refractory_time : (n, batch) ndarray
+        C-contiguous; the step reads the first, and writes the others.
+    """
+    tau_rc, tau_ref, min_voltage = neurons.tau_rc, neurons.tau_ref, neurons.min_voltage
+    height, rise = neurons.amplitude / dt, np.empty_like(voltage)
+
+    def factor(waiting: np.ndarray) -> np.ndarray:
+        return np.expm1(-np.clip(dt - waiting, 0, dt) / tau_rc)
+
+    whole = factor(np.zeros(1, voltage.dtype))
+    # One-dimensional views, for lists of neurons.
+    drives, outputs, voltages, rises, waits = (
+        as_view(array, (-1,)) for array in (current, output, voltage, rise, refractory_time)
+    )
+
+    def step_lif():
+        np.subtract(refractory_time, dt, out=refractory_time)
+        np.subtract(current, voltage, out=rise)
+        waiting = np.flatnonzero(waits > 0)
+        held = rises[waiting] * factor(waits[waiting])
+        np.multiply(rise, whole, out=rise)
+        rises[waiting] = held
+        np.subtract(voltage, rise, out=voltage)
+        spiking = np.flatnonzero(voltages > 1)
+        t_spike = dt + tau_rc * np.log1p(-(voltages[spiking] - 1) / (drives[spiking] - 1))
+        np.maximum(voltage, min_voltage, out=voltage)
+        voltages[spiking] = 0
+        waits[spiking] = tau_ref + t_spike
+        outputs[:] = 0
+        outputs[spiking] = height
+
+    return step_lif
 
 
 class _UniformDraws:
