@@ -109,3 +109,8 @@ def test_labels_must_fit(labels):
 
 def test_module_imports_no_nengo():
     assert not hasattr(readout, "nengo")
+
+
+def test_labels_are_numbers():
+    with pytest.raises(nn.InputError, match="labels: expected class numbers, found '7'"):
+        accuracy([7, 2], ["7", "2"])
