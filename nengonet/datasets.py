@@ -380,7 +380,7 @@ def _find(
     looked = ", ".join(str(folder) for folder in folders)
     raise InputError(
         f"{dataset.name}: found no file with {n} {split} images in {looked}; "
-        f"put into a folder named by data_dir or NENGONET_DATA: {wanted}"
+        f"put into a folder named by data_dir (--data) or NENGONET_DATA: {wanted}"
     )
 
 
@@ -447,10 +447,12 @@ def _retrieve(dataset: _Dataset, path: Path, url: str, sha256: str, progress: bo
         response = getattr(error, "response", None)
         if response is not None:  # pooch leaves that of a refused request open
             response.close()
-        reason = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if type(error).__name__ in ("ConnectionError", "ConnectTimeout"):  # requests' are long
+            reason = f"no connection to {url.split('/')[2]}"
         raise InputError(
             f"{dataset.name}: the download of {url} to {path.parent} failed "
-            f"({type(error).__name__}: {reason}); try again, or put into a folder named by "
+            f"({reason}); try again, or put into a folder named by "
             f"NENGONET_DATA: {dataset.wanted}"
         ) from error
     finally:

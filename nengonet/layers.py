@@ -19,7 +19,7 @@ from nengo.transforms import Transform
 from nengonet.convolution import as_pair, depthwise_as_grouped
 from nengonet.exceptions import InputError
 from nengonet.neurons import gain_bias, with_settings
-from nengonet.objects import Layer, connect, neuron_layer
+from nengonet.objects import Layer, checked_layer, connect, neuron_layer
 from nengonet.rates import shape_after
 from nengonet.weights import LayerWeights, as_layer_weights
 
@@ -83,6 +83,7 @@ def dense(
     label = label or weights.name or "dense"
     if weights.kind != "Dense":
         raise InputError(f"{label}: expected the weights of a Dense layer, found {weights.kind}")
+    checked_layer(pre, "pre")
     weights.check_inputs(pre.shape, pre_label=pre.label)
     n_outputs = weights.n_outputs
     return _layer(
@@ -234,6 +235,7 @@ def image_shape(pre: Layer) -> tuple[int, ...]:
     ----------
     pre : Layer
     """
+    checked_layer(pre, "pre")
     return (*pre.shape, 1) if len(pre.shape) == 2 else pre.shape
 
 

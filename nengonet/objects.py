@@ -52,6 +52,10 @@ class Layer:
     weights: LayerWeights | None = None
     network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
 
+    def __repr__(self) -> str:
+        """Write label and shape; the weights would fill the screen."""
+        return f"<Layer {self.label!r}, shape {self.shape}>"
+
     @property
     def size(self) -> int:
         """Number of neurons, or of outputs where there are none."""
@@ -96,6 +100,24 @@ class Layer:
                 f"found shape {np.shape(image)}"
             )
         source.node.output.show(image, example=example, seed=seed)
+
+
+def checked_layer(layer: object, name: str) -> Layer:
+    """Return a layer, or say that something else was given.
+
+    Parameters
+    ----------
+    layer : Layer
+    name : str
+        Of the argument.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(layer, Layer):
+        raise InputError(f"{name}: expected a Layer, as nengonet.dense returns it, found {layer}")
+    return layer
 
 
 def neuron_layer(

@@ -185,6 +185,12 @@ def target_of(
     raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
 
 
+def _as_shown(images: np.ndarray) -> np.ndarray:
+    """Divide uint8 images by 255, as `present` does."""
+    images = np.asarray(images)
+    return images / 255 if images.dtype == np.uint8 else images
+
+
 def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray]:
     """Compute what the Keras model computes that a chain of layers was built from.
 
@@ -211,7 +217,7 @@ def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray
     built = {layer.label for layer in chain if layer.weights is not None}
     if not built:
         return {}
-    images = np.reshape(images, (len(images), *chain[0].shape))
+    images = np.reshape(_as_shown(images), (len(images), *chain[0].shape))
     layers = [found for layer in chain if (found := _keras_layer(layer)) is not None]
     return {
         label: values.reshape(len(images), -1)
@@ -319,6 +325,7 @@ class _Walk:
         elif not isinstance(node.output, ImageInput) and not self._alone(node):
             given = None
         if given is not None:
+            given = _as_shown(given) if isinstance(node.output, ImageInput) else given
             given = np.asarray(given, dtype=np.float64).reshape(self.n_images, -1)
             if given.shape[1] != node.size_out:
                 raise InputError(

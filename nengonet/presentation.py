@@ -26,7 +26,7 @@ from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import checked_file
 from nengonet.minibatch.records import OutputRecord
-from nengonet.objects import Layer
+from nengonet.objects import Layer, checked_layer
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
@@ -68,7 +68,7 @@ def present(
     output : Layer
         The last layer; the layers before it are found through it.
     images : (n_images, ...) array_like, in [0, 1]
-        Each of the input layer's shape, or flat.
+        Each of the input layer's shape, or flat. uint8 is divided by 255.
     presentation_time : float, in seconds
     dt : float, in seconds
     seed : int, optional
@@ -128,7 +128,7 @@ def present(
     random stream from the build on, which ``Simulator.reset`` does not restart
     (``nengo/builder/neurons.py``); here it is restarted for every example.
     """
-    layers = list(output.chain())
+    layers = list(checked_layer(output, "output").chain())
     seed = _checked_seed(network, seed)
     images = _checked_images(images, layers[0])
     examples = _checked_examples(examples, len(images))
@@ -155,6 +155,8 @@ def present(
     ]
     kept = tuple(layer.label for layer in layers) if keep is None else tuple(keep)
     journal, found = None, Collector(len(images))
+    if resume and save is None:
+        raise InputError("resume: expected save=…, the file of the interrupted run")
     if save is not None:
         save = checked_file(save, resume)
         fingerprint = _fingerprint(network, infos, settings, images, examples) | {
@@ -464,9 +466,12 @@ def _checked_seed(network: nengo.Network, seed: int | None) -> int:
 def _checked_images(images: np.ndarray, source: Layer) -> np.ndarray:
     images, _ = as_images(images)
     if images[0].size != source.size:
+        hint = ""
+        if images.size == source.size:
+            hint = "; give a single image as image[numpy.newaxis]"
         raise InputError(
             f"images: the layer {source.label} has {source.size} inputs {source.shape}, "
-            f"but an image has {images[0].size} values {images[0].shape}"
+            f"but an image has {images[0].size} values {images[0].shape}{hint}"
         )
     return images.reshape(len(images), source.size)
 
@@ -521,6 +526,9 @@ def _check_layers(
     if len(set(labels)) < len(labels):
         raise InputError(f"expected layers with different labels, found {', '.join(labels)}")
     check_among("readout", readout, READOUTS)
+    for name, given in (("rasters", rasters), ("keep", keep)):
+        if isinstance(given, str):
+            raise InputError(f"{name}: expected a list of labels, [{given!r}], found {given!r}")
     for label in rasters:
         if label not in labels or not layers[labels.index(label)].spiking:
             spiking = ", ".join(layer.label for layer in layers if layer.spiking)

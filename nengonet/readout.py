@@ -245,6 +245,8 @@ def accuracy(
         )
     if labels.size == 0:
         raise InputError("labels: expected at least one example, found none")
+    if labels.dtype.kind not in "iufb":
+        raise InputError(f"labels: expected class numbers, found {labels.tolist()[0]!r}")
     correct = int((predictions == labels).sum())
     return Accuracy(
         value=correct / labels.size,

@@ -84,6 +84,14 @@ class Result:
     means: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rasters: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Write sizes and layers; the arrays would fill the screen."""
+        layers = ", ".join(info.label for info in self.layers)
+        return (
+            f"<Result of {self.n_images} images, {self.n_steps} steps of {self.dt:g} s; "
+            f"layers {layers}>"
+        )
+
     @property
     def n_images(self) -> int:
         """Number of examples."""

@@ -138,6 +138,7 @@ def test_weights_of_a_file_name_the_layer():
             {"label": "hidden"},
             r"hidden: kernel has 784 inputs, but the layer before it, input, has 2 neurons",
         ),
+        (np.ones((3, 2)), {}, r"expected \(inputs, units\), as Keras has it: give kernel.T"),
         (KERNEL * np.nan, {}, "NaN"),
         (np.ones((3, 3, 1, 2)), {}, "expected the weights of a Dense layer, found Conv2D"),
         (KERNEL, {"gain": -1.0}, "gain: expected finite values above 0"),
@@ -351,3 +352,10 @@ def test_bad_convolutions_are_named(weights, settings, message):
 def test_a_flat_layer_has_no_rows_and_columns():
     with nengo.Network(), pytest.raises(nn.InputError, match=r"takes \(rows, columns, channels\)"):
         nn.conv2d(nn.constant_input((60,)), CONV, None)
+
+
+@pytest.mark.parametrize("build", [nn.dense, nn.conv2d])
+def test_the_layer_before_must_be_a_layer(build):
+    kernel = np.ones((2, 2)) if build is nn.dense else np.ones((1, 1, 1, 1))
+    with nengo.Network(), pytest.raises(nn.InputError, match="pre: expected a Layer"):
+        build(nengo.Node(np.ones(2)), kernel, nengo.LIF())

@@ -493,3 +493,12 @@ def test_the_winner_is_the_largest_mean_and_not_the_noisiest():
     found = predict(pool, images, network=network)[-1]
     np.testing.assert_allclose(found.mean_outputs, [[0.6], [0.5]])
     np.testing.assert_allclose(found.variance, [[0.0], [0.5 / 100 / 0.001]])
+
+
+def test_uint8_images_are_pixels_as_in_a_run():
+    grey = np.rint(255 * IMAGES).astype(np.uint8)
+    _, layer = mlp([nengo.LIF(), nn.IntegrateAndFire()], gain=3.0)
+    np.testing.assert_allclose(predict_rates(layer, grey), predict_rates(layer, grey / 255))
+    found, expected = (keras_activations(layer, images) for images in (grey, grey / 255))
+    for label, values in expected.items():
+        np.testing.assert_allclose(found[label], values)

@@ -350,6 +350,7 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
     "settings, message",
     [
         ({"images": IMAGES[:, :3]}, r"the layer input has 16 inputs \(4, 4\), but an image has 12"),
+        ({"images": IMAGES[0].reshape(4, 4)}, r"single image as image\[numpy.newaxis\]"),
         ({"images": 255 * IMAGES}, r"in \[0, 1\]"),
         ({"images": IMAGES * np.nan}, "NaN|finite"),
         ({"presentation_time": 0.0}, "presentation_time: expected a time above 0 s, found 0"),
@@ -366,6 +367,9 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"precision": 16}, "precision: expected 32 or 64 bits, found 16"),
         ({"readout": "loudest"}, "readout: expected one of spike_count"),
         ({"rasters": ["hiden"]}, r"expected spiking layers \(input, hidden, output\)"),
+        ({"rasters": "hidden"}, r"rasters: expected a list of labels, \['hidden'\], found"),
+        ({"keep": "hidden"}, "keep: expected a list of labels"),
+        ({"resume": True}, "resume: expected save=…, the file of the interrupted run"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
         ({"save": "."}, "expected the name of a file, found a folder"),
         ({"network": (nengo.Network(), build()[1])}, "is not part of the network"),
@@ -374,6 +378,19 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
 def test_bad_input_is_named(settings, message):
     with pytest.raises(nn.InputError, match=message):
         run(**settings)
+
+
+def test_the_last_layer_must_be_a_layer():
+    network, output = build()
+    with pytest.raises(nn.InputError, match="output: expected a Layer.*found <Ensemble"):
+        run(network=(network, output.ensemble))
+
+
+def test_what_is_printed_is_short():
+    network, output = build()
+    result = run(network=(network, output))
+    assert repr(result).startswith("<Result of 20 images, ")
+    assert repr(output) == f"<Layer {output.label!r}, shape {output.shape}>"
 
 
 def test_equal_labels_are_refused():

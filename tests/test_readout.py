@@ -104,3 +104,8 @@ def test_interval_is_wilsons():
 def test_labels_must_fit(labels):
     with pytest.raises(nn.InputError, match="labels: expected"):
         accuracy(np.arange(len(labels) and 3), labels)
+
+
+def test_labels_are_numbers():
+    with pytest.raises(nn.InputError, match="labels: expected class numbers, found '7'"):
+        accuracy([7, 2], ["7", "2"])

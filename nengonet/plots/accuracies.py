@@ -110,7 +110,12 @@ def plot_budget(budget: Budget) -> Figure:
         )
     axis.set_yticks(rows, names)
     axis.invert_yaxis()
-    limits = (max(0, min(levels) - 20), 110)  # room for the figures beside the bars
+    # From a little below the lowest bar or interval, so that small changes can be seen, to room for
+    # the figures beside the highest.
+    ends = [100 * step.accuracy - step.change + end for step in steps[1:] for end in step.interval]
+    lowest, highest = min(levels + ends), max(levels + ends)
+    span = max(highest - lowest, 2.0)
+    limits = (max(0, lowest - 0.4 * span), highest + 0.2 * span)
     axis.set_xlim(limits)
     axis.set_xticks([tick for tick in axis.get_xticks() if limits[0] <= tick <= 100])
     axis.set_xlabel(f"accuracy (%) on {budget.n_images} images")

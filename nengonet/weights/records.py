@@ -211,6 +211,8 @@ class LayerWeights:
             n_inputs = math.prod(pre_shape)
             if kernel.shape[0] != n_inputs:
                 order = "; flatten order is (row, column, channel)" if len(pre_shape) > 1 else ""
+                if kernel.shape[1] == n_inputs:
+                    order = "; expected (inputs, units), as Keras has it: give kernel.T"
                 raise InputError(
                     f"{self.name}: kernel has {kernel.shape[0]} inputs, but {before} has "
                     f"{n_inputs} neurons (shape {pre_shape}){order}"
