@@ -446,7 +446,8 @@ def _run_in_pool(job: _Job, n_jobs: int, cells: list[_Cell]) -> Iterator[tuple[_
         while waiting or running:
             # Broken by a process that died, it is replaced by a new one here.
             pool = process_pool(n_jobs)
-            with contextlib.suppress(TerminatedWorkerError):
+            # Why it breaks while cells are submitted, those that are running tell below.
+            with contextlib.suppress(BrokenProcessPool):
                 while waiting and len(running) < 2 * n_jobs:
                     cell = waiting[0]
                     running[pool.submit(_run_cell, job, cell.parameters, cell.seed)] = cell

@@ -1,3 +1,4 @@
+import concurrent.futures
 import csv
 import functools
 import itertools
@@ -263,6 +264,24 @@ CANNOT_BE_SENT = pytest.mark.parametrize("constant", [threading.Lock(), Unloadab
 def test_what_cannot_be_sent_is_refused(constant):
     with pytest.raises(nn.InputError, match="expected a picklable function"):
         run(greedy, {"x": [1, 2]}, constants={"items": constant}, n_jobs=2)
+
+
+def test_what_cannot_be_sent_is_refused_when_the_pool_breaks_at_once(monkeypatch):
+    """The first cell has broken it before the second is submitted."""
+    pools = sweeps.process_pool
+
+    class Late:
+        def __init__(self, pool):
+            self.pool = pool
+
+        def submit(self, *arguments):
+            future = self.pool.submit(*arguments)
+            concurrent.futures.wait([future], timeout=30)
+            return future
+
+    monkeypatch.setattr(sweeps, "process_pool", lambda n_jobs: Late(pools(n_jobs)))
+    with pytest.raises(nn.InputError, match="expected a picklable function"):
+        run(greedy, {"x": [1, 2]}, constants={"items": Unloadable()}, n_jobs=2)
 
 
 # The file.
