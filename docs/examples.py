@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 FOLDER = pathlib.Path(__file__).parent
@@ -62,6 +63,7 @@ def run(page: pathlib.Path) -> list[Ran]:
             found.append(
                 Ran(last, printed.getvalue(), block["shown"], namespace.pop("figure", None))
             )
+    plt.close("all")  # they can still be saved
     return found
 
 
