@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import textwrap
 import time
 
 import click
@@ -153,6 +154,26 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
     assert first == "reproduce"
     assert second == "input-rate= input-kind="
     assert third == "lif if relu"
+
+
+def test_ctrl_c_within_an_exec_of_text_has_its_exit_code(tmp_path):
+    code = """
+        from nengonet.cli import main
+        from nengonet.reproductions import forum_mnist
+        forum_mnist.reproduce = lambda *_, **__: exec("raise KeyboardInterrupt")
+        main(["reproduce", "forum-mnist"], prog_name="nengonet")
+    """
+    (tmp_path / "interrupted.py").write_text(textwrap.dedent(code))
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "interrupted"],
+        env=environment(PYTHONPATH=paths),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done
+    assert done.stderr.startswith("nengonet: interrupted; nothing is kept")
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -65,6 +65,9 @@ class Commands(Group):
         except KeyboardInterrupt:
             # Whoever presses it again meanwhile gets no traceback for it.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # After an interrupt within an exec of text, such as those of dataclasses, `python -m`
+            # ends by sending itself the signal, without the exit code; unless another one follows.
+            exec("")
             _stop_processes()
             _complain(f"interrupted; {_how_to_go_on(context)}")
             context.exit(INTERRUPTED)
