@@ -17,7 +17,7 @@ from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 from nengo.params import NumberParam
 
-from nengonet.checks import described
+from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
 
 
@@ -234,9 +234,7 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
             f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
             f"nengo Distribution, found {described(value)}"
         ) from None
-    if not np.all(np.isfinite(values)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
-    return values
+    return as_numbers(name, values)
 
 
 def current_at(neuron_type: NeuronType, rate: float) -> float:
