@@ -1,0 +1,328 @@
+"""Files from anywhere: one guard for every reader.
+
+A file that is damaged, or made to do harm, ends in one `InputError`. Nothing of another file is
+read, and the arrays of a file may take no more memory than its size makes likely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import mmap
+import os
+import pathlib
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nengonet.exceptions import InputError
+
+# What all arrays of a file may take: weights and images compress less than 100 to 1, but a few
+# arrays of zeros more than 1000 to 1.
+_EXPANSION = 100
+_ALWAYS_ALLOWED = 128 * 2**20  # bytes
+
+# No model has as many arrays; links that form a net have more paths than could be walked.
+_MAX_NAMES = 20_000
+_MAX_DEPTH = 64
+
+_HEAP = b"GCOL\x01\x00\x00\x00"
+
+
+def printable(text: Any) -> str:
+    """Return text with what could steer a terminal written as escapes.
+
+    Parameters
+    ----------
+    text : object
+        A name from a file, say.
+
+    Returns
+    -------
+    str
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
+    """Turn whatever the reading of a file raises into one `InputError` with its path.
+
+    Parameters
+    ----------
+    path : path_like
+    expected : str
+        What the file should be, for the message: ``"a saved run"``.
+
+    Raises
+    ------
+    InputError
+        One line. Only reading belongs into the block: every exception is taken for damage.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = printable(error)
+        prefix = "" if message.startswith(printable(path)) else f"{printable(path)}: "
+        raise InputError(prefix + message) from error.__cause__
+    except FileNotFoundError as error:
+        raise InputError(f"{printable(path)}: expected {expected}, got no such file") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno and error.strerror:
+            problem = f"a file that cannot be read ({error.strerror})"
+        elif isinstance(error, MemoryError):
+            problem = "one that needs more memory than there is"
+        else:
+            reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
+            what = "truncated" if "truncated file" in reason else "damaged or truncated"
+            problem = f"a {what} file ({reason})"
+        raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
+
+
+class _Budget:
+    """Count the bytes that arrays of one file take, and refuse what no such file holds."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.left = max(_ALWAYS_ALLOWED, _EXPANSION * size)
+
+    def take(self, n_bytes: int, name: str) -> None:
+        self.left -= n_bytes
+        if self.left < 0:
+            raise InputError(
+                f"{name}: damaged file (with {n_bytes} bytes here, its arrays take more than a "
+                f"file of {self.size} bytes can hold)"
+            )
+
+
+class Hdf5:
+    """An HDF5 file, of which nothing harmful can be read.
+
+    Links within the file are followed. Links to other files, virtual datasets and external storage
+    are refused, wherever they are met. An array is read once, whatever its number of names.
+
+    Parameters
+    ----------
+    content : binary file or bytes
+        The file. Opened here and closed by leaving the ``with`` block.
+
+    Raises
+    ------
+    InputError
+        And whatever h5py raises for damaged files: use it within `reading`.
+    """
+
+    def __init__(self, content: io.BufferedReader | bytes) -> None:
+        if isinstance(content, bytes):
+            _check_heaps(content)
+            content = io.BytesIO(content)
+        else:
+            with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                _check_heaps(mapped)
+        self.root = h5py.File(content, "r")
+        self.size = self.root.id.get_filesize()
+        self._budget = _Budget(self.size)
+        self._arrays: dict[int, np.ndarray | None] = {}
+        self._n_names = 0
+
+    def __enter__(self) -> Hdf5:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.root.close()
+
+    def get(self, key: str, group: h5py.Group | None = None, _depth: int = 0):
+        """Return an object below a group (by default the root), or None."""
+        found = self.root if group is None else group
+        for part in filter(None, key.split("/")):
+            if not isinstance(found, h5py.Group):
+                return None
+            link = found.get(part, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise InputError(f"{key}: a link into another file is not followed")
+            if isinstance(link, h5py.SoftLink):
+                if _depth >= _MAX_DEPTH:
+                    raise InputError(f"{key}: damaged file (links lead in a circle)")
+                start = self.root if link.path.startswith("/") else found
+                found = self.get(link.path, start, _depth + 1)
+            else:
+                found = None if link is None else found[part]
+        return found
+
+    def children(self, group: h5py.Group | None = None) -> Iterator[tuple[str, Any]]:
+        """Yield (name, object) for what a group (by default the root) holds."""
+        group = self.root if group is None else group
+        for key in group:
+            self._n_names += 1
+            if self._n_names > _MAX_NAMES:
+                raise InputError(f"damaged file (it has more than {_MAX_NAMES} names)")
+            yield key, self.get(key, group)
+
+    def datasets(
+        self, group: h5py.Group | None = None, prefix: str = "", _above: tuple[int, ...] = ()
+    ) -> Iterator[tuple[str, h5py.Dataset]]:
+        """Yield (path, dataset) for every dataset below a group (by default the root)."""
+        group = self.root if group is None else group
+        here = address(group)
+        if here in _above or len(_above) > _MAX_DEPTH:
+            raise InputError(f"damaged file (the group {group.name} is met twice within itself)")
+        for key, item in self.children(group):
+            if isinstance(item, h5py.Dataset):
+                yield prefix + key, item
+            elif isinstance(item, h5py.Group):
+                yield from self.datasets(item, f"{prefix}{key}/", (*_above, here))
+
+    def array(self, dataset: h5py.Dataset) -> np.ndarray | None:
+        """Return the values of a dataset, read-only; None where they are text, or there are none.
+
+        bfloat16 comes as float32.
+        """
+        place = address(dataset)
+        if place not in self._arrays:
+            self._arrays[place] = self._read(dataset)
+        return self._arrays[place]
+
+    def _read(self, dataset: h5py.Dataset) -> np.ndarray | None:
+        """Return the values of a dataset after checking all that its header claims."""
+        name = dataset.name
+        # Before all else: even the shape of a virtual dataset may be looked up in other files.
+        if dataset.is_virtual or dataset.external:
+            raise InputError(f"{name}: values in another file are not read (virtual or external)")
+        if dataset.shape is None or dataset.dtype.kind in "OSU":
+            return None
+        bfloat16 = dataset.dtype == "V2"
+        if dataset.dtype.kind not in "fiub" and not bfloat16:
+            raise InputError(f"{name}: expected numbers, got values of type {dataset.dtype}")
+        if dataset.chunks is None and dataset.nbytes > self.size:
+            raise InputError(
+                f"{name}: damaged file (an array of {dataset.nbytes} bytes in a file of "
+                f"{self.size})"
+            )
+        _check_filters(dataset)
+        self._budget.take(dataset.nbytes, name)
+        values = dataset[()]
+        if bfloat16:  # the upper half of a float32
+            values = (np.asarray(values).view("<u2").astype(np.uint32) << 16).view(np.float32)
+        values = np.asarray(values)
+        values.setflags(write=False)
+        return values
+
+    def attribute(self, name: str, item: h5py.HLObject | None = None, default: Any = None):
+        """Return text or numbers from an attribute of an object (by default the root)."""
+        item = self.root if item is None else item
+        if name not in item.attrs:
+            return default
+        # On the types and sizes of damaged headers h5py hangs or crashes.
+        attribute = item.attrs.get_id(name)
+        kind = attribute.get_type()
+        size = math.prod(attribute.shape or ()) * kind.get_size()
+        text_or_number = kind.get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+        if not text_or_number or size > self.size:
+            raise InputError(f"damaged file (attribute {name} of {item.name})")
+        value = item.attrs[name]
+        return value.decode() if isinstance(value, bytes) else value
+
+
+def address(item: h5py.HLObject) -> int:
+    """Return where the header of an object lies in its file."""
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _check_filters(dataset: h5py.Dataset) -> None:
+    """Name a compression that this h5py cannot undo."""
+    plist = dataset.id.get_create_plist()
+    for i in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            label = name.decode(errors="replace").split(";")[0].strip() or "an unknown filter"
+            raise InputError(
+                f"{dataset.name}: compressed with {label} (HDF5 filter {code}), which is not "
+                "installed; import the package hdf5plugin first, or rewrite the file with gzip"
+            )
+
+
+def _check_heaps(content) -> None:
+    """Refuse damaged global heaps, where HDF5 keeps text: the HDF5 library loops forever on them.
+
+    ``content`` is bytes or a memory map. A heap is ``GCOL``, a version, its size, then objects:
+    index, count, padding, size, and data in steps of 8 bytes; object 0 is the free rest.
+    """
+    start = content.find(_HEAP)
+    while start >= 0:
+        place, size = start + 16, struct.unpack_from("<Q", content, start + 8)[0]
+        end = start + size
+        if end > len(content):
+            raise InputError(f"damaged or truncated file (the text at byte {start} is cut short)")
+        while place + 16 <= end:
+            index, length = struct.unpack_from("<H6xQ", content, place)
+            step = 16 + (length + 7) // 8 * 8 if index else length
+            if not 0 < step <= end - place:
+                raise InputError(f"damaged file (the text at byte {place} has no end)")
+            place += step
+        start = content.find(_HEAP, start + 8)
+
+
+class Archive:
+    """A zip archive, of which nothing harmful can be read: arrays of an ``.npz``, or bytes.
+
+    Parameters
+    ----------
+    stream : binary file
+
+    Raises
+    ------
+    InputError
+        And whatever zipfile and NumPy raise for damaged files: use it within `reading`.
+    """
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._zip = zipfile.ZipFile(stream)
+        self._budget = _Budget(stream.seek(0, os.SEEK_END))
+        self.names = self._zip.namelist()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._zip.close()
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a member."""
+        self._budget.take(self._zip.getinfo(name).file_size, name)
+        return self._zip.read(name)
+
+    def array(self, key: str) -> np.ndarray:
+        """Return the array that NumPy saved as ``key``."""
+        info = self._zip.getinfo(f"{key}.npy" if f"{key}.npy" in self.names else key)
+        with self._zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if read_header is None:
+                raise InputError(f"{key}: expected an array of numbers, got other data")
+            shape, _, dtype = read_header(member)
+            n_bytes = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject or min(shape, default=0) < 0:
+                raise InputError(f"{key}: expected an array of numbers, got other data")
+            if member.tell() + n_bytes != info.file_size:
+                raise InputError(
+                    f"{key}: damaged file (an array of {n_bytes} bytes in {info.file_size})"
+                )
+        self._budget.take(n_bytes, key)
+        with self._zip.open(info) as member:
+            return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def open_binary(path: str | os.PathLike) -> io.BufferedReader:
+    """Open a file for reading; a folder is refused by name."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError("expected a file, got a folder")
+    return path.open("rb")

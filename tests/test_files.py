@@ -1,0 +1,231 @@
+import io
+import os
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from nengonet.exceptions import InputError
+from nengonet.files import Archive, Hdf5, open_binary, printable, reading
+
+
+def hdf5_arrays(path):
+    with reading(path, "HDF5"), open_binary(path) as stream, Hdf5(stream) as file:
+        return {name: file.array(dataset) for name, dataset in file.datasets()}
+
+
+def refuse(read, path, match):
+    with pytest.raises(InputError, match=match) as info:
+        read(path)
+    message = str(info.value)
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("x"), EOFError(), KeyError("a"), RecursionError(), MemoryError(), struct.error("x")],
+)
+def test_whatever_reading_raises_is_one_line(error, path):
+    def read(path):
+        with reading(path, "a saved run"):
+            raise error
+
+    refuse(read, path, "expected a saved run, got .*(damaged or truncated|memory)")
+
+
+def test_missing_file_folder_and_forbidden_file(tmp_path):
+    refuse(hdf5_arrays, tmp_path / "none", "expected HDF5, got no such file")
+    refuse(hdf5_arrays, tmp_path, "expected a file, got a folder")
+    (tmp_path / "x").touch(mode=0)
+    if os.geteuid():
+        refuse(hdf5_arrays, tmp_path / "x", "cannot be read")
+
+
+def test_error_within_names_the_file_once(path):
+    def read(path):
+        with reading(path, "x"), reading(path, "y"):
+            raise InputError("no weights\x1b[31m inside")
+
+    with pytest.raises(InputError) as info:
+        read(path)
+    assert str(info.value) == rf"{path}: no weights\x1b[31m inside"
+
+
+def test_printable():
+    assert printable("a \x1b[2J\n\u202e\udce4 é") == r"a \x1b[2J\n\u202e\udce4 é"
+
+
+def test_links_are_followed_within_the_file(path):
+    with h5py.File(path, "w") as file:
+        file["a/w"] = np.arange(6.0)
+        file["hard"], file["soft"] = file["a"], h5py.SoftLink("/a")
+        file["b/relative"], file["b/dangling"] = h5py.SoftLink("v"), h5py.SoftLink("/none")
+        file["b/v"] = np.ones(2)
+    with open_binary(path) as stream, Hdf5(stream) as file:
+        found = dict(file.datasets())
+        assert list(found) == ["a/w", "b/relative", "b/v", "hard/w", "soft/w"]
+        arrays = [file.array(found[key]) for key in ("a/w", "hard/w", "soft/w")]
+        assert arrays[0] is arrays[1] is arrays[2]
+        assert file.get("b/dangling") is file.get("a/w/x") is file.get("none") is None
+        np.testing.assert_array_equal(file.array(file.get("soft/w")), np.arange(6.0))
+
+
+@pytest.mark.parametrize("where", ["w", "a/b/w", "hard/w", "soft/w"])
+@pytest.mark.parametrize("kind", ["link", "virtual", "unlimited", "external"])
+def test_nothing_of_another_file_is_read(kind, where, tmp_path, path):
+    with h5py.File(tmp_path / "other", "w") as other:
+        other["w"] = np.ones((4, 3))
+    with h5py.File(path, "w") as file:
+        file.create_group("a/b")
+        file["hard"], file["soft"] = file.create_group("c"), h5py.SoftLink("/d")
+        file.create_group("d")
+        if kind == "link":
+            file[where] = h5py.ExternalLink("other", "/w")
+        elif kind == "external":
+            file.create_dataset(where, (4, 3), "f8", external=[("other", 0, 96)])
+        else:
+            layout = h5py.VirtualLayout((4, 3), "f8", maxshape=(None, 3))
+            source = h5py.VirtualSource("other", "w", (4, 3), maxshape=(None, 3))
+            stop = h5py.h5s.UNLIMITED if kind == "unlimited" else 4
+            layout[:stop] = source[:stop]
+            file.create_virtual_dataset(where, layout)
+    refuse(hdf5_arrays, path, "another file")
+
+
+def test_soft_link_through_an_external_link(path):
+    with h5py.File(path, "w") as file:
+        file["other"], file["w"] = h5py.ExternalLink("other", "/"), h5py.SoftLink("/other/w")
+    refuse(hdf5_arrays, path, "another file")
+
+
+def test_circles(tmp_path):
+    with h5py.File(tmp_path / "a", "w") as file:
+        file["a/b"] = file["/"]
+    refuse(hdf5_arrays, tmp_path / "a", "within itself")
+    with h5py.File(tmp_path / "b", "w") as file:
+        file["a"], file["b"] = h5py.SoftLink("b"), h5py.SoftLink("a")
+    refuse(hdf5_arrays, tmp_path / "b", "circle")
+
+
+def test_more_paths_than_can_be_walked(path):
+    with h5py.File(path, "w") as file:
+        for i in range(40):
+            group = file.create_group(f"g{i}")
+            if i:
+                group["a"] = group["b"] = file[f"g{i - 1}"]
+        file["w"] = np.ones(2)
+    refuse(hdf5_arrays, path, "more than .* names")
+
+
+def test_limit_is_for_the_file(path):
+    with h5py.File(path, "w") as file:
+        for i in range(27):  # 135 MB, a little above what every file may hold
+            file.create_dataset(f"w{i}", (1000, 1250), "f4", chunks=(1000, 10), compression="gzip")
+    refuse(hdf5_arrays, path, "w9: .* more than a file of .* bytes can hold")
+    with h5py.File(path, "a") as file:
+        del file["w9"]
+        file["again"] = file["w0"]  # read once, counted once
+    assert len(hdf5_arrays(path)) == 27
+
+
+def test_values_that_are_no_numbers(path):
+    with h5py.File(path, "w") as file:
+        file["text"], file["none"], file["flag"] = "2019", h5py.Empty("f4"), True
+    found = hdf5_arrays(path)
+    assert found["text"] is found["none"] is None
+    assert found["flag"] == True  # noqa: E712
+    with h5py.File(path, "a") as file:
+        file["pairs"] = np.zeros(2, dtype=[("a", "f4"), ("b", "f4")])
+    refuse(hdf5_arrays, path, "/pairs: expected numbers")
+
+
+def test_missing_filter_is_named(path):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("w", (4, 4), "f4", chunks=(4, 4), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), b"x")
+    content = path.read_bytes()
+    # the filter message of gzip (code 1) in the header becomes that of blosc (code 32001)
+    old = struct.pack("<HHHH", 1, 8, 1, 1) + b"deflate\x00"
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, struct.pack("<HHHH", 32001, 8, 1, 1) + b"blosc\0\0\0"))
+    refuse(hdf5_arrays, path, r"/w: compressed with blosc \(HDF5 filter 32001\).*hdf5plugin")
+
+
+# .npz
+
+
+def npz_array(path, key="x"):
+    with reading(path, "an .npz file"), open_binary(path) as stream, Archive(stream) as archive:
+        return archive.array(key)
+
+
+def npz(path, header=None, version=1, compression=zipfile.ZIP_STORED):
+    if header is None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.arange(24, dtype=np.uint8).reshape(6, 4))
+        content = buffer.getvalue()
+    else:
+        text = header.encode() + b"\n"
+        content = bytes([0x93, *b"NUMPY", version, 0]) + struct.pack("<H", len(text)) + text
+        content += bytes(24)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("x.npy", content)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (18446744073709551616, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (0, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-6, -4)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': 'x'}",
+        "(" * 9000,
+        "{",
+        "",
+    ],
+)
+def test_npz_headers(header, path):
+    npz(path, header)
+    refuse(npz_array, path, "damaged|numbers")
+
+
+@pytest.mark.parametrize("version", [0, 3, 4, 200])
+def test_npz_versions(version, path):
+    npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 4)}", version)
+    refuse(npz_array, path, "expected an array of numbers|damaged")
+
+
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_npz_with_any_byte_damaged(compression, path):
+    npz(path, compression=compression)
+    content = path.read_bytes()
+    right = np.arange(24, dtype=np.uint8).reshape(6, 4)
+    np.testing.assert_array_equal(npz_array(path), right)
+    refused = 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            np.testing.assert_array_equal(npz_array(path), right)
+        except InputError:
+            refused += 1
+    assert refused > len(content) // 2
+
+
+def test_archive_bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(200 * 2**20))
+    with pytest.raises(InputError, match="x.npy: .* more than a file of .* bytes can hold"):
+        with reading(path, "x"), open_binary(path) as stream, Archive(stream) as archive:
+            archive.read("x.npy")
