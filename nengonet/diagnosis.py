@@ -16,7 +16,8 @@ import numpy as np
 from nengo.connection import Neurons
 
 from nengonet.exceptions import InputError
-from nengonet.neurons import current_at, fastest_rate
+from nengonet.neurons import current_at, model_of
+from nengonet.neurons.lif import LIFModel
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.readout import Accuracy, accuracy
@@ -316,12 +317,8 @@ def _slopes(layers: list[LayerPrediction], ann: dict[str, np.ndarray]) -> dict[s
 
 
 def _ceiling(layer: LayerPrediction, dt: float) -> float | None:
-    tau_ref = getattr(layer.neuron_type, "tau_ref", 0.0)
-    base = getattr(layer.neuron_type, "base_type", None)
-    tau_ref = tau_ref or getattr(base, "tau_ref", 0.0)
-    if tau_ref == 0:
-        return None
-    return min(1.0 / tau_ref, fastest_rate(layer.neuron_type, dt))
+    ceiling = np.inf if layer.neuron_type is None else model_of(layer.neuron_type).ceiling(dt)
+    return None if ceiling == np.inf else ceiling
 
 
 def _saturated(layer: LayerPrediction, ceiling: float) -> float:
@@ -329,7 +326,13 @@ def _saturated(layer: LayerPrediction, ceiling: float) -> float:
 
 
 def _has_threshold(layer: LayerPrediction) -> bool:
-    return isinstance(layer.neuron_type, (nengo.LIF, nengo.LIFRate))
+    """Whether a current above 0 may be too small for the neurons to fire."""
+    return layer.neuron_type is not None and (model_of(layer.neuron_type).threshold or 0) > 0
+
+
+def _random(layer: LayerPrediction) -> bool:
+    """Whether neurons draw their spikes at random, as those do that stand for pixels."""
+    return layer.neuron_type is not None and model_of(layer.neuron_type).random
 
 
 def _level(value: float, *, error: float, warning: float) -> str | None:
@@ -344,7 +347,7 @@ def _labels(layers: list[LayerPrediction]) -> tuple[str, ...]:
 
 def _input_range(case: _Case) -> Iterator[Finding]:
     for layer in case.layers:
-        fed_by_pixels = layer.is_input or isinstance(layer.neuron_type, nengo.PoissonSpiking)
+        fed_by_pixels = layer.is_input or _random(layer)
         if not (layer.spiking and fed_by_pixels):
             continue
         peak = float(np.percentile(layer.rates, _PEAK))
@@ -394,8 +397,8 @@ def _coarse_step(case: _Case) -> Iterator[Finding]:
     """LIF loses what is left of a step after a spike, unless its refractory time is longer."""
     bad = [
         layer
-        for layer in case.layers
-        if isinstance(layer.neuron_type, nengo.LIF)
+        for layer in case.hidden
+        if isinstance(model_of(layer.neuron_type), LIFModel)
         and case.dt > max(layer.neuron_type.tau_ref, 0.001) * (1 + 1e-9)
         and float(np.percentile(layer.rates, _PEAK)) * case.dt > 0.01
     ]
@@ -649,7 +652,7 @@ def _amplitude(case: _Case) -> Iterator[Finding]:
 
 def _silent_neurons(case: _Case) -> Iterator[Finding]:
     for layer in case.hidden[:-1]:
-        if isinstance(layer.neuron_type, nengo.PoissonSpiking):
+        if _random(layer):
             continue  # black pixels
         share = float((case.noisy[case.layers.index(layer)].rates.max(axis=0) < 0.1).mean())
         if share > 0.2:

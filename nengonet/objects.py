@@ -15,7 +15,7 @@ from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
 from nengonet.exceptions import InputError
-from nengonet.neurons import amplitude_of
+from nengonet.neurons import model_of
 from nengonet.weights import LayerWeights
 
 
@@ -167,7 +167,7 @@ def neuron_layer(
         ensemble=ensemble,
         connection=connection,
         pre=pre,
-        amplitude=amplitude_of(neuron_type) if neuron_type.spiking else None,
+        amplitude=model_of(neuron_type).amplitude if neuron_type.spiking else None,
         weights=weights,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
-from nengo.neurons import NeuronType, RatesToSpikesNeuronType
+from nengo.neurons import NeuronType
 from nengo.transforms import Transform
 
 from nengonet.convolution import conv2d
@@ -22,14 +22,7 @@ from nengonet.encoding import ImageInput, PoissonImage
 from nengonet.exceptions import InputError
 from nengonet.filters import LowpassPerUnit
 from nengonet.layers import AddBias
-from nengonet.neurons import (
-    IntegrateAndFire,
-    amplitude_of,
-    fastest_rate,
-    gain_bias,
-    rates_in_hz,
-)
-from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
+from nengonet.neurons import gain_bias, model_of
 from nengonet.objects import Layer
 from nengonet.pools import AveragePool, MaxPool
 from nengonet.rates import Pool, activations
@@ -112,7 +105,7 @@ def predict_rates(
         Average adapting neurons over this time from the reset state. By default their rate once
         they have adapted.
     noise : bool
-        Add what noisy currents do to neurons that rectify or clip (see `nengonet.noise`).
+        Add what noisy currents do to neurons that rectify or clip (see `nengonet.neurons`).
         Without it, each neuron has the rate that its mean current gives.
 
     Returns
@@ -357,12 +350,16 @@ class _Walk:
         gain, bias = _gain_bias(ensemble)
         current = gain * drive + bias
         deviation = gain * np.sqrt(variance)
-        rates = self._rates(neuron_type, drive, gain, bias)
-        if self.noise:
-            rates = rates + self._noise(neuron_type, current, deviation)
-        if not self.lines:
-            rates = np.minimum(rates, fastest_rate(neuron_type, self.dt))
-        amplitude = amplitude_of(neuron_type)
+        model = model_of(neuron_type)
+        if self.lines:
+            rates = model.line(current)
+        else:
+            rates = model.rates(
+                current,
+                deviation if self.noise else None,
+                dt=self.dt,
+                presentation_time=self.presentation_time,
+            )
         return LayerPrediction(
             label=ensemble.label or str(ensemble),
             neuron_type=neuron_type,
@@ -372,43 +369,12 @@ class _Walk:
             current=current,
             deviation=deviation,
             rates=rates,
-            mean_outputs=amplitude * rates,
-            variance=amplitude**2 * _step_variance(neuron_type, rates, self.dt),
-            amplitude=amplitude,
-            spiking=neuron_type.spiking,
+            mean_outputs=model.amplitude * rates,
+            variance=model.amplitude**2 * model.step_variance(rates, self.dt),
+            amplitude=model.amplitude,
+            spiking=model.spiking,
             delay=delay,
         )
-
-    def _rates(self, neuron_type, drive, gain, bias) -> np.ndarray:
-        if self.lines and isinstance(neuron_type, nengo.LIFRate):
-            return np.maximum(gain * drive + bias - 1, 0) / neuron_type.tau_rc
-        if isinstance(neuron_type, (nengo.AdaptiveLIF, nengo.AdaptiveLIFRate)):
-            return _adapting_rates(neuron_type, drive, gain, bias, self.presentation_time)
-        return rates_in_hz(neuron_type, drive, gain, bias)
-
-    def _noise(self, neuron_type, current, deviation) -> np.ndarray:
-        """Return what noise adds to the rates, in Hz."""
-        quiet = np.zeros_like(deviation)
-        if isinstance(neuron_type, IntegrateAndFire):
-            constants = {"dt": self.dt, "min_voltage": neuron_type.min_voltage}
-            with_noise = noisy_integrator_rates(current, deviation, **constants)
-            return with_noise - np.maximum(current, 0.0)
-        if isinstance(neuron_type, nengo.RectifiedLinear):
-            return rectified_mean(current, deviation) - rectified_mean(current, quiet)
-        if isinstance(neuron_type, nengo.LIF):
-            constants = {
-                name: getattr(neuron_type, name) for name in ("tau_rc", "tau_ref", "min_voltage")
-            }
-            with_noise = noisy_lif_rates(current, deviation, dt=self.dt, **constants)
-            return with_noise - noisy_lif_rates(current, quiet, dt=self.dt, **constants)
-        if neuron_type.spiking and not isinstance(neuron_type, RatesToSpikesNeuronType):
-            return quiet  # Izhikevich: unknown
-        ones, zeros = np.ones(current.shape[1]), np.zeros(current.shape[1])
-
-        def rates(currents):
-            return rates_in_hz(neuron_type, currents, ones, zeros)
-
-        return averaged(rates, current, deviation) - rates(current)
 
 
 def _base(item) -> nengo.Ensemble | nengo.Node:
@@ -513,7 +479,7 @@ def _synapse(connection: nengo.Connection, dt: float) -> tuple[float, float, flo
 
 
 def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(ensemble.neuron_type, nengo.Direct):
+    if type(ensemble.neuron_type).step is nengo.Direct.step:
         raise InputError(f"{ensemble}: cannot predict Direct mode, which has no neurons")
     stated = {"gain": ensemble.gain, "bias": ensemble.bias}
     if stated["gain"] is None:
@@ -527,31 +493,3 @@ def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
                 "state one value for each neuron"
             )
     return gain_bias(ensemble.neuron_type, ensemble.n_neurons, **stated)
-
-
-def _adapting_rates(neuron_type, drive, gain, bias, presentation_time) -> np.ndarray:
-    """Follow the adaptation ``n``: ``tau_n dn/dt = inc_n * output - n``, from 0 on."""
-    # Without a presentation time: ten time constants, and the rate at their end.
-    time = 10 * neuron_type.tau_n if presentation_time is None else presentation_time
-    n_steps = 200
-    step = time / n_steps
-    adaptation, total = np.zeros(drive.shape), np.zeros(drive.shape)
-    pull = -np.expm1(-step / neuron_type.tau_n)
-    for _ in range(n_steps):
-        current = gain * drive + bias - adaptation
-        rates = rates_in_hz(neuron_type, current, np.ones_like(gain), np.zeros_like(bias))
-        # Exact for a constant rate, so that a step may be long against tau_n.
-        adaptation += pull * (neuron_type.inc_n * neuron_type.amplitude * rates - adaptation)
-        total += rates
-    return rates if presentation_time is None else total / n_steps
-
-
-def _step_variance(neuron_type: NeuronType, rates: np.ndarray, dt: float) -> np.ndarray:
-    """Return the variance of ``count / dt`` from step to step, for spikes of area 1."""
-    if not neuron_type.spiking:
-        return np.zeros(rates.shape)
-    if isinstance(neuron_type, nengo.PoissonSpiking):
-        return np.abs(rates) / dt
-    # A neuron that spikes at most once a step, or a whole number of times and the rest.
-    share = np.abs(rates) * dt % 1.0
-    return share * (1 - share) / dt**2

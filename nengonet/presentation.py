@@ -26,6 +26,7 @@ from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import checked_file
 from nengonet.minibatch.records import OutputRecord
+from nengonet.neurons import model_of
 from nengonet.objects import Layer, checked_layer
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
@@ -35,8 +36,6 @@ from nengonet.simulators import minibatch_simulator, reference_simulator, reset_
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
-# A step of so many tau_rc: exp(-30) is still far above the rounding of a double.
-_MOST_LEAK = 30
 
 
 def present(
@@ -499,18 +498,16 @@ def _checked_steps(presentation_time: float, dt: float) -> int:
 
 
 def _check_leaks(layers: list[Layer], dt: float) -> None:
-    """Refuse steps in which a LIF neuron's voltage reaches its current, up to rounding.
-
-    ``LIF.step`` (``nengo/neurons.py``) then takes the logarithm of 0, or of what rounding makes a
-    number below 0, and raises a FloatingPointError in some networks and not in others.
-    """
+    """Refuse steps that are too long for a layer's neurons."""
     for layer in layers:
-        neuron_type = None if layer.ensemble is None else layer.ensemble.neuron_type
-        if isinstance(neuron_type, nengo.LIF) and dt > _MOST_LEAK * neuron_type.tau_rc:
+        if layer.ensemble is None:
+            continue
+        longest = model_of(layer.ensemble.neuron_type).longest_step
+        if dt > longest:
             raise InputError(
-                f"dt: a step of {dt:g} s is too long for {layer.label}, whose LIF neurons have a "
-                f"tau_rc of {neuron_type.tau_rc:g} s: expected at most "
-                f"{_MOST_LEAK * neuron_type.tau_rc:g} s, or neurons without a leak such as "
+                f"dt: a step of {dt:g} s is too long for {layer.label}, whose "
+                f"{type(layer.ensemble.neuron_type).__name__} neurons leak all of their voltage in "
+                f"it: expected at most {longest:g} s, or neurons without a leak such as "
                 "SpikingRectifiedLinear"
             )
 

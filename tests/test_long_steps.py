@@ -8,7 +8,7 @@ from nengo.dists import Choice
 
 import nengonet as nn
 from nengonet.encoding import BLOCK_STEPS, block_steps, poisson_block
-from nengonet.neurons import fastest_rate
+from nengonet.neurons import model_of
 from nengonet.plots import draw_spike_histogram, plot_latency, plot_presentation, time_unit
 from nengonet.prediction import predict
 from nengonet.readout import Accuracy
@@ -133,9 +133,9 @@ def test_predicted_variance_of_several_spikes_a_step(dt):
 def test_lif_spikes_once_a_step_at_most():
     """Predicted as simulated where it spikes in every step: 10 Hz, not 200."""
     dt = 0.1
-    assert fastest_rate(nengo.LIF(), dt) == 10.0
-    assert fastest_rate(nengo.AdaptiveLIF(), dt) == 10.0
-    assert fastest_rate(nengo.SpikingRectifiedLinear(), dt) == np.inf
+    assert model_of(nengo.LIF()).ceiling(dt) == 10.0
+    assert model_of(nengo.AdaptiveLIF()).ceiling(dt) == 10.0
+    assert model_of(nengo.SpikingRectifiedLinear()).ceiling(dt) == np.inf
     with nengo.Network() as network:
         layer = nn.dense(
             nn.constant_input((1,)), np.array([[100.0, 0.5]]), TYPES["lif"][0], gain=1.0, bias=0.0

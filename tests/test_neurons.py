@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from nengo.dists import Choice, Uniform
 
 import nengonet as nn
-import nengonet.neurons
-from nengonet.neurons import gain_bias, rates_in_hz, with_settings
+import nengonet.neurons.tuning
+from nengonet.neurons import gain_bias, model_of, with_settings
 
 
 def counts_over_time(neuron_type, currents, n_steps, dt=0.001):
@@ -86,7 +86,7 @@ def test_rates_are_nengos_relu():
             nengo.SpikingRectifiedLinear(amplitude=amplitude).rates(drive, gain, bias),
         )
         np.testing.assert_allclose(
-            rates_in_hz(nn.IntegrateAndFire(amplitude=amplitude), drive, gain, bias),
+            model_of(nn.IntegrateAndFire(amplitude=amplitude)).rates(gain * drive + bias),
             np.maximum(gain * drive + bias, 0),
         )
 
@@ -195,5 +195,5 @@ def test_with_settings_changes_only_what_is_named():
 
 
 def test_the_example_of_the_docstring_holds():
-    results = doctest.testmod(nengonet.neurons)
+    results = doctest.testmod(nengonet.neurons.tuning)
     assert (results.failed, results.attempted) == (0, 1)

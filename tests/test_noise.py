@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from nengonet.neurons import IntegrateAndFire
-from nengonet.noise import averaged, noisy_integrator_rates, noisy_lif_rates, rectified_mean
+from nengonet.neurons.lif import noisy_lif_rates
+from nengonet.neurons.model import averaged
+from nengonet.neurons.rectified import noisy_integrator_rates, rectified_mean
 
 MEANS = np.array([-1e5, -300.0, -30, -3, 0, 0.7, 1, 1.3, 4, 30, 1000, 1e5])
 

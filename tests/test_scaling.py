@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.neurons import gain_bias, rates_in_hz
+from nengonet.neurons import gain_bias, model_of
 from nengonet.rates import Pool, activations
 
 
@@ -155,8 +155,8 @@ def test_scaled_relu_neurons_fire_faster_with_the_same_output():
     gain, bias, amplitude = nn.scale_firing_rates(100.0, -20.0, 0.01, 4)
     assert (gain, bias, amplitude) == (400, -80, 0.0025)
     neurons = nengo.SpikingRectifiedLinear()
-    before = rates_in_hz(neurons, drive, np.array([100.0]), np.array([-20.0]))
-    after = rates_in_hz(neurons, drive, np.array([gain]), np.array([bias]))
+    before = model_of(neurons).rates(100.0 * drive + -20.0)
+    after = model_of(neurons).rates(gain * drive + bias)
     np.testing.assert_allclose(after, 4 * before)
     np.testing.assert_allclose(after * amplitude, before * 0.01)
 
@@ -165,11 +165,11 @@ def test_scaled_lif_neurons_do_not_keep_their_output():
     neurons = nengo.LIF()
     gain, bias = gain_bias(neurons, 1, max_rates=100, intercepts=0)
     faster = nn.scale_firing_rates(gain, bias, 0.01, 2.0)
-    silent = rates_in_hz(neurons, np.array([[0.0]]), gain, bias).item()
-    driven = rates_in_hz(neurons, np.array([[0.0]]), *faster[:2]).item()
+    silent = model_of(neurons).rates(bias).item()
+    driven = model_of(neurons).rates(faster[1]).item()
     assert silent == 0
     assert driven == pytest.approx(1 / (0.002 + 0.02 * np.log(2)))
-    much = rates_in_hz(neurons, np.array([[1000.0]]), *faster[:2]).item() * faster[2]
+    much = model_of(neurons).rates(1000 * faster[0] + faster[1]).item() * faster[2]
     assert much == pytest.approx(0.01 / (2 * 0.002), rel=0.01)
 
 

@@ -14,7 +14,7 @@ from nengonet.neurons import IntegrateAndFire
 from nengonet.streams import neuron_seeds
 
 # Their step is element-wise along the neurons, so it can be called on (n, batch) arrays.
-_ELEMENTWISE_MODULES = ("nengo.neurons", "nengonet.neurons")
+_ELEMENTWISE_MODULES = ("nengo.neurons", "nengonet.neurons.rectified")
 _TRIAL_STEPS = 4
 
 

@@ -1,62 +1,90 @@
-"""What noise in a current does to a rate, in NumPy, for neurons that rectify or clip.
-
-A spike of height ``amplitude / dt`` makes the current jump from step to step. A neuron that
-integrates its signed current follows the mean. ``SpikingRectifiedLinear`` integrates
-``max(J, 0)`` and ``LIF`` holds its voltage above ``min_voltage``: both turn part of the jumps into
-rate. Here the current of a step is taken as a Gaussian, independent of the other steps'.
-"""
+"""Leaky integrate-and-fire neurons: their curve, and what noise makes of a clipped voltage."""
 
 from __future__ import annotations
 
+import nengo
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.special import ndtr
+
+from nengonet.neurons.model import NeuronModel, averaged, density, register
 
 # Voltages at which the LIF chain is solved, and the grid of means and standard deviations between
 # which its rates are interpolated: within 10 Hz of simulated neurons for min_voltage down to -1.
 _N_VOLTAGES = 60
 _N_MEANS = 61
 _N_DEVIATIONS = 16
-_QUADRATURE = np.polynomial.hermite_e.hermegauss(15)
+# A step of this many tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
+# LIF.step (nengo/neurons.py) takes the logarithm of 0, or of what rounding makes a number below 0,
+# and raises a FloatingPointError in some networks and not in others.
+_MOST_LEAK = 30.0
 
 
-def rectified_mean(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return the mean of ``max(J, 0)`` for a Gaussian current.
+class LIFRateModel(NeuronModel):
+    """`LIFRate`, which puts out the rate of a LIF neuron under its current."""
 
-    Parameters
-    ----------
-    mean, deviation : ndarray
-        Of the current, from step to step.
+    activation = "relu"
+    threshold = 1.0
+    noise_effect = "bends its curve at the threshold"
 
-    Returns
-    -------
-    rectified : ndarray
-        At least ``max(mean, 0)``.
-    """
-    mean, deviation = np.broadcast_arrays(mean, deviation)
-    noisy = deviation > 0
-    z = mean[noisy] / deviation[noisy]
-    rectified = np.maximum(mean, 0.0)
-    rectified[noisy] = mean[noisy] * ndtr(z) + deviation[noisy] * _density(z)
-    return rectified
+    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+        """Return ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))`` above the threshold."""
+        return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref)
+
+    def line(self, current: np.ndarray) -> np.ndarray:
+        """Return ``max(0, J - 1) / tau_rc``."""
+        return np.maximum(current - 1, 0) / self.neuron_type.tau_rc
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return the mean of the curve over the noise, less the curve."""
+
+        def curve(currents: np.ndarray) -> np.ndarray:
+            return self.curve(currents, dt, presentation_time)
+
+        return averaged(curve, current, deviation) - curve(current)
+
+    def ceiling(self, dt: float) -> float:
+        """Return ``1 / tau_ref``."""
+        tau_ref = self.neuron_type.tau_ref
+        return 1.0 / tau_ref if tau_ref > 0 else np.inf
 
 
-def averaged(rates, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return the mean over a Gaussian current of a rate that follows it step by step.
+class LIFModel(LIFRateModel):
+    """`LIF`, which spikes once a step at most and holds its voltage above ``min_voltage``."""
 
-    Parameters
-    ----------
-    rates : callable
-        From currents (n_samples, n_neurons) to rates.
-    mean, deviation : (n_samples, n_neurons) ndarray
+    noise_effect = "clips its voltage"
 
-    Returns
-    -------
-    rates : (n_samples, n_neurons) ndarray
-    """
-    nodes, weights = _QUADRATURE
-    total = sum(w * rates(mean + x * deviation) for x, w in zip(nodes, weights, strict=True))
-    return total / weights.sum()
+    @property
+    def longest_step(self) -> float:
+        """Where the voltage reaches its current up to rounding, and `LIF.step` fails."""
+        return _MOST_LEAK * self.neuron_type.tau_rc
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return what a clipped voltage and a noisy crossing of the threshold add."""
+        names = ("tau_rc", "tau_ref", "min_voltage")
+        constants = {name: getattr(self.neuron_type, name) for name in names} | {"dt": dt}
+        noisy = noisy_lif_rates(current, deviation, **constants)
+        return noisy - noisy_lif_rates(current, np.zeros_like(deviation), **constants)
+
+    def ceiling(self, dt: float) -> float:
+        """Return one spike a step, or one in every ``tau_ref``."""
+        return 1.0 / max(self.neuron_type.tau_ref, dt)
+
+
+register(nengo.LIFRate, LIFRateModel)
+register(nengo.LIF, LIFModel)
 
 
 def noisy_lif_rates(
@@ -92,7 +120,7 @@ def noisy_lif_rates(
     of voltages is coarse, and rates come out up to a fifth too low.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
-    rates = _lif_rates(mean, tau_rc, tau_ref)
+    rates = lif_curve(mean, tau_rc, tau_ref)
     # Below this the voltage's jumps stay under 1 % of the threshold.
     noisy = deviation * -np.expm1(-dt / tau_rc) > 0.01
     if not noisy.any():
@@ -116,54 +144,8 @@ def noisy_lif_rates(
     return rates
 
 
-def noisy_integrator_rates(
-    mean: np.ndarray, deviation: np.ndarray, *, dt: float = 0.001, min_voltage: float = 0.0
-) -> np.ndarray:
-    """Return the rates of `IntegrateAndFire` neurons whose voltage is held above a minimum.
-
-    The mean time in which a diffusing voltage with drift first gains 1, reflected at
-    ``min_voltage``.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray, in Hz
-        Of the current, from step to step.
-    dt : float, in seconds
-    min_voltage : float, at most 0
-        ``-inf`` gives ``max(mean, 0)``.
-
-    Returns
-    -------
-    rates : ndarray, in Hz
-
-    References
-    ----------
-    D. Siegmund (1985), "Sequential Analysis", Springer: the correction for a voltage that moves in
-    jumps.
-    """
-    mean, deviation = np.broadcast_arrays(mean, deviation)
-    rates = np.maximum(mean, 0.0)
-    noisy = deviation > 0
-    if min_voltage == -np.inf or not noisy.any():
-        return rates
-    diffusion = deviation[noisy] ** 2 * dt / 2
-    # A voltage that jumps is reflected 0.58 of a jump below the minimum, on average, and starts as
-    # far above 0, because it passed the threshold by as much (Siegmund 1985).
-    depth = 2 * 0.5826 * deviation[noisy] * dt - min_voltage
-    # Without drift the formula is 0 / 0; this little changes nothing.
-    least = 1e-3 * diffusion / (1 + depth)
-    drift = np.where(np.abs(mean[noisy]) < least, least, mean[noisy])
-    climb = np.minimum(-drift / diffusion * (1 + depth), 500.0)  # beyond it, no spike in a lifetime
-    start = np.minimum(-drift / diffusion * depth, 499.0)
-    rates[noisy] = 1 / (1 / drift + diffusion / drift**2 * (np.exp(climb) - np.exp(start)))
-    return rates
-
-
-def _density(z: np.ndarray) -> np.ndarray:
-    return np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-
-
-def _lif_rates(current: np.ndarray, tau_rc: float, tau_ref: float) -> np.ndarray:
+def lif_curve(current: np.ndarray, tau_rc: float, tau_ref: float) -> np.ndarray:
+    """Return the rates of LIF neurons under a constant current, in Hz."""
     rates = np.zeros(current.shape)
     above = current > 1
     rates[above] = 1 / (tau_ref + tau_rc * np.log1p(1 / (current[above] - 1)))
@@ -187,7 +169,7 @@ def _chain_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     # its mean among those that do.
     stays = below[..., -1]
     z = (1 - after) / (pull * deviation)
-    crossing = after + pull * deviation * _density(z) / np.maximum(1 - stays, 1e-300)
+    crossing = after + pull * deviation * density(z) / np.maximum(1 - stays, 1e-300)
     current = voltages + (np.maximum(crossing, 1 + 1e-12) - voltages) / pull
     time = -tau_rc / dt * np.log1p(-(1 - voltages) / (current - voltages))
     duration = stays + (1 - stays) * np.clip(time, 0, 1)

@@ -1,9 +1,4 @@
-"""Neurons: the signed integrate-and-fire type, and what gain, bias and amplitude make of a drive.
-
-A connection into ``ensemble.neurons`` gives each neuron the current ``J = gain * drive + bias``,
-where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play no part
-(``nengo/builder/connection.py``).
-"""
+"""What gain, bias and amplitude make of a drive: the tuning of a layer, and one neuron explained."""
 
 from __future__ import annotations
 
@@ -12,93 +7,13 @@ import inspect
 
 import nengo
 import numpy as np
-from nengo.dists import Choice, Distribution, get_samples
+from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
-from nengo.neurons import NeuronType, RatesToSpikesNeuronType
-from nengo.params import NumberParam
+from nengo.neurons import NeuronType
 
 from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
-
-
-class IntegrateAndFire(nengo.RectifiedLinear):
-    """Integrate a signed current and subtract one for every spike.
-
-    Nengo's ``SpikingRectifiedLinear`` integrates ``max(J, 0)``, and its ``LIF`` clips the voltage
-    at 0. Both turn the noise of a current into a rate. This neuron keeps negative voltage, so its
-    spike count follows the mean of its current, whatever the noise. Under a constant current
-    ``J >= 0`` the count after a time ``T`` differs from ``J * T`` by at most half a spike. In one
-    step it may spike several times; each spike has the area ``amplitude``.
-
-    Parameters
-    ----------
-    amplitude : float
-        Area of one spike; the mean output is ``amplitude * rate``.
-    min_voltage : float
-        Lowest voltage, at most 0. The default ``-inf`` never clips; 0 gives the error of the
-        stock neurons back.
-    initial_state : {str: Distribution or array_like}
-        Initial ``voltage``, where 1 is the threshold. It starts at 0.5 for every neuron, which
-        rounds a spike count to the nearest whole number instead of downwards.
-
-    References
-    ----------
-    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
-    weight and threshold balancing", IJCNN.
-    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
-    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
-    """
-
-    state = {"voltage": Choice([0.5])}
-    spiking = True
-
-    min_voltage = NumberParam("min_voltage", high=0)
-
-    def __init__(
-        self,
-        amplitude: float = 1.0,
-        min_voltage: float = -np.inf,
-        initial_state: dict | None = None,
-    ) -> None:
-        super().__init__(amplitude=amplitude, initial_state=initial_state)
-        self.min_voltage = min_voltage
-
-    def rates(self, x, gain, bias):
-        """Compute the mean output, ``amplitude * max(0, gain * x + bias)``, as Nengo's ReLU does.
-
-        Parameters
-        ----------
-        x : (n_samples,) or (n_samples, n_neurons) array_like
-            Drive.
-        gain, bias : (n_neurons,) array_like
-
-        Returns
-        -------
-        rates : (n_samples, n_neurons) ndarray
-            In Hz where the amplitude is 1.
-        """
-        return self.amplitude * np.maximum(self.current(x, gain, bias), 0.0)
-
-    def step(self, dt, J, output, voltage):
-        """Integrate for one step, in place.
-
-        Parameters
-        ----------
-        dt : float
-            Step, in seconds.
-        J : (n_neurons,) ndarray
-            Current, in spikes per second.
-        output : (n_neurons,) ndarray
-            Set to ``amplitude / dt`` times the number of spikes.
-        voltage : (n_neurons,) ndarray
-            Updated.
-        """
-        voltage += J * dt
-        n_spikes = np.maximum(np.floor(voltage), 0.0)
-        output[...] = (self.amplitude / dt) * n_spikes
-        voltage -= n_spikes
-        if self.min_voltage > -np.inf:
-            np.maximum(voltage, self.min_voltage, out=voltage)
+from nengonet.neurons.model import model_of
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
@@ -123,34 +38,6 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
                 f"{type(neuron_type).__name__} has no {name}: expected one of {', '.join(names)}"
             )
     return type(neuron_type)(**{name: getattr(neuron_type, name) for name in names} | settings)
-
-
-def amplitude_of(neuron_type: NeuronType) -> float:
-    """Return the area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh).
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    """
-    return float(getattr(neuron_type, "amplitude", 1.0))
-
-
-def fastest_rate(neuron_type: NeuronType, dt: float) -> float:
-    """Return the rate that steps of a length allow: one spike a step, or no bound.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    dt : float, in seconds
-
-    Returns
-    -------
-    rate : float, in Hz
-        ``1 / dt`` for ``LIF``, ``AdaptiveLIF`` and ``Izhikevich``, which spike once a step at
-        most; infinity for the others, which spike several times.
-    """
-    once = isinstance(neuron_type, (nengo.LIF, nengo.Izhikevich))
-    return 1.0 / dt if once else np.inf
 
 
 def gain_bias(
@@ -196,7 +83,7 @@ def gain_bias(
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
     """
-    if isinstance(neuron_type, nengo.Direct):
+    if type(neuron_type).step is nengo.Direct.step:
         raise InputError(
             "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
             "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
@@ -280,7 +167,7 @@ class NeuronFacts:
 
     def __str__(self) -> str:
         """Write the sum out, one line a step."""
-        amplitude = amplitude_of(self.neuron_type)
+        amplitude = model_of(self.neuron_type).amplitude
         return (
             f"{self.neuron_type}\n"
             f"gain {self.gain:.6g}, bias {self.bias:.6g}\n"
@@ -333,7 +220,8 @@ def explain_neuron(
     """
     gains, biases = gain_bias(neuron_type, 1, max_rate, intercept, gain=gain, bias=bias)
     current = float(gains[0] * drive + biases[0])
-    rate = float(rates_in_hz(neuron_type, np.array([[drive]]), gains, biases)[0, 0])
+    model = model_of(neuron_type)
+    rate = float(model.rates(np.array([[current]]))[0, 0])
     return NeuronFacts(
         neuron_type=neuron_type,
         gain=float(gains[0]),
@@ -341,29 +229,5 @@ def explain_neuron(
         drive=float(drive),
         current=current,
         rate=rate,
-        output=rate * amplitude_of(neuron_type),
+        output=rate * model.amplitude,
     )
-
-
-def rates_in_hz(
-    neuron_type: NeuronType, drive: np.ndarray, gain: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
-    """Compute rates in spikes per second, with the amplitude taken out.
-
-    Nengo's ``rates`` multiplies by the amplitude for ``LIF`` and ``RectifiedLinear`` and their
-    kin, and does not for ``PoissonSpiking`` and the other types that wrap a rate type.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    drive : (n_samples, n_neurons) ndarray
-    gain, bias : (n_neurons,) ndarray
-
-    Returns
-    -------
-    rates : (n_samples, n_neurons) ndarray, in Hz
-    """
-    rates = neuron_type.rates(drive, gain, bias)
-    if isinstance(neuron_type, RatesToSpikesNeuronType):
-        return rates
-    return rates / amplitude_of(neuron_type)

@@ -1,0 +1,36 @@
+"""All that nengonet knows of neuron types: one module for each family, found by `model_of`.
+
+A connection into ``ensemble.neurons`` gives each neuron the current ``J = gain * drive + bias``,
+where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play no part
+(``nengo/builder/connection.py``).
+"""
+
+from nengonet.neurons import adaptive, direct, izhikevich, lif, squashing, wrapped
+from nengonet.neurons.model import NeuronModel, OwnRates, model_of, register
+from nengonet.neurons.rectified import IntegrateAndFire
+from nengonet.neurons.tuning import (
+    NeuronFacts,
+    current_at,
+    explain_neuron,
+    gain_bias,
+    with_settings,
+)
+
+__all__ = [
+    "IntegrateAndFire",
+    "NeuronFacts",
+    "NeuronModel",
+    "OwnRates",
+    "adaptive",
+    "current_at",
+    "direct",
+    "explain_neuron",
+    "gain_bias",
+    "izhikevich",
+    "lif",
+    "model_of",
+    "register",
+    "squashing",
+    "with_settings",
+    "wrapped",
+]

@@ -1,0 +1,204 @@
+"""Neurons that fire at their current: ReLU rates, Nengo's spiking ReLU, and the signed one.
+
+In one step they may spike several times. `SpikingRectifiedLinear` integrates ``max(J, 0)``, which
+turns part of a current's noise into rate; `IntegrateAndFire` follows the mean.
+"""
+
+from __future__ import annotations
+
+import nengo
+import numpy as np
+from nengo.dists import Choice
+from nengo.params import NumberParam
+from scipy.special import ndtr
+
+from nengonet.neurons.model import NeuronModel, density, register
+
+
+class IntegrateAndFire(nengo.RectifiedLinear):
+    """Integrate a signed current and subtract one for every spike.
+
+    Nengo's ``SpikingRectifiedLinear`` integrates ``max(J, 0)``, and its ``LIF`` clips the voltage
+    at 0. Both turn the noise of a current into a rate. This neuron keeps negative voltage, so its
+    spike count follows the mean of its current, whatever the noise. Under a constant current
+    ``J >= 0`` the count after a time ``T`` differs from ``J * T`` by at most half a spike. In one
+    step it may spike several times; each spike has the area ``amplitude``.
+
+    Parameters
+    ----------
+    amplitude : float
+        Area of one spike; the mean output is ``amplitude * rate``.
+    min_voltage : float
+        Lowest voltage, at most 0. The default ``-inf`` never clips; 0 gives the error of the
+        stock neurons back.
+    initial_state : {str: Distribution or array_like}
+        Initial ``voltage``, where 1 is the threshold. It starts at 0.5 for every neuron, which
+        rounds a spike count to the nearest whole number instead of downwards.
+
+    References
+    ----------
+    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
+    weight and threshold balancing", IJCNN.
+    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    """
+
+    state = {"voltage": Choice([0.5])}
+    spiking = True
+
+    min_voltage = NumberParam("min_voltage", high=0)
+
+    def __init__(
+        self,
+        amplitude: float = 1.0,
+        min_voltage: float = -np.inf,
+        initial_state: dict | None = None,
+    ) -> None:
+        super().__init__(amplitude=amplitude, initial_state=initial_state)
+        self.min_voltage = min_voltage
+
+    def rates(self, x, gain, bias):
+        """Compute the mean output, ``amplitude * max(0, gain * x + bias)``, as Nengo's ReLU does.
+
+        Parameters
+        ----------
+        x : (n_samples,) or (n_samples, n_neurons) array_like
+            Drive.
+        gain, bias : (n_neurons,) array_like
+
+        Returns
+        -------
+        rates : (n_samples, n_neurons) ndarray
+            In Hz where the amplitude is 1.
+        """
+        return self.amplitude * np.maximum(self.current(x, gain, bias), 0.0)
+
+    def step(self, dt, J, output, voltage):
+        """Integrate for one step, in place.
+
+        Parameters
+        ----------
+        dt : float
+            Step, in seconds.
+        J : (n_neurons,) ndarray
+            Current, in spikes per second.
+        output : (n_neurons,) ndarray
+            Set to ``amplitude / dt`` times the number of spikes.
+        voltage : (n_neurons,) ndarray
+            Updated.
+        """
+        voltage += J * dt
+        n_spikes = np.maximum(np.floor(voltage), 0.0)
+        output[...] = (self.amplitude / dt) * n_spikes
+        voltage -= n_spikes
+        if self.min_voltage > -np.inf:
+            np.maximum(voltage, self.min_voltage, out=voltage)
+
+
+class RectifiedModel(NeuronModel):
+    """`RectifiedLinear`, which puts out the positive part of its current."""
+
+    activation = "relu"
+    threshold = 0.0
+    noise_effect = "rectifies its current"
+
+    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+        """Return ``max(J, 0)``."""
+        return np.maximum(current, 0.0)
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return what the positive half of the noise adds."""
+        return rectified_mean(current, deviation) - np.maximum(current, 0.0)
+
+
+class IntegrateAndFireModel(RectifiedModel):
+    """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
+
+    noise_effect = "clips its voltage"
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return what is reflected at ``min_voltage``."""
+        lowest = self.neuron_type.min_voltage
+        noisy = noisy_integrator_rates(current, deviation, dt=dt, min_voltage=lowest)
+        return noisy - np.maximum(current, 0.0)
+
+
+register(nengo.RectifiedLinear, RectifiedModel)
+register(nengo.SpikingRectifiedLinear, RectifiedModel)
+register(IntegrateAndFire, IntegrateAndFireModel)
+
+
+def rectified_mean(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Return the mean of ``max(J, 0)`` for a Gaussian current.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray
+        Of the current, from step to step.
+
+    Returns
+    -------
+    rectified : ndarray
+        At least ``max(mean, 0)``.
+    """
+    mean, deviation = np.broadcast_arrays(mean, deviation)
+    noisy = deviation > 0
+    z = mean[noisy] / deviation[noisy]
+    rectified = np.maximum(mean, 0.0)
+    rectified[noisy] = mean[noisy] * ndtr(z) + deviation[noisy] * density(z)
+    return rectified
+
+
+def noisy_integrator_rates(
+    mean: np.ndarray, deviation: np.ndarray, *, dt: float = 0.001, min_voltage: float = 0.0
+) -> np.ndarray:
+    """Return the rates of `IntegrateAndFire` neurons whose voltage is held above a minimum.
+
+    The mean time in which a diffusing voltage with drift first gains 1, reflected at
+    ``min_voltage``.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray, in Hz
+        Of the current, from step to step.
+    dt : float, in seconds
+    min_voltage : float, at most 0
+        ``-inf`` gives ``max(mean, 0)``.
+
+    Returns
+    -------
+    rates : ndarray, in Hz
+
+    References
+    ----------
+    D. Siegmund (1985), "Sequential Analysis", Springer: the correction for a voltage that moves in
+    jumps.
+    """
+    mean, deviation = np.broadcast_arrays(mean, deviation)
+    rates = np.maximum(mean, 0.0)
+    noisy = deviation > 0
+    if min_voltage == -np.inf or not noisy.any():
+        return rates
+    diffusion = deviation[noisy] ** 2 * dt / 2
+    # A voltage that jumps is reflected 0.58 of a jump below the minimum, on average, and starts as
+    # far above 0, because it passed the threshold by as much (Siegmund 1985).
+    depth = 2 * 0.5826 * deviation[noisy] * dt - min_voltage
+    # Without drift the formula is 0 / 0; this little changes nothing.
+    least = 1e-3 * diffusion / (1 + depth)
+    drift = np.where(np.abs(mean[noisy]) < least, least, mean[noisy])
+    climb = np.minimum(-drift / diffusion * (1 + depth), 500.0)  # beyond it, no spike in a lifetime
+    start = np.minimum(-drift / diffusion * depth, 499.0)
+    rates[noisy] = 1 / (1 / drift + diffusion / drift**2 * (np.exp(climb) - np.exp(start)))
+    return rates

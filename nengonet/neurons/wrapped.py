@@ -1,0 +1,65 @@
+"""Types that make spikes of the output of another type: regular, Poisson and stochastic ones."""
+
+from __future__ import annotations
+
+import nengo
+import numpy as np
+from nengo.neurons import NeuronType
+
+from nengonet.neurons.model import NeuronModel, model_of, register
+
+
+class RatesToSpikesModel(NeuronModel):
+    """A type that fires at what its base puts out; a negative output makes negative spikes."""
+
+    _rates_hold_amplitude = False
+
+    def __init__(self, neuron_type: NeuronType, family: type) -> None:
+        super().__init__(neuron_type, family)
+        self.base = model_of(neuron_type.base_type)
+        self.activation, self.threshold = self.base.activation, self.base.threshold
+        self.longest_step, self.noise_effect = self.base.longest_step, self.base.noise_effect
+
+    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+        """Return the mean output of the base."""
+        rates = self.base.rates(current, dt=dt, presentation_time=presentation_time)
+        return self.base.amplitude * rates
+
+    def line(self, current: np.ndarray) -> np.ndarray:
+        """Return the base's line."""
+        return self.base.amplitude * self.base.line(current)
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return what noise adds to the output of the base."""
+        return self.base.amplitude * self.base.noise(current, deviation, dt, presentation_time)
+
+    def ceiling(self, dt: float) -> float:
+        """Return the ceiling of the base's output: several spikes in a step are no bound."""
+        return self.base.amplitude * self.base.ceiling(dt)
+
+
+class PoissonSpikingModel(RatesToSpikesModel):
+    """`PoissonSpiking`."""
+
+    random = True
+
+    def step_variance(self, rates: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of a Poisson count, over ``dt**2``."""
+        return np.abs(rates) / dt
+
+
+class StochasticSpikingModel(RatesToSpikesModel):
+    """`StochasticSpiking`."""
+
+    random = True
+
+
+register(nengo.RegularSpiking, RatesToSpikesModel)
+register(nengo.PoissonSpiking, PoissonSpikingModel)
+register(nengo.StochasticSpiking, StochasticSpikingModel)
