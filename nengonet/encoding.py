@@ -294,7 +294,7 @@ def poisson_input(
         raise InputError(f"{label}: expected an amplitude above 0, found {amplitude}")
     if kind == "process":
         node = nengo.Node(PoissonImage(size, max_rate, amplitude), label=label)
-        return Layer(label=label, shape=tuple(shape), node=node, amplitude=amplitude)
+        return Layer(label=label, shape=tuple(shape), node=node)
     if kind == "ensemble":
         pixels = constant_input(shape, scale=scale, label=f"{label} pixels")
         return neuron_layer(

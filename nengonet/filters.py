@@ -56,8 +56,8 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> L
         )
     node = nengo.Node(LowpassPerUnit(taus), size_in=pre.size, label=label)
     transform = nengo.transforms.NoTransform(pre.size)
-    connection = connect(pre, node, transform, None, label)
-    return Layer(label=label, shape=pre.shape, node=node, connection=connection, pre=pre)
+    connect(pre, node, transform, None, label)
+    return Layer(label=label, shape=pre.shape, node=node, pre=pre)
 
 
 class LowpassPerUnit(nengo.Process):
@@ -88,6 +88,13 @@ class LowpassPerUnit(nengo.Process):
         decay = np.zeros(self.tau.shape)
         np.divide(-dt, self.tau, out=decay, where=self.tau > 0)
         return np.where(self.tau > 0, np.exp(decay), 0.0)
+
+    def moments(
+        self, mean: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the output, and its delay, for those of the input."""
+        decay = self.decay(dt)
+        return mean, variance * (1 - decay) / (1 + decay), float(self.tau.max())
 
     def make_state(self, shape_in, shape_out, dt, dtype=None):
         """Return the levels, 0 at the start."""

@@ -295,6 +295,12 @@ class AddBias:
         """Return the output at this step."""
         return x + self.bias
 
+    def moments(
+        self, mean: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the output, and its delay, for those of the input."""
+        return mean + self.bias, variance, 0.0
+
 
 def _linear_layer(
     pre: Layer,
@@ -308,7 +314,5 @@ def _linear_layer(
 ) -> Layer:
     output = AddBias(bias) if np.any(bias) else None
     node = nengo.Node(output, size_in=math.prod(shape), label=label)
-    connection = connect(pre, node, transform, synapse, label)
-    return Layer(
-        label=label, shape=shape, node=node, connection=connection, pre=pre, weights=weights
-    )
+    connect(pre, node, transform, synapse, label)
+    return Layer(label=label, shape=shape, node=node, pre=pre, weights=weights)

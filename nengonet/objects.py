@@ -15,13 +15,13 @@ from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
 from nengonet.exceptions import InputError
-from nengonet.neurons import model_of
+from nengonet.graph import Graph, owner
 from nengonet.weights import LayerWeights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """The Nengo objects of one layer.
+    """A view of the Nengo objects of one layer, which may be edited at any time.
 
     Attributes
     ----------
@@ -31,13 +31,10 @@ class Layer:
     ensemble : nengo.Ensemble or None
         None for inputs and for a last layer without neurons.
     node : nengo.Node or None
-    connection : nengo.Connection or None
-        From the layer before; None for inputs.
     pre : Layer or None
-        The layer before.
-    amplitude : float or None
-        Area of one spike; None where the layer does not spike.
+        The layer that it was built on.
     weights : LayerWeights or None
+        The weights that it was built from.
     network : nengo.Network
         The network that the layer was built in.
     """
@@ -46,11 +43,13 @@ class Layer:
     shape: tuple[int, ...]
     ensemble: nengo.Ensemble | None = None
     node: nengo.Node | None = None
-    connection: nengo.Connection | None = None
     pre: Layer | None = None
-    amplitude: float | None = None
     weights: LayerWeights | None = None
     network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
+
+    def __post_init__(self) -> None:
+        """Let the network's other layers find this one."""
+        self.network.__dict__.setdefault("nengonet_layers", {})[owner(self.output)] = self
 
     def __repr__(self) -> str:
         """Write label and shape; the weights would fill the screen."""
@@ -60,6 +59,26 @@ class Layer:
     def size(self) -> int:
         """Number of neurons, or of outputs where there are none."""
         return math.prod(self.shape)
+
+    @property
+    def neuron_type(self) -> NeuronType | None:
+        """The neurons' type as it is now; None without neurons."""
+        return None if self.ensemble is None else self.ensemble.neuron_type
+
+    @property
+    def connections(self) -> list[nengo.Connection]:
+        """The connections that feed the layer now, in the network's order."""
+        return Graph(self.network).into(owner(self.output))
+
+    @property
+    def connection(self) -> nengo.Connection | None:
+        """The first connection that feeds the layer now; None for inputs."""
+        return next(iter(self.connections), None)
+
+    @property
+    def amplitude(self) -> float | None:
+        """Area of one spike as it is now; None where the layer does not spike."""
+        return Graph(self.network).spike_area(owner(self.output))
 
     @property
     def spiking(self) -> bool:
@@ -160,16 +179,38 @@ def neuron_layer(
         bias=bias,
         label=label,
     )
-    connection = connect(pre, ensemble.neurons, transform, synapse, label)
-    return Layer(
-        label=label,
-        shape=shape,
-        ensemble=ensemble,
-        connection=connection,
-        pre=pre,
-        amplitude=model_of(neuron_type).amplitude if neuron_type.spiking else None,
-        weights=weights,
-    )
+    connect(pre, ensemble.neurons, transform, synapse, label)
+    return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
+
+
+def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
+    """Return the layers that a network has on the way to its output, each after what feeds it.
+
+    Parameters
+    ----------
+    output : Layer
+    network : nengo.Network
+
+    Returns
+    -------
+    layers : list of Layer
+        Those that ``output`` was built on, and whatever else with neurons, or with spikes, feeds
+        them now. Objects without a record of their own get one, with the label that Nengo has.
+    """
+    graph = Graph(network)
+    chain = {owner(layer.output): layer for layer in output.chain()}
+    known = {**output.network.__dict__["nengonet_layers"], **chain}
+    found, labels = [], {layer.label for layer in chain.values()}
+    for number, item in enumerate(graph.upstream(*chain)[0]):
+        neurons = isinstance(item, nengo.Ensemble)
+        if item not in known and (neurons or (item.size_in == 0 and graph.spike_area(item))):
+            label = item.label or f"{type(item).__name__.lower()} {number}"
+            label = label if label not in labels else f"{label} {number}"
+            size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
+            known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
+        if item in chain or neurons or known.get(item, output).spiking:
+            found.append(known[item])
+    return found
 
 
 def connect(

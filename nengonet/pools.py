@@ -12,11 +12,15 @@ from collections.abc import Sequence
 
 import nengo
 import numpy as np
+from nengo.builder import Builder
+from nengo.builder.processes import build_process
 from nengo.params import EnumParam, NumberParam, ShapeParam
 from nengo.synapses import Synapse
 
 from nengonet.checks import check_among
 from nengonet.convolution import output_shape, padding_of
+from nengonet.exceptions import InputError
+from nengonet.graph import Graph
 from nengonet.layers import image_shape
 from nengonet.objects import Layer, connect
 from nengonet.rates import Pool, shape_after
@@ -165,18 +169,10 @@ def max_pool2d(
     check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
     shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
-    amplitude = pre.amplitude if synapse is None else None
-    process = MaxPool(image_shape(pre), *pool.geometry, kind, amplitude)
+    process = MaxPool(image_shape(pre), *pool.geometry, kind)
     node = nengo.Node(process, label=label)
-    connection = connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
-    return Layer(
-        label=label,
-        shape=shape_out,
-        node=node,
-        connection=connection,
-        pre=pre,
-        amplitude=amplitude,
-    )
+    connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
+    return Layer(label=label, shape=shape_out, node=node, pre=pre)
 
 
 class MaxPool(nengo.Process):
@@ -192,7 +188,7 @@ class MaxPool(nengo.Process):
     kind : {"running_max", "winner", "instant"}
     amplitude : float, optional
         Area of one spike of the inputs. Sums are then counts, which are exact. None for inputs
-        that do not spike.
+        that do not spike. The build of a network takes that of the spikes that come in.
     """
 
     image_shape = ShapeParam("image_shape", length=3, low=1)
@@ -228,6 +224,22 @@ class MaxPool(nengo.Process):
     def pool(self) -> Pool:
         """The pool of the ANN that it stands for."""
         return Pool("max", self.pool_size, self.strides, self.padding)
+
+    passes_spikes = True
+
+    def moments(
+        self, mean: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the input with the largest mean, for every window.
+
+        In a short presentation, the largest of several noisy counts is above the largest mean.
+        """
+        if self.kind == "instant" and np.any(variance):
+            raise InputError(
+                "cannot predict a max pool of kind 'instant' over spikes, whose maxima add up to "
+                "more than the largest mean; use kind='running_max' or 'winner'"
+            )
+        return *(self.of_largest(mean.T, each.T).T for each in (mean, variance)), 0.0
 
     def of_largest(self, sums: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return, for every window, the value of the input with the largest sum.
@@ -309,6 +321,22 @@ class MaxPool(nengo.Process):
         return step_running_max
 
 
+@Builder.register(MaxPool)
+def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
+    """Build the pool with the area of the spikes that come in, as the network is now."""
+    if model.toplevel is not None:
+        # The Node that is being built is the first one of these that has not been.
+        node = next(
+            each
+            for each in model.toplevel.all_nodes
+            if each.output is process and each not in model.params
+        )
+        geometry = (process.image_shape, process.pool_size, process.strides, process.padding)
+        area = Graph(model.toplevel).spike_area(node)
+        process = type(process)(*geometry, process.kind, area)
+    return build_process(model, process, sig_in, sig_out, mode)
+
+
 class AveragePool(nengo.Sparse):
     """The matrix of an average pool: a ``nengo.Sparse`` that knows what it was made from.
 
@@ -346,8 +374,8 @@ class AveragePool(nengo.Sparse):
 def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
     shape = shape_after(pool, pre.shape, pre_label=pre.label)
     node = nengo.Node(size_in=math.prod(shape), label=pool.name)
-    connection = connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
-    return Layer(label=pool.name, shape=shape, node=node, connection=connection, pre=pre)
+    connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
+    return Layer(label=pool.name, shape=shape, node=node, pre=pre)
 
 
 def _places(

@@ -6,30 +6,26 @@ through ``.neurons`` connections only; the first object that cannot be predicted
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 import nengo
 import numpy as np
-import scipy.sparse
+from nengo.builder.ensemble import get_gain_bias
 from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
-from nengo.neurons import NeuronType
-from nengo.transforms import Transform
+from nengo.exceptions import NengoException
 
-from nengonet.convolution import conv2d
-from nengonet.encoding import ImageInput, PoissonImage
+from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
-from nengonet.filters import LowpassPerUnit
-from nengonet.layers import AddBias
-from nengonet.neurons import gain_bias, model_of
+from nengonet.graph import Graph, Weights, analytic, filter_of, noise_of, owner
+from nengonet.neurons import model_of
 from nengonet.objects import Layer
 from nengonet.pools import AveragePool, MaxPool
 from nengonet.rates import Pool, activations
 from nengonet.weights import LayerWeights
-
-# Transforms whose weights can be read before the build.
-_PREDICTED = (nengo.Dense, nengo.Sparse, nengo.Convolution)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,9 +146,14 @@ def predict(
         if not isinstance(output, Layer):
             raise InputError(f"{output}: expected its network as well: network=…")
         network = output.network
-    walk = _Walk(network, images, dt, presentation_time, noise, lines)
-    walk.layer(target_of(output))
-    return list(walk.found.values())
+    graph, target = Graph(network), target_of(output)
+    if target not in graph.objects:
+        raise InputError(
+            f"{target} is not part of the network that was given; expected the one in which it "
+            "was built"
+        )
+    images = _by_node(images, graph, target)
+    return _Walk(graph, images, dt, presentation_time, noise, lines).to(target)
 
 
 def target_of(
@@ -169,13 +170,46 @@ def target_of(
     InputError
         It is something else.
     """
-    if isinstance(output, Layer):
-        output = output.output
-    if isinstance(output, Neurons):
-        return output.ensemble
-    if isinstance(output, (nengo.Ensemble, nengo.Node)):
-        return output
+    target = owner(output.output if isinstance(output, Layer) else output)
+    if isinstance(target, (nengo.Ensemble, nengo.Node)):
+        return target
     raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
+
+
+def _by_node(images, graph: Graph, target) -> dict[nengo.Node, np.ndarray]:
+    """Return the images that each input shows, one row for each."""
+    if not isinstance(images, Mapping):
+        images = {_image_input(graph, target, images): images}
+    shown = {}
+    for node, each in images.items():
+        each = _as_shown(each) if isinstance(node.output, ImageInput) else each
+        shown[node] = np.reshape(each, (len(each), -1)).astype(np.float64)
+        if shown[node].shape[1] != node.size_out:
+            raise InputError(
+                f"{node}: expected images of {node.size_out} values, found {shown[node].shape[1]}"
+            )
+    return shown
+
+
+def _image_input(graph: Graph, target, images) -> nengo.Node:
+    """Return the one input that plain images are for; constants beside it stay as they are."""
+    sources = [each for each in graph.upstream(target)[0] if isinstance(each, nengo.Node)]
+    sources = [node for node in sources if node.size_in == 0]
+    inputs = [node for node in sources if isinstance(node.output, ImageInput)]
+    if not inputs:
+        constant = {node for node in sources if isinstance(node.output, np.ndarray)}
+        empty = [node for node in sources if node not in constant or not np.any(node.output)]
+        inputs = empty or sources
+        if len(inputs) > 1:
+            size = np.size(images[0]) if len(images) else 0
+            inputs = [node for node in empty if node.size_out == size] or inputs
+    if len(inputs) == 1:
+        return inputs[0]
+    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
+    raise InputError(
+        f"images: expected one input of {target} that they are for, got {found}; "
+        "give images={node: (n_images, size_out) array} for each"
+    )
 
 
 def _as_shown(images: np.ndarray) -> np.ndarray:
@@ -229,71 +263,52 @@ def _keras_layer(layer: Layer) -> LayerWeights | Pool | None:
 
 
 class _Walk:
-    """Follow the connections from an object back to the inputs, each object once."""
+    """Follow the connections from the inputs to an object, each object once."""
 
-    def __init__(self, network, images, dt, presentation_time, noise, lines) -> None:
+    def __init__(self, graph, images, dt, presentation_time, noise, lines) -> None:
+        self.graph, self.images = graph, images
         self.dt, self.presentation_time = dt, presentation_time
         self.noise, self.lines = noise, lines
-        self.incoming = {}
-        for connection in network.all_connections:
-            self.incoming.setdefault(_base(connection.post_obj), []).append(connection)
-        self.objects = {*network.all_ensembles, *network.all_nodes}
-        self.images = images
-        self.n_images = len(next(iter(images.values())) if isinstance(images, Mapping) else images)
-        self.found, self.under_way = {}, set()
+        self.n_images = len(next(iter(images.values())))
+        self.found = {}
 
-    def layer(self, item: nengo.Ensemble | nengo.Node) -> LayerPrediction:
-        if item in self.found:
-            return self.found[item]
-        if item not in self.objects:
-            raise InputError(
-                f"{item} is not part of the network that was given; expected the one in which it "
-                "was built"
-            )
-        if item in self.under_way:
+    def to(self, target: nengo.Ensemble | nengo.Node) -> list[LayerPrediction]:
+        order, recurrent = self.graph.upstream(target)
+        for item in recurrent:
             raise InputError(f"{item}: cannot predict a recurrent connection")
-        self.under_way.add(item)
-        node = isinstance(item, nengo.Node)
-        prediction = self._node(item) if node else self._ensemble(item)
-        self.found[item] = prediction
-        return prediction
+        for item in order:
+            predicted = self._node if isinstance(item, nengo.Node) else self._ensemble
+            self.found[item] = predicted(item)
+        return list(self.found.values())
 
     def _drive(self, item) -> tuple[np.ndarray, np.ndarray, float]:
         size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_in
         mean, variance = (np.zeros((self.n_images, size)) for _ in range(2))
         delay = 0.0
-        for connection in self.incoming.get(item, ()):
+        for connection in self.graph.into(item):
             _check_connection(connection)
-            pre = self.layer(_base(connection.pre_obj))
-            scale, power, tau = _synapse(connection, self.dt)
-            into = connection.post_slice
-            chosen = connection.pre_slice
-            mean[:, into] += scale * _apply(connection, pre.mean_outputs[:, chosen])
-            variance[:, into] += power * _apply(connection, pre.variance[:, chosen], power=2)
-            delay = max(delay, pre.delay + tau)
+            pre, weights = self.found[owner(connection.pre_obj)], Weights(connection)
+            with _named(connection):
+                after = filter_of(connection.synapse, self.dt)
+            mean += after.gain * weights.apply(pre.mean_outputs)
+            variance += after.power * weights.apply(pre.variance, power=2)
+            delay = max(delay, pre.delay + after.delay)
         return mean, variance, delay
 
     def _node(self, node: nengo.Node) -> LayerPrediction:
         drive, variance, delay = self._drive(node)
-        amplitude, spiking = 1.0, False
         if node.size_in == 0:
             drive, mean, variance = self._input(node)
-            if isinstance(node.output, PoissonImage):
-                amplitude, spiking = node.output.amplitude, True
         elif node.output is None:
             mean = drive
-        elif isinstance(node.output, AddBias):
-            mean = drive + node.output.bias
-        elif isinstance(node.output, LowpassPerUnit):
-            decay = node.output.decay(self.dt)
-            mean, variance = drive, variance * (1 - decay) / (1 + decay)
-            delay += float(node.output.tau.max())
-        elif isinstance(node.output, MaxPool):
-            mean, variance = _largest(node, drive, variance)
-            spiking = node.output.amplitude is not None
-            amplitude = node.output.amplitude if spiking else 1.0
+        elif analytic(node.output) is not None:
+            with _named(node):
+                mean, variance, late = node.output.moments(drive, variance, self.dt)
+            delay += late
         else:
             raise InputError(f"{node}: cannot predict a Node with a function of its own")
+        area = self.graph.spike_area(node)
+        amplitude = 1.0 if area is None else area
         return LayerPrediction(
             label=node.label or str(node),
             neuron_type=None,
@@ -306,50 +321,35 @@ class _Walk:
             mean_outputs=mean,
             variance=variance,
             amplitude=amplitude,
-            spiking=spiking,
+            spiking=area is not None,
             delay=delay,
             is_input=node.size_in == 0,
         )
 
     def _input(self, node: nengo.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        given = self.images
-        if isinstance(given, Mapping):
-            given = given.get(node)
-        elif not isinstance(node.output, ImageInput) and not self._alone(node):
-            given = None
+        given, process = self.images.get(node), analytic(node.output)
+        if given is not None and process is not None:
+            return given, process.mean_output(given), process.step_variance(given, self.dt)
+        if given is None and isinstance(node.output, np.ndarray):
+            given = np.broadcast_to(node.output, (self.n_images, node.size_out))
         if given is not None:
-            given = _as_shown(given) if isinstance(node.output, ImageInput) else given
-            given = np.asarray(given, dtype=np.float64).reshape(self.n_images, -1)
-            if given.shape[1] != node.size_out:
-                raise InputError(
-                    f"{node}: expected images of {node.size_out} values, found {given.shape[1]}"
-                )
-            if isinstance(node.output, ImageInput):
-                process = node.output
-                return given, process.mean_output(given), process.step_variance(given, self.dt)
             return given, given, np.zeros(given.shape)
-        if isinstance(node.output, np.ndarray):
-            constant = np.broadcast_to(node.output, (self.n_images, node.size_out))
-            return constant, constant, np.zeros(constant.shape)
+        if process is not None:
+            raise InputError(f"{node}: expected its images as well: images={{node: array}}")
         kind = "Process" if isinstance(node.output, nengo.Process) else "function"
         raise InputError(
             f"{node}: cannot predict a Node that runs a {kind} of its own; say what it puts out: "
             "images={node: (n_images, size_out) array}"
         )
 
-    def _alone(self, node: nengo.Node) -> bool:
-        """Whether this is the one input that plain images can be meant for."""
-        sources = [
-            other for other in self.objects if isinstance(other, nengo.Node) and other.size_in == 0
-        ]
-        return sources == [node]
-
     def _ensemble(self, ensemble: nengo.Ensemble) -> LayerPrediction:
+        gain, bias = _gain_bias(ensemble)
         drive, variance, delay = self._drive(ensemble)
         neuron_type = ensemble.neuron_type
-        gain, bias = _gain_bias(ensemble)
-        current = gain * drive + bias
-        deviation = gain * np.sqrt(variance)
+        with _named(ensemble):
+            noise = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, self.dt)
+        current = gain * drive + bias + noise[0]
+        deviation = np.sqrt(gain**2 * variance + noise[1])
         model = model_of(neuron_type)
         if self.lines:
             rates = model.line(current)
@@ -377,8 +377,13 @@ class _Walk:
         )
 
 
-def _base(item) -> nengo.Ensemble | nengo.Node:
-    return item.ensemble if isinstance(item, Neurons) else item
+@contextlib.contextmanager
+def _named(item: object) -> Iterator[None]:
+    """Put an object's name in front of an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{item}: {error}") from None
 
 
 def _check_connection(connection: nengo.Connection) -> None:
@@ -397,94 +402,13 @@ def _check_connection(connection: nengo.Connection) -> None:
         raise InputError(f"{connection}: cannot predict {what}")
 
 
-def _apply(connection: nengo.Connection, values: np.ndarray, power: int = 1) -> np.ndarray:
-    """Return what a transform makes of every row of values, with its weights to some power."""
-    transform = connection.transform
-    if isinstance(transform, nengo.transforms.NoTransform):
-        return values
-    if isinstance(transform, _PREDICTED) and _is_known(transform):
-        if isinstance(transform, nengo.Sparse):
-            matrix = transform.sample()
-            matrix = matrix if scipy.sparse.issparse(matrix) else matrix.allocate()
-            return (scipy.sparse.csr_array(matrix).power(power) @ values.T).T
-        weights = np.asarray(transform.init, dtype=np.float64) ** power
-        if isinstance(transform, nengo.Convolution):
-            return _convolved(transform, weights, values)
-        # One number, or a diagonal.
-        return values @ weights.T if weights.ndim == 2 else values * weights
-    raise InputError(
-        f"{connection}: cannot predict the transform {type(transform).__name__}; "
-        "expected a matrix, a convolution over one or two dimensions, or none"
-    )
-
-
-def _is_known(transform: Transform) -> bool:
-    """Tell whether the weights are no Distribution, and a simulator can run the transform."""
-    inits = (transform.init, getattr(transform.init, "data", None))
-    return getattr(transform, "dimensions", 1) <= 2 and not any(
-        isinstance(init, Distribution) for init in inits
-    )
-
-
-def _convolved(transform: nengo.Convolution, kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the convolution of every row of values, in the transform's flat order."""
-    strides = transform.strides
-    images = values.reshape(len(values), *transform.input_shape.shape)
-    if not transform.channels_last:
-        images = np.moveaxis(images, 1, -1)
-    if transform.dimensions == 1:
-        images, kernel, strides = images[:, np.newaxis], kernel[np.newaxis], (1, *strides)
-    found = conv2d(
-        images, kernel, strides=strides, padding=transform.padding, groups=transform.groups
-    )
-    if not transform.channels_last:
-        found = np.moveaxis(found, -1, 1)
-    return found.reshape(len(values), -1)
-
-
-def _largest(
-    node: nengo.Node, mean: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of the input with the largest mean, for every window.
-
-    In a short presentation, the largest of several noisy counts is above the largest mean.
-    """
-    pool = node.output
-    if pool.kind == "instant" and np.any(variance):
-        raise InputError(
-            f"{node}: cannot predict a max pool of kind 'instant' over spikes, whose maxima add "
-            "up to more than the largest mean; use kind='running_max' or 'winner'"
-        )
-    return tuple(pool.of_largest(mean.T, each.T).T for each in (mean, variance))
-
-
-def _synapse(connection: nengo.Connection, dt: float) -> tuple[float, float, float]:
-    """Return what a synapse makes of a mean, of the variance of steps, and its delay."""
-    synapse = connection.synapse
-    if synapse is None:
-        return 1.0, 1.0, 0.0
-    if isinstance(synapse, nengo.synapses.Triangle):
-        tau, scale = synapse.t, 1.0
-    elif isinstance(synapse, nengo.synapses.LinearFilter):
-        if synapse.den[-1] == 0:
-            raise InputError(f"{connection}: cannot predict a synapse that integrates ({synapse})")
-        scale = float(synapse.num[-1] / synapse.den[-1])
-        tau = float(synapse.den[-2] / synapse.den[-1]) if len(synapse.den) > 1 else 0.0
-    else:
-        raise InputError(f"{connection}: cannot predict the synapse {synapse}")
-    impulse = np.zeros((max(10, round(20 * tau / dt)), 1))
-    impulse[0] = 1.0
-    response = synapse.filt(impulse, dt=dt, y0=0)
-    return scale, float((response**2).sum()), tau
-
-
 def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
+    """Return gain and bias as Nengo's builder computes them."""
     if type(ensemble.neuron_type).step is nengo.Direct.step:
         raise InputError(f"{ensemble}: cannot predict Direct mode, which has no neurons")
-    stated = {"gain": ensemble.gain, "bias": ensemble.bias}
-    if stated["gain"] is None:
-        stated |= {"max_rates": ensemble.max_rates, "intercepts": ensemble.intercepts}
-    for name, value in stated.items():
+    names = ("gain", "bias") if ensemble.gain is not None else ("max_rates", "intercepts")
+    for name in names:
+        value = getattr(ensemble, name)
         if isinstance(value, Distribution) and not (
             isinstance(value, Choice) and len(value.options) == 1
         ):
@@ -492,4 +416,16 @@ def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
                 f"{ensemble}: cannot predict {name}={value}, which the build draws at random; "
                 "state one value for each neuron"
             )
-    return gain_bias(ensemble.neuron_type, ensemble.n_neurons, **stated)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            gain, bias, *_ = get_gain_bias(ensemble, np.random.RandomState(0))
+    except (NengoException, NotImplementedError) as error:
+        raise InputError(f"{ensemble}: Nengo cannot build it: {error}") from None
+    for name, values in (("gain", gain), ("bias", bias)):
+        if np.shape(values) != (ensemble.n_neurons,):
+            raise InputError(
+                f"{ensemble}: expected a {name} for each of its {ensemble.n_neurons} neurons, got "
+                f"shape {np.shape(values)}"
+            )
+    return gain, bias

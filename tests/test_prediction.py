@@ -260,15 +260,6 @@ def drawn_kernel(network, node, a, b):
     nengo.Connection(node, a.neurons, transform=nengo.Convolution(2, (3, 3, 1), (2, 2)))
 
 
-def transposed(network, node, a, b):
-    transform = nengo.ConvolutionTranspose(
-        1, (2, 2, 2), kernel_size=(2, 2), init=np.ones((2, 2, 2, 1))
-    )
-    relay = nengo.Node(size_in=9, label="relay 2")
-    nengo.Connection(a.neurons, relay, transform=transform)
-    nengo.Connection(relay[:3], b.neurons)
-
-
 def volume(network, node, a, b):
     transform = nengo.Convolution(
         1, (2, 2, 2, 1), (1, 1, 1), init=np.ones((1, 1, 1, 1, 1)), strides=(1, 1, 1)
@@ -306,7 +297,6 @@ def direct(network, node, a, b):
         (drawn_transform, "cannot predict the transform Dense"),
         (drawn_sparse, "cannot predict the transform Sparse"),
         (drawn_kernel, "cannot predict the transform Convolution; expected a matrix, a conv"),
-        (transposed, "cannot predict the transform ConvolutionTranspose"),
         (volume, "cannot predict the transform Convolution; .* over one or two dimensions"),
         (instant_pool, "largest.*max pool of kind 'instant' over spikes.*use kind='running_max'"),
         (integrator, "cannot predict a synapse that integrates"),

@@ -103,9 +103,7 @@ with nengo.Network(label="forum network", seed=0) as model:
     nengo.Connection(pixels, retina.neurons, synapse=None)
 
     # A Layer is a record of Nengo objects: the builders go on from one that you made yourself.
-    image = nn.Layer(
-        label="input", shape=(28, 28), ensemble=retina, amplitude=float(poisson.amplitude)
-    )
+    image = nn.Layer(label="input", shape=(28, 28), ensemble=retina)
     hidden = nn.dense(image, weights["hidden"], lif, **tuning("hidden"))
     output = nn.dense(hidden, weights["output"], lif, **tuning("output"))
 
