@@ -17,6 +17,7 @@ from nengo.builder.ensemble import get_gain_bias
 from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
+from nengo.neurons import NeuronType
 
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError

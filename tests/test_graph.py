@@ -1,0 +1,156 @@
+"""Whatever Nengo adds to a neuron's current is read from the network, or is refused by name."""
+
+import nengo
+import numpy as np
+import pytest
+from nengo.dists import Choice, Uniform
+from nengo.processes import FilteredNoise, WhiteNoise
+
+import nengonet as nn
+from nengonet.encoding import ImageInput
+from nengonet.filters import LowpassPerUnit
+from nengonet.layers import AddBias
+from nengonet.prediction import predict
+
+SYNAPSES = [
+    None,
+    nengo.Lowpass(0.005),
+    nengo.Lowpass(0),
+    nengo.Alpha(0.004),
+    nengo.synapses.Triangle(0.006),
+    nengo.LinearFilter([2.0], [0.003, 1.0]),
+    nengo.LinearFilter([0.002, 1.0], [0.00001, 0.007, 1.0]),
+    nengo.LinearFilter([1.0], [0.004, 1.0], method="euler"),
+    nengo.LinearFilter([0.3, 0.1], [1, -0.5, 0.2], analog=False),
+    nengo.LinearFilter([0.5, 0.2, 0.1], [1, 0, 0], analog=False),
+    nengo.LinearFilter([0.2], [1.0, -0.9], analog=False),
+    nengo.LinearFilter([1.5], [1.0]),
+]
+
+
+def chosen(rng, size):
+    """Return a slice or list of indices, as people write them, and how many it takes."""
+    start = int(rng.integers(0, size))
+    ways = [
+        slice(None),
+        slice(None, None, -1),
+        slice(start, None),
+        slice(None, None, 2),
+        slice(size - 1, None, -2),
+        start,
+        -1,
+        [int(k) for k in rng.integers(-size, size, rng.integers(1, size + 3))],
+        [start] * 3,
+        np.array([int(k) for k in rng.permutation(size)]),
+    ]
+    key = ways[rng.integers(len(ways))]
+    return key, np.arange(size)[key].size
+
+
+def weighted(rng, n_in, n_out):
+    """Return a transform of any kind that has these sizes."""
+    ways = [
+        rng.normal(size=(n_out, n_in)),
+        nengo.Sparse(
+            (n_out, n_in),
+            indices=[[0, 0], [n_out - 1, n_in - 1], [0, 0]],
+            init=[1.0, -0.5, 0.25],
+        ),
+    ]
+    if n_in == n_out:
+        ways += [None, float(rng.normal()), rng.normal(size=n_in)]
+    if n_in >= 3 and n_out == 2 * (n_in - 2):
+        kernel = rng.normal(size=(3, 1, 2))
+        ways += [nengo.Convolution(2, (n_in, 1), (3,), strides=(1,), init=kernel)] * 3
+    if n_in >= 2 and n_out == n_in + 1:
+        kernel = rng.normal(size=(2, 1, 1))
+        ways += [
+            nengo.ConvolutionTranspose(1, (n_in, 1), kernel_size=(2,), init=kernel, strides=(1,))
+        ]
+        ways *= 3
+    return ways[rng.integers(len(ways))]
+
+
+def connect(rng, pre, post):
+    n_pre, n_post = pre.size_out, post.size_in
+    for _ in range(20):
+        (take, n_in), (give, n_out) = chosen(rng, n_pre), chosen(rng, n_post)
+        synapse = SYNAPSES[rng.integers(len(SYNAPSES))]
+        transform = weighted(rng, n_in, n_out)
+        settings = {} if transform is None else {"transform": transform}
+        try:
+            return nengo.Connection(pre[take], post[give], synapse=synapse, **settings)
+        except nengo.exceptions.ValidationError:
+            continue
+    return nengo.Connection(pre, post, transform=np.ones((n_post, n_pre)), synapse=None)
+
+
+def random_network(rng):
+    """Return a feed-forward network of everything that may feed neurons, and its ensembles."""
+    with nengo.Network(seed=0) as network:
+        size = int(rng.integers(2, 6))
+        image = nn.constant_input((size,), scale=2.0).node
+        if rng.uniform() < 0.5:
+            image = nengo.Node(np.zeros(size), label="image")
+        sources = [image, nengo.Node(rng.normal(size=int(rng.integers(1, 5))), label="constant")]
+        with nengo.Network(label="inside"):
+            sources.append(nengo.Node(size_in=3, label="fed by nothing"))
+            sources.append(nengo.Node(rng.normal(size=2), label="constant inside"))
+        ensembles = []
+        for k in range(int(rng.integers(2, 6))):
+            if rng.uniform() < 0.3:
+                n = int(rng.integers(2, 5))
+                add_bias = AddBias(rng.normal(size=n))
+                outputs = [None, add_bias, LowpassPerUnit(rng.uniform(0, 0.01, n))]
+                target = nengo.Node(outputs[rng.integers(3)], size_in=n, label=f"node {k}")
+                sources.append(target)
+            else:
+                n = int(rng.integers(2, 6))
+                tunings = [
+                    {"gain": rng.normal(size=n), "bias": rng.normal(size=n)},
+                    {"max_rates": rng.uniform(50, 90, n), "intercepts": rng.uniform(-0.9, 0.9, n)},
+                    {"max_rates": Choice([80]), "intercepts": Choice([-0.3])},
+                ]
+                neuron_type = [nengo.RectifiedLinear(amplitude=0.01), nengo.Tanh(), nengo.LIFRate()]
+                ensemble = nengo.Ensemble(
+                    n,
+                    1,
+                    neuron_type=neuron_type[rng.integers(3)],
+                    label=f"ensemble {k}",
+                    **tunings[rng.integers(3)],
+                )
+                noise = [None, WhiteNoise(Uniform(0.3, 0.3), scale=False)]
+                noise.append(FilteredNoise(0.003, Uniform(0.2, 0.2), scale=False))
+                ensemble.noise = noise[rng.integers(3)]
+                target = ensemble.neurons
+                ensembles.append(ensemble)
+            # More than one from the same source, too.
+            for pre in rng.choice(len(sources) - (target is sources[-1]), rng.integers(1, 4)):
+                connect(rng, sources[pre], target)
+            if target is not sources[-1]:
+                sources.append(target)
+    return network, image, ensembles
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", range(30))
+def test_nothing_that_feeds_a_neuron_is_left_out(number):
+    rng = np.random.default_rng([12, number])
+    network, image, ensembles = random_network(rng)
+    if not ensembles:
+        pytest.skip("only Nodes were drawn")
+    values = rng.uniform(size=image.size_out)
+    with network:
+        probes = [nengo.Probe(each.neurons, "input", synapse=None) for each in ensembles]
+    shown = {image: values[np.newaxis]}
+    expected = {each: predict(each, shown, network=network)[-1] for each in ensembles}
+    if isinstance(image.output, ImageInput):
+        image.output.show(values, example=0, seed=0)
+    else:
+        image.output = values
+    with nengo.Simulator(network, progress_bar=False, seed=0) as simulator:
+        simulator.run_steps(1500, progress_bar=False)
+    for ensemble, probe in zip(ensembles, probes, strict=True):
+        found = simulator.data[probe][-1]
+        scale = 1 + np.abs(found)
+        assert np.max(np.abs(expected[ensemble].current[0] - found) / scale) < 1e-9, ensemble
