@@ -71,7 +71,7 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
         prefix = "" if message.startswith(printable(path)) else f"{printable(path)}: "
         raise InputError(prefix + message) from error.__cause__
     except FileNotFoundError as error:
-        raise InputError(f"{printable(path)}: expected {expected}, got no such file") from error
+        raise InputError(f"{printable(path)}: no such file") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno and error.strerror:
             problem = f"a file that cannot be read ({error.strerror})"
@@ -84,19 +84,26 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
         raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
 
 
-class _Budget:
-    """Count the bytes that arrays of one file take, and refuse what no such file holds."""
+class Budget:
+    """Count the bytes that the arrays of one file take, and refuse what no such file holds.
+
+    Parameters
+    ----------
+    size : int
+        Of the file, in bytes.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.left = max(_ALWAYS_ALLOWED, _EXPANSION * size)
 
     def take(self, n_bytes: int, name: str) -> None:
+        """Count the bytes of one more array."""
         self.left -= n_bytes
         if self.left < 0:
             raise InputError(
-                f"{name}: damaged file (with {n_bytes} bytes here, its arrays take more than a "
-                f"file of {self.size} bytes can hold)"
+                f"{name}: damaged file (its arrays take more than {_ALWAYS_ALLOWED >> 20} MB, and "
+                f"more than {_EXPANSION} times its {self.size} bytes)"
             )
 
 
@@ -110,6 +117,8 @@ class Hdf5:
     ----------
     content : binary file or bytes
         The file. Opened here and closed by leaving the ``with`` block.
+    budget : Budget, optional
+        That of the archive that the file is in.
 
     Raises
     ------
@@ -117,7 +126,7 @@ class Hdf5:
         And whatever h5py raises for damaged files: use it within `reading`.
     """
 
-    def __init__(self, content: io.BufferedReader | bytes) -> None:
+    def __init__(self, content: io.BufferedReader | bytes, budget: Budget | None = None) -> None:
         if isinstance(content, bytes):
             _check_heaps(content)
             content = io.BytesIO(content)
@@ -126,7 +135,7 @@ class Hdf5:
                 _check_heaps(mapped)
         self.root = h5py.File(content, "r")
         self.size = self.root.id.get_filesize()
-        self._budget = _Budget(self.size)
+        self._budget = budget or Budget(self.size)
         self._arrays: dict[int, np.ndarray | None] = {}
         self._n_names = 0
 
@@ -139,7 +148,7 @@ class Hdf5:
     def get(self, key: str, group: h5py.Group | None = None, _depth: int = 0):
         """Return an object below a group (by default the root), or None."""
         found = self.root if group is None else group
-        for part in filter(None, key.split("/")):
+        for part in (part for part in key.split("/") if part not in ("", ".")):
             if not isinstance(found, h5py.Group):
                 return None
             link = found.get(part, getlink=True)
@@ -163,19 +172,23 @@ class Hdf5:
                 raise InputError(f"damaged file (it has more than {_MAX_NAMES} names)")
             yield key, self.get(key, group)
 
-    def datasets(
+    def walk(
         self, group: h5py.Group | None = None, prefix: str = "", _above: tuple[int, ...] = ()
-    ) -> Iterator[tuple[str, h5py.Dataset]]:
-        """Yield (path, dataset) for every dataset below a group (by default the root)."""
+    ) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+        """Yield (path, object) for everything below a group (by default the root)."""
         group = self.root if group is None else group
         here = address(group)
         if here in _above or len(_above) > _MAX_DEPTH:
             raise InputError(f"damaged file (the group {group.name} is met twice within itself)")
         for key, item in self.children(group):
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, (h5py.Group, h5py.Dataset)):
                 yield prefix + key, item
-            elif isinstance(item, h5py.Group):
-                yield from self.datasets(item, f"{prefix}{key}/", (*_above, here))
+            if isinstance(item, h5py.Group):
+                yield from self.walk(item, f"{prefix}{key}/", (*_above, here))
+
+    def datasets(self, group: h5py.Group | None = None) -> Iterator[tuple[str, h5py.Dataset]]:
+        """Yield (path, dataset) for every dataset below a group (by default the root)."""
+        return ((path, item) for path, item in self.walk(group) if isinstance(item, h5py.Dataset))
 
     def array(self, dataset: h5py.Dataset) -> np.ndarray | None:
         """Return the values of a dataset, read-only; None where they are text, or there are none.
@@ -282,7 +295,7 @@ class Archive:
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._zip = zipfile.ZipFile(stream)
-        self._budget = _Budget(stream.seek(0, os.SEEK_END))
+        self.budget = Budget(stream.seek(0, os.SEEK_END))
         self.names = self._zip.namelist()
 
     def __enter__(self) -> Archive:
@@ -293,7 +306,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a member."""
-        self._budget.take(self._zip.getinfo(name).file_size, name)
+        self.budget.take(self._zip.getinfo(name).file_size, name)
         return self._zip.read(name)
 
     def array(self, key: str) -> np.ndarray:
@@ -315,7 +328,7 @@ class Archive:
                 raise InputError(
                     f"{key}: damaged file (an array of {n_bytes} bytes in {info.file_size})"
                 )
-        self._budget.take(n_bytes, key)
+        self.budget.take(n_bytes, key)
         with self._zip.open(info) as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 

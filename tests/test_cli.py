@@ -98,7 +98,13 @@ def test_weights_table_and_json():
     for words in ("hidden", "output", "784", "128", "101632"):
         assert words in table.stdout
     summary = json.loads(call("weights", path, "--json").stdout)
-    assert [layer["name"] for layer in summary["layers"]] == ["hidden", "output"]
+    assert [layer["name"] for layer in summary["layers"]] == [
+        "input",
+        "flatten",
+        "hidden",
+        "output",
+    ]
+    assert [layer["activation"] for layer in summary["layers"][2:]] == ["relu", "softmax"]
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_whatever_reading_raises_is_one_line(error, path):
 
 
 def test_missing_file_folder_and_forbidden_file(tmp_path):
-    refuse(hdf5_arrays, tmp_path / "none", "expected HDF5, got no such file")
+    refuse(hdf5_arrays, tmp_path / "none", "no such file")
     refuse(hdf5_arrays, tmp_path, "expected a file, got a folder")
     (tmp_path / "x").touch(mode=0)
     if os.geteuid():
@@ -129,7 +129,7 @@ def test_limit_is_for_the_file(path):
     with h5py.File(path, "w") as file:
         for i in range(27):  # 135 MB, a little above what every file may hold
             file.create_dataset(f"w{i}", (1000, 1250), "f4", chunks=(1000, 10), compression="gzip")
-    refuse(hdf5_arrays, path, "w9: .* more than a file of .* bytes can hold")
+    refuse(hdf5_arrays, path, "w9: .* more than 128 MB, and more than 100 times")
     with h5py.File(path, "a") as file:
         del file["w9"]
         file["again"] = file["w0"]  # read once, counted once
@@ -226,6 +226,6 @@ def test_npz_with_any_byte_damaged(compression, path):
 def test_archive_bomb(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", bytes(200 * 2**20))
-    with pytest.raises(InputError, match="x.npy: .* more than a file of .* bytes can hold"):
+    with pytest.raises(InputError, match="x.npy: .* more than 128 MB, and more than 100 times"):
         with reading(path, "x"), open_binary(path) as stream, Archive(stream) as archive:
             archive.read("x.npy")

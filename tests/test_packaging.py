@@ -18,6 +18,7 @@ MODULES = sorted((ROOT / "nengonet").rglob("*.py"))
 NUMPY_ONLY = {
     "checks",
     "exceptions",
+    "files",
     "journal",
     "weights",
     "convolution",

@@ -305,9 +305,9 @@ def refuse(path, match):
 
 def test_missing_directory_empty(tmp_path):
     refuse(tmp_path / "none.h5", "no such file")
-    refuse(tmp_path, "expected a file, found a directory")
+    refuse(tmp_path, "expected a file, got a folder")
     (tmp_path / "x").write_bytes(b"")
-    refuse(tmp_path / "x", "expected HDF5 or a .keras archive, found an empty file")
+    refuse(tmp_path / "x", "expected HDF5 or a .keras archive, got an empty file")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_missing_directory_empty(tmp_path):
         (b"<!DOCTYPE html>", "look like HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         (b"\x93NUMPY\x01\x00", "a NumPy .npy file"),
-        (b"some words", r"found something else \(first bytes b'some wor'\)"),
+        (b"some words", r"got something else \(first bytes b'some wor'\)"),
     ],
 )
 def test_not_hdf5(head, match, tmp_path):
@@ -426,14 +426,16 @@ def test_unknown_layer():
 def test_table_and_summary():
     weights = load_weights(DATA / "keras3_conv.h5")
     title, head, *rows = str(weights).splitlines()
-    assert title.endswith("keras3_conv.h5: Keras 3 full model, 6 layers, 394 parameters")
+    assert title.endswith("keras3_conv.h5: Keras 3 full model, 11 layers, 394 parameters")
     assert head.split() == "layer kind kernel bias parameters min max mean abs".split()
-    assert [row.split()[0] for row in rows] == list(weights)
-    assert re.search(r"Conv2D +3 x 3 x 2 x 6 +yes +114 .*strides 2 x 2, .*groups 2", rows[0])
-    assert "gamma 6, beta 6, moving_mean 6, moving_variance 6, epsilon 0.01" in rows[1]
+    assert [row.split()[0] for row in rows] == [layer.name for layer in weights.layers]
+    assert re.search(r"InputLayer .* input 7 x 6 x 4$", rows[0])
+    assert re.search(r"Conv2D +3 x 3 x 2 x 6 +yes +114 .*strides 2 x 2, .*groups 2", rows[1])
+    assert "gamma 6, beta 6, moving_mean 6, moving_variance 6, epsilon 0.01" in rows[2]
+    assert re.fullmatch("re_lu +ReLU[ -]+", rows[3])
     summary = json.loads(json.dumps(weights.summary()))
     assert summary["parameters"] == sum(row["parameters"] for row in summary["layers"]) == 394
-    assert summary["layers"][0]["max"] == float(weights["grouped"].kernel.max())
+    assert summary["layers"][1]["max"] == float(weights["grouped"].kernel.max())
 
 
 # One layer

@@ -21,14 +21,14 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     Returns
     -------
     LayerWeights
-        `layer` with a kernel and a bias that do both steps at once. What the file says
-        of `layer` stays in its config.
+        `layer` with a kernel and a bias that do both steps at once, followed by what follows
+        `batch_norm`. What the file says of `layer` stays in its config.
 
     Raises
     ------
     InputError
-        If a non-linear activation stands between the two, the number of channels differs, or
-        arrays are missing.
+        If a non-linear activation or another layer stands between the two, the number of channels
+        differs, or arrays are missing.
 
     Notes
     -----
@@ -47,6 +47,8 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
         kernel=(layer.kernel * scale.reshape(axes)).astype(layer.kernel.dtype),
         bias=((bias - mean) * scale + beta).astype(layer.kernel.dtype),
         config=layer.config | ({"use_bias": True} if layer.config else {}),
+        activation=batch_norm.activation,
+        followed_by=batch_norm.followed_by,
     )
 
 
@@ -69,13 +71,15 @@ def _check_fold(layer, batch_norm) -> tuple[np.ndarray, np.ndarray]:
             "center=False; load the full model, or name the arrays in "
             "LayerWeights(kind='BatchNormalization', others={...})"
         )
-    activation = layer.config.get("activation")
-    if isinstance(activation, dict):
-        activation = activation.get("config", activation.get("class_name"))
-    if activation not in (None, "linear"):
+    if layer.activation not in (None, "linear"):
         raise InputError(
-            f"activation {activation!r} of {layer.name} stands between {names}; only a linear "
-            "layer folds"
+            f"activation {layer.activation!r} of {layer.name} stands between {names}; only a "
+            "linear layer folds"
+        )
+    if layer.followed_by is not None and layer.followed_by != (batch_norm.name,):
+        raise InputError(
+            f"{names} do not follow each other: the file has {' and '.join(layer.followed_by)} "
+            f"after {layer.name}"
         )
     axis = [int(n) for n in np.ravel(batch_norm.config.get("axis", -1))]
     if axis not in ([-1], [layer.kernel.ndim - 1]):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.files import printable
 from nengonet.tables import aligned
+from nengonet.weights.config import activation_of
 
 # Keras' own default of BatchNormalization, for files that do not tell.
 _DEFAULT_EPSILON = 1e-3
@@ -61,6 +63,14 @@ class LayerWeights:
     others : dict
         Arrays beside kernel and bias, by name. BatchNormalization keeps ``gamma``, ``beta``,
         ``moving_mean`` and ``moving_variance`` here, all ``(n_channels,)``.
+    activation : str, optional
+        What the model applies to the layer's values: ``relu``, ``leaky_relu(alpha=0.3)``,
+        ``linear``; layers such as ReLU or Activation that follow it directly included. By default
+        the config's own. None where nothing tells.
+    followed_by : tuple of str, optional
+        Names of the layers that work on these values next, after activations and layers that change
+        no value (Flatten, Dropout); more than one where the model branches. None where the file
+        does not tell.
 
     Raises
     ------
@@ -74,6 +84,8 @@ class LayerWeights:
     kind: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     others: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    activation: str | None = None
+    followed_by: tuple[str, ...] | None = None
 
     def __post_init__(self):
         for field in ("kernel", "bias"):
@@ -83,6 +95,8 @@ class LayerWeights:
         object.__setattr__(self, "others", others)
         if not self.kind:
             object.__setattr__(self, "kind", self._guess_kind())
+        if self.activation is None and self.config:
+            object.__setattr__(self, "activation", activation_of(self.config.get("activation")))
         self._check_shapes()
 
     def _guess_kind(self) -> str:
@@ -146,8 +160,9 @@ class LayerWeights:
     @property
     def n_outputs(self) -> int:
         """Units of a Dense layer, channels that a convolution puts out."""
-        shape = self.shape
-        return shape[-1] * shape[-2] if self.kind == "DepthwiseConv2D" else shape[-1]
+        *_, before, last = self.shape
+        both = {"DepthwiseConv2D": before * last, "Conv2DTranspose": before}
+        return both.get(self.kind, last)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -252,6 +267,8 @@ class LayerWeights:
             "min": None if kernel is None else float(kernel.min()),
             "max": None if kernel is None else float(kernel.max()),
             "mean_abs": None if kernel is None else float(np.abs(kernel).mean(dtype=np.float64)),
+            "activation": self.activation,
+            "followed_by": None if self.followed_by is None else list(self.followed_by),
             "config": self.config,
         }
 
@@ -262,6 +279,8 @@ class Weights(collections.abc.Mapping):
     Parameters
     ----------
     layers : iterable of LayerWeights
+        All of a model, in order. The mapping leaves out those without arrays (pools, activations,
+        flattening), which `layers` keeps.
     path : path-like
         The file that they come from.
     dialect : str
@@ -274,7 +293,8 @@ class Weights(collections.abc.Mapping):
     """
 
     def __init__(self, layers, path="weights", dialect=""):
-        self._layers = {layer.name: layer for layer in layers}
+        self.layers = tuple(layers)
+        self._layers = {layer.name: layer for layer in self.layers if layer.arrays}
         self.path = pathlib.Path(path)
         self.dialect = dialect
 
@@ -309,13 +329,13 @@ class Weights(collections.abc.Mapping):
             "file": str(self.path),
             "dialect": self.dialect,
             "parameters": int(self.n_parameters),
-            "layers": [layer.summary() for layer in self.values()],
+            "layers": [layer.summary() for layer in self.layers],
         }
 
     def __str__(self):
-        layers = f"{len(self)} layer{'s' if len(self) != 1 else ''}"
+        layers = f"{len(self.layers)} layer{'s' if len(self.layers) != 1 else ''}"
         head = ("layer", "kind", "kernel", "bias", "parameters", "min", "max", "mean abs", "")
-        table = [head, *(_table_row(layer) for layer in self.values())]
+        table = [head, *map(_table_row, self.layers)]
         title = f"{self.path}: {self.dialect}, {layers}, {self.n_parameters} parameters"
         return "\n".join([title, *aligned(table, left=(0, 1, 2, 3, 8))])
 
@@ -351,8 +371,10 @@ def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
 
 
 def _as_array(value, label: str) -> np.ndarray:
+    # What nobody can change is not copied.
+    fixed = isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable
     try:
-        array = np.array(value)
+        array = np.array(value, copy=None if fixed else True)
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: expected an array of numbers ({error})") from None
     if array.dtype.kind not in "fiu":
@@ -373,29 +395,47 @@ def _as_array(value, label: str) -> np.ndarray:
     return array
 
 
+# What a network is rebuilt from, with the value that goes without saying.
+_NOTES = {
+    "input": None,
+    "activation": "linear",
+    "pool_size": None,
+    "size": None,
+    "target_shape": None,
+    "strides": [1, 1],
+    "padding": None,
+    "groups": 1,
+    "dilation_rate": [1, 1],
+    "data_format": "channels_last",
+    "negative_slope": 0.0,
+    "alpha": None,
+    "max_value": None,
+    "threshold": 0.0,
+    "epsilon": None,
+}
+
+
 def _table_row(layer: LayerWeights) -> tuple[str, ...]:
     facts = layer.summary()
     shape = facts["kernel_shape"]
     ranges = [facts["min"], facts["max"], facts["mean_abs"]]
     notes = [f"{key} {_times(array.shape)}" for key, array in layer.others.items()]
-    for key, usual in [
-        ("activation", ("linear",)),
-        ("strides", ([1, 1],)),
-        ("padding", ()),
-        ("groups", (1,)),
-        ("dilation_rate", ([1, 1],)),
-        ("epsilon", ()),
-    ]:
-        value = layer.config.get(key)
-        if isinstance(value, str | int | float | list) and value not in usual:
+    config = dict(layer.config)
+    if "activation" in config:
+        config["activation"] = activation_of(config["activation"])
+    if isinstance(shape_in := config.get("batch_input_shape", config.get("batch_shape")), list):
+        config["input"] = shape_in[1:]
+    for key, usual in _NOTES.items():
+        value = config.get(key)
+        if isinstance(value, str | int | float | list) and value != usual:
             value = _times(value) if isinstance(value, list) else value
-            notes.append(f"{key} {value}")
+            notes.append(printable(f"{key} {value}"))
     return (
         layer.name,
         layer.kind,
         "-" if shape is None else _times(shape),
         "yes" if facts["bias"] else "-",
-        str(facts["parameters"]),
+        str(facts["parameters"] or "-"),
         *("-" if value is None else f"{value:.4g}" for value in ranges),
         ", ".join(notes),
     )

@@ -1,0 +1,190 @@
+"""Model configs: the layers that a file states, and what follows each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nengonet.exceptions import InputError
+
+# How deep models may nest before a config is taken for a damaged one.
+_MAX_DEPTH = 32
+
+# Layers that hand on every value once the training is over, in Keras' old names as well.
+_IDENTITY = re.compile(
+    "InputLayer|Dropout|SpatialDropout[123]D|AlphaDropout|GaussianDropout|GaussianNoise|Flatten"
+    "|Reshape|Identity|ActivityRegularization|Layer"
+)
+
+# Activations that are layers, or functions called as layers, by class in lower case.
+_ACTIVATIONS = {
+    name.replace("_", ""): name
+    for name in (
+        "relu relu6 leaky_relu elu selu gelu silu swish sigmoid tanh softmax softplus softsign "
+        "exponential hard_sigmoid log_softmax mish thresholded_relu prelu"
+    ).split()
+}
+
+# Options of these, with the value that makes no difference to the plain function.
+_RELU = {"max_value": None, "negative_slope": 0.0, "alpha": 0.0, "theta": 0.0, "threshold": 0.0}
+_OPTIONS = {"relu": _RELU, "leaky_relu": _RELU, "thresholded_relu": _RELU, "elu": {"alpha": 1.0}}
+
+
+@dataclasses.dataclass(eq=False)
+class Entry:
+    """One layer of a model config, and the entries that take its values."""
+
+    name: str
+    kind: str
+    config: dict
+    parent: Entry | None = None
+    nested: list[Entry] | None = None
+    consumers: list[Entry | None] = dataclasses.field(default_factory=list)
+
+    def leaves(self) -> list[Entry]:
+        """Return the layers of a nested model, or the layer itself."""
+        if self.nested is None:
+            return [self]
+        return [leaf for entry in self.nested for leaf in entry.leaves()]
+
+    def activation(self) -> str:
+        """Return what is applied to the layer's values before another layer does its work."""
+        found = [self.function or activation_of(self.config.get("activation"))]
+        found += [layer.function for layer in self._after() if layer.function]
+        found = [name for name in dict.fromkeys(found) if name != "linear"]
+        return " then ".join(found) or "linear"
+
+    def followed_by(self) -> tuple[str, ...]:
+        """Return the layers that work next on the layer's values; more than one at a branch."""
+        *_, last = [self, *self._after()]
+        return tuple(next_.name if next_ else "(output)" for next_ in last._next())
+
+    def _after(self) -> Iterator[Entry]:
+        """Yield the activations and identities that follow in a line."""
+        layer, seen = self, set()
+        while len(found := layer._next()) == 1 and found[0] and found[0] not in seen:
+            layer = found[0]
+            seen.add(layer)
+            if not (layer.function or _IDENTITY.fullmatch(layer.kind)):
+                return
+            yield layer
+
+    def _next(self) -> list[Entry | None]:
+        """Return the leaves that take the layer's values; None stands for an output."""
+        outer = self
+        while not outer.consumers and outer.parent is not None:
+            outer = outer.parent
+        found = []
+        for entry in outer.consumers:
+            while entry is not None and entry.nested:
+                starts = [e for e in entry.nested if e.kind == "InputLayer"] or entry.nested[:1]
+                entry = starts[0] if len(starts) == 1 else None
+            found.append(entry)
+        return found
+
+    @property
+    def function(self) -> str:
+        """Activation that the layer is, or an empty text."""
+        if self.kind == "Activation":
+            return activation_of(self.config.get("activation"))
+        if self.kind == "TFOpLambda":
+            return _ACTIVATIONS.get(_squeezed(str(self.config.get("function")).split(".")[-1]), "")
+        return _function(self.kind, self.config)
+
+
+def activation_of(value: Any) -> str:
+    """Return the name of an activation that a config states: a name, a function or a layer."""
+    if isinstance(value, dict):
+        config, kind = value.get("config"), str(value.get("class_name", "unknown"))
+        if isinstance(config, dict):
+            return _function(kind, config) or kind
+        value = config or kind
+    return "linear" if value is None else str(value)
+
+
+def _function(kind: str, config: dict) -> str:
+    """Return the activation that a layer of this class is, or an empty text."""
+    name = _ACTIVATIONS.get(_squeezed(kind), "")
+    options = []
+    for key, usual in _OPTIONS.get(name, {}).items():
+        value = config.get(key, usual)
+        value = value.get("value") if isinstance(value, dict) else value  # an array of Keras 2.2
+        if value != usual:
+            options.append(f"{key}={value}")
+    return f"{name}({', '.join(options)})" if options else name
+
+
+def _squeezed(kind: str) -> str:
+    return kind.replace("_", "").lower()
+
+
+def as_dict(value: Any) -> dict:
+    """Return what should be a dictionary, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def read_config(model: Any) -> list[Entry]:
+    """Return the layers that a model config lists; none where it lists none."""
+    return _entries(model, None, 0)
+
+
+def _entries(model: Any, parent: Entry | None, depth: int) -> list[Entry]:
+    if depth > _MAX_DEPTH:
+        raise InputError(f"damaged file (models nest deeper than {_MAX_DEPTH})")
+    prefix = f"{parent.name}/" if parent else ""
+    entries = []
+    layers = [as_dict(layer) for layer in _layer_configs(as_dict(model).get("config")) or []]
+    for layer in layers:
+        config = as_dict(layer.get("config"))
+        kind = str(layer.get("class_name", "unknown")).split(">")[-1]
+        name = prefix + str(config.get("name", layer.get("name", kind)))
+        entry = Entry(name, kind, config, parent)
+        if _layer_configs(layer.get("config")) is not None:
+            entry.nested = _entries(layer, entry, depth + 1)
+        entries.append(entry)
+    _connect(entries, layers, as_dict(as_dict(model).get("config")), prefix)
+    return entries
+
+
+def _connect(entries: list[Entry], layers: list[dict], config: dict, prefix: str) -> None:
+    """Fill in which layers take the values of which."""
+    if not any("inbound_nodes" in layer for layer in layers):
+        for entry, follower in zip(entries, entries[1:], strict=False):
+            entry.consumers.append(follower)
+        return
+    by_name = {entry.name.removeprefix(prefix): entry for entry in entries}
+    for entry, layer in zip(entries, layers, strict=True):
+        for name in _sources(layer.get("inbound_nodes")):
+            if name in by_name:
+                by_name[name].consumers.append(entry)
+    for name in _sources(config.get("output_layers")):
+        if name in by_name and by_name[name].consumers:
+            by_name[name].consumers.append(None)
+
+
+def _sources(nodes: Any) -> Iterator[str]:
+    """Yield the names of layers in nodes: ``[name, node, tensor, …]``, wherever that stands."""
+    if isinstance(nodes, dict):
+        nodes = list(nodes.values())
+    if not isinstance(nodes, list):
+        return
+    if len(nodes) >= 3 and isinstance(nodes[0], str) and all(type(n) is int for n in nodes[1:3]):
+        yield nodes[0]
+        nodes = nodes[3:]
+    for node in nodes:
+        yield from _sources(node)
+
+
+def _layer_configs(config: Any) -> list | None:
+    # Before 2.3, Keras wrote a Sequential as the bare list of its layers.
+    layers = config if isinstance(config, list) else as_dict(config).get("layers")
+    return layers if isinstance(layers, list) else None
+
+
+def snake_case(name: str) -> str:
+    """Return a class name as Keras 3 makes it a group name."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

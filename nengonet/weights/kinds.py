@@ -1,0 +1,197 @@
+"""Layers from arrays: which kind they are of, and what their numbered arrays are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.files import printable
+from nengonet.weights.config import Entry, snake_case
+from nengonet.weights.records import BATCH_NORM, KERNEL_NDIM, LayerWeights
+
+Found = tuple[Entry | None, LayerWeights]
+
+_BATCH_NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+_CLASSES = {
+    snake_case(name): name
+    for name in (
+        *KERNEL_NDIM,
+        *f"{BATCH_NORM} LayerNormalization GroupNormalization RMSNormalization".split(),
+        *"Conv1DTranspose Conv3DTranspose SeparableConv1D SeparableConv2D DepthwiseConv1D".split(),
+        *"Embedding LSTM GRU SimpleRNN ConvLSTM2D Bidirectional TimeDistributed PReLU".split(),
+        *"MultiHeadAttention EinsumDense LocallyConnected1D LocallyConnected2D".split(),
+    )
+}
+
+
+def named_layer(
+    name: str, arrays: dict[str, np.ndarray], entry: Entry | None = None
+) -> LayerWeights:
+    """Return the record of a layer whose arrays have Keras' names."""
+    arrays = _dequantised(name, arrays)
+    if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
+        arrays = {"kernel": arrays.pop("depthwise_kernel")} | arrays
+        kind = "DepthwiseConv2D" if arrays["kernel"].ndim == 4 else "unknown"
+    elif "moving_mean" in arrays and set(arrays) <= set(_BATCH_NORM_ARRAYS):
+        kind = BATCH_NORM
+    elif {"kernel"} <= set(arrays) <= {"kernel", "bias"}:
+        shapes = [array.shape for array in arrays.values()]
+        kind = _kind_of_name(name, shapes[0]) or _kind_of_shapes(shapes)
+        if kind == "DepthwiseConv2D":  # whose kernel has another name
+            kind = "Conv2DTranspose"
+    else:
+        kind = "unknown"
+    return _record(name, arrays, kind, entry)
+
+
+def numbered_layer(
+    name: str, arrays: Iterable[np.ndarray], class_name: str | None, entry: Entry | None = None
+) -> LayerWeights:
+    """Return the record of a layer whose arrays have numbers.
+
+    ``class_name`` is the class in snake case, as Keras 3 names groups, or None.
+    """
+    arrays = list(arrays)
+    shapes = [array.shape for array in arrays]
+    kind = _kind_of_name(name, shapes[0])
+    if class_name is not None:
+        kind = _CLASSES.get(class_name, "unknown")
+    elif not kind:
+        kind = _kind_of_shapes(shapes)
+    if entry is not None:
+        kind = entry.kind
+    names = [str(number) for number in range(len(arrays))]
+    if kind in KERNEL_NDIM and len(shapes[0]) == KERNEL_NDIM[kind]:
+        if arrays[0].dtype == np.int8 and len(arrays) in (2, 3):
+            names = ["kernel", "bias", "kernel_scale"][: len(arrays)]
+            names[-1] = "kernel_scale"
+        elif len(arrays) <= 2:
+            names = ["kernel", "bias"][: len(arrays)]
+    elif kind == BATCH_NORM:
+        config = entry.config if entry else {}
+        left_out = {
+            name
+            for name, option in (("gamma", "scale"), ("beta", "center"))
+            if config.get(option) is False or len(arrays) == 2
+        }
+        certain = [name for name in _BATCH_NORM_ARRAYS if name not in left_out]
+        names = certain if len(certain) == len(arrays) else names
+    if entry is not None and kind in KERNEL_NDIM and "kernel" not in names:
+        raise InputError(
+            f"{name}: expected a kernel of {KERNEL_NDIM[kind]} dimensions and a bias for {kind}, "
+            f"got arrays of shapes {', '.join(map(str, shapes))}"
+        )
+    if entry is None and (
+        (kind in KERNEL_NDIM and "kernel" not in names)
+        or (kind == BATCH_NORM and not (len(shapes) in (2, 3, 4) and set(map(len, shapes)) == {1}))
+    ):
+        kind = "unknown"
+    return _record(name, _dequantised(name, dict(zip(names, arrays, strict=True))), kind, entry)
+
+
+def in_order(entries: list[Entry], found: list[Found]) -> list[LayerWeights]:
+    """Return all layers in the order of the config: those without weights too, the rest last."""
+    by_leaf: dict[Entry | None, list[LayerWeights]] = {}
+    for leaf, layer in found:
+        by_leaf.setdefault(leaf, []).append(layer)
+    rest = by_leaf.pop(None, [])
+    layers = []
+    for leaf in (leaf for entry in entries for leaf in entry.leaves()):
+        if leaf in by_leaf:
+            layers += by_leaf[leaf]
+        elif leaf.kind == "InputLayer" and leaf.parent:
+            continue
+        elif not (rest and leaf.kind in KERNEL_NDIM):  # which the rest may belong to
+            layers.append(_record(leaf.name, {}, leaf.kind, leaf))
+    return layers + rest
+
+
+def is_weights(arrays: Iterable[np.ndarray]) -> bool:
+    """Return whether these are weights, not the state of random generators or metrics."""
+    return any(array.dtype.kind == "f" and array.ndim > 0 for array in arrays)
+
+
+def plain_layer(name: str, kernel: np.ndarray, bias: np.ndarray | None) -> LayerWeights:
+    """Return the record of one array, or two, of which only the shapes tell anything."""
+    if bias is None and kernel.ndim not in (2, 4):
+        return _record(name, {"array": kernel}, "unknown", None)
+    shapes = [array.shape for array in (kernel, bias) if array is not None]
+    kind = _kind_of_name(name, kernel.shape) or _kind_of_shapes(shapes)
+    arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
+    return _record(name, arrays, "" if kind == "unknown" else kind, None)
+
+
+def _record(name: str, arrays: dict, kind: str, entry: Entry | None) -> LayerWeights:
+    """Return the record; a config knows the kind, the activation and what follows."""
+    arrays = dict(arrays)
+    kernel, bias = arrays.pop("kernel", None), arrays.pop("bias", None)
+    stated = {}
+    if entry is not None:
+        kind = entry.kind
+        stated = {"activation": printable(entry.activation()), "config": entry.config}
+        stated["followed_by"] = tuple(map(printable, entry.followed_by()))
+        _check_config(entry, kernel)
+    return LayerWeights(kernel, bias, printable(name), printable(kind), others=arrays, **stated)
+
+
+def _check_config(entry: Entry, kernel: np.ndarray | None) -> None:
+    """Check that the array found for a layer is as large as its config says."""
+    size = entry.config.get({"Dense": "units", "Conv2D": "filters"}.get(entry.kind, ""))
+    if kernel is not None and type(size) is int and kernel.shape[-1:] != (size,):
+        raise InputError(
+            f"{entry.name}: damaged file (the config says {size} outputs, but the kernel has "
+            f"shape {kernel.shape})"
+        )
+
+
+def _dequantised(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays with a kernel of int8 times its scales; refuse other quantisations."""
+    if "lora_kernel_a" in arrays:
+        raise InputError(f"{name}: a LoRA layer that is not merged; save the model as .keras")
+    small = [array for array in arrays.values() if array.dtype == np.int8]
+    if not small and "kernel_scale" not in arrays:
+        return dict(arrays)
+    arrays = dict(arrays)
+    kernel, scale = arrays.get("kernel"), arrays.pop("kernel_scale", None)
+    if (
+        kernel is None
+        or scale is None
+        or kernel.dtype != np.int8
+        or len(small) > 1
+        or not set(arrays) <= {"kernel", "bias"}
+        or scale.shape != kernel.shape[-1:]
+        or not (scale > 0).all()
+    ):
+        found = ", ".join(f"{key} {a.dtype} {a.shape}" for key, a in arrays.items())
+        raise InputError(
+            f"{name}: expected floats, or a Dense kernel of int8 with one scale per unit, got "
+            f"another quantisation ({found}); save the model before quantize()"
+        )
+    return arrays | {"kernel": (kernel / scale.astype(np.float64)).astype(np.float32)}
+
+
+def _kind_of_name(name: str, shape: tuple[int, ...]) -> str:
+    """Return the class that Keras named a layer by, if a kernel of this shape fits, or ''."""
+    last = name.rpartition("/")[2].lower()
+    if len(shape) == 4 and re.search("transpose|deconv", last):
+        return "Conv2DTranspose"
+    kind = _CLASSES.get(re.sub(r"_\d+$", "", last), "")
+    return kind if KERNEL_NDIM.get(kind) == len(shape) or kind == "Embedding" else ""
+
+
+def _kind_of_shapes(shapes: list[tuple[int, ...]]) -> str:
+    """Return the kind that the shapes of arrays alone tell."""
+    kernel, bias = shapes[0], shapes[1:]
+    if len(kernel) == 2 and bias in ([], [kernel[1:]]):
+        return "Dense"
+    if len(kernel) == 4 and bias in ([], [kernel[3:]]):
+        return "Conv2D"
+    if len(kernel) == 4 and bias == [(kernel[2] * kernel[3],)]:
+        return "DepthwiseConv2D"
+    if len(kernel) == 1 and bias == [kernel] * 3:
+        return BATCH_NORM
+    return "unknown"
