@@ -29,12 +29,11 @@ import difflib
 import gzip
 import io
 import logging
+import math
 import os
 import pickle
 import tarfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -44,13 +43,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from nengonet.exceptions import InputError
+from nengonet.files import Archive, Budget, reading
 
 __all__ = ["as_images", "class_names", "load", "load_npz"]
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
 _EMBEDDED = Path(__file__).parent / "data"
-_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _CIFAR_BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
 _STALE = 24 * 3600.0  # seconds
@@ -246,7 +245,7 @@ def _is_path(name: str | os.PathLike) -> bool:
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(
             f"name: expected a data set ({', '.join(_DATASETS)}) or the path of an .npz file, "
-            f"found {type(name).__name__}; arrays go to as_images"
+            f"got {type(name).__name__}; arrays go to as_images"
         )
     if isinstance(name, os.PathLike):
         return True
@@ -262,13 +261,13 @@ def _dataset(name: str) -> _Dataset:
     close = difflib.get_close_matches(str(key).lower(), _DATASETS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InputError(
-        f"name: expected one of {', '.join(_DATASETS)} or an .npz file, found {name!r}{hint}"
+        f"name: expected one of {', '.join(_DATASETS)} or an .npz file, got {name!r}{hint}"
     )
 
 
 def _check_split(split: str) -> str:
     if split not in ("test", "train"):
-        raise InputError(f"split: expected 'test' or 'train', found {split!r}")
+        raise InputError(f"split: expected 'test' or 'train', got {split!r}")
     return split
 
 
@@ -278,9 +277,9 @@ def _check_count(n_images: int | str | None, what: str, available: int, default:
     if isinstance(n_images, str) and n_images == "all":
         return available
     if isinstance(n_images, bool) or not isinstance(n_images, Integral) or n_images < 1:
-        raise InputError(f"n_images: expected 1, 2, ..., 'all' or None, found {n_images!r}")
+        raise InputError(f"n_images: expected 1, 2, ..., 'all' or None, got {n_images!r}")
     if n_images > available:
-        raise InputError(f"n_images: {what} has {available} images, found a request for {n_images}")
+        raise InputError(f"n_images: {what} has {available} images, got a request for {n_images}")
     return int(n_images)
 
 
@@ -290,7 +289,7 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype:
     except TypeError:
         found = None
     if found is None or found.kind != "f":
-        raise InputError(f"dtype: expected a floating dtype such as numpy.float32, found {dtype!r}")
+        raise InputError(f"dtype: expected a floating dtype such as numpy.float32, got {dtype!r}")
     return found
 
 
@@ -299,18 +298,18 @@ def _as_array(values: ArrayLike, name: str) -> np.ndarray:
         return np.asarray(values)
     except ValueError:
         raise InputError(
-            f"{name}: expected an array, found rows of unequal lengths; give all the same shape"
+            f"{name}: expected an array, got rows of unequal lengths; give all the same shape"
         ) from None
 
 
 def _check_ndim(x: np.ndarray, name: str) -> None:
     if x.ndim < 2:
         raise InputError(
-            f"{name}: expected shape (n_images, ...), found {x.shape}; "
+            f"{name}: expected shape (n_images, ...), got {x.shape}; "
             "give a single image as image[numpy.newaxis]"
         )
     if x.size == 0:
-        raise InputError(f"{name}: expected at least one image of one pixel, found shape {x.shape}")
+        raise InputError(f"{name}: expected at least one image of one pixel, got shape {x.shape}")
 
 
 def _convert_images(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -322,7 +321,7 @@ def _convert_images(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
         return x.astype(dtype)
     if x.dtype.kind != "f":
         raise InputError(
-            f"{name}: expected uint8 (0 to 255), bool, or floats in [0, 1], found {x.dtype}; "
+            f"{name}: expected uint8 (0 to 255), bool, or floats in [0, 1], got {x.dtype}; "
             "convert with .astype(numpy.uint8) if white is 255"
         )
     low, high = x.min(), x.max()
@@ -330,7 +329,7 @@ def _convert_images(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     if not (low >= 0 and high <= 1):
         hint = "divide by 255" if 0 <= low and 1 < high <= 255 else "scale them to [0, 1]"
         hint = hint if np.isfinite([low, high]).all() else "remove what is not finite"
-        raise InputError(f"{name}: expected floats in [0, 1], found {low:g} to {high:g}; {hint}")
+        raise InputError(f"{name}: expected floats in [0, 1], got {low:g} to {high:g}; {hint}")
     return x.astype(dtype, copy=False)
 
 
@@ -340,16 +339,16 @@ def _convert_labels(y: np.ndarray, n_images: int, names: tuple[str, str]) -> np.
         y = y[:, 0]
     if y.ndim != 1:
         hint = "; turn one-hot rows into labels with .argmax(axis=1)" if y.ndim == 2 else ""
-        raise InputError(f"{labels}: expected shape ({n_images},), found {y.shape}{hint}")
+        raise InputError(f"{labels}: expected shape ({n_images},), got {y.shape}{hint}")
     if len(y) != n_images:
         raise InputError(
             f"{labels}: expected one label for each of the {n_images} images in "
-            f"{images.rpartition(': ')[2]}, found {len(y)}"
+            f"{images.rpartition(': ')[2]}, got {len(y)}"
         )
     if y.dtype.kind not in "iu":
-        raise InputError(f"{labels}: expected integers, found {y.dtype}; convert with .astype(int)")
+        raise InputError(f"{labels}: expected integers, got {y.dtype}; convert with .astype(int)")
     if y.min() < 0:
-        raise InputError(f"{labels}: expected labels from 0, found {y.min()}")
+        raise InputError(f"{labels}: expected labels from 0, got {y.min()}")
     return y.astype(np.int64)
 
 
@@ -393,7 +392,7 @@ def _folders(data_dir: str | os.PathLike | None) -> list[Path]:
         path = Path(folder).expanduser()
         if not path.is_dir():
             found = "a file" if path.exists() else "nothing"
-            raise InputError(f"{source}: expected a folder, found {found} at {path}; correct it")
+            raise InputError(f"{source}: expected a folder, got {found} at {path}; correct it")
         folders.append(path)
     keras = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
     return [*folders, Path(os.path.expanduser(keras)) / "datasets"]
@@ -401,10 +400,8 @@ def _folders(data_dir: str | os.PathLike | None) -> list[Path]:
 
 def _read_folder(folder: Path, dataset: _Dataset, split: str, n: int) -> Arrays | None:
     for reader in dataset.readers:
-        try:
+        with reading(folder, "a folder of data sets"):
             found = reader(folder, dataset, split, n)
-        except OSError as error:  # readers convert their files' errors: this is the folder's own
-            raise _unreadable(folder, "a folder of data sets", error) from error
         if found is not None:
             return found
     return None
@@ -502,14 +499,11 @@ def _read_idx(folder: Path, dataset: _Dataset, split: str, n: int) -> Arrays | N
 def _read_idx_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     # An idx file: two zero bytes, 8 for uint8, the number of axes, their big-endian lengths, data.
     expected = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
-    try:
-        with gzip.open(path) as file:
-            header, content = file.read(len(expected)), file.read()
-    except _UNREADABLE as error:
-        raise _unreadable(path, "a gzip-compressed idx file", error) from error
-    if header != expected or len(content) != np.prod(shape):
+    with reading(path, "a gzip-compressed idx file"), gzip.open(path) as file:
+        header, content = file.read(len(expected)), file.read(math.prod(shape) + 1)
+    if header != expected or len(content) != math.prod(shape):
         raise InputError(
-            f"{path}: expected an idx file of uint8 with shape {shape}, found another header or "
+            f"{path}: expected an idx file of uint8 with shape {shape}, got another header or "
             f"length ({len(content)} bytes); remove or replace it"
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
@@ -520,13 +514,15 @@ def _read_cifar_tar(folder: Path, dataset: _Dataset, split: str, n: int) -> Arra
     if not path.is_file():
         return None
     names = [f"cifar-10-batches-bin/{name}.bin" for name in _CIFAR_BATCHES[split]]
-    try:
+    with reading(path, "CIFAR-10 in its binary version"):
+        found, budget = {}, Budget(path.stat().st_size)
         # One pass: to go back in a gzip stream is to decompress it again from its start.
         with tarfile.open(path, "r:gz") as tar:
-            found = {m.name: tar.extractfile(m).read() for m in tar if m.name in names}
+            for member in tar:
+                if member.name in names:
+                    budget.take(member.size, member.name)
+                    found[member.name] = tar.extractfile(member).read()
         batches = [found[name] for name in names]
-    except (*_UNREADABLE, tarfile.TarError, KeyError, AttributeError) as error:
-        raise _unreadable(path, "CIFAR-10 in its binary version", error) from error
     return _cifar_records(path, dataset, split, batches)
 
 
@@ -535,7 +531,9 @@ def _read_cifar_bin(folder: Path, dataset: _Dataset, split: str, n: int) -> Arra
     paths = [folder / f"{name}.bin" for name in _CIFAR_BATCHES[split]]
     if not all(path.is_file() for path in paths):
         return None
-    return _cifar_records(folder, dataset, split, [_read_bytes(path) for path in paths])
+    with reading(folder, "CIFAR-10 in its binary version"):
+        batches = [path.read_bytes() for path in paths]
+    return _cifar_records(folder, dataset, split, batches)
 
 
 def _cifar_records(path: Path, dataset: _Dataset, split: str, batches: list[bytes]) -> Arrays:
@@ -545,7 +543,7 @@ def _cifar_records(path: Path, dataset: _Dataset, split: str, batches: list[byte
     if len(content) != size * (1 + n_bytes):
         raise InputError(
             f"{path}: expected {size} {split} records of {1 + n_bytes} bytes, "
-            f"found {len(content)} bytes; remove or replace it"
+            f"got {len(content)} bytes; remove or replace it"
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(size, 1 + n_bytes)
     return _check_arrays(path, dataset, size, _channels_last(records[:, 1:]), records[:, 0])
@@ -597,17 +595,13 @@ class _InertUnpickler(pickle.Unpickler):
 
 def _read_cifar_pickle(path: Path) -> Arrays:
     """Return the rows (n, 3072) uint8 and labels (n,) of one of Keras' batch files."""
-    try:
-        batch = _InertUnpickler(io.BytesIO(_read_bytes(path)), encoding="bytes").load()
+    with reading(path, "a batch of CIFAR-10 in its Python version"):
+        batch = _InertUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         _, shape, dtype, fortran, content = batch[b"data"].state
         if dtype.args[0] not in (b"u1", "u1") or fortran:
             raise ValueError("the data are not rows of uint8")
         rows = np.frombuffer(content, dtype=np.uint8).reshape(shape[0], 3072)
         return rows, np.array(batch[b"labels"])
-    except InputError:
-        raise
-    except Exception as error:  # a broken pickle may raise anything
-        raise _unreadable(path, "a batch of CIFAR-10 in its Python version", error) from error
 
 
 def _read_cifar_test1000(folder: Path, dataset: _Dataset, split: str, n: int) -> Arrays | None:
@@ -632,7 +626,7 @@ def _read_cifar_jpeg(folder: Path, dataset: _Dataset, split: str, n: int) -> Arr
     if offsets[0] < 0 or offsets[-1] > len(jpeg) or (np.diff(offsets.astype(np.int64)) <= 0).any():
         raise InputError(
             f"{path}: expected offsets that rise from 0 to at most {len(jpeg)}, the bytes in jpeg, "
-            "found others; replace it"
+            "got others; replace it"
         )
     if exact.shape[1:] != dataset.shape or exact.dtype != np.uint8 or len(exact) > size:
         raise _wrong_array(path, "lossless_first", "uint8 of shape (n, 32, 32, 3)", exact)
@@ -648,63 +642,39 @@ def _decode_jpeg(content: bytes, shape: tuple[int, ...], path: Path, i: int) -> 
         from PIL import Image
     except ImportError as error:
         raise InputError(
-            f"{path}: expected Pillow to decode its JPEG images with, found none; "
+            f"{path}: expected Pillow to decode its JPEG images with, got none; "
             "install it with: pip install pillow"
         ) from error
-    try:
+    with reading(path, f"a JPEG file as image {i}"):
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            x = np.asarray(image.convert("RGB"))
-    except _UNREADABLE as error:
-        raise _unreadable(path, f"a JPEG file as image {i}", error) from error
-    if x.shape != shape:
-        raise InputError(f"{path}: image {i}: expected shape {shape}, found {x.shape}; replace it")
-    return x
+            # Before it is decoded: it may claim to be huge.
+            if image.size != shape[1::-1]:
+                raise InputError(
+                    f"image {i}: expected {shape[1]} x {shape[0]} pixels, got "
+                    f"{' x '.join(map(str, image.size))}; replace it"
+                )
+            return np.asarray(image.convert("RGB"))
 
 
 # -- files ---------------------------------------------------------------------------------------
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, "a file that can be read", error) from error
-
-
 def _read_npz(path: Path, choices: list[tuple[str, ...]]) -> dict[str, np.ndarray]:
     """Return the arrays of the first of `choices`, tuples of keys, that the file has."""
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: expected an .npz file, found {found}; check the path")
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
+        got = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: expected an .npz file, got {got}; check the path")
+    with reading(path, "an .npz file of plain arrays"), path.open("rb") as file:
+        with Archive(file) as npz:
+            names = [name.removesuffix(".npy") for name in npz.names]
+            keys = next((keys for keys in choices if set(keys) <= set(names)), None)
+            if keys is None:
+                expected = ", or ".join(" and ".join(keys) for keys in choices)
                 raise InputError(
-                    f"{path}: expected an .npz file as numpy.savez writes it, found something else "
-                    "or a part of one; replace it"
+                    f"expected the keys {expected}, got {', '.join(names) or 'none'}; "
+                    "save the arrays under these names"
                 )
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as npz:
-                keys = next((keys for keys in choices if set(keys) <= set(npz.files)), None)
-                if keys is None:
-                    expected = ", or ".join(" and ".join(keys) for keys in choices)
-                    found = [k if k.isprintable() else repr(k) for k in npz.files]
-                    raise InputError(
-                        f"{path}: expected the keys {expected}, "
-                        f"found {', '.join(found) or 'none'}; save the arrays under these names"
-                    )
-                return {key: _member(path, npz, key) for key in keys}
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise _unreadable(path, "an .npz file of plain arrays", error) from error
-
-
-def _member(path: Path, npz: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    array = npz[key]
-    if not isinstance(array, np.ndarray):  # NumPy hands on as bytes what is not in its format
-        raise InputError(f"{path}: expected an array as {key}, found other data; replace it")
-    return array
+            return {key: npz.array(key) for key in keys}
 
 
 def _check_arrays(path: Path, dataset: _Dataset, size: int, x: np.ndarray, y: np.ndarray) -> Arrays:
@@ -715,23 +685,14 @@ def _check_arrays(path: Path, dataset: _Dataset, size: int, x: np.ndarray, y: np
     last = len(dataset.class_names) - 1
     if y.min() < 0 or y.max() > last:
         raise InputError(
-            f"{path}: expected labels from 0 to {last}, found {y.min()} to {y.max()}; replace it"
+            f"{path}: expected labels from 0 to {last}, got {y.min()} to {y.max()}; replace it"
         )
     return x, y
 
 
 def _wrong_array(path: Path, name: str, expected: str, found: np.ndarray) -> InputError:
     return InputError(
-        f"{path}: {name}: expected {expected}, found {found.dtype} of shape {found.shape}; "
-        "replace it"
-    )
-
-
-def _unreadable(path: Path, expected: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())
-    return InputError(
-        f"{path}: expected {expected}, found one that cannot be read "
-        f"({type(error).__name__}: {reason}); remove or replace it"
+        f"{path}: {name}: expected {expected}, got {found.dtype} of shape {found.shape}; replace it"
     )
 
 

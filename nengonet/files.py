@@ -78,7 +78,8 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
         elif isinstance(error, MemoryError):
             problem = "one that needs more memory than there is"
         else:
-            reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
+            text = printable(" ".join(str(error).split()))[:200]
+            reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
             what = "truncated" if "truncated file" in reason else "damaged or truncated"
             problem = f"a {what} file ({reason})"
         raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
