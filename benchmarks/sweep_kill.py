@@ -77,7 +77,10 @@ def sweep_to_kill(folder: str) -> nn.Sweep:
 
 def in_file(folder: str) -> list[str]:
     """Return the keys of the cells in the file."""
-    return [record["key"] for record in SweepJournal(pathlib.Path(folder) / "sweep", {}).read()]
+    records = []
+    with SweepJournal(pathlib.Path(folder) / "sweep", None) as journal:
+        journal.replay(records.append)
+    return [record["key"] for record in records]
 
 
 def measure_kills(kills: int, seed: int) -> None:

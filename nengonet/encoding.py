@@ -115,6 +115,9 @@ class ImageInput(nengo.Process):
         Number of pixels.
     """
 
+    # What `show` sets, and `present` for every example.
+    shown = ("image", "example", "seed_of_examples")
+
     def __init__(self, size: int) -> None:
         super().__init__(default_size_in=0, default_size_out=size)
         self.show(np.zeros(size), example=0, seed=0)

@@ -92,11 +92,13 @@ class Budget:
     ----------
     size : int
         Of the file, in bytes.
+    expansion : int
+        How many times the file's size its arrays may take.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, expansion: int = _EXPANSION) -> None:
         self.size = size
-        self.left = max(_ALWAYS_ALLOWED, _EXPANSION * size)
+        self.left = max(_ALWAYS_ALLOWED, expansion * size)
 
     def take(self, n_bytes: int, name: str) -> None:
         """Count the bytes of one more array."""

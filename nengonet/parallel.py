@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -66,6 +68,7 @@ def process_pool(n_jobs: int) -> Executor:
             timeout=60,
             env=_ONE_THREAD | _ROOM_TO_GROW,
             initializer=_begin_worker,
+            initargs=(os.getpid(),),
         )
         if pool is not _latest:
             # Processes begin with the first work, and inherit the signals that are blocked then.
@@ -103,10 +106,19 @@ def _nothing() -> None:
     pass
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
+    if os.name != "nt":  # where a process keeps its parent's number
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # Those that begin later, in place of others, are not blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # tqdm's own lock is for several processes, and would be left behind by one that is stopped.
     tqdm.set_lock(threading.RLock())
     # Nengo warns whenever a Node without a function is unpickled.
     warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent; loky waits for up to a minute, or for the work."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import os
 import pathlib
@@ -21,21 +20,25 @@ import numpy as np
 from tqdm import tqdm
 
 from nengonet.checks import check_among, check_precision, whole_number
+from nengonet.content import digest, versions
 from nengonet.datasets import as_images
+from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
-from nengonet.journal import checked_file
+from nengonet.journal import check_fingerprint, checked_file, unwritable
 from nengonet.minibatch.records import OutputRecord
 from nengonet.neurons import model_of
 from nengonet.objects import Layer, checked_layer
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
-from nengonet.results import Collector, Journal, Result, assemble, load_result
+from nengonet.results import Collector, Journal, Result, assemble, load_result, write_result
 from nengonet.simulators import minibatch_simulator, reference_simulator, reset_to_example
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
+# Beside the file of a saved run: what is finished, and the file itself until it is whole.
+_PARTIAL, _WRITING = ".partial", ".writing"
 
 
 def present(
@@ -141,49 +144,68 @@ def present(
     n_jobs = n_processes(n_jobs)
 
     settings = {
-        "presentation_time": n_steps * dt,
-        "dt": dt,
+        "presentation_time": float(n_steps * dt),
+        "dt": float(dt),
         "n_steps": n_steps,
         "seed": seed,
         "readout": readout,
-        "precision": precision,
+        "precision": int(precision),
     }
     infos = [
-        {"label": layer.label, "shape": list(layer.shape), "amplitude": layer.amplitude}
+        {
+            "label": layer.label,
+            "shape": [int(size) for size in layer.shape],
+            "amplitude": None if layer.amplitude is None else float(layer.amplitude),
+        }
         for layer in layers
     ]
-    kept = tuple(layer.label for layer in layers) if keep is None else tuple(keep)
-    journal, found = None, Collector(len(images))
-    if resume and save is None:
-        raise InputError("resume: expected save=…, the file of the interrupted run")
-    if save is not None:
-        save = checked_file(save, resume)
-        fingerprint = _fingerprint(network, infos, settings, images, examples) | {
-            "rasters": ", ".join(rasters),
-            "kept layers": ", ".join(kept),
-            "initial states": ", ".join(
-                sorted(f"{each.layer.label} {each.name} {each.distribution}" for each in states)
-            ),
-        }
-        if save.exists():
-            return _saved(save, fingerprint)
-        settings["fingerprint"] = fingerprint
-        journal = Journal(save.with_name(save.name + ".partial"), fingerprint)
-        if resume:
-            for batch in journal.read():
-                found.add(batch)
-        journal.start()
-
     job = _Job(
         network=network,
         output=output,
         settings=settings,
         states=states,
         rasters=tuple(rasters),
-        kept=kept,
+        kept=tuple(layer.label for layer in layers) if keep is None else tuple(keep),
         simulator=simulator,
         minibatch_size=minibatch_size,
     )
+    if save is None:
+        if resume:
+            raise InputError("resume: expected save=…, the file of the interrupted run")
+        return assemble(infos, settings, _collected(job, images, examples, n_jobs, progress))
+    save = checked_file(save, resume, (_PARTIAL, _WRITING))
+    settings["fingerprint"] = _fingerprint(job, infos, images, examples)
+    partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
+    if save.exists() and not partial.exists():
+        return _saved(save, settings)
+    if writing.exists() and not partial.exists():
+        raise InputError(f"{writing} already exists, of another run: rename it, or save elsewhere")
+    with Journal(partial, settings["fingerprint"]) as journal:
+        if save.exists():  # by a run that was killed, or has just ended
+            journal.delete()
+            return _saved(save, settings)
+        arrays = _collected(job, images, examples, n_jobs, progress, journal)
+        result = assemble(infos, settings, arrays)
+        try:
+            write_result(result, save, writing)
+        except OSError as error:
+            raise unwritable(save, error) from error
+        journal.delete()
+    return result
+
+
+def _collected(
+    job: _Job,
+    images: np.ndarray,
+    examples: np.ndarray,
+    n_jobs: int,
+    progress: bool,
+    journal: Journal | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the arrays of all examples: those in the journal, and the others run now."""
+    found = Collector(examples)
+    if journal is not None:
+        journal.replay(found.add)
     n_done = found.n_done
     with tqdm(
         desc="presenting",
@@ -198,12 +220,7 @@ def present(
             if journal is not None:
                 journal.append(batch)
             bar.update(found.n_done - bar.n)
-
-    result = assemble(infos, settings, found.arrays | {"examples": examples})
-    if save is not None:
-        result.save(save)
-        journal.delete()
-    return result
+    return found.arrays
 
 
 def default_minibatch_size(network: nengo.Network) -> int:
@@ -379,6 +396,7 @@ class _Runner:
         self.simulator.run_steps(self.job.settings["n_steps"])
         pairs = list(zip(self.job.layers, self._kept, strict=True))
         return self._finished(
+            examples,
             [record.total for _, record in pairs],
             {layer.label: self._steps(layer, record) for layer, record in pairs},
         )
@@ -417,6 +435,7 @@ class _Runner:
                     if layer.label in steps:
                         steps[layer.label][row, step] = signal
         return self._finished(
+            examples,
             totals,
             {
                 layer.label: self._as_kept(layer, steps[layer.label])
@@ -426,7 +445,7 @@ class _Runner:
         )
 
     def _finished(
-        self, totals: list[np.ndarray], steps: dict[str, np.ndarray]
+        self, examples: np.ndarray, totals: list[np.ndarray], steps: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Return counts and outputs, examples first, under the names that `assemble` knows.
 
@@ -434,7 +453,7 @@ class _Runner:
         """
         job = self.job
         n_steps, dt = job.settings["n_steps"], job.settings["dt"]
-        arrays = {}
+        arrays = {"examples": examples}
         for layer, total in zip(job.layers, totals, strict=True):
             label, every = layer.label, steps.get(layer.label)
             if layer.spiking:
@@ -551,57 +570,33 @@ def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
 
 
 def _fingerprint(
-    network: nengo.Network,
-    infos: list[dict],
-    settings: dict,
-    images: np.ndarray,
-    examples: np.ndarray,
+    job: _Job, infos: list[dict], images: np.ndarray, examples: np.ndarray
 ) -> dict[str, str]:
-    """Tell what the spikes depend on, for `Journal`."""
+    """Return what the saved arrays depend on, for `Journal`."""
+    # What the input showed last does not count.
+    source = job.layers[0].node
+    without = {} if source is None else {id(source.output): ImageInput.shown}
+    states = [(each.place, each.name, each.distribution) for each in job.states]
     return {
-        "network": _digest(_described(network), infos),
-        "images": _digest(images),
-        "examples": _digest(examples),
-    } | {name: repr(settings[name]) for name in ("seed", "dt", "n_steps", "precision")}
+        "network": digest(job.network, "network", without),
+        "layers": digest(infos, "layers"),
+        "images": digest(images, "images"),
+        "examples": digest(examples, "examples"),
+        **{name: repr(job.settings[name]) for name in ("seed", "dt", "n_steps", "precision")},
+        "rasters": ", ".join(job.rasters),
+        "kept layers": ", ".join(job.kept),
+        "initial states": digest(states, "initial_states"),
+        **versions(),
+    }
 
 
-def _described(network: nengo.Network) -> Iterator[object]:
-    yield network.seed
-    for ensemble in network.all_ensembles:
-        yield from (ensemble.n_neurons, ensemble.neuron_type, ensemble.gain, ensemble.bias)
-        yield from (ensemble.max_rates, ensemble.intercepts, ensemble.seed)
-    for node in network.all_nodes:
-        output = node.output
-        named = isinstance(output, (np.ndarray, nengo.Process))
-        yield from (node.size_in, node.size_out, output if named else type(output).__name__)
-        yield getattr(output, "bias", None)
-    for connection in network.all_connections:
-        transform = connection.transform
-        yield from (connection.pre.size_out, connection.post.size_in, connection.synapse)
-        yield from (transform, getattr(transform, "init", None))
-
-
-def _digest(*things: object) -> str:
-    digest = hashlib.sha256()
-    for thing in things:
-        parts = [thing] if isinstance(thing, (np.ndarray, list, dict, str)) else list(thing)
-        for part in parts:
-            if isinstance(part, np.ndarray):
-                digest.update(repr((part.shape, part.dtype.str)).encode())
-                digest.update(np.ascontiguousarray(part).tobytes())
-            else:
-                digest.update(repr(part).encode())
-    return digest.hexdigest()[:16]
-
-
-def _saved(save: pathlib.Path, fingerprint: dict[str, str]) -> Result:
-    """Return a finished run of the same fingerprint."""
+def _saved(save: pathlib.Path, settings: dict) -> Result:
+    """Return a finished run of the same fingerprint, with the readout asked for now."""
     result = load_result(save)
-    for name, value in fingerprint.items():
-        found = result.settings.get("fingerprint", {}).get(name)
-        if found != value:
-            raise InputError(
-                f"{save}: the saved run has another {name}: expected {value}, found {found}; "
-                "give the same settings, or another file"
-            )
-    return result
+    check_fingerprint(
+        f"{save}: the saved run",
+        settings["fingerprint"],
+        result.settings.get("fingerprint", {}),
+        "give the same settings, save to another file, or read it as it is with load_result",
+    )
+    return dataclasses.replace(result, settings=result.settings | settings)

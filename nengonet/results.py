@@ -2,8 +2,8 @@
 
 A finished run is one HDF5 file. While it runs, every finished example is appended to
 ``FILE.partial``, a journal whose records carry a checksum: a run killed in the middle of a write
-loses that one record, and the HDF5 file is written once, at the end, under another name first.
-(An HDF5 file open for writing when its process is killed cannot be opened again.)
+loses that one record. The HDF5 file is written once, at the end, as ``FILE.writing`` first: one
+that is open for writing when its process is killed cannot be opened again.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import pathlib
+import re
+import tempfile
 from collections.abc import Iterator
 
 import h5py
@@ -21,9 +24,12 @@ import numpy as np
 from nengonet import journal as journals
 from nengonet import readout as readouts
 from nengonet.exceptions import InputError
+from nengonet.files import Hdf5, open_binary, reading
 from nengonet.readout import Accuracy
+from nengonet.version import __version__
 
-_FORMAT = "nengonet result 3"
+_FORMAT = "nengonet result 4"
+_TEXTS = ("settings", "layers", "arrays")
 _BY_LAYER = ("spikes", "operations", "counts", "means", "rasters")
 # Examples whose scores are computed at once: those of many steps are large.
 _CHUNK = 500
@@ -358,19 +364,43 @@ class Result:
         path : path_like
         """
         path = pathlib.Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with h5py.File(temporary, "w") as file:
-                file.attrs["format"] = _FORMAT
-                file.attrs["settings"] = json.dumps(self.settings)
-                file.attrs["layers"] = json.dumps(
-                    [dataclasses.asdict(info) for info in self.layers]
-                )
-                for name, array in _flat(self).items():
-                    file.create_dataset(name, data=array, compression="gzip", compression_opts=1)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:99]}.")
+        os.close(handle)
+        write_result(self, path, pathlib.Path(temporary))
+
+
+def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
+    """Write a result to a temporary file beside its own, and rename that.
+
+    Parameters
+    ----------
+    result : Result
+    path, temporary : pathlib.Path
+
+    Raises
+    ------
+    OSError
+        It cannot be written. Neither file is left behind.
+    """
+    # In memory first: HDF5 itself ends the process on a full disk.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["format"] = _FORMAT
+        file.attrs["nengonet"] = __version__
+        # As arrays: the number and length of labels is unlimited, that of attributes is not.
+        arrays, infos = _flat(result), [dataclasses.asdict(info) for info in result.layers]
+        for name, value in zip(_TEXTS, (result.settings, infos, list(arrays)), strict=True):
+            file[name] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression="gzip", compression_opts=1)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_result(path: str | os.PathLike) -> Result:
@@ -387,32 +417,61 @@ def load_result(path: str | os.PathLike) -> Result:
     Raises
     ------
     InputError
-        No such file, or none of ours.
+        The file does not exist, is damaged, or was not written by nengonet.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            found = file.attrs.get("format", "another HDF5 file")
+    with reading(path, "a result written by nengonet"), open_binary(path) as content:
+        # Gzip makes zeros up to 1032 times smaller.
+        with Hdf5(content, expansion=1032) as file:
+            found = file.attribute("format", default="another HDF5 file")
             if found != _FORMAT:
                 raise InputError(
-                    f"{path}: expected a result written by nengonet ({_FORMAT}), found {found}; "
-                    "run it again with this version, or give the file of another run"
+                    f"expected a result written by nengonet ({_FORMAT}), got {found}; run it again "
+                    "with this version, or give the file of another run"
                 )
-            settings = json.loads(file.attrs["settings"])
-            layers = json.loads(file.attrs["layers"])
-            arrays = {}
-            file.visititems(
-                lambda name, item: (
-                    arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-                )
+            settings, layers, names = (json.loads(_array(file, each).tobytes()) for each in _TEXTS)
+            arrays = {name: _array(file, name) for name in names}
+        for number, info in enumerate(layers):
+            for kind in _BY_LAYER:
+                if (name := _name(kind, number, info["label"])) in names:
+                    arrays[f"{kind}/{info['label']}"] = arrays.pop(name)
+        result = assemble(layers, settings, arrays)
+        _check(result)
+        return result
+
+
+def _array(file: Hdf5, name: str) -> np.ndarray:
+    found = file.get(name)
+    values = file.array(found) if isinstance(found, h5py.Dataset) else None
+    if values is None:
+        raise InputError(f"{name}: damaged file (this part is missing)")
+    return values
+
+
+def _check(result: Result) -> None:
+    """Refuse a result whose parts do not belong together."""
+    for name, kind in (("dt", float), ("n_steps", int), ("seed", int), ("readout", str)):
+        if type(result.settings[name]) is not kind:
+            raise InputError(f"settings: damaged file ({name} is {result.settings[name]!r})")
+    for info in result.layers:
+        if type(info.label) is not str or type(info.amplitude) not in (float, int, type(None)):
+            raise InputError(f"layers: damaged file ({info})")
+    sizes = {info.label: math.prod(info.shape) for info in result.layers}
+    n, n_steps = result.n_images, result.n_steps
+    shapes = {"spikes": (n,), "operations": (n,), "counts": (n, None), "means": (n, None)}
+    shapes["rasters"] = (n, n_steps, None)
+    parts = [("examples", result.examples, (n,))]
+    parts.append(("steps", result.steps, (n, n_steps, sizes[result.layers[-1].label])))
+    for kind, shape in shapes.items():
+        for label, array in getattr(result, kind).items():
+            expected = tuple(sizes[label] if each is None else each for each in shape)
+            parts.append((f"{kind} of {label}", array, expected))
+    for name, array, shape in parts:
+        numbers = "iuf" if name == "steps" or name.startswith("means of ") else "iu"
+        if array.shape != shape or array.dtype.kind not in numbers:
+            raise InputError(
+                f"{name}: damaged file (expected numbers of shape {shape}, got {array.dtype} of "
+                f"shape {array.shape})"
             )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path}: expected a result written by nengonet, found a file that cannot be read "
-            f"({error})"
-        ) from None
-    return assemble(layers, settings, arrays)
 
 
 def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
@@ -451,10 +510,19 @@ def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) 
 
 
 def _flat(result: Result) -> dict[str, np.ndarray]:
+    """Return the arrays by their names in the file."""
     arrays = {"examples": result.examples, "steps": result.steps}
-    for name in _BY_LAYER:
-        arrays |= {f"{name}/{label}": array for label, array in getattr(result, name).items()}
+    for kind in _BY_LAYER:
+        of_kind = getattr(result, kind)
+        for number, info in enumerate(result.layers):
+            if info.label in of_kind:
+                arrays[_name(kind, number, info.label)] = of_kind[info.label]
     return arrays
+
+
+def _name(kind: str, number: int, label: str) -> str:
+    """Return an array's name in the file: a label that HDF5 may not take is a number."""
+    return f"{kind}/{label if re.fullmatch(r'[A-Za-z0-9_ -]{1,99}', label) else f'#{number}'}"
 
 
 class Collector:
@@ -462,24 +530,38 @@ class Collector:
 
     Parameters
     ----------
-    n_images : int
+    examples : (n_images,) ndarray of int
+        The examples' numbers, in the order in which they come.
     """
 
-    def __init__(self, n_images: int) -> None:
-        self.n_images, self.n_done = n_images, 0
+    def __init__(self, examples: np.ndarray) -> None:
+        self.examples, self.n_done = examples, 0
         self.arrays: dict[str, np.ndarray] = {}
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
-        """Add finished examples, by the names that `assemble` knows."""
-        n = len(batch["steps"])
+        """Add finished examples, by the names that `assemble` knows.
+
+        Raises
+        ------
+        ValueError
+            They are not the next ones, or not what was kept of those before.
+        """
+        start, numbers = self.n_done, batch["examples"]
+        if not np.array_equal(numbers, self.examples[start : start + len(numbers)]):
+            raise ValueError(f"expected the example {start} of the run, got {numbers[:1]}")
+        kept = self.arrays or batch
+        if {name: rows.shape[1:] for name, rows in batch.items()} != {
+            name: rows.shape[1:] for name, rows in kept.items()
+        } or any(len(rows) != len(numbers) for rows in batch.values()):
+            raise ValueError("expected the same arrays as of the examples before")
         for name, rows in batch.items():
             if name not in self.arrays:
-                self.arrays[name] = np.empty((self.n_images, *rows.shape[1:]), rows.dtype)
+                self.arrays[name] = np.empty((len(self.examples), *rows.shape[1:]), rows.dtype)
             wanted = np.promote_types(self.arrays[name].dtype, rows.dtype)
             if wanted != self.arrays[name].dtype:
                 self.arrays[name] = self.arrays[name].astype(wanted)
-            self.arrays[name][self.n_done : self.n_done + n] = rows
-        self.n_done += n
+            self.arrays[name][start : start + len(numbers)] = rows
+        self.n_done += len(numbers)
 
 
 class Journal(journals.Journal[dict[str, np.ndarray]]):
@@ -488,19 +570,27 @@ class Journal(journals.Journal[dict[str, np.ndarray]]):
     See `nengonet.journal.Journal`; a record is a dict of ndarray, examples first.
     """
 
-    magic = b"nengonet journal 3\n"
+    magic = b"nengonet journal 4\n"
     holds = "unfinished run"
     advice = "resume with the same settings, or delete the file"
 
     @staticmethod
     def encode(record: dict[str, np.ndarray]) -> bytes:
-        """Return the arrays as an NPZ file."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **record)
-        return buffer.getvalue()
+        """Return a line of names, types and shapes, and the arrays' bytes after it."""
+        heads = [(name, array.dtype.str, array.shape) for name, array in record.items()]
+        line = json.dumps(heads).encode() + b"\n"
+        return b"".join([line, *(np.ascontiguousarray(array) for array in record.values())])
 
     @staticmethod
     def decode(payload: bytes) -> dict[str, np.ndarray]:
-        """Return the arrays of an NPZ file."""
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            return dict(arrays)
+        """Return the arrays."""
+        start = payload.index(b"\n") + 1
+        arrays = {}
+        for name, kind, shape in json.loads(payload[:start]):
+            dtype = np.dtype(kind)
+            if dtype.kind not in "biuf":
+                raise ValueError(f"expected numbers, got values of type {dtype}")
+            count = math.prod(shape)
+            arrays[name] = np.frombuffer(payload, dtype, count, start).reshape(shape)
+            start += count * dtype.itemsize
+        return arrays

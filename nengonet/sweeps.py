@@ -11,7 +11,6 @@ import copy
 import csv
 import dataclasses
 import functools
-import hashlib
 import inspect
 import itertools
 import json
@@ -26,13 +25,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from types import CodeType
 
 import numpy as np
 from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
 from tqdm import tqdm
 
+from nengonet.content import digest, file_digest, versions
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
 from nengonet.parallel import n_processes, process_pool
@@ -244,26 +243,40 @@ def sweep(
     Notes
     -----
     A cell that raises is recorded with its error, as is one whose worker process dies; the others
-    go on. A function counts as changed when its source does, or that of the functions and classes
-    of its own module that it names, or a plain value (number, string, array, …) that it names
-    there or closes over. Changes in other modules are not seen: save to another file after them.
+    go on. A function counts as changed when its code does, or that of the functions and classes
+    that it names, in its own module or another of yours, or a value that it names or closes over.
+    A constant or a grid's value that is an array or a file (a path, or the name of a file) counts
+    by its content. A file of another version of nengonet, Nengo, NumPy or Python is refused.
     """
     constants = dict(constants or {})
     names, cells = _checked_cells(grid, _checked_seeds(seeds))
     _check_names(function, names, cells[0], constants)
     n_jobs = _checked_jobs(n_jobs, scheduler)
 
-    journal, found = None, {}
-    if save is not None:
-        save = checked_file(save, resume)
-        journal = SweepJournal(save, _fingerprint(function, constants))
-        found = {record["key"]: record for record in journal.read()}
-        journal.start()
-    if retry_failed:
-        found = {key: record for key, record in found.items() if record["error"] is None}
-
-    missing = [cell for cell in cells if cell.key not in found]
     job = _Job(function, constants, frozenset((*names, *_COLUMNS)))
+    if save is None:
+        return _table(names, cells, _finished(job, cells, {}, n_jobs, scheduler, progress))
+    found: dict[str, dict] = {}
+    fingerprint = _fingerprint(function, constants)
+    with SweepJournal(checked_file(save, resume), fingerprint) as journal:
+        journal.replay(lambda record: found.update({record["key"]: record}))
+        if retry_failed:
+            found = {key: record for key, record in found.items() if record["error"] is None}
+        found = _finished(job, cells, found, n_jobs, scheduler, progress, journal)
+    return _table(names, cells, found)
+
+
+def _finished(
+    job: _Job,
+    cells: list[_Cell],
+    found: dict[str, dict],
+    n_jobs: int,
+    scheduler: str | None,
+    progress: bool,
+    journal: SweepJournal | None = None,
+) -> dict[str, dict]:
+    """Return the records of all cells, by key: those that were found, and the others run now."""
+    missing = [cell for cell in cells if cell.key not in found]
     with (
         tqdm(
             desc="sweeping",
@@ -280,7 +293,7 @@ def sweep(
             if journal is not None:
                 journal.append(record)
             bar.update()
-    return _table(names, cells, found)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +312,7 @@ class SweepJournal(Journal[dict]):
     A record has the cell's ``key``, its ``values``, ``error`` and ``seconds``.
     """
 
-    magic = b"nengonet sweep 1\n"
+    magic = b"nengonet sweep 2\n"
     holds = "earlier sweep"
     advice = "go back to the same one, or save to another file"
 
@@ -311,7 +324,16 @@ class SweepJournal(Journal[dict]):
     @staticmethod
     def decode(payload: bytes) -> dict:
         """Return the record that JSON holds."""
-        return json.loads(payload)
+        record = json.loads(payload)
+        values, error = record["values"], record["error"]
+        if not isinstance(values, dict) or not isinstance(error, (str, type(None))):
+            raise ValueError("expected values and an error")
+        return {
+            "key": record["key"],
+            "values": values,
+            "error": error,
+            "seconds": record["seconds"],
+        }
 
 
 def _table(names: tuple[str, ...], cells: list[_Cell], found: dict[str, dict]) -> Sweep:
@@ -526,28 +548,26 @@ def _unpicklable(job: _Job, error: Exception) -> InputError:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON holds it, equal for equal values; of an array, its digest."""
+    """Return a value as JSON holds it, equal for equal values; of arrays and files, the digest."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, str) and os.path.isfile(value):
+        return [value, file_digest(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return {"file": digest(value, os.fspath(value))}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufcSU":
-        return [value.dtype.str, list(value.shape), _digest(np.ascontiguousarray(value).tobytes())]
+        return {"array": digest(value, "array")}
     raise TypeError(type(value).__name__)
 
 
 def _key(value: object) -> str:
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _is_long(value: object) -> bool:
@@ -570,73 +590,17 @@ def _name(function: Callable) -> str:
 def _fingerprint(function: Callable, constants: dict) -> dict[str, str]:
     fingerprint = {
         "function": _name(function),
-        "source code": _digest("\n".join(_sources(function, set())).encode()),
+        "code": digest(function, "function"),
         "set of constants": ", ".join(sorted(constants)) or "none",
     }
     for name, value in constants.items():
         try:
             text = _key(value)
-        except TypeError as error:
-            raise InputError(
-                f"constants: {name}: with save, expected numbers, strings, arrays, or lists and "
-                f"dicts of them, whose change can be seen; found {error}; make it in the function"
-            ) from None
-        fingerprint[f"constant {name}"] = text if len(text) <= _LONGEST else _digest(text.encode())
-    return fingerprint
-
-
-def _sources(function: Callable, seen: set[int]) -> Iterator[str]:
-    """Yield the source of a function, and of what it names in its module or closes over."""
-    if isinstance(function, functools.partial):
-        yield _source_of_closed("partial", [*function.args, function.keywords])
-        yield from _sources(function.func, seen)
-        return
-    function = inspect.unwrap(function)
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    try:
-        if inspect.ismethod(function):
-            raise TypeError("its object's state has no source")
-        yield inspect.getsource(function)
-    except (OSError, TypeError):
-        raise InputError(
-            f"function: with save, expected a function whose source can be read, so that a change "
-            f"can be seen; found {_name(function)}; define it with def in a file"
-        ) from None
-    if not inspect.isfunction(function):
-        return
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        value = cell.cell_contents
-        if inspect.isfunction(value):
-            yield from _sources(value, seen)
-        else:
-            yield _source_of_closed(name, value)
-    for name in sorted(_named(function.__code__) & function.__globals__.keys()):
-        value = function.__globals__[name]
-        if getattr(value, "__module__", None) == function.__module__ and (
-            inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value))
-        ):
-            yield from _sources(value, seen)
-        elif not name.startswith("__"):
-            with contextlib.suppress(TypeError):
-                yield f"{name} = {_key(value)}"
-
-
-def _named(code: CodeType) -> set[str]:
-    inner = (_named(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
-
-
-def _source_of_closed(name: str, value: object) -> str:
-    try:
-        return f"{name} = {_key(value)}"
-    except TypeError as error:
-        raise InputError(
-            f"function: with save, expected a function that closes over numbers, strings, arrays "
-            f"or functions, whose change can be seen; found {name} ({error}); make it in the "
-            "function"
-        ) from None
+        except TypeError:
+            text = None
+        short = text is not None and len(text) <= _LONGEST
+        fingerprint[f"constant {name}"] = text if short else digest(value, f"constants: {name}")
+    return fingerprint | versions()
 
 
 # What the caller gave.

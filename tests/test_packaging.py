@@ -31,6 +31,7 @@ NUMPY_ONLY = {
     "streams",
     "tables",
     "testing",
+    "version",
 }
 
 

@@ -226,14 +226,22 @@ def test_save_and_load(tmp_path):
     assert str(loaded.accuracy(LABELS)) == str(result.accuracy(LABELS))
     assert os.listdir(tmp_path) == ["run.h5"]
     assert_same(result, run(save=file, resume=True, rasters=["hidden"]))
-    with pytest.raises(nn.InputError, match="run.h5 is there already: go on with it"):
+    with pytest.raises(nn.InputError, match="run.h5 already exists: resume it"):
         run(save=file)
-    with pytest.raises(nn.InputError, match="the saved run has another seed: expected 3, found 0"):
+    with pytest.raises(nn.InputError, match="the saved run has another seed: expected 3, got 0"):
         run(save=file, resume=True, seed=3, rasters=["hidden"])
 
 
 class Stop(Exception):
     pass
+
+
+def recorded(file):
+    """The examples that are finished."""
+    batches = []
+    with Journal(file, None) as journal:
+        journal.replay(batches.append)
+    return [int(example) for batch in batches for example in batch["examples"]]
 
 
 def interrupted_run(file, monkeypatch, after, **settings):
@@ -261,7 +269,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     unbroken = run()
     interrupted_run(file, monkeypatch, 5)
     assert os.listdir(tmp_path) == ["run.h5.partial"]
-    with pytest.raises(nn.InputError, match="run.h5.partial is there already"):
+    with pytest.raises(nn.InputError, match="run.h5.partial already exists"):
         run(save=file)
     assert len(interrupted_run(file, monkeypatch, 7, resume=True)) == 7
     assert_same(unbroken, run(save=file, resume=True))
@@ -276,7 +284,7 @@ def test_a_record_cut_short_is_done_again(tmp_path, monkeypatch, cut):
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert len(interrupted_run(file, monkeypatch, 2, resume=True)) == 2
     # three whole ones of the first run, and both of the second
-    assert len(list(Journal(journal, {}).read())) == 5
+    assert len(recorded(journal)) == 5
     assert_same(run(), run(save=file, resume=True))
 
 
@@ -371,7 +379,7 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"keep": "hidden"}, "keep: expected a list of labels"),
         ({"resume": True}, "resume: expected save=…, the file of the interrupted run"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
-        ({"save": "."}, "expected the name of a file, found a folder"),
+        ({"save": "."}, "expected the name of a file, got a folder"),
         ({"network": (nengo.Network(), build()[1])}, "is not part of the network"),
     ],
 )
@@ -404,8 +412,8 @@ def test_equal_labels_are_refused():
     "content, message",
     [
         (None, "no such file"),
-        (b"", "cannot be read"),
-        (b"not HDF5 at all", "cannot be read"),
+        (b"", "expected a result written by nengonet, got a damaged or truncated file"),
+        (b"not HDF5 at all", "expected a result written by nengonet, got a damaged"),
     ],
 )
 def test_a_file_that_is_no_result(tmp_path, content, message):
@@ -417,7 +425,7 @@ def test_a_file_that_is_no_result(tmp_path, content, message):
 
 
 def test_a_weights_file_is_no_result():
-    with pytest.raises(nn.InputError, match="result written by nengonet .*found another HDF5 file"):
+    with pytest.raises(nn.InputError, match="result written by nengonet .*got another HDF5 file"):
         load_result(nn.pretrained("mnist_dense"))
 
 
@@ -440,9 +448,9 @@ def test_scores_are_computed_some_examples_at_a_time(monkeypatch):
 
 
 def test_a_collector_widens_its_numbers():
-    found = Collector(3)
-    found.add({"steps": np.array([[1], [2]], dtype=np.int16)})
-    found.add({"steps": np.array([[100_000]], dtype=np.int64)})
+    found = Collector(np.array([7, 8, 9]))
+    found.add({"examples": np.array([7, 8]), "steps": np.array([[1], [2]], dtype=np.int16)})
+    found.add({"examples": np.array([9]), "steps": np.array([[100_000]], dtype=np.int64)})
     np.testing.assert_array_equal(found.arrays["steps"], [[1], [2], [100_000]])
 
 

@@ -20,6 +20,7 @@ from scipy.stats import t as students_t
 
 import nengonet as nn
 from nengonet import sweeps
+from nengonet.content import versions
 
 GRID = {"scale": [1.0, 0.1], "kind": ["a", "b"]}
 
@@ -63,7 +64,10 @@ def numbers(result):
 
 def recorded(file):
     """The keys in a sweep's file, in the order in which they were written."""
-    return [record["key"] for record in sweeps.SweepJournal(file, {}).read()]
+    found = []
+    with sweeps.SweepJournal(file, None) as journal:
+        journal.replay(found.append)
+    return [record["key"] for record in found]
 
 
 # The table.
@@ -318,7 +322,7 @@ def test_only_what_is_missing_runs(tmp_path, calls):
     sweep = functools.partial(run, calls.function, save=file)
     first = sweep({"x": [0, 1]}, seeds=2)
     assert calls() == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    with pytest.raises(nn.InputError, match="sweep is there already"):
+    with pytest.raises(nn.InputError, match="sweep already exists"):
         sweep({"x": [0, 1]}, seeds=2)
     assert numbers(sweep({"x": [0, 1]}, seeds=2, resume=True)) == numbers(first)
     assert calls() == []
@@ -375,7 +379,9 @@ def test_a_file_cut_anywhere_goes_on(tmp_path):
 def test_another_file_is_refused(tmp_path):
     file = tmp_path / "sweep"
     file.write_bytes(b"nengonet journal 3\n and more")
-    with pytest.raises(nn.InputError, match="expected the journal of an earlier sweep"):
+    with pytest.raises(
+        nn.InputError, match="expected the journal of an earlier sweep, .* got another file"
+    ):
         run(save=file, resume=True)
     assert file.read_bytes() == b"nengonet journal 3\n and more"
 
@@ -454,7 +460,7 @@ def test_a_changed_function_is_refused(tmp_path, module, old, new):
     before = file.read_bytes()
     changed = module(MODULE.replace(old, new)).cell
     with pytest.raises(
-        nn.InputError, match="the earlier sweep has another source code: expected .*, found .*; go"
+        nn.InputError, match="the earlier sweep has another code: expected .*, got .*; go"
     ):
         run(changed, {"x": [1]}, save=file, resume=True)
     assert file.read_bytes() == before
@@ -463,8 +469,8 @@ def test_a_changed_function_is_refused(tmp_path, module, old, new):
 @pytest.mark.parametrize(
     "changed, name",
     [
-        ({"offset": 1.5}, "constant offset: expected 1.5, found 1.0"),
-        ({}, "set of constants: expected none, found offset"),
+        ({"offset": 1.5}, "constant offset: expected 1.5, got 1.0"),
+        ({}, "set of constants: expected none, got offset"),
         ({"offset": np.zeros(3)}, "constant offset"),
     ],
 )
@@ -478,7 +484,7 @@ def test_changed_constants_are_refused(tmp_path, changed, name):
 def test_another_function_is_refused(tmp_path):
     file = tmp_path / "sweep"
     run(picky, {"x": [1]}, save=file)
-    with pytest.raises(nn.InputError, match=r"another function: expected \S+slow, found \S+picky"):
+    with pytest.raises(nn.InputError, match=r"another function: expected \S+slow, got \S+picky"):
         run(slow, {"x": [1]}, save=file, resume=True)
 
 
@@ -492,13 +498,13 @@ def test_what_a_function_closes_over_belongs_to_it(tmp_path):
     file = tmp_path / "sweep"
     run(make(2), {"x": [1]}, save=file)
     run(make(2), {"x": [1]}, save=file, resume=True)
-    with pytest.raises(nn.InputError, match="another source code"):
+    with pytest.raises(nn.InputError, match="another code"):
         run(make(3), {"x": [1]}, save=file, resume=True)
-    with pytest.raises(nn.InputError, match=r"found factor \(object\); make it in the function"):
-        run(make(object()), {"x": [1]}, save=tmp_path / "other")
+    with pytest.raises(nn.InputError, match=r"function: .*factor: a saved run needs .*got lock"):
+        run(make(threading.Lock()), {"x": [1]}, save=tmp_path / "other")
     partial = functools.partial(noisy, kind="a")
     run(partial, {"scale": [1]}, save=tmp_path / "partial")
-    with pytest.raises(nn.InputError, match="another source code"):
+    with pytest.raises(nn.InputError, match="another code"):
         run(
             functools.partial(noisy, kind="b"),
             {"scale": [1]},
@@ -508,25 +514,64 @@ def test_what_a_function_closes_over_belongs_to_it(tmp_path):
 
 
 class Callable:
+    def __init__(self, factor):
+        self.factor = factor
+
     def __call__(self, x, seed):
-        return x
+        return self.factor * x
 
     method = __call__
 
 
-@pytest.mark.parametrize("function", [Callable(), Callable().method])
-def test_without_a_source_nothing_is_saved(tmp_path, function):
-    assert run(function, {"x": [1]}, seeds=1).rows[0]["value"] == 1
-    with pytest.raises(nn.InputError, match="a function whose source can be read"):
+@pytest.mark.parametrize("function", [Callable, lambda factor: Callable(factor).method])
+def test_the_state_of_an_object_belongs_to_it(tmp_path, function):
+    file = tmp_path / "sweep"
+    run(function(2), {"x": [1]}, save=file)
+    run(function(2), {"x": [1]}, save=file, resume=True)
+    with pytest.raises(nn.InputError, match="another code"):
+        run(function(3), {"x": [1]}, save=file, resume=True)
+
+
+def test_without_content_nothing_is_saved(tmp_path):
+    function, lock = Callable(2), threading.Lock()
+    function.lock = lock
+    assert run(function, {"x": [1]}, seeds=1).rows[0]["value"] == 2
+    with pytest.raises(nn.InputError, match="function: .*lock: a saved run needs what a later one"):
         run(function, {"x": [1]}, save=tmp_path / "sweep")
-    with pytest.raises(nn.InputError, match="constants: lock: with save, expected numbers"):
-        run(
-            lambda x, lock, seed: x,
-            {"x": [1]},
-            constants={"lock": threading.Lock()},
-            save=tmp_path / "sweep",
-        )
+    with pytest.raises(nn.InputError, match="constants: lock: a saved run needs"):
+        run(lambda x, lock, seed: x, {"x": [1]}, constants={"lock": lock}, save=tmp_path / "sweep")
     assert not os.listdir(tmp_path)
+
+
+def test_files_count_by_their_content(tmp_path):
+    """A path of its own type by content alone; a string, which may be a word, by both."""
+    one, two, file = tmp_path / "one", tmp_path / "two", tmp_path / "sweep"
+    sizes = functools.partial(run, size_of, seeds=1, resume=True)
+    one.write_text("same")
+    two.write_text("same")
+    for given in (one, two):
+        sizes({"path": [given]}, constants={"other": given}, save=file)
+    assert len(recorded(file)) == 1
+    sizes({"path": [str(one), str(two)]}, constants={"other": one}, save=file)
+    assert len(recorded(file)) == 3
+    one.write_text("else")
+    assert len(sizes({"path": [one, str(one)]}, constants={"other": two}, save=file).rows) == 2
+    assert len(recorded(file)) == 5
+    for given in (one, str(two)):
+        with pytest.raises(nn.InputError, match="another constant other"):
+            sizes({"path": [one]}, constants={"other": given}, save=file)
+
+
+def size_of(path, seed, other):
+    return os.stat(path).st_size
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "sweep"
+    run(slow, {"x": [1]}, save=file)
+    monkeypatch.setattr(sweeps, "versions", lambda: versions() | {"Nengo": "4.0.0"})
+    with pytest.raises(nn.InputError, match="another Nengo: expected 4.0.0, got 4.1.0"):
+        run(slow, {"x": [1]}, save=file, resume=True)
 
 
 _KILLED = textwrap.dedent(

@@ -138,14 +138,19 @@ def pretrained(name: str) -> pathlib.Path:
     InputError
         If there is no such file; lists what there is.
     """
-    package = pathlib.Path(__file__).parent.parent
-    files = {
-        file.stem: file
-        for folder in (package.parent / "weights", package / "pretrained")
-        for file in sorted(folder.glob("*.h5"))
-    }
+    files = pretrained_files()
     if name not in files:
         raise InputError(
             f"no pretrained weights {name!r}; there are: {', '.join(sorted(files)) or 'none'}"
         )
     return files[name]
+
+
+def pretrained_files() -> dict[str, pathlib.Path]:
+    """Return the weights files that are bundled with nengonet, by their names for `pretrained`."""
+    package = pathlib.Path(__file__).parent.parent
+    return {
+        file.stem: file
+        for folder in (package.parent / "weights", package / "pretrained")
+        for file in sorted(folder.glob("*.h5"))
+    }
