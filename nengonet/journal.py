@@ -292,5 +292,5 @@ def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = 
         raise InputError(f"{save}: expected the name of a file, got a folder")
     for path in (save, *(save.with_name(save.name + ending) for ending in beside)):
         if path.exists() and not resume:
-            raise InputError(f"{path} already exists: resume it (resume=True), or delete it")
+            raise InputError(f"{path} already exists: resume it, or delete it")
     return save

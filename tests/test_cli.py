@@ -184,7 +184,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--as-posted", "--obvious"): "expected one of them",
         ("diagnose", "forum-mnist", "--plot", "a.png"): "expected --simulate N",
         (*FEW, "--resume"): "expected --save FILE",
-        (*FEW, "--save", tmp_path / "run.h5"): "is there already",
+        (*FEW, "--save", tmp_path / "run.h5"): "already exists",
         (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
         (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",
         (*FEW, "--presentation-time", "0"): "presentation_time: expected a time above 0 s",
