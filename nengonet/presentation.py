@@ -120,7 +120,7 @@ def present(
     InputError
         An argument is out of range; the images do not fit the input, or are not in [0, 1]; there is
         no layer, state or readout of that name; a layer is not in the network; ``dt`` is too long
-        for a LIF neuron's leak; or the file of ``save`` is there already, or is that of another
+        for a LIF neuron's leak; or the file of ``save`` already exists, or is that of another
         run.
 
     Notes

@@ -238,7 +238,7 @@ def sweep(
     InputError
         The grid, the seeds or the constants cannot be used, or the function does not take them; the
         function cannot be sent to other processes; there is no such scheduler, or Dask is missing;
-        or the file of ``save`` is there already, or is that of another sweep.
+        or the file of ``save`` already exists, or is that of another sweep.
 
     Notes
     -----

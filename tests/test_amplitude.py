@@ -295,7 +295,7 @@ def test_command(small, tmp_path):
         "run-channel.sweep",
     }
 
-    assert "run-mlp.sweep is there already" in call(*few).stderr
+    assert "run-mlp.sweep already exists" in call(*few).stderr
     before = (tmp_path / "run-mlp.sweep").read_bytes()
     again = call(*few, "--resume")
     assert again.exit_code == 0, again.output
