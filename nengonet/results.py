@@ -24,7 +24,7 @@ import numpy as np
 from nengonet import journal as journals
 from nengonet import readout as readouts
 from nengonet.exceptions import InputError
-from nengonet.files import Hdf5, open_binary, reading
+from nengonet.files import Budget, Hdf5, open_binary, reading
 from nengonet.readout import Accuracy
 from nengonet.version import __version__
 
@@ -421,7 +421,8 @@ def load_result(path: str | os.PathLike) -> Result:
     """
     with reading(path, "a result written by nengonet"), open_binary(path) as content:
         # Gzip makes zeros up to 1032 times smaller.
-        with Hdf5(content, expansion=1032) as file:
+        budget = Budget(os.fstat(content.fileno()).st_size, expansion=1032)
+        with Hdf5(content, budget) as file:
             found = file.attribute("format", default="another HDF5 file")
             if found != _FORMAT:
                 raise InputError(
