@@ -352,15 +352,12 @@ class _Walk:
         current = gain * drive + bias + noise[0]
         deviation = np.sqrt(gain**2 * variance + noise[1])
         model = model_of(neuron_type)
-        if self.lines:
-            rates = model.line(current)
-        else:
-            rates = model.rates(
-                current,
-                deviation if self.noise else None,
-                dt=self.dt,
-                presentation_time=self.presentation_time,
-            )
+        time = {"dt": self.dt, "presentation_time": self.presentation_time}
+        with _named(ensemble):
+            if self.lines:
+                rates = model.line(current)
+            else:
+                rates = model.rates(current, deviation if self.noise else None, **time)
         return LayerPrediction(
             label=ensemble.label or str(ensemble),
             neuron_type=neuron_type,
@@ -371,7 +368,7 @@ class _Walk:
             deviation=deviation,
             rates=rates,
             mean_outputs=model.amplitude * rates,
-            variance=model.amplitude**2 * model.step_variance(rates, self.dt),
+            variance=model.amplitude**2 * model.variance(rates, current, deviation, self.dt),
             amplitude=model.amplitude,
             spiking=model.spiking,
             delay=delay,

@@ -8,6 +8,7 @@ where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play n
 from nengonet.neurons import adaptive, direct, izhikevich, lif, squashing, wrapped
 from nengonet.neurons.model import NeuronModel, OwnRates, model_of, register
 from nengonet.neurons.rectified import IntegrateAndFire
+from nengonet.neurons.stepped import SteppedModel
 from nengonet.neurons.tuning import (
     NeuronFacts,
     current_at,
@@ -21,6 +22,7 @@ __all__ = [
     "NeuronFacts",
     "NeuronModel",
     "OwnRates",
+    "SteppedModel",
     "adaptive",
     "current_at",
     "direct",

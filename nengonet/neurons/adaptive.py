@@ -1,36 +1,72 @@
-"""LIF neurons whose threshold rises as they fire."""
+"""LIF neurons that fire less the more they have fired."""
 
 from __future__ import annotations
 
 import nengo
 import numpy as np
 
-from nengonet.neurons.lif import LIFModel, LIFRateModel, lif_curve
+from nengonet.neurons.lif import LIFModel, LIFRateModel
 from nengonet.neurons.model import register
+from nengonet.neurons.stepped import SteppedModel
 
 
-class _Adapting:
-    """The rates of neurons from whose current an adaptation is taken."""
+class _Adapting(SteppedModel):
+    """Each spike takes ``inc_n * amplitude / tau_n`` from the current, and ``tau_n`` gives it back.
+
+    Adapted rates come from stepping: where ``tau_n`` is shorter than the time between spikes, or a
+    spike takes more than the current has above its threshold, the neuron fires in bursts or waits,
+    and its rate is not the fixed point of its curve.
+    """
+
+    @property
+    def settling(self) -> float:
+        """Three time constants, from the fixed point on."""
+        return 3 * self.neuron_type.tau_n + 0.1
+
+    @property
+    def window(self) -> float:
+        """Several adaptations, and two seconds."""
+        return 2 + 2 * self.neuron_type.tau_n
 
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
-        """Follow the adaptation ``n``: ``tau_n dn/dt = inc_n * output - n``, from 0 on."""
-        neuron_type = self.neuron_type
-        # Without a presentation time: ten time constants, and the rate at their end.
-        time = 10 * neuron_type.tau_n if presentation_time is None else presentation_time
-        n_steps = 200
-        step = time / n_steps
-        adaptation, total = np.zeros(current.shape), np.zeros(current.shape)
-        pull = -np.expm1(-step / neuron_type.tau_n)
-        for _ in range(n_steps):
-            rates = lif_curve(current - adaptation, neuron_type.tau_rc, neuron_type.tau_ref)
-            # Exact for a constant rate, so that a step may be long against tau_n.
-            adaptation += pull * (neuron_type.inc_n * neuron_type.amplitude * rates - adaptation)
-            total += rates
-        return rates if presentation_time is None else total / n_steps
+        """Return the rates of stepped neurons, or the curve where nothing is taken."""
+        if self.taken == 0:
+            return self.curve_of_step(current, dt)
+        return super().curve(current, dt, presentation_time)
+
+    @property
+    def taken(self) -> float:
+        """What the current loses to the adaptation for every Hz."""
+        return self.neuron_type.inc_n * self.amplitude
+
+    def first_rates(self, current: np.ndarray, dt: float) -> np.ndarray:
+        """Return the rates without adaptation."""
+        return self.curve_of_step(current, dt)
+
+    def start(
+        self, shape: tuple[int, int], current: np.ndarray, rng: np.random.RandomState, settled: bool
+    ) -> dict[str, np.ndarray]:
+        """Start in the long run from the fixed point of the curve."""
+        states = super().start(shape, current, rng, settled)
+        if settled:
+            taken = self.taken
+            low, high = np.zeros(current.shape), np.maximum(current, 0.0)
+            for _ in range(60):
+                middle = (low + high) / 2
+                above = taken * self.first_rates(current - middle, 0.0) > middle
+                low, high = np.where(above, middle, low), np.where(above, high, middle)
+            states["adaptation"][:] = low
+        return states
 
 
 class AdaptiveLIFRateModel(_Adapting, LIFRateModel):
     """`AdaptiveLIFRate`."""
+
+    def variance(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance about the adapted rate: adaptation is slower than noise."""
+        return super().variance(rates, current - self.taken * rates, deviation, dt)
 
 
 class AdaptiveLIFModel(_Adapting, LIFModel):

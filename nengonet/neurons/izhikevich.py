@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import nengo
 
-from nengonet.neurons.model import OwnRates, register
+from nengonet.neurons.model import register
+from nengonet.neurons.stepped import SteppedModel
 
 
-class IzhikevichModel(OwnRates):
-    """`Izhikevich`, which spikes once a step at most; what noise does to it is unknown."""
+class IzhikevichModel(SteppedModel):
+    """`Izhikevich`, which spikes once a step at most.
+
+    Its step is integrated by Euler's method, so its rates depend on ``dt``: above 1 ms neurons
+    spike without a current.
+    """
+
+    noise_effect = "jumps at its threshold"
 
     def ceiling(self, dt: float) -> float:
         """Return one spike a step."""

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.special import ndtr
 
-from nengonet.neurons.model import NeuronModel, averaged, density, register
+from nengonet.neurons.model import CurveModel, density, register
 
 # Voltages at which the LIF chain is solved, and the grid of means and standard deviations between
 # which its rates are interpolated: within 10 Hz of simulated neurons for min_voltage down to -1.
@@ -18,16 +18,18 @@ _N_DEVIATIONS = 16
 # LIF.step (nengo/neurons.py) takes the logarithm of 0, or of what rounding makes a number below 0,
 # and raises a FloatingPointError in some networks and not in others.
 _MOST_LEAK = 30.0
+# Spikes for which neurons in long steps are followed: rates are right to one step in all of these.
+_MOST_CYCLES = 200
 
 
-class LIFRateModel(NeuronModel):
+class LIFRateModel(CurveModel):
     """`LIFRate`, which puts out the rate of a LIF neuron under its current."""
 
     activation = "relu"
     threshold = 1.0
     noise_effect = "bends its curve at the threshold"
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
         """Return ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))`` above the threshold."""
         return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref)
 
@@ -35,24 +37,14 @@ class LIFRateModel(NeuronModel):
         """Return ``max(0, J - 1) / tau_rc``."""
         return np.maximum(current - 1, 0) / self.neuron_type.tau_rc
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
-        """Return the mean of the curve over the noise, less the curve."""
-
-        def curve(currents: np.ndarray) -> np.ndarray:
-            return self.curve(currents, dt, presentation_time)
-
-        return averaged(curve, current, deviation) - curve(current)
-
     def ceiling(self, dt: float) -> float:
         """Return ``1 / tau_ref``."""
         tau_ref = self.neuron_type.tau_ref
         return 1.0 / tau_ref if tau_ref > 0 else np.inf
+
+    def tuning_advice(self) -> str:
+        """Say where the ceiling is."""
+        return f"max_rates below {self.ceiling(0.0):g} Hz, so that the gain is finite"
 
 
 class LIFModel(LIFRateModel):
@@ -64,6 +56,10 @@ class LIFModel(LIFRateModel):
     def longest_step(self) -> float:
         """Where the voltage reaches its current up to rounding, and `LIF.step` fails."""
         return _MOST_LEAK * self.neuron_type.tau_rc
+
+    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+        """Return the curve, less what is lost of steps that outlast ``tau_ref``."""
+        return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref, dt)
 
     def noise(
         self,
@@ -120,7 +116,7 @@ def noisy_lif_rates(
     of voltages is coarse, and rates come out up to a fifth too low.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
-    rates = lif_curve(mean, tau_rc, tau_ref)
+    rates = lif_curve(mean, tau_rc, tau_ref, dt)
     # Below this the voltage's jumps stay under 1 % of the threshold.
     noisy = deviation * -np.expm1(-dt / tau_rc) > 0.01
     if not noisy.any():
@@ -144,12 +140,40 @@ def noisy_lif_rates(
     return rates
 
 
-def lif_curve(current: np.ndarray, tau_rc: float, tau_ref: float) -> np.ndarray:
-    """Return the rates of LIF neurons under a constant current, in Hz."""
+def lif_curve(current: np.ndarray, tau_rc: float, tau_ref: float, dt: float = 0.0) -> np.ndarray:
+    """Return the rates of LIF neurons under a constant current, in Hz.
+
+    `nengo.LIF.step` puts a spike at its time within a step, but a neuron whose refractory time is
+    over before the step is waits for the next step. Steps up to ``tau_ref`` lose nothing.
+    """
     rates = np.zeros(current.shape)
     above = current > 1
-    rates[above] = 1 / (tau_ref + tau_rc * np.log1p(1 / (current[above] - 1)))
+    climb = tau_rc * np.log1p(1 / (current[above] - 1))
+    if dt <= tau_ref * (1 + 1e-9):
+        rates[above] = 1 / (tau_ref + climb)
+    else:
+        rates[above] = _stepwise_rates(climb, tau_ref, dt)
     return rates
+
+
+def _stepwise_rates(climb: np.ndarray, tau_ref: float, dt: float) -> np.ndarray:
+    """Follow neurons from spike to spike, until their refractory time ends with a step again.
+
+    ``climb`` is the time from voltage 0 to the threshold.
+    """
+    n_spikes, n_steps, begin = (np.zeros(climb.shape) for _ in range(3))
+    open_ = np.arange(climb.size)
+    for _ in range(_MOST_CYCLES):
+        spike = begin[open_] + climb[open_]
+        # A voltage of exactly 1 does not spike before the next step.
+        steps = np.floor(spike / dt * (1 + 1e-12)) + 1
+        n_spikes[open_] += 1
+        n_steps[open_] += steps
+        begin[open_] = np.maximum(spike - steps * dt + tau_ref, 0.0)
+        open_ = open_[begin[open_] > 0]
+        if open_.size == 0:
+            break
+    return n_spikes / (n_steps * dt)
 
 
 def _chain_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
@@ -177,4 +201,6 @@ def _chain_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     # A mean far below threshold makes the chain all but closed: no spike within a day.
     steps = np.linalg.solve(identity - (1 - 1e-11) * moves, duration[..., None])[..., 0]
     start = np.array([np.interp(0.0, *pair) for pair in zip(voltages, steps, strict=True)])
-    return 1 / (tau_ref + dt * np.maximum(start, 0))
+    # Spikes fall anywhere in a step; what tau_ref leaves of it is lost.
+    lost = max(dt - tau_ref, 0.0) ** 2 / (2 * dt)
+    return 1 / (tau_ref + lost + dt * np.maximum(start, 0))

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from nengo.neurons import NeuronType
+from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 
 from nengonet.exceptions import InputError
 
 _QUADRATURE = np.polynomial.hermite_e.hermegauss(15)
+# A step for the curve of continuous time: so short that no type loses anything in it.
+SHORT_STEP = 1e-4
 
 
 class NeuronModel:
     """What one neuron type does, under currents that are constant or noisy.
 
-    The base class knows nothing of a type: it refuses to predict its rate, and has safe answers
-    for the rest. A family derives from it, and overrides `curve` and what else it knows.
+    The base class refuses to predict a rate, and has safe answers for the rest. A family derives
+    from it and overrides `curve` and what else it knows; see `register`.
 
     Parameters
     ----------
@@ -45,10 +47,8 @@ class NeuronModel:
     activation: str | None = None
     threshold: float | None = None
     longest_step: float = np.inf
-    noise_effect: str = ""
+    noise_effect: str = "is not linear in its current"
     random: bool = False
-    # Nengo's rates() multiply by the amplitude, but for the types that wrap a rate type.
-    _rates_hold_amplitude = True
 
     def __init__(self, neuron_type: NeuronType, family: type) -> None:
         self.neuron_type, self.family = neuron_type, family
@@ -79,41 +79,53 @@ class NeuronModel:
         current : (n_samples, n_neurons) ndarray
             Mean over time.
         deviation : (n_samples, n_neurons) ndarray, optional
-            Standard deviation of the current from step to step.
+            Standard deviation of the current from step to step, at least 0.
         dt : float, in seconds
         presentation_time : float, in seconds, optional
-            Average over this time from the reset state; by default the rate in the long run.
+            Average over this time from the reset state; by default the rate in the long run. It
+            matters for types that adapt.
 
         Returns
         -------
         rates : (n_samples, n_neurons) ndarray
             For a type that does not spike: output divided by amplitude.
+
+        Raises
+        ------
+        InputError
+            Nobody said what rates the type's step has, or it cannot take steps of ``dt``.
         """
+        self.check_step(dt)
         if type(self.neuron_type).rates is self.family.rates:
             rates = self.curve(current, dt, presentation_time)
         else:
-            rates = self._own_rates(current)
+            rates = self.own_rates(current)
         if deviation is not None:
             rates = rates + self.noise(current, deviation, dt, presentation_time)
         ceiling = self.ceiling(dt)
         return rates if ceiling == np.inf else np.clip(rates, -ceiling, ceiling)
 
-    def _own_rates(self, current: np.ndarray) -> np.ndarray:
-        """Return what the type's own `rates` says."""
+    def own_rates(self, current: np.ndarray) -> np.ndarray:
+        """Return what the type's own ``rates`` says, in Hz."""
         ones, zeros = np.ones(current.shape[-1]), np.zeros(current.shape[-1])
         rates = self.neuron_type.rates(current, ones, zeros)
-        return rates / self.amplitude if self._rates_hold_amplitude else rates
+        # Nengo's rates() multiply by the amplitude, but for the types that wrap another.
+        return rates if issubclass(self.family, RatesToSpikesNeuronType) else rates / self.amplitude
 
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
         """Return the rates in Hz under a constant current."""
         raise InputError(
-            f"no rate prediction for {self.name}, whose step is its own: expected a type that "
-            "nengonet.neurons knows; if its rates() say what its step does, register it: "
-            f"nengonet.neurons.register({self.name})"
+            f"no rate prediction for {self.name}: expected a neuron type whose step nengonet "
+            f"knows, got a step of its own. If {self.name}.rates says what it does, call "
+            f"nengonet.neurons.register({self.name}); otherwise give register a model"
         )
 
+    def first_rates(self, current: np.ndarray, dt: float) -> np.ndarray:
+        """Return the rates in Hz under a constant current before a neuron has adapted."""
+        return self.rates(current, dt=dt)
+
     def line(self, current: np.ndarray) -> np.ndarray:
-        """Return the rates that are left without refractory time and bends, in Hz."""
+        """Return the rates in Hz that are left without refractory time and bends."""
         return self.rates(current)
 
     def noise(
@@ -123,50 +135,129 @@ class NeuronModel:
         dt: float,
         presentation_time: float | None = None,
     ) -> np.ndarray:
-        """Return what noise in the current adds to the rate, in Hz."""
+        """Return what noise in the current adds to the rate, in Hz: 0 where that is unknown."""
         return np.zeros(current.shape)
 
-    def ceiling(self, dt: float) -> float:
-        """Return the most that a neuron can fire at in steps of a length, in Hz."""
-        return np.inf
-
-    def step_variance(self, rates: np.ndarray, dt: float) -> np.ndarray:
-        """Return the variance of ``count / dt`` from step to step, for spikes of area 1."""
+    def variance(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance of the output from step to step, for an amplitude of 1."""
         if not self.spiking:
             return np.zeros(rates.shape)
         # A neuron that spikes at most once a step, or a whole number of times and the rest.
         share = np.abs(rates) * dt % 1.0
         return share * (1 - share) / dt**2
 
+    def ceiling(self, dt: float) -> float:
+        """Return the most that a neuron can fire at in steps of a length, in Hz."""
+        return np.inf
+
+    def check_step(self, dt: float, label: str | None = None) -> None:
+        """Refuse steps that are too long for the type."""
+        if dt > self.longest_step:
+            raise InputError(
+                f"dt: a step of {dt:g} s is too long for {label or self.name}: expected at most "
+                f"{self.longest_step:g} s, in which {self.name} still keeps some of its voltage, "
+                "or neurons without a leak such as SpikingRectifiedLinear"
+            )
+
+    def tuning_advice(self) -> str:
+        """Say which max_rates and intercepts have a gain above 0, beyond what all types ask."""
+        return f"other max_rates for {self.name}, or state gain and bias"
+
 
 class OwnRates(NeuronModel):
-    """A registered type whose `rates` say what its step does."""
+    """A registered type whose ``rates`` say what its step does."""
 
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
-        """Return what the type's own `rates` says."""
-        return self._own_rates(current)
+        """Return what the type's own ``rates`` says."""
+        return self.own_rates(current)
+
+
+class CurveModel(NeuronModel):
+    """A type that follows a curve; without spikes, step by step."""
+
+    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+        """Return what every step puts out."""
+        return self.curve_of_step(current, dt)
+
+    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+        """Return what one step puts out, over the amplitude."""
+        rates = np.empty(current.shape)
+        # One row after the other: in a step of a user's own, neurons may act on each other.
+        for row, found in zip(np.array(current, dtype=np.float64), rates, strict=True):
+            self.neuron_type.step(dt, row, found)
+        return rates / self.amplitude
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return the mean of the curve over the noise, less the curve."""
+
+        def curve(currents: np.ndarray) -> np.ndarray:
+            return self.curve_of_step(currents, dt)
+
+        return averaged(curve, current, deviation) - curve(current)
+
+    def variance(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance of the curve over the noise."""
+        if self.spiking or not np.any(deviation):
+            return super().variance(rates, current, deviation, dt)
+
+        def curve(currents: np.ndarray) -> np.ndarray:
+            return self.curve_of_step(currents, dt)
+
+        mean = averaged(curve, current, deviation)
+        return averaged(lambda currents: (curve(currents) - mean) ** 2, current, deviation)
 
 
 _MODELS: dict[Callable[..., None], tuple[type, type[NeuronModel]]] = {}
 
 
 def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
-    """Say what nengonet should take a neuron type's step for.
+    """Say what a neuron type's step does, so that its rates can be predicted.
 
-    It holds for the class and for subclasses that inherit its step. Without a model, the class's
-    own ``rates`` predict it: use it as a decorator then.
+    It holds for the class and for subclasses that inherit its step. Without a model it says that
+    the class's own ``rates`` predict its step, and serves as a decorator.
 
     Parameters
     ----------
     neuron_class : type
         With a ``step`` of its own.
     model : type, optional
-        Derived from `NeuronModel`.
+        Derived from `NeuronModel`; `nengonet.neurons.SteppedModel` finds the rates by stepping.
 
     Returns
     -------
     neuron_class : type
+
+    Raises
+    ------
+    InputError
+        It is not a neuron type, or inherits its step.
+
+    Examples
+    --------
+    >>> @register
+    ... class Squared(nengo.RectifiedLinear):
+    ...     def step(self, dt, J, output):
+    ...         output[...] = self.amplitude * np.maximum(J, 0) ** 2
+    >>> float(model_of(Squared()).rates(np.array([[3.0]]))[0, 0])
+    9.0
     """
+    if not (isinstance(neuron_class, type) and issubclass(neuron_class, NeuronType)):
+        raise InputError(f"expected a class derived from nengo's NeuronType, got {neuron_class!r}")
+    if "step" not in vars(neuron_class):
+        raise InputError(
+            f"{neuron_class.__name__} inherits its step, and is predicted as the class that "
+            "defines it: expected a class with a step of its own"
+        )
     _MODELS[neuron_class.step] = (neuron_class, model)
     return neuron_class
 
@@ -181,10 +272,15 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
     Returns
     -------
     NeuronModel
-        For a step that nobody registered one that refuses to predict rates.
+        For a step that is not registered: one that steps it, if it has neither spikes nor state,
+        and one that refuses to predict it otherwise.
     """
-    step = type(neuron_type).step
-    family, model = _MODELS.get(step, (type(neuron_type), NeuronModel))
+    cls = type(neuron_type)
+    family, model = _MODELS.get(cls.step, (cls, None))
+    if model is None:
+        stateless = not (neuron_type.state or neuron_type.spiking)
+        plain = stateless and cls.make_state is NeuronType.make_state
+        model = CurveModel if plain else NeuronModel
     return model(neuron_type, family)
 
 

@@ -12,7 +12,7 @@ from nengo.dists import Choice
 from nengo.params import NumberParam
 from scipy.special import ndtr
 
-from nengonet.neurons.model import NeuronModel, density, register
+from nengonet.neurons.model import CurveModel, density, register
 
 
 class IntegrateAndFire(nengo.RectifiedLinear):
@@ -95,14 +95,14 @@ class IntegrateAndFire(nengo.RectifiedLinear):
             np.maximum(voltage, self.min_voltage, out=voltage)
 
 
-class RectifiedModel(NeuronModel):
+class RectifiedModel(CurveModel):
     """`RectifiedLinear`, which puts out the positive part of its current."""
 
     activation = "relu"
     threshold = 0.0
     noise_effect = "rectifies its current"
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
         """Return ``max(J, 0)``."""
         return np.maximum(current, 0.0)
 

@@ -6,37 +6,30 @@ import nengo
 import numpy as np
 from scipy.special import expit
 
-from nengonet.neurons.model import NeuronModel, averaged, register
+from nengonet.neurons.model import CurveModel, register
 
 
-class SigmoidModel(NeuronModel):
+class SigmoidModel(CurveModel):
     """`Sigmoid`, between 0 and ``1 / tau_ref``."""
 
     activation = "sigmoid"
     noise_effect = "bends its curve"
     _function = staticmethod(expit)
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
         """Return the function of the current, in units of ``1 / tau_ref``."""
         return self._function(current) / self.neuron_type.tau_ref
-
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
-        """Return the mean of the curve over the noise, less the curve."""
-
-        def curve(currents: np.ndarray) -> np.ndarray:
-            return self.curve(currents, dt, presentation_time)
-
-        return averaged(curve, current, deviation) - curve(current)
 
     def ceiling(self, dt: float) -> float:
         """Return ``1 / tau_ref``."""
         return 1.0 / self.neuron_type.tau_ref
+
+    def tuning_advice(self) -> str:
+        """Say where the middle of the curve is, at the intercept."""
+        return (
+            f"max_rates between {self.ceiling(0.0) / 2:g} and {self.ceiling(0.0):g} Hz, because "
+            f"{self.name} puts out half of its ceiling at the intercept, or state gain and bias"
+        )
 
 
 class TanhModel(SigmoidModel):
@@ -44,6 +37,10 @@ class TanhModel(SigmoidModel):
 
     activation = "tanh"
     _function = staticmethod(np.tanh)
+
+    def tuning_advice(self) -> str:
+        """Say where the ceiling is."""
+        return f"max_rates between 0 and {self.ceiling(0.0):g} Hz"
 
 
 register(nengo.Sigmoid, SigmoidModel)

@@ -1,4 +1,4 @@
-"""What gain, bias and amplitude make of a drive: the tuning of a layer, and one neuron explained."""
+"""What gain, bias and amplitude make of a drive: tuning a layer, and explaining a neuron."""
 
 from __future__ import annotations
 

@@ -12,8 +12,6 @@ from nengonet.neurons.model import NeuronModel, model_of, register
 class RatesToSpikesModel(NeuronModel):
     """A type that fires at what its base puts out; a negative output makes negative spikes."""
 
-    _rates_hold_amplitude = False
-
     def __init__(self, neuron_type: NeuronType, family: type) -> None:
         super().__init__(neuron_type, family)
         self.base = model_of(neuron_type.base_type)
@@ -40,8 +38,28 @@ class RatesToSpikesModel(NeuronModel):
         return self.base.amplitude * self.base.noise(current, deviation, dt, presentation_time)
 
     def ceiling(self, dt: float) -> float:
-        """Return the ceiling of the base's output: several spikes in a step are no bound."""
+        """Return the ceiling of the base's output, which several spikes in a step can reach."""
         return self.base.amplitude * self.base.ceiling(dt)
+
+    def first_rates(self, current: np.ndarray, dt: float) -> np.ndarray:
+        """Return what the base puts out before it has adapted."""
+        return self.base.amplitude * self.base.first_rates(current, dt)
+
+    def variance(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance of the spikes for what the base puts out, and of that."""
+        out = self.base.amplitude
+        of_base = out**2 * self.base.variance(rates / out, current, deviation, dt)
+        return of_base + self.variance_of_draw(rates, dt)
+
+    def variance_of_draw(self, rates: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of ``count / dt`` where the base puts out constant rates."""
+        return super().variance(rates, rates, rates, dt)
+
+    def tuning_advice(self) -> str:
+        """Give the base's advice."""
+        return self.base.tuning_advice()
 
 
 class PoissonSpikingModel(RatesToSpikesModel):
@@ -49,7 +67,7 @@ class PoissonSpikingModel(RatesToSpikesModel):
 
     random = True
 
-    def step_variance(self, rates: np.ndarray, dt: float) -> np.ndarray:
+    def variance_of_draw(self, rates: np.ndarray, dt: float) -> np.ndarray:
         """Return the variance of a Poisson count, over ``dt**2``."""
         return np.abs(rates) / dt
 

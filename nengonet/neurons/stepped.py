@@ -1,0 +1,137 @@
+"""Rates found by stepping a neuron type, for those whose state no formula follows."""
+
+from __future__ import annotations
+
+import numpy as np
+from nengo.dists import Distribution
+from scipy.interpolate import RegularGridInterpolator
+
+from nengonet.exceptions import InputError
+from nengonet.neurons.model import NeuronModel
+
+# Currents that are stepped; between them rates are interpolated.
+_N_CURRENTS, _N_NOISY, _N_DEVIATIONS = 400, 40, 10
+# Neurons per current: with other starting voltages; with other noise, so many that together they
+# are stepped for a time in seconds.
+_N_STARTS, _N_DRAWS, _DRAWN_TIME = 16, (4, 48), 16.0
+# In the long run, steps to settle in and steps to count in; and of both together.
+_LEAST_STEPS, _MOST_STEPS = (300, 2000), 60_000
+
+
+class SteppedModel(NeuronModel):
+    """A type whose rates are those of its own step, each neuron for itself.
+
+    The step is called under constant (or noisy) currents, from starting states drawn as Nengo
+    draws them: adaptation, transients and what long steps do are in the rates. In the long run
+    they are exact but for neurons that spike less than once in `window` seconds.
+    """
+
+    settling: float = 0.2
+    window: float = 2.0
+
+    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+        """Return the rates of stepped neurons."""
+        values, where = np.unique(current, return_inverse=True)
+        nodes = values if values.size <= _N_CURRENTS else _spread(values, _N_CURRENTS)
+        rates = self._stepped(nodes, np.zeros(nodes.shape), dt, presentation_time, _N_STARTS)
+        return np.interp(values, nodes, rates)[where].reshape(current.shape)
+
+    def noise(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None = None,
+    ) -> np.ndarray:
+        """Return what Gaussian currents add to the rates of stepped neurons."""
+        extra = np.zeros(current.shape)
+        noisy = deviation > 0
+        if not noisy.any():
+            return extra
+        time = self.window if presentation_time is None else presentation_time
+        settings = (dt, presentation_time, int(np.clip(_DRAWN_TIME / time, *_N_DRAWS)))
+        mean, width = current[noisy], deviation[noisy]
+        if mean.size <= _N_CURRENTS:
+            extra[noisy] = self._stepped(mean, width, *settings)
+            extra[noisy] -= self._stepped(mean, np.zeros(mean.shape), *settings)
+            return extra
+        means = _spread(np.unique(mean), _N_NOISY)
+        widths = _spread(np.unique(np.log(width)), _N_DEVIATIONS)
+        grid, others = np.repeat(means, widths.size), np.tile(np.exp(widths), means.size)
+        table = self._stepped(grid, others, *settings).reshape(means.size, widths.size)
+        table -= self._stepped(means, np.zeros(means.shape), *settings)[:, None]
+        between = RegularGridInterpolator((means, widths), table)
+        extra[noisy] = between((mean, np.log(width)))
+        return extra
+
+    def _stepped(
+        self,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        presentation_time: float | None,
+        n_starts: int,
+    ) -> np.ndarray:
+        """Return the rate under each current, a mean over several starting states."""
+        rng = np.random.RandomState(0)
+        shape = (n_starts, current.size)
+        states = self.start(shape, current, rng, presentation_time is None)
+        state = {name: values.ravel() for name, values in states.items()}
+        flat, width = np.tile(current, n_starts), np.tile(deviation, n_starts)
+        if presentation_time is None:
+            settle = min(max(round(self.settling / dt), _LEAST_STEPS[0]), _MOST_STEPS // 2)
+            n_steps = max(round(self.window / dt), _LEAST_STEPS[1])
+        else:
+            settle, n_steps = 0, max(round(presentation_time / dt), 1)
+        n_steps = min(n_steps, _MOST_STEPS - settle)
+        output, area = np.zeros(flat.shape), dt / self.amplitude
+        total, last = np.zeros(flat.shape), np.zeros(flat.shape)
+        for step in range(settle + n_steps):
+            if step == settle:
+                total[:], before = 0.0, last.copy()
+            noisy = flat + width * rng.standard_normal(flat.shape) if width.any() else flat.copy()
+            self._step(dt, noisy, output, state)
+            total += output
+            last[output != 0] = step + 1
+        rates = total * area / (n_steps * dt)
+        if self.spiking and presentation_time is None:
+            # From the last spike before to the last one, so that no part of an interval counts.
+            whole = (before > 0) & (last > before)
+            rates[whole] = (total * area)[whole] / ((last - before)[whole] * dt)
+        return rates.reshape(shape).mean(axis=0)
+
+    def _step(self, dt: float, current: np.ndarray, output: np.ndarray, state: dict) -> None:
+        """Step the type, or say that it fails."""
+        try:
+            with np.errstate(invalid="raise", divide="ignore", over="ignore"):
+                self.neuron_type.step(dt, current, output, **state)
+        except FloatingPointError as error:
+            raise InputError(
+                f"no rate prediction for {self.name} in steps of {dt:g} s, in which its step "
+                f"fails ({error}): expected a smaller dt"
+            ) from None
+
+    def start(
+        self, shape: tuple[int, int], current: np.ndarray, rng: np.random.RandomState, settled: bool
+    ) -> dict[str, np.ndarray]:
+        """Return starting states, (n_starts, n_currents) each, as Nengo draws them.
+
+        With ``settled``, they may be nearer to those of the long run.
+        """
+        stated = self.neuron_type.initial_state or {}
+        states = {}
+        for name, default in self.neuron_type.state.items():
+            law = stated.get(name, default)
+            if isinstance(law, Distribution):
+                values = np.ravel(law.sample(shape[0], rng=rng))
+            else:
+                values = rng.choice(np.ravel(law), shape[0])
+            states[name] = np.repeat(values[:, None].astype(np.float64), shape[1], axis=1)
+        return states
+
+
+def _spread(values: np.ndarray, n: int) -> np.ndarray:
+    """Return about ``n`` points around sorted values: half evenly apart, half where most are."""
+    margin = 1e-9 * (1 + np.abs(values[[0, -1]]))
+    even = np.linspace(values[0] - margin[0], values[-1] + margin[1], n // 2)
+    return np.union1d(even, np.quantile(values, np.linspace(0, 1, n // 2)))
