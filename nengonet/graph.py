@@ -143,6 +143,17 @@ class Graph:
         }
         return areas.pop() if len(areas) == 1 else None
 
+    def may_be_negative(self, item: nengo.Ensemble | nengo.Node) -> bool:
+        """Return whether an object that spikes may send spikes below 0 (``Tanh``, wrapped)."""
+        return self._may_be_negative(item, ())
+
+    def _may_be_negative(self, item, seen) -> bool:
+        if isinstance(item, nengo.Ensemble):
+            return bool(item.neuron_type.negative)
+        return item not in seen and any(
+            self._may_be_negative(owner(each.pre_obj), (*seen, item)) for each in self.into(item)
+        )
+
 
 def passes_spikes(node: nengo.Node) -> bool:
     """Whether a Node puts out whole spikes where whole spikes come in.
@@ -164,6 +175,19 @@ def alters(connection: nengo.Connection) -> bool:
     plain = isinstance(connection.transform, nengo.transforms.NoTransform)
     from_units = isinstance(connection.pre_obj, (Neurons, nengo.Node))
     return not (plain and from_units and connection.function is None and connection.synapse is None)
+
+
+def has_weights(connection: nengo.Connection) -> bool:
+    """Whether a connection multiplies: it is neither plain nor the matrix of an average pool.
+
+    Parameters
+    ----------
+    connection : nengo.Connection
+    """
+    transform = connection.transform
+    return not isinstance(transform, nengo.transforms.NoTransform) and not hasattr(
+        transform, "pool"
+    )
 
 
 def analytic(output: object) -> object | None:
@@ -197,10 +221,11 @@ class Weights:
     Raises
     ------
     InputError
-        The weights are unknown before the build, or the transform is unknown; it is named.
+        What it does is unknown before the build, or unknown; the connection is named.
     """
 
     def __init__(self, connection: nengo.Connection) -> None:
+        _check_plain(connection)
         self.connection, self.transform = connection, connection.transform
         self._sizes = connection.pre_obj.size_out, connection.post_obj.size_in
         self._from, self._to = (
@@ -275,6 +300,23 @@ class Weights:
 
 def _is_all(indices: np.ndarray, size: int) -> bool:
     return indices.size == size and np.array_equal(indices, np.arange(size))
+
+
+def _check_plain(connection: nengo.Connection) -> None:
+    """Refuse connections that do more than weigh what Nodes or neurons put out."""
+    what = None
+    if connection.learning_rule_type is not None:
+        what = "a connection with a learning rule"
+    elif isinstance(connection.pre_obj, nengo.Ensemble):
+        what = "a decoded connection; connect from .neurons"
+    elif isinstance(connection.post_obj, nengo.Ensemble):
+        what = "a connection through encoders; connect to .neurons"
+    elif not isinstance(connection.post_obj, (Neurons, nengo.Node)):
+        what = f"a connection to {connection.post_obj}"
+    elif connection.function is not None:
+        what = "a connection that computes a function"
+    if what is not None:
+        raise InputError(f"{connection}: cannot predict {what}")
 
 
 def _check_known(connection: nengo.Connection) -> None:

@@ -15,7 +15,7 @@ from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
 from nengonet.exceptions import InputError
-from nengonet.graph import Graph, owner
+from nengonet.graph import Graph, has_weights, owner
 from nengonet.weights import LayerWeights
 
 
@@ -194,8 +194,8 @@ def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
     Returns
     -------
     layers : list of Layer
-        Those that ``output`` was built on, and whatever else with neurons, or with spikes, feeds
-        them now. Objects without a record of their own get one, with the label that Nengo has.
+        Those that ``output`` was built on, and whatever else with neurons, spikes or weights
+        feeds them now. Objects without a record get one, with the label that they have in Nengo.
     """
     graph = Graph(network)
     chain = {owner(layer.output): layer for layer in output.chain()}
@@ -203,12 +203,14 @@ def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
     found, labels = [], {layer.label for layer in chain.values()}
     for number, item in enumerate(graph.upstream(*chain)[0]):
         neurons = isinstance(item, nengo.Ensemble)
-        if item not in known and (neurons or (item.size_in == 0 and graph.spike_area(item))):
-            label = item.label or f"{type(item).__name__.lower()} {number}"
-            label = label if label not in labels else f"{label} {number}"
-            size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
-            known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
-        if item in chain or neurons or known.get(item, output).spiking:
+        weighted = any(has_weights(each) for each in graph.into(item))
+        spikes = item.size_in == 0 and graph.spike_area(item) is not None
+        if item in chain or neurons or weighted or spikes or item in known:
+            if item not in known:
+                label = item.label or f"{type(item).__name__.lower()} {number}"
+                label = label if label not in labels else f"{label} {number}"
+                size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
+                known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
             found.append(known[item])
     return found
 

@@ -10,17 +10,16 @@ import dataclasses
 
 import nengo
 import numpy as np
-from nengo.dists import Distribution
 
-from nengonet.convolution import padding_of
-from nengonet.objects import Layer
-from nengonet.pools import AveragePool
+from nengonet.exceptions import InputError
+from nengonet.graph import Graph, Weights, has_weights, owner
+from nengonet.objects import Layer, layers_of
 from nengonet.rates import multiply_adds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Synapses:
-    """What the spikes of one layer reach in the next layer with weights.
+    """What the spikes of one layer reach in another.
 
     Attributes
     ----------
@@ -37,32 +36,57 @@ class Synapses:
     per_spike: np.ndarray
 
 
-def synapses_of(output: Layer) -> list[Synapses]:
-    """Count what a spike of every neuron reaches, layer by layer.
+def synapses_of(output: Layer, network: nengo.Network | None = None) -> list[Synapses]:
+    """Count what a spike of every neuron reaches, on the way to the output.
 
     Parameters
     ----------
     output : Layer
         The last layer.
+    network : nengo.Network, optional
+        By default the one that the output was built in.
 
     Returns
     -------
     synapses : list of Synapses
-        For each layer with weights that spikes come into, from the first to the last. A neuron at
-        the edge of an image reaches fewer weights of a convolution than one in the middle. An
-        average pool passes a spike on to all weights behind it. A layer that no spikes come into,
-        such as the first one after a constant input, is left out: it multiplies.
+        For each pair of a layer that spikes and one that its spikes come into, in the order of
+        the latter. A neuron at the edge of an image reaches fewer weights of a convolution than
+        one in the middle. An average pool, or a Node that only passes its input on, passes a
+        spike on to all weights behind it. A layer that no spikes come into, such as the first one
+        after a constant input, is left out: it multiplies. So are weights that are unknown before
+        the build.
     """
-    found = []
-    for layer in output.chain():
-        if layer.weights is None or layer.pre is None:
+    network = output.network if network is None else network
+    graph, layers = Graph(network), layers_of(output, network)
+    labels = {owner(layer.output): layer.label for layer in layers}
+    order = graph.upstream(owner(output.output))[0]
+    found = [
+        (order.index(target), Synapses(layer.label, labels[target], np.rint(sums).astype(np.int64)))
+        for layer in layers
+        if layer.spiking and (layer.node is None or layer.node.output is not None)
+        for target, sums in _behind(graph, owner(layer.output), set(order)).items()
+    ]
+    return [synapses for _, synapses in sorted(found, key=lambda pair: pair[0])]
+
+
+def _behind(graph: Graph, item: object, within: set) -> dict[object, np.ndarray]:
+    """Return how many weights a spike of each neuron reaches, by the object behind them."""
+    totals: dict[object, np.ndarray] = {}
+    for connection in graph.out_of(item):
+        target = owner(connection.post_obj)
+        if target not in within:
             continue
-        source, per_spike = layer.pre, _reached(layer.connection, np.ones(layer.size))
-        while per_spike is not None and _is_average(source):
-            source, per_spike = source.pre, _reached(source.connection, per_spike)
-        if source.spiking and per_spike is not None:
-            found.append(Synapses(source.label, layer.label, np.rint(per_spike).astype(np.int64)))
-    return found
+        try:
+            weights = Weights(connection)
+        except InputError:
+            continue
+        if isinstance(target, nengo.Ensemble) or has_weights(connection):
+            after = {target: np.ones(connection.post_obj.size_in)}
+        else:
+            after = _behind(graph, target, within) if target.output is None else {}
+        for receiver, sums in after.items():
+            totals[receiver] = totals.get(receiver, 0) + weights.reached(sums)
+    return totals
 
 
 def ann_multiply_adds(output: Layer) -> dict[str, int]:
@@ -83,51 +107,3 @@ def ann_multiply_adds(output: Layer) -> dict[str, int]:
         for layer in output.chain()
         if layer.weights is not None
     }
-
-
-def _is_average(layer: Layer) -> bool:
-    return layer.connection is not None and isinstance(layer.connection.transform, AveragePool)
-
-
-def _reached(connection: nengo.Connection, after: np.ndarray) -> np.ndarray | None:
-    """Return the sum of ``after`` over the weights other than 0 of every input.
-
-    None where the weights cannot be told before the build.
-    """
-    transform = connection.transform
-    if isinstance(transform, nengo.transforms.NoTransform):
-        return after
-    if isinstance(getattr(transform, "init", None), Distribution):
-        return None
-    if isinstance(transform, nengo.Convolution):
-        return _reached_by_convolution(transform, after)
-    if isinstance(transform, AveragePool):
-        return (transform.sample().allocate() != 0).T @ after
-    if isinstance(transform, nengo.Dense):
-        weights = np.asarray(transform.init) != 0
-        # One number, or a diagonal.
-        return weights.T @ after if weights.ndim == 2 else weights * after
-    return None
-
-
-def _reached_by_convolution(transform: nengo.Convolution, after: np.ndarray) -> np.ndarray:
-    rows, columns, channels = transform.input_shape.shape
-    kernel = np.asarray(transform.init) != 0
-    after = after.reshape(transform.output_shape.shape)
-    n_rows, n_columns, n_filters = after.shape
-    strides = transform.strides
-    (top, bottom), (left, right) = padding_of(
-        (rows, columns), kernel.shape[:2], strides, transform.padding
-    )
-    found = np.zeros((rows + top + bottom, columns + left + right, channels))
-    # The filters of a group see that group's channels only.
-    groups = transform.groups
-    after = after.reshape(n_rows, n_columns, groups, n_filters // groups)
-    kernel = kernel.reshape(*kernel.shape[:3], groups, n_filters // groups)
-    for row, column in np.ndindex(kernel.shape[:2]):
-        reached = np.einsum("rcgf,igf->rcgi", after, kernel[row, column])
-        found[
-            row : row + strides[0] * n_rows : strides[0],
-            column : column + strides[1] * n_columns : strides[1],
-        ] += reached.reshape(n_rows, n_columns, channels)
-    return found[top : top + rows, left : left + columns].reshape(-1)

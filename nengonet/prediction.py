@@ -287,7 +287,6 @@ class _Walk:
         mean, variance = (np.zeros((self.n_images, size)) for _ in range(2))
         delay = 0.0
         for connection in self.graph.into(item):
-            _check_connection(connection)
             pre, weights = self.found[owner(connection.pre_obj)], Weights(connection)
             with _named(connection):
                 after = filter_of(connection.synapse, self.dt)
@@ -382,22 +381,6 @@ def _named(item: object) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{item}: {error}") from None
-
-
-def _check_connection(connection: nengo.Connection) -> None:
-    what = None
-    if connection.learning_rule_type is not None:
-        what = "a connection with a learning rule"
-    elif isinstance(connection.pre_obj, nengo.Ensemble):
-        what = "a decoded connection; connect from .neurons"
-    elif isinstance(connection.post_obj, nengo.Ensemble):
-        what = "a connection through encoders; connect to .neurons"
-    elif not isinstance(connection.post_obj, (Neurons, nengo.Node)):
-        what = f"a connection to {connection.post_obj}"
-    elif connection.function is not None:
-        what = "a connection that computes a function"
-    if what is not None:
-        raise InputError(f"{connection}: cannot predict {what}")
 
 
 def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -24,11 +25,12 @@ from nengonet.content import digest, versions
 from nengonet.datasets import as_images
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
+from nengonet.graph import Graph, owner
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import check_fingerprint, checked_file, unwritable
 from nengonet.minibatch.records import OutputRecord
 from nengonet.neurons import model_of
-from nengonet.objects import Layer, checked_layer
+from nengonet.objects import Layer, checked_layer, layers_of
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
@@ -68,7 +70,8 @@ def present(
     ----------
     network : nengo.Network
     output : Layer
-        The last layer; the layers before it are found through it.
+        The last layer. Its result holds the layers that it was built on, and all others with
+        neurons that feed it now.
     images : (n_images, ...) array_like, in [0, 1]
         Each of the input layer's shape, or flat. uint8 is divided by 255.
     presentation_time : float, in seconds
@@ -130,9 +133,10 @@ def present(
     random stream from the build on, which ``Simulator.reset`` does not restart
     (``nengo/builder/neurons.py``); here it is restarted for every example.
     """
-    layers = list(checked_layer(output, "output").chain())
+    layers = layers_of(checked_layer(output, "output"), network)
     seed = _checked_seed(network, seed)
-    images = _checked_images(images, layers[0])
+    source = next(output.chain())
+    images = _checked_images(images, source)
     examples = _checked_examples(examples, len(images))
     n_steps = _checked_steps(presentation_time, dt)
     _check_leaks(layers, dt)
@@ -248,9 +252,9 @@ class _Job:
     simulator: str
     minibatch_size: int
 
-    @property
+    @functools.cached_property
     def layers(self) -> list[Layer]:
-        return list(self.output.chain())
+        return layers_of(self.output, self.network)
 
     def keeps_steps(self, layer: Layer) -> bool:
         return layer is self.output or layer.label in self.rasters
@@ -359,7 +363,9 @@ class _Runner:
 
     def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
         self.job, self._size, self._open = job, size, contextlib.ExitStack()
-        self._synapses = {synapses.source: synapses for synapses in synapses_of(job.output)}
+        self._synapses = synapses_of(job.output, job.network)
+        graph = Graph(job.network)
+        self._signed = [graph.may_be_negative(owner(layer.output)) for layer in job.layers]
         dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
         if job.simulator == "reference":
             self.simulator = self._open.enter_context(
@@ -374,6 +380,9 @@ class _Runner:
                 self.simulator.record(layer.output, steps=job.keeps_steps(layer))
                 for layer in job.layers
             ]
+            for record, signed in zip(self._kept, self._signed, strict=True):
+                if signed:
+                    record.keep_signs()
             self.run = self._run_minibatch
 
     def close(self) -> None:
@@ -398,6 +407,7 @@ class _Runner:
         return self._finished(
             examples,
             [record.total for _, record in pairs],
+            [record.negative for _, record in pairs],
             {layer.label: self._steps(layer, record) for layer, record in pairs},
         )
 
@@ -419,6 +429,10 @@ class _Runner:
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
         totals = [np.zeros((len(images), layer.size)) for layer in layers]
+        negatives = [
+            np.zeros_like(total) if signed else None
+            for total, signed in zip(totals, self._signed, strict=True)
+        ]
         steps = {
             layer.label: np.empty((len(images), n_steps, layer.size))
             for layer in layers
@@ -430,13 +444,16 @@ class _Runner:
             set_states(simulator, job.states, seed, [example])
             for step in range(n_steps):
                 simulator.step()
-                for layer, signal, total in zip(layers, signals, totals, strict=True):
-                    total[row] += signal
+                for k, (layer, signal) in enumerate(zip(layers, signals, strict=True)):
+                    totals[k][row] += signal
+                    if self._signed[k]:
+                        negatives[k][row] += np.minimum(signal, 0)
                     if layer.label in steps:
                         steps[layer.label][row, step] = signal
         return self._finished(
             examples,
             totals,
+            negatives,
             {
                 layer.label: self._as_kept(layer, steps[layer.label])
                 for layer in layers
@@ -445,7 +462,11 @@ class _Runner:
         )
 
     def _finished(
-        self, examples: np.ndarray, totals: list[np.ndarray], steps: dict[str, np.ndarray]
+        self,
+        examples: np.ndarray,
+        totals: list[np.ndarray],
+        negatives: list[np.ndarray | None],
+        steps: dict[str, np.ndarray],
     ) -> dict[str, np.ndarray]:
         """Return counts and outputs, examples first, under the names that `assemble` knows.
 
@@ -454,14 +475,17 @@ class _Runner:
         job = self.job
         n_steps, dt = job.settings["n_steps"], job.settings["dt"]
         arrays = {"examples": examples}
-        for layer, total in zip(job.layers, totals, strict=True):
+        for layer, total, negative in zip(job.layers, totals, negatives, strict=True):
             label, every = layer.label, steps.get(layer.label)
             if layer.spiking:
-                counts = spike_counts(total, dt, layer.amplitude)
-                arrays[f"spikes/{label}"] = counts.sum(axis=1)
-                if label in self._synapses:
-                    synapses = self._synapses[label]
-                    arrays[f"operations/{synapses.label}"] = counts @ synapses.per_spike
+                counts = sent = spike_counts(total, dt, layer.amplitude)
+                if negative is not None:
+                    sent = spike_counts(total - 2 * negative, dt, layer.amplitude)
+                arrays[f"spikes/{label}"] = sent.sum(axis=1)
+                for synapses in self._synapses:
+                    if synapses.source == label:
+                        name = f"operations/{synapses.label}"
+                        arrays[name] = arrays.get(name, 0) + sent @ synapses.per_spike
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
             elif label in job.kept:

@@ -68,12 +68,13 @@ class Result:
     steps : (n_images, n_steps, n_classes) ndarray
         The last layer at every step: its spikes, or its outputs where it does not spike.
     spikes : dict of (n_images,) ndarray of int
-        Spikes of each spiking layer, all its neurons together, by label.
+        Spikes of each spiking layer, all its neurons together, by label; one below 0 counts too.
     operations : dict of (n_images,) ndarray of int
         Synaptic operations of each layer with weights that spikes come into, by label: a spike
         costs one for every weight other than 0 that it reaches.
     counts : dict of (n_images, n_neurons) ndarray of int
-        Spike counts of each spiking layer that was kept, by label.
+        Spike counts of each spiking layer that was kept, by label: those above 0 less those
+        below 0, where neurons send both (``Tanh``, wrapped).
     means : dict of (n_images, n_neurons) ndarray
         Mean output over the presentation of each kept layer that does not spike.
     rasters : dict of (n_images, n_steps, n_neurons) ndarray of int

@@ -10,6 +10,7 @@ import nengonet as nn
 from nengonet.encoding import ImageInput
 from nengonet.filters import LowpassPerUnit
 from nengonet.layers import AddBias
+from nengonet.objects import layers_of
 from nengonet.prediction import predict
 
 SYNAPSES = [
@@ -154,3 +155,141 @@ def test_nothing_that_feeds_a_neuron_is_left_out(number):
         found = simulator.data[probe][-1]
         scale = 1 + np.abs(found)
         assert np.max(np.abs(expected[ensemble].current[0] - found) / scale) < 1e-9, ensemble
+
+
+def new_type(net, layers, rng):
+    layers["hidden"].ensemble.neuron_type = nengo.RegularSpiking(nengo.Tanh(), amplitude=0.05)
+
+
+def new_amplitude(net, layers, rng):
+    layers["conv"].ensemble.neuron_type = nn.IntegrateAndFire(amplitude=0.25)
+
+
+def no_spikes(net, layers, rng):
+    layers["conv"].ensemble.neuron_type = nengo.RectifiedLinear(amplitude=0.3)
+
+
+def new_tuning(net, layers, rng):
+    ensemble = layers["hidden"].ensemble
+    ensemble.gain = rng.normal(size=ensemble.n_neurons) * 50
+    ensemble.bias = rng.normal(size=ensemble.n_neurons) * 20
+
+
+def new_weights(net, layers, rng):
+    shape = layers["hidden"].connection.transform.shape
+    layers["hidden"].connection.transform = nengo.Dense(shape, init=rng.normal(size=shape))
+    layers["hidden"].connection.synapse = 0.002
+
+
+def rewired(net, layers, rng):
+    net.connections.remove(layers["hidden"].connection)
+    with net:
+        nengo.Connection(layers["conv"].output[::-3], layers["hidden"].output[:12], synapse=None)
+
+
+def second_input(net, layers, rng):
+    with net:
+        constant = nengo.Node(rng.uniform(size=3))
+        nengo.Connection(constant, layers["hidden"].output[[0, 1, 1]], synapse=0.001)
+        between = nengo.Ensemble(
+            2, 1, neuron_type=nengo.LIF(), gain=[2, 3], bias=[1, 1.5], label="between"
+        )
+        nengo.Connection(constant[:2], between.neurons, synapse=None)
+        nengo.Connection(between.neurons, layers["output"].output[:2], synapse=0.01)
+
+
+def new_bias(net, layers, rng):
+    layers["output"].node.output = AddBias(rng.normal(size=4))
+
+
+def spikes_of_another_pool_input(net, layers, rng):
+    net.connections.remove(layers["pool"].connection)
+    with net:
+        small = nengo.Ensemble(
+            36,
+            1,
+            neuron_type=nn.IntegrateAndFire(amplitude=0.5),
+            gain=np.full(36, 20.0),
+            bias=np.linspace(0, 90, 36),
+            label="small",
+        )
+        nengo.Connection(small.neurons, layers["pool"].node, synapse=None)
+
+
+EDITS = [
+    new_type,
+    new_amplitude,
+    no_spikes,
+    new_tuning,
+    new_weights,
+    rewired,
+    second_input,
+    new_bias,
+    spikes_of_another_pool_input,
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("edits", [[], *([edit] for edit in EDITS), EDITS[3:8], EDITS[:4]])
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+def test_everything_follows_edits(edits, simulator):
+    rng = np.random.default_rng(len(edits))
+    spiking = nn.IntegrateAndFire(amplitude=0.01)
+    with nengo.Network(seed=0) as net:
+        layer = nn.constant_input((4, 4))
+        layer = nn.conv2d(
+            layer, rng.normal(size=(2, 2, 1, 4)), spiking, gain=200.0, bias=30.0, label="conv"
+        )
+        layer = nn.max_pool2d(layer, (2, 2), strides=1, label="pool")
+        layer = nn.dense(layer, rng.normal(size=(16, 12)), spiking, gain=100.0, label="hidden")
+        layer = nn.dense(layer, rng.normal(size=(12, 4)), None, label="output")
+    layers = {each.label: each for each in layer.chain()}
+    for edit in edits:
+        edit(net, layers, rng)
+    image = rng.uniform(size=(1, 16))
+    result = nn.present(
+        net,
+        layer,
+        image,
+        presentation_time=0.6,
+        readout="mean",
+        simulator=simulator,
+        progress=False,
+    )
+    known = {each.label: each for each in layers_of(layer, net)}
+    with net:
+        probes = {label: nengo.Probe(each.output) for label, each in known.items()}
+        inputs = {
+            label: nengo.Probe(each.output, "input", synapse=None)
+            for label, each in known.items()
+            if each.ensemble is not None
+        }
+    layer.show(image[0])
+    with nengo.Simulator(net, progress_bar=False, seed=0, optimize=False) as reference:
+        reference.run_steps(600, progress_bar=False)
+    for info in result.layers:
+        data = reference.data[probes[info.label]]
+        ensemble = known[info.label].ensemble
+        neuron_type = None if ensemble is None else ensemble.neuron_type
+        if neuron_type is not None and neuron_type.spiking:
+            counts = data * 0.001 / neuron_type.amplitude
+            np.testing.assert_allclose(result.counts[info.label][0], counts.sum(axis=0), atol=1e-6)
+            assert result.spikes[info.label] == np.rint(np.abs(counts).sum())
+        np.testing.assert_allclose(result.mean_output(info.label)[0], data.mean(axis=0), atol=1e-9)
+    predicted = {each.label: each for each in predict(layer, {layers["input"].node: image})}
+    assert {"hidden", "output"} <= predicted.keys()
+    for label, probe in inputs.items():
+        if label in predicted:
+            found = reference.data[probe].mean(axis=0)
+            assert np.max(np.abs(predicted[label].current[0] - found)) < 0.06 * np.abs(found).max()
+
+
+def test_edits_that_make_no_network_are_refused():
+    rng = np.random.default_rng(0)
+    with nengo.Network(seed=0):
+        pixels = nn.constant_input((4,))
+        hidden = nn.dense(pixels, rng.normal(size=(4, 5)), nengo.LIF(), label="hidden")
+        output = nn.dense(hidden, rng.normal(size=(5, 3)), None, label="output")
+    hidden.ensemble.bias = None
+    with pytest.raises(nn.InputError, match="'hidden'.*Nengo cannot build it: gain or bias set"):
+        predict(output, [[0.1, 0.2, 0.3, 0.4]])

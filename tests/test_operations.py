@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.graph import Weights
 from nengonet.operations import ann_multiply_adds, synapses_of
 
 
@@ -133,3 +134,122 @@ def test_multiply_adds_of_the_ann():
     _, output = network(np.random.default_rng(6))
     # positions x kernel: 5 x 5 of 48 weights, 4 x 4 of 96, and a matrix of 96 x 5
     assert ann_multiply_adds(output) == {"first": 1200, "second": 1536, "output": 480}
+
+
+def events_of(net, layers, images, n_steps):
+    """Return what a probe of every step shows: spikes sent by each neuron, whatever their sign."""
+    with net:
+        probes = [nengo.Probe(layer.output, synapse=None) for layer in layers]
+    found = []
+    with nengo.Simulator(net, progress_bar=False, seed=0, optimize=False) as simulator:
+        for image in images:
+            layers[-1].show(image)
+            simulator.reset(seed=0)
+            simulator.run_steps(n_steps, progress_bar=False)
+            found.append(
+                [
+                    np.rint(np.abs(simulator.data[probe]) * 0.001 / layer.amplitude).sum(axis=0)
+                    for probe, layer in zip(probes, layers, strict=True)
+                ]
+            )
+    return [np.stack(each) for each in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+@pytest.mark.parametrize("base", [nengo.Tanh(), nengo.RectifiedLinear()], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_spikes_of_both_signs_from_several_layers(simulator, base, seed):
+    """Spikes above and below 0, layers beside each other, and repeated indices."""
+    rng = np.random.default_rng([seed, 7])
+    neurons = nengo.RegularSpiking(base, amplitude=0.02)
+    tuning = {"gain": 1.0 if isinstance(base, nengo.Tanh) else 300.0, "bias": 0.0}
+    with nengo.Network(seed=0) as net:
+        pixels = nn.constant_input((4,))
+        first = nn.dense(pixels, kernel(rng, 4, 5), neurons, label="first", **tuning)
+        second = nn.dense(first, 3 * kernel(rng, 5, 6), neurons, label="second", **tuning)
+        beside = nn.dense(pixels, kernel(rng, 4, 3), neurons, label="beside", **tuning)
+        third = nn.dense(second, kernel(rng, 6, 2), neurons, label="third", **tuning)
+        # From the same layer twice, from another one, and through a Node that passes it on.
+        nengo.Connection(first.output[[0, 0, 3]], third.output[[1, 0, 1]], synapse=None)
+        relay = nengo.Node(size_in=3)
+        nengo.Connection(beside.output, relay, synapse=None)
+        nengo.Connection(relay[[2, 1]], third.output, synapse=None)
+    images = rng.uniform(size=(3, 4))
+    result = nn.present(
+        net, third, images, presentation_time=0.2, simulator=simulator, progress=False
+    )
+    assert [info.label for info in result.layers] == ["input", "first", "second", "beside", "third"]
+    layers = [first, second, beside, third]
+    sent = dict(zip(layers, events_of(net, layers, images, 200), strict=True))
+    for layer in layers:
+        np.testing.assert_array_equal(result.spikes[layer.label], sent[layer].sum(axis=1))
+    if isinstance(base, nengo.Tanh):
+        both = np.abs(result.counts["second"]) < sent[second]
+        assert both.any()
+    second_reached = (second.weights.kernel != 0).sum(axis=1)
+    np.testing.assert_array_equal(result.operations["second"], sent[first] @ second_reached)
+    third_reached = (third.weights.kernel != 0).sum(axis=1)
+    expected = sent[second] @ third_reached + sent[first] @ [2, 0, 0, 1, 0]
+    expected = expected + sent[beside] @ [0, 1, 1]
+    np.testing.assert_array_equal(result.operations["third"], expected)
+
+
+def test_operations_follow_edits():
+    rng = np.random.default_rng(8)
+    net, output = network(rng)
+    images = rng.uniform(size=(2, 6, 7, 2))
+    settings = {"presentation_time": 0.02, "readout": "mean", "progress": False}
+    first, second = (each for each in output.chain() if each.label in ("first", "second"))
+    second.connection.transform = nengo.Dense(
+        (second.size, first.size), init=np.eye(second.size, first.size)
+    )
+    result = nn.present(net, output, images, **settings)
+    expected = result.counts["first"][:, : second.size].sum(axis=1)
+    np.testing.assert_array_equal(result.operations["second"], expected)
+    net.connections.remove(second.connection)
+    assert second.connection is None
+    with net:
+        nengo.Connection(first.output[0], second.output[:3], transform=np.ones((3, 1)))
+    result = nn.present(net, output, images, **settings)
+    np.testing.assert_array_equal(result.operations["second"], 3 * result.counts["first"][:, 0])
+    first.ensemble.neuron_type = nengo.RectifiedLinear()
+    result = nn.present(net, output, images, **settings)
+    assert "second" not in result.operations
+    assert "first" not in result.spikes
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        nengo.Convolution(
+            4, (2, 5, 4), (3, 2), channels_last=False, strides=(1, 2), init=np.ones((3, 2, 2, 4))
+        ),
+        nengo.Convolution(2, (5, 3), (2,), strides=(2,), init=np.ones((2, 3, 2))),
+        nengo.Convolution(
+            2, (3, 5), (2,), strides=(1,), channels_last=False, init=np.ones((2, 3, 2))
+        ),
+        nengo.Convolution(
+            4,
+            (4, 3, 4),
+            (2, 2),
+            padding="same",
+            strides=(2, 1),
+            groups=2,
+            init=np.ones((2, 2, 2, 4)),
+        ),
+        nengo.ConvolutionTranspose(3, (3, 2, 2), kernel_size=(2, 2), init=np.ones((2, 2, 2, 3))),
+        nengo.Sparse((3, 4), indices=[[0, 1], [0, 2], [2, 1]], init=[1.0, -2.0, 0.0]),
+        nengo.Dense((3, 3), init=2.0),
+        nengo.Dense((3, 3), init=np.array([1.0, 0.0, 2.0])),
+    ],
+    ids=str,
+)
+def test_what_a_spike_reaches_is_the_matrix_of_the_transform(transform):
+    with nengo.Network():
+        pre, post = nengo.Node(size_in=transform.size_in), nengo.Node(size_in=transform.size_out)
+        connection = nengo.Connection(pre, post, transform=transform, synapse=None)
+    matrix = np.stack([apply(connection, row) for row in np.eye(transform.size_in)], axis=1)
+    weights = Weights(connection)
+    np.testing.assert_allclose(weights.matrix().toarray(), matrix)
+    after = np.arange(1.0, 1 + transform.size_out)
+    np.testing.assert_allclose(weights.reached(after), after @ (matrix != 0))

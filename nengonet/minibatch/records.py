@@ -33,6 +33,7 @@ class OutputRecord:
     def __init__(self, steps: bool) -> None:
         self.keeps_steps = steps
         self._total = np.zeros((0, 0))
+        self._negative: np.ndarray | None = None
         self._add_rest: Callable[[], None] | None = None
         # Some steps each: as spikes, or as a list of outputs (n, batch).
         self._steps: list[_Counts | list[np.ndarray]] = []
@@ -46,6 +47,15 @@ class OutputRecord:
         if self._add_rest is not None:
             self._add_rest()
         return self._total
+
+    def keep_signs(self) -> None:
+        """Sum up from now on what is put out below 0 apart, too."""
+        self._negative = np.zeros_like(self._total)
+
+    @property
+    def negative(self) -> np.ndarray | None:
+        """(batch, n) ndarray: the outputs below 0 summed over all steps; None if not kept."""
+        return self._negative
 
     @property
     def so_far(self) -> np.ndarray:
@@ -86,6 +96,8 @@ class OutputRecord:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
         # Summed up as (n, batch), like the signal.
         self._total = np.zeros(shape[::-1], dtype).T
+        if self._negative is not None:
+            self.keep_signs()
         self._steps = []
         self._add_rest = None
 
@@ -93,6 +105,8 @@ class OutputRecord:
         """Add one step, or several that are alike; ``signal`` is ``(n, batch)``."""
         total = self._total.T
         total += signal if n_steps == 1 else n_steps * signal
+        if self._negative is not None:
+            self._negative += n_steps * np.minimum(signal.T, 0)
         if self.keeps_steps:
             if not self._steps or not isinstance(self._steps[-1], list):
                 self._steps.append([])
