@@ -1,14 +1,30 @@
-"""Checks of what callers give, for the modules that are given the same kinds of things."""
+"""Checks of what callers give: each kind of argument has one function here, which all modules call.
+
+A check converts, and returns what the caller can rely on; a message is one line that says what was
+expected, what was given and, where it is known, the fix. Images at an input of a network are
+checked by `nengonet.encoding.images_at`, which knows the input's shape and range.
+"""
 
 from __future__ import annotations
 
+import difflib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from nengonet.exceptions import InputError
+
+_LONGEST = 60  # characters of a value in a message
+_LARGEST_SEED = 2**31 - 1
+_WORDS = {
+    "O": "Python objects; convert with numpy.asarray(…, dtype=float)",
+    "U": "text",
+    "S": "bytes",
+    "c": "complex numbers; take .real or numpy.abs",
+    "b": "booleans; convert with .astype(float) if 0 and 1 are meant",
+}
 
 
 def described(value: object) -> str:
@@ -25,59 +41,143 @@ def described(value: object) -> str:
             return "rows of unequal lengths"
         if shape:
             return f"shape {shape}"
-    return repr(value)
+    elif isinstance(value, (Mapping, set, frozenset)):
+        return f"a {type(value).__name__} of {len(value)}"
+    elif shape := getattr(value, "shape", None):
+        return f"{type(value).__name__} of shape {tuple(shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-def as_numbers(name: str, values: ArrayLike) -> np.ndarray:
-    """Convert to finite numbers of 64 bits.
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """Return the end of a message about an unknown name: the closest known one, or nothing.
+
+    Parameters
+    ----------
+    name : object
+    known : iterable
+    """
+    close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+# -- one number, one choice -----------------------------------------------------------------------
+
+
+def as_number(
+    name: str,
+    value: object,
+    unit: str = "a number",
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Convert to a finite number within its limits.
 
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
-    values : array_like
-
-    Returns
-    -------
-    values : ndarray of float64, of the same shape
+        Name of the argument, for the message.
+    value : float
+    unit : str
+        What is expected, for the message, such as ``"seconds"``.
+    above, at_least, below : float, optional
+        Limits.
 
     Raises
     ------
     InputError
-        They are no numbers, or one is NaN or infinite.
+        The value is not a number, not finite or beyond a limit.
     """
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: expected an array of numbers, found {described(values)} ({error})"
-        ) from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
-    return array
+    number = np.nan
+    if not (isinstance(value, (str, bytes, bool, np.bool_)) or np.ma.is_masked(value)):
+        try:
+            array = np.asarray(value)
+            if array.ndim == 0 and array.dtype.kind in "iufO":
+                number = float(array)
+        except Exception:  # whatever an object's own conversion raises
+            number = np.nan
+    limits = {
+        "above": (above, operator.gt),
+        "at least": (at_least, operator.ge),
+        "below": (below, operator.lt),
+    }
+    limits = {word: limit for word, limit in limits.items() if limit[0] is not None}
+    if np.isfinite(number) and all(fits(number, limit) for limit, fits in limits.values()):
+        return number
+    words = " and ".join(f"{word} {limit:g}" for word, (limit, _) in limits.items())
+    raise InputError(
+        f"{name}: expected {unit}{', ' if words else ''}{words}, got {described(value)}"
+    )
 
 
-def whole_number(name: str, value: object) -> int:
-    """Convert to a whole number of at least 1.
+def whole_number(name: str, value: object, at_least: int = 1, at_most: int | None = None) -> int:
+    """Convert to a whole number within its limits.
 
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the message.
     value : int
+    at_least : int
+    at_most : int, optional
 
     Raises
     ------
     InputError
-        It is another number, or none.
+        The value is not a whole number, or beyond a limit.
     """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name}: expected a whole number of at least 1, found {value!r}")
+    number = None
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            number = operator.index(value)
+        except Exception:  # TypeError, or what an object's own conversion raises
+            number = None
+    if number is None or number < at_least or (at_most is not None and number > at_most):
+        limits = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise InputError(f"{name}: expected a whole number {limits}, got {described(value)}")
     return number
+
+
+def as_seed(seed: object, default: int | None = 0, name: str = "seed") -> int:
+    """Convert to a seed, from 0 to 2**31 - 1.
+
+    Parameters
+    ----------
+    seed : int or None
+    default : int or None
+        Taken for None; None is 0.
+    name : str
+        Name of the argument, for the message.
+
+    Raises
+    ------
+    InputError
+        The seed is not such a number.
+    """
+    seed = default if seed is None else seed
+    return whole_number(name, 0 if seed is None else seed, 0, _LARGEST_SEED)
+
+
+def count_steps(presentation_time: object, dt: object) -> int:
+    """Return the number of steps of a presentation.
+
+    Parameters
+    ----------
+    presentation_time, dt : float, in seconds
+
+    Raises
+    ------
+    InputError
+        One is not a time above 0 s, or a presentation has no step.
+    """
+    dt = as_number("dt", dt, "a time in seconds", above=0)
+    time = as_number("presentation_time", presentation_time, "a time in seconds", above=0)
+    n_steps = round(time / dt)
+    if n_steps < 1:
+        raise InputError(f"presentation_time: expected at least one step of {dt:g} s, got {time:g}")
+    return n_steps
 
 
 def check_among(name: str, value: object, choices: Iterable[object]) -> None:
@@ -86,22 +186,33 @@ def check_among(name: str, value: object, choices: Iterable[object]) -> None:
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the message.
     value : object
     choices : iterable
 
     Raises
     ------
     InputError
-        It is another; the message lists the choices.
+        The value is another; the message lists the choices.
     """
     choices = list(choices)
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}; found {value!r}")
+    if not any(_equal(value, each) for each in choices):
+        raise InputError(
+            f"{name}: expected one of {', '.join(map(str, choices)) or 'none'}, got "
+            f"{described(value)}{did_you_mean(value, choices)}"
+        )
+
+
+def _equal(value: object, choice: object) -> bool:
+    """Return whether a value is a choice; True is not 1, and an array is nothing."""
+    truth = (bool, np.bool_)
+    if np.ndim(value) > 0 or isinstance(value, truth) != isinstance(choice, truth):
+        return False
+    return bool(value == choice)
 
 
 def check_precision(bits: object) -> None:
-    """Check that numbers are to have 32 or 64 bits.
+    """Check that numbers have 32 or 64 bits.
 
     Parameters
     ----------
@@ -112,5 +223,314 @@ def check_precision(bits: object) -> None:
     InputError
         It is another number.
     """
-    if bits not in (32, 64):
-        raise InputError(f"precision: expected 32 or 64 bits, found {bits!r}")
+    if not any(_equal(bits, each) for each in (32, 64)):
+        raise InputError(f"precision: expected 32 or 64 bits, got {described(bits)}")
+
+
+def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the names in a list, each of which must be known.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    given : sequence of str
+    known : sequence of str
+    what : str
+        What they name, for the message, such as ``"layer"``.
+
+    Raises
+    ------
+    InputError
+        It is not a list, or one is unknown; the message lists what there is.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise InputError(
+            f"{name}: expected a list of {what} labels, such as {list(known)[:1]}, "
+            f"got {described(given)}"
+        )
+    given = tuple(given)
+    for each in given:
+        if not any(_equal(each, label) for label in known):
+            raise InputError(
+                f"{name}: unknown {what} {each!r}; expected any of {', '.join(known) or 'none'}, "
+                f"got {each!r}{did_you_mean(each, known)}"
+            )
+    return given
+
+
+# -- arrays ---------------------------------------------------------------------------------------
+
+
+def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
+    """Convert to an array of numbers; whatever has ``__array__`` is one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    values : array_like
+    kinds : str
+        NumPy's letters of the kinds of numbers that are taken; ``b`` for booleans.
+
+    Raises
+    ------
+    InputError
+        It is not an array, or one of other things; or values are masked.
+    """
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name}: expected an array without masked values, got {np.ma.count_masked(values)} "
+            "masked; remove or fill them"
+        )
+    if isinstance(values, (str, bytes, Mapping, set, frozenset)) or values is None:
+        raise InputError(f"{name}: expected an array of numbers, got {described(values)}")
+    if hasattr(values, "toarray"):
+        raise InputError(
+            f"{name}: expected an array of numbers, got {type(values).__name__}; give .toarray()"
+        )
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # ragged rows, or whatever an object's own conversion raises
+        why = "" if isinstance(values, (list, tuple)) else f" ({str(error).splitlines()[0]})"
+        raise InputError(
+            f"{name}: expected an array of numbers, got {described(values)}{why}"
+        ) from None
+    if array.dtype.kind not in kinds:
+        found = _WORDS.get(array.dtype.kind, f"values of type {array.dtype}")
+        raise InputError(f"{name}: expected an array of numbers, got {found}")
+    return array
+
+
+def as_numbers(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
+    """Convert to finite numbers of 64 bits.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    values : array_like
+    kinds : str
+        As for `as_array`.
+
+    Returns
+    -------
+    values : ndarray of float64, of the same shape
+
+    Raises
+    ------
+    InputError
+        The values are not numbers, or one is NaN or infinite.
+    """
+    # Large longdoubles become infinite, and are refused below.
+    with np.errstate(over="ignore"):
+        array = as_array(name, values, kinds).astype(np.float64, copy=False)
+    return check_finite(name, array)
+
+
+def check_finite(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the array, none of whose values is NaN or infinite.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    array : ndarray
+
+    Raises
+    ------
+    InputError
+    """
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        where = f" at {list(first)}" if first else ""
+        raise InputError(
+            f"{name}: expected finite values, got {array[first]}{where}; remove or replace what "
+            "is NaN or infinite"
+        )
+    return array
+
+
+def as_pixels(
+    images: ArrayLike, name: str = "images", *, dtype: DTypeLike = np.float64
+) -> np.ndarray:
+    """Convert images to floats: uint8 is divided by 255, booleans are 0 and 1.
+
+    Parameters
+    ----------
+    images : (n_images, ...) array_like
+        uint8, bool, or finite floats of any range.
+    name : str
+        Name of the argument, for the message.
+    dtype : numpy floating dtype
+
+    Returns
+    -------
+    images : (n_images, ...) ndarray
+        Not a copy where nothing is converted.
+
+    Raises
+    ------
+    InputError
+        There is no image, or one cannot be used. Other integers are refused: whether their white
+        is 1 or 255 cannot be known.
+    """
+    array = as_array(name, images, "biuf")
+    check_batch(name, array)
+    if array.dtype == np.uint8:
+        array = array.astype(dtype)
+        array /= 255
+        return array
+    if array.dtype.kind in "iu":
+        raise InputError(
+            f"{name}: expected uint8 (0 to 255), bool or floats, got {array.dtype}; divide by 255 "
+            "if white is 255, or convert with .astype(float) if the values are meant as they are"
+        )
+    return check_finite(name, array.astype(dtype, copy=False))
+
+
+def check_batch(name: str, images: np.ndarray) -> None:
+    """Check that an array has an axis of images, and at least one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    images : ndarray
+
+    Raises
+    ------
+    InputError
+    """
+    if images.ndim < 2:
+        raise InputError(
+            f"{name}: expected shape (n_images, ...), got {images.shape}; "
+            "give a single image as image[numpy.newaxis]"
+        )
+    if images.size == 0:
+        raise InputError(f"{name}: expected at least one image of one pixel, got {images.shape}")
+
+
+def as_labels(
+    labels: ArrayLike,
+    n_images: int,
+    n_classes: int | None = None,
+    name: str = "labels",
+) -> np.ndarray:
+    """Convert labels to class numbers, one for each image.
+
+    Parameters
+    ----------
+    labels : (n_images,) or (n_images, 1) array_like of int
+        Classes from 0; whole floats are taken, one-hot rows are not.
+    n_images : int
+    n_classes : int, optional
+        How many classes there are, if that is known.
+    name : str
+        Name of the argument, for the message.
+
+    Returns
+    -------
+    labels : (n_images,) ndarray of int64
+
+    Raises
+    ------
+    InputError
+        There is not one class number for each image.
+    """
+    classes = as_classes(labels, n_classes, name)
+    if classes.ndim == 2 and classes.shape[1] == 1:  # as keras.datasets.cifar10 gives them
+        classes = classes[:, 0]
+    if classes.ndim != 1:
+        hint = "; turn one-hot rows into labels with .argmax(axis=1)" if classes.ndim == 2 else ""
+        raise InputError(f"{name}: expected shape ({n_images},), got {classes.shape}{hint}")
+    if len(classes) != n_images:
+        raise InputError(
+            f"{name}: expected {n_images}, one for each image, got {len(classes)}; give the labels "
+            "of these images"
+        )
+    return classes
+
+
+def as_classes(labels: ArrayLike, n_classes: int | None = None, name: str = "labels") -> np.ndarray:
+    """Convert to class numbers, of any shape.
+
+    Parameters
+    ----------
+    labels : array_like of int
+    n_classes : int, optional
+    name : str
+        Name of the argument, for the message.
+
+    Returns
+    -------
+    labels : ndarray of int64
+
+    Raises
+    ------
+    InputError
+        A value is not a class number.
+    """
+    array = as_array(name, labels, "biufUSO")
+    if array.dtype.kind == "O" and array.size and not isinstance(array.flat[0], str):
+        raise InputError(
+            f"{name}: expected class numbers, got Python objects; convert with .astype(int)"
+        )
+    if array.dtype.kind in "USO" and array.size:
+        raise InputError(
+            f"{name}: expected class numbers, got the word {str(array.flat[0])!r}; number them "
+            "in the order of the outputs: [class_names.index(word) for word in labels]"
+        )
+    if array.dtype.kind == "b":
+        raise InputError(f"{name}: expected class numbers, got booleans; convert with .astype(int)")
+    if array.size == 0:
+        raise InputError(f"{name}: expected at least one class number, got shape {array.shape}")
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**63)
+    if not whole.all():
+        raise InputError(f"{name}: expected whole class numbers, got {array[~whole][0]}")
+    lowest, highest = int(array.min()), int(array.max())
+    if lowest < 0:
+        raise InputError(f"{name}: expected class numbers from 0, got {lowest}")
+    if n_classes is not None and highest >= n_classes:
+        hint = "; they begin at 1: subtract 1" if lowest == 1 and highest == n_classes else ""
+        raise InputError(
+            f"{name}: expected class numbers from 0 to {n_classes - 1}, as there are {n_classes} "
+            f"outputs, got {highest}{hint}"
+        )
+    return array.astype(np.int64)
+
+
+def as_examples(examples: ArrayLike | None, n_images: int) -> np.ndarray:
+    """Convert to the examples' numbers, which choose their random streams.
+
+    Parameters
+    ----------
+    examples : (n_images,) array_like of int, optional
+        By default 0, 1, 2, …
+    n_images : int
+
+    Returns
+    -------
+    examples : (n_images,) ndarray of int64
+
+    Raises
+    ------
+    InputError
+        There is not one whole number from 0 for each image.
+    """
+    if examples is None:
+        return np.arange(n_images)
+    array = as_array("examples", examples, "biuf")
+    if (
+        array.shape != (n_images,)
+        or array.dtype.kind not in "iu"
+        or np.any((array < 0) | (array >= 2**63))
+    ):
+        given = described(array) if array.shape != (n_images,) else array.tolist()
+        raise InputError(
+            f"examples: expected {n_images} whole numbers from 0, one for each image, "
+            f"got {described(given) if array.dtype.kind in 'iu' else array.dtype}"
+        )
+    return array.astype(np.int64)

@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from nengonet.checks import as_labels, as_pixels, check_batch
 from nengonet.exceptions import InputError
 from nengonet.files import Archive, Budget, reading
 
@@ -194,10 +195,10 @@ def load_npz(
     arrays = _read_npz(path, pairs)
     x, y = arrays.values()
     names = tuple(f"{path}: {key}" for key in arrays)
-    _check_ndim(x, names[0])
+    check_batch(names[0], x)
     n = _check_count(n_images, str(path), len(x), len(x))
     # All labels and the number of images are checked before the cut, which could hide a mismatch.
-    labels = _convert_labels(y, len(x), names)[:n]
+    labels = as_labels(y, len(x), name=names[1])[:n]
     return _convert_images(x[:n], _check_dtype(dtype), names[0]), labels
 
 
@@ -230,12 +231,8 @@ def as_images(
         If the images or labels cannot be used.
     """
     dtype = _check_dtype(dtype)
-    x = _as_array(images, "images")
-    _check_ndim(x, "images")
-    x = _convert_images(x, dtype, "images")
-    if labels is None:
-        return x, None
-    return x, _convert_labels(_as_array(labels, "labels"), len(x), ("images", "labels"))
+    x = _convert_images(images, dtype, "images")
+    return x, None if labels is None else as_labels(labels, len(x))
 
 
 # -- checks of what callers give -----------------------------------------------------------------
@@ -293,63 +290,13 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype:
     return found
 
 
-def _as_array(values: ArrayLike, name: str) -> np.ndarray:
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise InputError(
-            f"{name}: expected an array, got rows of unequal lengths; give all the same shape"
-        ) from None
-
-
-def _check_ndim(x: np.ndarray, name: str) -> None:
-    if x.ndim < 2:
-        raise InputError(
-            f"{name}: expected shape (n_images, ...), got {x.shape}; "
-            "give a single image as image[numpy.newaxis]"
-        )
-    if x.size == 0:
-        raise InputError(f"{name}: expected at least one image of one pixel, got shape {x.shape}")
-
-
-def _convert_images(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    if x.dtype == np.uint8:
-        x = x.astype(dtype)
-        x /= 255
-        return x
-    if x.dtype == bool:
-        return x.astype(dtype)
-    if x.dtype.kind != "f":
-        raise InputError(
-            f"{name}: expected uint8 (0 to 255), bool, or floats in [0, 1], got {x.dtype}; "
-            "convert with .astype(numpy.uint8) if white is 255"
-        )
+def _convert_images(x: ArrayLike, dtype: np.dtype, name: str) -> np.ndarray:
+    x = as_pixels(x, name, dtype=dtype)
     low, high = x.min(), x.max()
-    # Written so that a NaN, which min and max hand on, fails too.
     if not (low >= 0 and high <= 1):
         hint = "divide by 255" if 0 <= low and 1 < high <= 255 else "scale them to [0, 1]"
-        hint = hint if np.isfinite([low, high]).all() else "remove what is not finite"
         raise InputError(f"{name}: expected floats in [0, 1], got {low:g} to {high:g}; {hint}")
-    return x.astype(dtype, copy=False)
-
-
-def _convert_labels(y: np.ndarray, n_images: int, names: tuple[str, str]) -> np.ndarray:
-    images, labels = names
-    if y.ndim == 2 and y.shape[1] == 1:  # as keras.datasets.cifar10 gives them
-        y = y[:, 0]
-    if y.ndim != 1:
-        hint = "; turn one-hot rows into labels with .argmax(axis=1)" if y.ndim == 2 else ""
-        raise InputError(f"{labels}: expected shape ({n_images},), got {y.shape}{hint}")
-    if len(y) != n_images:
-        raise InputError(
-            f"{labels}: expected one label for each of the {n_images} images in "
-            f"{images.rpartition(': ')[2]}, got {len(y)}"
-        )
-    if y.dtype.kind not in "iu":
-        raise InputError(f"{labels}: expected integers, got {y.dtype}; convert with .astype(int)")
-    if y.min() < 0:
-        raise InputError(f"{labels}: expected labels from 0, got {y.min()}")
-    return y.astype(np.int64)
+    return x
 
 
 # -- where whole sets are ------------------------------------------------------------------------

@@ -8,11 +8,14 @@ gets the same ones alone, in a batch, first or last.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import nengo
 import numpy as np
 from nengo.params import NumberParam
+from numpy.typing import ArrayLike
 
+from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer, neuron_layer
 from nengonet.streams import example_rng
@@ -106,30 +109,187 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
     return np.bincount(steps * n + pixels, minlength=n_steps * n).reshape(n_steps, n)
 
 
+def images_at(node: nengo.Node, images: ArrayLike, name: str = "images") -> np.ndarray:
+    """Convert images to what an input shows, one row for each; the one check of them all.
+
+    Parameters
+    ----------
+    node : nengo.Node
+        Of an input layer; or a plain Node, which puts the values out as they are.
+    images : (n_images, ...) array_like
+        Each of the input's shape, or flat; a flat input takes any shape. uint8 is divided by 255.
+        `constant_input` takes values of any range, `poisson_input` those in [0, 1].
+    name : str
+        Name of the argument, for the message.
+
+    Returns
+    -------
+    images : (n_images, n_pixels) ndarray of float64
+
+    Raises
+    ------
+    InputError
+        There is no image; one is not finite, of another shape, or beyond the input's range.
+    """
+    label = node.label or str(node)
+    if isinstance(node.output, ImageInput):
+        return node.output.rows(images, name, label)
+    values = as_numbers(name, images, "biuf")
+    _check_shape(name, values, (node.size_out,), label)
+    return values.reshape(len(values), -1)
+
+
+def images_by_node(
+    images: ArrayLike | Mapping[nengo.Node, ArrayLike],
+    upstream: Iterable[nengo.Node],
+    nodes: Iterable[nengo.Node],
+) -> dict[nengo.Node, np.ndarray]:
+    """Find the inputs that images are meant for, and convert the images as `images_at` does.
+
+    Parameters
+    ----------
+    images : (n_images, ...) array_like, or dict of {node: (n_images, ...) array_like}
+        Plain images are for the one image input upstream; without one, for the one Node there
+        that they fit. Constants other than 0 stay as they are.
+    upstream, nodes : iterable of nengo.Node
+        Those that the output depends on, and all of the network.
+
+    Returns
+    -------
+    images : dict of {node: (n_images, size_out) ndarray of float64}
+
+    Raises
+    ------
+    InputError
+        A node is unknown or has an input of its own, the numbers of images differ, or it is not
+        clear which input plain images are for; or as for `images_at`.
+    """
+    if not isinstance(images, Mapping):
+        sources = [node for node in upstream if node.size_in == 0]
+        node = _meant(sources, as_array("images", images, "biuf").shape)
+        return {node: images_at(node, images)}
+    if not images:
+        raise InputError("images: expected {node: images} for every input, got an empty dict")
+    sources = [node for node in nodes if node.size_in == 0]
+    shown = {}
+    for node, each in images.items():
+        if node not in sources:
+            known = ", ".join(map(str, sources)) or "none"
+            raise InputError(
+                f"images: expected Nodes of the network without an input ({known}), "
+                f"got {described(node)}"
+            )
+        shown[node] = images_at(node, each, f"images of {node}")
+    lengths = {str(node): len(each) for node, each in shown.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(
+            "images: expected the same number of images for every Node, got "
+            + ", ".join(f"{n} for {node}" for node, n in lengths.items())
+        )
+    return shown
+
+
+def _meant(sources: list[nengo.Node], shape: tuple[int, ...]) -> nengo.Node:
+    """Return the input that plain images of a shape are for."""
+    inputs = [node for node in sources if isinstance(node.output, ImageInput)]
+    if not inputs:
+        stated = [isinstance(each.output, np.ndarray) and np.any(each.output) for each in sources]
+        inputs = [node for node, is_stated in zip(sources, stated, strict=True) if not is_stated]
+        inputs = inputs or sources
+        if len(inputs) > 1:
+            size = math.prod(shape[1:])
+            inputs = [node for node in inputs if node.size_out == size] or inputs
+    if len(inputs) == 1:
+        return inputs[0]
+    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
+    raise InputError(
+        f"images: expected one input that they are for, got {found}; "
+        "give images={node: (n_images, size_out) array} for each"
+    )
+
+
+def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
+    """Compare the shape of images, not their size; a channel of its own may be left out."""
+    found, size = images.shape[1:], math.prod(shape)
+    if images.ndim and len(images) == 0:
+        raise InputError(f"{name}: expected at least one image, got shape {images.shape}")
+    fits = math.prod(found) == size if len(shape) == 1 else found in ((size,), shape)
+    one_channel = found in ((*shape, 1), shape[:-1]) and math.prod(found) == size
+    if images.ndim > 1 and (fits or one_channel):
+        return
+    expected = f"(n_images, {', '.join(map(str, shape))})" + (" or flat" if len(shape) > 1 else "")
+    hint = ""
+    if images.shape in (shape, (size,), (*shape, 1), shape[:-1]):
+        hint = "; give a single image as image[numpy.newaxis]"
+    elif images.shape[:-1] in (shape, (size,)):
+        hint = f"; the images stand last: give numpy.moveaxis({name}, -1, 0)"
+    elif len(shape) == len(found) == 3 and found == (shape[2], *shape[:2]):
+        hint = f"; the channels stand first: give numpy.moveaxis({name}, 1, -1)"
+    elif sorted(found) == sorted(shape):
+        order = _order(found, shape)
+        hint = f"; the axes stand in another order: give {name}.transpose({order})"
+    raise InputError(f"{name}: expected shape {expected} for {label}, got {images.shape}{hint}")
+
+
+def _order(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return the axes for `numpy.transpose` that bring images of one shape into another."""
+    left, order = list(enumerate(found, 1)), [0]
+    for length in shape:
+        axis = next(pair for pair in left if pair[1] == length)
+        left.remove(axis)
+        order.append(axis[0])
+    return ", ".join(map(str, order))
+
+
 class ImageInput(nengo.Process):
     """What a Node of an input layer runs: the image that is being shown.
 
     Parameters
     ----------
-    size : int
-        Number of pixels.
+    shape : tuple of int or int
+        Shape of an image; a number is that of flat pixels.
+    signed : bool
+        Whether pixels may be of any range. What spikes, only takes values in [0, 1].
     """
 
     # What `show` sets, and `present` for every example.
     shown = ("image", "example", "seed_of_examples")
 
-    def __init__(self, size: int) -> None:
-        super().__init__(default_size_in=0, default_size_out=size)
-        self.show(np.zeros(size), example=0, seed=0)
+    def __init__(self, shape: tuple[int, ...] | int, signed: bool = True) -> None:
+        self.shape = (int(shape),) if np.ndim(shape) == 0 else tuple(map(int, shape))
+        self.signed = signed
+        super().__init__(default_size_in=0, default_size_out=math.prod(self.shape))
+        self.show(np.zeros(self.size), example=0, seed=0)
 
     @property
     def size(self) -> int:
         """Number of pixels."""
         return self.default_size_out
 
-    def show(self, image: np.ndarray, example: int, seed: int) -> None:
+    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
+        """Return images as `images_at` does."""
+        array = as_array(name, images, "biuf")
+        _check_shape(name, array, self.shape, label)
+        values = as_pixels(array, name).reshape(len(array), -1)
+        low, high = values.min(), values.max()
+        if self.signed or (low >= 0 and high <= 1):
+            return values
+        found = f"{name}: expected values in [0, 1] for Poisson spikes ({label}), got {low:g} to"
+        if low < 0:
+            fix = (
+                "no rate is negative: use constant_input, or feed u = (x - a) / b in [0, 1] and "
+                "fold x = a + b * u into the first layer"
+            )
+        elif 2 < high <= 255:
+            fix = "divide by 255"
+        else:
+            fix = f"divide by {high:g} and state {high:g} times the max_rate, the same amplitude"
+        raise InputError(f"{found} {high:g}; {fix}")
+
+    def show(self, image: ArrayLike, example: int, seed: int) -> None:
         """Set the image that the next reset of the simulator starts with."""
-        self.image = np.ravel(image).astype(np.float64)
+        image = as_array("image", image, "biuf")
+        self.image = self.rows(image[np.newaxis], "image")[0]
         self.example = example
         self.seed_of_examples = seed
 
@@ -147,15 +307,17 @@ class ConstantImage(ImageInput):
 
     Parameters
     ----------
-    size : int
+    shape : tuple of int or int
     scale : float
-        Output for a white pixel.
+        Output for a pixel of 1.
+    signed : bool
+        As for `ImageInput`.
     """
 
     scale = NumberParam("scale")
 
-    def __init__(self, size: int, scale: float) -> None:
-        super().__init__(size)
+    def __init__(self, shape: tuple[int, ...] | int, scale: float, signed: bool = True) -> None:
+        super().__init__(shape, signed)
         self.scale = scale
 
     def mean_output(self, images: np.ndarray) -> np.ndarray:
@@ -181,7 +343,7 @@ class PoissonImage(ImageInput):
 
     Parameters
     ----------
-    size : int
+    shape : tuple of int or int
     max_rate : float, in Hz
         Rate of a white pixel.
     amplitude : float
@@ -191,8 +353,8 @@ class PoissonImage(ImageInput):
     max_rate = NumberParam("max_rate", low=0)
     amplitude = NumberParam("amplitude", low=0, low_open=True)
 
-    def __init__(self, size: int, max_rate: float, amplitude: float) -> None:
-        super().__init__(size)
+    def __init__(self, shape: tuple[int, ...] | int, max_rate: float, amplitude: float) -> None:
+        super().__init__(shape, signed=False)
         self.max_rate = max_rate
         self.amplitude = amplitude
 
@@ -243,9 +405,13 @@ def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "
     InputError
         The shape is no tuple of whole numbers above 0.
     """
-    size = _checked_size(shape, label)
-    node = nengo.Node(ConstantImage(size, scale), label=label)
-    return Layer(label=label, shape=tuple(shape), node=node)
+    return _constant(_checked_shape(shape, label), scale, label, signed=True)
+
+
+def _constant(shape: tuple[int, ...], scale: float, label: str, signed: bool) -> Layer:
+    scale = as_number(f"{label}: scale", scale)
+    node = nengo.Node(ConstantImage(shape, scale, signed), label=label)
+    return Layer(label=label, shape=shape, node=node)
 
 
 def poisson_input(
@@ -288,37 +454,34 @@ def poisson_input(
     InputError
         The shape, the rate, the amplitude or the kind is impossible.
     """
-    size = _checked_size(shape, label)
-    if not (np.isfinite(max_rate) and max_rate > 0):
-        raise InputError(f"{label}: expected max_rate above 0 Hz, found {max_rate}")
-    if amplitude is None:
-        amplitude = 1.0 / max_rate
-    if not (np.isfinite(amplitude) and amplitude > 0):
-        raise InputError(f"{label}: expected an amplitude above 0, found {amplitude}")
+    shape = _checked_shape(shape, label)
+    max_rate = as_number(f"{label}: max_rate", max_rate, "a rate in Hz", above=0)
+    amplitude = 1.0 / max_rate if amplitude is None else amplitude
+    amplitude = as_number(f"{label}: amplitude", amplitude, "the area of a spike", above=0)
+    check_among(f"{label}: kind", kind, ("process", "ensemble"))
     if kind == "process":
-        node = nengo.Node(PoissonImage(size, max_rate, amplitude), label=label)
-        return Layer(label=label, shape=tuple(shape), node=node)
-    if kind == "ensemble":
-        pixels = constant_input(shape, scale=scale, label=f"{label} pixels")
-        return neuron_layer(
-            pixels,
-            shape=tuple(shape),
-            transform=nengo.transforms.NoTransform(size),
-            neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
-            gain=np.full(size, max_rate / scale),
-            bias=np.zeros(size),
-            synapse=None,
-            label=label,
-        )
-    raise InputError(f'{label}: expected kind "process" or "ensemble", found {kind!r}')
+        node = nengo.Node(PoissonImage(shape, max_rate, amplitude), label=label)
+        return Layer(label=label, shape=shape, node=node)
+    scale = as_number(f"{label}: scale", scale, "the output for a white pixel", above=0)
+    pixels = _constant(shape, scale, f"{label} pixels", signed=False)
+    return neuron_layer(
+        pixels,
+        shape=shape,
+        transform=nengo.transforms.NoTransform(pixels.size),
+        neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
+        gain=np.full(pixels.size, max_rate / scale),
+        bias=np.zeros(pixels.size),
+        synapse=None,
+        label=label,
+    )
 
 
-def _checked_size(shape: tuple[int, ...], label: str) -> int:
-    whole = (int, np.integer)
-    if not isinstance(shape, (tuple, list)) or not all(
-        isinstance(n, whole) and n > 0 for n in shape
+def _checked_shape(shape: tuple[int, ...], label: str) -> tuple[int, ...]:
+    whole = isinstance(shape, (tuple, list)) and len(shape) > 0
+    if not whole or not all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape
     ):
         raise InputError(
-            f"{label}: expected the shape of one image, such as (28, 28), found {shape!r}"
+            f"{label}: expected the shape of one image, such as (28, 28), got {shape!r}"
         )
-    return math.prod(shape)
+    return tuple(int(n) for n in shape)

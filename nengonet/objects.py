@@ -14,6 +14,7 @@ from nengo.solvers import NoSolver
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
+from nengonet.checks import as_seed, described, whole_number
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, has_weights, owner
 from nengonet.weights import LayerWeights
@@ -101,8 +102,8 @@ class Layer:
 
         Parameters
         ----------
-        image : array_like, in [0, 1]
-            Of the input's shape, or flat.
+        image : array_like
+            Of the input's shape, or flat. uint8 is divided by 255.
         example : int
             The example's number, which chooses its random stream.
         seed : int
@@ -110,15 +111,11 @@ class Layer:
         Raises
         ------
         InputError
-            The image has another number of pixels.
+            The image does not fit the input: see `nengonet.encoding.images_at`; or a number is
+            below 0.
         """
-        source = next(self.chain())
-        if np.size(image) != source.size:
-            raise InputError(
-                f"{source.label}: expected an image of {source.size} pixels {source.shape}, "
-                f"found shape {np.shape(image)}"
-            )
-        source.node.output.show(image, example=example, seed=seed)
+        example = whole_number("example", example, at_least=0)
+        next(self.chain()).node.output.show(image, example=example, seed=as_seed(seed))
 
 
 def checked_layer(layer: object, name: str) -> Layer:
@@ -135,7 +132,9 @@ def checked_layer(layer: object, name: str) -> Layer:
     InputError
     """
     if not isinstance(layer, Layer):
-        raise InputError(f"{name}: expected a Layer, as nengonet.dense returns it, found {layer}")
+        raise InputError(
+            f"{name}: expected a Layer, such as nengonet.dense returns, got {described(layer)}"
+        )
     return layer
 
 

@@ -15,6 +15,7 @@ import loky
 import numpy as np
 from tqdm import tqdm
 
+from nengonet.checks import described, whole_number
 from nengonet.exceptions import InputError
 
 # Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
@@ -44,11 +45,17 @@ def n_processes(n_jobs: int) -> int:
     Raises
     ------
     InputError
-        It is 0, below -1 or no whole number.
+        It is 0, below -1 or not a whole number.
     """
-    if not isinstance(n_jobs, (int, np.integer)) or n_jobs < -1 or n_jobs == 0:
-        raise InputError(f"n_jobs: expected a number of processes, or -1, found {n_jobs!r}")
-    return loky.cpu_count() if n_jobs == -1 else int(n_jobs)
+    if isinstance(n_jobs, (int, np.integer)) and n_jobs == -1:
+        return loky.cpu_count()
+    try:
+        return whole_number("n_jobs", n_jobs)
+    except InputError:
+        raise InputError(
+            "n_jobs: expected a number of processes, or -1 for one per core, got "
+            f"{described(n_jobs)}"
+        ) from None
 
 
 def process_pool(n_jobs: int) -> Executor:

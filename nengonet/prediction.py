@@ -19,7 +19,8 @@ from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
 from nengo.neurons import NeuronType
 
-from nengonet.encoding import ImageInput
+from nengonet.checks import as_number, count_steps
+from nengonet.encoding import images_at, images_by_node
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, Weights, analytic, filter_of, noise_of, owner
 from nengonet.neurons import model_of
@@ -153,7 +154,11 @@ def predict(
             f"{target} is not part of the network that was given; expected the one in which it "
             "was built"
         )
-    images = _by_node(images, graph, target)
+    dt = as_number("dt", dt, "a time in seconds", above=0)
+    if presentation_time is not None:
+        count_steps(presentation_time, dt)
+    upstream = [each for each in graph.upstream(target)[0] if isinstance(each, nengo.Node)]
+    images = images_by_node(images, upstream, network.all_nodes)
     return _Walk(graph, images, dt, presentation_time, noise, lines).to(target)
 
 
@@ -175,48 +180,6 @@ def target_of(
     if isinstance(target, (nengo.Ensemble, nengo.Node)):
         return target
     raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
-
-
-def _by_node(images, graph: Graph, target) -> dict[nengo.Node, np.ndarray]:
-    """Return the images that each input shows, one row for each."""
-    if not isinstance(images, Mapping):
-        images = {_image_input(graph, target, images): images}
-    shown = {}
-    for node, each in images.items():
-        each = _as_shown(each) if isinstance(node.output, ImageInput) else each
-        shown[node] = np.reshape(each, (len(each), -1)).astype(np.float64)
-        if shown[node].shape[1] != node.size_out:
-            raise InputError(
-                f"{node}: expected images of {node.size_out} values, found {shown[node].shape[1]}"
-            )
-    return shown
-
-
-def _image_input(graph: Graph, target, images) -> nengo.Node:
-    """Return the one input that plain images are for; constants beside it stay as they are."""
-    sources = [each for each in graph.upstream(target)[0] if isinstance(each, nengo.Node)]
-    sources = [node for node in sources if node.size_in == 0]
-    inputs = [node for node in sources if isinstance(node.output, ImageInput)]
-    if not inputs:
-        constant = {node for node in sources if isinstance(node.output, np.ndarray)}
-        empty = [node for node in sources if node not in constant or not np.any(node.output)]
-        inputs = empty or sources
-        if len(inputs) > 1:
-            size = np.size(images[0]) if len(images) else 0
-            inputs = [node for node in empty if node.size_out == size] or inputs
-    if len(inputs) == 1:
-        return inputs[0]
-    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
-    raise InputError(
-        f"images: expected one input of {target} that they are for, got {found}; "
-        "give images={node: (n_images, size_out) array} for each"
-    )
-
-
-def _as_shown(images: np.ndarray) -> np.ndarray:
-    """Divide uint8 images by 255, as `present` does."""
-    images = np.asarray(images)
-    return images / 255 if images.dtype == np.uint8 else images
 
 
 def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -245,7 +208,9 @@ def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray
     built = {layer.label for layer in chain if layer.weights is not None}
     if not built:
         return {}
-    images = np.reshape(_as_shown(images), (len(images), *chain[0].shape))
+    source = chain[0].node
+    images = images_at(source, images.get(source) if isinstance(images, Mapping) else images)
+    images = images.reshape(len(images), *chain[0].shape)
     layers = [found for layer in chain if (found := _keras_layer(layer)) is not None]
     return {
         label: values.reshape(len(images), -1)

@@ -20,10 +20,17 @@ import nengo
 import numpy as np
 from tqdm import tqdm
 
-from nengonet.checks import check_among, check_precision, whole_number
+from nengonet.checks import (
+    as_examples,
+    as_names,
+    as_seed,
+    check_among,
+    check_precision,
+    count_steps,
+    whole_number,
+)
 from nengonet.content import digest, versions
-from nengonet.datasets import as_images
-from nengonet.encoding import ImageInput
+from nengonet.encoding import ImageInput, images_at
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, owner
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
@@ -72,8 +79,9 @@ def present(
     output : Layer
         The last layer. Its result holds the layers that it was built on, and all others with
         neurons that feed it now.
-    images : (n_images, ...) array_like, in [0, 1]
-        Each of the input layer's shape, or flat. uint8 is divided by 255.
+    images : (n_images, ...) array_like
+        Each of the input layer's shape, or flat. uint8 is divided by 255. `poisson_input` takes
+        values in [0, 1], `constant_input` any.
     presentation_time : float, in seconds
     dt : float, in seconds
     seed : int, optional
@@ -121,10 +129,9 @@ def present(
     Raises
     ------
     InputError
-        An argument is out of range; the images do not fit the input, or are not in [0, 1]; there is
-        no layer, state or readout of that name; a layer is not in the network; ``dt`` is too long
-        for a LIF neuron's leak; or the file of ``save`` already exists, or is that of another
-        run.
+        An argument is out of range; the images do not fit the input (`nengonet.encoding.images_at`
+        says how); a layer, state or readout is unknown, or not in the network; ``dt`` is too long
+        for a LIF neuron's leak; or the file of ``save`` already exists, or is that of another run.
 
     Notes
     -----
@@ -134,13 +141,14 @@ def present(
     (``nengo/builder/neurons.py``); here it is restarted for every example.
     """
     layers = layers_of(checked_layer(output, "output"), network)
-    seed = _checked_seed(network, seed)
+    seed = as_seed(seed, network.seed)
     source = next(output.chain())
-    images = _checked_images(images, source)
-    examples = _checked_examples(examples, len(images))
-    n_steps = _checked_steps(presentation_time, dt)
+    images = images_at(source.node, images)
+    examples = as_examples(examples, len(images))
+    n_steps = count_steps(presentation_time, dt)
+    dt = float(dt)
     _check_leaks(layers, dt)
-    _check_layers(network, layers, readout, rasters, keep or ())
+    _check_layers(network, layers, readout, rasters, () if keep is None else keep)
     states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
@@ -497,49 +505,6 @@ class _Runner:
         return arrays
 
 
-def _checked_seed(network: nengo.Network, seed: int | None) -> int:
-    if seed is None:
-        seed = 0 if network.seed is None else network.seed
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise InputError(f"seed: expected a whole number from 0 to {2**31 - 1}, found {seed!r}")
-    return int(seed)
-
-
-def _checked_images(images: np.ndarray, source: Layer) -> np.ndarray:
-    images, _ = as_images(images)
-    if images[0].size != source.size:
-        hint = ""
-        if images.size == source.size:
-            hint = "; give a single image as image[numpy.newaxis]"
-        raise InputError(
-            f"images: the layer {source.label} has {source.size} inputs {source.shape}, "
-            f"but an image has {images[0].size} values {images[0].shape}{hint}"
-        )
-    return images.reshape(len(images), source.size)
-
-
-def _checked_examples(examples: Sequence[int] | None, n_images: int) -> np.ndarray:
-    numbers = np.arange(n_images) if examples is None else np.asarray(examples)
-    if numbers.shape != (n_images,) or numbers.dtype.kind not in "iu" or np.any(numbers < 0):
-        raise InputError(
-            f"examples: expected {n_images} whole numbers from 0 on, one for each image, "
-            f"found {examples!r}"
-        )
-    return numbers.astype(np.int64)
-
-
-def _checked_steps(presentation_time: float, dt: float) -> int:
-    for name, value in (("dt", dt), ("presentation_time", presentation_time)):
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name}: expected a time above 0 s, found {value}")
-    n_steps = round(presentation_time / dt)
-    if n_steps < 1:
-        raise InputError(
-            f"presentation_time: expected at least one step of {dt} s, found {presentation_time} s"
-        )
-    return n_steps
-
-
 def _check_leaks(layers: list[Layer], dt: float) -> None:
     """Refuse steps that are too long for a layer's neurons."""
     for layer in layers:
@@ -566,18 +531,9 @@ def _check_layers(
     if len(set(labels)) < len(labels):
         raise InputError(f"expected layers with different labels, found {', '.join(labels)}")
     check_among("readout", readout, READOUTS)
-    for name, given in (("rasters", rasters), ("keep", keep)):
-        if isinstance(given, str):
-            raise InputError(f"{name}: expected a list of labels, [{given!r}], found {given!r}")
-    for label in rasters:
-        if label not in labels or not layers[labels.index(label)].spiking:
-            spiking = ", ".join(layer.label for layer in layers if layer.spiking)
-            raise InputError(f"rasters: expected spiking layers ({spiking}), found {label!r}")
-    for label in keep:
-        if label not in labels:
-            raise InputError(
-                f"keep: expected labels of layers ({', '.join(labels)}), found {label!r}"
-            )
+    spiking = [layer.label for layer in layers if layer.spiking]
+    as_names("rasters", rasters, spiking, "spiking layer")
+    as_names("keep", keep, labels, "layer")
     inside = {*network.all_ensembles, *network.all_nodes}
     for layer in layers:
         if (layer.node if layer.ensemble is None else layer.ensemble) not in inside:

@@ -264,7 +264,7 @@ class _Finding:
 
 
 def _as_values(name: str, values: ArrayLike) -> np.ndarray:
-    array = as_numbers(name, values)
+    array = as_numbers(name, values, "biuf")
     if array.size == 0:
         raise InputError(f"{name}: expected at least one value, found shape {array.shape}")
     return array

@@ -239,7 +239,7 @@ def test_retrained_files_say_what_they_were_trained_at():
 
 
 def test_errors(tmp_path):
-    with pytest.raises(nn.InputError, match="kind: expected one of fixed, .* found 'none'"):
+    with pytest.raises(nn.InputError, match="kind: expected one of fixed, .* got 'none'"):
         cells.build(LAYERS["mlp"], kind="none")
     with pytest.raises(nn.InputError, match="amplitude: expected a number above 0, found 0"):
         cells.build(LAYERS["mlp"], amplitude=0)
@@ -253,7 +253,7 @@ def test_errors(tmp_path):
         cells.read_layers(str(copy), "0" * 64)
     with pytest.raises(nn.InputError, match="holds the network mlp"):
         amplitude.reproduce(copy, networks=["cnn"])
-    with pytest.raises(nn.InputError, match="networks: expected one of mlp, cnn; found 'rnn'"):
+    with pytest.raises(nn.InputError, match="networks: expected one of mlp, cnn, got 'rnn'"):
         amplitude.reproduce(networks=["rnn"])
     with pytest.raises(nn.InputError, match="no such file"):
         cells.digest(tmp_path / "none.h5")

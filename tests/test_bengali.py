@@ -226,10 +226,10 @@ def test_weights_of_the_same_shapes_fit_whatever_their_names(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(nn.InputError, match=r"forum post's layers.*\(23040, 256\).*found hidden"):
         bengali.reproduce(nn.pretrained("mnist_dense"))
-    with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking; found 'lif'"):
+    with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking, got 'lif'"):
         bengali.posted(LAYERS, neurons="lif")
     for function in (bengali.diagnose, bengali.budget):
-        with pytest.raises(nn.InputError, match="variant: expected one of posted, repaired; found"):
+        with pytest.raises(nn.InputError, match="variant: expected one of posted, repaired, got"):
             function(variant="obvious")
     file = tmp_path / "other.npz"
     np.savez(file, x=np.zeros((2, 32, 32)), y=np.zeros(2, int))

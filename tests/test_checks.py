@@ -25,7 +25,7 @@ def test_numbers_keep_their_shape():
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [[1, 2]])
     assert as_numbers("x", 3).shape == ()
-    for values, words in (([1, np.inf], "finite"), ("a", "found 'a'"), ([[1], [1, 2]], "unequal")):
+    for values, words in (([1, np.inf], "finite"), ("a", "got 'a'"), ([[1], [1, 2]], "unequal")):
         with pytest.raises(nn.InputError, match=f"x: expected .*{words}"):
             as_numbers("x", values)
 
@@ -33,14 +33,14 @@ def test_numbers_keep_their_shape():
 def test_whole_numbers_begin_at_one():
     assert whole_number("n", np.int16(7)) == 7
     for value in (0, -1, 2.0, "8", True, None):
-        with pytest.raises(nn.InputError, match="n: expected a whole number of at least 1, found"):
+        with pytest.raises(nn.InputError, match="n: expected a whole number of at least 1, got"):
             whole_number("n", value)
 
 
 def test_choices_are_listed():
     check_among("kind", None, [None, 1])
-    with pytest.raises(nn.InputError, match="kind: expected one of None, 1; found 'x'"):
+    with pytest.raises(nn.InputError, match="kind: expected one of None, 1, got 'x'"):
         check_among("kind", "x", [None, 1])
     for bits in (16, "64", None):
-        with pytest.raises(nn.InputError, match="precision: expected 32 or 64 bits, found"):
+        with pytest.raises(nn.InputError, match="precision: expected 32 or 64 bits, got"):
             check_precision(bits)

@@ -187,8 +187,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--save", tmp_path / "run.h5"): "already exists",
         (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
         (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",
-        (*FEW, "--presentation-time", "0"): "presentation_time: expected a time above 0 s",
-        (*FEW, "--input-rate", "-5"): "expected max_rate above 0 Hz",
+        (*FEW, "--presentation-time", "0"): "presentation_time: expected a time",
+        (*FEW, "--input-rate", "-5"): "max_rate: expected a rate in Hz, above 0",
         (*FEW, "--seed", "-1"): "seed",
     }
     for arguments, message in cases.items():

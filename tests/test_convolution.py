@@ -145,7 +145,7 @@ IMAGES = np.zeros((1, 4, 5, 6))
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), groups=0),
-            r"groups: expected a whole number of at least 1, found 0",
+            r"groups: expected a whole number of at least 1, got 0",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), padding="causal"),
@@ -153,7 +153,7 @@ IMAGES = np.zeros((1, 4, 5, 6))
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), strides=(1, 0)),
-            r"strides: expected a whole number of at least 1, found 0",
+            r"strides: expected a whole number of at least 1, got 0",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), strides=(1, 1, 1)),
@@ -173,7 +173,7 @@ IMAGES = np.zeros((1, 4, 5, 6))
         ),
         (
             lambda: average_pool2d(IMAGES, (2, 1.5)),
-            r"size: expected a whole number of at least 1, found 1.5",
+            r"size: expected a whole number of at least 1, got 1.5",
         ),
         (lambda: output_shape((4,), 2, 1, "same"), r"shape_in: expected \(rows, columns\)"),
     ],

@@ -150,7 +150,7 @@ def test_weights_of_another_network_are_named(tmp_path):
         handle["first"], handle["second"] = np.ones((784, 100)), np.ones((90, 10))
     with pytest.raises(nn.InputError, match=r"expected Dense layers from 784 inputs to 10 .*first"):
         reproduce(file, n_images=1)
-    with pytest.raises(nn.InputError, match="neurons: expected one of lif, if, relu; found 'hh'"):
+    with pytest.raises(nn.InputError, match="neurons: expected one of lif, if, relu, got 'hh'"):
         reproduce(neurons="hh", n_images=1)
 
 

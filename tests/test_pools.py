@@ -337,7 +337,7 @@ def test_sums_are_kept_in_the_simulators_state():
         (lambda pre: nn.max_pool2d(pre, padding="full"), "max_pool2d: padding: expected 'valid'"),
         (
             lambda pre: nn.max_pool2d(pre, kind="largest", label="pool"),
-            "pool: kind: expected one of running_max, winner, instant; found 'largest'",
+            "pool: kind: expected one of running_max, winner, instant, got 'largest'",
         ),
         (
             lambda pre: nn.max_pool2d(nn.flatten(pre), label="pool"),

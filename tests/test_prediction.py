@@ -310,7 +310,7 @@ def test_bad_arguments_are_named():
     network, node, a, b = plain_network()
     with pytest.raises(nn.InputError, match="expected its network as well"):
         predict_rates(b, IMAGES)
-    with pytest.raises(nn.InputError, match="expected images of 9 values, found 4"):
+    with pytest.raises(nn.InputError, match=r"expected shape \(n_images, 9\) for .*, got \(5, 4\)"):
         predict_rates(b, np.zeros((5, 4)), network=network)
     with pytest.raises(nn.InputError, match="expected a layer, an Ensemble or a Node"):
         predict_rates("output", IMAGES, network=network)

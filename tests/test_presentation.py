@@ -357,26 +357,29 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"images": IMAGES[:, :3]}, r"the layer input has 16 inputs \(4, 4\), but an image has 12"),
+        (
+            {"images": IMAGES[:, :3]},
+            r"\(n_images, 4, 4\) or flat for input, got \(20, 3, 4\)",
+        ),
         ({"images": IMAGES[0].reshape(4, 4)}, r"single image as image\[numpy.newaxis\]"),
         ({"images": 255 * IMAGES}, r"in \[0, 1\]"),
         ({"images": IMAGES * np.nan}, "NaN|finite"),
-        ({"presentation_time": 0.0}, "presentation_time: expected a time above 0 s, found 0"),
+        ({"presentation_time": 0.0}, "presentation_time: expected a time .*, above 0, got 0"),
         ({"presentation_time": 1e-5}, "expected at least one step of 0.001 s"),
-        ({"dt": -1}, "dt: expected a time above 0 s"),
+        ({"dt": -1}, "dt: expected a time in seconds, above 0, got -1"),
         ({"seed": -1}, "seed: expected a whole number from 0"),
         ({"seed": 0.5}, "seed: expected a whole number from 0"),
         ({"examples": [1, 2]}, "examples: expected 20 whole numbers"),
         ({"examples": np.arange(20) - 1}, "examples: expected 20 whole numbers"),
-        ({"simulator": "nengo"}, "simulator: expected one of minibatch, reference; found"),
-        ({"minibatch_size": 0}, "minibatch_size: expected a whole number of at least 1, found 0"),
-        ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1, found 0"),
-        ({"n_jobs": -2}, "n_jobs: expected a number of processes, or -1, found -2"),
-        ({"precision": 16}, "precision: expected 32 or 64 bits, found 16"),
+        ({"simulator": "nengo"}, "simulator: expected one of minibatch, reference, got"),
+        ({"minibatch_size": 0}, "minibatch_size: expected a whole number of at least 1, got 0"),
+        ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1 for one per core, got 0"),
+        ({"n_jobs": -2}, "n_jobs: expected a number of processes, or -1 for one per core, got -2"),
+        ({"precision": 16}, "precision: expected 32 or 64 bits, got 16"),
         ({"readout": "loudest"}, "readout: expected one of spike_count"),
-        ({"rasters": ["hiden"]}, r"expected spiking layers \(input, hidden, output\)"),
-        ({"rasters": "hidden"}, r"rasters: expected a list of labels, \['hidden'\], found"),
-        ({"keep": "hidden"}, "keep: expected a list of labels"),
+        ({"rasters": ["hiden"]}, "layer 'hiden'; .*input, hidden, output, .*did you mean 'hidden'"),
+        ({"rasters": "hidden"}, "rasters: expected a list of spiking layer labels.*got 'hidden'"),
+        ({"keep": "hidden"}, "keep: expected a list of layer labels"),
         ({"resume": True}, "resume: expected save=…, the file of the interrupted run"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
         ({"save": "."}, "expected the name of a file, got a folder"),
@@ -390,7 +393,7 @@ def test_bad_input_is_named(settings, message):
 
 def test_the_last_layer_must_be_a_layer():
     network, output = build()
-    with pytest.raises(nn.InputError, match="output: expected a Layer.*found <Ensemble"):
+    with pytest.raises(nn.InputError, match="output: expected a Layer.*got <Ensemble"):
         run(network=(network, output.ensemble))
 
 

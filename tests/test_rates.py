@@ -165,9 +165,9 @@ def test_layers_that_cannot_be_computed_are_refused(layers, message):
     "options, message",
     [
         ({"kind": "min"}, "p: kind: expected 'max', 'average', 'global_average', found 'min'"),
-        ({"size": 0}, "p: size: expected a whole number of at least 1, found 0"),
+        ({"size": 0}, "p: size: expected a whole number of at least 1, got 0"),
         ({"size": (1, 2, 3)}, "p: size: expected one whole number or two"),
-        ({"strides": (1, 0)}, "p: strides: expected a whole number of at least 1, found 0"),
+        ({"strides": (1, 0)}, "p: strides: expected a whole number of at least 1, got 0"),
         ({"padding": "SAME"}, "p: padding: expected 'valid' or 'same', found 'SAME'"),
     ],
 )

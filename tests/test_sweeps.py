@@ -749,7 +749,7 @@ def test_without_dask_there_is_a_way_out(monkeypatch):
         ({"seeds": 1.5}, "seeds: expected how many"),
         ({"seeds": "12"}, "seeds: expected how many"),
         ({"seeds": True}, "seeds: expected how many"),
-        ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1, found 0"),
+        ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1 for one per core, got 0"),
         ({"n_jobs": 2, "scheduler": "tcp://x:1"}, "n_jobs: the scheduler's workers run the cells"),
         ({"function": 3}, "function: expected a function, found 3"),
     ],

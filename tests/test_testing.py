@@ -500,7 +500,7 @@ def test_spikes_without_any_rate_are_named():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"kind": "gamma"}, "kind: expected one of regular, poisson, noisy; found 'gamma'"),
+        ({"kind": "gamma"}, "kind: expected one of regular, poisson, noisy, got 'gamma'"),
         ({"counts": [1.5, 2]}, "expected whole numbers of spikes, found 1.5; .*counts_from_probe"),
         ({"counts": [-1, 2]}, "expected whole numbers of spikes, found -1"),
         ({"counts": [np.nan, 2]}, "counts: expected finite values"),
