@@ -181,7 +181,7 @@ def test_samples_need_neither_folders_nor_pooch(folder):
 
 
 def test_module_imports_little():
-    """NumPy, the guard of files and the standard library; pooch and Pillow only when a function needs them."""
+    """NumPy and the guard of files; pooch and Pillow only when a function needs them."""
     tree = ast.parse(Path(datasets.__file__).read_text(encoding="utf-8"))
     modules = set()
     for node in tree.body:

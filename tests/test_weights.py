@@ -1,4 +1,7 @@
+import io
+import itertools
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -20,7 +23,7 @@ from nengonet.weights import (
 
 DATA = pathlib.Path(__file__).parent / "data"
 FILES = sorted(p.name for p in DATA.iterdir() if p.suffix in (".h5", ".keras"))
-KERAS_FILES = [name for name in FILES if "bfloat16" not in name]
+KERAS_FILES = [name for name in FILES if not re.search("bfloat16|int[48]|activations", name)]
 WITH_CONFIG = [name for name in KERAS_FILES if "_only" not in name and ".weights." not in name]
 
 DIALECTS = {
@@ -224,11 +227,399 @@ def test_kinds_without_config():
         fold_batch_norm(weights["depthwise"], weights["after_depthwise"])
 
 
-def test_bfloat16():
-    short = load_weights(DATA / "keras3_bfloat16.weights.h5")["short"]
-    assert short.kernel.dtype == np.float32
-    np.testing.assert_allclose(short.kernel, np.arange(6).reshape(2, 3) / 7, rtol=2**-8)
-    np.testing.assert_array_equal(short.bias, np.ones(3))
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5", ".keras"])
+@pytest.mark.parametrize("name, steps", [("bfloat16", 2**8), ("int8", 2 * 127)])
+def test_other_types(name, steps, ending):
+    weights = load_weights(DATA / f"keras3_{name}{ending}")
+    assert list(weights) == ["hidden", "output"]
+    assert weights["output"].bias is None
+    for layer, shape in zip(weights.values(), [(4, 5), (5, 3)], strict=True):
+        right = np.sin(np.arange(math.prod(shape))).reshape(shape)
+        assert layer.kernel.dtype == np.float32
+        # half a step of the largest weight of a unit, and a little for Keras' own rounding
+        assert (np.abs(layer.kernel - right) <= 1.01 * np.abs(right).max(axis=0) / steps).all()
+    np.testing.assert_allclose(weights["hidden"].bias, np.sin(np.arange(5)), rtol=2**-8)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_other_quantisations_are_refused(ending):
+    refuse(DATA / f"keras3_int4{ending}", "hidden: expected floats, or .* int8 .*quantize")
+
+
+# What stands between the layers
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_activations_and_what_follows(ending):
+    weights = load_weights(DATA / f"keras3_activations{ending}")
+    assert {layer.name: (layer.activation, layer.followed_by) for layer in weights.values()} == {
+        "first": ("linear", ("first_norm",)),
+        "first_norm": ("relu(max_value=6.0)", ("largest",)),
+        "second": ("relu", ("late_norm",)),
+        "late_norm": ("linear", ("average",)),
+        "leaky": ("leaky_relu(negative_slope=0.2)", ("branching", "sum")),
+        "branching": ("linear", ("tanh", "sum")),
+        "logits": ("softmax", ()),
+    }
+    folded = fold_batch_norm(weights["first"], weights["first_norm"])
+    assert (folded.activation, folded.followed_by) == ("relu(max_value=6.0)", ("largest",))
+    for before, after, match in [
+        ("second", "late_norm", "activation 'relu' of second stands between second and late_norm"),
+        ("first", "late_norm", "do not follow each other: the file has first_norm after first"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            fold_batch_norm(weights[before], weights[after])
+
+
+def test_table_rebuilds_a_network():
+    rows = str(load_weights(DATA / "keras3_activations.keras")).splitlines()[2:]
+    notes = {row.split()[0]: (row.split()[1], re.split(" {2,}", row)[-1]) for row in rows}
+    assert list(notes)[3:7] == ["relu6", "largest", "second", "early"]
+    assert notes["relu6"] == ("ReLU", "max_value 6.0")
+    assert notes["largest"] == ("MaxPooling2D", "pool_size 2 x 2, padding valid")
+    assert notes["average"] == (
+        "AveragePooling2D",
+        "pool_size 2 x 1, strides 1 x 1, padding same",
+    )
+    assert notes["early"] == ("Activation", "activation relu")
+    assert notes["flat"][0] == "Flatten"
+
+
+def keras2(path, layers, arrays, *, model="Sequential", version="2.4.0", **attributes):
+    """Write a full model as Keras 2 does: ``layers`` are (class, config[, inputs])."""
+    configs = []
+    for kind, config, *inputs in layers:
+        configs.append({"class_name": kind, "config": config})
+        if model != "Sequential":
+            nodes = [[[name, 0, 0, {}] for name in inputs]] if inputs else []
+            configs[-1] |= {"name": config["name"], "inbound_nodes": nodes}
+    with h5py.File(path, "w") as file:
+        group = file.create_group("model_weights")
+        for name, value in ({"keras_version": version} | attributes).items():
+            if value is not None:
+                group.attrs[name] = file.attrs[name] = np.bytes_(value.encode())
+        config = configs if version[0] == "1" and model == "Sequential" else {"layers": configs}
+        if layers:
+            content = json.dumps({"class_name": model, "config": config})
+            file.attrs["model_config"] = np.bytes_(content)
+        group.attrs["layer_names"] = [np.bytes_(name.encode()) for name in arrays]
+        for name, own in arrays.items():
+            below = group.create_group(name)
+            below.attrs["weight_names"] = [np.bytes_(key) for key in own]
+            for key, array in own.items():
+                below[key] = array
+    return path
+
+
+def dense_arrays(names, size=2):
+    return {
+        name: {f"{name}/kernel:0": np.full((size, size), i + 1.0)} for i, name in enumerate(names)
+    }
+
+
+@pytest.mark.parametrize(
+    "between, activation, followed",
+    [
+        ([], "linear", ("b",)),
+        ([("Activation", {"name": "x", "activation": "tanh"})], "tanh", ("b",)),
+        (
+            [("ReLU", {"name": "x", "negative_slope": {"type": "ndarray", "value": 0.0}})],
+            "relu",
+            ("b",),
+        ),
+        ([("ThresholdedReLU", {"name": "x", "theta": 1.0})], "thresholded_relu(theta=1.0)", ("b",)),
+        ([("ELU", {"name": "x", "alpha": 1.0}), ("Dropout", {"name": "y"})], "elu", ("b",)),
+        ([("Dropout", {"name": "y"}), ("Softmax", {"name": "x"})], "softmax", ("b",)),
+        ([("MaxPooling2D", {"name": "y"}), ("ReLU", {"name": "x"})], "linear", ("y",)),
+        (
+            [("ReLU", {"name": "x"}), ("Activation", {"name": "y", "activation": "tanh"})],
+            "relu then tanh",
+            ("b",),
+        ),
+        ([("TFOpLambda", {"name": "x", "function": "nn.relu"})], "relu", ("b",)),
+        ([("TFOpLambda", {"name": "x", "function": "math.add"})], "linear", ("x",)),
+        ([("Lambda", {"name": "x"})], "linear", ("x",)),
+    ],
+)
+def test_activation_layers_of_keras_2(between, activation, followed, tmp_path):
+    layers = [("Dense", {"name": "a"}), *between, ("Dense", {"name": "b", "activation": "relu"})]
+    arrays = dense_arrays("ab")
+    in_line = load_weights(keras2(tmp_path / "x", layers, arrays))
+    graph = [
+        layers[0],
+        *((*layer, before[1]["name"]) for before, layer in itertools.pairwise(layers)),
+    ]
+    in_graph = load_weights(keras2(tmp_path / "y", graph, arrays, model="Functional"))
+    for weights in (in_line, in_graph):
+        assert (weights["a"].activation, weights["a"].followed_by) == (activation, followed)
+        assert (weights["b"].activation, weights["b"].followed_by) == ("relu", ())
+        assert [layer.name for layer in weights.layers] == [layer[1]["name"] for layer in layers]
+
+
+def test_what_an_output_and_a_layer_share_is_a_branch(tmp_path):
+    layers = [("Dense", {"name": "a"}), ("ReLU", {"name": "x"}, "a"), ("Dense", {"name": "b"}, "x")]
+    path = keras2(tmp_path / "x", layers, dense_arrays("ab"), model="Model")
+    assert load_weights(path)["a"].activation == "relu"
+    with h5py.File(path, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["output_layers"] = [["a", 0, 0], ["b", 0, 0]]
+        file.attrs["model_config"] = json.dumps(config)
+    layer = load_weights(path)["a"]
+    assert (layer.activation, layer.followed_by) == ("linear", ("x", "(output)"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in FILES if "_only" in name or ".weights." in name and "int4" not in name],
+)
+def test_activations_are_not_guessed(name):
+    layers = load_weights(DATA / name).layers
+    assert {(layer.activation, layer.followed_by) for layer in layers} == {(None, None)}
+
+
+def test_activation_of_a_layer_of_ones_own():
+    assert LayerWeights([[1.0]]).activation is None
+    assert LayerWeights([[1.0]], config={"activation": "tanh"}).activation == "tanh"
+    assert LayerWeights([[1.0]], config={"strides": [2, 2]}).activation == "linear"
+
+
+def test_config_and_arrays_that_contradict_each_other(tmp_path):
+    for config, match in [
+        ({"units": 3}, "the config says 3 outputs, but .* shape .2, 2"),
+        ({}, None),
+    ]:
+        path = keras2(tmp_path / "x", [("Dense", {"name": "a"} | config)], dense_arrays("a"))
+        if match:
+            refuse(path, match)
+        else:
+            assert load_weights(path)["a"].shape == (2, 2)
+    layers = [("Dense", {"name": "a"}), ("Dense", {"name": "lost"})]
+    refuse(keras2(tmp_path / "x", layers, dense_arrays("a")), "lost: Dense: expected a kernel")
+
+
+# Kinds without a config
+
+
+@pytest.mark.parametrize(
+    "name, arrays, kind",
+    [
+        ("conv2d_transpose", {"kernel": (3, 3, 8, 8), "bias": (8,)}, "Conv2DTranspose"),
+        ("conv2d_transpose_12", {"kernel": (3, 3, 8, 8)}, "Conv2DTranspose"),
+        ("up/conv2d_transpose_1", {"kernel": (3, 3, 8, 8)}, "Conv2DTranspose"),
+        ("deconv_3", {"kernel": (3, 3, 8, 8), "bias": (8,)}, "Conv2DTranspose"),
+        ("up", {"kernel": (3, 3, 4, 8), "bias": (4,)}, "Conv2DTranspose"),
+        ("up", {"kernel": (3, 3, 4, 1), "bias": (4,)}, "Conv2DTranspose"),
+        ("conv2d_1", {"kernel": (3, 3, 8, 8), "bias": (8,)}, "Conv2D"),
+        ("first", {"kernel": (3, 3, 8, 4), "bias": (4,)}, "Conv2D"),
+        ("dense_7", {"kernel": (3, 3, 8, 4), "bias": (4,)}, "Conv2D"),
+        ("conv2d_7", {"kernel": (3, 4), "bias": (4,)}, "Dense"),
+        ("depthwise_conv2d", {"depthwise_kernel": (3, 3, 8, 1), "bias": (8,)}, "DepthwiseConv2D"),
+        (
+            "separable_conv2d",
+            {"depthwise_kernel": (3, 3, 8, 1), "pointwise_kernel": (1, 1, 8, 4), "bias": (4,)},
+            "unknown",
+        ),
+        ("layer_normalization", {"gamma": (4,), "beta": (4,)}, "unknown"),
+        ("line", {"kernel": (3, 4, 5)}, "unknown"),
+        ("conv1d", {"kernel": (3, 4, 5), "bias": (5,)}, "Conv1D"),
+        ("lstm", {"kernel": (3, 8), "recurrent_kernel": (2, 8), "bias": (8,)}, "unknown"),
+    ],
+)
+def test_kinds_of_keras_2_weights_only(name, arrays, kind, tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        file.attrs["layer_names"] = [np.bytes_(name)]
+        group = file.create_group(name)
+        group.attrs["weight_names"] = [np.bytes_(f"{name}/{key}:0") for key in arrays]
+        for key, shape in arrays.items():
+            group[f"{name}/{key}:0"] = np.ones(shape, "f4")
+    layer = load_weights(tmp_path / "x")[name]
+    assert (layer.kind, layer.n_parameters) == (kind, sum(map(math.prod, arrays.values())))
+
+
+@pytest.mark.parametrize(
+    "place, name, shapes, kind",
+    [
+        ("layers/conv2d_transpose", "up", [(3, 3, 4, 4), (4,)], "Conv2DTranspose"),
+        ("layers/conv2d_transpose_2", None, [(3, 3, 4, 4)], "Conv2DTranspose"),
+        ("up", "conv2d_transpose_5", [(3, 3, 4, 4), (4,)], "Conv2DTranspose"),
+        ("table", "embedding_1", [(9, 4)], "Embedding"),
+        ("first", "conv2d_5", [(3, 3, 4, 4), (4,)], "Conv2D"),
+        ("first", None, [(3, 3, 4, 4), (4,)], "Conv2D"),
+        ("layers/my_layer", None, [(3, 4), (4,)], "unknown"),
+        ("layers/dense", None, [(3, 4), (4,), (4,)], "unknown"),
+        ("layers/batch_normalization", None, [(4,)] * 3, "BatchNormalization"),
+        ("layers/batch_normalization", None, [(4,), (3, 4), (4,)], "unknown"),
+    ],
+)
+def test_kinds_of_keras_3_weights_only(place, name, shapes, kind, tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        file.create_group("vars")
+        group = file.create_group(f"{place}/vars")
+        if name:
+            group.attrs["name"] = name
+        for i, shape in enumerate(shapes):
+            group[str(i)] = np.ones(shape, "f4")
+    (layer,) = load_weights(tmp_path / "x").values()
+    assert (layer.name, layer.kind) == (name or place.removeprefix("layers/"), kind)
+
+
+# Keras 0 and 1
+
+
+def keras1_layers(order):
+    """Return configs, old arrays, and kernels as Keras 2 has them."""
+    rng = np.random.default_rng(3)
+    kernel, dense = rng.normal(size=(3, 2, 4, 5)), rng.normal(size=(6, 7))
+    common = {"dim_ordering": order, "border_mode": "same", "subsample": [2, 1], "bias": True}
+    layers = [
+        ("Convolution2D", common | {"name": "c", "nb_filter": 5, "nb_row": 3, "nb_col": 2}),
+        ("Activation", {"name": "relu", "activation": "relu"}),
+        ("BatchNormalization", {"name": "n", "mode": 0, "axis": 1, "epsilon": 1e-5}),
+        ("Flatten", {"name": "f"}),
+        ("Dense", {"name": "d", "output_dim": 7, "activation": "softmax"}),
+    ]
+    norm = {key: np.full(5, i + 1.0) for i, key in enumerate(["gamma", "beta"])}
+    norm |= {"running_mean": np.zeros(5), "running_std": np.full(5, 4.0)}
+    arrays = {
+        "c": {"c_W": kernel.transpose(3, 2, 0, 1) if order == "th" else kernel, "c_b": np.ones(5)},
+        "n": {f"n_{key}": array for key, array in norm.items()},
+        "d": {"d_W:0": dense, "d_b_1:0": np.ones(7)},
+    }
+    return layers, arrays, kernel, dense
+
+
+@pytest.mark.parametrize("order", ["th", "tf"])
+@pytest.mark.parametrize("version", ["1.2.2", None])
+@pytest.mark.parametrize("backend", [None, "theano", "tensorflow"])
+def test_keras_1_full_model(order, version, backend, tmp_path):
+    layers, arrays, kernel, dense = keras1_layers(order)
+    path = keras2(
+        tmp_path / "x", layers, arrays, version="1", keras_version=version, backend=backend
+    )
+    weights = load_weights(path)
+    ending = "" if backend else ", backend not stated"
+    assert weights.dialect == f"Keras 1 full model{ending}"
+    c, n, d = weights.values()
+    right = kernel[::-1, ::-1] if backend == "theano" else kernel
+    np.testing.assert_array_equal(c.kernel, right)
+    np.testing.assert_array_equal(d.kernel, dense)
+    np.testing.assert_array_equal(n.moving_variance, np.full(5, 4.0))
+    np.testing.assert_array_equal(n.gamma, np.ones(5))
+    assert [layer.kind for layer in (c, n, d)] == ["Conv2D", "BatchNormalization", "Dense"]
+    assert (c.activation, n.activation, d.activation) == ("relu", "linear", "softmax")
+    assert (c.config["strides"], c.config["padding"]) == ([2, 1], "same")
+    assert c.config["data_format"] == {"th": "channels_first", "tf": "channels_last"}[order]
+    assert c.config["kernel_size"] == [3, 2]
+    assert n.epsilon == 1e-5
+
+
+@pytest.mark.parametrize("order", ["th", "tf"])
+def test_keras_1_weights_only(order, tmp_path):
+    _, arrays, kernel, dense = keras1_layers(order)
+    with h5py.File(keras2(tmp_path / "x", [], arrays, version="1.1.0"), "a") as file:
+        for key, value in file["model_weights"].attrs.items():
+            file.attrs[key] = value
+        for key in list(file["model_weights"]):
+            file.move(f"model_weights/{key}", key)
+        del file["model_weights"]
+    weights = load_weights(tmp_path / "x")
+    assert weights.dialect == "Keras 1 weights only, backend not stated"
+    np.testing.assert_array_equal(weights["c"].kernel, kernel)
+    np.testing.assert_array_equal(weights["d"].kernel, dense)
+    assert [layer.kind for layer in weights.values()] == ["Conv2D", "BatchNormalization", "Dense"]
+
+
+def test_keras_0_weights(tmp_path):
+    _, arrays, kernel, dense = keras1_layers("th")
+    with h5py.File(tmp_path / "x", "w") as file:
+        file.attrs["nb_layers"] = 11
+        for i in range(11):
+            group = file.create_group(f"layer_{i}")
+            own = {0: arrays["c"], 10: arrays["d"]}.get(i, {})
+            group.attrs["nb_params"] = len(own)
+            for n, array in enumerate(own.values()):
+                group[f"param_{n}"] = array
+    weights = load_weights(tmp_path / "x")
+    assert weights.dialect == "Keras 0 weights, layers unnamed, backend not stated"
+    assert list(weights) == ["layer_0", "layer_10"]
+    np.testing.assert_array_equal(weights["layer_0"].kernel, kernel)
+    np.testing.assert_array_equal(weights["layer_10"].kernel, dense)
+
+
+def test_keras_1_kernel_of_unknown_order_is_not_guessed(tmp_path):
+    arrays = {"c": {"c_W": np.ones((3, 2, 4, 3)), "c_b": np.ones(3)}}
+    layer = load_weights(keras2(tmp_path / "x", [], arrays, version="1.0.8"))["c"]
+    assert (layer.kind, list(layer.arrays)) == ("unknown", ["c_W", "c_b"])
+
+
+@pytest.mark.parametrize("order", ["th", "tf"])
+def test_keras_1_other_layers(order, tmp_path):
+    rng = np.random.default_rng(5)
+    up, line = rng.normal(size=(3, 2, 4, 5)), rng.normal(size=(3, 4, 5))
+    old = up.transpose(2, 3, 0, 1) if order == "th" else up.transpose(0, 1, 3, 2)
+    layers = [
+        ("Deconvolution2D", {"name": "up", "dim_ordering": order}),
+        ("Convolution1D", {"name": "line"}),
+        ("BatchNormalization", {"name": "n", "mode": 2}),
+    ]
+    arrays = {
+        "up": {"up_W": old},
+        "line": {"line_W": line[:, np.newaxis], "line_b": np.ones(5)},
+        "n": {"n_gamma": np.ones(5), "n_running_mean": np.ones(5)},
+    }
+    weights = load_weights(keras2(tmp_path / "x", layers, arrays, version="1.2.0"))
+    np.testing.assert_array_equal(weights["line"].kernel, line)
+    assert [layer.kind for layer in weights.values()] == [
+        *("Conv2DTranspose", "Conv1D", "BatchNormalization of mode 2")
+    ]
+    np.testing.assert_array_equal(weights["up"].kernel, up)
+
+
+def test_theano_kernels_of_keras_2_are_turned_over(tmp_path):
+    kernel = np.arange(24.0).reshape(3, 2, 2, 2)
+    arrays = {"c": {"c/kernel:0": kernel}, **dense_arrays("d")}
+    layers = [("Conv2D", {"name": "c", "filters": 2}), ("Dense", {"name": "d"})]
+    weights = load_weights(keras2(tmp_path / "x", layers, arrays, backend="theano"))
+    np.testing.assert_array_equal(weights["c"].kernel, kernel[::-1, ::-1])
+    np.testing.assert_array_equal(weights["d"].kernel, np.ones((2, 2)))
+
+
+# Archives of Keras 2.12 and 2.13, and of Windows
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
+@pytest.mark.parametrize("step", [1, 2])
+def test_old_archives(step, separator, tmp_path):
+    """A layer with weights counts twice among its class in Keras 2.12 and 2.13."""
+    names = [f"d{i}" for i in range(4)]
+    inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": []}}
+    configs = []
+    for name in names:
+        configs.append({"class_name": "Dense", "config": {"name": name}})
+        configs.append({"class_name": "Dropout", "config": {"name": f"drop_{name}"}})
+    up = {"class_name": "Conv2DTranspose", "config": {"name": "up"}}
+    inner["config"]["layers"] = [*configs[4:], up]
+    model = {"class_name": "Sequential", "config": {"layers": [*configs[:4], inner]}}
+    word, content = "_layer_checkpoint_dependencies", io.BytesIO()
+    places = [f"dense{f'_{i * step}' if i else ''}" for i in range(2)]
+    places += [separator.join(["sequential", word, place]) for place in places]
+    places += [separator.join(["sequential", word, "conv2d_transpose"])]
+    with h5py.File(content, "w") as file:
+        file.create_group("vars")
+        for i, place in enumerate(places):
+            kernel = np.full((2, 2) if i < 4 else (3, 3, 2, 2), i + 1.0)
+            file[f"{word}{separator}{place}/vars/0"] = kernel
+    archive = {
+        "model.weights.h5": content.getvalue(),
+        "config.json": json.dumps(model),
+        "metadata.json": json.dumps({"keras_version": "2.12.0"}),
+    }
+    weights = load_weights(zipped(tmp_path / "x", **archive))
+    assert weights.dialect == "Keras 2 archive"
+    assert {name: layer.kernel.flat[0] for name, layer in weights.items()} == {
+        **{"d0": 1, "d1": 2, "inner/d2": 3, "inner/d3": 4, "inner/up": 5}
+    }
+    assert [layer.kind for layer in weights.values()] == ["Dense"] * 4 + ["Conv2DTranspose"]
 
 
 def test_long_attributes_in_chunks(tmp_path):
@@ -379,6 +770,52 @@ def test_walking_in_circles(tmp_path):
     with h5py.File(tmp_path / "x", "w") as file:
         file["a"] = file["/"]
     refuse(tmp_path / "x", "met twice")
+
+
+def test_links_and_many_names_of_one_array(tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["a/kernel"] = np.arange(6.0).reshape(2, 3)
+        file["b"], file["c/kernel"] = h5py.SoftLink("/a"), file["a/kernel"]
+        for i in range(500):
+            file[f"again{i}"] = file["a/kernel"]
+    weights = load_weights(tmp_path / "x")
+    assert len(weights) == 503
+    assert {"a", "b", "c", "again499"} <= set(weights)
+    assert len({id(layer.kernel) for layer in weights.values()}) == 1  # read once
+    assert not weights["a"].kernel.flags.writeable
+
+
+def test_other_programs_files_are_named(tmp_path):
+    with h5py.File(tmp_path / "matlab", "w", userblock_size=512) as file:
+        file["layers/vars"] = np.ones((3, 4))
+    with open(tmp_path / "matlab", "r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+    with h5py.File(tmp_path / "anndata", "w") as file:
+        file.attrs["encoding-type"] = "anndata"
+        file["X"], file["layers/raw"] = np.ones((3, 4)), np.ones((3, 4))
+    with h5py.File(tmp_path / "old", "w") as file:
+        file["X"], file["obs/i"], file["var/i"] = np.ones((3, 4)), np.ones(3), np.ones(4)
+    for name, match in [("matlab", "MATLAB"), ("anndata", "AnnData"), ("old", "AnnData")]:
+        refuse(tmp_path / name, f"expected weights, got an? {match} file")
+        with pytest.raises(InputError) as info:
+            load_weights(tmp_path / name)
+        assert "keras" not in str(info.value).lower()
+
+
+def test_names_cannot_steer_a_terminal(tmp_path):
+    evil, safe = "\x1b[2J\u202e", r"\x1b[2J\u202e"
+    weights = load_weights(plain(tmp_path / "x", **{f"{evil}hidden": np.ones((2, 2))}))
+    assert list(weights) == [f"{safe}hidden"]
+    assert all(line.isprintable() for line in str(weights).splitlines())
+    assert repr(weights).isprintable()
+    refuse(plain(tmp_path / "y", **{evil: np.full((2, 2), np.nan)}), re.escape(safe))
+    refuse(plain(tmp_path / "z", **{evil: np.ones(2)}), re.escape(safe))
+    refuse(zipped(tmp_path / "zip", **{evil: "x"}), re.escape(safe))
+    layers = [(f"Dense{evil}", {"name": f"a{evil}", "activation": evil, "padding": evil})]
+    arrays = {f"a{evil}": {"kernel": np.ones((2, 2))}}
+    weights = load_weights(keras2(tmp_path / "k", layers, arrays, version=f"2{evil}"))
+    assert all(line.isprintable() for line in str(weights).splitlines())
+    assert weights[f"a{safe}"].activation == safe
 
 
 @pytest.mark.parametrize("name", FILES)

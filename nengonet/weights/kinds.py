@@ -41,8 +41,9 @@ def named_layer(
     elif {"kernel"} <= set(arrays) <= {"kernel", "bias"}:
         shapes = [array.shape for array in arrays.values()]
         kind = _kind_of_name(name, shapes[0]) or _kind_of_shapes(shapes)
-        if kind == "DepthwiseConv2D":  # whose kernel has another name
-            kind = "Conv2DTranspose"
+        # The kernel of a DepthwiseConv2D has another name, that of a transpose is turned round.
+        if kind == "DepthwiseConv2D" or (kind == "unknown" and shapes[1:] == [shapes[0][2:3]]):
+            kind = "Conv2DTranspose" if len(shapes[0]) == 4 else "unknown"
     else:
         kind = "unknown"
     return _record(name, arrays, kind, entry)

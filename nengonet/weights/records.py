@@ -427,6 +427,8 @@ def _table_row(layer: LayerWeights) -> tuple[str, ...]:
         config["input"] = shape_in[1:]
     for key, usual in _NOTES.items():
         value = config.get(key)
+        # The strides of a pool go without saying where they are its size.
+        usual = config.get("pool_size", usual) if key == "strides" else usual
         if isinstance(value, str | int | float | list) and value != usual:
             value = _times(value) if isinstance(value, list) else value
             notes.append(printable(f"{key} {value}"))

@@ -145,12 +145,56 @@ def main():
         )
         save(model, build.__name__)
     if VERSION == 3:
+        save_types()
+        save_activations()
+
+
+def dense_pair(dtype=None):
+    """Return two layers whose weights a test can compute: the sine of a count."""
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5, activation="relu", name="hidden", dtype=dtype),
+            layers.Dense(3, use_bias=False, name="output"),
+        ]
+    )
+    model.set_weights([np.sin(np.arange(w.size)).reshape(w.shape) for w in model.get_weights()])
+    return model
+
+
+def save_types():
+    """Write files with other types than float32."""
+    for name, types in [("bfloat16", {"dtype": "bfloat16"}), ("int8", {}), ("int4", {})]:
         keras.backend.clear_session()
-        model = keras.Sequential(
-            [keras.Input((2,)), layers.Dense(3, dtype="bfloat16", name="short")]
-        )
-        model.set_weights([np.arange(6.0).reshape(2, 3) / 7, np.ones(3)])
-        model.save_weights(f"{HERE}/keras3_bfloat16.weights.h5")
+        model = dense_pair(**types)
+        if name.startswith("int"):
+            model.quantize(name)
+        for ending in (".h5", ".weights.h5", ".keras")[: 2 if name == "int4" else 3]:
+            write = model.save_weights if "weights" in ending else model.save
+            write(f"{HERE}/keras3_{name}{ending}")
+
+
+def save_activations():
+    """Write a network with activations, pools and branches between its layers."""
+    keras.backend.clear_session()
+    x = keras.Input((9, 9, 1), name="images")
+    y = layers.Conv2D(2, 3, name="first")(x)
+    y = layers.BatchNormalization(name="first_norm")(y)
+    y = layers.ReLU(max_value=6.0, name="relu6")(y)
+    y = layers.MaxPooling2D(2, name="largest")(y)
+    y = layers.Conv2D(2, 1, name="second")(y)
+    y = layers.Activation("relu", name="early")(y)
+    y = layers.BatchNormalization(name="late_norm")(y)
+    y = layers.AveragePooling2D((2, 1), strides=1, padding="same", name="average")(y)
+    y = layers.Dropout(0.5, name="drop")(layers.Flatten(name="flat")(y))
+    y = layers.Dense(4, name="leaky")(y)
+    y = branch = layers.LeakyReLU(negative_slope=0.2, name="leak")(y)
+    y = layers.Dense(4, name="branching")(y)
+    y = layers.Add(name="sum")([layers.Activation("tanh", name="tanh")(y), y, branch])
+    y = layers.Dense(3, name="logits")(y)
+    model = keras.Model(x, layers.Softmax(name="classes")(y))
+    for ending in (".h5", ".keras"):
+        model.save(f"{HERE}/keras3_activations{ending}")
 
 
 if __name__ == "__main__":
