@@ -123,13 +123,11 @@ def error_budget(
     Raises
     ------
     InputError
-        The last layer does not spike, or no layer was built from Keras weights; or as for
-        `present`.
+        The last layer does not spike, or the network stands for no ANN; or as for `present`.
     """
-    if not output.spiking or all(layer.weights is None for layer in output.chain()):
-        raise InputError(
-            f"{output.label}: expected a last layer that spikes, built from Keras weights"
-        )
+    if not output.spiking:
+        raise InputError(f"{output.label}: expected a last layer that spikes")
+    ann = list(keras_activations(output, images).values())[-1]
     labels = np.asarray(labels)
     run = {"dt": dt, "seed": seed, "progress": progress}
     time = {"dt": dt, "presentation_time": presentation_time}
@@ -141,7 +139,7 @@ def error_budget(
         predict(output, images, lines=lines, **time)[-1].rates for lines in (True, False)
     )
     stages = [
-        ("ANN", list(keras_activations(output, images).values())[-1], "Keras' activations"),
+        ("ANN", ann, "Keras' activations"),
         (
             "scales and biases of the network",
             line,

@@ -86,7 +86,9 @@ class Diagnosis:
     predicted_accuracy_with_noise : Accuracy or None
         The same with what noisy currents do to neurons that rectify or clip.
     ann_accuracy : Accuracy or None
-        Of the Keras weights on the same images; None where layers were built without.
+        Of the ANN that the network stands for, on the same images; None where it stands for none.
+    ann_reason : str or None
+        Why the network stands for no ANN: see `nengonet.prediction.keras_activations`.
     """
 
     layers: tuple[dict, ...]
@@ -94,6 +96,7 @@ class Diagnosis:
     predicted_accuracy: Accuracy | None
     predicted_accuracy_with_noise: Accuracy | None
     ann_accuracy: Accuracy | None
+    ann_reason: str | None = None
 
     @property
     def worst(self) -> str | None:
@@ -110,6 +113,7 @@ class Diagnosis:
             "predicted_accuracy": number(self.predicted_accuracy),
             "predicted_accuracy_with_noise": number(self.predicted_accuracy_with_noise),
             "ann_accuracy": number(self.ann_accuracy),
+            "ann_reason": self.ann_reason,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "layers": list(self.layers),
         }
@@ -124,6 +128,8 @@ class Diagnosis:
         ):
             if found is not None:
                 lines.append(f"predicted accuracy, {name}: {found}")
+        if self.ann_reason is not None:
+            lines.append(f"no ANN to compare with: {self.ann_reason}")
         if not self.findings:
             lines.append("no findings")
         lines += [f"{i}. {finding}" for i, finding in enumerate(self.findings, 1)]
@@ -219,7 +225,7 @@ def diagnose(
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
     plain = predict(output, images, **settings)
     noisy = predict(output, images, **settings, noise=True)
-    ann = _ann(output, images)
+    ann, ann_reason = _ann(output, images, network)
     case = _Case(
         network=output.network if network is None else network,
         target=target_of(output),
@@ -244,6 +250,7 @@ def diagnose(
         predicted_accuracy=predicted(plain[-1].rates),
         predicted_accuracy_with_noise=predicted(noisy[-1].rates),
         ann_accuracy=predicted(list(ann.values())[-1] if ann else None),
+        ann_reason=ann_reason,
     )
 
 
@@ -287,11 +294,12 @@ def layer_row(
     }
 
 
-def _ann(output: object, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the Keras layers compute, where every layer was built from one."""
-    if not isinstance(output, Layer):
-        return {}
-    return keras_activations(output, images)
+def _ann(output, images, network) -> tuple[dict[str, np.ndarray], str | None]:
+    """Return what the layers of the ANN compute; where there is none, why."""
+    try:
+        return keras_activations(output, images, network), None
+    except InputError as error:
+        return {}, str(error)
 
 
 def _keras_bias(output: object) -> dict[str, np.ndarray]:
@@ -309,7 +317,9 @@ def _slopes(layers: list[LayerPrediction], ann: dict[str, np.ndarray]) -> dict[s
     slopes = {}
     for layer in layers:
         if layer.label in ann:
-            wanted = np.maximum(ann[layer.label], 0.0)
+            wanted = ann[layer.label]
+            if layer is layers[-1]:
+                wanted = np.maximum(wanted, 0.0)  # of logits, neurons put out what is above 0
             slopes[layer.label] = float(
                 (wanted * layer.mean_outputs).sum() / max((wanted**2).sum(), 1e-300)
             )

@@ -91,7 +91,7 @@ def dense(
         weights,
         neuron_type,
         (n_outputs,),
-        nengo.Dense((n_outputs, pre.size), init=weights.kernel.T),
+        transform_of(weights, pre),
         max_rates=max_rates,
         intercepts=intercepts,
         gain=gain,
@@ -181,23 +181,12 @@ def conv2d(
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
     shape = image_shape(pre)
     shape_out = shape_after(weights, shape, pre_label=pre.label)
-    kernel, config = weights.kernel, weights.config
-    transform = nengo.Convolution(
-        weights.n_outputs,
-        shape,
-        kernel_size=kernel.shape[:2],
-        strides=as_pair("strides", config.get("strides", 1)),
-        padding=config.get("padding", "valid"),
-        channels_last=True,
-        init=depthwise_as_grouped(kernel) if depthwise else kernel,
-        groups=shape[2] if depthwise else config.get("groups", 1),
-    )
     return _layer(
         pre,
         weights,
         neuron_type,
         shape_out,
-        transform,
+        transform_of(weights, pre),
         max_rates=max_rates,
         intercepts=intercepts,
         gain=gain,
@@ -206,6 +195,32 @@ def conv2d(
         synapse=synapse,
         label=label,
         seed=seed,
+    )
+
+
+def transform_of(weights: LayerWeights, pre: Layer) -> Transform:
+    """Return the weights of a Dense, Conv2D or DepthwiseConv2D layer as Nengo takes them.
+
+    Parameters
+    ----------
+    weights : LayerWeights
+        A convolution's ``config`` holds its strides, padding and groups.
+    pre : Layer
+        The layer before.
+    """
+    kernel, config = weights.kernel, weights.config
+    if weights.kind == "Dense":
+        return nengo.Dense((weights.n_outputs, pre.size), init=kernel.T)
+    shape, depthwise = image_shape(pre), weights.kind == "DepthwiseConv2D"
+    return nengo.Convolution(
+        weights.n_outputs,
+        shape,
+        kernel_size=kernel.shape[:2],
+        strides=as_pair("strides", config.get("strides", 1)),
+        padding=config.get("padding", "valid"),
+        channels_last=True,
+        init=depthwise_as_grouped(kernel) if depthwise else kernel,
+        groups=shape[2] if depthwise else config.get("groups", 1),
     )
 
 

@@ -182,6 +182,21 @@ def neuron_layer(
     return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
 
 
+def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
+    """Return the records of a network's layers by Ensemble or Node, those of an output first.
+
+    Parameters
+    ----------
+    output : Layer, or something else that has no layers before it
+    network : nengo.Network
+    """
+    known = dict(network.__dict__.get("nengonet_layers", {}))
+    if isinstance(output, Layer):
+        known |= output.network.__dict__["nengonet_layers"]
+        known |= {owner(layer.output): layer for layer in output.chain()}
+    return known
+
+
 def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
     """Return the layers that a network has on the way to its output, each after what feeds it.
 
@@ -196,9 +211,8 @@ def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
         Those that ``output`` was built on, and whatever else with neurons, spikes or weights
         feeds them now. Objects without a record get one, with the label that they have in Nengo.
     """
-    graph = Graph(network)
+    graph, known = Graph(network), known_layers(output, network)
     chain = {owner(layer.output): layer for layer in output.chain()}
-    known = {**output.network.__dict__["nengonet_layers"], **chain}
     found, labels = [], {layer.label for layer in chain.values()}
     for number, item in enumerate(graph.upstream(*chain)[0]):
         neurons = isinstance(item, nengo.Ensemble)

@@ -11,10 +11,10 @@ import dataclasses
 import nengo
 import numpy as np
 
+from nengonet.ann import Ann
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, Weights, has_weights, owner
 from nengonet.objects import Layer, layers_of
-from nengonet.rates import multiply_adds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def _behind(graph: Graph, item: object, within: set) -> dict[object, np.ndarray]
 
 
 def ann_multiply_adds(output: Layer) -> dict[str, int]:
-    """Count the multiply-adds of the ANN that a chain of layers was built from, for one image.
+    """Count the multiply-adds of the ANN that a network stands for, for one image.
 
     Parameters
     ----------
@@ -100,10 +100,12 @@ def ann_multiply_adds(output: Layer) -> dict[str, int]:
     Returns
     -------
     counts : dict of int
-        By label of the layers with weights: see `nengonet.rates.multiply_adds`.
+        By label of the layers with weights: see `nengonet.rates.multiply_adds`. Connections that
+        add to a layer count their weights other than 0.
+
+    Raises
+    ------
+    InputError
+        As for `nengonet.prediction.keras_activations`.
     """
-    return {
-        layer.label: sum(multiply_adds([layer.weights], layer.pre.shape).values())
-        for layer in output.chain()
-        if layer.weights is not None
-    }
+    return Ann(output, output.network).multiply_adds()

@@ -19,15 +19,13 @@ from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
 from nengo.neurons import NeuronType
 
+from nengonet.ann import Ann
 from nengonet.checks import as_number, count_steps
-from nengonet.encoding import images_at, images_by_node
+from nengonet.encoding import images_by_node
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, Weights, analytic, filter_of, noise_of, owner
 from nengonet.neurons import model_of
 from nengonet.objects import Layer
-from nengonet.pools import AveragePool, MaxPool
-from nengonet.rates import Pool, activations
-from nengonet.weights import LayerWeights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,10 +142,7 @@ def predict(
     layers : list of LayerPrediction
         The output's is the last.
     """
-    if network is None:
-        if not isinstance(output, Layer):
-            raise InputError(f"{output}: expected its network as well: network=…")
-        network = output.network
+    network = _network_of(output, network)
     graph, target = Graph(network), target_of(output)
     if target not in graph.objects:
         raise InputError(
@@ -157,8 +152,7 @@ def predict(
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if presentation_time is not None:
         count_steps(presentation_time, dt)
-    upstream = [each for each in graph.upstream(target)[0] if isinstance(each, nengo.Node)]
-    images = images_by_node(images, upstream, network.all_nodes)
+    images = _shown(images, graph.upstream(target)[0], network)
     return _Walk(graph, images, dt, presentation_time, noise, lines).to(target)
 
 
@@ -182,50 +176,51 @@ def target_of(
     raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
 
 
-def keras_activations(output: Layer, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute what the Keras model computes that a chain of layers was built from.
+def keras_activations(
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    network: nengo.Network | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute what the ANN computes that a network stands for.
 
-    The weights are the file's, whatever has become of those in the network.
+    It has the weights that the layers were built from, the activations that their file or else
+    their neurons state, and the sums and pools of the network.
 
     Parameters
     ----------
-    output : Layer
-        The last layer.
-    images : (n_images, ...) array_like
+    output, images, network
+        As for `predict_rates`.
 
     Returns
     -------
     activations : dict of (n_images, n_units) ndarray
-        Of every layer with weights, by label, in order; flat in (row, column, channel) order. The
-        last one's are its logits, before any softmax. Empty for a chain without weights.
+        Of every layer with Keras weights and of the output, by label, in order; flat in (row,
+        column, channel) order. The output's, the last, are its logits, before any softmax.
 
     Raises
     ------
     InputError
-        See `nengonet.rates.activations`.
+        The network stands for no ANN that is known: a layer has other weights than it was built
+        from, or computes another activation than its file states, or was built without; or as
+        for `predict_rates`.
     """
-    chain = list(output.chain())
-    built = {layer.label for layer in chain if layer.weights is not None}
-    if not built:
-        return {}
-    source = chain[0].node
-    images = images_at(source, images.get(source) if isinstance(images, Mapping) else images)
-    images = images.reshape(len(images), *chain[0].shape)
-    layers = [found for layer in chain if (found := _keras_layer(layer)) is not None]
-    return {
-        label: values.reshape(len(images), -1)
-        for label, values in activations(layers, images).items()
-        if label in built
-    }
+    network = _network_of(output, network)
+    ann = Ann(output, network)
+    return ann.by_label(ann.values(_shown(images, ann.order, network)))
 
 
-def _keras_layer(layer: Layer) -> LayerWeights | Pool | None:
-    if layer.weights is not None:
-        return dataclasses.replace(layer.weights, name=layer.label)
-    if layer.node is not None and isinstance(layer.node.output, MaxPool):
-        return dataclasses.replace(layer.node.output.pool, name=layer.label)
-    transform = None if layer.connection is None else layer.connection.transform
-    return transform.pool if isinstance(transform, AveragePool) else None
+def _shown(images, order, network) -> dict[nengo.Node, np.ndarray]:
+    """Return what each input shows, one row for each image."""
+    upstream = [item for item in order if isinstance(item, nengo.Node)]
+    return images_by_node(images, upstream, network.all_nodes)
+
+
+def _network_of(output: object, network: nengo.Network | None) -> nengo.Network:
+    if network is None:
+        if not isinstance(output, Layer):
+            raise InputError(f"{output}: expected its network as well: network=…")
+        network = output.network
+    return network
 
 
 class _Walk:

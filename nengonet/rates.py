@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from scipy.special import expit
 
 from nengonet import convolution
 from nengonet.exceptions import InputError
@@ -21,6 +22,12 @@ _POOLS = {
 _CONVOLUTIONS = {
     "Conv2D": convolution.conv2d,
     "DepthwiseConv2D": convolution.depthwise_conv2d,
+}
+_ACTIVATIONS = {
+    "linear": lambda values: values,
+    "relu": lambda values: np.maximum(values, 0.0),
+    "sigmoid": expit,
+    "tanh": np.tanh,
 }
 # Options of a Keras convolution that change its result and are not computed here.
 _ONLY = {"dilation_rate": 1, "data_format": "channels_last"}
@@ -71,7 +78,10 @@ class Pool:
 
 
 def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute what a Keras MLP or CNN computes: ReLU after every weight layer but the last.
+    """Compute what a Keras MLP or CNN computes.
+
+    After every layer with weights comes the activation that its file states; where it states
+    none, ReLU, and nothing after the last.
 
     Parameters
     ----------
@@ -93,8 +103,7 @@ def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> di
     Raises
     ------
     InputError
-        A layer does not fit the one before, a layer's own file says that it has another
-        activation, or a layer is of a kind that is not computed here.
+        A layer does not fit the one before, or its kind or activation is not computed here.
     """
     named = by_name(layers)
     values = np.asarray(images, dtype=np.float64)
@@ -108,10 +117,9 @@ def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> di
         if isinstance(layer, Pool):
             values = _pooled(layer, values)
         else:
-            check_activation(layer, last=name == last)
-            values = _drive(layer, values)
-            if name != last:
-                np.maximum(values, 0.0, out=values)
+            stated = stated_activation(layer, last=name == last)
+            default = "linear" if name == last else "relu"
+            values = activate(stated or default, drive_of(layer, values))
         found[name], before = values, name
     return found
 
@@ -210,32 +218,39 @@ def last_weights(named: dict[str, LayerWeights | Pool]) -> str | None:
     return names[-1] if names else None
 
 
-def check_activation(layer: LayerWeights, *, last: bool) -> None:
-    """Check that the layer's own file names the activation that is computed here.
+def stated_activation(layer: LayerWeights, *, last: bool) -> str | None:
+    """Return the activation that a layer's file states; None where it states none.
 
     Parameters
     ----------
     layer : LayerWeights
     last : bool
-        The last layer is linear, all others are ReLU.
+        The last layer's values are logits, before any softmax.
 
     Raises
     ------
     InputError
-        It names another.
+        It is not computed here.
     """
-    expected = ("linear", "softmax") if last else ("relu",)
-    activation = layer.config.get("activation", expected[0])
-    if activation in expected:
-        return
-    own_layer = (
-        "; if a ReLU layer of its own follows it, pass "
-        "dataclasses.replace(layer, config=layer.config | {'activation': 'relu'})"
-    )
-    raise InputError(
-        f"{layer.name}: expected the activation {' or '.join(expected)}, found {activation}"
-        f"{own_layer if activation == 'linear' else ''}"
-    )
+    stated = layer.activation
+    if last and stated is not None:
+        stated = "linear" if stated == "softmax" else stated.removesuffix(" then softmax")
+    if stated is not None and stated not in _ACTIVATIONS:
+        raise InputError(
+            f"{layer.name}: expected the activation {', '.join(_ACTIVATIONS)}, found {stated}"
+        )
+    return stated
+
+
+def activate(activation: str, values: np.ndarray) -> np.ndarray:
+    """Return what an activation makes of values.
+
+    Parameters
+    ----------
+    activation : {"linear", "relu", "sigmoid", "tanh"}
+    values : ndarray
+    """
+    return _ACTIVATIONS[activation](values)
 
 
 def shape_after(
@@ -316,7 +331,21 @@ def _options(layer: LayerWeights) -> dict:
     return {option: layer.config.get(option, default) for option, default in defaults.items()}
 
 
-def _drive(layer: LayerWeights, values: np.ndarray) -> np.ndarray:
+def drive_of(layer: LayerWeights, values: np.ndarray) -> np.ndarray:
+    """Return what a layer computes before its activation.
+
+    Parameters
+    ----------
+    layer : LayerWeights
+    values : (n_images, ...) ndarray
+        Of the layer before; of shape ``(n_images, rows, columns)`` for one channel.
+
+    Returns
+    -------
+    drive : (n_images, n_units) or (n_images, rows, columns, filters) ndarray
+    """
+    if not _is_dense(layer) and values.ndim == 3:
+        values = values[..., np.newaxis]
     if _is_dense(layer):
         drive = values.reshape(len(values), -1) @ layer.kernel
     else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nengonet.checks import as_numbers
 from nengonet.exceptions import InputError
-from nengonet.rates import Pool, activations, by_name, full_scale, last_weights
+from nengonet.rates import Pool, activations, by_name, full_scale, last_weights, stated_activation
 from nengonet.weights import LayerWeights
 
 
@@ -204,6 +204,14 @@ def balance(
     last = last_weights(named)
     if last is None:
         raise InputError("layers: expected at least one layer with weights, found none")
+    for name, layer in named.items():
+        if not isinstance(layer, Pool):
+            stated = stated_activation(layer, last=name == last)
+            if stated not in (None, "relu", "linear"):
+                raise InputError(
+                    f"{name}: expected the activation relu or linear, which a factor passes "
+                    f"unchanged, found {stated}"
+                )
     found = activations(named.values(), images)
     balanced, changes, before = [], [], 1.0
     for name, layer in named.items():

@@ -29,9 +29,28 @@ def test_images_are_flattened_by_row_column_channel():
     assert activations([layer], image)["pick"][0, 0] == image[0, 1, 2, 1]
 
 
-def test_the_files_own_activation_is_checked():
-    layer = nn.LayerWeights(kernel=np.ones((2, 2)), name="hidden", config={"activation": "tanh"})
-    with pytest.raises(nn.InputError, match="hidden: expected the activation relu, found tanh"):
+@pytest.mark.parametrize(
+    "stated, expected",
+    [
+        ("tanh", [np.tanh(0.5), np.tanh(-2.0)]),
+        ("sigmoid", [1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(2.0))]),
+        ("linear", [0.5, -2.0]),
+        ("relu", [0.5, 0.0]),
+        (None, [0.5, 0.0]),
+    ],
+)
+def test_a_layer_has_the_activation_that_its_file_states(stated, expected):
+    config = {} if stated is None else {"activation": stated}
+    layer = nn.LayerWeights(kernel=[[0.5, -2.0]], name="hidden", config=config)
+    last = nn.LayerWeights(kernel=np.eye(2), name="last", config={"activation": "softmax"})
+    found = activations([layer, last], [[1.0]])
+    np.testing.assert_allclose(found["hidden"][0], expected)
+    np.testing.assert_allclose(found["last"][0], expected)
+
+
+def test_an_activation_that_is_not_computed_is_refused():
+    layer = nn.LayerWeights(kernel=np.ones((2, 2)), name="hidden", config={"activation": "gelu"})
+    with pytest.raises(nn.InputError, match="hidden: expected the activation linear.*found gelu"):
         activations([layer, nn.LayerWeights(kernel=np.ones((2, 2)))], np.ones((1, 2)))
 
 
@@ -150,10 +169,6 @@ def conv_with(**config):
             "norm: expected a Dense, .* found BatchNormalization; fold it into the layer before",
         ),
         (["hidden"], r"layers: expected LayerWeights and Pool, found str; .* take the values\(\)"),
-        (
-            [conv_with(activation="linear"), conv_with()],
-            r"conv: expected the activation relu, found linear; if a ReLU layer of its own",
-        ),
     ],
 )
 def test_layers_that_cannot_be_computed_are_refused(layers, message):

@@ -95,7 +95,7 @@ class LayerWeights:
         object.__setattr__(self, "others", others)
         if not self.kind:
             object.__setattr__(self, "kind", self._guess_kind())
-        if self.activation is None and self.config:
+        if self.activation is None and "activation" in self.config:
             object.__setattr__(self, "activation", activation_of(self.config.get("activation")))
         self._check_shapes()
 
