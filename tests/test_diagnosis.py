@@ -174,6 +174,7 @@ def test_json_has_stable_keys():
         "predicted_accuracy",
         "predicted_accuracy_with_noise",
         "ann_accuracy",
+        "ann_reason",
         "findings",
         "layers",
     }
