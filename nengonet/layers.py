@@ -21,6 +21,7 @@ from nengonet.exceptions import InputError
 from nengonet.neurons import gain_bias, with_settings
 from nengonet.objects import Layer, checked_layer, connect, neuron_layer
 from nengonet.rates import shape_after
+from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
 
 
@@ -36,7 +37,7 @@ def dense(
     amplitude: float | None = None,
     synapse: Synapse | float | None = None,
     label: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Layer:
     """Add a fully connected layer: one Ensemble, and one Connection into its ``.neurons``.
 
@@ -61,8 +62,10 @@ def dense(
         On the connection. None passes a spike on within the same step.
     label : str, optional
         By default the name that the weights have in their file.
-    seed : int
-        For ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions.
+    seed : int, optional
+        For ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions. By default
+        it follows from the seed that the network has now (without one, from 0) and from the number
+        of ensembles before this one, so that every layer draws values of its own.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def conv2d(
     amplitude: float | None = None,
     synapse: Synapse | float | None = None,
     label: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Layer:
     """Add a convolution: one Ensemble, and one ``nengo.Convolution`` into its ``.neurons``.
 
@@ -268,7 +271,7 @@ def _layer(
     amplitude: float | None,
     synapse: Synapse | float | None,
     label: str,
-    seed: int,
+    seed: int | None,
 ) -> Layer:
     """Add the neurons, or the Node, and the connection of a layer with Keras weights."""
     size = math.prod(shape)
@@ -284,6 +287,9 @@ def _layer(
         )
     if amplitude is not None:
         neuron_type = with_settings(neuron_type, amplitude=amplitude)
+    if seed is None:
+        network = nengo.Network.context[0]
+        seed = tuning_seed(network.seed, len(network.all_ensembles))
     gain, bias = gain_bias(
         neuron_type, size, max_rates, intercepts, gain=gain, bias=bias, seed=seed
     )

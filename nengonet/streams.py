@@ -1,8 +1,8 @@
-"""Random streams that belong to one example, and to nothing else.
+"""Random streams that belong to one example, or to one layer, and to nothing else.
 
-Each is made from the seed and the example's number, so that example 17 draws the same numbers
-alone, in a batch, first or last, on one process or ten. Its streams are kept apart: those of the
-input, of the simulator's reset, of random neuron types and of initial states.
+An example's is made from the seed and the example's number, so that example 17 draws the same
+numbers alone, in a batch, first or last, on one process or ten. Its streams are kept apart: those
+of the input, of the simulator's reset, of random neuron types and of initial states.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 _RESET_STREAM = 1
 _NEURON_STREAM = 2
 _STATE_STREAM = 3
+_TUNING_STREAM = 4
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
@@ -76,3 +77,17 @@ def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.Rand
     key = (_STATE_STREAM, layer, state)
     sequence = np.random.SeedSequence([seed, example], spawn_key=key)
     return np.random.RandomState(np.random.PCG64(sequence))
+
+
+def tuning_seed(seed: int | None, place: int) -> int:
+    """Return the seed of the tuning of one layer of a network.
+
+    Parameters
+    ----------
+    seed : int or None
+        The network's; None counts as 0.
+    place : int
+        Number of ensembles that the network had before.
+    """
+    sequence = np.random.SeedSequence([seed or 0, place], spawn_key=(_TUNING_STREAM,))
+    return int(sequence.generate_state(1)[0])

@@ -359,3 +359,34 @@ def test_the_layer_before_must_be_a_layer(build):
     kernel = np.ones((2, 2)) if build is nn.dense else np.ones((1, 1, 1, 1))
     with nengo.Network(), pytest.raises(nn.InputError, match="pre: expected a Layer"):
         build(nengo.Node(np.ones(2)), kernel, nengo.LIF())
+
+
+def drawn_tunings(network_seed, **settings):
+    """Return the gains of four layers whose tuning is drawn: two kinds, one in a subnetwork."""
+    tuning = {"max_rates": nengo.dists.Uniform(100, 200), "intercepts": nengo.dists.Uniform(-1, 0)}
+    tuning |= settings
+    with nengo.Network(seed=network_seed):
+        pixels = nn.constant_input((4, 4))
+        a = nn.dense(pixels, np.ones((16, 16)), nengo.LIF(), label="a", **tuning)
+        b = nn.dense(a, np.ones((16, 16)), nengo.LIF(), label="b", **tuning)
+        with nengo.Network():
+            c = nn.conv2d(pixels, np.ones((1, 1, 1, 1)), nengo.LIF(), label="c", **tuning)
+        d = nn.dense(b, np.ones((16, 16)), nengo.LIF(), label="d", **tuning)
+    return [layer.ensemble.gain for layer in (a, b, c, d)]
+
+
+def test_layers_draw_tunings_of_their_own_repeatably():
+    seeds = [None, 0, 1, 2, 3]
+    drawn = [gains for seed in seeds for gains in drawn_tunings(seed)]
+    again = [gains for seed in seeds for gains in drawn_tunings(seed)]
+    np.testing.assert_array_equal(drawn, again)
+    # A network without a seed is one with the seed 0; all others differ.
+    np.testing.assert_array_equal(drawn[:4], drawn[4:8])
+    assert len(np.unique(drawn[4:], axis=0)) == len(drawn[4:])
+    assert len(np.unique(drawn[4:])) == np.size(drawn[4:])
+
+
+def test_a_stated_seed_of_a_tuning_is_the_same_anywhere():
+    first, second, *_ = drawn_tunings(1, seed=7)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, drawn_tunings(2, seed=7)[0])
