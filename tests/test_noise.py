@@ -4,9 +4,8 @@ import nengo
 import numpy as np
 import pytest
 
-from nengonet.neurons import IntegrateAndFire
+from nengonet.neurons import IntegrateAndFire, model_of
 from nengonet.neurons.lif import noisy_lif_rates
-from nengonet.neurons.model import averaged
 from nengonet.neurons.rectified import noisy_integrator_rates, rectified_mean
 
 MEANS = np.array([-1e5, -300.0, -30, -3, 0, 0.7, 1, 1.3, 4, 30, 1000, 1e5])
@@ -69,6 +68,14 @@ def test_rectified_mean_is_the_average(mean, deviation):
     assert found >= max(mean, 0)
 
 
-def test_averaged_rates_are_exact_for_polynomials():
+class Parabola(nengo.neurons.NeuronType):
+    def step(self, dt, J, output):
+        output[...] = J**2
+
+
+def test_averages_over_noise_are_exact_for_polynomials():
     mean, deviation = np.array([[1.0, -2.0]]), np.array([[0.5, 3.0]])
-    np.testing.assert_allclose(averaged(lambda x: x**2, mean, deviation), mean**2 + deviation**2)
+    model = model_of(Parabola())
+    np.testing.assert_allclose(model.rates(mean, deviation), mean**2 + deviation**2, rtol=3e-5)
+    variance = model.variance(None, mean, deviation, 0.001)
+    np.testing.assert_allclose(variance, 2 * deviation**4 + 4 * (mean * deviation) ** 2, rtol=3e-4)

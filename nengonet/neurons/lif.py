@@ -26,6 +26,7 @@ class LIFRateModel(CurveModel):
     """`LIFRate`, which puts out the rate of a LIF neuron under its current."""
 
     activation = "relu"
+    _elementwise = True
     threshold = 1.0
     noise_effect = "bends its curve at the threshold"
 

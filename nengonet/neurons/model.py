@@ -10,12 +10,20 @@ from collections.abc import Callable
 
 import numpy as np
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
+from scipy.interpolate import RegularGridInterpolator
 
 from nengonet.exceptions import InputError
 
-_QUADRATURE = np.polynomial.hermite_e.hermegauss(15)
-# A step for the curve of continuous time: so short that no type loses anything in it.
-SHORT_STEP = 1e-4
+
+def density(z: np.ndarray) -> np.ndarray:
+    """Return the density of the normal distribution."""
+    return np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+
+
+# Points of a normal distribution and their weights, which add up to 1: so many that a curve with a
+# step is averaged within 1 % of its height.
+_POINTS = np.linspace(-5, 5, 201)
+_GAUSSIAN = _POINTS, density(_POINTS) / density(_POINTS).sum()
 
 
 class NeuronModel:
@@ -177,6 +185,9 @@ class OwnRates(NeuronModel):
 class CurveModel(NeuronModel):
     """A type that follows a curve; without spikes, step by step."""
 
+    # In a step of a user's own, neurons may act on each other.
+    _elementwise = False
+
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
         """Return what every step puts out."""
         return self.curve_of_step(current, dt)
@@ -184,7 +195,6 @@ class CurveModel(NeuronModel):
     def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
         """Return what one step puts out, over the amplitude."""
         rates = np.empty(current.shape)
-        # One row after the other: in a step of a user's own, neurons may act on each other.
         for row, found in zip(np.array(current, dtype=np.float64), rates, strict=True):
             self.neuron_type.step(dt, row, found)
         return rates / self.amplitude
@@ -197,11 +207,8 @@ class CurveModel(NeuronModel):
         presentation_time: float | None = None,
     ) -> np.ndarray:
         """Return the mean of the curve over the noise, less the curve."""
-
-        def curve(currents: np.ndarray) -> np.ndarray:
-            return self.curve_of_step(currents, dt)
-
-        return averaged(curve, current, deviation) - curve(current)
+        mean, _ = self._moments(current, deviation, dt)
+        return mean - self.curve_of_step(current, dt)
 
     def variance(
         self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
@@ -209,12 +216,24 @@ class CurveModel(NeuronModel):
         """Return the variance of the curve over the noise."""
         if self.spiking or not np.any(deviation):
             return super().variance(rates, current, deviation, dt)
+        return self._moments(current, deviation, dt)[1]
 
-        def curve(currents: np.ndarray) -> np.ndarray:
-            return self.curve_of_step(currents, dt)
+    def _moments(
+        self, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of what steps put out under a Gaussian current."""
 
-        mean = averaged(curve, current, deviation)
-        return averaged(lambda currents: (curve(currents) - mean) ** 2, current, deviation)
+        def moments(mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+            first, second = np.zeros((2, *mean.shape))
+            for node, weight in zip(*_GAUSSIAN, strict=True):
+                values = self.curve_of_step(mean + node * width, dt)
+                first += weight * values
+                second += weight * values**2
+            return np.stack([first, np.maximum(second - first**2, 0.0)])
+
+        if self._elementwise:
+            return tuple(on_grid(moments, current, deviation, n=(200, 30), most=20_000))
+        return tuple(moments(current, deviation))
 
 
 _MODELS: dict[Callable[..., None], tuple[type, type[NeuronModel]]] = {}
@@ -284,15 +303,30 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
     return model(neuron_type, family)
 
 
-def averaged(
-    rates: Callable[[np.ndarray], np.ndarray], mean: np.ndarray, deviation: np.ndarray
+def on_grid(
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    *,
+    n: tuple[int, int],
+    most: int,
 ) -> np.ndarray:
-    """Return the mean over a Gaussian current of a rate that follows it step by step."""
-    nodes, weights = _QUADRATURE
-    total = sum(w * rates(mean + x * deviation) for x, w in zip(nodes, weights, strict=True))
-    return total / weights.sum()
+    """Return a function of mean and deviation of a current, element by element.
+
+    For more than ``most`` elements it is taken at a grid of ``n`` means and deviations, and
+    interpolated between. It may return several arrays.
+    """
+    if mean.size <= most:
+        return function(mean, deviation)
+    means, widths = spread(mean, n[0]), spread(deviation, n[1])
+    table = np.moveaxis(function(*np.meshgrid(means, widths, indexing="ij")), (-2, -1), (0, 1))
+    found = RegularGridInterpolator((means, widths), table)((mean, deviation))
+    return np.moveaxis(found, range(mean.ndim), range(-mean.ndim, 0))
 
 
-def density(z: np.ndarray) -> np.ndarray:
-    """Return the density of the normal distribution."""
-    return np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+def spread(values: np.ndarray, n: int) -> np.ndarray:
+    """Return about ``n`` points around values: half evenly apart, half where most are."""
+    low, high = values.min(), values.max()
+    margin = 1e-9 * (1 + max(abs(low), abs(high)))
+    even = np.linspace(low - margin, high + margin, n // 2)
+    return np.union1d(even, np.quantile(values, np.linspace(0, 1, n // 2)))

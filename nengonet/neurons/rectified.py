@@ -99,6 +99,7 @@ class RectifiedModel(CurveModel):
     """`RectifiedLinear`, which puts out the positive part of its current."""
 
     activation = "relu"
+    _elementwise = True
     threshold = 0.0
     noise_effect = "rectifies its current"
 

@@ -13,6 +13,7 @@ class SigmoidModel(CurveModel):
     """`Sigmoid`, between 0 and ``1 / tau_ref``."""
 
     activation = "sigmoid"
+    _elementwise = True
     noise_effect = "bends its curve"
     _function = staticmethod(expit)
 

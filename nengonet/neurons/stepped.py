@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from nengo.dists import Distribution
-from scipy.interpolate import RegularGridInterpolator
 
 from nengonet.exceptions import InputError
-from nengonet.neurons.model import NeuronModel
+from nengonet.neurons.model import NeuronModel, on_grid, spread
 
 # Currents that are stepped; between them rates are interpolated.
-_N_CURRENTS, _N_NOISY, _N_DEVIATIONS = 400, 40, 10
+_N_CURRENTS, _N_NOISY = 400, (40, 12)
 # Neurons per current: with other starting voltages; with other noise, so many that together they
 # are stepped for a time in seconds.
 _N_STARTS, _N_DRAWS, _DRAWN_TIME = 16, (4, 48), 16.0
@@ -32,7 +31,7 @@ class SteppedModel(NeuronModel):
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
         """Return the rates of stepped neurons."""
         values, where = np.unique(current, return_inverse=True)
-        nodes = values if values.size <= _N_CURRENTS else _spread(values, _N_CURRENTS)
+        nodes = values if values.size <= _N_CURRENTS else spread(values, _N_CURRENTS)
         rates = self._stepped(nodes, np.zeros(nodes.shape), dt, presentation_time, _N_STARTS)
         return np.interp(values, nodes, rates)[where].reshape(current.shape)
 
@@ -44,25 +43,16 @@ class SteppedModel(NeuronModel):
         presentation_time: float | None = None,
     ) -> np.ndarray:
         """Return what Gaussian currents add to the rates of stepped neurons."""
-        extra = np.zeros(current.shape)
-        noisy = deviation > 0
-        if not noisy.any():
-            return extra
         time = self.window if presentation_time is None else presentation_time
         settings = (dt, presentation_time, int(np.clip(_DRAWN_TIME / time, *_N_DRAWS)))
-        mean, width = current[noisy], deviation[noisy]
-        if mean.size <= _N_CURRENTS:
-            extra[noisy] = self._stepped(mean, width, *settings)
-            extra[noisy] -= self._stepped(mean, np.zeros(mean.shape), *settings)
-            return extra
-        means = _spread(np.unique(mean), _N_NOISY)
-        widths = _spread(np.unique(np.log(width)), _N_DEVIATIONS)
-        grid, others = np.repeat(means, widths.size), np.tile(np.exp(widths), means.size)
-        table = self._stepped(grid, others, *settings).reshape(means.size, widths.size)
-        table -= self._stepped(means, np.zeros(means.shape), *settings)[:, None]
-        between = RegularGridInterpolator((means, widths), table)
-        extra[noisy] = between((mean, np.log(width)))
-        return extra
+
+        def extra(mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+            noisy, quiet = (self._stepped(mean, each, *settings) for each in (width, 0 * width))
+            return noisy - quiet
+
+        if not np.any(deviation):
+            return np.zeros(current.shape)
+        return on_grid(extra, current, deviation, n=_N_NOISY, most=_N_CURRENTS)
 
     def _stepped(
         self,
@@ -75,9 +65,9 @@ class SteppedModel(NeuronModel):
         """Return the rate under each current, a mean over several starting states."""
         rng = np.random.RandomState(0)
         shape = (n_starts, current.size)
-        states = self.start(shape, current, rng, presentation_time is None)
+        states = self.start(shape, current.ravel(), rng, presentation_time is None)
         state = {name: values.ravel() for name, values in states.items()}
-        flat, width = np.tile(current, n_starts), np.tile(deviation, n_starts)
+        flat, width = np.tile(current.ravel(), n_starts), np.tile(deviation.ravel(), n_starts)
         if presentation_time is None:
             settle = min(max(round(self.settling / dt), _LEAST_STEPS[0]), _MOST_STEPS // 2)
             n_steps = max(round(self.window / dt), _LEAST_STEPS[1])
@@ -98,7 +88,7 @@ class SteppedModel(NeuronModel):
             # From the last spike before to the last one, so that no part of an interval counts.
             whole = (before > 0) & (last > before)
             rates[whole] = (total * area)[whole] / ((last - before)[whole] * dt)
-        return rates.reshape(shape).mean(axis=0)
+        return rates.reshape(shape).mean(axis=0).reshape(current.shape)
 
     def _step(self, dt: float, current: np.ndarray, output: np.ndarray, state: dict) -> None:
         """Step the type, or say that it fails."""
@@ -128,10 +118,3 @@ class SteppedModel(NeuronModel):
                 values = rng.choice(np.ravel(law), shape[0])
             states[name] = np.repeat(values[:, None].astype(np.float64), shape[1], axis=1)
         return states
-
-
-def _spread(values: np.ndarray, n: int) -> np.ndarray:
-    """Return about ``n`` points around sorted values: half evenly apart, half where most are."""
-    margin = 1e-9 * (1 + np.abs(values[[0, -1]]))
-    even = np.linspace(values[0] - margin[0], values[-1] + margin[1], n // 2)
-    return np.union1d(even, np.quantile(values, np.linspace(0, 1, n // 2)))

@@ -83,6 +83,27 @@ def gain_bias(
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
     """
+    stated = gain is not None
+    gain, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
+    if not np.all(np.isfinite(gain)) or not np.all(gain > 0):
+        advice = "" if stated else _tuning_advice(neuron_type, max_rates, intercepts)
+        raise InputError(
+            f"gain: expected finite values above 0, got {gain.min():.4g} to {gain.max():.4g}"
+            f"{advice}"
+        )
+    return gain, bias
+
+
+def _tuned(
+    neuron_type: NeuronType,
+    n_neurons: int,
+    max_rates: object,
+    intercepts: object,
+    gain: object,
+    bias: object,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return gain and bias as `gain_bias` does, of any sign."""
     if type(neuron_type).step is nengo.Direct.step:
         raise InputError(
             "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
@@ -96,19 +117,24 @@ def gain_bias(
     if gain is None:
         max_rates, intercepts = sampled("max_rates", max_rates), sampled("intercepts", intercepts)
         try:
-            gain, tuned_bias = neuron_type.gain_bias(max_rates, intercepts)
+            with np.errstate(all="ignore"):
+                gain, tuned_bias = neuron_type.gain_bias(max_rates, intercepts)
         except ValidationError as error:
             raise InputError(f"{type(neuron_type).__name__}: {error}") from None
         bias = tuned_bias if bias is None else sampled("bias", bias)
     else:
         gain = sampled("gain", gain)
         bias = np.zeros(n_neurons) if bias is None else sampled("bias", bias)
-    if not np.all(np.isfinite(gain)) or not np.all(gain > 0):
-        raise InputError(
-            f"gain: expected finite values above 0, found {gain.min():.4g} to {gain.max():.4g}; "
-            "with max_rates and intercepts, intercepts must be below 1"
-        )
     return np.array(gain, dtype=np.float64), np.array(bias, dtype=np.float64)
+
+
+def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: object) -> str:
+    """Say what max_rates and intercepts must be for a gain above 0."""
+    if not isinstance(intercepts, Distribution) and np.any(np.asarray(intercepts) >= 1):
+        return "; intercepts must be below 1"
+    if not isinstance(max_rates, Distribution) and np.any(np.asarray(max_rates) <= 0):
+        return "; max_rates must be above 0 Hz"
+    return f"; expected {model_of(neuron_type).tuning_advice()}"
 
 
 def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomState) -> np.ndarray:
@@ -153,8 +179,11 @@ class NeuronFacts:
     current : float
         ``gain * drive + bias``.
     rate : float, in Hz
+        In the long run: once it has adapted, if it does.
     output : float
         Mean output over time, ``amplitude * rate``.
+    first_rate : float, in Hz
+        Before it has adapted: ``rate`` for types that do not adapt.
     """
 
     neuron_type: NeuronType
@@ -164,15 +193,17 @@ class NeuronFacts:
     current: float
     rate: float
     output: float
+    first_rate: float
 
     def __str__(self) -> str:
         """Write the sum out, one line a step."""
         amplitude = model_of(self.neuron_type).amplitude
+        first = "" if self.first_rate == self.rate else f"rate {self.first_rate:.6g} Hz at first\n"
         return (
             f"{self.neuron_type}\n"
             f"gain {self.gain:.6g}, bias {self.bias:.6g}\n"
             f"J = gain * drive + bias = {self.gain:.6g} * {self.drive:.6g} + {self.bias:.6g}"
-            f" = {self.current:.6g}\n"
+            f" = {self.current:.6g}\n{first}"
             f"rate {self.rate:.6g} Hz, mean output {self.output:.6g} (amplitude {amplitude:.6g})"
         )
 
@@ -185,6 +216,7 @@ def explain_neuron(
     *,
     gain: float | None = None,
     bias: float | None = None,
+    dt: float = 0.001,
 ) -> NeuronFacts:
     """Show what Nengo will compute for one neuron at one constant drive.
 
@@ -197,18 +229,21 @@ def explain_neuron(
     max_rate : float, in Hz
     intercept : float
     gain, bias : float, optional
-        As for `gain_bias`.
+        As for `gain_bias`; the gain may be negative.
+    dt : float, in seconds
+        Step of the simulation.
 
     Returns
     -------
     NeuronFacts
         ``gain``, ``bias``, ``current`` (J), ``rate`` in Hz and ``output``, the mean output
-        ``amplitude * rate``. ``print`` writes the sum out.
+        ``amplitude * rate``; of a type that adapts, the rate once it has adapted, and beside it
+        the ``first_rate``. ``print`` writes the sum out.
 
     Raises
     ------
     InputError
-        As for `gain_bias`.
+        As for `gain_bias`; or nengonet has no rate prediction for the type.
 
     Examples
     --------
@@ -218,16 +253,17 @@ def explain_neuron(
     J = gain * drive + bias = 2.03324 * 1 + 1 = 3.03324
     rate 100 Hz, mean output 100 (amplitude 1)
     """
-    gains, biases = gain_bias(neuron_type, 1, max_rate, intercept, gain=gain, bias=bias)
-    current = float(gains[0] * drive + biases[0])
+    gains, biases = _tuned(neuron_type, 1, max_rate, intercept, gain, bias, seed=0)
+    current = gains * drive + biases
     model = model_of(neuron_type)
-    rate = float(model.rates(np.array([[current]]))[0, 0])
+    rate = float(model.rates(current[None], dt=dt)[0, 0])
     return NeuronFacts(
         neuron_type=neuron_type,
         gain=float(gains[0]),
         bias=float(biases[0]),
         drive=float(drive),
-        current=current,
+        current=float(current[0]),
         rate=rate,
         output=rate * model.amplitude,
+        first_rate=float(model.first_rates(current[None], dt)[0, 0]),
     )

@@ -1,0 +1,439 @@
+"""What nengonet knows of neuron types, against long runs of Nengo's own simulator."""
+
+import doctest
+
+import nengo
+import numpy as np
+import pytest
+from nengo.dists import Choice
+
+import nengonet as nn
+import nengonet.neurons.model
+from nengonet.neurons import NeuronModel, SteppedModel, model_of, register
+from nengonet.testing import assert_counts_match_rates
+
+# Nengo divides by zero in what it computes, and does not need, of stated gains.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{words}")
+    for words in ("divide by zero", "invalid value", "Non-finite values", "'base_type' is type")
+]
+
+CURRENTS = np.array([-50, -3, 0.5, 0.95, 1.01, 1.1, 1.5, 2.1, 3.3, 7, 20, 63, 311.0])
+GAIN = np.where(np.arange(CURRENTS.size) % 2, 1.0, -1.0)
+
+
+def simulated(neuron_type, dt, time, skip=0.0, noise=None, copies=1):
+    """Return mean outputs over the amplitude, by nengo.Simulator, and the spikes' unit in them."""
+    currents, gain = np.tile(CURRENTS, copies), np.tile(GAIN, copies)
+    with nengo.Network(seed=1) as network:
+        layer = nengo.Ensemble(
+            currents.size,
+            1,
+            neuron_type=neuron_type,
+            gain=gain,
+            bias=np.zeros(currents.size),
+            noise=noise,
+        )
+        nengo.Connection(nengo.Node(currents * gain), layer.neurons, synapse=None)
+        probe = nengo.Probe(layer.neurons, synapse=None)
+    with nengo.Simulator(network, dt=dt, progress_bar=False) as simulator:
+        simulator.run_steps(round((skip + time) / dt), progress_bar=False)
+        data = simulator.data[probe][round(skip / dt) :] / model_of(neuron_type).amplitude
+    return data.mean(axis=0).reshape(copies, -1).mean(axis=0), network, layer
+
+
+def predicted(neuron_type, dt, **settings):
+    return model_of(neuron_type).rates(CURRENTS[None], dt=dt, **settings)[0]
+
+
+LONG_STEPS = [
+    nengo.LIF(tau_ref=0, amplitude=0.3),
+    nengo.LIF(tau_ref=0.0004),
+    nengo.LIF(tau_rc=0.005, tau_ref=0.0013),
+    nengo.LIF(tau_rc=0.2, tau_ref=0.0137),
+    nengo.LIF(min_voltage=-1),
+    nengo.LIFRate(tau_ref=0, amplitude=0.2),
+    nengo.RectifiedLinear(3.0),
+    nengo.SpikingRectifiedLinear(0.5),
+    nn.IntegrateAndFire(min_voltage=-0.5),
+    nengo.Sigmoid(),
+    nengo.Tanh(),
+    nengo.Izhikevich(),
+    nengo.Izhikevich(tau_recovery=0.1, reset_voltage=-55),
+    nengo.RegularSpiking(nengo.LIFRate(amplitude=0.5), amplitude=0.1),
+    nengo.RegularSpiking(nengo.Tanh()),
+]
+
+
+@pytest.mark.parametrize("dt", [0.001, 0.003, 0.01])
+@pytest.mark.parametrize("neuron_type", LONG_STEPS, ids=str)
+def test_rates_are_those_of_nengos_simulator_at_any_step(neuron_type, dt):
+    """To one spike in 2000 steps, or to the last digits without spikes."""
+    time = 2000 * dt
+    found, network, layer = simulated(neuron_type, dt, time, skip=0.3)
+    wanted = predicted(neuron_type, dt)
+    bound = 1.01 / time if neuron_type.spiking else 1e-12 * np.abs(wanted).max()
+    assert np.abs(wanted - found).max() <= bound
+    through = nn.predict_rates(layer, (CURRENTS * GAIN)[None], network=network, dt=dt)
+    np.testing.assert_allclose(through[0], wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "neuron_type",
+    [
+        nengo.AdaptiveLIF(tau_n=0.01, inc_n=0.05),
+        nengo.AdaptiveLIF(tau_n=0.1, inc_n=0.02, amplitude=0.3, tau_ref=0),
+        nengo.AdaptiveLIF(tau_n=0.3, min_voltage=-2),
+        nengo.AdaptiveLIFRate(tau_n=0.01, inc_n=0.03),
+        nengo.AdaptiveLIFRate(tau_n=0.2, amplitude=2),
+        nengo.RegularSpiking(nengo.AdaptiveLIFRate(tau_n=0.2, amplitude=2), amplitude=0.1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dt", [0.001, 0.004])
+def test_adapted_rates_are_those_of_nengos_simulator(neuron_type, dt):
+    """Bursts and pauses included: there the fixed point of the curve is not the rate."""
+    found, *_ = simulated(neuron_type, dt, 6.0, skip=2.0)
+    wanted = predicted(neuron_type, dt)
+    assert np.all(np.abs(wanted - found) <= 1.01 / 6 + 0.003 * found)
+    first = model_of(neuron_type).first_rates(CURRENTS[None], dt)[0]
+    assert first[7] > 1.2 * wanted[7]
+
+
+@pytest.mark.parametrize("time", [0.05, 0.4])
+@pytest.mark.parametrize("neuron_type", [nengo.AdaptiveLIF(tau_n=0.2), nengo.Izhikevich()], ids=str)
+def test_a_presentation_is_averaged_from_the_reset_state(neuron_type, time):
+    found, *_ = simulated(neuron_type, 0.001, time, copies=40)
+    wanted = predicted(neuron_type, 0.001, presentation_time=time)
+    # a mean over 40 first voltages here, 16 there: within half a spike
+    assert np.abs(wanted - found).max() * time < 0.5
+
+
+def test_adaptation_that_chatters_is_not_taken_for_its_fixed_point():
+    """A spike takes 5 from a current of 1.1, and gives it back within 50 ms."""
+    neuron_type = nengo.AdaptiveLIF(tau_n=0.01, inc_n=0.05)
+    fixed = 0.0
+    for _ in range(2000):
+        fixed += 0.01 * (nengo.LIF().rates(1.1 - 0.05 * fixed, [1.0], [0.0]).item() - fixed)
+    assert fixed == pytest.approx(2, abs=0.1)
+    rate = model_of(neuron_type).rates(np.array([[1.1]])).item()
+    assert rate == pytest.approx(13.1, abs=0.3)
+    assert nn.explain_neuron(neuron_type, 1.0, gain=1.1).rate == rate
+
+
+@pytest.mark.parametrize(
+    "neuron_type, tolerance, effect",
+    [
+        (nengo.AdaptiveLIF(tau_n=0.1, inc_n=0.02), 3.0, 20),
+        (nengo.AdaptiveLIFRate(tau_n=0.1, inc_n=0.02), 3.0, 20),
+        (nengo.Izhikevich(), 4.0, 4),
+        (nengo.LIF(tau_ref=0.0005), 16.0, 30),
+        (nengo.SpikingRectifiedLinear(), 0.2, 1.5),
+        (nengo.RegularSpiking(nengo.Tanh()), 3.0, 200),
+        (nengo.LIFRate(), 3.0, 30),
+    ],
+    ids=str,
+)
+def test_noise_changes_rates_as_simulated(neuron_type, tolerance, effect):
+    """Gaussian currents of five times the threshold, 50 neurons of each mean, 1 s."""
+    noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 5), scale=False)
+    found, *_ = simulated(neuron_type, 0.001, 1.0, noise=noise, copies=50)
+    deviation = np.full((1, CURRENTS.size), 5.0)
+    model = model_of(neuron_type)
+    wanted = model.rates(CURRENTS[None], deviation, presentation_time=1.0)[0]
+    quiet = model.rates(CURRENTS[None], presentation_time=1.0)[0]
+    assert np.abs(wanted - found).max() < tolerance
+    assert np.abs(quiet - found).max() > effect
+
+
+def test_a_grid_of_currents_interpolates_what_is_stepped():
+    model = model_of(nengo.AdaptiveLIF(tau_n=0.1))
+    rng = np.random.default_rng(0)
+    many = rng.gamma(2, 2, (300, 40)) - 1
+    deviation = rng.uniform(0.5, 3, many.shape)
+    settings = {"dt": 0.001, "presentation_time": 0.2}
+    whole = model.rates(many, **settings)
+    np.testing.assert_allclose(model.rates(many[:5], **settings), whole[:5], atol=5)  # one spike
+    noisy = model.rates(many, deviation, **settings)
+    np.testing.assert_allclose(model.rates(many[:5], deviation[:5], **settings), noisy[:5], atol=12)
+
+
+@pytest.mark.parametrize(
+    "neuron_type",
+    [
+        nengo.RectifiedLinear(0.5),
+        nengo.LIFRate(amplitude=0.1),
+        nengo.Tanh(),
+        nengo.AdaptiveLIFRate(),
+        nengo.PoissonSpiking(nengo.LIFRate(), amplitude=0.2),
+        nengo.StochasticSpiking(nengo.Tanh()),
+        nengo.RegularSpiking(nengo.RectifiedLinear()),
+    ],
+    ids=str,
+)
+def test_variance_of_the_output_under_noise(neuron_type):
+    """What a rate neuron makes of a noisy current goes on to the next layer."""
+    rng = np.random.default_rng(0)
+    current, deviation = np.full((1, 4000), 3.0), np.full((1, 4000), 2.0)
+    model = model_of(neuron_type)
+    rates = model.rates(current, deviation, presentation_time=0.01)
+    expected = model.amplitude**2 * model.variance(rates, current, deviation, 0.001)
+    with nengo.Network(seed=0) as network:
+        layer = nengo.Ensemble(
+            4000, 1, neuron_type=neuron_type, gain=np.ones(4000), bias=np.zeros(4000)
+        )
+        source = nengo.Node(lambda t: 3 + 2 * rng.standard_normal(4000), size_out=4000)
+        nengo.Connection(source, layer.neurons, synapse=None)
+        probe = nengo.Probe(layer.neurons)
+    with nengo.Simulator(network, progress_bar=False) as simulator:
+        simulator.run_steps(20, progress_bar=False)
+        observed = simulator.data[probe].var()
+    assert observed == pytest.approx(expected.mean(), rel=0.06)
+
+
+class OwnStep(nengo.LIF):
+    """Fires at twice the rate, which its inherited `rates` does not say."""
+
+    def step(self, dt, J, output, **state):
+        super().step(dt, 2 * J, output, **state)
+
+
+class OwnRates(nengo.LIF):
+    def rates(self, x, gain, bias):
+        return 0.5 * super().rates(x, gain, bias)
+
+
+class OtherDefault(nengo.LIF):
+    def __init__(self, tau_ref=0.004, **settings):
+        super().__init__(tau_ref=tau_ref, **settings)
+
+
+class Squared(nengo.RectifiedLinear):
+    def step(self, dt, J, output):
+        output[...] = self.amplitude * np.maximum(J, 0) ** 2
+
+
+def built(neuron_type, **settings):
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input((3,))
+        kernel = np.diag([1.0, 2.0, 3.0])
+        layer = nn.dense(layer, kernel, neuron_type, gain=2.0, label="own", **settings)
+    return network, layer
+
+
+IMAGES = np.array([[0.5, 0.7, 1.0], [1.0, 0.0, 0.2]])
+
+
+@pytest.mark.parametrize("wrap", [lambda found: found, nengo.PoissonSpiking], ids=str)
+def test_a_step_of_its_own_is_never_taken_for_its_base(wrap):
+    _, layer = built(wrap(OwnStep()))
+    for call in (nn.predict_rates, nn.diagnose):
+        with pytest.raises(nn.InputError, match=r"no rate prediction for OwnStep.*register\(Own"):
+            call(layer, IMAGES)
+    assert model_of(OwnStep(tau_ref=0.01)).ceiling(0.001) == np.inf
+
+
+def test_what_a_subclass_overrides_beside_its_step_is_respected():
+    currents = np.array([[2.0, 5.0]])
+    plain = model_of(nengo.LIF()).rates(currents)
+    np.testing.assert_allclose(model_of(OwnRates(amplitude=0.1)).rates(currents), plain / 2)
+    np.testing.assert_array_equal(
+        model_of(OtherDefault()).rates(currents), model_of(nengo.LIF(tau_ref=0.004)).rates(currents)
+    )
+    assert model_of(OtherDefault()).ceiling(0.001) == 250
+    assert isinstance(model_of(OwnRates()), type(model_of(nengo.LIF())))
+
+
+@pytest.mark.parametrize("wrap", [lambda found: found, nengo.RegularSpiking], ids=str)
+def test_a_step_without_spikes_and_state_predicts_itself(wrap):
+    """Its inherited `rates` would be right too; `LIFRate.rates` would not."""
+    network, layer = built(wrap(Squared(amplitude=2.0)))
+    result = nn.present(
+        network, layer, IMAGES, presentation_time=2.0, readout="mean", progress=False
+    )
+    wanted = 2.0 * (2 * IMAGES * [1, 2, 3]) ** 2
+    np.testing.assert_allclose(result.mean_output("own"), wanted, atol=0.51)
+    spiking = layer.ensemble.neuron_type.spiking
+    np.testing.assert_allclose(nn.predict_rates(layer, IMAGES), wanted if spiking else wanted / 2)
+
+
+def test_neurons_that_act_on_each_other_are_stepped_row_by_row():
+    class Divided(nengo.neurons.NeuronType):
+        def step(self, dt, J, output):
+            output[...] = J / np.abs(J).sum()
+
+    rows = np.array([[1.0, 3.0], [2.0, 2.0]])
+    np.testing.assert_allclose(model_of(Divided()).rates(rows), [[0.25, 0.75], [0.5, 0.5]])
+
+
+def one_class(base=nengo.neurons.NeuronType):
+    """Make a new type each time, so that no test sees another's registration."""
+
+    class Quarter(base):
+        """Integrates a quarter of its current; spikes once a step at most."""
+
+        state = {"voltage": Choice([0.0])}
+        spiking, negative = True, False
+
+        def gain_bias(self, max_rates, intercepts):
+            gain = 4 * np.asarray(max_rates) / (1 - np.asarray(intercepts))
+            return gain, -gain * np.asarray(intercepts)
+
+        def max_rates_intercepts(self, gain, bias):
+            return (gain + bias) / 4, -bias / gain
+
+        def rates(self, x, gain, bias):
+            return np.maximum(self.current(x, gain, bias), 0) / 4
+
+        def step(self, dt, J, output, voltage):
+            voltage += dt * J / 4
+            spiked = voltage >= 1
+            output[...] = spiked / dt
+            voltage[spiked] -= 1
+
+    return Quarter
+
+
+@pytest.mark.parametrize("model", [None, SteppedModel, "own"])
+def test_a_registered_type_has_prediction_diagnosis_budget_and_testing(model):
+    quarter = one_class()
+
+    class Own(NeuronModel):
+        activation, threshold = "relu", 0.0
+
+        def curve(self, current, dt, presentation_time):
+            return np.maximum(current, 0) / 4
+
+        def ceiling(self, dt):
+            return 1 / dt
+
+    kernels = [np.array([[0.5, 0.2], [0.3, 0.9], [-0.1, 0.4]]), np.array([[1.0, -0.3], [0.1, 0.8]])]
+
+    def network():
+        with nengo.Network(seed=0):
+            layer = nn.constant_input((3,))
+            for label, kernel in zip("ab", (kernels[0], kernels[1] / 100), strict=True):
+                layer = nn.dense(layer, kernel, quarter(), gain=400.0, bias=0.0, label=label)
+        return layer
+
+    with pytest.raises(nn.InputError, match="no rate prediction for Quarter"):
+        nn.predict_rates(network(), IMAGES)
+    arguments = () if model is None else (Own if model == "own" else model,)
+    assert register(quarter, *arguments) is quarter
+    output = network()
+    hidden = np.maximum(IMAGES @ kernels[0], 0)
+    wanted = np.maximum(hidden @ kernels[1], 0) * 100
+    np.testing.assert_allclose(nn.predict_rates(output, IMAGES), wanted, rtol=0.02, atol=0.6)
+    labels = wanted.argmax(axis=1)
+    diagnosis = nn.diagnose(output, IMAGES, labels=labels)
+    assert diagnosis.predicted_accuracy.value == 1
+    result = nn.present(output.network, output, IMAGES, presentation_time=0.5, progress=False)
+    assert_counts_match_rates(result.counts["a"], 100 * hidden, 0.5, "regular")
+    compared = nn.compare(result, output, IMAGES)
+    assert all(row["rms_spikes"] < 2 for row in compared.layers)
+    if model == "own":
+        budget = nn.error_budget(
+            output, IMAGES, labels, presentation_time=0.5, n_repeats=2, progress=False
+        )
+        assert [step.accuracy for step in budget.steps] == [1.0] * len(budget.steps)
+        assert model_of(quarter()).ceiling(0.01) == 100
+
+
+def test_registering_names_what_it_needs():
+    with pytest.raises(nn.InputError, match="inherits its step"):
+        register(OwnRates)
+    with pytest.raises(nn.InputError, match="derived from nengo's NeuronType, got LIF"):
+        register(nengo.LIF())
+
+
+def test_a_registered_step_holds_for_subclasses_that_inherit_it():
+    quarter = register(one_class())
+
+    class Sub(quarter):
+        pass
+
+    class Other(quarter):
+        def step(self, dt, J, output, voltage):
+            super().step(dt, J + 1, output, voltage)
+
+    assert model_of(Sub()).rates(np.array([[8.0]])).item() == 2
+    with pytest.raises(nn.InputError, match="no rate prediction for Other"):
+        model_of(Other()).rates(np.array([[8.0]]))
+
+
+def test_a_step_that_fails_is_named():
+    class Failing(one_class()):
+        def step(self, dt, J, output, voltage):
+            output[...] = np.array([np.inf]) - np.inf
+
+    register(Failing, SteppedModel)
+    with pytest.raises(nn.InputError, match="Failing in steps of 0.01 s, in which its step fails"):
+        model_of(Failing()).rates(np.array([[8.0]]), dt=0.01)
+
+
+def test_starting_states_of_each_neuron_are_drawn_from():
+    """Voltages stated neuron by neuron, and adaptation that starts above 0."""
+    slow = nengo.AdaptiveLIF(
+        tau_n=5.0, initial_state={"adaptation": Choice([3.0]), "voltage": np.array([0.1, 0.9, 0.5])}
+    )
+    settings = {"presentation_time": 0.5}
+    late = model_of(slow).rates(np.array([[5.0]]), **settings).item()
+    plain = model_of(nengo.AdaptiveLIF(tau_n=5.0)).rates(np.array([[5.0]]), **settings).item()
+    assert late < 0.7 * plain
+
+
+@pytest.mark.parametrize("neuron_type", [nengo.LIF(), nengo.AdaptiveLIF(tau_rc=0.01)], ids=str)
+def test_steps_that_forget_the_voltage_are_refused_by_predictions_too(neuron_type):
+    _, layer = built(neuron_type)
+    with pytest.raises(nn.InputError, match=r"dt: a step of 1 s is too long.*at most 0\.[36] s"):
+        nn.predict_rates(layer, IMAGES, dt=1.0)
+
+
+def test_direct_mode_is_named():
+    with pytest.raises(nn.InputError, match="Direct mode"):
+        model_of(nengo.Direct()).rates(np.ones((1, 1)))
+
+
+@pytest.mark.parametrize(
+    "neuron_type, activation, threshold",
+    [
+        (nengo.LIF(), "relu", 1.0),
+        (nengo.AdaptiveLIFRate(), "relu", 1.0),
+        (nengo.SpikingRectifiedLinear(), "relu", 0.0),
+        (nengo.PoissonSpiking(nengo.LIFRate()), "relu", 1.0),
+        (nengo.RegularSpiking(nengo.Sigmoid()), "sigmoid", None),
+        (nengo.Tanh(), "tanh", None),
+        (nengo.Izhikevich(), None, None),
+        (OwnStep(), None, None),
+    ],
+    ids=str,
+)
+def test_activation_and_threshold(neuron_type, activation, threshold):
+    model = model_of(neuron_type)
+    assert (model.activation, model.threshold) == (activation, threshold)
+
+
+@pytest.mark.parametrize(
+    "neuron_type, dt, ceiling",
+    [
+        (nengo.LIF(), 0.001, 500),
+        (nengo.LIF(), 0.01, 100),
+        (nengo.LIF(tau_ref=0), 0.001, 1000),
+        (nengo.Izhikevich(), 0.002, 500),
+        (nengo.LIFRate(tau_ref=0), 0.001, np.inf),
+        (nengo.RegularSpiking(nengo.LIFRate(tau_ref=0.0001)), 0.001, 10_000),
+        (nengo.StochasticSpiking(nengo.Sigmoid(0.004)), 0.1, 250),
+        (nengo.SpikingRectifiedLinear(), 1.0, np.inf),
+    ],
+    ids=str,
+)
+def test_ceiling_is_what_a_huge_current_gives(neuron_type, dt, ceiling):
+    model = model_of(neuron_type)
+    assert model.ceiling(dt) == pytest.approx(ceiling)
+    if ceiling < np.inf:
+        assert model.rates(np.array([[1e6]]), dt=dt).item() == pytest.approx(ceiling, rel=2e-3)
+
+
+def test_the_example_of_register_holds():
+    results = doctest.testmod(nengonet.neurons.model, extraglobs={"nengo": nengo, "np": np})
+    assert (results.failed, results.attempted) == (0, 2)
