@@ -1,4 +1,4 @@
-"""The one error that callers meet."""
+"""The errors that callers meet."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,11 @@ class InputError(ValueError):
 
     The message is one line: the file, layer or argument, what was expected, what was found and,
     where it is known, what to do. The command line prints it and exits with 2.
+    """
+
+
+class RunawayError(InputError, FloatingPointError):
+    """A network whose currents or spikes grow beyond what its numbers can hold.
+
+    The message names the layer, and the step or the example.
     """

@@ -31,18 +31,24 @@ from nengonet.checks import (
 )
 from nengonet.content import digest, versions
 from nengonet.encoding import ImageInput, images_at
-from nengonet.exceptions import InputError
+from nengonet.exceptions import InputError, RunawayError
 from nengonet.graph import Graph, owner
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import check_fingerprint, checked_file, unwritable
 from nengonet.minibatch.records import OutputRecord
+from nengonet.minibatch.runaway import ADVICE
 from nengonet.neurons import model_of
 from nengonet.objects import Layer, checked_layer, layers_of
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
 from nengonet.results import Collector, Journal, Result, assemble, load_result, write_result
-from nengonet.simulators import minibatch_simulator, reference_simulator, reset_to_example
+from nengonet.simulators import (
+    minibatch_simulator,
+    reference_simulator,
+    reset_to_example,
+    take_step,
+)
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
@@ -357,6 +363,14 @@ def _run_part(
     return _under_way[job_id].run(images, examples)
 
 
+def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.ndarray:
+    """Return the sum of each example's counts, times weights, as whole numbers."""
+    weights = np.broadcast_to(weights, counts.shape[1])
+    if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
+        raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
+    return counts @ weights
+
+
 class _Runner:
     """A simulator that is built, and what is kept of its layers.
 
@@ -392,6 +406,8 @@ class _Runner:
                 if signed:
                     record.keep_signs()
             self.run = self._run_minibatch
+        # Nobody reads the user's probes here, and each would keep every step.
+        self.simulator.model.probes.clear()
 
     def close(self) -> None:
         """Close the simulator."""
@@ -416,20 +432,35 @@ class _Runner:
             examples,
             [record.total for _, record in pairs],
             [record.negative for _, record in pairs],
-            {layer.label: self._steps(layer, record) for layer, record in pairs},
+            {
+                layer.label: functools.partial(self._steps, layer, record, examples)
+                for layer, record in pairs
+            },
         )
 
-    def _steps(self, layer: Layer, record: OutputRecord) -> np.ndarray | None:
+    def _steps(self, layer: Layer, record: OutputRecord, examples: np.ndarray) -> np.ndarray | None:
         if not record.keeps_steps:
             return None
         counts = record.step_counts if layer.spiking else None
-        return self._as_kept(layer, record.steps) if counts is None else counts
+        return self._as_kept(layer, record.steps, examples) if counts is None else counts
 
-    def _as_kept(self, layer: Layer, outputs: np.ndarray) -> np.ndarray:
+    def _as_kept(self, layer: Layer, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
         """Return the outputs of every step, of a spiking layer as its spikes."""
-        if not layer.spiking:
-            return outputs
-        return as_small(spike_counts(outputs, self.job.settings["dt"], layer.amplitude))
+        return as_small(self._counted(layer, outputs, examples)) if layer.spiking else outputs
+
+    def _counted(self, layer: Layer, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """Return the spikes that outputs hold, examples first."""
+        dt, bits = (self.job.settings[name] for name in ("dt", "precision"))
+        outputs, found = np.asarray(outputs, f"f{bits // 8}"), []
+        for example, each in zip(examples, outputs, strict=True):
+            try:
+                found.append(spike_counts(each, dt, layer.amplitude))
+            except RunawayError as error:
+                raise RunawayError(
+                    f"{layer.label}: {error} in example {example}, with numbers of {bits} bits; "
+                    f"{ADVICE}"
+                ) from None
+        return np.stack(found)
 
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
@@ -451,7 +482,7 @@ class _Runner:
             reset_to_example(simulator, seed, int(example))
             set_states(simulator, job.states, seed, [example])
             for step in range(n_steps):
-                simulator.step()
+                take_step(simulator, int(example))
                 for k, (layer, signal) in enumerate(zip(layers, signals, strict=True)):
                     totals[k][row] += signal
                     if self._signed[k]:
@@ -463,7 +494,7 @@ class _Runner:
             totals,
             negatives,
             {
-                layer.label: self._as_kept(layer, steps[layer.label])
+                layer.label: functools.partial(self._as_kept, layer, steps[layer.label], examples)
                 for layer in layers
                 if layer.label in steps
             },
@@ -474,30 +505,32 @@ class _Runner:
         examples: np.ndarray,
         totals: list[np.ndarray],
         negatives: list[np.ndarray | None],
-        steps: dict[str, np.ndarray],
+        steps: dict[str, Callable[[], np.ndarray | None]],
     ) -> dict[str, np.ndarray]:
         """Return counts and outputs, examples first, under the names that `assemble` knows.
 
-        ``steps`` are as `_as_kept` returns them.
+        ``steps`` return the outputs of every step, as `_as_kept` does.
         """
         job = self.job
-        n_steps, dt = job.settings["n_steps"], job.settings["dt"]
-        arrays = {"examples": examples}
+        n_steps, arrays = job.settings["n_steps"], {"examples": examples}
         for layer, total, negative in zip(job.layers, totals, negatives, strict=True):
-            label, every = layer.label, steps.get(layer.label)
+            label = layer.label
             if layer.spiking:
-                counts = sent = spike_counts(total, dt, layer.amplitude)
+                counts = sent = self._counted(layer, total, examples)
                 if negative is not None:
-                    sent = spike_counts(total - 2 * negative, dt, layer.amplitude)
-                arrays[f"spikes/{label}"] = sent.sum(axis=1)
+                    sent = self._counted(layer, total - 2 * negative, examples)
+                arrays[f"spikes/{label}"] = _added_up(sent, 1, label)
                 for synapses in self._synapses:
                     if synapses.source == label:
                         name = f"operations/{synapses.label}"
-                        arrays[name] = arrays.get(name, 0) + sent @ synapses.per_spike
+                        arrays[name] = arrays.get(name, 0) + _added_up(
+                            sent, synapses.per_spike, label
+                        )
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
             elif label in job.kept:
                 arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
+            every = steps[label]() if label in steps else None
             if label in job.rasters:
                 arrays[f"rasters/{label}"] = every
             if layer is job.output:

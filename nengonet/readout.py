@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 
 from nengonet.checks import check_among
-from nengonet.exceptions import InputError
+from nengonet.exceptions import InputError, RunawayError
 
 READOUTS = (
     "spike_count",
@@ -116,8 +116,30 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
     Returns
     -------
     counts : ndarray of int64, of the same shape
+
+    Raises
+    ------
+    RunawayError
+        An output is NaN or infinite, or holds more spikes than `most_spikes`.
     """
-    return np.rint(np.asarray(outputs) * (dt / amplitude)).astype(np.int64)
+    outputs = np.asarray(outputs)
+    counts, most = np.rint(outputs * (dt / amplitude)), most_spikes(outputs.dtype)
+    inside = np.abs(counts) <= most
+    if not inside.all():
+        raise RunawayError(
+            f"spike counts: expected at most {most:.3g} spikes, got {counts[~inside].flat[0]:.3g}"
+        )
+    return counts.astype(np.int64)
+
+
+def most_spikes(dtype: np.dtype) -> float:
+    """Return how many spikes an output can hold before rounding miscounts them.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+    """
+    return 0.5 / np.finfo(dtype if np.issubdtype(dtype, np.floating) else np.float64).eps
 
 
 def as_small(counts: np.ndarray) -> np.ndarray:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
+from nengo.builder.operator import Operator
 
 from nengonet.minibatch import MinibatchSimulator, precision_of
+from nengonet.minibatch.owning import own_copies, roots_of
+from nengonet.minibatch.registry import name_of
+from nengonet.minibatch.runaway import runaway_error
 from nengonet.streams import neuron_seeds, reset_seed
 
 
@@ -105,14 +110,28 @@ def _built(
         yield built
 
 
+# What the operators of a simulator called when it was built.
+_ORIGINALS: WeakKeyDictionary[nengo.Simulator, dict[Operator, object]] = WeakKeyDictionary()
+
+
 def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> None:
     """Reset a simulator, and restart every random stream with the example's own.
+
+    What keeps a state in Python (functions of Nodes, a user's processes and neuron types), which
+    Nengo's reset leaves alone, is copied anew from the network's, as
+    `nengonet.MinibatchSimulator.reset_to_examples` does.
 
     Parameters
     ----------
     simulator : nengo.Simulator
     seed, example : int
+
+    Raises
+    ------
+    InputError
+        It cannot be copied.
     """
+    _take_own_copies(simulator)
     states = [
         state
         for operator in simulator.step_order
@@ -122,3 +141,42 @@ def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> Non
     for state, fresh in zip(states, neuron_seeds(seed, example, len(states)), strict=True):
         state.seed(fresh)
     simulator.reset(seed=reset_seed(seed, example))
+
+
+def take_step(simulator: nengo.Simulator, example: int) -> None:
+    """Do one step of the reference simulator, for an example.
+
+    Parameters
+    ----------
+    simulator : nengo.Simulator
+    example : int
+        Its number, for the message.
+
+    Raises
+    ------
+    RunawayError
+        Numbers grow beyond all bounds.
+    """
+    try:
+        simulator.step()
+    except FloatingPointError as error:
+        neurons = [op for op in simulator.step_order if isinstance(op, SimNeurons)]
+        raise runaway_error(
+            error,
+            neurons,
+            simulator.model,
+            lambda signal: simulator.signals[signal][..., np.newaxis],
+            simulator.n_steps + 1,
+            [example],
+        ) from error
+
+
+def _take_own_copies(simulator: nengo.Simulator) -> None:
+    roots = roots_of(simulator.step_order)
+    originals = _ORIGINALS.setdefault(simulator, {root.operator: root.value for root in roots})
+    for root in roots:
+        setattr(root.operator, root.attribute, originals[root.operator])
+    own = own_copies(roots, 1, lambda operator: name_of(operator, simulator.model))
+    for root in roots:
+        if root.operator in (own.objects or [{}])[0]:
+            setattr(root.operator, root.attribute, own.objects[0][root.operator])

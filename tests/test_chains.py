@@ -245,5 +245,5 @@ def test_what_is_not_kept_is_only_counted():
         np.testing.assert_array_equal(few.spikes[label], counts.sum(axis=1))
     with pytest.raises(nn.InputError, match="layer 0: the run did not keep this layer"):
         few.mean_output("layer 0")
-    with pytest.raises(nn.InputError, match="keep: expected labels of layers"):
+    with pytest.raises(nn.InputError, match="keep: unknown layer"):
         present(network, output, IMAGES, keep=["layer 7"], **run)

@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 from nengo.builder import Builder, Operator
 from nengo.builder.neurons import SimNeurons
-from nengo.builder.operator import DotInc, Reset, SimPyFunc
+from nengo.builder.operator import (
+    Copy,
+    DotInc,
+    ElementwiseInc,
+    Reset,
+    SimPyFunc,
+    SparseDotInc,
+)
 from nengo.builder.signal import Signal
 from nengo.dists import Choice, Uniform
 from nengo.exceptions import SimulationError, SimulatorClosed
 from nengo.neurons import NeuronType
 from nengo.solvers import LstsqL2
+from nengo.transforms import SparseMatrix
 
 import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator, convolutions, register
@@ -1205,3 +1213,128 @@ def test_several_products_add_up_in_one_signal(numba):
         simulator.run_steps(30)
     assert np.any(expected)
     np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), atol=1e-9)
+
+
+# --- what nothing sets lasts from step to step
+
+
+def one():
+    return Signal(np.ones(2))
+
+
+def weights():
+    return Signal(np.array([[0.5, 2.0], [-1.0, 3.0]]), readonly=True)
+
+
+UNRESET = {
+    "copy": lambda y: [Copy(one(), y[:2], inc=True)],
+    "product": lambda y: [DotInc(weights(), one(), y[:2])],
+    "elementwise": lambda y: [ElementwiseInc(Signal([2.0, 3.0], readonly=True), one(), y[1:3])],
+    "sparse": lambda y: [
+        SparseDotInc(Signal(SparseMatrix([[0, 1]], [2.0], (2, 2)), readonly=True), one(), y[2:])
+    ],
+    "part reset": lambda y: [Reset(y[:2], value=1), Copy(Signal(np.ones(4)), y, inc=True)],
+    "part set": lambda y: [
+        Copy(one(), y, dst_slice=slice(0, 2)),
+        Copy(Signal(np.ones(4)), y, inc=True),
+    ],
+    "every other": lambda y: [
+        Reset(y[::2]),
+        Copy(one(), y[::2], inc=True),
+        Copy(one(), y[1::2], inc=True),
+    ],
+    "reset beside": lambda y: [Reset(y[:2]), DotInc(weights(), one(), y[2:])],
+    "repeated": lambda y: [Copy(Signal(np.ones(3)), y, dst_slice=[0, 0, 3], inc=True)],
+    "reset": lambda y: [Reset(y, value=3), Copy(Signal(np.ones(4)), y, inc=True)],
+    "reset in parts": lambda y: [
+        Reset(y[:2]),
+        Reset(y[2:]),
+        Copy(Signal(np.ones(4)), y, inc=True),
+    ],
+}
+
+
+def unreset_model(make):
+    """Return a model, and probes on what is incremented, on its sum over time, and on the time."""
+    model, y, total = nengo.builder.Model(), Signal(np.array([0.0, 1, 0, 0])), Signal(np.zeros(4))
+    with nengo.Network() as network:
+        probes = [nengo.Probe(nengo.Node([0.0])) for _ in range(3)]
+    model.build(network)
+    for operator in [*make(y), Copy(y, total, inc=True)]:
+        model.add_op(operator)
+    for probe, signal in zip(probes, (y, total, model.time), strict=True):
+        model.sig[probe]["in"] = signal
+    return model, probes
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("name", UNRESET)
+def test_increments_of_what_nothing_resets_add_up(name, optimize):
+    settings = {"seed": 0, "progress_bar": False, "optimize": optimize}
+    runs = []
+    for cls, arguments in ((nengo.Simulator, ()), (MinibatchSimulator, (BATCH,))):
+        model, probes = unreset_model(UNRESET[name])
+        with cls(None, *arguments, model=model, **settings) as simulator:
+            simulator.run_steps(4)
+            simulator.reset()
+            simulator.run_steps(3)
+            runs.append([np.array(simulator.data[probe]) for probe in probes])
+    for expected, found in zip(*runs, strict=True):
+        np.testing.assert_array_equal(found, np.broadcast_to(expected, (BATCH, *expected.shape)))
+    assert len(np.unique(runs[0][1])) > 2
+
+
+def test_states_that_others_read_are_up_to_date_at_every_step():
+    """A row of layers would run many steps before anything else."""
+    seen = []
+    for cls, arguments in ((nengo.Simulator, ()), (MinibatchSimulator, (1,))):
+        model = nengo.builder.Model()
+        current, spikes = Signal(np.array([90.0, 30.0])), Signal(np.zeros(2))
+        voltage, total = Signal(np.zeros(2)), Signal(np.zeros(2))
+        model.add_op(SimNeurons(nn.IntegrateAndFire(), current, spikes, {"voltage": voltage}))
+        model.add_op(Copy(voltage, total, inc=True))
+        settings = {"model": model, "seed": 0, "progress_bar": False, "optimize": False}
+        with nengo.Network() as network:
+            probe = nengo.Probe(nengo.Node([0.0, 0.0]))
+        model.build(network)
+        model.sig[probe]["in"] = total
+        with cls(None, *arguments, **settings) as simulator:
+            simulator.run_steps(30)
+            seen.append(np.squeeze(simulator.data[probe]))
+    np.testing.assert_allclose(*seen)
+    assert seen[0][-1].min() > 1
+
+
+@pytest.mark.parametrize("neurons", NEURONS)
+def test_numbers_of_16_bits_are_those_of_nengo(neurons):
+    if neurons in ("Izhikevich", "Leaky", "Ranked", "Scaled"):
+        pytest.skip("overflows in 16 bits, or is one of the types above")
+    rng = np.random.default_rng(1)
+    before = nengo.rc.get("precision", "bits")
+    nengo.rc.set("precision", "bits", "16")
+    try:
+        with nengo.Network(seed=1) as network:
+            node = nengo.Node(np.zeros(6))
+            layers = [
+                nengo.Ensemble(
+                    n, 1, gain=np.full(n, 2.0), bias=np.ones(n), neuron_type=NEURONS[neurons]
+                )
+                for n in (6, 300)
+            ]
+            nengo.Connection(node, layers[0].neurons, synapse=None)
+            nengo.Connection(
+                layers[0].neurons,
+                layers[1].neurons,
+                transform=rng.normal(0, 0.002, (300, 6)),
+                synapse=0.005,
+            )
+            probes = [nengo.Probe(layer.neurons) for layer in layers]
+        rows = random_rows(6).astype(np.float16)
+        expected = reference_run(network, probes, rows, node)
+        with twin(network) as simulator:
+            simulator.run_steps(STEPS, data={node: rows})
+            for probe in probes:
+                assert simulator.data[probe].dtype == np.float16
+                np.testing.assert_array_equal(simulator.data[probe], expected[probe])
+    finally:
+        nengo.rc.set("precision", "bits", before)

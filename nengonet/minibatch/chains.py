@@ -9,7 +9,7 @@ is called once for a hundred steps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -33,6 +33,8 @@ from nengonet.minibatch.signals import overlap, same_place, writes
 _DENSEST = 0.3
 # Steps to begin with: who knows how many spikes there are. Later, as many as bring so many spikes.
 _FIRST, _SPIKES = 10, 4_000_000
+# Stretches whose spikes cannot be listed, before all steps are single ones.
+_FAILURES = 3
 _CACHE_LINE = 64  # bytes
 
 
@@ -58,6 +60,10 @@ class Spikes:
 Link = Callable[[Spikes, int], Spikes]
 
 
+class _CannotList(Exception):
+    """The spikes of a stretch cannot be listed: single steps can do it, or say why not."""
+
+
 class Chain:
     """A network that is a row of layers, and what is computed from the last of them.
 
@@ -65,9 +71,15 @@ class Chain:
     ----------
     source : callable
         Takes a number of steps; returns the spikes of the input, and how many steps these are.
+    back : callable
+        Goes back in the input by a number of steps.
     links : list of callable
         Each takes the spikes of some steps, and the number of steps, and returns those of the
         next layer.
+    keeping : list of callable
+        Each takes the spikes that a link has returned, and keeps what is recorded of them.
+    states : list of ndarray
+        What the links change.
     spread : callable
         Writes the spikes of one step to the last layer's signal.
     rest : sequence of callable
@@ -83,29 +95,46 @@ class Chain:
     def __init__(
         self,
         source: Callable[[int], tuple[Spikes, int]],
+        back: Callable[[int], None],
         links: list[Link],
+        keeping: list[Callable[[Spikes], None]],
+        states: list[np.ndarray],
         spread: Callable[[Spikes, int], None],
         rest: Sequence[Step],
         ahead: Callable[[int], None] | None,
         steady: list[tuple[OutputRecord, np.ndarray]],
         size: int,
     ) -> None:
-        self._source, self._links, self._steady = source, links, steady
+        self._source, self._back, self._steady = source, back, steady
+        self._links, self._keeping, self._states = links, keeping, states
         self._spread, self._rest, self._ahead = spread, rest, ahead
         self._size = size
         self._most = _FIRST
+        self._failures = 0
         self.dense = False
 
     def advance(self, most: int) -> int:
-        """Do at most so many steps; return how many.
+        """Do at most ``most`` steps; return how many: 0 where the next needs a single step.
 
         Afterwards, ``dense`` tells that there were too many spikes for this to be fast.
         """
+        before = [state.copy() for state in self._states]
         spikes, n_steps = self._source(min(most, self._most))
-        total = 0
-        for link in self._links:
-            spikes = link(spikes, n_steps)
-            total += spikes.bounds[-1, -1]
+        total, found = 0, []
+        try:
+            for link in self._links:
+                spikes = link(spikes, n_steps)
+                found.append(spikes)
+                total += spikes.bounds[-1, -1]
+        except _CannotList:
+            self._back(n_steps)
+            for state, old in zip(self._states, before, strict=True):
+                state[...] = old
+            self._failures += 1
+            self.dense = self._failures > _FAILURES
+            return 0
+        for keep, each in zip(self._keeping, found, strict=True):
+            keep(each)
         if self._ahead is not None:
             self._ahead(n_steps)
         else:
@@ -188,8 +217,9 @@ def _is_driven(neurons: SimNeurons, product: Operator, context: Context) -> bool
 def _can_follow(rest: list[Operator], links: list, context: Context) -> bool:
     """Tell whether the other operators only go on from the last layer, and need no Python."""
     *others, last = [neurons for _, neurons in links]
-    hidden = [signal for neurons in others for signal in (neurons.output, neurons.J)]
-    hidden += [last.J, *(signal for signal, _ in context.events)]
+    hidden = [neurons.output for neurons in others] + [signal for signal, _ in context.events]
+    for _, neurons in links:
+        hidden += [neurons.J, *neurons.state.values()]
     hidden += [product.Y for product, _ in links if product is not None]
     for operator in rest:
         plain = isinstance(operator, (*PURE, TimeUpdate)) or is_add_bias(operator)
@@ -202,11 +232,7 @@ def _can_follow(rest: list[Operator], links: list, context: Context) -> bool:
 
 
 def make_link(
-    product: Operator | None,
-    neurons: SimNeurons,
-    height: float,
-    records: Iterable[OutputRecord],
-    context: Context,
+    product: Operator | None, neurons: SimNeurons, height: float, context: Context
 ) -> Link:
     """Return what does some steps of one layer.
 
@@ -217,24 +243,32 @@ def make_link(
     neurons : SimNeurons
     height : float
         Of the spikes that come in.
-    records : iterable of OutputRecord
     context : Context
     """
-    output = context.signals[neurons.output]
     step = stretch_of(neurons, context)(neurons, context)
-    spike_height = output.dtype.type(neurons.neurons.amplitude / context.dt)
-    fan = _fan_out(product, context, output.dtype.type(height))
-    records = list(records)
+    dtype = context.signals[neurons.output].dtype
+    fan = _fan_out(product, context, dtype.type(height))
 
     def link(spikes: Spikes, n_steps: int) -> Spikes:
         rows, bounds, valid = step(spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
         if not valid:
-            raise FloatingPointError(f"invalid value encountered in {neurons.neurons}")
-        for record in records:
-            record.add_spikes(rows, bounds, spike_height, context.kernels)
+            raise _CannotList
         return Spikes(rows, bounds)
 
     return link
+
+
+def _keeping(
+    neurons: SimNeurons, records: Sequence[OutputRecord], context: Context
+) -> Callable[[Spikes], None]:
+    dtype = context.signals[neurons.output].dtype
+    height = dtype.type(neurons.neurons.amplitude / context.dt)
+
+    def keep(spikes: Spikes) -> None:
+        for record in records:
+            record.add_spikes(spikes.rows, spikes.bounds, height, context.kernels)
+
+    return keep
 
 
 def _source_of(events: PoissonEvents) -> Callable[[int], tuple[Spikes, int]]:
@@ -315,10 +349,13 @@ def make_chain(
             steady.append((record, context.signals[signal]))
         elif not same_place(signal, source_signal):
             return None
-    made, height = [], 1.0 if events is None else events.height
+    made, keeping, states = [], [], []
+    height = 1.0 if events is None else events.height
     for (product, neurons), kept in zip(links, by_output, strict=True):
-        link = make_link(product, neurons, height, kept, context)
+        link = make_link(product, neurons, height, context)
         made.append(named(link, f"{neurons.output.name}, in stretches"))
+        keeping.append(_keeping(neurons, kept, context))
+        states += [context.signals[s] for s in (neurons.output, *neurons.state.values())]
         height = neurons.neurons.amplitude / context.dt
     rest = [
         named(step, f"{label_of(operator)}, after stretches")
@@ -334,7 +371,10 @@ def make_chain(
     size = sum(output.size for output in outputs) * context.batch
     return Chain(
         source,
+        _nothing if events is None else events.back,
         made,
+        keeping,
+        states,
         _spreading(last, last.dtype.type(height), context.kernels) if needs_last else _nothing,
         [*rest, *recordings],
         None if needs_last or recordings else _ahead_of(others, context),
@@ -357,7 +397,7 @@ def _ahead_of(others: list[Operator], context: Context) -> Callable[[int], None]
     return ahead
 
 
-def _nothing(spikes: Spikes, step: int) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

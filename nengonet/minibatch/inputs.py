@@ -83,6 +83,10 @@ class PoissonEvents:
         self.step += n_steps
         return first, n_steps
 
+    def back(self, n_steps: int) -> None:
+        """Go back by the steps of the last `stretch`."""
+        self.step -= n_steps
+
     def keep(self, record: OutputRecord) -> None:
         """Add the outputs of the steps from now on to a record, a block at a time."""
         if record not in self._records:

@@ -21,6 +21,9 @@ _LANES = 16
 # Examples whose states are copied together: a cache line of float64.
 _STRETCH_LANES = 8
 
+# Spikes of a stretch are listed up to this number, or one for each neuron and step.
+_MOST_SPIKES = 2**22
+
 # Neurons of a layer are worked on in multiples of so many: a few vector instructions.
 WHOLE = 16
 
@@ -131,15 +134,14 @@ def adaptive_lif(
 @inlined
 def _integrate_usual(current, eventful, voltage, constants):
     """Step integrate-and-fire neurons that do not spike; `_integrate_event` finishes the others."""
-    rectify, min_voltage, dt, _ = constants
+    rectify, lowest, min_voltage, dt, _ = constants
     zero, one = dt - dt, dt / dt
-    lowest = -one / zero
     for k in range(current.shape[0]):
         drive = current[k]
         if rectify:
             drive = zero if drive < zero else drive
         v = voltage[k] + drive * dt
-        usual = (v < one) & (v > lowest)
+        usual = (v < one) & (v >= lowest)
         floored = min_voltage if v < min_voltage else v
         voltage[k] = floored if usual else v
         eventful[k] = np.uint8(0) if usual else np.uint8(1)
@@ -151,9 +153,9 @@ def _integrate_event(voltage, k, constants):
 
     Returns how many there are, and whether its voltage is a number.
     """
-    _, min_voltage, dt, _ = constants
+    rectify, _, min_voltage, dt, _ = constants
     v = voltage[k]
-    spikes = np.floor(v) if v > 0 else dt - dt
+    spikes = np.floor(v) if rectify or v > 0 else dt - dt
     v -= spikes
     voltage[k] = min_voltage if v < min_voltage else v
     return spikes, v - v == 0
@@ -163,7 +165,7 @@ def _integrate_event(voltage, k, constants):
 def integrate(weighted, gain, bias, output, voltage, constants):
     """Step integrate-and-fire neurons, which subtract one for every spike."""
     n, batch = output.shape
-    height, valid = constants[3], True
+    height, valid = constants[4], True
     current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
     for i in range(n):
         for b in range(batch):
@@ -518,14 +520,14 @@ def lif_stretch(
 @uncounted
 def _integrate_example(
     rows, bounds, dense, starts, outputs, taps, kernel, steady, gain, bias, voltage, current,
-    eventful, which, constants, step, event, n_events, spikes, used, found,
+    eventful, which, constants, step, event, n_events, spikes, used, most, found,
 ):  # fmt: skip
     """Do the steps of one example for `integrate_stretch`, as far as there is room for its spikes.
 
     Returns the step and the event, of how many, at which to go on, the room that is used up, and
-    whether every voltage is a number.
+    whether the spikes could be listed.
     """
-    n = which.shape[0] - 1
+    n, zero = which.shape[0] - 1, constants[3] - constants[3]
     while step + 1 < found.shape[0]:
         if event == n_events:
             _currents(
@@ -536,7 +538,8 @@ def _integrate_example(
             event, n_events = 0, _find(eventful, n, which)
         while event < n_events:
             i = which[event]
-            if voltage[i] - voltage[i] != 0:
+            # No number, or too many spikes to list, or fewer than none.
+            if not zero <= voltage[i] < most - used:
                 return step, event, n_events, used, False
             if used + voltage[i] > spikes.shape[0]:
                 return step, event, n_events, used, True
@@ -554,9 +557,14 @@ def _integrate_example(
 def integrate_stretch(
     rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, constants
 ):
-    """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`."""
+    """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`.
+
+    The last value returned tells whether the spikes could be listed: every voltage is a number,
+    none brings spikes below 0, and there are not too many of them.
+    """
     n, batch = output.shape
-    lanes, height = min(_STRETCH_LANES, batch), constants[3]
+    lanes, height = min(_STRETCH_LANES, batch), constants[4]
+    most = max(_MOST_SPIKES, n * batch * n_steps)
     whole = -(-n // WHOLE) * WHOLE
     gain, bias = _padded(gain, whole), _padded(bias, whole)
     current, shape = np.empty(whole, output.dtype), (lanes, whole)
@@ -582,7 +590,7 @@ def integrate_stretch(
                 step, event, n_events, used, valid = _integrate_example(
                     rows, bounds[b, first:], dense, starts, outputs, taps, kernel, steady, gain,
                     bias, vs[k], current, eventful, which, constants, step, event, n_events, spikes,
-                    used, found[b],
+                    used, most, found[b],
                 )  # fmt: skip
                 if not valid:
                     return spikes, found, False

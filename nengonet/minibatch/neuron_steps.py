@@ -1,75 +1,149 @@
-"""Batched steps of neurons: in Numba, in one call of the neuron type, or example by example."""
+"""Batched steps of neurons: in Numba, in one call of the neuron type, or example by example.
+
+Which of them a neuron type gets follows from its step function alone, and from those that this may
+call through ``super()``: a subclass with a step of its own is not taken for its base. What is not
+registered is stepped example by example, on arrays of each example's own.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import nengo
 import numpy as np
 from nengo.builder.neurons import SimNeurons
+from nengo.neurons import NeuronType
+from nengo.params import Parameter
 
 from nengonet.minibatch.registry import Context, Step, register
 from nengonet.minibatch.signals import as_view
 from nengonet.neurons import IntegrateAndFire
 from nengonet.streams import neuron_seeds
 
-# Their step is element-wise along the neurons, so it can be called on (n, batch) arrays.
-_ELEMENTWISE_MODULES = ("nengo.neurons", "nengonet.neurons.rectified")
-_TRIAL_STEPS = 4
+KernelMaker = Callable[[SimNeurons, Context], Step]
+
+# Takes spikes as `nengonet.minibatch.chains.Spikes` has them, a number of steps and weights.
+Stretch = Callable[..., tuple[np.ndarray, np.ndarray, bool]]
+StretchMaker = Callable[[SimNeurons, Context], Stretch]
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuronSteps:
+    """How the neurons of a family are stepped for a whole minibatch.
+
+    Attributes
+    ----------
+    kernel : callable or None
+        Makes the step in Numba.
+    stretch : callable or None
+        Makes the Numba kernel for many steps.
+    in_numpy : callable or None
+        Makes the step without Numba from the neuron type, ``dt``, current, output and states. By
+        default, the type's own step is called.
+    """
+
+    kernel: KernelMaker | None = None
+    stretch: StretchMaker | None = None
+    in_numpy: Callable[..., Step] | None = None
+
+
+_STEPS: dict[tuple[Callable[..., None], ...], NeuronSteps] = {}
+
+
+def _steps_of(cls: type[NeuronType]) -> tuple[Callable[..., None], ...]:
+    """Return the step of a class, and those that it may call through ``super()``."""
+    return tuple(base.__dict__["step"] for base in cls.__mro__ if "step" in base.__dict__)
+
+
+def elementwise(neuron_class: type[NeuronType]) -> type[NeuronType]:
+    """Let one call of a neuron type's step serve all examples of a minibatch.
+
+    A decorator. Without it, `MinibatchSimulator` steps a neuron type that it does not know example
+    by example, which is as exact but slower.
+
+    Parameters
+    ----------
+    neuron_class : type
+        A subclass of `nengo.neurons.NeuronType`. Its ``step(dt, J, output, **state)`` is called
+        with arrays (n_neurons, batch) and must do to each element what it does to that of an array
+        (n_neurons,): no sums over neurons, nothing random, no count of its calls, and ``J`` is only
+        read. Subclasses that define another ``step`` must be registered themselves.
+
+    Returns
+    -------
+    neuron_class : type
+
+    Examples
+    --------
+    >>> @nengonet.minibatch.elementwise
+    ... class Cubic(nengo.neurons.NeuronType):
+    ...     def step(self, dt, J, output):
+    ...         output[...] = J**3
+    """
+    _STEPS.setdefault(_steps_of(neuron_class), NeuronSteps())
+    return neuron_class
+
+
+def steps_of(operator: SimNeurons) -> NeuronSteps | None:
+    """Return how these neurons are stepped for all examples at once, if that is known."""
+    neurons, dtype = operator.neurons, operator.J.dtype
+    if operator.state_extra or "step" in vars(neurons) or _has_arrays(neurons):
+        return None
+    if any(s.shape != operator.J.shape or s.dtype != dtype for s in operator.state.values()):
+        return None
+    return _STEPS.get(_steps_of(type(neurons)))
+
+
+def _has_arrays(neurons: NeuronType) -> bool:
+    """Tell whether a parameter has a value for each neuron."""
+    names = [n for n in dir(type(neurons)) if isinstance(getattr(type(neurons), n), Parameter)]
+    values = [*vars(neurons).values(), *(getattr(neurons, name) for name in names)]
+    return any(isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value) for value in values)
 
 
 @register(SimNeurons)
 def _neurons(operator: SimNeurons, context: Context) -> Step:
-    if operator.state_extra:
-        return _random_step(operator, context)
-    kernel = kernel_of(operator, context)
+    if type(operator.neurons).step is nengo.StochasticSpiking.step:
+        return _stochastic(operator, context)
+    steps, kernel = steps_of(operator), kernel_of(operator, context)
+    if steps is None:
+        return _one_by_one(operator, context)
     if kernel is not None:
         return kernel(operator, context)
+    current, output, state = _numpy_arrays(operator, context)
+    in_order = all(array.flags.c_contiguous for array in (current, output, *state.values()))
+    if steps.in_numpy is not None and in_order:
+        return steps.in_numpy(operator.neurons, context.dt, current, output, **state)
+    step, dt = operator.neurons.step, context.dt
+    return lambda: step(dt, current, output, **state)
+
+
+def _numpy_arrays(
+    operator: SimNeurons, context: Context
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return current, output and states, each (n, batch)."""
     output = context.signals[operator.output]
     current = _full(context.signals.operand(operator.J), output.shape)
-    state = {name: context.signals[signal] for name, signal in operator.state.items()}
-    in_order = all(array.flags.c_contiguous for array in (current, output, *state.values()))
-    if type(operator.neurons).step is nengo.LIF.step and in_order:
-        return lif_in_numpy(operator.neurons, context.dt, current, output, **state)
-    step, dt = operator.neurons.step, context.dt
-    if context.constant((operator, "elementwise"), lambda: _is_elementwise(operator, dt)):
-        return lambda: step(dt, current, output, **state)
+    return current, output, {name: context.signals[s] for name, s in operator.state.items()}
+
+
+def _one_by_one(operator: SimNeurons, context: Context) -> Step:
+    """Return what calls the neuron type's step for each example, on arrays of its own."""
+    dt, (current, output, state) = context.dt, _numpy_arrays(operator, context)
+    streams = context.states.get(operator, context.batch * [{}])
+    types = context.own(operator, operator.neurons)
+    signals = {"J": current, "output": output, **state}
 
     def step_each():
-        for b in range(output.shape[-1]):
-            example = {name: array[..., b] for name, array in state.items()}
-            step(dt, current[..., b].copy(), output[..., b], **example)
+        for b, (neurons, extra) in enumerate(zip(types, streams, strict=True)):
+            example = {name: np.array(array[..., b]) for name, array in signals.items()}
+            neurons.step(dt, **example, **extra)
+            for name, array in signals.items():
+                array[..., b] = example[name]
 
     return step_each
-
-
-def _is_elementwise(operator: SimNeurons, dt: float) -> bool:
-    """Tell whether a step on (n, batch) arrays does what one step per example does."""
-    neurons = operator.neurons
-    if type(neurons).step.__module__ in _ELEMENTWISE_MODULES:
-        return True
-    rng = np.random.RandomState(0)
-    n = operator.J.size
-    batch = 4 if n == 3 else 3  # another number than n, so that a parameter of each neuron shows
-    initial = {name: signal.initial_value for name, signal in operator.state.items()}
-    whole = {name: np.repeat(value[..., None], batch, -1) for name, value in initial.items()}
-    single = [{name: value.copy() for name, value in initial.items()} for _ in range(batch)]
-    output = np.zeros((n, batch), operator.J.dtype)
-    expected = np.zeros((batch, n), operator.J.dtype)
-    try:
-        for _ in range(_TRIAL_STEPS):
-            current = rng.normal(0, 1, (n, batch)) * rng.choice([1.0, 10.0, 1000.0], batch)
-            current = current.astype(operator.J.dtype)
-            for b in range(batch):
-                neurons.step(dt, current[:, b].copy(), expected[b], **single[b])
-            neurons.step(dt, current, output, **whole)
-    except Exception:  # a step that cannot take a batch is called example by example
-        return False
-    return np.array_equal(output, expected.T) and all(
-        np.array_equal(whole[name][..., b], single[b][name])
-        for name in initial
-        for b in range(batch)
-    )
 
 
 def lif_in_numpy(
@@ -138,23 +212,10 @@ class _UniformDraws:
         return np.stack([rng.random_sample(size=size[:1]) for rng in self._streams], axis=-1)
 
 
-def _random_step(operator: SimNeurons, context: Context) -> Step:
-    dt, step = context.dt, operator.neurons.step
-    streams = context.states[operator]
-    output = context.signals[operator.output]
-    current = _full(context.signals.operand(operator.J), output.shape)
-    state = {name: context.signals[signal] for name, signal in operator.state.items()}
-    if type(operator.neurons).step is nengo.StochasticSpiking.step:
-        draws = _UniformDraws([each["rng"] for each in streams])
-        return lambda: step(dt, current, output, rng=draws, **state)
-
-    def step_each():
-        rows = current.T.copy()
-        for b, random_state in enumerate(streams):
-            example = {name: array[..., b] for name, array in state.items()}
-            step(dt, rows[b], output[..., b], **random_state, **example)
-
-    return step_each
+def _stochastic(operator: SimNeurons, context: Context) -> Step:
+    dt, (current, output, state) = context.dt, _numpy_arrays(operator, context)
+    step, draws = operator.neurons.step, _UniformDraws([e["rng"] for e in context.states[operator]])
+    return lambda: step(dt, current, output, rng=draws, **state)
 
 
 def _full(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -162,25 +223,16 @@ def _full(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array if array.shape == shape else np.array(np.broadcast_to(array, shape))
 
 
-KernelMaker = Callable[[SimNeurons, Context], Step]
-
-# Takes spikes as `nengonet.minibatch.chains.Spikes` has them, a number of steps and weights.
-Stretch = Callable[..., tuple[np.ndarray, np.ndarray, bool]]
-StretchMaker = Callable[[SimNeurons, Context], Stretch]
-
-
 def kernel_of(operator: SimNeurons, context: Context) -> KernelMaker | None:
     """Return what makes the Numba step of these neurons, if there is one."""
-    if context.kernels is None or operator.state_extra:
-        return None
-    return _KERNELS.get(type(operator.neurons).step)
+    steps = None if context.kernels is None else steps_of(operator)
+    return None if steps is None else steps.kernel
 
 
 def stretch_of(operator: SimNeurons, context: Context) -> StretchMaker | None:
     """Return what makes the Numba kernel for many steps of these neurons, if there is one."""
-    if kernel_of(operator, context) is None or not operator.neurons.amplitude > 0:
-        return None
-    return _STRETCHES.get(type(operator.neurons).step)
+    steps = None if context.kernels is None else steps_of(operator)
+    return None if steps is None or not operator.neurons.amplitude > 0 else steps.stretch
 
 
 def _arrays(operator: SimNeurons, context: Context) -> tuple[np.ndarray, ...]:
@@ -206,7 +258,8 @@ def _checked(operator: SimNeurons, kernel: Callable[..., bool], arguments: tuple
 
 def _lif_constants(neurons: nengo.LIF, dt: float, dtype: np.dtype) -> tuple[np.floating, ...]:
     number = dtype.type
-    decay = np.expm1(np.full(1, -dt / neurons.tau_rc, dtype))[0]
+    # Divided in numbers of that many bits, as in the reference's step.
+    decay = np.expm1(-np.full(1, dt, dtype) / neurons.tau_rc)[0]
     height = neurons.amplitude / dt
     names = (dt, neurons.tau_rc, neurons.tau_ref, neurons.min_voltage, height)
     return (*(number(value) for value in names), decay)
@@ -220,21 +273,23 @@ def _lif_arguments(operator: SimNeurons, context: Context) -> tuple:
     return *_arrays(operator, context), voltage, refractory, constants
 
 
-def _integrate_arguments(operator: SimNeurons, context: Context) -> tuple:
+def _integrate_arguments(operator: SimNeurons, context: Context, rectify: bool) -> tuple:
     voltage = context.signals[operator.state["voltage"]]
     neurons, number = operator.neurons, voltage.dtype.type
-    rectify = isinstance(neurons, nengo.SpikingRectifiedLinear)
-    lowest = number(getattr(neurons, "min_voltage", -np.inf))
+    min_voltage = number(-np.inf if rectify else neurons.min_voltage)
+    # Nengo's rectifying neuron takes the floor of a negative first voltage too.
+    lowest = number(0 if rectify else np.finfo(voltage.dtype).min)
     dt, height = number(context.dt), number(neurons.amplitude / context.dt)
-    return *_arrays(operator, context), voltage, (rectify, lowest, dt, height)
+    return *_arrays(operator, context), voltage, (rectify, lowest, min_voltage, dt, height)
 
 
 def _lif(operator: SimNeurons, context: Context) -> Step:
     return _checked(operator, context.kernels.lif, _lif_arguments(operator, context))
 
 
-def _integrate(operator: SimNeurons, context: Context) -> Step:
-    return _checked(operator, context.kernels.integrate, _integrate_arguments(operator, context))
+def _integrate(operator: SimNeurons, context: Context, rectify: bool) -> Step:
+    arguments = _integrate_arguments(operator, context, rectify)
+    return _checked(operator, context.kernels.integrate, arguments)
 
 
 def _adaptive_lif(operator: SimNeurons, context: Context) -> Step:
@@ -252,23 +307,32 @@ def _lif_stretch(operator: SimNeurons, context: Context) -> Stretch:
     return lambda *spikes: context.kernels.lif_stretch(*spikes, *arguments)
 
 
-def _integrate_stretch(operator: SimNeurons, context: Context) -> Stretch:
-    arguments = _integrate_arguments(operator, context)
+def _integrate_stretch(operator: SimNeurons, context: Context, rectify: bool) -> Stretch:
+    arguments = _integrate_arguments(operator, context, rectify)
     return lambda *spikes: context.kernels.integrate_stretch(*spikes, *arguments)
 
 
-_KERNELS: dict[Callable[..., None], KernelMaker] = {
-    nengo.LIF.step: _lif,
-    nengo.AdaptiveLIF.step: _adaptive_lif,
-    nengo.SpikingRectifiedLinear.step: _integrate,
-    IntegrateAndFire.step: _integrate,
-}
+def _integrating(rectify: bool) -> NeuronSteps:
+    kernel = functools.partial(_integrate, rectify=rectify)
+    return NeuronSteps(kernel, functools.partial(_integrate_stretch, rectify=rectify))
 
-_STRETCHES: dict[Callable[..., None], StretchMaker] = {
-    nengo.LIF.step: _lif_stretch,
-    nengo.SpikingRectifiedLinear.step: _integrate_stretch,
-    IntegrateAndFire.step: _integrate_stretch,
+
+_STEPS |= {
+    _steps_of(nengo.LIF): NeuronSteps(_lif, _lif_stretch, lif_in_numpy),
+    _steps_of(nengo.AdaptiveLIF): NeuronSteps(_adaptive_lif),
+    _steps_of(nengo.SpikingRectifiedLinear): _integrating(rectify=True),
+    _steps_of(IntegrateAndFire): _integrating(rectify=False),
 }
+for _cls in (
+    nengo.LIFRate,
+    nengo.AdaptiveLIFRate,
+    nengo.RectifiedLinear,
+    nengo.Sigmoid,
+    nengo.Tanh,
+    nengo.Izhikevich,
+    nengo.RegularSpiking,
+):
+    elementwise(_cls)
 
 
 def new_streams(operators: list[SimNeurons], seed: int, examples: np.ndarray) -> dict:

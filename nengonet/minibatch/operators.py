@@ -178,7 +178,7 @@ def _spike_product(
     y: np.ndarray,
     dense: Step,
 ) -> Step:
-    if context.kernels is None and len(weights) < _SCIPY_OUTPUTS:
+    if context.kernels is None and (len(weights) < _SCIPY_OUTPUTS or y.dtype == np.float16):
         return dense
     rows = _transposed(operator, context, weights)
     if context.kernels is None:
@@ -237,14 +237,23 @@ def _function(operator: SimPyFunc, context: Context) -> Step:
     if is_add_bias(operator):
         bias = function.bias[..., np.newaxis]
         return lambda: np.add(x, bias, out=output)
-    batch = context.batch
+    functions = context.own(operator, function)
+    rows = None if x is None else np.broadcast_to(x, (*x.shape[:-1], context.batch))
 
     def step_function():
         time = () if t is None else (t.item(),)
-        # A new array at every step, as the reference gives its functions: they may keep it.
-        rows = None if x is None else np.broadcast_to(x, (*x.shape[:-1], batch)).T.copy()
-        for b in range(batch):
-            value = function(*time) if rows is None else function(*time, rows[b])
+        for b, function in enumerate(functions):
+            # An array of its own, as the reference gives its functions: they may keep it.
+            arguments = time if rows is None else (*time, np.array(rows[..., b]))
+            try:
+                value = function(*arguments)
+            except ValueError as error:
+                if context.objects and "read-only" in str(error):
+                    raise InputError(
+                        f"{operator}: expected a function that does not write to arrays above 1 "
+                        f"MB, of which examples have no copies of their own, got: {error}"
+                    ) from error
+                raise
             if output is not None:
                 _store_value(function, value, output[..., b])
 

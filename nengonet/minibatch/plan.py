@@ -24,7 +24,7 @@ from nengo.builder.signal import Signal
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
 from nengonet.encoding import ConstantImage, PoissonImage
-from nengonet.minibatch.neuron_steps import kernel_of
+from nengonet.minibatch.neuron_steps import kernel_of, steps_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
@@ -164,6 +164,11 @@ def _covers(outer: Signal, inner: Signal) -> bool:
     return contiguous and low <= inner_low and inner_high <= high
 
 
+def _is_partial(operator: Operator) -> bool:
+    """Tell whether an operator sets a part of what it says that it sets."""
+    return isinstance(operator, Copy) and operator.dst_slice is not None
+
+
 def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
     """Leave out what writes only where nobody reads."""
     needed = {operator for operator in operators if not isinstance(operator, PURE)}
@@ -183,12 +188,19 @@ def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Opera
 def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     """Return the operators whose result is the same at every step after a reset."""
     uses = Uses(operators)
+    # A step that is not known may write to its current.
+    varying = varying + [
+        operator.J
+        for operator in operators
+        if isinstance(operator, SimNeurons) and steps_of(operator) is None
+    ]
     static = {
         operator
         for operator in operators
         if isinstance(operator, PURE)
         or (
             isinstance(operator, SimProcess)
+            and operator.mode == "set"
             and isinstance(operator.process, ConstantImage)
             and is_image(operator.process)
         )
@@ -199,6 +211,14 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
             return True
         return any(writer not in static for _, writer in uses.writers(signal))
 
+    def is_set(signal: Signal) -> bool:
+        return any(
+            signal_set in writer.sets and not _is_partial(writer) and _covers(signal_set, signal)
+            for signal_set, writer in uses.writers(signal)
+        )
+
+    # What is added to a signal that nothing sets stays there for the next step.
+    static = {operator for operator in static if all(map(is_set, operator.incs))}
     while True:
         changing = set()
         for operator in static:

@@ -90,43 +90,39 @@ def _for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]
 
 def _same_for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
     t, shape = context.signals[operator.t], operator.output.shape
-    make_step = operator.process.make_step
+    # Each example's own would do the same.
+    make_step = context.own(operator, operator.process)[0].make_step
     step = context.state(operator, lambda: make_step((0,), shape, context.dt, None, {}))
     return lambda: np.asarray(step(t.item()))[..., np.newaxis]
 
 
 def _one_by_one(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
-    signals, batch = context.signals, context.batch
-    t = signals[operator.t]
-    source = None if operator.input is None else signals.operand(operator.input)
+    signals, batch, dt = context.signals, context.batch, context.dt
+    t, shape_out = signals[operator.t], operator.output.shape
     shape_in = (0,) if operator.input is None else operator.input.shape
-    shape_out = operator.output.shape
+    source = None if operator.input is None else signals.operand(operator.input)
     state = {name: signals[signal] for name, signal in operator.state.items()}
+    processes = context.own(operator, operator.process)
 
     def make_steps():
-        return [
-            operator.process.make_step(
-                shape_in,
-                shape_out,
-                context.dt,
-                rng,
-                {name: array[..., b] for name, array in state.items()},
-            )
-            for b, rng in enumerate(context.states[operator, "streams"])
-        ]
+        made = []
+        for b, rng in enumerate(context.states[operator, "streams"]):
+            own = {name: np.array(array[..., b]) for name, array in state.items()}
+            made.append((processes[b].make_step(shape_in, shape_out, dt, rng, own), own))
+        return made
 
     steps = context.state(operator, make_steps)
     values = np.empty(signals[operator.output].shape, operator.output.dtype)
+    full = None if source is None else np.broadcast_to(source, (*shape_in, batch))
 
     def compute():
-        time = t.item()
-        if source is None:
-            for b, step in enumerate(steps):
-                values[..., b] = step(time)
-        else:
-            full = np.broadcast_to(source, (*shape_in, batch))
-            for b, step in enumerate(steps):
-                values[..., b] = step(time, full[..., b].copy())
+        time = (t.item(),)
+        for b, (step, own) in enumerate(steps):
+            for name, array in state.items():
+                own[name][...] = array[..., b]
+            values[..., b] = step(*time) if full is None else step(*time, np.array(full[..., b]))
+            for name, array in state.items():
+                array[..., b] = own[name]
         return values
 
     return compute
@@ -154,9 +150,11 @@ def _image(operator: SimProcess, context: Context) -> Step:
             context.kernels,
         ),
     )
-    context.events.append((operator.output, events))
-    if operator in context.event_only:
-        return events.advance
+    # SciPy multiplies no numbers of 16 bits.
+    if output.dtype != np.float16:
+        context.events.append((operator.output, events))
+        if operator in context.event_only:
+            return events.advance
 
     def step_poisson():
         events.advance()

@@ -32,7 +32,9 @@ class OutputRecord:
 
     def __init__(self, steps: bool) -> None:
         self.keeps_steps = steps
+        # In 64 bits whatever the signal has: many small outputs are added to a large sum.
         self._total = np.zeros((0, 0))
+        self._dtype = np.dtype(np.float64)
         self._negative: np.ndarray | None = None
         self._add_rest: Callable[[], None] | None = None
         # Some steps each: as spikes, or as a list of outputs (n, batch).
@@ -46,7 +48,7 @@ class OutputRecord:
         """
         if self._add_rest is not None:
             self._add_rest()
-        return self._total
+        return self._total.astype(self._dtype, copy=False)
 
     def keep_signs(self) -> None:
         """Sum up from now on what is put out below 0 apart, too."""
@@ -95,7 +97,8 @@ class OutputRecord:
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
         # Summed up as (n, batch), like the signal.
-        self._total = np.zeros(shape[::-1], dtype).T
+        self._total = np.zeros(shape[::-1]).T
+        self._dtype = np.promote_types(dtype, np.float32)
         if self._negative is not None:
             self.keep_signs()
         self._steps = []
@@ -127,7 +130,7 @@ class OutputRecord:
         """
         # One example after the other is added up, so that it should lie together.
         self._total = np.ascontiguousarray(self._total)
-        kernels.add_events(rows, bounds[:, 0], bounds[:, -1], height, self._total)
+        kernels.add_events(rows, bounds[:, 0], bounds[:, -1], float(height), self._total)
         if self.keeps_steps:
             batch, n_steps = len(bounds), bounds.shape[1] - 1
             shape = (batch, n_steps, self._total.shape[1])

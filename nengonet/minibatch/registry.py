@@ -11,8 +11,11 @@ from collections.abc import Callable, Hashable
 from types import ModuleType
 
 import numpy as np
+from nengo import Node
+from nengo.builder import Model
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
+from nengo.ensemble import Neurons
 
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
@@ -74,6 +77,8 @@ class Context:
         Image inputs whose signal nothing reads: only their events are used.
     events : list of (Signal, PoissonEvents)
         The events that stand for a signal; filled while the steps are made.
+    objects : list of dict of {Operator: object}
+        What each example has of its own of the Python objects that operators call.
     """
 
     signals: BatchSignals
@@ -91,6 +96,7 @@ class Context:
     images: dict[Operator, np.ndarray] = dataclasses.field(default_factory=dict)
     event_only: set[Operator] = dataclasses.field(default_factory=set)
     events: list[tuple[Signal, object]] = dataclasses.field(default_factory=list)
+    objects: list[dict[Operator, object]] = dataclasses.field(default_factory=list)
 
     @property
     def batch(self) -> int:
@@ -108,6 +114,10 @@ class Context:
         if key not in self.states:
             self.states[key] = make()
         return self.states[key]
+
+    def own(self, operator: Operator, shared: object) -> list:
+        """Return each example's own copy of what an operator calls, or what all share."""
+        return [each.get(operator, shared) for each in self.objects or self.batch * [{}]]
 
     def events_of(self, signal: Signal) -> object | None:
         """Return the events that stand for a signal, if there are any."""
@@ -154,3 +164,16 @@ def label_of(operator: Operator) -> str:
     """Return the operator's class and what it writes."""
     written = [signal.name for signal in writes(operator)[:1]]
     return " -> ".join([type(operator).__name__, *written])
+
+
+def name_of(operator: Operator, model: Model) -> str:
+    """Return the Node, ensemble or connection that an operator was built for, or the operator."""
+    for touched in (writes(operator), operator.reads):
+        for key, signals in model.sig.items():
+            if isinstance(key, Neurons) and any(signal in signals.values() for signal in touched):
+                return str(key.ensemble)
+            if isinstance(key, Node) and (
+                signals.get("out") in touched or getattr(operator, "fn", operator) is key.output
+            ):
+                return str(key)
+    return str(operator)

@@ -23,9 +23,11 @@ from nengonet.exceptions import InputError
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.chains import Chain, make_chain
+from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import Plan, make_plan
 from nengonet.minibatch.records import OutputRecord, examples_first
-from nengonet.minibatch.registry import Context, Step, label_of, maker_of
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
+from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 # Importing them registers the makers of Nengo's operators.
@@ -58,8 +60,8 @@ class MinibatchSimulator(nengo.Simulator):
     precision : {32, 64}, optional
         Bits of a number; by default Nengo's setting ``precision.bits``.
     numba : bool, optional
-        Use Numba's kernels. By default where Numba is installed (extra ``fast``), unless the
-        environment variable ``NENGONET_NUMBA`` is ``0``. It changes speed, not spikes.
+        Use Numba's kernels, for numbers of 32 and 64 bits. By default where Numba is installed
+        (extra ``fast``), unless the environment variable ``NENGONET_NUMBA`` is ``0``.
 
     Attributes
     ----------
@@ -80,8 +82,13 @@ class MinibatchSimulator(nengo.Simulator):
 
     Notes
     -----
-    A function of a Node is called for each example in turn; one that keeps a state of its own
-    sees them all. Unlike the reference, `reset` restarts the random neuron types too.
+    With several examples, each has its own copy of what keeps a state in Python: functions of
+    Nodes, processes and neuron types that are not Nengo's. The copies are made when the simulator
+    is built, and anew in `reset_to_examples`, from the objects as they are then; `reset` leaves
+    them as they are, as `nengo.Simulator.reset` does. What cannot be copied (generators, globals
+    that a function writes, NumPy's global random stream, arrays above 1 MB that it writes to) is an
+    error that names the Node. A Node without output that shares nothing with the others has one
+    function for all examples. Unlike the reference, `reset` restarts the random neuron types too.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._batched: set[Signal] | None = None
         self._fed: tuple[nengo.Node, ...] = ()
         self._varying: tuple[nengo.Node, ...] = ()
+        self._own: Own | None = None
         with precision_of(precision):
             try:
                 super().__init__(
@@ -209,7 +217,11 @@ class MinibatchSimulator(nengo.Simulator):
                     f"each example, found the last call's {len(each)}"
                 )
         self.examples, self.minibatch_size, self._images = examples, len(examples), kept
+        self._own = own_copies(roots_of(self._step_order), len(examples), self._name_of)
         self.reset(seed)
+
+    def _name_of(self, operator: Operator) -> str:
+        return name_of(operator, self.model)
 
     def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
         """Keep the output of a node or of neurons, without a probe.
@@ -297,8 +309,8 @@ class MinibatchSimulator(nengo.Simulator):
             for feed in self._feeds:
                 feed()
             self._take_first_steps()
-            for step in self._steps:
-                step()
+            self._take(self._steps)
+        self._own.check()
         self._probe()
 
     def _advance(self, most: int) -> int:
@@ -313,22 +325,36 @@ class MinibatchSimulator(nengo.Simulator):
             done = self._chain.advance(most)
         if self._chain.dense:
             self._chain = None
+        if done == 0:
+            self.step()
+            return 1
         self._probe_step_time()
         return done
 
     def _take_first_steps(self) -> None:
-        for step in self._first_steps:
-            step()
+        self._take(self._first_steps)
         self._first_steps = []
+
+    def _take(self, steps: list[tuple[Step, Operator | None]]) -> None:
+        for step, operator in steps:
+            try:
+                step()
+            except FloatingPointError as error:
+                raise runaway_error(
+                    error,
+                    [] if operator is None else [operator],
+                    self.model,
+                    self.signals.operand,
+                    self.n_steps + 1,
+                    self.examples,
+                ) from error
 
     def _probe(self) -> None:
         self._probe_step_time()
         for probe, signal in self._probed:
             period = 1 if probe.sample_every is None else probe.sample_every / self.dt
             if self.n_steps % period < 1:
-                array = self.signals[signal]
-                shared = not self.signals.is_batched(signal)
-                self._sim_data[probe].append(array if shared else array.copy())
+                self._sim_data[probe].append(self.signals[signal].copy())
 
     def _prepare(self) -> None:
         """Look through the model, once: what can be run, and what every example has its own of."""
@@ -342,6 +368,8 @@ class MinibatchSimulator(nengo.Simulator):
         for operator in self.model.operators:
             shared.update(signal.base for signal in processes.shared_state(operator))
         written = {signal.base for operator in self.model.operators for signal in writes(operator)}
+        if any(s.dtype == np.float16 for op in self.model.operators for s in op.all_signals):
+            self._kernels = None
         self._nodes = {
             node: sig["out"]
             for node, sig in self.model.sig.items()
@@ -358,7 +386,6 @@ class MinibatchSimulator(nengo.Simulator):
             and processes.is_image(operator.process)
             and same_place(operator.output, signal)
         }
-        self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         self.data = MinibatchData(self)
 
     def _allocate(self) -> None:
@@ -373,9 +400,10 @@ class MinibatchSimulator(nengo.Simulator):
         record.restart((len(self.examples), signal.size), signal.dtype)
 
     def _forget_steps(self) -> None:
-        self._steps: list[Step] | None = None
+        # With the operators that they are made from.
+        self._steps: list[tuple[Step, Operator | None]] | None = None
         self._chain: Chain | None = None
-        self._first_steps: list[Step] = []
+        self._first_steps: list[tuple[Step, Operator | None]] = []
         self._feeds: list[Step] = []
 
     def _context(self) -> Context:
@@ -393,6 +421,7 @@ class MinibatchSimulator(nengo.Simulator):
             constants=self._constants,
             states=self._states,
             images=images | self._images,
+            objects=self._own.objects,
         )
 
     @property
@@ -424,6 +453,11 @@ class MinibatchSimulator(nengo.Simulator):
             self._forget_steps()
 
     def _make_steps(self) -> None:
+        if self._own is None:
+            n = len(self.examples)
+            roots = roots_of(self._step_order) if n > 1 else []
+            self._own = own_copies(roots, n, self._name_of)
+        self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         context = self._context()
         plan = self._plan(context)
         context.spiking, context.assigning = plan.spiking, plan.assigning
@@ -433,7 +467,7 @@ class MinibatchSimulator(nengo.Simulator):
         for signal, record in self._records:
             recording = self._recording(signal, record, context)
             if recording is not None:
-                self._steps.append(self._named(recording, f"record {signal.name}"))
+                self._steps.append((self._named(recording, f"record {signal.name}"), None))
         if not self._probed and not self._varying:
             self._chain = make_chain(plan.always, self._records, context, self._named)
 
@@ -461,10 +495,14 @@ class MinibatchSimulator(nengo.Simulator):
     def _is_image(self, signal: Signal) -> bool:
         return any(same_place(op.output, signal) for op in self._image_inputs.values())
 
-    def _made(self, operators: list[Operator], context: Context) -> list[Step]:
+    def _made(
+        self, operators: list[Operator], context: Context
+    ) -> list[tuple[Step, Operator | None]]:
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
         return [
-            self._named(step, label_of(operator)) for step, operator in made if step is not None
+            (self._named(step, label_of(operator)), operator)
+            for step, operator in made
+            if step is not None
         ]
 
     def _named(self, step: Callable, name: str) -> Callable:
