@@ -232,7 +232,8 @@ def kernel_of(operator: SimNeurons, context: Context) -> KernelMaker | None:
 def stretch_of(operator: SimNeurons, context: Context) -> StretchMaker | None:
     """Return what makes the Numba kernel for many steps of these neurons, if there is one."""
     steps = None if context.kernels is None else steps_of(operator)
-    return None if steps is None or not operator.neurons.amplitude > 0 else steps.stretch
+    stretch = None if steps is None else steps.stretch
+    return stretch if stretch is not None and operator.neurons.amplitude > 0 else None
 
 
 def _arrays(operator: SimNeurons, context: Context) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,7 @@ from nengo.builder.signal import Signal
 from nengonet.exceptions import RunawayError
 from nengonet.minibatch.registry import name_of
 
-ADVICE = "the network runs away: look for connections that feed themselves, or large weights"
+ADVICE = "the network runs away: look for connections that feed themselves, large weights or states"
 
 
 def runaway_error(

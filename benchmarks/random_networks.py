@@ -1,0 +1,250 @@
+"""Compare the spike counts of both simulators on random networks, setting by setting.
+
+    python benchmarks/random_networks.py [--networks 40] [--seed 0] [--json FILE]
+
+Every network has its own layers (dense, convolutions, pools), neuron types with random parameters
+and first states, synapses, transforms, slices, recurrent connections, noise, processes, Nodes with
+a state, and a time step. Each runs on the unmodified ``nengo.Simulator``, example by example, and
+on the minibatch simulator with 1, 3 and 7 examples, 1 and 2 jobs, with Numba and without, in 64 and
+32 bits. Where a voltage meets the threshold exactly, sums in another order decide: ``--decimal``
+makes weights, currents and first voltages decimal numbers, so that many do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import nengo
+import numpy as np
+from nengo.dists import Choice, Uniform
+
+import nengonet as nn
+from nengonet.tables import aligned
+
+EXAMPLES, STEPS = 7, 60
+MINIBATCHES, JOBS, BITS = (1, 3, 7), (1, 2), (64, 32)
+
+
+class Delay:
+    """A function with a state: what it was given some steps ago."""
+
+    def __init__(self, size: int, steps: int) -> None:
+        self.past = [np.zeros(size)] * steps
+
+    def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
+        """Return the oldest input, and keep this one."""
+        self.past = [*self.past[1:], x]
+        return self.past[0]
+
+
+def random_type(rng: np.random.Generator, decimal: bool) -> tuple[nengo.neurons.NeuronType, float]:
+    """Return a neuron type with random parameters and first states, and a fitting gain."""
+
+    def state(name: str, low: float, high: float) -> dict:
+        kind = rng.integers(4)
+        if decimal:
+            return {name: Choice([round(float(rng.uniform(max(low, 0), 1)), 1)])}
+        if kind == 0:
+            return {}
+        return {name: [Uniform(low, high), Choice([low]), Choice([high])][kind - 1]}
+
+    voltage = state("voltage", -1.5, 3.0)
+    # From above its current, a LIF voltage beyond the threshold has no time of a spike.
+    late = state("voltage", -1.5, 1.0) | state("refractory_time", 0, 0.004)
+    leak = {
+        "tau_rc": float(rng.choice([0.02, 0.005, 0.0013])),
+        "tau_ref": float(rng.choice([0.002, 0.0, 0.0003, 0.0025])),
+        "amplitude": float(rng.choice([1.0, 0.01])),
+    }
+    clip = {"min_voltage": float(rng.choice([0, -0.5, -np.inf]))}
+    rates = [nengo.RectifiedLinear(), nengo.LIFRate(), nengo.Tanh(), nengo.Sigmoid()]
+    base = rates[rng.integers(4)]
+    amplitude = leak["amplitude"]
+    return [
+        lambda: (nengo.LIF(**leak, **clip, initial_state=late), 4.0),
+        lambda: (
+            nengo.AdaptiveLIF(
+                tau_n=0.05,
+                inc_n=0.01,
+                **leak,
+                **clip,
+                initial_state=late | state("adaptation", 0.0, 1.0),
+            ),
+            4.0,
+        ),
+        lambda: (nengo.SpikingRectifiedLinear(amplitude, initial_state=voltage), 150.0),
+        lambda: (nn.IntegrateAndFire(amplitude, **clip, initial_state=voltage), 150.0),
+        lambda: (nengo.Izhikevich(), 10.0),
+        lambda: (nengo.RegularSpiking(base, amplitude, initial_state=voltage), 4.0),
+        lambda: (nengo.StochasticSpiking(base, amplitude), 4.0),
+        lambda: (nengo.PoissonSpiking(base, amplitude), 4.0),
+        lambda: (base, 4.0),
+    ][rng.integers(9)]()
+
+
+def random_network(seed: int, decimal: bool = False) -> tuple[nengo.Network, nn.Layer, np.ndarray]:
+    """Return a network, its last layer and images for it."""
+    rng = np.random.default_rng([seed, decimal])
+
+    def numbers(scale: float, *shape: int) -> np.ndarray:
+        values = rng.normal(0.3 * scale, scale, shape)
+        return np.round(values, 1) if decimal else values
+
+    shape = (4, 4, 2) if rng.integers(2) else (9,)
+    with nengo.Network(seed=seed) as network:
+        poisson = rng.integers(2)
+        layer = nn.poisson_input(shape, 300.0) if poisson else nn.constant_input(shape)
+        for k in range(rng.integers(1, 4)):
+            neuron_type, gain = random_type(rng, decimal)
+            synapse = [None, None, nengo.Lowpass(0.005), nengo.Alpha(0.004), nengo.Lowpass(0)][
+                rng.integers(5)
+            ]
+            # An output of height 1 / dt, or rates, and images in [0, 1].
+            strength = 1.0 if layer.amplitude is None or k == 0 else 0.02 / layer.amplitude
+            settings = {"gain": gain, "synapse": synapse, "label": f"layer {k}"}
+            if len(layer.shape) == 3 and rng.integers(2):
+                kernel = numbers(strength, 2, 2, layer.shape[-1], int(rng.choice([3, 8])))
+                layer = nn.conv2d(
+                    layer, kernel, neuron_type, padding="same", bias=gain / 2, **settings
+                )
+                if rng.integers(2):
+                    layer = nn.avg_pool2d(layer, label=f"pool {k}")
+            else:
+                kernel = numbers(strength, layer.size, int(rng.choice([5, 12, 260])))
+                bias = numbers(gain, kernel.shape[1])
+                layer = nn.dense(layer, kernel, neuron_type, bias=bias, **settings)
+        layers = [each for each in layer.chain() if each.ensemble is not None]
+        _add_extras(rng, layers)
+        if layer.ensemble is None:
+            layer = nn.dense(layer, numbers(0.1, layer.size, 4), nn.IntegrateAndFire(), gain=100.0)
+    images = rng.uniform(0, 1, (EXAMPLES, *shape))
+    return network, layer, np.round(images, 1) if decimal else images
+
+
+def _add_extras(rng: np.random.Generator, layers: list) -> None:
+    last = layers[-1]
+    weak = 0.002 / (last.amplitude or 1.0)
+    if rng.integers(2):  # recurrent
+        nengo.Connection(
+            last.output,
+            last.output,
+            transform=rng.normal(0, weak, (last.size, last.size)) / np.sqrt(last.size),
+            synapse=0.005,
+        )
+    if rng.integers(2):  # slices
+        nengo.Connection(
+            layers[0].output[1:4:2], last.output[[3, 0]], transform=weak, synapse=0.003
+        )
+    if rng.integers(2):  # a Node with a state
+        node = nengo.Node(Delay(3, 4), size_in=3, size_out=3)
+        nengo.Connection(layers[0].output[:3], node, synapse=None)
+        nengo.Connection(node, last.output[:3], transform=weak, synapse=0)
+    if rng.integers(2):
+        process = [
+            nengo.processes.WhiteSignal(0.1, high=40, rms=0.5),
+            nengo.processes.FilteredNoise(nengo.Alpha(0.01), scale=False),
+            nengo.processes.PresentInput([[0.1, 0.5], [0.3, -0.2]], 0.01),
+        ][rng.integers(3)]
+        nengo.Connection(nengo.Node(process, size_out=2), last.output[:2], synapse=None)
+    if rng.integers(2):
+        last.ensemble.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.01))
+    if rng.integers(2):
+        nengo.Probe(layers[0].output)
+
+
+def compared(seed: int, decimal: bool, settings: list[tuple], numba: bool) -> list[dict]:
+    """Run one network at all settings; return what was compared and what differs."""
+    dt = float(np.random.default_rng([seed, 7]).choice([0.001, 0.001, 0.0005, 0.002]))
+    found = []
+    for bits, group in itertools.groupby(settings, key=lambda each: each[0]):
+        run = {"presentation_time": STEPS * dt, "dt": dt, "precision": bits, "progress": False}
+        run["seed"] = seed
+        network, output, images = random_network(seed, decimal)
+        expected = nn.present(network, output, images, simulator="reference", **run)
+        for _, minibatch, jobs in group:
+            result = nn.present(
+                network, output, images, minibatch_size=minibatch, n_jobs=jobs, **run
+            )
+            differences = {
+                label: int(np.count_nonzero(counts != result.counts[label]))
+                for label, counts in expected.counts.items()
+            }
+            found.append(
+                {
+                    "network": seed,
+                    "decimal": decimal,
+                    "numba": numba,
+                    "bits": bits,
+                    "minibatch": minibatch,
+                    "jobs": jobs,
+                    "compared": sum(counts.size for counts in expected.counts.values()),
+                    "spikes": int(sum(np.abs(c).sum() for c in expected.counts.values())),
+                    "different": sum(differences.values()),
+                    "where": {label: n for label, n in differences.items() if n},
+                }
+            )
+    return found
+
+
+def run(networks: int, seed: int, decimal: bool, numba: bool) -> list[dict]:
+    """Compare several networks in this process."""
+    settings = list(itertools.product(BITS, MINIBATCHES, JOBS))
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for k in range(networks):
+            found += compared(seed + k, decimal, settings, numba)
+    return found
+
+
+def table(found: list[dict]) -> str:
+    """Return counts compared and different by setting."""
+    sums: dict = collections.defaultdict(lambda: np.zeros(3, int))
+    for each in found:
+        key = tuple(each[name] for name in ("decimal", "bits", "numba", "minibatch", "jobs"))
+        sums[key] += (each["compared"], each["spikes"], each["different"])
+    rows = [("numbers", "bits", "Numba", "minibatch", "jobs", "compared", "spikes", "different")]
+    for (decimal, *key), values in sorted(sums.items()):
+        numbers = "decimal" if decimal else "random"
+        rows.append((numbers, *map(str, key), *(f"{value:,}" for value in values)))
+    return "\n".join(aligned(rows))
+
+
+def main() -> None:
+    """Compare with Numba and without, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decimal", action="store_true")
+    parser.add_argument("--json", help="write what was found to this file, or '-'")
+    parser.add_argument("--one", choices=("0", "1"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one is not None:
+        found = run(options.networks, options.seed, options.decimal, options.one == "1")
+        print(json.dumps(found))
+        return
+    found = []
+    for numba in ("0", "1"):
+        command = [sys.executable, __file__, "--one", numba, "--seed", str(options.seed)]
+        command += ["--networks", str(options.networks)] + ["--decimal"] * options.decimal
+        environment = os.environ | {"NENGONET_NUMBA": numba}
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+        found += json.loads(done.stdout)
+    print(table(found))
+    for each in found:
+        if each["different"]:
+            print({name: each[name] for name in each if name not in ("compared", "spikes")})
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
