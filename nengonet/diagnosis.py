@@ -271,10 +271,11 @@ def layer_row(
     row : dict
         ``gain`` and ``bias`` are medians; ``current_low`` and ``current_high`` leave out one value
         in a thousand, as ``peak_rate`` does; ``silent`` and ``saturated`` are shares of neurons in
-        an average image; ``spikes`` are expected in one presentation.
+        an average image; ``spikes`` are expected in one presentation. Rates are sizes, whatever
+        the sign of the spikes.
     """
     ceiling = _ceiling(layer, dt)
-    neurons = layer.neuron_type is not None
+    neurons, firing = layer.neuron_type is not None, np.abs(layer.rates)
     return {
         "label": layer.label,
         "neurons": int(layer.rates.shape[1]),
@@ -283,13 +284,11 @@ def layer_row(
         "bias": float(np.median(layer.bias)) if neurons else None,
         "current_low": float(np.percentile(layer.current, 100 - _PEAK)) if neurons else None,
         "current_high": float(np.percentile(layer.current, _PEAK)) if neurons else None,
-        "mean_rate": float(layer.rates.mean()) if layer.spiking else None,
-        "peak_rate": float(np.percentile(layer.rates, _PEAK)) if layer.spiking else None,
-        "silent": float((layer.rates == 0).mean()) if layer.spiking else None,
+        "mean_rate": float(firing.mean()) if layer.spiking else None,
+        "peak_rate": float(np.percentile(firing, _PEAK)) if layer.spiking else None,
+        "silent": float((firing == 0).mean()) if layer.spiking else None,
         "saturated": None if ceiling is None else _saturated(layer, ceiling),
-        "spikes": float(layer.rates.sum(axis=1).mean() * presentation_time)
-        if layer.spiking
-        else None,
+        "spikes": float(firing.sum(axis=1).mean() * presentation_time) if layer.spiking else None,
         "output_per_activation": slopes.get(layer.label),
     }
 
@@ -460,7 +459,7 @@ def _readout_filter(case: _Case) -> Iterator[Finding]:
 
 def _few_spikes(case: _Case) -> Iterator[Finding]:
     counts = [
-        (float(np.percentile(layer.rates, _PEAK)) * case.presentation_time, layer)
+        (float(np.percentile(np.abs(layer.rates), _PEAK)) * case.presentation_time, layer)
         for layer in case.layers[:-1]
         if layer.spiking
     ]
@@ -534,7 +533,9 @@ def _rectified_noise(case: _Case) -> Iterator[Finding]:
         for plain, noisy in zip(case.layers, case.noisy, strict=True)
         if plain.neuron_type is not None
     ]
-    touched = [(hz, layer) for hz, layer in extra if abs(hz) > 0.01 * max(layer.rates.mean(), 1.0)]
+    touched = [
+        (hz, layer) for hz, layer in extra if abs(hz) > 0.01 * max(np.abs(layer.rates).mean(), 1.0)
+    ]
     if not touched:
         return
     hz, worst = max(touched, key=lambda pair: abs(pair[0]))
@@ -664,7 +665,8 @@ def _silent_neurons(case: _Case) -> Iterator[Finding]:
     for layer in case.hidden[:-1]:
         if _random(layer):
             continue  # black pixels
-        share = float((case.noisy[case.layers.index(layer)].rates.max(axis=0) < 0.1).mean())
+        rates = case.noisy[case.layers.index(layer)].rates
+        share = float((np.abs(rates).max(axis=0) < 0.1).mean())
         if share > 0.2:
             yield Finding(
                 code="silent-neurons",
@@ -814,7 +816,9 @@ def _compared(
         "rms_rate": float(np.sqrt((error**2).mean())),
         "rms_spikes": float(np.sqrt((error**2).mean()) * time),
         "silent": float((observed == 0).mean()),
-        "saturated": None if ceiling is None else float((observed > SATURATED * ceiling).mean()),
+        "saturated": None
+        if ceiling is None
+        else float((np.abs(observed) > SATURATED * ceiling).mean()),
         "worst": [
             (int(k), float(layer.rates[:, k].mean()), float(observed[:, k].mean())) for k in worst
         ],

@@ -54,6 +54,7 @@ def counts_from_probe(
     Returns
     -------
     counts : (..., n_neurons) or (..., n_steps, n_neurons) ndarray of int64
+        Spikes above 0 less those below 0.
 
     Raises
     ------
@@ -74,7 +75,6 @@ def counts_from_probe(
         )
     spikes = data * (dt / amplitude)
     wrong = np.abs(spikes - np.rint(spikes)) > 1e-5 * np.maximum(1.0, np.abs(spikes))
-    wrong |= spikes < -0.5
     if np.any(wrong):
         step, neuron = (int(i) for i in np.argwhere(wrong)[0][-2:])
         raise InputError(
@@ -88,7 +88,10 @@ def counts_from_probe(
 
 def _why_not_whole(data: np.ndarray, dt: float) -> str:
     if np.any(data < 0):
-        return "negative values are no spikes: is this a probe of the voltage or of decoded output?"
+        return (
+            "values below 0 are spikes of Tanh neurons, wrapped, or no spikes: is this a probe of "
+            "the voltage or of decoded output?"
+        )
     unit = data[data > 0].min()
     if np.allclose(data / unit, np.rint(data / unit), rtol=1e-5, atol=1e-5):
         return f"the values fit spikes of amplitude {unit * dt:.6g}: give that amplitude"
@@ -125,8 +128,8 @@ def assert_counts_match_rates(
         - For ``kind="noisy"``, one more axis in front: ``(n_repeats, n_neurons)`` or
           ``(n_repeats, n_images, n_neurons)``, at least 5 repeats with noise of their own.
     rates : array_like, in Hz
-        Predicted rates, which broadcast to the counts without repeats and steps:
-        ``(n_neurons,)`` or ``(n_images, n_neurons)``.
+        Predicted rates, below 0 for spikes below 0 (``Tanh``, wrapped). They broadcast to the
+        counts without repeats and steps: ``(n_neurons,)`` or ``(n_images, n_neurons)``.
     duration : float, in seconds
         Of one presentation. With ``dt`` it is ``n_steps * dt``.
     kind : {"regular", "poisson", "noisy"}
@@ -240,11 +243,13 @@ class _Case:
     """Counts and expectations, with every axis there.
 
     ``counts`` (n_repeats, n_images, n_neurons), ``expected`` (n_images, n_neurons) and ``raster``
-    (n_repeats, n_images, n_steps, n_neurons) or None.
+    (n_repeats, n_images, n_steps, n_neurons) or None. Where the rate is below 0, ``signs`` is -1
+    and all of them are taken with the other sign.
     """
 
     counts: np.ndarray
     expected: np.ndarray
+    signs: np.ndarray
     raster: np.ndarray | None
     duration: float
     has_images: bool
@@ -254,7 +259,8 @@ class _Case:
         return self.counts.mean(axis=0)
 
     def name(self, image: int, neuron: int) -> str:
-        return f"neuron {neuron} of image {image}" if self.has_images else f"neuron {neuron}"
+        name = f"neuron {neuron} of image {image}" if self.has_images else f"neuron {neuron}"
+        return f"{name} (below 0)" if self.signs[image, neuron] < 0 else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,14 +297,12 @@ def _checked_case(
             f"({', '.join(with_images)}), found shape {counts.shape}"
         )
     has_images = counts.ndim > len(axes)
-    if np.any(counts != np.rint(counts)) or np.any(counts < 0):
-        wrong = counts[(counts != np.rint(counts)) | (counts < 0)][0]
+    if np.any(counts != np.rint(counts)):
+        wrong = counts[counts != np.rint(counts)][0]
         raise InputError(
             f"counts: expected whole numbers of spikes, found {wrong:.6g}; "
             "for the data of a probe, see counts_from_probe"
         )
-    if np.any(rates < 0):
-        raise InputError(f"rates: expected at least 0 Hz, found {rates.min():.6g}")
     if kind != "noisy":
         counts = counts[None]
     if not has_images:
@@ -326,7 +330,12 @@ def _checked_case(
     except ValueError:
         shapes = f"({n_neurons},)" + (f" or ({n_images}, {n_neurons})" if has_images else "")
         raise InputError(f"rates: expected shape {shapes}, found {rates.shape}") from None
-    return _Case(counts, expected.reshape(n_images, n_neurons), raster, duration, has_images)
+    expected = expected.reshape(n_images, n_neurons)
+    signs = np.where(expected < 0, -1, 1)
+    if np.any(signs < 0):
+        counts = counts * signs
+        raster = None if raster is None else raster * signs[:, np.newaxis]
+    return _Case(counts, np.abs(expected), signs, raster, duration, has_images)
 
 
 def _checked_bias(bias: ArrayLike, case: _Case) -> np.ndarray:

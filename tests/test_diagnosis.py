@@ -322,3 +322,28 @@ def test_readout_of_the_last_step_is_found():
             layer = nn.dense(layer, weights, nengo.RectifiedLinear(), gain=1.0)
     # rate neurons put out the same in every step
     assert codes(nn.diagnose(layer, IMAGES[:50], readout="last_step"), "error", "warning") == []
+
+
+def test_rows_and_comparison_take_spikes_below_0_as_spikes():
+    with nengo.Network(seed=0) as network:
+        pixels = nn.constant_input((4,))
+        hidden = nn.dense(
+            pixels,
+            np.diag([1.0, -1.0, 0.5, -2.0]),
+            nengo.RegularSpiking(nengo.Tanh()),
+            gain=1.0,
+            bias=0.0,
+            label="hidden",
+        )
+        output = nn.dense(hidden, np.ones((4, 2)), None, label="output")
+    images = np.array([[0.2, 0.5, 0.8, 1.0], [0.0, 0.1, 0.6, 0.9]])
+    result = nn.present(
+        network, output, images, presentation_time=1.0, readout="mean", progress=False
+    )
+    row = nn.diagnose(output, images, presentation_time=1.0, readout="mean").layers[1]
+    assert row["spikes"] == pytest.approx(result.spikes_per_image()["hidden"], abs=2)
+    assert row["mean_rate"] == pytest.approx(row["spikes"] / 4)
+    assert row["peak_rate"] == pytest.approx(400 * np.tanh(2.0), rel=0.01)
+    compared = nn.compare(result, output, images).layers[0]
+    assert compared["rms_rate"] < 1
+    assert compared["slope"] == pytest.approx(1, abs=0.01)

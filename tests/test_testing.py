@@ -502,13 +502,11 @@ def test_spikes_without_any_rate_are_named():
     [
         ({"kind": "gamma"}, "kind: expected one of regular, poisson, noisy, got 'gamma'"),
         ({"counts": [1.5, 2]}, "expected whole numbers of spikes, found 1.5; .*counts_from_probe"),
-        ({"counts": [-1, 2]}, "expected whole numbers of spikes, found -1"),
         ({"counts": [np.nan, 2]}, "counts: expected finite values"),
         ({"counts": []}, r"counts: expected at least one value, found shape \(0,\)"),
         ({"counts": "many"}, "counts: expected an array of numbers"),
         ({"counts": np.ones((2, 3, 2))}, r"expected \(n_neurons\) or \(n_images, n_neurons\)"),
         ({"rates": [1.0, 2.0, 3.0]}, r"rates: expected shape \(2,\), found \(3,\)"),
-        ({"rates": [-1.0, 2.0]}, "rates: expected at least 0 Hz, found -1"),
         ({"duration": 0.0}, "duration: expected seconds, above 0, found 0.0"),
         ({"bound": -1.0}, "bound: expected spikes, above 0"),
         ({"false_alarm": 1.0}, "false_alarm: expected a chance between 0 and 1"),
@@ -563,7 +561,7 @@ def test_counts_from_probe_counts_areas():
             "50 in step 1 of neuron 1 is 0.05 spikes .* amplitude 0.05",
         ),
         (1000 * np.exp(-np.arange(9.0))[:, None], "a filtered probe or a rate neuron"),
-        (np.array([[0.0], [-1000.0]]), "negative values are no spikes"),
+        (np.array([[0.0], [-1001.0]]), "values below 0 are spikes of Tanh neurons, wrapped, or no"),
         (np.zeros(4), r"data: expected \(..., n_steps, n_neurons\).* found \(4,\)"),
     ],
 )
@@ -664,3 +662,38 @@ def test_the_examples_of_the_docstrings_hold():
     results = doctest.testmod(nengonet.testing)
     assert results.failed == 0
     assert results.attempted >= 5
+
+
+@pytest.mark.parametrize("kind", ["regular", "poisson", "noisy"])
+@pytest.mark.parametrize("steps", [False, True])
+def test_spikes_below_0_are_held_to_their_rates(kind, steps):
+    wrapper = {"regular": nengo.RegularSpiking, "poisson": nengo.PoissonSpiking}
+    wrapper = wrapper.get(kind, nengo.StochasticSpiking)
+    currents = np.linspace(-2, 2, 21)
+    rates = 400 * np.tanh(currents)
+    runs = []
+    for seed in range(12 if kind == "noisy" else 1):
+        with nengo.Network(seed=seed) as network:
+            ensemble = nengo.Ensemble(
+                21,
+                1,
+                neuron_type=wrapper(nengo.Tanh(), amplitude=0.02),
+                gain=np.ones(21),
+                bias=currents,
+            )
+            probe = nengo.Probe(ensemble.neurons, synapse=None)
+        with nengo.Simulator(network, progress_bar=False) as simulator:
+            simulator.run_steps(500, progress_bar=False)
+        data = simulator.data[probe]
+        runs.append(counts_from_probe(data, 0.001, 0.02, per_step=steps))
+    counts = np.stack(runs) if kind == "noisy" else runs[0]
+    settings = {"kind": kind, "dt": 0.001 if steps else None}
+    assert counts.min() < 0 < counts.max()
+    assert_counts_match_rates(counts, rates, 0.5, **settings)
+    for wrong in (np.abs(rates), -rates, 1.5 * rates):
+        with pytest.raises(AssertionError, match="counts do not match"):
+            assert_counts_match_rates(counts, wrong, 0.5, **settings)
+    below = np.where(rates < 0, 1.2 * rates, rates)
+    named = r"neuron \d+ \(below 0\)" if kind == "regular" else "total: all neurons"
+    with pytest.raises(AssertionError, match=named):
+        assert_counts_match_rates(counts, below, 0.5, **settings)

@@ -37,14 +37,16 @@ def plot_comparison(comparison: Comparison) -> Figure:
     for axis, row in zip(axes[0], rows, strict=True):
         predicted = comparison.predicted[row["label"]].ravel()
         observed = comparison.observed[row["label"]].ravel()
+        lowest = 1.05 * min(predicted.min(), observed.min(), 0.0)
         highest = 1.05 * max(predicted.max(), observed.max(), 1.0)
         # Drawn as an image: a layer may have a hundred thousand points.
         axis.scatter(predicted, observed, s=3, alpha=0.15, c=COLOURS[0], lw=0, rasterized=True)
-        axis.plot([0, highest], [0, highest], c="black", lw=0.8, ls="--", label="equal")
+        axis.plot([lowest, highest], [lowest, highest], c="black", lw=0.8, ls="--", label="equal")
         correlation = row["correlation"]
         note = "" if correlation is None else f"\ncorrelation {correlation:.3f}"
         axis.set_title(f"{row['label']}{note}", fontsize="medium")
-        axis.set(xlabel="predicted rate (Hz)", xlim=(0, highest), ylim=(0, highest), aspect=1)
+        ends = (lowest, highest)
+        axis.set(xlabel="predicted rate (Hz)", xlim=ends, ylim=ends, aspect=1)
     axes[0][0].set_ylabel("observed rate (Hz)")
     axes[0][0].legend(loc="upper left", fontsize="small")
     return figure
@@ -81,9 +83,11 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
         layout="constrained",
     )
     for axis, label in zip(axes[0], labels, strict=True):
-        rates = result.rates(label).ravel()
+        rates = np.abs(result.rates(label)).ravel()
         spiking = rates[rates > 0]
-        edges = _edges(result.counts[label].max(initial=1)) / (result.n_steps * result.dt)
+        edges = _edges(np.abs(result.counts[label].astype(np.int64)).max(initial=1)) / (
+            result.n_steps * result.dt
+        )
         shares = np.full(spiking.size, 100 / rates.size)
         axis.hist(spiking, bins=edges, weights=shares, color=COLOURS[0])
         axis.set_title(
