@@ -10,6 +10,7 @@ imported from, by their content. What has no content to compare (a lock, an open
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import dis
 import functools
 import hashlib
@@ -315,7 +316,8 @@ class _Walk:
         if self._is_met(value):
             return
         try:
-            reduced = value.__reduce_ex__(4)
+            reducer = copyreg.dispatch_table.get(type(value))
+            reduced = reducer(value) if reducer else value.__reduce_ex__(4)
         except Exception:
             raise self._refusal(value) from None
         if isinstance(reduced, str):
