@@ -26,6 +26,7 @@ from nengonet.exceptions import InputError
 # arrays of zeros more than 1000 to 1.
 _EXPANSION = 100
 _ALWAYS_ALLOWED = 128 * 2**20  # bytes
+_OF_A_CHUNK = 1000  # bytes that HDF5 takes for each, whatever it holds
 
 # No model has as many arrays; links that form a net have more paths than could be walked.
 _MAX_NAMES = 20_000
@@ -220,7 +221,10 @@ class Hdf5:
                 f"{self.size})"
             )
         _check_filters(dataset)
-        self._budget.take(dataset.nbytes, name)
+        n_chunks = math.prod(
+            -(-n // c) for n, c in zip(dataset.shape, dataset.chunks or (), strict=False)
+        )
+        self._budget.take(dataset.nbytes + _OF_A_CHUNK * n_chunks, name)
         values = dataset[()]
         if bfloat16:  # the upper half of a float32
             values = (np.asarray(values).view("<u2").astype(np.uint32) << 16).view(np.float32)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from nengonet.exceptions import InputError
+from nengonet.files import printable
 
 try:
     import fcntl
@@ -66,7 +67,7 @@ class Journal(Generic[Record]):
     def __init__(self, path: str | os.PathLike, fingerprint: dict[str, str] | None) -> None:
         self.path = pathlib.Path(path)
         self.fingerprint = fingerprint
-        self._n_records, self._start, self._whole, self._synced = 0, 0, 0, 0.0
+        self._start, self._whole, self._synced = 0, 0, 0.0
 
     @staticmethod
     def encode(record: Record) -> bytes:
@@ -114,8 +115,11 @@ class Journal(Generic[Record]):
             )
         for payload in _payloads(self._file):
             if self.fingerprint is not None:
-                found, name = json.loads(payload), f"{self.path}: the {self.holds}"
-                check_fingerprint(name, self.fingerprint, found, self.advice)
+                with self._holding_a_part():
+                    found = dict(json.loads(payload))
+                check_fingerprint(
+                    f"{self.path}: the {self.holds}", self.fingerprint, found, self.advice
+                )
             break
         else:  # new, or killed before it had begun
             self._write(self.magic, start=0)
@@ -123,7 +127,7 @@ class Journal(Generic[Record]):
         self._start = self._whole = self._file.tell()
 
     def replay(self, take: Callable[[Record], object]) -> None:
-        """Give every record to a function, and cut off one that was not written whole.
+        """Give every record to a function; `append` writes over one that is not whole.
 
         Raises
         ------
@@ -131,15 +135,20 @@ class Journal(Generic[Record]):
             A record is whole, but the function, or `decode`, cannot take it.
         """
         for payload in _payloads(self._file):
-            try:
+            with self._holding_a_part():
                 take(self.decode(payload))
-            except Exception as error:
-                raise InputError(
-                    f"{self.path}: record {self._n_records + 1} holds no part of this "
-                    f"{self.holds} ({error}); delete the file"
-                ) from error
-            self._n_records += 1
             self._whole = self._file.tell()
+
+    @contextlib.contextmanager
+    def _holding_a_part(self) -> Iterator[None]:
+        """Refuse a record that is whole, but was not written by this kind of journal."""
+        try:
+            yield
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: a record holds no part of this {self.holds} ({printable(error)}); "
+                "delete the file"
+            ) from error
 
     def append(self, record: Record) -> None:
         """Add something finished.
@@ -150,7 +159,6 @@ class Journal(Generic[Record]):
             It cannot be written, on a full disk for instance; the records before it stay.
         """
         self._append(self.encode(record))
-        self._n_records += 1
 
     def _append(self, payload: bytes) -> None:
         length = _LENGTH.pack(len(payload))

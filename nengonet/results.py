@@ -9,6 +9,7 @@ that is open for writing when its process is killed cannot be opened again.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -383,15 +384,15 @@ def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) ->
     OSError
         It cannot be written. Neither file is left behind.
     """
+    infos, arrays = [dataclasses.asdict(info) for info in result.layers], _flat(result)
+    for name, value in zip(_TEXTS, (result.settings, infos, list(arrays)), strict=True):
+        # As arrays: the number and length of labels is unlimited, that of attributes is not.
+        arrays[name] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
     # In memory first: HDF5 itself ends the process on a full disk.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs["format"] = _FORMAT
-        file.attrs["nengonet"] = __version__
-        # As arrays: the number and length of labels is unlimited, that of attributes is not.
-        arrays, infos = _flat(result), [dataclasses.asdict(info) for info in result.layers]
-        for name, value in zip(_TEXTS, (result.settings, infos, list(arrays)), strict=True):
-            file[name] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+        attributes = {"format": _FORMAT, "nengonet": __version__, "checksum": _checksum(arrays)}
+        file.attrs.update(attributes)
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip", compression_opts=1)
     try:
@@ -430,15 +431,16 @@ def load_result(path: str | os.PathLike) -> Result:
                     f"expected a result written by nengonet ({_FORMAT}), got {found}; run it again "
                     "with this version, or give the file of another run"
                 )
-            settings, layers, names = (json.loads(_array(file, each).tobytes()) for each in _TEXTS)
+            texts = {name: _array(file, name) for name in _TEXTS}
+            settings, layers, names = (json.loads(text.tobytes()) for text in texts.values())
             arrays = {name: _array(file, name) for name in names}
+            if file.attribute("checksum") != _checksum(arrays | texts):
+                raise InputError("damaged file (its content is not what was written)")
         for number, info in enumerate(layers):
             for kind in _BY_LAYER:
-                if (name := _name(kind, number, info["label"])) in names:
+                if (name := _name(kind, number, info["label"])) in arrays:
                     arrays[f"{kind}/{info['label']}"] = arrays.pop(name)
-        result = assemble(layers, settings, arrays)
-        _check(result)
-        return result
+        return assemble(layers, settings, arrays)
 
 
 def _array(file: Hdf5, name: str) -> np.ndarray:
@@ -449,31 +451,12 @@ def _array(file: Hdf5, name: str) -> np.ndarray:
     return values
 
 
-def _check(result: Result) -> None:
-    """Refuse a result whose parts do not belong together."""
-    for name, kind in (("dt", float), ("n_steps", int), ("seed", int), ("readout", str)):
-        if type(result.settings[name]) is not kind:
-            raise InputError(f"settings: damaged file ({name} is {result.settings[name]!r})")
-    for info in result.layers:
-        if type(info.label) is not str or type(info.amplitude) not in (float, int, type(None)):
-            raise InputError(f"layers: damaged file ({info})")
-    sizes = {info.label: math.prod(info.shape) for info in result.layers}
-    n, n_steps = result.n_images, result.n_steps
-    shapes = {"spikes": (n,), "operations": (n,), "counts": (n, None), "means": (n, None)}
-    shapes["rasters"] = (n, n_steps, None)
-    parts = [("examples", result.examples, (n,))]
-    parts.append(("steps", result.steps, (n, n_steps, sizes[result.layers[-1].label])))
-    for kind, shape in shapes.items():
-        for label, array in getattr(result, kind).items():
-            expected = tuple(sizes[label] if each is None else each for each in shape)
-            parts.append((f"{kind} of {label}", array, expected))
-    for name, array, shape in parts:
-        numbers = "iuf" if name == "steps" or name.startswith("means of ") else "iu"
-        if array.shape != shape or array.dtype.kind not in numbers:
-            raise InputError(
-                f"{name}: damaged file (expected numbers of shape {shape}, got {array.dtype} of "
-                f"shape {array.shape})"
-            )
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    total = hashlib.sha256()
+    for name, array in arrays.items():
+        total.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        total.update(np.ascontiguousarray(array))
+    return total.hexdigest()
 
 
 def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
@@ -595,4 +578,6 @@ class Journal(journals.Journal[dict[str, np.ndarray]]):
             count = math.prod(shape)
             arrays[name] = np.frombuffer(payload, dtype, count, start).reshape(shape)
             start += count * dtype.itemsize
+        if start != len(payload):
+            raise ValueError("expected nothing after the arrays")
         return arrays

@@ -79,7 +79,8 @@ def build():
         nengo.Connection(drift, b, function=lambda x: x[::-1] ** 2)
         learned = nengo.Connection(a, b, learning_rule_type=nengo.PES(1e-3))
         nengo.Connection(wave, learned.learning_rule)
-        nengo.Connection(a, b, solver=nengo.solvers.LstsqL2(reg=0.2), eval_points=LONG[:8].reshape(4, 2))
+        solver, points = nengo.solvers.LstsqL2(reg=0.2), LONG[:8].reshape(4, 2)
+        nengo.Connection(a, b, solver=solver, eval_points=points)
         weights = sparse.random(5, 5, 0.3, format="csr", random_state=1)
         nengo.Connection(
             hidden.ensemble.neurons, b.neurons, transform=nengo.Sparse((5, 5), init=weights)
