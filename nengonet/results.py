@@ -436,11 +436,12 @@ def load_result(path: str | os.PathLike) -> Result:
             arrays = {name: _array(file, name) for name in names}
             if file.attribute("checksum") != _checksum(arrays | texts):
                 raise InputError("damaged file (its content is not what was written)")
+        named = {name: arrays.pop(name) for name in ("examples", "steps")}
         for number, info in enumerate(layers):
             for kind in _BY_LAYER:
                 if (name := _name(kind, number, info["label"])) in arrays:
-                    arrays[f"{kind}/{info['label']}"] = arrays.pop(name)
-        return assemble(layers, settings, arrays)
+                    named[f"{kind}/{info['label']}"] = arrays[name]
+        return assemble(layers, settings, named)
 
 
 def _array(file: Hdf5, name: str) -> np.ndarray:

@@ -1,17 +1,420 @@
-"""Studies of several runs: what is finished is kept, and gone on with."""
+"""Runs and studies of several runs: what is finished is kept, and resumed by its equal alone."""
 
 import contextlib
+import errno
+import io
+import json
 import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
 
+import h5py
+import nengo
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import sparse
 
 import nengonet as nn
-from nengonet import datasets
+from nengonet import datasets, presentation
 from nengonet.cli import main
 from nengonet.reproductions import bengali, cifar_csnn
 from nengonet.reproductions.shared import files_of_runs
+from nengonet.results import Journal
+
+IMAGES = np.random.default_rng(0).random((6, 4))
+LAYER = {"max_rates": 200.0, "synapse": None}
+
+
+def build(labels=("hidden", "output"), change=None):
+    """Return a small network and its last layer; ``change`` edits it."""
+    with nengo.Network(seed=1) as net:
+        pixels = nn.poisson_input((np.int64(2), 2), label=labels[2] if len(labels) > 2 else "input")
+        hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label=labels[0], **LAYER)
+        output = nn.dense(hidden, np.eye(4), nengo.LIF(), label=labels[1], **LAYER)
+        if change:
+            change(hidden, output)
+    return net, output
+
+
+def run(file, network=None, **settings):
+    net, output = network or build()
+    settings = {"presentation_time": 0.02, "minibatch_size": 2, "progress": False} | settings
+    return nn.present(net, output, settings.pop("images", IMAGES), save=file, **settings)
+
+
+def same(one, two):
+    for kind in ("spikes", "operations", "counts", "means", "rasters"):
+        ones, twos = getattr(one, kind), getattr(two, kind)
+        assert list(ones) == list(twos)
+        for label in ones:
+            np.testing.assert_array_equal(ones[label], twos[label])
+    np.testing.assert_array_equal(one.examples, two.examples)
+    np.testing.assert_array_equal(one.steps, two.steps)
+    assert one.layers == two.layers
+
+
+@pytest.fixture
+def partial(tmp_path, monkeypatch):
+    """Return the journal of a run that was stopped after 4 of 6 images."""
+    finished = presentation._Runner._finished
+    calls = []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return finished(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(presentation._Runner, "_finished", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run.h5")
+    return tmp_path / "run.h5.partial"
+
+
+@pytest.fixture
+def file(tmp_path):
+    run(tmp_path / "run.h5")
+    return tmp_path / "run.h5"
+
+
+# What a run depends on.
+
+
+def joined(**given):
+    def change(hidden, output):
+        nengo.Connection(output.ensemble.neurons, hidden.ensemble.neurons, synapse=0.01, **given)
+
+    return change
+
+
+def noisy(std):
+    def change(hidden, _):
+        hidden.ensemble.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, std))
+
+    return change
+
+
+def driven(value):
+    def change(hidden, _):
+        node = nengo.Node(lambda t: [value] * 4)
+        nengo.Connection(node, hidden.ensemble.neurons)
+
+    return change
+
+
+def setting(name, value):
+    return lambda hidden, _: setattr(hidden.ensemble, name, value)
+
+
+def matrix(place):
+    values = np.zeros((4, 4))
+    values[place] = 0.5
+    return nengo.Sparse((4, 4), init=sparse.csr_matrix(values))
+
+
+CHANGES = [
+    (joined(transform=matrix((0, 1))), joined(transform=matrix((1, 0)))),
+    (joined(), joined(seed=3)),
+    (noisy(0.1), noisy(0.2)),
+    (driven(0.1), driven(0.2)),
+    (None, setting("seed", 4)),
+    (None, setting("bias", np.array([1, 1, 1.0000001, 1]))),
+    (None, setting("neuron_type", nengo.LIF(initial_state={"voltage": nengo.dists.Choice([0])}))),
+    (None, setting("neuron_type", nengo.LIF(min_voltage=-1))),
+    (None, lambda _, output: setattr(output.connection, "synapse", nengo.Lowpass(0.002))),
+]
+
+
+@pytest.mark.parametrize("before, after", CHANGES)
+def test_a_run_of_another_network_is_not_resumed(tmp_path, before, after):
+    run(tmp_path / "run.h5", build(change=before))
+    run(tmp_path / "run.h5", build(change=before), resume=True)
+    with pytest.raises(nn.InputError, match="has another network: expected .*, got .*; give the"):
+        run(tmp_path / "run.h5", build(change=after), resume=True)
+
+
+def test_a_network_without_content_to_compare_runs_but_is_not_saved(tmp_path):
+    stream = io.TextIOWrapper(io.BytesIO())
+
+    def logging(hidden, _):
+        node = nengo.Node(lambda t: [stream.write(str(t))] * 4, label="logger")
+        nengo.Connection(node, hidden.ensemble.neurons)
+
+    network = build(change=logging)
+    assert run(None, network).n_images == 6
+    with pytest.raises(
+        nn.InputError, match="network: <Node 'logger'>: output: stream: a saved run"
+    ):
+        run(tmp_path / "run.h5", network)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("of", ["file", "partial"])
+def test_another_version_is_refused(of, request, monkeypatch):
+    path = request.getfixturevalue(of)
+    found = presentation.versions() | {"nengonet": "9.9"}
+    monkeypatch.setattr(presentation, "versions", lambda: found)
+    with pytest.raises(nn.InputError, match="has another nengonet: expected 9.9, got"):
+        run(path.parent / "run.h5", resume=True)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("of", ["file", "partial"])
+def test_another_readout_is_honoured(of, request):
+    path = request.getfixturevalue(of).parent / "run.h5"
+    resumed = run(path, resume=True, readout="first_spike")
+    expected = run(None, readout="first_spike")
+    assert resumed.settings["readout"] == "first_spike"
+    np.testing.assert_array_equal(resumed.predictions(), expected.predictions())
+    assert (resumed.predictions() != run(None).predictions()).any()
+
+
+# Labels.
+
+ODD = ["x/y", "/", "..", ".", "", " ", "a" * 70_000, "λ→∞", "\ud800", "a\0b", "a\nb", "#0", "x/"]
+
+
+@pytest.mark.parametrize("label", ODD, ids=range(len(ODD)))
+def test_any_label_is_saved(tmp_path, label):
+    result = run(tmp_path / "run.h5", build(("x", "y", label)), rasters=[label])
+    same(result, nn.load_result(tmp_path / "run.h5"))
+    assert result.counts[label].sum() > 0
+
+
+def test_labels_and_numbers_of_layers_do_not_meet(tmp_path):
+    labels = ("#2", "#1", "1/#0")
+    result = run(tmp_path / "run.h5", build(labels))
+    same(result, nn.load_result(tmp_path / "run.h5"))
+
+
+def test_a_network_of_many_labels_is_saved(tmp_path):
+    """Together longer than HDF5 allows of an attribute."""
+    labels = [f"{n}/{'x' * 5000}" for n in range(20)]
+    with nengo.Network(seed=0) as net:
+        output = nn.constant_input((2, 2))
+        for label in labels:
+            output = nn.dense(output, np.eye(4), nengo.LIF(), label=label)
+    result = run(tmp_path / "run.h5", (net, output), images=IMAGES[:2])
+    same(result, nn.load_result(tmp_path / "run.h5"))
+
+
+def test_numbers_of_numpy_are_saved(tmp_path):
+    given = {"dt": np.float32(0.001), "seed": np.int64(3), "precision": np.int32(64)}
+    result = run(tmp_path / "run.h5", **given)
+    same(result, nn.load_result(tmp_path / "run.h5"))
+
+
+# Two writers, and what is left behind.
+
+
+def test_a_second_writer_is_refused(tmp_path, monkeypatch):
+    finished, refused = presentation._Runner._finished, []
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(presentation._Runner, "_finished", finished)
+        for resume in (False, True):
+            with pytest.raises(nn.InputError, match="writes this file|already exists") as found:
+                run(tmp_path / "run.h5", resume=resume)
+            refused.append(str(found.value))
+        return finished(*arguments)
+
+    monkeypatch.setattr(presentation._Runner, "_finished", meanwhile)
+    same(run(tmp_path / "run.h5"), run(None))
+    assert "another run writes this file" in refused[1]
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+@pytest.mark.parametrize("order", [[1, 0], [0, 0], [1]])
+def test_records_say_which_examples_they_hold(partial, order):
+    """As two writers on a file system without locks may leave them."""
+    batches = []
+    with Journal(partial, None) as journal:
+        journal.replay(batches.append)
+        fingerprint = dict(json.loads(next(_records(partial))))
+        journal.delete()
+    with Journal(partial, fingerprint) as journal:
+        for number in order:
+            journal.append(batches[number])
+    with pytest.raises(nn.InputError, match=r"expected the example \d of the run, got .*delete"):
+        run(partial.with_suffix(""), resume=True)
+
+
+def _records(path):
+    from nengonet.journal import _payloads
+
+    with path.open("rb") as file:
+        file.readline()
+        yield from _payloads(file)
+
+
+def test_nothing_of_the_users_is_touched_and_nothing_left(tmp_path):
+    (tmp_path / "run.h5.tmp").write_text("mine")
+    run(tmp_path / "run.h5")
+    nn.load_result(tmp_path / "run.h5").save(tmp_path / "copy.h5")
+    assert (tmp_path / "run.h5.tmp").read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["copy.h5", "run.h5", "run.h5.tmp"]
+    for ending in ("partial", "writing"):
+        (tmp_path / f"other.h5.{ending}").write_text("mine")
+        for resume in (False, True):
+            with pytest.raises(nn.InputError, match=f"other.h5.{ending}.*(already|another file)"):
+                run(tmp_path / "other.h5", resume=resume)
+        assert (tmp_path / f"other.h5.{ending}").read_text() == "mine"
+        (tmp_path / f"other.h5.{ending}").unlink()
+
+
+def test_killed_in_the_last_moments(partial):
+    """While the result is written, and between that and the end of the journal."""
+    file = partial.with_suffix("")
+    (partial.parent / "run.h5.writing").write_bytes(b"half")
+    copy = partial.read_bytes()
+    result = run(file, resume=True)
+    same(result, run(None))
+    assert os.listdir(partial.parent) == ["run.h5"]
+    partial.write_bytes(copy)
+    same(run(file, resume=True), result)
+    assert os.listdir(partial.parent) == ["run.h5"]
+
+
+def test_a_full_disk_at_the_end_is_told_and_resumed(partial, monkeypatch):
+    opened, file = pathlib.Path.open, partial.with_suffix("")
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pathlib.Path,
+            "open",
+            lambda path, *given, **more: (
+                Full() if path.suffix == ".writing" else opened(path, *given, **more)
+            ),
+        )
+        with pytest.raises(
+            OSError, match="run.h5: No space left .* is kept: .*, and resume"
+        ) as told:
+            run(file, resume=True)
+    assert "\n" not in str(told.value)
+    assert os.listdir(partial.parent) == ["run.h5.partial"]
+    monkeypatch.setattr(presentation, "_run", lambda *_: iter(()))  # nothing is left to do
+    same(run(file, resume=True), nn.load_result(file))
+    assert os.listdir(partial.parent) == ["run.h5"]
+
+
+# Damaged results.
+
+
+def changed(raw, number, random):
+    """Return the bytes of a result with one thing changed: in the file, or in its structure."""
+    raw, at = bytearray(raw), random.randrange(len(raw))
+    if number % 8 < 4:
+        end = at + random.choice([1, 8, 200])
+        new = [bytes(end - at), b"\xff" * (end - at), random.randbytes(end - at)]
+        return [raw[:at], *(raw[:at] + each + raw[end:] for each in new)][number % 4]
+    copy = io.BytesIO(raw)
+    with h5py.File(copy, "a") as file:
+        names = []
+        file.visit(names.append)
+        datasets = [name for name in names if isinstance(file[name], h5py.Dataset)]
+        name = random.choice(datasets)
+        values = file[name][()]
+        del file[name]
+        if number % 8 == 5:
+            file[name] = values[: len(values) // 2]
+        elif number % 8 == 6:
+            file[name] = values[::-1].astype(random.choice([values.dtype, np.float64, np.int8]))
+        elif number % 8 == 7:
+            file[name] = random.choice(
+                [h5py.SoftLink(f"/{name}"), h5py.ExternalLink("other.h5", "x"), np.float64(2), b"x"]
+            )
+    return copy.getvalue()
+
+
+@pytest.mark.parametrize("number", range(64))
+def test_a_damaged_result_is_refused(file, number):
+    """Or reads as it was: not every byte of an HDF5 file means something."""
+    expected = nn.load_result(file)
+    file.write_bytes(changed(file.read_bytes(), number, random.Random(number)))
+    found, message = outcome(file)
+    if message:
+        assert message.startswith(f"{file}: ")
+        assert "\n" not in message
+    else:
+        same(found, expected)
+
+
+def outcome(file):
+    try:
+        return nn.load_result(file), ""
+    except nn.InputError as error:
+        return None, str(error)
+
+
+def test_a_result_of_silence_is_not_too_small_for_its_arrays(tmp_path):
+    """800 images of 100 steps of 1000 silent neurons: 160 MB of zeros in 0.2 MB."""
+    with nengo.Network(seed=0) as net:
+        pixels = nn.constant_input((2, 2))
+        output = nn.dense(pixels, np.zeros((4, 1000)), nengo.LIF(), label="output", bias=0.0)
+    result = nn.present(net, output, IMAGES[:2], presentation_time=0.1, progress=False)
+    steps = np.broadcast_to(result.steps[:1].astype(np.int16), (800, *result.steps.shape[1:]))
+    many = {name: np.repeat(each[:1], 800, axis=0) for name, each in result.counts.items()}
+    large = type(result)(result.layers, result.settings, np.arange(800), steps, counts=many)
+    large.save(tmp_path / "run.h5")
+    assert nn.load_result(tmp_path / "run.h5").steps.shape == (800, 100, 1000)
+
+
+# Processes.
+
+_CELLS = """
+import os, pathlib, time
+def busy(x, seed, folder):
+    (pathlib.Path(folder) / f"{os.getpid()}.pid").touch()
+    time.sleep(300)
+"""
+_PARENT = """
+import sys
+sys.path.insert(0, {0!r})
+import nengonet as nn
+from cells_that_last import busy
+nn.sweep(busy, {{"x": [1, 2, 3]}}, constants={{"folder": {0!r}}}, n_jobs=2, progress=False)
+"""
+
+
+def lives(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for processes in /proc")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    (tmp_path / "cells_that_last.py").write_text(_CELLS)
+    parent = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _PARENT.format(str(tmp_path))],
+        stderr=subprocess.DEVNULL,
+    )
+    while len(pids := list(tmp_path.glob("*.pid"))) < 2 and parent.poll() is None:
+        time.sleep(0.05)
+    workers = [int(path.stem) for path in pids]
+    assert len(workers) == 2
+    assert all(map(lives, workers))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 40  # without a watch, 300 s
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(lives, workers))
+
+
+# Studies.
 
 
 def test_no_folder_no_files():
