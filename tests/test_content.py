@@ -221,7 +221,7 @@ def test_a_run_does_not_count(simulator):
     images = np.random.default_rng(0).random((2, 16))
     with nengo.Network() as net:
         pixels = nn.poisson_input((4, 4))
-        other = nengo.Node(Drift(1.0, 2.0))
+        other = nengo.Node(nengo.processes.WhiteSignal(1.0, high=5), size_out=2)
         output = nn.dense(pixels, np.ones((16, 2)), nengo.PoissonSpiking(nengo.LIFRate()))
         nengo.Connection(other, output.ensemble.neurons)
         weights = sparse.coo_matrix([[1.0, 0], [1.0, 1]]).tocsr()
