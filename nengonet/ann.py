@@ -26,14 +26,14 @@ _SAME = 1e-5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Unit:
-    """What stands for one object: its layer's weights and the activation after them.
+    """What stands for one object: its layer, and what its neurons compute; None if unknown.
 
     ``own`` is the connection whose weights are those of the layer's file.
     """
 
     layer: Layer | None = None
     own: nengo.Connection | None = None
-    activation: str = "linear"
+    neurons: str | None = "linear"
 
 
 class Ann:
@@ -77,12 +77,12 @@ class Ann:
             if isinstance(item, nengo.Node):
                 neurons = "linear"
                 self._check_linear(item)
-            return _Unit(layer, own, self._activation(layer, neurons))
+            return _Unit(layer, own, neurons)
         if isinstance(item, nengo.Ensemble):
             pixels = all(owner(each.pre_obj).size_in == 0 for each in incoming if _is_node(each))
             plain = [each for each in incoming if _is_node(each) and not has_weights(each)]
             if pixels and plain == incoming and neurons == "relu":
-                return _Unit(activation="relu")
+                return _Unit(neurons="relu")
             raise InputError(f"{item} was built without Keras weights")
         if item.size_in > 0 and item.output is not None and analytic(item.output) is None:
             raise InputError(f"{item} computes a function of its own")
@@ -92,8 +92,11 @@ class Ann:
         if node.output is not None and not isinstance(analytic(node.output), AddBias):
             raise InputError(f"{node} computes a function of its own")
 
-    def _activation(self, layer: Layer, neurons: str | None) -> str:
+    def _activation(self, unit: _Unit) -> str:
         """Return what the file states, else what the neurons do; the last layer gives logits."""
+        layer, neurons = unit.layer, unit.neurons
+        if unit.own is None:
+            return neurons
         last = owner(layer.output) is self.target
         stated = stated_activation(layer.weights, last=last)
         if last:
@@ -121,7 +124,13 @@ class Ann:
         -------
         values : dict of {object: (n_images, n_units) ndarray}
             By Ensemble or Node, each after what feeds it. The output's are the last.
+
+        Raises
+        ------
+        InputError
+            A layer's activation is unknown, or its file and its neurons state different ones.
         """
+        activations = {item: self._activation(unit) for item, unit in self.units.items()}
         n_images, values = len(next(iter(images.values()))), {}
         for item, unit in self.units.items():
             if isinstance(item, nengo.Node) and item.size_in == 0:
@@ -143,7 +152,7 @@ class Ann:
                     drive = drive + gain * Weights(connection).apply(before)
             if unit.own is None and isinstance(item, nengo.Node) and item.output is not None:
                 drive, *_ = item.output.moments(drive, np.zeros_like(drive), 0.001)
-            values[item] = activate(unit.activation, drive)
+            values[item] = activate(activations[item], drive)
         return values
 
     def by_label(self, values: dict[object, np.ndarray]) -> dict[str, np.ndarray]:
