@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 
+import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -140,6 +141,30 @@ def test_sweep_prints_saves_and_draws(tmp_path):
     assert report["grid"] == {"presentation_time": [0.02, 0.05], "neurons": ["lif", "if"]}
     assert report["constants"] == {"n_images": 4}
     assert plt.get_fignums() == []
+
+
+def test_other_weights_in_the_same_file_are_not_resumed(tmp_path):
+    """Nor is the data set's folder if it has changed; where they lie does not matter."""
+    weights, moved = tmp_path / "weights.h5", tmp_path / "moved.h5"
+    (tmp_path / "data").mkdir()
+    weights.write_bytes(nn.pretrained("mnist_dense").read_bytes())
+    arguments = ["forum-mnist", "--images", 2, "--set", "presentation-time=0.01"]
+    arguments += ["--data", tmp_path / "data", "--save", tmp_path / "a.sweep", "--weights"]
+    assert json.loads(call(*arguments, weights, "--json").stdout)["constants"]["weights"] == str(
+        weights
+    )
+    moved.write_bytes(weights.read_bytes())
+    assert call(*arguments, moved, "--resume").exit_code == 0
+    with h5py.File(weights, "r+") as file:
+        names = []
+        file.visit(names.append)
+        array = next(file[name] for name in names if isinstance(file[name], h5py.Dataset))
+        array[...] = array[...] + 1
+    done = call(*arguments, weights, "--resume")
+    assert done.exit_code == 2
+    assert "has another constant weights" in done.stderr
+    (tmp_path / "data" / "more").write_text("")
+    assert "has another constant data" in call(*arguments, moved, "--resume").stderr
 
 
 def test_json_of_one_seed_has_null_for_its_interval():

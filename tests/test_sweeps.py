@@ -566,6 +566,27 @@ def size_of(path, seed, other):
     return os.stat(path).st_size
 
 
+def test_a_second_writer_is_refused(tmp_path):
+    file = tmp_path / "sweep"
+    with sweeps.SweepJournal(file, None) as journal:
+        journal.append({"key": "k", "values": {}, "error": None, "seconds": 1.0})
+        with pytest.raises(nn.InputError, match="sweep: another run writes this file; wait"):
+            run(save=file, resume=True)
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "null", '{"key": "k"}', '{"key": "k", "values": 1, "error": null}', "[" * 9999]
+)
+def test_a_record_of_something_else_is_refused(tmp_path, record):
+    file = tmp_path / "sweep"
+    run(slow, {"x": [1]}, save=file)
+    with sweeps.SweepJournal(file, None) as journal:
+        journal.replay(lambda _: None)
+        journal._append(record.encode())
+    with pytest.raises(nn.InputError, match="a record holds no part of this earlier sweep"):
+        run(slow, {"x": [1]}, save=file, resume=True)
+
+
 def test_another_version_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "sweep"
     run(slow, {"x": [1]}, save=file)

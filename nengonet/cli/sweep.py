@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 
 import click
@@ -114,7 +115,8 @@ def _add(name: str) -> None:
                 f"--set: expected one parameter or more, such as {_EXAMPLES[name]}; "
                 f"nengonet sweep {name} --help lists them"
             )
-        constants = stated(weights=weights, data=data, n_images=image_count(images))
+        paths = {"weights": weights and pathlib.Path(weights), "data": data and pathlib.Path(data)}
+        constants = stated(**paths, n_images=image_count(images))
         found = run(
             cell_of(name),
             grid,
@@ -133,7 +135,7 @@ def _add(name: str) -> None:
         report = {
             "name": name,
             "grid": grid,
-            "constants": constants,
+            "constants": constants | stated(weights=weights, data=data),
             "rows": found.rows,
             "summary": found.summary(),
         }
