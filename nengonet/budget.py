@@ -11,10 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nengonet.checks import as_labels, check_among, count_steps, whole_number
+from nengonet.encoding import images_at
 from nengonet.exceptions import InputError
-from nengonet.objects import Layer
+from nengonet.objects import Layer, checked_layer
 from nengonet.prediction import keras_activations, predict
 from nengonet.presentation import present
+from nengonet.readout import READOUTS
 from nengonet.readout import predict as choose
 
 # Different example numbers give the same image other input noise.
@@ -104,8 +107,9 @@ def error_budget(
     ----------
     output : Layer
         The last layer, of neurons that spike; every layer built from Keras weights.
-    images : (n_images, ...) array_like, in [0, 1]
-    labels : (n_images,) array_like of int
+    images : (n_images, ...) array_like
+        As for `present`.
+    labels : (n_images,) or (n_images, 1) array_like of int
     presentation_time, dt : float, in seconds
     seed : int, optional
         As for `present`.
@@ -125,10 +129,15 @@ def error_budget(
     InputError
         The last layer does not spike, or the network stands for no ANN; or as for `present`.
     """
+    checked_layer(output, "output")
     if not output.spiking:
         raise InputError(f"{output.label}: expected a last layer that spikes")
+    images = images_at(next(output.chain()).node, images)
+    labels = as_labels(labels, len(images), output.size)
+    count_steps(presentation_time, dt)
+    check_among("readout", readout, READOUTS)
+    n_repeats = whole_number("n_repeats", n_repeats)
     ann = list(keras_activations(output, images).values())[-1]
-    labels = np.asarray(labels)
     run = {"dt": dt, "seed": seed, "progress": progress}
     time = {"dt": dt, "presentation_time": presentation_time}
     once, repeated = _repeated(output, images, presentation_time, n_repeats, run)
@@ -178,10 +187,19 @@ def budget_of(
     Returns
     -------
     Budget
+
+    Raises
+    ------
+    InputError
+        There is no stage, or not one label for each image of every stage.
     """
+    if not stages:
+        raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
     steps, before = [], None
     for name, scores, how in stages:
-        right = choose(scores)[0] == labels
+        chosen = choose(scores)[0]
+        labels = as_labels(labels, chosen.size, np.shape(scores)[-1])
+        right = chosen == labels
         change, interval = (0.0, (0.0, 0.0)) if before is None else _change(before, right)
         steps.append(Step(name, float(right.mean()), change, interval, how))
         before = right

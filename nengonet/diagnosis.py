@@ -15,12 +15,14 @@ import nengo
 import numpy as np
 from nengo.connection import Neurons
 
+from nengonet.checks import as_labels, as_number, check_among, count_steps, whole_number
+from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
 from nengonet.neurons import current_at, model_of
 from nengonet.neurons.lif import LIFModel
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
-from nengonet.readout import Accuracy, accuracy
+from nengonet.readout import READOUTS, Accuracy, accuracy
 from nengonet.readout import predict as choose
 from nengonet.results import Result
 from nengonet.tables import aligned
@@ -203,7 +205,7 @@ def diagnose(
         The last layer.
     images : (n_images, ...) array_like, or dict
         As for `predict_rates`.
-    labels : (n_images,) array_like of int, optional
+    labels : (n_images,) or (n_images, 1) array_like of int, optional
         For the predicted accuracy.
     presentation_time, dt : float, in seconds
     readout : str
@@ -220,11 +222,17 @@ def diagnose(
     Raises
     ------
     InputError
-        The network has something that cannot be predicted; the message names it.
+        An argument is out of range, or the network has something that cannot be predicted; the
+        message names it.
     """
+    count_steps(presentation_time, dt)
+    check_among("readout", readout, READOUTS)
+    tau = as_number("tau", tau, "a time in seconds", at_least=0)
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
     plain = predict(output, images, **settings)
     noisy = predict(output, images, **settings, noise=True)
+    n_images, n_classes = plain[-1].rates.shape
+    labels = None if labels is None else as_labels(labels, n_images, n_classes)
     ann, ann_reason = _ann(output, images, network)
     case = _Case(
         network=output.network if network is None else network,
@@ -356,6 +364,8 @@ def _labels(layers: list[LayerPrediction]) -> tuple[str, ...]:
 
 def _input_range(case: _Case) -> Iterator[Finding]:
     for layer in case.layers:
+        if layer.is_input and not layer.spiking:
+            yield from _pixel_range(case, layer)
         fed_by_pixels = layer.is_input or _random(layer)
         if not (layer.spiking and fed_by_pixels):
             continue
@@ -374,6 +384,23 @@ def _input_range(case: _Case) -> Iterator[Finding]:
             change="divide the images by their largest value, or give poisson_input a max_rate of "
             "some 255 Hz",
         )
+
+
+def _pixel_range(case: _Case, layer: LayerPrediction) -> Iterator[Finding]:
+    """Find images that are shown as they are stored, from 0 to 255."""
+    inputs = {n.label for n in case.network.all_nodes if isinstance(n.output, ImageInput)}
+    low, high = float(layer.drive.min()), float(layer.drive.max())
+    if layer.label not in inputs or low < 0 or not 32 < high <= 255:
+        return
+    yield Finding(
+        code="input-range",
+        severity="warning",
+        layers=(layer.label,),
+        message=f"{layer.label}: the pixels look like stored ones, which go from 0 to 255",
+        evidence=f"they reach {high:,.4g}; most networks are trained on [0, 1], [-1, 1] or "
+        "standardised pixels",
+        change="divide the images by 255, if the network was trained so",
+    )
 
 
 def _saturation(case: _Case) -> Iterator[Finding]:
@@ -776,6 +803,7 @@ def compare(
     InputError
         The result has other images or layers.
     """
+    n_worst = whole_number("n_worst", n_worst, at_least=0)
     time = result.n_steps * result.dt
     layers = {
         layer.label: layer

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
 from nengonet.exceptions import InputError
-from nengonet.objects import Layer, neuron_layer
+from nengonet.objects import Layer, neuron_layer, new_label
 from nengonet.streams import example_rng
 
 # A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
@@ -384,7 +384,9 @@ class PoissonImage(ImageInput):
         return step_poisson
 
 
-def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "input") -> Layer:
+def constant_input(
+    shape: tuple[int, ...], *, scale: float = 1.0, label: str | None = None
+) -> Layer:
     """Add an input that puts out every pixel's value at every step.
 
     Parameters
@@ -392,8 +394,9 @@ def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "
     shape : tuple of int
         Shape of one image, for instance ``(28, 28)``.
     scale : float
-        Output for a white pixel. Images lie in [0, 1]; the forum's posts feed 0 to 255.
-    label : str
+        Output for a pixel of 1. Pixels may have any range.
+    label : str, optional
+        By default ``"input"``, numbered where the network has it already.
 
     Returns
     -------
@@ -405,6 +408,7 @@ def constant_input(shape: tuple[int, ...], *, scale: float = 1.0, label: str = "
     InputError
         The shape is no tuple of whole numbers above 0.
     """
+    label = new_label(label, "input")
     return _constant(_checked_shape(shape, label), scale, label, signed=True)
 
 
@@ -421,7 +425,7 @@ def poisson_input(
     amplitude: float | None = None,
     kind: str = "process",
     scale: float = 1.0,
-    label: str = "input",
+    label: str | None = None,
 ) -> Layer:
     """Add one Poisson neuron per pixel, whose rate is ``max_rate * pixel``.
 
@@ -442,7 +446,8 @@ def poisson_input(
     scale : float
         With ``kind="ensemble"``: what the Node puts out for a white pixel, 255 in the post. The
         ensemble's gain is then ``max_rate / scale``.
-    label : str
+    label : str, optional
+        By default ``"input"``, numbered where the network has it already.
 
     Returns
     -------
@@ -454,6 +459,7 @@ def poisson_input(
     InputError
         The shape, the rate, the amplitude or the kind is impossible.
     """
+    label = new_label(label, "input")
     shape = _checked_shape(shape, label)
     max_rate = as_number(f"{label}: max_rate", max_rate, "a rate in Hz", above=0)
     amplitude = 1.0 / max_rate if amplitude is None else amplitude

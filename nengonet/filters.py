@@ -13,10 +13,10 @@ from nengo.params import NdarrayParam
 
 from nengonet.checks import described
 from nengonet.exceptions import InputError
-from nengonet.objects import Layer, connect
+from nengonet.objects import Layer, connect, new_label
 
 
-def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> Layer:
+def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) -> Layer:
     """Add a low-pass filter for every unit of the layer before: one Node and one Connection.
 
     Parameters
@@ -24,7 +24,8 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> L
     pre : Layer
     tau : float or (n_units,) array_like, in seconds
         0 passes the input on as it is.
-    label : str
+    label : str, optional
+        By default ``"lowpass"``, numbered where the network has it already.
 
     Returns
     -------
@@ -42,6 +43,7 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str = "lowpass") -> L
     but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
     before, this Node what it has seen up to now.
     """
+    label = new_label(label, "lowpass", pre)
     try:
         taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (pre.size,))
     except (TypeError, ValueError):

@@ -19,7 +19,7 @@ from nengo.transforms import Transform
 from nengonet.convolution import as_pair, depthwise_as_grouped
 from nengonet.exceptions import InputError
 from nengonet.neurons import gain_bias, with_settings
-from nengonet.objects import Layer, checked_layer, connect, neuron_layer
+from nengonet.objects import Layer, checked_layer, connect, neuron_layer, new_label
 from nengonet.rates import shape_after
 from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
@@ -61,7 +61,8 @@ def dense(
     synapse : Synapse, float or None
         On the connection. None passes a spike on within the same step.
     label : str, optional
-        By default the name that the weights have in their file.
+            By default the name that the weights have in their file, or ``"dense"``; numbered as in
+        Keras where the network has it already (``dense_1``).
     seed : int, optional
         For ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions. By default
         it follows from the seed that the network has now (without one, from 0) and from the number
@@ -83,10 +84,9 @@ def dense(
     That is no fault here; `present` builds without the warning.
     """
     weights = as_layer_weights(weights, name=label or "dense")
-    label = label or weights.name or "dense"
+    label = new_label(label, weights.name or "dense", pre)
     if weights.kind != "Dense":
         raise InputError(f"{label}: expected the weights of a Dense layer, found {weights.kind}")
-    checked_layer(pre, "pre")
     weights.check_inputs(pre.shape, pre_label=pre.label)
     n_outputs = weights.n_outputs
     return _layer(
@@ -167,7 +167,7 @@ def conv2d(
     the order in which Keras flattens.
     """
     weights = as_layer_weights(weights, name=label or "conv2d")
-    label = label or weights.name or "conv2d"
+    label = new_label(label, weights.name or "conv2d", pre)
     depthwise = weights.kind == "DepthwiseConv2D"
     if not depthwise and weights.kind != "Conv2D":
         raise InputError(
@@ -243,6 +243,7 @@ def flatten(pre: Layer) -> Layer:
         The record of the same Ensemble or Node, with the shape ``(size,)``. It takes the place of
         ``pre`` in `Layer.chain`.
     """
+    checked_layer(pre, "pre")
     return dataclasses.replace(pre, shape=(pre.size,))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -136,6 +137,44 @@ def checked_layer(layer: object, name: str) -> Layer:
             f"{name}: expected a Layer, such as nengonet.dense returns, got {described(layer)}"
         )
     return layer
+
+
+def new_label(label: str | None, default: str, *before: Layer) -> str:
+    """Return the label of a layer that is being added: the one stated, or a numbered default.
+
+    Parameters
+    ----------
+    label : str or None
+    default : str
+        Numbered as in Keras where the network has it already: ``dense``, ``dense_1``, …
+    *before : Layer
+        The layer before; none for inputs.
+
+    Raises
+    ------
+    InputError
+        There is no network to add it to, ``pre`` is not a Layer, or one of the layers before has
+        that label.
+    """
+    if not nengo.Network.context:
+        raise InputError(
+            f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
+            ", got none; the layer is added to that network"
+        )
+    taken = [layer.label for pre in before for layer in checked_layer(pre, "pre").chain()]
+    if label is None:
+        network = nengo.Network.context[0]
+        used = {item.label for item in (*network.all_ensembles, *network.all_nodes)}
+        numbered = (f"{default}_{number}" for number in itertools.count(1))
+        return next(name for name in itertools.chain([default], numbered) if name not in used)
+    if not isinstance(label, str) or not label:
+        raise InputError(f"label: expected a name, got {label!r}")
+    if label in taken:
+        raise InputError(
+            f"{label}: expected a label of its own, got that of a layer before it "
+            f"({', '.join(taken)}); give another one with label="
+        )
+    return label
 
 
 def neuron_layer(

@@ -22,7 +22,7 @@ from nengonet.convolution import output_shape, padding_of
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph
 from nengonet.layers import image_shape
-from nengonet.objects import Layer, connect
+from nengonet.objects import Layer, connect, new_label
 from nengonet.rates import Pool, shape_after
 
 KINDS = ("running_max", "winner", "instant")
@@ -35,7 +35,7 @@ def avg_pool2d(
     padding: str = "valid",
     *,
     synapse: Synapse | float | None = None,
-    label: str = "avg_pool2d",
+    label: str | None = None,
 ) -> Layer:
     """Add a pool that puts out the mean of every window: one Node and one Connection.
 
@@ -52,7 +52,8 @@ def avg_pool2d(
         With ``"same"``, as in Keras, the mean is over the pixels that are in the image.
     synapse : Synapse, float or None
         On the connection.
-    label : str
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
 
     Returns
     -------
@@ -76,6 +77,7 @@ def avg_pool2d(
     fell from 72 % to 48 % by it, before any spiking. Train with average pools, or keep the max
     pools with `max_pool2d`.
     """
+    label = new_label(label, "avg_pool2d", pre)
     return _average(pre, Pool("average", size, strides, padding, label), synapse)
 
 
@@ -83,7 +85,7 @@ def global_avg_pool2d(
     pre: Layer,
     *,
     synapse: Synapse | float | None = None,
-    label: str = "global_avg_pool2d",
+    label: str | None = None,
 ) -> Layer:
     """Add a pool that puts out the mean of every channel: one Node and one Connection.
 
@@ -94,7 +96,8 @@ def global_avg_pool2d(
         channel.
     synapse : Synapse, float or None
         On the connection.
-    label : str
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
 
     Returns
     -------
@@ -106,6 +109,7 @@ def global_avg_pool2d(
     InputError
         The layer before has no rows, columns and channels.
     """
+    label = new_label(label, "global_avg_pool2d", pre)
     return _average(pre, Pool("global_average", name=label), synapse)
 
 
@@ -117,7 +121,7 @@ def max_pool2d(
     *,
     kind: str = "running_max",
     synapse: Synapse | float | None = None,
-    label: str = "max_pool2d",
+    label: str | None = None,
 ) -> Layer:
     """Add a pool that passes on the largest input of every window: one Node and one Connection.
 
@@ -148,7 +152,8 @@ def max_pool2d(
     synapse : Synapse, float or None
         On the connection. Filtered spikes are no spikes: the pool then sums what comes through
         the filter, and its ``amplitude`` is None.
-    label : str
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
 
     Returns
     -------
@@ -166,6 +171,7 @@ def max_pool2d(
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
+    label = new_label(label, "max_pool2d", pre)
     check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
     shape_out = shape_after(pool, pre.shape, pre_label=pre.label)

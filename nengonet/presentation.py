@@ -562,7 +562,9 @@ def _check_layers(
 ) -> None:
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
-        raise InputError(f"expected layers with different labels, found {', '.join(labels)}")
+        raise InputError(
+            f"expected layers with different labels, got {', '.join(labels)}; give them with label="
+        )
     check_among("readout", readout, READOUTS)
     spiking = [layer.label for layer in layers if layer.spiking]
     as_names("rasters", rasters, spiking, "spiking layer")

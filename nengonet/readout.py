@@ -14,7 +14,16 @@ from scipy.signal import lfilter
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from nengonet.checks import check_among
+from nengonet.checks import (
+    as_array,
+    as_classes,
+    as_labels,
+    as_number,
+    as_numbers,
+    check_among,
+    described,
+    whole_number,
+)
 from nengonet.exceptions import InputError, RunawayError
 
 READOUTS = (
@@ -59,7 +68,7 @@ def scores(
     amplitude : float or None
         Area of one spike. None for a layer that does not spike, which has no spike count.
     tau : float, in seconds
-        For ``"filtered"``.
+        For ``"filtered"``; 0 delays by one step and filters nothing.
 
     Returns
     -------
@@ -68,10 +77,19 @@ def scores(
     Raises
     ------
     InputError
-        Unknown readout, or one that needs spikes where there are none.
+        An argument is out of range, or the readout needs spikes where there are none.
     """
-    outputs = np.asarray(outputs, dtype=np.float64)
+    outputs = as_numbers("outputs", outputs, "biuf")
+    if outputs.ndim < 2 or outputs.shape[-2] == 0:
+        raise InputError(
+            "outputs: expected shape (..., n_steps, n_classes) with at least one step, got "
+            f"{outputs.shape}"
+        )
     check_among("readout", readout, READOUTS)
+    dt = as_number("dt", dt, "a time in seconds", above=0)
+    tau = as_number("tau", tau, "a time in seconds", at_least=0)
+    if amplitude is not None:
+        amplitude = as_number("amplitude", amplitude, "the area of a spike", above=0)
     if readout in ("spike_count", "first_spike", "steps_after_first_spike") and amplitude is None:
         raise InputError(
             f'the readout "{readout}" needs spikes, but the last layer does not spike: '
@@ -87,7 +105,7 @@ def scores(
     if readout == "last_step":
         return outputs
     if readout == "filtered":
-        decay = np.exp(-dt / tau)
+        decay = np.exp(-dt / tau) if tau > 0 else 0.0
         return lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
     return _first_spike_scores(outputs, counts_steps=readout == "steps_after_first_spike")
 
@@ -169,6 +187,12 @@ def predict(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tied : (...) ndarray of bool
         Where several share it.
     """
+    final_scores = as_array("scores", final_scores, "biuf")
+    if final_scores.ndim == 0 or final_scores.shape[-1] == 0 or np.isnan(final_scores).any():
+        raise InputError(
+            "scores: expected shape (..., n_classes) without NaN, got "
+            f"{described(final_scores)}{'' if final_scores.size == 0 else ' with NaN'}"
+        )
     best = final_scores.max(axis=-1, keepdims=True)
     return final_scores.argmax(axis=-1), (final_scores == best).sum(axis=-1) > 1
 
@@ -185,9 +209,26 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns
     -------
     loss : (...) ndarray, in nats
+
+    Raises
+    ------
+    InputError
+        The logits are not finite, or a label is not a class of theirs.
     """
-    losses = -log_softmax(np.asarray(logits, dtype=np.float64), axis=-1)
-    labels = np.broadcast_to(labels, losses.shape[:-1])
+    logits = as_numbers("logits", logits)
+    if logits.ndim == 0 or logits.size == 0:
+        raise InputError(f"logits: expected shape (..., n_classes), got {logits.shape}")
+    losses = -log_softmax(logits, axis=-1)
+    labels = as_classes(labels, logits.shape[-1])
+    if labels.shape == (*logits.shape[:-1], 1):  # a column of them, as Keras' CIFAR-10 has
+        labels = labels[..., 0]
+    try:
+        labels = np.broadcast_to(labels, losses.shape[:-1])
+    except ValueError:
+        raise InputError(
+            f"labels: expected shape {losses.shape[:-1]}, one for each row of logits, got "
+            f"{labels.shape}"
+        ) from None
     return np.take_along_axis(losses, labels[..., np.newaxis], axis=-1)[..., 0]
 
 
@@ -231,24 +272,38 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     -------
     low, high : float, in [0, 1]
 
+    Raises
+    ------
+    InputError
+        There is no image, or more are right than there are.
+
     References
     ----------
     E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22:209-212.
     """
+    n_images = whole_number("n_images", n_images)
+    n_right = whole_number("n_right", n_right, 0, n_images)
     interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def accuracy(
-    predictions: np.ndarray, labels: np.ndarray, tied: np.ndarray | None = None
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    tied: np.ndarray | None = None,
+    *,
+    n_classes: int | None = None,
 ) -> Accuracy:
     """Compare predicted classes with labels.
 
     Parameters
     ----------
-    predictions, labels : (n_images,) array_like of int
+    predictions : (n_images,) array_like of int
+    labels : (n_images,) or (n_images, 1) array_like of int
     tied : (n_images,) array_like of bool, optional
+    n_classes : int, optional
+        Labels from this number on are refused.
 
     Returns
     -------
@@ -257,18 +312,12 @@ def accuracy(
     Raises
     ------
     InputError
-        The lengths differ, or there is nothing to compare.
+        There is not one class number for each image, or there is no image.
     """
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    if predictions.shape != labels.shape or labels.ndim != 1:
-        raise InputError(
-            f"labels: expected shape {predictions.shape}, one for each example, "
-            f"found {labels.shape}"
-        )
-    if labels.size == 0:
-        raise InputError("labels: expected at least one example, found none")
-    if labels.dtype.kind not in "iufb":
-        raise InputError(f"labels: expected class numbers, found {labels.tolist()[0]!r}")
+    predictions = as_classes(predictions, name="predictions")
+    if predictions.ndim != 1:
+        raise InputError(f"predictions: expected shape (n_images,), got {predictions.shape}")
+    labels = as_labels(labels, len(predictions), n_classes)
     correct = int((predictions == labels).sum())
     return Accuracy(
         value=correct / labels.size,

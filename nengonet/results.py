@@ -24,6 +24,7 @@ import numpy as np
 
 from nengonet import journal as journals
 from nengonet import readout as readouts
+from nengonet.checks import as_labels, did_you_mean, whole_number
 from nengonet.exceptions import InputError
 from nengonet.files import Budget, Hdf5, open_binary, reading
 from nengonet.readout import Accuracy
@@ -129,13 +130,15 @@ class Result:
         Raises
         ------
         InputError
-            No such layer.
+            Unknown layer.
         """
         for info in self.layers:
             if info.label == label:
                 return info
+        known = [info.label for info in self.layers]
         raise InputError(
-            f"no layer {label!r}; the result has {', '.join(info.label for info in self.layers)}"
+            f"unknown layer {label!r}; expected any of {', '.join(known)}, got {label!r}"
+            f"{did_you_mean(label, known)}"
         )
 
     @property
@@ -200,7 +203,7 @@ class Result:
     def _scores(self, part: slice, readout: str | None, tau: float) -> np.ndarray:
         return readouts.scores(
             self._outputs(part),
-            readout or self.settings["readout"],
+            self.settings["readout"] if readout is None else readout,
             dt=self.dt,
             amplitude=self.layers[-1].amplitude,
             tau=tau,
@@ -260,8 +263,7 @@ class Result:
 
     def _predict(self, readout, n_steps, tau):
         step = self.n_steps if n_steps is None else n_steps
-        if not 1 <= step <= self.n_steps:
-            raise InputError(f"n_steps: expected 1 to {self.n_steps}, found {n_steps}")
+        step = whole_number("n_steps", step, 1, self.n_steps)
         found = [
             readouts.predict(self._scores(part, readout, tau)[:, step - 1])
             for part in self._chunks()
@@ -281,7 +283,7 @@ class Result:
 
         Parameters
         ----------
-        labels : (n_images,) array_like of int
+        labels : (n_images,) or (n_images, 1) array_like of int
         readout, n_steps, tau
             As for `predictions`.
 
@@ -296,7 +298,7 @@ class Result:
             As for `predictions`; or the labels are not one for each example.
         """
         predictions, tied = self._predict(readout, n_steps, tau)
-        return readouts.accuracy(predictions, labels, tied)
+        return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
         self, labels: np.ndarray, readout: str | None = None, *, tau: float = 0.1
@@ -305,7 +307,7 @@ class Result:
 
         Parameters
         ----------
-        labels : (n_images,) array_like of int
+        labels : (n_images,) or (n_images, 1) array_like of int
         readout : str, optional
         tau : float, in seconds
 
@@ -319,8 +321,7 @@ class Result:
         InputError
             As for `accuracy`.
         """
-        readouts.accuracy(self.predictions(readout, tau=tau), labels)  # checks the labels
-        labels = np.asarray(labels)
+        labels = as_labels(labels, self.n_images, self.steps.shape[2])
         right = np.zeros(self.n_steps, dtype=np.int64)
         for part in self._chunks():
             classes, _ = readouts.predict(self._scores(part, readout, tau))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nengonet.checks import as_seed
+
 # The input's is 0.
 _RESET_STREAM = 1
 _NEURON_STREAM = 2
@@ -89,5 +91,7 @@ def tuning_seed(seed: int | None, place: int) -> int:
     place : int
         Number of ensembles that the network had before.
     """
-    sequence = np.random.SeedSequence([seed or 0, place], spawn_key=(_TUNING_STREAM,))
+    sequence = np.random.SeedSequence(
+        [as_seed(seed, name="seed of the network"), place], spawn_key=(_TUNING_STREAM,)
+    )
     return int(sequence.generate_state(1)[0])

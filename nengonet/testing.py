@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from nengonet.checks import as_numbers, check_among
+from nengonet.checks import as_number, as_numbers, check_among, whole_number
 from nengonet.exceptions import InputError
 from nengonet.readout import spike_counts
 
@@ -67,11 +67,11 @@ def counts_from_probe(
     array([3, 2])
     """
     data = _as_values("data", data)
-    _check_positive("dt", dt, "seconds")
-    _check_positive("amplitude", amplitude, "a spike's area")
+    dt = as_number("dt", dt, "seconds", above=0)
+    amplitude = as_number("amplitude", amplitude, "a spike's area", above=0)
     if data.ndim < 2:
         raise InputError(
-            f"data: expected (..., n_steps, n_neurons), as a probe holds it, found {data.shape}"
+            f"data: expected (..., n_steps, n_neurons), as a probe holds it, got {data.shape}"
         )
     spikes = data * (dt / amplitude)
     wrong = np.abs(spikes - np.rint(spikes)) > 1e-5 * np.maximum(1.0, np.abs(spikes))
@@ -206,12 +206,13 @@ def assert_counts_match_rates(
     probable cause: none of the known patterns
     """
     case = _checked_case(counts, rates, duration, kind, dt)
-    if not (np.isfinite(false_alarm) and 0 < false_alarm < 1):
-        raise InputError(f"false_alarm: expected a chance between 0 and 1, found {false_alarm}")
+    false_alarm = as_number("false_alarm", false_alarm, "a chance", above=0, below=1)
+    rtol = as_number("rtol", rtol, "a share", at_least=0)
+    relative = as_number("relative", relative, "a share", at_least=0)
+    bound = as_number("bound", bound, "spikes", above=0)
     if must_detect is not None:
-        _check_positive("must_detect", must_detect, "a share such as 0.02")
+        must_detect = as_number("must_detect", must_detect, "a share such as 0.02", above=0)
     if kind == "regular":
-        _check_positive("bound", bound, "spikes")
         findings, detectable = _regular(case, bound, rtol)
     elif kind == "poisson":
         findings, detectable = _poisson(case, false_alarm)
@@ -272,13 +273,8 @@ class _Finding:
 def _as_values(name: str, values: ArrayLike) -> np.ndarray:
     array = as_numbers(name, values, "biuf")
     if array.size == 0:
-        raise InputError(f"{name}: expected at least one value, found shape {array.shape}")
+        raise InputError(f"{name}: expected at least one value, got shape {array.shape}")
     return array
-
-
-def _check_positive(name: str, value: float, unit: str) -> None:
-    if not (np.isscalar(value) and np.isfinite(value) and value > 0):
-        raise InputError(f"{name}: expected {unit}, above 0, found {value!r}")
 
 
 def _checked_case(
@@ -286,7 +282,7 @@ def _checked_case(
 ) -> _Case:
     check_among("kind", kind, KINDS)
     counts, rates = _as_values("counts", counts), _as_values("rates", rates)
-    _check_positive("duration", duration, "seconds")
+    duration = as_number("duration", duration, "seconds", above=0)
     axes = ["n_repeats"] * (kind == "noisy") + ["n_steps"] * (dt is not None) + ["n_neurons"]
     with_images = [*axes]
     with_images.insert(int(kind == "noisy"), "n_images")
@@ -294,13 +290,13 @@ def _checked_case(
         given = "" if dt is None else ", dt given"
         raise InputError(
             f"counts (kind {kind}{given}): expected ({', '.join(axes)}) or "
-            f"({', '.join(with_images)}), found shape {counts.shape}"
+            f"({', '.join(with_images)}), got shape {counts.shape}"
         )
     has_images = counts.ndim > len(axes)
     if np.any(counts != np.rint(counts)):
         wrong = counts[counts != np.rint(counts)][0]
         raise InputError(
-            f"counts: expected whole numbers of spikes, found {wrong:.6g}; "
+            f"counts: expected whole numbers of spikes, got {wrong:.6g}; "
             "for the data of a probe, see counts_from_probe"
         )
     if kind != "noisy":
@@ -310,11 +306,11 @@ def _checked_case(
     if len(counts) < _MIN_REPEATS and kind == "noisy":
         raise InputError(
             f"counts (kind noisy): expected at least {_MIN_REPEATS} repeats on the first axis, "
-            f"to measure the variance by; found {len(counts)}"
+            f"to measure the variance by; got {len(counts)}"
         )
     raster = None
     if dt is not None:
-        _check_positive("dt", dt, "seconds")
+        dt = as_number("dt", dt, "seconds", above=0)
         raster, n_steps = counts, counts.shape[2]
         if round(duration / dt) != n_steps:
             raise InputError(
@@ -329,7 +325,7 @@ def _checked_case(
         )
     except ValueError:
         shapes = f"({n_neurons},)" + (f" or ({n_images}, {n_neurons})" if has_images else "")
-        raise InputError(f"rates: expected shape {shapes}, found {rates.shape}") from None
+        raise InputError(f"rates: expected shape {shapes}, got {rates.shape}") from None
     expected = expected.reshape(n_images, n_neurons)
     signs = np.where(expected < 0, -1, 1)
     if np.any(signs < 0):
@@ -341,12 +337,12 @@ def _checked_case(
 def _checked_bias(bias: ArrayLike, case: _Case) -> np.ndarray:
     bias = _as_values("bias", bias)
     if np.any(bias < 0):
-        raise InputError(f"bias: expected at least 0 spikes, found {bias.min():.6g}")
+        raise InputError(f"bias: expected at least 0 spikes, got {bias.min():.6g}")
     try:
         return np.broadcast_to(bias, case.expected.shape)
     except ValueError:
         raise InputError(
-            f"bias: expected one value or shape {case.expected.shape[1:]}, found {bias.shape}"
+            f"bias: expected one value or shape {case.expected.shape[1:]}, got {bias.shape}"
         ) from None
 
 
@@ -803,14 +799,12 @@ def assert_same_spikes(
     """
     a, b = _as_values("a", a), _as_values("b", b)
     if a.shape != b.shape:
-        raise InputError(f"a and b: expected the same shape, found {a.shape} and {b.shape}")
+        raise InputError(f"a and b: expected the same shape, got {a.shape} and {b.shape}")
     if axes is None:
         axes = _AXES.get(a.ndim, tuple(f"axis {i}" for i in range(a.ndim)))
     if len(axes) != a.ndim:
-        raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, found {axes!r}")
-    whole = isinstance(max_differing, (int, np.integer)) and not isinstance(max_differing, bool)
-    if not whole or max_differing < 0:
-        raise InputError(f"max_differing: expected a whole number from 0, found {max_differing!r}")
+        raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, got {axes!r}")
+    max_differing = whole_number("max_differing", max_differing, at_least=0)
     differing = a != b
     n_differing = int(differing.sum())
     if n_differing <= max_differing:
@@ -841,7 +835,7 @@ def _why_different(a: np.ndarray, b: np.ndarray, axes: tuple[str, ...]) -> str |
         for shift in (1, -1):
             if a.shape[axis] > 2 and _delayed(a, b, 1, axis, backwards=shift < 0):
                 return "the layer is shifted by one neuron"
-    factor = float(b.sum() / a.sum())
+    factor = float(b.sum() / a.sum()) if a.sum() else 1.0
     if factor != 1 and np.allclose(b, factor * a, rtol=1e-9, atol=0):
         return f"b is {factor:.6g} times a: another amplitude, dt or gain"
     if "step" in axes and np.array_equal(a.sum(axes.index("step")), b.sum(axes.index("step"))):

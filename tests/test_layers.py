@@ -255,7 +255,7 @@ def test_the_file_gives_the_geometry_and_arguments_win():
         filed = nn.conv2d(pixels, weights, None)
         given = nn.conv2d(pixels, weights, None, strides=(1, 2), padding="valid")
         plain = nn.conv2d(pixels, CONV, None)
-        with pytest.raises(nn.InputError, match="conv: kernel has 1 input channels, but"):
+        with pytest.raises(nn.InputError, match="conv_2: kernel has 1 input channels, but"):
             nn.conv2d(pixels, weights, None, groups=1)
     assert filed.label == "conv"
     assert [layer.shape for layer in (filed, given, plain)] == [(3, 5, 4), (4, 2, 4), (4, 4, 4)]
@@ -390,3 +390,62 @@ def test_a_stated_seed_of_a_tuning_is_the_same_anywhere():
     first, second, *_ = drawn_tunings(1, seed=7)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, drawn_tunings(2, seed=7)[0])
+
+
+def test_default_labels_are_numbered_as_in_keras():
+    with nengo.Network():
+        first = nn.constant_input((8, 8, 1))
+        pooled = nn.avg_pool2d(nn.avg_pool2d(first, 2), 2)
+        hidden = nn.dense(pooled, np.ones((4, 3)), None)
+        output = nn.dense(nn.lowpass(nn.lowpass(hidden, 0.01), 0.02), np.ones((3, 2)), None)
+    labels = [layer.label for layer in output.chain()]
+    assert labels == [
+        *("input", "avg_pool2d", "avg_pool2d_1", "dense", "lowpass", "lowpass_1", "dense_1")
+    ]
+    images = np.random.default_rng(0).random((2, 8, 8, 1))
+    result = nn.present(
+        output.network, output, images, readout="mean", presentation_time=0.01, progress=False
+    )
+    assert list(result.means) == labels
+    with output.network:
+        assert nn.poisson_input((2,)).label == "input_1"
+
+
+def test_a_label_that_clashes_is_refused_when_the_layer_is_added():
+    with nengo.Network():
+        pixels = nn.constant_input((4,))
+        hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")
+        nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")  # of another chain
+        for add in (
+            lambda: nn.dense(hidden, np.eye(4), None, label="hidden"),
+            lambda: nn.lowpass(hidden, 0.1, label="input"),
+        ):
+            with pytest.raises(nn.InputError, match="got that of a layer before .*with label="):
+                add()
+        with pytest.raises(nn.InputError, match="label: expected a name, got 3"):
+            nn.dense(hidden, np.eye(4), None, label=3)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda pre: nn.dense(pre, np.eye(4), None),
+        lambda pre: nn.conv2d(pre, np.ones((1, 1, 1, 1)), None),
+        lambda pre: nn.flatten(pre),
+        lambda pre: nn.lowpass(pre, 0.1),
+        lambda pre: nn.avg_pool2d(pre),
+        lambda pre: nn.max_pool2d(pre),
+        lambda pre: nn.global_avg_pool2d(pre),
+    ],
+)
+def test_every_builder_says_that_a_layer_was_expected(build):
+    with nengo.Network():
+        ensemble = nengo.Ensemble(4, 1)
+        for pre in (ensemble, ensemble.neurons, nengo.Node(np.zeros(4)), None, (2, 2, 1)):
+            with pytest.raises(nn.InputError, match="pre: expected a Layer.*, got "):
+                build(pre)
+
+
+def test_builders_need_a_network():
+    with pytest.raises(nn.InputError, match=r"input: expected a call inside `with nengo.Network"):
+        nn.constant_input((2,))

@@ -102,10 +102,30 @@ def test_interval_is_wilsons():
 
 @pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 2]], []])
 def test_labels_must_fit(labels):
-    with pytest.raises(nn.InputError, match="labels: expected"):
+    with pytest.raises(nn.InputError, match="(labels|predictions): expected"):
         accuracy(np.arange(len(labels) and 3), labels)
 
 
 def test_labels_are_numbers():
-    with pytest.raises(nn.InputError, match="labels: expected class numbers, found '7'"):
+    with pytest.raises(nn.InputError, match="labels: expected class numbers, got the word '7'"):
         accuracy([7, 2], ["7", "2"])
+
+
+def test_labels_in_a_column_and_whole_floats_are_taken():
+    for labels in ([[7], [1]], [7.0, 1.0], np.array([7, 1], ">i2"), np.array([[7], [1]], np.uint8)):
+        assert accuracy([7, 2], labels).value == 0.5
+    assert cross_entropy([[0.0, 0.0]], [[1]]).shape == (1,)
+    with pytest.raises(nn.InputError, match="as there are 2 outputs, got 2; they begin at 1"):
+        cross_entropy([[0.0, 0.0], [0.0, 0.0]], [1, 2])
+
+
+@pytest.mark.parametrize("tau", [0.0, 1e-9, 0.003])
+def test_the_filter_is_a_probes_even_where_it_filters_nothing(tau):
+    with nengo.Network() as network:
+        node = nengo.Node(lambda t: [t, t**2])
+        plain = nengo.Probe(node, synapse=None)
+        filtered = nengo.Probe(node, synapse=max(tau, 0.0) if tau != 1e-9 else 0.0)
+    with nengo.Simulator(network, progress_bar=False) as simulator:
+        simulator.run_steps(20, progress_bar=False)
+    found = scores(simulator.data[plain], "filtered", tau=tau)
+    np.testing.assert_allclose(found, simulator.data[filtered], atol=1e-12)

@@ -501,15 +501,16 @@ def test_spikes_without_any_rate_are_named():
     "arguments, message",
     [
         ({"kind": "gamma"}, "kind: expected one of regular, poisson, noisy, got 'gamma'"),
-        ({"counts": [1.5, 2]}, "expected whole numbers of spikes, found 1.5; .*counts_from_probe"),
+        ({"counts": [1.5, 2]}, "expected whole numbers of spikes, got 1.5; .*counts_from_probe"),
         ({"counts": [np.nan, 2]}, "counts: expected finite values"),
-        ({"counts": []}, r"counts: expected at least one value, found shape \(0,\)"),
+        ({"counts": []}, r"counts: expected at least one value, got shape \(0,\)"),
         ({"counts": "many"}, "counts: expected an array of numbers"),
         ({"counts": np.ones((2, 3, 2))}, r"expected \(n_neurons\) or \(n_images, n_neurons\)"),
-        ({"rates": [1.0, 2.0, 3.0]}, r"rates: expected shape \(2,\), found \(3,\)"),
-        ({"duration": 0.0}, "duration: expected seconds, above 0, found 0.0"),
+        ({"rates": [1.0, 2.0, 3.0]}, r"rates: expected shape \(2,\), got \(3,\)"),
+        ({"rtol": -1.0}, "rtol: expected a share, at least 0, got -1"),
+        ({"duration": 0.0}, "duration: expected seconds, above 0, got 0.0"),
         ({"bound": -1.0}, "bound: expected spikes, above 0"),
-        ({"false_alarm": 1.0}, "false_alarm: expected a chance between 0 and 1"),
+        ({"false_alarm": 1.0}, "false_alarm: expected a chance, above 0 and below 1"),
         ({"must_detect": -0.1}, "must_detect: expected a share"),
         ({"kind": "noisy"}, r"expected \(n_repeats, n_neurons\) or \(n_repeats, n_images, n_n"),
         ({"kind": "noisy", "counts": np.ones((4, 2))}, "at least 5 repeats on the first axis"),
@@ -562,7 +563,7 @@ def test_counts_from_probe_counts_areas():
         ),
         (1000 * np.exp(-np.arange(9.0))[:, None], "a filtered probe or a rate neuron"),
         (np.array([[0.0], [-1001.0]]), "values below 0 are spikes of Tanh neurons, wrapped, or no"),
-        (np.zeros(4), r"data: expected \(..., n_steps, n_neurons\).* found \(4,\)"),
+        (np.zeros(4), r"data: expected \(..., n_steps, n_neurons\).* got \(4,\)"),
     ],
 )
 def test_data_that_are_no_spikes_are_named(data, message):
@@ -632,7 +633,7 @@ def test_some_may_differ_and_axes_may_be_named():
 @pytest.mark.parametrize(
     "a, b, settings, message",
     [
-        ([1, 2], [1, 2, 3], {}, r"expected the same shape, found \(2,\) and \(3,\)"),
+        ([1, 2], [1, 2, 3], {}, r"expected the same shape, got \(2,\) and \(3,\)"),
         ([1, np.inf], [1, 2], {}, "a: expected finite values"),
         ([1], [1], {"max_differing": -1}, "max_differing: expected a whole number"),
         ([1], [1], {"axes": ("step", "neuron")}, r"axes: expected 1 names, for shape \(1,\)"),
@@ -697,3 +698,10 @@ def test_spikes_below_0_are_held_to_their_rates(kind, steps):
     named = r"neuron \d+ \(below 0\)" if kind == "regular" else "total: all neurons"
     with pytest.raises(AssertionError, match=named):
         assert_counts_match_rates(counts, below, 0.5, **settings)
+
+
+def test_differences_that_cancel_are_named_without_a_warning():
+    with pytest.raises(AssertionError, match="1 of 2 values differ"):
+        assert_same_spikes([1.0, -1.0], [1.0, 1.0])
+    with pytest.raises(AssertionError, match="b has no spike at all"):
+        assert_same_spikes([1.0, -1.0], [0.0, 0.0])
