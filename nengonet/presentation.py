@@ -112,15 +112,18 @@ def present(
         whatever it says.
     simulator : {"minibatch", "reference"}
         `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
-        ``nengo.Simulator``, reset before every example. Both give the same spikes.
+        ``nengo.Simulator``, reset before every example. Both give the same spikes, but for the
+        rounding that the notes describe.
     minibatch_size : int, optional
-        Examples that run at once. It changes speed and memory, not spikes. By default 250, or as
-        many as have two million neurons together.
+        Examples that run at once. It changes speed and memory; spikes only by rounding, as in the
+        notes. By default 250, or as many as have two million neurons together.
     n_jobs : int
         Examples are shared out over so many processes, or over threads where the twin does many
-        steps outside Python; -1 for one per core. It changes speed, not spikes.
+        steps outside Python; -1 for one per core. It changes speed, and as the examples that run
+        at once become fewer, spikes only by rounding, as in the notes.
     precision : {32, 64}
-        Bits of a number. 32 is faster; counts can shift by a spike.
+        Bits of a number. 32 is faster; counts can shift by a spike. A neuron's spikes are counted
+        up to 4 million in 32 bits, and up to 2 * 10**15 in 64.
     save : path_like, optional
         HDF5 file for the result. While the run goes on, ``SAVE.partial`` holds what is finished.
     resume : bool
@@ -138,13 +141,23 @@ def present(
         An argument is out of range; the images do not fit the input (`nengonet.encoding.images_at`
         says how); a layer, state or readout is unknown, or not in the network; ``dt`` is too long
         for a LIF neuron's leak; or the file of ``save`` already exists, or is that of another run.
+        What a Node keeps cannot be copied for each example.
+    RunawayError
+        Currents or spikes grow beyond what numbers hold; it is an InputError too.
 
     Notes
     -----
     Spikes are counted by their area, so several spikes in one step count as several, whatever the
     amplitude. Nengo's own random neuron types (``PoissonSpiking``, ``StochasticSpiking``) keep one
     random stream from the build on, which ``Simulator.reset`` does not restart
-    (``nengo/builder/neurons.py``); here it is restarted for every example.
+    (``nengo/builder/neurons.py``); here it is restarted for every example. So are functions of
+    Nodes, a user's processes and neuron types that keep a state: every example begins with a copy
+    of the network's.
+
+    The order in which a sum over inputs is added up depends on the simulator and on how many
+    examples run at once. In 64 bits a count can differ by a spike where a voltage meets its
+    threshold exactly, as with decimal weights and first voltages; in 32 bits now and then
+    elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
     """
     layers = layers_of(checked_layer(output, "output"), network)
     seed = as_seed(seed, network.seed)

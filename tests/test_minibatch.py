@@ -658,12 +658,18 @@ def test_data_takes_the_place_of_functions_and_processes():
     "make, message",
     [
         (lambda s, b: {s: np.zeros((BATCH, 2))}, r"expected shape \(3, 5, 3\).* or \(3, 3\)"),
-        (lambda s, b: {s: np.zeros((BATCH, 4, 3))}, r"found \(3, 4, 3\)"),
-        (lambda s, b: {s: np.zeros((2, 5, 3))}, r"found \(2, 5, 3\)"),
+        (lambda s, b: {s: np.zeros((BATCH, 4, 3))}, r"got \(3, 4, 3\)"),
+        (lambda s, b: {s: np.zeros((2, 5, 3))}, r"got \(2, 5, 3\)"),
         (lambda s, b: {s: np.full((BATCH, 3), np.nan)}, "finite"),
         (lambda s, b: {s: [["a"] * 3] * BATCH}, "array of numbers"),
         (lambda s, b: {b: np.zeros((BATCH, 3))}, "input of its own"),
         (lambda s, b: {"x": np.zeros((BATCH, 3))}, "expected nodes of the network"),
+        (lambda s, b: np.zeros((BATCH, 3)), r"expected a dict of \{Node: values\}, got shape"),
+        (lambda s, b: [s], "expected a dict"),
+        (lambda s, b: {s: np.zeros((BATCH, 3), bool)}, "expected an array of numbers"),
+        (lambda s, b: {s: None}, "expected an array of numbers"),
+        (lambda s, b: {s: np.zeros((BATCH, 3), complex)}, "expected an array of numbers"),
+        (lambda s, b: {s: [[1.0, 2.0], [3.0]]}, "expected an array of numbers"),
     ],
 )
 def test_bad_data(make, message):
@@ -673,6 +679,24 @@ def test_bad_data(make, message):
             simulator.run_steps(5, data=make(source, behind))
         simulator.run_steps(5)
         assert simulator.data[probe].shape == (BATCH, 5, 3)
+
+
+def test_data_that_are_infinite_in_few_bits_are_refused():
+    network, source, _, _ = passing()
+    with twin(network, precision=32) as simulator:
+        with pytest.raises(nn.InputError, match="finite"):
+            simulator.run_steps(5, data={source: np.full((BATCH, 3), 1e39)})
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "3", True, None, np.nan])
+def test_bad_numbers_of_steps(steps):
+    network, _, _, _ = passing()
+    with twin(network) as simulator:
+        with pytest.raises(nn.InputError, match="steps: expected a whole number of at least 1"):
+            simulator.run_steps(steps)
+        with pytest.raises(nn.InputError, match="time_in_seconds: expected seconds"):
+            simulator.run("long")
+        assert simulator.n_steps == 0
 
 
 # --- the interface of nengo.Simulator
@@ -970,12 +994,13 @@ def test_nothing_is_worked_out_for_unused_encoders():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"images": np.zeros((3, 15))}, r"expected shape \(n_images, 16\).*found \(3, 15\)"),
-        ({"images": np.zeros(16)}, r"found \(16,\)"),
-        ({"images": np.zeros((0, 16))}, r"found \(0, 16\)"),
+        ({"images": np.zeros((3, 15))}, r"expected shape \(n_images, 4, 4\).*got \(3, 15\)"),
+        ({"images": np.zeros(16)}, r"got \(16,\)"),
+        ({"images": np.zeros((0, 16))}, r"at least one image, got shape \(0, 16\)"),
         ({"images": np.full((3, 16), np.inf)}, "finite"),
         ({"images": np.zeros((3, 16)), "examples": [1, 2]}, "expected 2 images"),
-        ({"images": {"x": np.zeros((3, 16))}}, "no image input"),
+        ({"images": {"x": np.zeros((3, 16))}}, "expected image inputs"),
+        ({"images": np.zeros((3, 16)) - 1}, r"expected values in \[0, 1\]"),
         ({"examples": [0, -1]}, "from 0 on, found -1"),
         ({"examples": [0.5]}, "whole numbers"),
         ({"examples": []}, "whole numbers"),

@@ -317,7 +317,7 @@ def reproduce(
         Seeds, from ``seed`` on, over which the kinds of initial voltage are compared; 0 for no
         comparison.
     n_jobs : int
-        Processes; -1 for one per core. It changes speed, not spikes.
+        Processes; -1 for one per core. It changes speed: see `nengonet.present`.
     progress : bool
 
     Returns
