@@ -25,7 +25,7 @@ from nengonet.exceptions import InputError
 # What all arrays of a file may take: weights and images compress less than 100 to 1, but a few
 # arrays of zeros more than 1000 to 1.
 _EXPANSION = 100
-_ALWAYS_ALLOWED = 128 * 2**20  # bytes
+_ALWAYS_ALLOWED = 64 * 2**20  # bytes
 _OF_A_CHUNK = 1000  # bytes that HDF5 takes for each, whatever it holds
 
 # No model has as many arrays; links that form a net have more paths than could be walked.
@@ -151,6 +151,9 @@ class Hdf5:
 
     def get(self, key: str, group: h5py.Group | None = None, _depth: int = 0):
         """Return an object below a group (by default the root), or None."""
+        self._n_names += 1
+        if self._n_names > _MAX_NAMES:
+            raise InputError(f"damaged file (it has more than {_MAX_NAMES} names)")
         found = self.root if group is None else group
         for part in (part for part in key.split("/") if part not in ("", ".")):
             if not isinstance(found, h5py.Group):
@@ -171,9 +174,6 @@ class Hdf5:
         """Yield (name, object) for what a group (by default the root) holds."""
         group = self.root if group is None else group
         for key in group:
-            self._n_names += 1
-            if self._n_names > _MAX_NAMES:
-                raise InputError(f"damaged file (it has more than {_MAX_NAMES} names)")
             yield key, self.get(key, group)
 
     def walk(
@@ -250,7 +250,9 @@ class Hdf5:
 
 def address(item: h5py.HLObject) -> int:
     """Return where the header of an object lies in its file."""
-    return h5py.h5o.get_info(item.id).addr
+    # The newer h5o.get_info measures indexes as well, and crashes on damaged ones.
+    low, high = h5py.h5g.get_objinfo(item.id).objno
+    return low | high << 32
 
 
 def _check_filters(dataset: h5py.Dataset) -> None:

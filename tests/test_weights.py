@@ -380,7 +380,7 @@ def test_activations_are_not_guessed(name):
 def test_activation_of_a_layer_of_ones_own():
     assert LayerWeights([[1.0]]).activation is None
     assert LayerWeights([[1.0]], config={"activation": "tanh"}).activation == "tanh"
-    assert LayerWeights([[1.0]], config={"strides": [2, 2]}).activation == "linear"
+    assert LayerWeights([[1.0]], config={"strides": [2, 2]}).activation is None
 
 
 def test_config_and_arrays_that_contradict_each_other(tmp_path):
@@ -824,7 +824,7 @@ def test_damaged_bytes_give_one_error_or_finite_arrays(name, tmp_path):
     content = np.fromfile(DATA / name, dtype=np.uint8)
     path = tmp_path / "x"
     outcomes = set()
-    for trial in range(40):
+    for trial in range(20):
         damaged = content.copy()
         at = rng.integers(min((400, 4000, content.size)[trial % 3], content.size), size=3)
         damaged[at] = rng.choice([0, 255, rng.integers(256)], size=3)

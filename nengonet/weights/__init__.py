@@ -114,9 +114,8 @@ def _read(stream) -> tuple[list[LayerWeights], str]:
             f"{head[:8]!r}{looks})"
         )
     with Hdf5(stream) as file:
-        if file.root.attrs.get("encoding-type") == "anndata" or {"X", "obs", "var"} <= set(
-            file.root
-        ):
+        anndata = file.attribute("encoding-type") == "anndata"
+        if anndata or {"X", "obs", "var"} <= set(file.root):
             raise InputError("expected weights, got an AnnData file: a table of observations")
         return next(dialect for dialect in _DIALECTS if dialect.matches(file)).read(file)
 

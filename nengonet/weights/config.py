@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from nengonet.exceptions import InputError
 
-# How deep models may nest before a config is taken for a damaged one.
+# What no config exceeds: how deep models nest, how many layers one has, how long its text is, how
+# many activations and identities follow each other.
 _MAX_DEPTH = 32
+_MAX_LAYERS = 10_000
+_MAX_TEXT = 16 * 2**20
+_MAX_LINE = 100
 
 # Layers that hand on every value once the training is over, in Keras' old names as well.
 _IDENTITY = re.compile(
@@ -63,10 +68,12 @@ class Entry:
 
     def _after(self) -> Iterator[Entry]:
         """Yield the activations and identities that follow in a line."""
-        layer, seen = self, set()
-        while len(found := layer._next()) == 1 and found[0] and found[0] not in seen:
+        layer = self
+        for _ in range(_MAX_LINE):
+            found = layer._next()
+            if len(found) != 1 or found[0] is None:
+                return
             layer = found[0]
-            seen.add(layer)
             if not (layer.function or _IDENTITY.fullmatch(layer.kind)):
                 return
             yield layer
@@ -125,17 +132,24 @@ def as_dict(value: Any) -> dict:
     return value if isinstance(value, dict) else {}
 
 
+def parse(text: str | bytes) -> Any:
+    """Return what a text in JSON says."""
+    if len(text) > _MAX_TEXT:
+        raise InputError(f"damaged file (a config of {len(text)} bytes)")
+    return json.loads(text)
+
+
 def read_config(model: Any) -> list[Entry]:
     """Return the layers that a model config lists; none where it lists none."""
     return _entries(model, None, 0)
 
 
 def _entries(model: Any, parent: Entry | None, depth: int) -> list[Entry]:
-    if depth > _MAX_DEPTH:
-        raise InputError(f"damaged file (models nest deeper than {_MAX_DEPTH})")
     prefix = f"{parent.name}/" if parent else ""
     entries = []
     layers = [as_dict(layer) for layer in _layer_configs(as_dict(model).get("config")) or []]
+    if depth > _MAX_DEPTH or len(layers) > _MAX_LAYERS:
+        raise InputError("damaged file (its config has too many layers, or too many in each other)")
     for layer in layers:
         config = as_dict(layer.get("config"))
         kind = str(layer.get("class_name", "unknown")).split(">")[-1]
@@ -156,7 +170,7 @@ def _connect(entries: list[Entry], layers: list[dict], config: dict, prefix: str
         return
     by_name = {entry.name.removeprefix(prefix): entry for entry in entries}
     for entry, layer in zip(entries, layers, strict=True):
-        for name in _sources(layer.get("inbound_nodes")):
+        for name in dict.fromkeys(_sources(layer.get("inbound_nodes"))):
             if name in by_name:
                 by_name[name].consumers.append(entry)
     for name in _sources(config.get("output_layers")):

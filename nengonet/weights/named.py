@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.files import Hdf5, address
-from nengonet.weights.config import Entry, read_config
+from nengonet.weights.config import Entry, parse, read_config
 from nengonet.weights.kinds import Found, in_order, is_weights, named_layer
 from nengonet.weights.records import LayerWeights
 
@@ -57,7 +56,7 @@ def read_as(
             arrays = arrays | {"kernel": np.flip(kernel, tuple(range(kernel.ndim - 2)))}
         return [(entry, named_layer(name, arrays, entry))]
 
-    entries = read_config(adapt(json.loads(file.attribute("model_config", default="{}"))))
+    entries = read_config(adapt(parse(file.attribute("model_config", default="{}"))))
     dialect = f"Keras {version} {'full model' if full_model else 'weights only'}"
     return in_order(entries, _layers(file, group, entries, converted)), dialect
 

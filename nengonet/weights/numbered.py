@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.files import Archive, Hdf5, address
-from nengonet.weights.config import Entry, as_dict, read_config, snake_case
+from nengonet.weights.config import Entry, as_dict, parse, read_config, snake_case
 from nengonet.weights.kinds import in_order, is_weights, numbered_layer
 from nengonet.weights.records import LayerWeights
 
@@ -79,7 +78,7 @@ def read_archive(stream) -> tuple[list[LayerWeights], str]:
                 f"(it holds: {', '.join(archive.names[:10]) or 'nothing'})"
             )
         config, metadata = (
-            json.loads(archive.read(name)) if name in archive.names else {}
+            parse(archive.read(name)) if name in archive.names else {}
             for name in ("config.json", "metadata.json")
         )
         content = archive.read("model.weights.h5")
