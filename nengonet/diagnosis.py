@@ -18,6 +18,7 @@ from nengo.connection import Neurons
 from nengonet.checks import as_labels, as_number, check_among, count_steps, whole_number
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
+from nengonet.graph import owner
 from nengonet.neurons import current_at, model_of
 from nengonet.neurons.lif import LIFModel
 from nengonet.objects import Layer
@@ -471,8 +472,7 @@ def _readout_filter(case: _Case) -> Iterator[Finding]:
         )
         return
     for probe in case.network.all_probes:
-        target = probe.target.ensemble if isinstance(probe.target, Neurons) else probe.target
-        if target is case.target and probe.synapse is not None:
+        if owner(probe.target) is case.target and probe.synapse is not None:
             if case.readout == "spike_count" and case.layers[-1].spiking:
                 yield Finding(
                     code="readout-filter",
@@ -801,7 +801,7 @@ def compare(
     Raises
     ------
     InputError
-        The result has other images or layers.
+        The result has other images, layers or amplitudes.
     """
     n_worst = whole_number("n_worst", n_worst, at_least=0)
     time = result.n_steps * result.dt
@@ -818,6 +818,12 @@ def compare(
             raise InputError(
                 f"{label}: expected counts of shape {expected}, as images and network have them, "
                 f"found {result.counts[label].shape}; give the images and the network of the run"
+            )
+        run_with, now = result.layer(label).amplitude, layers[label].amplitude
+        if run_with != now:
+            raise InputError(
+                f"{label}: expected the network of the run, where its amplitude was {run_with:g}, "
+                f"got one with {now:g}; run it again after an edit"
             )
         predicted[label], observed[label] = layers[label].rates, result.rates(label)
         rows.append(_compared(layers[label], observed[label], time, result.dt, n_worst))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import nengo
 import numpy as np
+from nengo.base import ObjView
 from nengo.builder.ensemble import get_gain_bias
 from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
@@ -25,7 +26,7 @@ from nengonet.encoding import images_by_node
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, Weights, analytic, filter_of, noise_of, owner
 from nengonet.neurons import model_of
-from nengonet.objects import Layer
+from nengonet.objects import Layer, known_layers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def predict_rates(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons or nengo.Node
-        The layer to predict.
+        The layer to predict, or a slice of it.
     images : (n_images, ...) array_like, or dict
         What the input shows. For plain Nengo, what the input Node puts out; with several inputs a
         dict ``{node: (n_images, size_out) array_like}``.
@@ -114,9 +115,11 @@ def predict_rates(
     InputError
         The network has something that cannot be predicted; the message names it.
     """
-    return predict(
-        output, images, network=network, dt=dt, presentation_time=presentation_time, noise=noise
-    )[-1].rates
+    whole, chosen = output, slice(None)
+    if isinstance(output, ObjView):
+        whole, chosen = output.obj, output.slice
+    settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
+    return predict(whole, images, noise=noise, **settings)[-1].rates[:, chosen]
 
 
 def predict(
@@ -153,7 +156,8 @@ def predict(
     if presentation_time is not None:
         count_steps(presentation_time, dt)
     images = _shown(images, graph.upstream(target)[0], network)
-    return _Walk(graph, images, dt, presentation_time, noise, lines).to(target)
+    labels = {item: layer.label for item, layer in known_layers(output, network).items()}
+    return _Walk(graph, images, labels, dt, presentation_time, noise, lines).to(target)
 
 
 def target_of(
@@ -171,9 +175,9 @@ def target_of(
         It is something else.
     """
     target = owner(output.output if isinstance(output, Layer) else output)
-    if isinstance(target, (nengo.Ensemble, nengo.Node)):
+    if isinstance(target, (nengo.Ensemble, nengo.Node)) and not isinstance(output, ObjView):
         return target
-    raise InputError(f"expected a layer, an Ensemble or a Node to predict, found {output!r}")
+    raise InputError(f"expected a whole layer, Ensemble or Node to predict, got {output!r}")
 
 
 def keras_activations(
@@ -226,8 +230,8 @@ def _network_of(output: object, network: nengo.Network | None) -> nengo.Network:
 class _Walk:
     """Follow the connections from the inputs to an object, each object once."""
 
-    def __init__(self, graph, images, dt, presentation_time, noise, lines) -> None:
-        self.graph, self.images = graph, images
+    def __init__(self, graph, images, labels, dt, presentation_time, noise, lines) -> None:
+        self.graph, self.images, self.labels = graph, images, labels
         self.dt, self.presentation_time = dt, presentation_time
         self.noise, self.lines = noise, lines
         self.n_images = len(next(iter(images.values())))
@@ -270,7 +274,7 @@ class _Walk:
         area = self.graph.spike_area(node)
         amplitude = 1.0 if area is None else area
         return LayerPrediction(
-            label=node.label or str(node),
+            label=self.labels.get(node, node.label or str(node)),
             neuron_type=None,
             gain=None,
             bias=None,
@@ -318,7 +322,7 @@ class _Walk:
             else:
                 rates = model.rates(current, deviation if self.noise else None, **time)
         return LayerPrediction(
-            label=ensemble.label or str(ensemble),
+            label=self.labels.get(ensemble, ensemble.label or str(ensemble)),
             neuron_type=neuron_type,
             gain=gain,
             bias=bias,

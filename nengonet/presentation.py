@@ -589,6 +589,15 @@ def _check_layers(
                 f"the layer {layer.label} is not part of the network that was given; expected the "
                 "one in which it was built, output.network"
             )
+    shown = next(layers[-1].chain()).node
+    others = [
+        node for node in network.all_nodes if isinstance(node.output, ImageInput) and node != shown
+    ]
+    if others:
+        raise InputError(
+            f"images: present shows them to {shown}, and the network has other image inputs: "
+            f"{', '.join(map(str, others))}; take them out, or use MinibatchSimulator"
+        )
 
 
 def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:

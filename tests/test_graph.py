@@ -3,15 +3,16 @@
 import nengo
 import numpy as np
 import pytest
-from nengo.dists import Choice, Uniform
-from nengo.processes import FilteredNoise, WhiteNoise
+from nengo.dists import Choice, Exponential, Gaussian, Uniform
+from nengo.processes import BrownNoise, FilteredNoise, WhiteNoise, WhiteSignal
 
 import nengonet as nn
 from nengonet.encoding import ImageInput
 from nengonet.filters import LowpassPerUnit
+from nengonet.graph import filter_of, noise_of
 from nengonet.layers import AddBias
 from nengonet.objects import layers_of
-from nengonet.prediction import predict
+from nengonet.prediction import predict, predict_rates
 
 SYNAPSES = [
     None,
@@ -293,3 +294,149 @@ def test_edits_that_make_no_network_are_refused():
     hidden.ensemble.bias = None
     with pytest.raises(nn.InputError, match="'hidden'.*Nengo cannot build it: gain or bias set"):
         predict(output, [[0.1, 0.2, 0.3, 0.4]])
+
+
+@pytest.mark.parametrize("synapse", SYNAPSES, ids=str)
+@pytest.mark.parametrize("dt", [0.001, 0.0002, 0.005])
+def test_a_filter_does_what_nengo_steps(synapse, dt):
+    found = filter_of(synapse, dt)
+    if synapse is None:
+        assert (found.gain, found.power, found.delay) == (1, 1, 0)
+        return
+    impulse = np.zeros((20000, 1))
+    impulse[0] = 1
+    response = synapse.filt(impulse, dt=dt, y0=0)[:, 0]
+    assert response.sum() == pytest.approx(found.gain, rel=1e-9)
+    assert (response**2).sum() == pytest.approx(found.power, rel=1e-9)
+    late = dt * (np.arange(20000) * response).sum() / response.sum()
+    if type(synapse) is nengo.LinearFilter:
+        assert late == pytest.approx(found.delay, abs=1.1 * dt)
+
+
+@pytest.mark.parametrize(
+    "synapse, message",
+    [
+        (nengo.LinearFilter([1], [1, 0]), "integrates"),
+        (nengo.LinearFilter([1], [1, -1], analog=False), "integrates"),
+        (nengo.LinearFilter([1], [1, -1.2], analog=False), "is unstable"),
+        (nengo.LinearFilter([1], [0.01, -1]), "is unstable"),
+        (nengo.LinearFilter([1], [0.0004, 1], method="euler"), "is unstable"),
+    ],
+    ids=str,
+)
+def test_filters_that_never_settle_are_refused(synapse, message):
+    with pytest.raises(nn.InputError, match=f"cannot predict a synapse that {message}"):
+        filter_of(synapse, 0.001)
+
+
+class OwnSynapse(nengo.Lowpass):
+    """A filter that does something else than its base."""
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        return lambda t, x: x**2
+
+
+class OwnBias(AddBias):
+    """A Node function that does something else than its base."""
+
+    def __call__(self, t, x):
+        return x**2
+
+
+class OwnWeights(nengo.Dense):
+    """A transform that does something else than its base."""
+
+    def sample(self, rng=np.random):
+        return 2 * super().sample(rng)
+
+
+@pytest.mark.parametrize("what", ["synapse", "node", "transform", "noise", "drawn noise", "brown"])
+def test_what_steps_in_a_way_of_its_own_is_never_taken_for_its_base(what):
+    with nengo.Network() as net:
+        pixels = nn.constant_input((2,))
+        between = nengo.Node(OwnBias(np.ones(2)) if what == "node" else None, size_in=2)
+        ensemble = nengo.Ensemble(2, 1, neuron_type=nengo.LIF(), gain=[1, 1], bias=[0, 0])
+        nengo.Connection(pixels.node, between, synapse=None)
+        nengo.Connection(
+            between,
+            ensemble.neurons,
+            transform=OwnWeights((2, 2), init=np.eye(2)) if what == "transform" else np.eye(2),
+            synapse=OwnSynapse(0.01) if what == "synapse" else None,
+        )
+        if what.endswith("noise"):
+            drawn = nengo.dists.UniformHypersphere()
+            ensemble.noise = WhiteSignal(1, 5) if what == "noise" else WhiteNoise(drawn)
+        if what == "brown":
+            ensemble.noise = BrownNoise()
+    with pytest.raises(nn.InputError, match="cannot predict"):
+        predict(ensemble, [[0.5, 1.0]], network=net)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [Uniform(-1, 3), Gaussian(0.5, 2), Exponential(0.7, shift=-0.3), Choice([[1, 0], [4, -2]])],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["white", "filtered", "unscaled"])
+def test_noise_of_an_ensemble_has_the_moments_of_its_steps(distribution, kind):
+    """Bounds of six standard errors of 20,000 steps; filtered ones are 10 steps alike."""
+    process = {
+        "white": WhiteNoise(distribution, seed=1),
+        "filtered": FilteredNoise(0.005, distribution, seed=1),
+        "unscaled": WhiteNoise(distribution, scale=False, seed=1),
+    }[kind]
+    mean, variance = noise_of(process, 0.001)
+    found = process.run_steps(20000, d=2, dt=0.001)[50:]
+    error = 6 * np.sqrt(variance / (2000 if kind == "filtered" else 20000))
+    assert np.all(np.abs(found.mean(axis=0) - mean) < error)
+    assert np.all(np.abs(found.var(axis=0) / variance - 1) < 0.25)
+
+
+def test_noise_counts_in_the_currents_deviation():
+    with nengo.Network() as net:
+        pixels = nn.poisson_input((2,), 100.0)
+        ensemble = nengo.Ensemble(2, 1, neuron_type=nengo.LIF(), gain=[2, -3], bias=[1, 0])
+        ensemble.noise = WhiteNoise(Gaussian(0.1, 0.2))
+        nengo.Connection(pixels.node[[0, 0]], ensemble.neurons[[1, 1]], synapse=None)
+    (found,) = predict(ensemble, [[0.5, 1.0]], network=net)[-1:]
+    height = np.sqrt(1000)
+    np.testing.assert_allclose(found.current, [[1 + 0.1 * height, -3 * 2 * 0.5 + 0.1 * height]])
+    # The same spikes twice: four times their variance.
+    variance = [0.2**2 * 1000, 9 * 4 * (0.5 / 100 / 0.001) + 0.2**2 * 1000]
+    np.testing.assert_allclose(found.deviation, np.sqrt([variance]))
+
+
+def test_slices_are_predicted_as_slices():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((3,))
+        layer = nn.dense(pixels, np.diag([1.0, 2.0, 3.0]), nengo.RectifiedLinear(), gain=1.0)
+        nengo.Probe(layer.output[:2], synapse=0.01)
+    image = [[0.1, 0.2, 0.3]]
+    np.testing.assert_allclose(predict_rates(layer.output[::-2], image, network=net), [[0.9, 0.1]])
+    with pytest.raises(nn.InputError, match="expected a whole layer"):
+        predict(layer.output[:1], image, network=net)
+    layer.ensemble.neuron_type = nengo.LIF()
+    assert "readout-filter" in [each.code for each in nn.diagnose(layer, image).findings]
+
+
+def test_other_image_inputs_are_refused_by_name():
+    with nengo.Network() as net:
+        pixels, mask = nn.constant_input((3,)), nn.constant_input((3,), label="mask")
+        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer")
+        nengo.Connection(mask.node, layer.output, synapse=None)
+    for simulator in ("minibatch", "reference"):
+        with pytest.raises(nn.InputError, match="other image inputs: <Node 'mask'>"):
+            nn.present(net, layer, np.ones((1, 3)), simulator=simulator, progress=False)
+    with pytest.raises(nn.InputError, match="expected one input.*'input'.*'mask'"):
+        predict_rates(layer, np.ones((1, 3)))
+
+
+def test_a_result_is_not_compared_with_an_edited_network():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((3,))
+        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer")
+    result = nn.present(net, layer, np.ones((1, 3)), progress=False)
+    assert nn.compare(result, layer, np.ones((1, 3))).layers
+    layer.ensemble.neuron_type = nengo.LIF(amplitude=0.5)
+    with pytest.raises(nn.InputError, match="layer: expected the network of the run, .* 1, got"):
+        nn.compare(result, layer, np.ones((1, 3)))
