@@ -18,12 +18,11 @@ from nengo.connection import Neurons
 from nengonet.checks import as_labels, as_number, check_among, count_steps, whole_number
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
-from nengonet.graph import owner
-from nengonet.neurons import current_at, model_of
-from nengonet.neurons.lif import LIFModel
+from nengonet.graph import Graph, owner
+from nengonet.neurons import NeuronModel, current_at, model_of
 from nengonet.objects import Layer
 from nengonet.prediction import LayerPrediction, keras_activations, predict, target_of
-from nengonet.readout import READOUTS, Accuracy, accuracy
+from nengonet.readout import READOUTS, Accuracy, accuracy, wilson_interval
 from nengonet.readout import predict as choose
 from nengonet.results import Result
 from nengonet.tables import aligned
@@ -34,6 +33,8 @@ SEVERITIES = ("error", "warning", "note")
 SATURATED = 0.9
 # The largest value that counts: one outlier in a thousand is left out.
 _PEAK = 99.9
+# Steps in which no type loses anything of note.
+_SHORT_STEP = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +182,32 @@ class _Case:
     dt: float
     readout: str
     readout_tau: float
+
+    @property
+    def n_images(self) -> int:
+        return len(self.layers[0].rates)
+
+    def ensemble(self, layer: LayerPrediction) -> nengo.Ensemble:
+        """Return the neurons that were predicted."""
+        ensembles = self.network.all_ensembles
+        return next(each for each in ensembles if (each.label or str(each)) == layer.label)
+
+    def tuned(self, layer: LayerPrediction) -> bool:
+        """Whether max_rates and intercepts gave the neurons their gain, or somebody stated it."""
+        ensemble = self.ensemble(layer)
+        record = self.network.__dict__.get("nengonet_layers", {}).get(ensemble)
+        return ensemble.gain is None or (record is not None and record.tuned)
+
+    def encodes(self, layer: LayerPrediction) -> bool:
+        """Whether every neuron stands for one pixel."""
+        if layer.neuron_type is None:
+            return layer.is_input
+        into = Graph(self.network).into(self.ensemble(layer))
+        return all(
+            getattr(owner(each.pre_obj), "size_in", None) == 0
+            and np.ndim(getattr(each.transform, "init", 1.0)) < 2
+            for each in into
+        )
 
     @property
     def hidden(self) -> list[LayerPrediction]:
@@ -348,9 +375,10 @@ def _has_threshold(layer: LayerPrediction) -> bool:
     return layer.neuron_type is not None and (model_of(layer.neuron_type).threshold or 0) > 0
 
 
-def _random(layer: LayerPrediction) -> bool:
-    """Whether neurons draw their spikes at random, as those do that stand for pixels."""
-    return layer.neuron_type is not None and model_of(layer.neuron_type).random
+def _level_of_share(share: float, n_images: int, *, error: float, warning: float) -> str | None:
+    """Return the severity of a share that was seen in some images: of its interval's lower end."""
+    at_least, _ = wilson_interval(int(share * n_images + 1e-9), n_images)
+    return _level(at_least, error=error, warning=warning)
 
 
 def _level(value: float, *, error: float, warning: float) -> str | None:
@@ -367,8 +395,7 @@ def _input_range(case: _Case) -> Iterator[Finding]:
     for layer in case.layers:
         if layer.is_input and not layer.spiking:
             yield from _pixel_range(case, layer)
-        fed_by_pixels = layer.is_input or _random(layer)
-        if not (layer.spiking and fed_by_pixels):
+        if not (layer.spiking and case.encodes(layer)):
             continue
         peak = float(np.percentile(layer.rates, _PEAK))
         if peak <= max(1 / case.dt, 1000.0):
@@ -408,52 +435,70 @@ def _saturation(case: _Case) -> Iterator[Finding]:
     shares = {
         layer.label: _saturated(layer, _ceiling(layer, case.dt))
         for layer in case.hidden
+        # A sigmoid or tanh saturates as the ANN's does.
         if _ceiling(layer, case.dt) is not None
+        and model_of(layer.neuron_type).activation not in ("sigmoid", "tanh")
     }
-    bad = [layer for layer in case.hidden if shares.get(layer.label, 0) >= 0.02]
+    levels = {"error": 0.1, "warning": 0.02}
+    bad = [
+        layer
+        for layer in case.hidden
+        if _level_of_share(shares.get(layer.label, 0.0), case.n_images, **levels)
+    ]
     if not bad:
         return
     worst = max(bad, key=lambda layer: shares[layer.label])
+    threshold = model_of(worst.neuron_type).threshold
     current = float(np.percentile(np.abs(worst.current), _PEAK))
     silent = float((worst.rates == 0).mean())
     binary = ": on or off, and nothing between" if shares[worst.label] + silent > 0.9 else ""
     yield Finding(
         code="saturation",
-        severity=_level(shares[worst.label], error=0.1, warning=0.02),
+        severity=_level_of_share(shares[worst.label], case.n_images, **levels),
         layers=_labels(bad),
         message=f"{worst.label}: {shares[worst.label]:.0%} of the neurons fire at more than "
         f"{SATURATED:.0%} of their ceiling of {_ceiling(worst, case.dt):,.0f} Hz{binary}",
-        evidence=f"currents reach {current:,.3g}, where the threshold is 1; {silent:.0%} of the "
-        f"neurons are silent, in an average image",
+        evidence=f"currents reach {current:,.3g}"
+        + ("" if threshold is None else f", where the threshold is {threshold:g}")
+        + f"; {silent:.0%} of the neurons are silent, in an average image",
         change="lower gain (state gain=… and bias=0), or the amplitude of the layer before, until "
         "the largest drive asks for about half the ceiling",
     )
 
 
 def _coarse_step(case: _Case) -> Iterator[Finding]:
-    """LIF loses what is left of a step after a spike, unless its refractory time is longer."""
-    bad = [
-        layer
-        for layer in case.hidden
-        if isinstance(model_of(layer.neuron_type), LIFModel)
-        and case.dt > max(layer.neuron_type.tau_ref, 0.001) * (1 + 1e-9)
-        and float(np.percentile(layer.rates, _PEAK)) * case.dt > 0.01
-    ]
+    """Find neurons whose rates in these steps differ from those in short ones."""
+    bad = []
+    for layer in case.hidden:
+        model = model_of(layer.neuron_type)
+        if layer.spiking and case.dt > _SHORT_STEP:
+            off, peak = _changed_by_steps(model, layer.current, case.dt)
+            bad += [(off, peak, model, layer)] if off > 0.03 else []
     if not bad:
         return
-    worst = max(bad, key=lambda layer: float(np.percentile(layer.rates, _PEAK)))
-    peak = float(np.percentile(worst.rates, _PEAK)) * case.dt
+    off, (long, short), model, worst = max(bad, key=lambda entry: entry[0])
+    exact = min(each.exact_step for _, _, each, _ in bad)
+    several = ", or neurons that spike several times in a step, such as IntegrateAndFire"
     yield Finding(
         code="coarse-step",
-        severity=_level(peak, error=0.5, warning=0.1) or "note",
-        layers=_labels(bad),
-        message=f"{worst.label}: a LIF neuron spikes once a step at most, and loses what is left "
-        f"of a step of {case.dt:g} s after a spike, but for tau_ref",
-        evidence=f"no neuron can exceed {1 / case.dt:,.4g} Hz, and the most active are expected to "
-        f"spike in {peak:.0%} of the steps",
-        change=f"dt up to {max(min(each.neuron_type.tau_ref for each in bad), 0.001):g} s, or "
-        "SpikingRectifiedLinear or IntegrateAndFire, which spike several times in a step",
+        severity=_level(off, error=0.3, warning=0.1) or "note",
+        layers=_labels([layer for *_, layer in bad]),
+        message=f"{worst.label}: {model.name} {model.step_effect}, and a step is {case.dt:g} s",
+        evidence=f"no neuron can exceed {model.ceiling(case.dt):,.4g} Hz; the largest currents "
+        f"give {long:,.4g} Hz, and {short:,.4g} Hz in short steps",
+        change=(f"dt up to {exact:g} s" if exact > 0 else "a shorter dt") + several,
     )
+
+
+def _changed_by_steps(
+    model: NeuronModel, current: np.ndarray, dt: float
+) -> tuple[float, tuple[float, float]]:
+    """Return by which share steps of ``dt`` change rates, and the largest rate in both steps."""
+    some = np.percentile(current, [*np.linspace(0, 100, 40), _PEAK])[None]
+    long, short = (model.first_rates(some, step)[0] for step in (dt, _SHORT_STEP))
+    off, most = np.abs(long - short), np.maximum(np.maximum(long, short), 1.0)
+    share = max(off[:-1].sum() / most[:-1].sum(), off[-1] / most[-1])
+    return float(share), (float(long[-1]), float(short[-1]))
 
 
 def _readout_filter(case: _Case) -> Iterator[Finding]:
@@ -537,7 +582,8 @@ def _silent_output(case: _Case) -> Iterator[Finding]:
     if not last.spiking or case.readout not in ("spike_count", "first_spike"):
         return
     silent = (last.rates * case.presentation_time).max(axis=1) < 1
-    severity = _level(float(silent.mean()), error=0.05, warning=0.01)
+    share = float(silent.mean())
+    severity = _level_of_share(share, case.n_images, error=0.05, warning=0.01)
     if severity:
         negative = float((last.current.max(axis=1) <= 0).mean())
         yield Finding(
@@ -566,20 +612,24 @@ def _rectified_noise(case: _Case) -> Iterator[Finding]:
     if not touched:
         return
     hz, worst = max(touched, key=lambda pair: abs(pair[0]))
-    names = {type(layer.neuron_type).__name__ for _, layer in touched}
-    what = "clips its voltage" if names == {"LIF"} else "rectifies its current"
+    models = {model_of(layer.neuron_type).name: model_of(layer.neuron_type) for _, layer in touched}
+    what = " and ".join(f"{name} {models[name].noise_effect}" for name in sorted(models))
     yield Finding(
         code="rectified-noise",
-        severity=_level(share, error=0.05, warning=0.02) or "note",
+        severity=_level_of_share(share, case.n_images, error=0.05, warning=0.02) or "note",
         layers=_labels([layer for _, layer in touched]),
-        message=f"{' and '.join(sorted(names))} {what} at every step, so the noise of the spikes "
-        "that come in adds to the rate",
+        message=f"{what} at every step, so the noise of what comes in changes the rate",
         evidence=f"{worst.label}: currents deviate by {np.median(worst.deviation):,.3g} from step "
         f"to step and {np.median(np.abs(worst.current)):,.3g} is their median size; noise adds "
         f"{hz:,.1f} Hz to a mean rate of {worst.rates.mean():,.1f} Hz, and changes the predicted "
         f"class of {share:.1%} of the images",
-        change="synapse=0.01 on the connections, the neuron type IntegrateAndFire, or for LIF a "
-        "min_voltage of -1",
+        change="a longer synapse on the connections, such as 0.01, or the neuron type "
+        "IntegrateAndFire"
+        + (
+            ", or a min_voltage of -1"
+            if any(getattr(model.neuron_type, "min_voltage", -1) == 0 for model in models.values())
+            else ""
+        ),
     )
 
 
@@ -606,7 +656,10 @@ def _quantisation(case: _Case) -> Iterator[Finding]:
     best = np.sort(last.rates * case.presentation_time, axis=1)
     count = float(np.median(best[:, -1]))
     close = float((best[:, -1] - best[:, -2] < 1).mean()) if best.shape[1] > 1 else 0.0
-    levels = [_level(-count, error=-3, warning=-6), _level(close, error=0.4, warning=0.15)]
+    levels = [
+        _level(-count, error=-3, warning=-6),
+        _level_of_share(close, case.n_images, error=0.4, warning=0.15),
+    ]
     severities = [level for level in levels if level]
     if severities and count > 0:
         yield Finding(
@@ -625,7 +678,7 @@ def _gain_on_neurons(case: _Case) -> Iterator[Finding]:
     bad = []
     for layer in case.hidden:
         ceiling = _ceiling(layer, case.dt)
-        if ceiling is None or not _has_threshold(layer):
+        if ceiling is None or not _has_threshold(layer) or not case.tuned(layer):
             continue
         enough = current_at(layer.neuron_type, SATURATED * ceiling)
         pushed = float(np.percentile(np.abs(layer.gain * layer.drive), _PEAK))
@@ -662,7 +715,12 @@ def _bias_threshold(case: _Case) -> Iterator[Finding]:
             severity="warning",
             layers=_labels([layer for _, layer in bad]),
             message=f"{worst.label}: the bias alone holds every neuron {where} its threshold of 1",
-            evidence=f"bias {bias:.4g}; max_rates with intercepts=0 gives LIF a bias of 1",
+            evidence=f"bias {bias:.4g}"
+            + (
+                f"; max_rates with intercepts=0 give {type(worst.neuron_type).__name__} a bias of 1"
+                if case.tuned(worst)
+                else ""
+            ),
             change="bias=0 beside a stated gain, or intercepts above 0",
         )
 
@@ -674,7 +732,10 @@ def _amplitude(case: _Case) -> Iterator[Finding]:
         slope = case.slopes[layer.label]
         if 0.4 <= slope <= 2.5 or after.neuron_type is None:
             continue
-        free = not _has_threshold(after) and after.label not in case.keras_bias
+        model = model_of(after.neuron_type)
+        # Where the curve is a line through 0, another scale changes no class.
+        scales = model.activation == "relu" and model.threshold == 0
+        free = scales and after.label not in case.keras_bias
         yield Finding(
             code="amplitude",
             severity="note" if free and slope > 0 else "warning",
@@ -690,8 +751,9 @@ def _amplitude(case: _Case) -> Iterator[Finding]:
 
 def _silent_neurons(case: _Case) -> Iterator[Finding]:
     for layer in case.hidden[:-1]:
-        if _random(layer):
-            continue  # black pixels
+        # A neuron that is silent in all of a few images may fire in one of twenty others.
+        if case.encodes(layer) or wilson_interval(0, case.n_images)[1] > 0.05:
+            continue  # black pixels, or too few images to say
         rates = case.noisy[case.layers.index(layer)].rates
         share = float((np.abs(rates).max(axis=0) < 0.1).mean())
         if share > 0.2:

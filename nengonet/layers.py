@@ -291,10 +291,11 @@ def _layer(
     if seed is None:
         network = nengo.Network.context[0]
         seed = tuning_seed(network.seed, len(network.all_ensembles))
+    stated = gain is not None
     gain, bias = gain_bias(
         neuron_type, size, max_rates, intercepts, gain=gain, bias=bias, seed=seed
     )
-    return neuron_layer(
+    layer = neuron_layer(
         pre,
         shape=shape,
         transform=transform,
@@ -305,6 +306,7 @@ def _layer(
         label=label,
         weights=weights,
     )
+    return layer if stated else dataclasses.replace(layer, tuned_gain=gain)
 
 
 class AddBias:

@@ -39,6 +39,8 @@ class Layer:
         The weights that it was built from.
     network : nengo.Network
         The network that the layer was built in.
+    tuned_gain : ndarray or None
+        The gain that ``max_rates`` and ``intercepts`` gave; None where it was stated.
     """
 
     label: str
@@ -48,6 +50,7 @@ class Layer:
     pre: Layer | None = None
     weights: LayerWeights | None = None
     network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
+    tuned_gain: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Let the network's other layers find this one."""
@@ -86,6 +89,11 @@ class Layer:
     def spiking(self) -> bool:
         """Whether the output is spikes."""
         return self.amplitude is not None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the gain is the one that ``max_rates`` and ``intercepts`` gave."""
+        return self.tuned_gain is not None and np.array_equal(self.ensemble.gain, self.tuned_gain)
 
     @property
     def output(self) -> Neurons | nengo.Node:

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import time
 
 import nengo
 import numpy as np
@@ -43,9 +42,7 @@ def network_of(
 
 
 def test_posted_network_is_understood_before_it_runs():
-    start = time.perf_counter()
     diagnosis = diagnosed("posted")
-    assert time.perf_counter() - start < 4  # under 2 s on an idle machine
     assert codes(diagnosis)[:3] == ["input-range", "saturation", "readout-filter"]
     assert codes(diagnosis, "error")[:3] == codes(diagnosis)[:3]
     assert {"gain-on-neurons", "bias-threshold", "amplitude"} <= set(codes(diagnosis))
@@ -108,9 +105,9 @@ SPIKING_RELU = nengo.SpikingRectifiedLinear(
     "settings, code, severity, words",
     [
         ({"input_rate": 25500.0}, "input-range", "error", "max_rate"),
-        ({"neuron_type": SPIKING_RELU}, "rectified-noise", "error", "synapse=0.01"),
+        ({"neuron_type": SPIKING_RELU, "input_rate": 150.0}, "rectified-noise", "error", "synapse"),
         ({"presentation_time": 0.01}, "quantisation", "error", "longer presentation_time"),
-        ({"gain": 0.5, "amplitude": 2.0}, "silent-output", "error", "raise the gain"),
+        ({"gain": 0.4, "amplitude": 2.5}, "silent-output", "error", "raise the gain"),
         ({"synapse": 0.1}, "synapse-delay", "error", "shorter synapses"),
         ({"synapse": 0.04}, "synapse-delay", "warning", "shorter synapses"),
         ({"readout": "steps_after_first_spike"}, "readout-filter", "error", "spike_count"),
@@ -128,7 +125,12 @@ SPIKING_RELU = nengo.SpikingRectifiedLinear(
             "warning",
             "bias=0",
         ),
-        ({"neuron_type": nengo.LIF(), "gain": 2e4}, "gain-on-neurons", "warning", "bias=0"),
+        (
+            {"neuron_type": nengo.LIF(), "gain": None, "input_rate": 2e4},
+            "gain-on-neurons",
+            "warning",
+            "bias=0",
+        ),
     ],
 )
 def test_each_fault_is_found(settings, code, severity, words):
@@ -295,7 +297,7 @@ def test_the_bias_of_a_filter_is_its_neurons_bias():
     diagnosis, *_ = diagnosed_cnn(nengo.LIF(amplitude=0.01), 2.0, conv=own)
     bad = [finding for finding in diagnosis.findings if finding.code == "bias-threshold"]
     assert [finding.layers for finding in bad] == [("conv",)]
-    assert "bias 1.5;" in bad[0].evidence
+    assert bad[0].evidence == "bias 1.5"
 
 
 def test_few_spikes_are_found():
@@ -347,3 +349,159 @@ def test_rows_and_comparison_take_spikes_below_0_as_spikes():
     compared = nn.compare(result, output, images).layers[0]
     assert compared["rms_rate"] < 1
     assert compared["slope"] == pytest.approx(1, abs=0.01)
+
+
+def test_one_of_twenty_images_is_not_an_error():
+    """Severities count what is sure: the lower end of the share's interval."""
+    with nengo.Network(seed=0):
+        layer = nn.poisson_input((28, 28), max_rate=255.0)
+        for weights in LAYERS:
+            layer = nn.dense(layer, weights, SPIKING_RELU, gain=30.0)
+    plain, noisy = (nn.predict_rates(layer, IMAGES, noise=noise) for noise in (False, True))
+    changed = plain.argmax(axis=1) != noisy.argmax(axis=1)
+    images = np.concatenate([IMAGES[changed][:20], IMAGES[~changed][:19]])
+    levels = {}
+    for n in (1, 20, 39):
+        found = nn.diagnose(layer, images if n == 39 else images[19 : 19 + n]).findings
+        (levels[n],) = (each.severity for each in found if each.code == "rectified-noise")
+    assert levels == {1: "error", 20: "note", 39: "error"}
+
+
+def test_a_stated_gain_is_not_called_tuned():
+    """Whether a builder, plain Nengo or an edit stated it; its saturation is found all the same."""
+    lif = {"neuron_type": nengo.LIF(), "input_rate": 2e4}
+    assert "gain-on-neurons" in codes(network_of(**lif, gain=None))
+    stated = codes(network_of(**lif, gain=2.0332))
+    assert "gain-on-neurons" not in stated
+    assert "saturation" in stated
+    with nengo.Network(seed=0) as network:
+        layer = nn.poisson_input((28, 28), max_rate=2e4)
+        hidden = nn.dense(layer, 100 * LAYERS[0].kernel, nengo.LIF(), label="hidden")
+        output = nn.dense(hidden, LAYERS[1], None, label="output")
+    (before,) = (
+        each for each in nn.diagnose(output, IMAGES[:50]).findings if each.code == "gain-on-neurons"
+    )
+    assert before.layers == ("hidden",)
+    hidden.ensemble.gain = hidden.ensemble.gain * 1.1
+    assert "gain-on-neurons" not in codes(nn.diagnose(output, IMAGES[:50]))
+    assert not hidden.tuned
+    with nengo.Network(seed=0) as network:
+        pixels = nengo.Node(np.zeros(784))
+        plain = {
+            name: nengo.Ensemble(10, 1, neuron_type=nengo.LIF(), label=name, **tuning)
+            for name, tuning in (
+                ("tuned", {"max_rates": Choice([100]), "intercepts": Choice([0])}),
+                ("stated", {"gain": np.full(10, 2.0332), "bias": np.ones(10)}),
+            )
+        }
+        kernel = 100 * np.random.default_rng(0).normal(size=(10, 784))
+        for ensemble in plain.values():
+            nengo.Connection(pixels, ensemble.neurons, transform=kernel, synapse=None)
+    for name, ensemble in plain.items():
+        found = codes(nn.diagnose(ensemble, IMAGES[:50].reshape(50, -1), network=network))
+        assert ("gain-on-neurons" in found) == (name == "tuned")
+
+
+@pytest.mark.parametrize("part", [slice(0, 2), [3, 1], 5])
+def test_a_filtered_probe_of_some_neurons_is_found(part):
+    example = forum_mnist.build(neurons="if")
+    with example.network:
+        nengo.Probe(example.output.ensemble.neurons[part], synapse=0.01)
+    assert "readout-filter" in codes(nn.diagnose(example.output, IMAGES[:50]))
+
+
+def test_a_layer_that_saturates_as_its_ann_does_is_in_order():
+    rng = np.random.default_rng(0)
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((20,))
+        for label, neurons in (("h", nengo.RegularSpiking(nengo.Tanh())), ("o", None)):
+            kernel = 3 * rng.normal(size=(20, 20))
+            settings = {} if neurons is None else {"gain": 1.0, "bias": 0.0, "amplitude": 0.0025}
+            layer = nn.dense(layer, kernel, neurons, label=label, **settings)
+    found = nn.diagnose(layer, rng.uniform(size=(100, 20)), readout="mean")
+    assert found.layers[1]["saturated"] > 0.3
+    assert "saturation" not in codes(found)
+
+
+@pytest.mark.parametrize(
+    "neuron_type, words, change",
+    [
+        (nengo.LIF(tau_ref=0), "LIF spikes once a step at most and loses", "a shorter dt"),
+        (nengo.LIF(tau_ref=0.0005), "LIF spikes once a step at most and loses", "up to 0.0005 s"),
+        (nengo.AdaptiveLIF(tau_ref=0), "AdaptiveLIF spikes once a step", "a shorter dt"),
+        (nengo.LIF(), None, None),
+        (nengo.RegularSpiking(nengo.LIFRate(tau_ref=0)), None, None),
+        (nengo.SpikingRectifiedLinear(), None, None),
+    ],
+    ids=str,
+)
+def test_what_a_step_of_a_millisecond_costs(neuron_type, words, change):
+    with nengo.Network(seed=0):
+        layer = nn.dense(nn.constant_input((4,)), np.eye(4), neuron_type, gain=20.0, label="l")
+    found = nn.diagnose(layer, [[0.2, 0.5, 0.8, 1.0]]).findings
+    coarse = [each for each in found if each.code == "coarse-step"]
+    assert bool(coarse) == (words is not None)
+    if coarse:
+        assert f"l: {words}" in coarse[0].message
+        assert change in coarse[0].change
+
+
+def test_izhikevich_neurons_in_long_steps_are_found():
+    with nengo.Network(seed=0):
+        layer = nn.dense(
+            nn.constant_input((2,)), np.eye(2), nengo.Izhikevich(), gain=10.0, bias=0.0, label="l"
+        )
+    for dt, expected in ((0.003, True), (0.0005, False)):
+        found = nn.diagnose(layer, [[0.1, 1.0]], dt=dt, presentation_time=0.3)
+        assert ("coarse-step" in codes(found)) == expected
+    (finding,) = (
+        each
+        for each in nn.diagnose(layer, [[0.1, 1.0]], dt=0.003).findings
+        if each.code == "coarse-step"
+    )
+    assert "without a current" in finding.message
+    assert "dt up to 0.001 s" in finding.change
+
+
+def test_hidden_neurons_that_spike_at_random_are_not_pixels():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0.3, 0.1, (4, 6))
+    poisson = nengo.PoissonSpiking(nengo.RectifiedLinear())
+    with nengo.Network(seed=0):
+        hidden = nn.dense(nn.constant_input((4,)), kernel, poisson, gain=4000.0, label="hidden")
+    assert "input-range" not in codes(nn.diagnose(hidden, rng.uniform(0.5, 1, (30, 4))))
+    with nengo.Network(seed=0) as network:
+        pixels = nengo.Ensemble(4, 1, neuron_type=poisson, gain=np.full(4, 4e3), bias=np.zeros(4))
+        nengo.Connection(nengo.Node(np.zeros(4)), pixels.neurons, synapse=None)
+    found = nn.diagnose(pixels, rng.uniform(0.5, 1, (30, 4)), network=network)
+    assert "input-range" in codes(found)
+
+
+def test_few_images_do_not_make_neurons_silent():
+    layer = forum_mnist.build(neurons="if").output
+    few, many = (codes(nn.diagnose(layer, IMAGES[:n])) for n in (1, 200))
+    assert "silent-neurons" not in few
+    assert "silent-neurons" not in many
+    hidden = next(each for each in layer.chain() if each.label == "hidden")
+    hidden.ensemble.bias = np.where(np.arange(128) < 60, -1e4, hidden.ensemble.bias)
+    few, many = (codes(nn.diagnose(layer, IMAGES[:n])) for n in (1, 200))
+    assert "silent-neurons" not in few
+    assert "silent-neurons" in many
+
+
+def test_scale_matters_before_neurons_with_a_bend():
+    """Another output for an activation of 1 is a note before ReLUs, a warning before tanh."""
+    rng = np.random.default_rng(1)
+    for after, severity in (
+        (nn.IntegrateAndFire(), "note"),
+        (nengo.RegularSpiking(nengo.Tanh()), "warning"),
+    ):
+        with nengo.Network(seed=0):
+            layer = nn.constant_input((6,))
+            first = {"gain": 100.0, "amplitude": 0.1, "label": "first"}
+            layer = nn.dense(layer, rng.normal(0.5, 1, (6, 8)), nn.IntegrateAndFire(), **first)
+            layer = nn.dense(
+                layer, rng.normal(size=(8, 4)), after, gain=1.0, bias=0.0, label="second"
+            )
+        found = nn.diagnose(layer, rng.uniform(size=(50, 6))).findings
+        assert [each.severity for each in found if each.code == "amplitude"] == [severity]

@@ -16,6 +16,8 @@ class IzhikevichModel(SteppedModel):
     """
 
     noise_effect = "jumps at its threshold"
+    exact_step = 0.001
+    step_effect = "spikes once a step at most, and without a current in steps above 1 ms"
 
     def ceiling(self, dt: float) -> float:
         """Return one spike a step."""

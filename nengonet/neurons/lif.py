@@ -52,6 +52,12 @@ class LIFModel(LIFRateModel):
     """`LIF`, which spikes once a step at most and holds its voltage above ``min_voltage``."""
 
     noise_effect = "clips its voltage"
+    step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
+
+    @property
+    def exact_step(self) -> float:
+        """Steps up to ``tau_ref`` lose nothing."""
+        return self.neuron_type.tau_ref
 
     @property
     def longest_step(self) -> float:

@@ -50,6 +50,10 @@ class NeuronModel:
         What the step does to a noisy current, as in "LIF clips its voltage".
     random : bool
         Whether the spikes are drawn at random.
+    exact_step : float, in seconds
+        Longest step that changes no rate.
+    step_effect : str
+        What longer steps do, as in "LIF spikes once a step at most".
     """
 
     activation: str | None = None
@@ -57,6 +61,8 @@ class NeuronModel:
     longest_step: float = np.inf
     noise_effect: str = "is not linear in its current"
     random: bool = False
+    exact_step: float = np.inf
+    step_effect: str = "changes its rates in long steps"
 
     def __init__(self, neuron_type: NeuronType, family: type) -> None:
         self.neuron_type, self.family = neuron_type, family

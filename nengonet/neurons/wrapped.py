@@ -17,6 +17,7 @@ class RatesToSpikesModel(NeuronModel):
         self.base = model_of(neuron_type.base_type)
         self.activation, self.threshold = self.base.activation, self.base.threshold
         self.longest_step, self.noise_effect = self.base.longest_step, self.base.noise_effect
+        self.exact_step, self.step_effect = self.base.exact_step, self.base.step_effect
 
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
         """Return the mean output of the base."""
