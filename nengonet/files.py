@@ -195,7 +195,7 @@ class Hdf5:
         return ((path, item) for path, item in self.walk(group) if isinstance(item, h5py.Dataset))
 
     def array(self, dataset: h5py.Dataset) -> np.ndarray | None:
-        """Return the values of a dataset, read-only; None where they are text, or there are none.
+        """Return the values of a dataset, read-only; None for text, a table, or no values.
 
         bfloat16 comes as float32.
         """
@@ -204,13 +204,18 @@ class Hdf5:
             self._arrays[place] = self._read(dataset)
         return self._arrays[place]
 
+    def numbers(self, dataset: h5py.Dataset) -> np.ndarray | None:
+        """Return the values of a dataset, read-only; None where they are not numbers."""
+        array = self.array(dataset)
+        return None if array is None or array.dtype.kind == "b" else array
+
     def _read(self, dataset: h5py.Dataset) -> np.ndarray | None:
         """Return the values of a dataset after checking all that its header claims."""
         name = dataset.name
         # Before all else: even the shape of a virtual dataset may be looked up in other files.
         if dataset.is_virtual or dataset.external:
             raise InputError(f"{name}: values in another file are not read (virtual or external)")
-        if dataset.shape is None or dataset.dtype.kind in "OSU":
+        if dataset.shape is None or dataset.dtype.kind in "OSU" or dataset.dtype.names:
             return None
         bfloat16 = dataset.dtype == "V2"
         if dataset.dtype.kind not in "fiub" and not bfloat16:

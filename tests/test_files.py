@@ -148,8 +148,14 @@ def test_values_that_are_no_numbers(path):
     assert found["text"] is found["none"] is None
     assert found["flag"] == True  # noqa: E712
     with h5py.File(path, "a") as file:
-        file["pairs"] = np.zeros(2, dtype=[("a", "f4"), ("b", "f4")])
-    refuse(hdf5_arrays, path, "/pairs: expected numbers")
+        file["table"] = np.zeros(2, dtype=[("a", "f4"), ("b", "f4")])
+    assert hdf5_arrays(path)["table"] is None
+    for name, values in [("complex", np.ones(2, "c8")), ("opaque", np.zeros(2, "V1"))]:
+        with h5py.File(path, "a") as file:
+            file[name] = values
+        refuse(hdf5_arrays, path, f"/{name}: expected numbers")
+        with h5py.File(path, "a") as file:
+            del file[name]
 
 
 def test_missing_filter_is_named(path):

@@ -875,6 +875,18 @@ def test_table_and_summary():
     assert summary["layers"][1]["max"] == float(weights["grouped"].kernel.max())
 
 
+def test_no_layer_hides_another():
+    layers = [LayerWeights([[1.0]], name="a"), LayerWeights([[2.0]], name="a")]
+    with pytest.raises(InputError, match="different names of layers, got 'a' twice"):
+        Weights(layers)
+
+
+def test_flags_beside_weights(tmp_path):
+    arrays = {"d": {"d/kernel:0": np.ones((2, 2)), "d/trained:0": np.array([True])}}
+    layer = load_weights(keras2(tmp_path / "x", [], arrays))["d"]
+    assert (layer.kind, list(layer.arrays)) == ("Dense", ["kernel"])
+
+
 # One layer
 
 

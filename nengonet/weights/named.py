@@ -120,7 +120,7 @@ def named_arrays(file: Hdf5, group: h5py.Group) -> Arrays:
             raise InputError(
                 f"damaged file ({group.name} lists an array {name!r}, but does not hold it)"
             )
-        if (array := file.array(dataset)) is not None:
+        if (array := file.numbers(dataset)) is not None:
             arrays[re.sub(r":\d+$", "", name)] = array
     return arrays
 

@@ -119,7 +119,7 @@ def _walk(file: Hdf5) -> Iterator[_Found]:
         elif parts[-2:-1] == ["vars"] and isinstance(item, h5py.Dataset):
             datasets.setdefault("/".join(parts[:-2]), {})[parts[-1]] = item
     for place, own in datasets.items():
-        arrays = [file.array(own[key]) for key in sorted(own, key=_natural)]
+        arrays = [file.numbers(own[key]) for key in sorted(own, key=_natural)]
         arrays = [array for array in arrays if array is not None]
         parts = place.split("/")
         named = [

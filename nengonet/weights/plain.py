@@ -27,8 +27,8 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
     ]
     arrays: dict[str, np.ndarray] = {}
     for path, dataset in sorted(datasets, key=lambda item: address(item[1])):
-        array = file.array(dataset)
-        if array is not None and array.dtype.kind != "b" and array.ndim:
+        array = file.numbers(dataset)
+        if array is not None and array.ndim:
             arrays[path] = array
     if not any(array.ndim in (2, 4) for array in arrays.values()):
         found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items())

@@ -294,7 +294,10 @@ class Weights(collections.abc.Mapping):
 
     def __init__(self, layers, path="weights", dialect=""):
         self.layers = tuple(layers)
-        self._layers = {layer.name: layer for layer in self.layers if layer.arrays}
+        self._layers: dict[str, LayerWeights] = {}
+        for layer in self.layers:
+            if layer.arrays and self._layers.setdefault(layer.name, layer) is not layer:
+                raise InputError(f"expected different names of layers, got {layer.name!r} twice")
         self.path = pathlib.Path(path)
         self.dialect = dialect
 
