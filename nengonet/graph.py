@@ -144,15 +144,27 @@ class Graph:
         return areas.pop() if len(areas) == 1 else None
 
     def may_be_negative(self, item: nengo.Ensemble | nengo.Node) -> bool:
-        """Return whether an object that spikes may send spikes below 0 (``Tanh``, wrapped)."""
+        """Return whether an object that spikes may send spikes below 0.
+
+        So do ``Tanh`` neurons, wrapped; and ``SpikingRectifiedLinear`` with a first voltage below
+        0, once.
+        """
         return self._may_be_negative(item, ())
 
     def _may_be_negative(self, item, seen) -> bool:
         if isinstance(item, nengo.Ensemble):
-            return bool(item.neuron_type.negative)
+            first = (item.neuron_type.initial_state or {}).get("voltage", Choice([0.0]))
+            return bool(item.neuron_type.negative) or _may_draw_below_0(first)
         return item not in seen and any(
             self._may_be_negative(owner(each.pre_obj), (*seen, item)) for each in self.into(item)
         )
+
+
+def _may_draw_below_0(values: Distribution | np.ndarray) -> bool:
+    if isinstance(values, Distribution):
+        lowest = {Choice: "options", Uniform: "low"}.get(type(values))
+        return lowest is None or bool(np.min(getattr(values, lowest)) < 0)
+    return bool(np.min(values) < 0)
 
 
 def passes_spikes(node: nengo.Node) -> bool:

@@ -107,7 +107,7 @@ class Layer:
         yield self
 
     def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
-        """Show an image to the input of this layer's chain, from the next reset on.
+        """Show an image to the network's image input, from the next reset on.
 
         Parameters
         ----------
@@ -124,7 +124,8 @@ class Layer:
             below 0.
         """
         example = whole_number("example", example, at_least=0)
-        next(self.chain()).node.output.show(image, example=example, seed=as_seed(seed))
+        source = image_input(self.network).output
+        source.show(image, example=example, seed=as_seed(seed))
 
 
 def checked_layer(layer: object, name: str) -> Layer:
@@ -227,6 +228,27 @@ def neuron_layer(
     )
     connect(pre, ensemble.neurons, transform, synapse, label)
     return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
+
+
+def image_input(network: nengo.Network) -> nengo.Node:
+    """Return the one Node of a network that shows images.
+
+    Parameters
+    ----------
+    network : nengo.Network
+
+    Raises
+    ------
+    InputError
+        There is none, or there are several; they are named.
+    """
+    found = [node for node in network.all_nodes if hasattr(node.output, "show")]
+    if len(found) != 1:
+        raise InputError(
+            "expected one image input in the network, as constant_input and poisson_input add it, "
+            f"got {', '.join(map(str, found)) or 'none'}; MinibatchSimulator takes several"
+        )
+    return found[0]
 
 
 def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:

@@ -367,10 +367,4 @@ def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
             gain, bias, *_ = get_gain_bias(ensemble, np.random.RandomState(0))
     except (NengoException, NotImplementedError) as error:
         raise InputError(f"{ensemble}: Nengo cannot build it: {error}") from None
-    for name, values in (("gain", gain), ("bias", bias)):
-        if np.shape(values) != (ensemble.n_neurons,):
-            raise InputError(
-                f"{ensemble}: expected a {name} for each of its {ensemble.n_neurons} neurons, got "
-                f"shape {np.shape(values)}"
-            )
     return gain, bias

@@ -38,7 +38,7 @@ from nengonet.journal import check_fingerprint, checked_file, unwritable
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.runaway import ADVICE
 from nengonet.neurons import model_of
-from nengonet.objects import Layer, checked_layer, layers_of
+from nengonet.objects import Layer, checked_layer, image_input, layers_of
 from nengonet.operations import synapses_of
 from nengonet.parallel import n_processes, process_pool
 from nengonet.readout import READOUTS, as_small, spike_counts
@@ -160,14 +160,13 @@ def present(
     elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
     """
     layers = layers_of(checked_layer(output, "output"), network)
+    _check_layers(network, layers, readout, rasters, () if keep is None else keep)
     seed = as_seed(seed, network.seed)
-    source = next(output.chain())
-    images = images_at(source.node, images)
+    images = images_at(image_input(network), images)
     examples = as_examples(examples, len(images))
     n_steps = count_steps(presentation_time, dt)
     dt = float(dt)
     _check_leaks(layers, dt)
-    _check_layers(network, layers, readout, rasters, () if keep is None else keep)
     states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
@@ -478,6 +477,7 @@ class _Runner:
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
         n_steps, seed = job.settings["n_steps"], job.settings["seed"]
+        source = image_input(job.network).output
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
         totals = [np.zeros((len(images), layer.size)) for layer in layers]
@@ -491,7 +491,7 @@ class _Runner:
             if job.keeps_steps(layer)
         }
         for row, (image, example) in enumerate(zip(images, examples, strict=True)):
-            job.output.show(image, example=int(example), seed=seed)
+            source.show(image, example=int(example), seed=seed)
             reset_to_example(simulator, seed, int(example))
             set_states(simulator, job.states, seed, [example])
             for step in range(n_steps):
@@ -589,15 +589,6 @@ def _check_layers(
                 f"the layer {layer.label} is not part of the network that was given; expected the "
                 "one in which it was built, output.network"
             )
-    shown = next(layers[-1].chain()).node
-    others = [
-        node for node in network.all_nodes if isinstance(node.output, ImageInput) and node != shown
-    ]
-    if others:
-        raise InputError(
-            f"images: present shows them to {shown}, and the network has other image inputs: "
-            f"{', '.join(map(str, others))}; take them out, or use MinibatchSimulator"
-        )
 
 
 def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
@@ -611,8 +602,7 @@ def _fingerprint(
 ) -> dict[str, str]:
     """Return what the saved arrays depend on, for `Journal`."""
     # What the input showed last does not count.
-    source = job.layers[0].node
-    without = {} if source is None else {id(source.output): ImageInput.shown}
+    without = {id(image_input(job.network).output): ImageInput.shown}
     states = [(each.place, each.name, each.distribution) for each in job.states]
     return {
         "network": digest(job.network, "network", without),

@@ -425,7 +425,7 @@ def test_other_image_inputs_are_refused_by_name():
         layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer")
         nengo.Connection(mask.node, layer.output, synapse=None)
     for simulator in ("minibatch", "reference"):
-        with pytest.raises(nn.InputError, match="other image inputs: <Node 'mask'>"):
+        with pytest.raises(nn.InputError, match="expected one image input.*'input'.*'mask'"):
             nn.present(net, layer, np.ones((1, 3)), simulator=simulator, progress=False)
     with pytest.raises(nn.InputError, match="expected one input.*'input'.*'mask'"):
         predict_rates(layer, np.ones((1, 3)))
@@ -440,3 +440,35 @@ def test_a_result_is_not_compared_with_an_edited_network():
     layer.ensemble.neuron_type = nengo.LIF(amplitude=0.5)
     with pytest.raises(nn.InputError, match="layer: expected the network of the run, .* 1, got"):
         nn.compare(result, layer, np.ones((1, 3)))
+
+
+def test_ensemble_arrays_are_read_through_their_nodes():
+    """Its decoded input and output feed nothing here; its neuron input and output do."""
+    rng = np.random.default_rng(4)
+    spiking = nengo.SpikingRectifiedLinear(initial_state={"voltage": Choice([0.5])}, amplitude=0.1)
+    with nengo.Network(seed=0) as net:
+        image = nn.constant_input((4,))
+        array = nengo.networks.EnsembleArray(
+            3, 2, neuron_type=spiking, gain=Choice([50.0]), bias=Choice([5.0])
+        )
+        array.add_neuron_input()
+        array.add_neuron_output()
+        into, out = rng.uniform(size=(6, 4)), rng.uniform(size=(2, 6))
+        nengo.Connection(image.node, array.neuron_input, transform=into, synapse=None)
+        hidden = nn.Layer(label="hidden", shape=(6,), node=array.neuron_output)
+        output = nn.dense(hidden, out.T, None, label="output")
+    images = rng.uniform(size=(3, 4))
+    rates = 50 * images @ into.T + 5
+    np.testing.assert_allclose(
+        predict_rates(array.ea_ensembles[1], images, network=net), rates[:, 3:]
+    )
+    predicted = predict(output, images)
+    assert predicted[-2].label == "hidden"
+    assert (predicted[-2].spiking, predicted[-2].amplitude) == (True, 0.1)
+    np.testing.assert_allclose(predicted[-1].mean_outputs, 0.1 * rates @ out.T)
+    result = nn.present(net, output, images, presentation_time=0.5, readout="mean", progress=False)
+    np.testing.assert_array_equal(result.counts["hidden"], np.rint(rates * 0.5 + 1e-9))
+    np.testing.assert_array_equal(
+        result.operations["output"], 2 * result.counts["hidden"].sum(axis=1)
+    )
+    assert "no ANN" in str(nn.diagnose(output, images, readout="mean"))

@@ -253,3 +253,27 @@ def test_what_a_spike_reaches_is_the_matrix_of_the_transform(transform):
     np.testing.assert_allclose(weights.matrix().toarray(), matrix)
     after = np.arange(1.0, 1 + transform.size_out)
     np.testing.assert_allclose(weights.reached(after), after @ (matrix != 0))
+
+
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+@pytest.mark.parametrize("poisson", [False, True])
+def test_a_first_voltage_below_0_sends_spikes_that_count(simulator, poisson):
+    first = {"voltage": nengo.dists.Choice([-3.5])}
+    with nengo.Network(seed=0) as net:
+        pixels = nn.poisson_input((3,), 1000.0) if poisson else nn.constant_input((3,))
+        layer = nn.dense(
+            pixels,
+            np.diag([1.0, 0.5, 0.0]),
+            nengo.SpikingRectifiedLinear(initial_state=first),
+            gain=40.0,
+            label="layer",
+        )
+        output = nn.dense(layer, np.ones((3, 2)), None, label="output")
+    images = np.ones((2, 3))
+    settings = {"presentation_time": 0.25, "readout": "mean", "simulator": simulator}
+    result = nn.present(net, output, images, progress=False, rasters=["layer"], **settings)
+    sent = np.abs(result.rasters["layer"].astype(int)).sum(axis=(1, 2))
+    assert result.rasters["layer"].min() == -4
+    np.testing.assert_array_equal(result.spikes["layer"], sent)
+    np.testing.assert_array_equal(result.operations["output"], 2 * sent)
+    assert np.all(sent > result.counts["layer"].sum(axis=1))
