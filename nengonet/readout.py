@@ -12,7 +12,8 @@ import dataclasses
 import numpy as np
 from scipy.signal import lfilter
 from scipy.special import log_softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from scipy.stats import t as students_t
 
 from nengonet.checks import (
     as_array,
@@ -254,6 +255,10 @@ class Accuracy:
         """Return the value."""
         return self.value
 
+    def __format__(self, form: str) -> str:
+        """Write the value as a number is written, or without a form all of it."""
+        return format(self.value, form) if form else str(self)
+
     def __str__(self) -> str:
         """Write value, interval and number of images."""
         low, high = self.interval
@@ -286,6 +291,55 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     n_right = whole_number("n_right", n_right, 0, n_images)
     interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % interval of a mean share over seeds, the sampling of images included.
+
+    Parameters
+    ----------
+    shares : (n_seeds, ...) array_like, in [0, 1]
+        A share of the images for each seed.
+    n_images : int
+        Images behind each share.
+
+    Returns
+    -------
+    low, high : (...) ndarray, in [0, 1]
+
+    Raises
+    ------
+    InputError
+        There is no seed, a share is beyond [0, 1], or there is no image.
+
+    Notes
+    -----
+    Two things make the mean uncertain: which images were taken, which are the same for all seeds
+    and do not average out over them (Wilson's interval of the mean), and which seeds (Student's t
+    of ``n_seeds``). Their distances from the mean are added in quadrature, on either side (the
+    square-and-add method). Seeds that agree, or one, leave Wilson's interval. An image that is now
+    right and now wrong counts in both parts, which makes the interval somewhat wide.
+
+    References
+    ----------
+    G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect measures: a
+    general approach", Statistics in Medicine 27:1693-1702.
+    """
+    shares = as_numbers("shares", shares)
+    n_images = whole_number("n_images", n_images)
+    if shares.size == 0 or shares.ndim == 0 or shares.min() < 0 or shares.max() > 1:
+        raise InputError(
+            f"shares: expected (n_seeds, ...) values in [0, 1], got {described(shares)}"
+        )
+    n_seeds, p = len(shares), shares.mean(axis=0)
+    z2 = norm.ppf(0.975) ** 2
+    centre = (p + z2 / (2 * n_images)) / (1 + z2 / n_images)
+    half = np.sqrt(z2 * p * (1 - p) / n_images + (z2 / (2 * n_images)) ** 2) / (1 + z2 / n_images)
+    of_seeds = np.zeros_like(p)
+    if n_seeds > 1:
+        of_seeds = students_t.ppf(0.975, n_seeds - 1) * shares.std(axis=0, ddof=1) / n_seeds**0.5
+    low, high = p - np.hypot(p - centre + half, of_seeds), p + np.hypot(centre + half - p, of_seeds)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def accuracy(

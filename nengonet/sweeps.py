@@ -35,6 +35,7 @@ from nengonet.content import digest, file_digest, versions
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
 from nengonet.parallel import n_processes, process_pool
+from nengonet.readout import Accuracy, share_interval
 from nengonet.tables import aligned
 
 _COLUMNS = ("seed", "error", "seconds")
@@ -58,11 +59,14 @@ class Sweep:
         In the order of the grid, seeds innermost: the parameters, ``seed``, the values, ``error``
         (None, or type, message and last place of the traceback) and ``seconds``. A failing cell's
         values are None.
+    n_images : list of dict of int
+        For each row, the number of images behind each value that was returned as an `Accuracy`.
     """
 
     parameters: tuple[str, ...]
     values: tuple[str, ...]
     rows: list[dict]
+    n_images: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -111,7 +115,10 @@ class Sweep:
         return pandas.DataFrame(self.rows, columns=list(self.columns))
 
     def summary(self, by: Sequence[str] | None = None) -> list[dict]:
-        """Compute mean, spread and 95 % interval (Student's t) over the seeds.
+        """Compute mean, spread and 95 % interval over the seeds.
+
+        The interval of a value returned as an `Accuracy` includes the sampling of the images and
+        stays in [0, 1] (`nengonet.readout.share_interval`); that of others is Student's t.
 
         Parameters
         ----------
@@ -139,11 +146,12 @@ class Sweep:
                     f"by: expected parameters of the grid ({', '.join(self.parameters)}), "
                     f"found {name!r}"
                 )
-        groups: dict[str, list[dict]] = {}
-        for row in self.rows:
-            groups.setdefault(_key([row[name] for name in by]), []).append(row)
+        groups: dict[str, list[tuple[dict, dict]]] = {}
+        n_images = self.n_images or [{}] * len(self.rows)
+        for row, behind in zip(self.rows, n_images, strict=True):
+            groups.setdefault(_key([row[name] for name in by]), []).append((row, behind))
         return [
-            {name: rows[0][name] for name in by} | {"value": value} | _over_seeds(rows, value)
+            {name: rows[0][0][name] for name in by} | {"value": value} | _over_seeds(rows, value)
             for rows in groups.values()
             for value in self.values
         ]
@@ -202,7 +210,8 @@ def sweep(
     ----------
     function : callable
         Called as ``function(**parameters, **constants, seed=seed)``. It returns a number, or a
-        flat dict of numbers; a short list or 1-d array of numbers may stand for a number. All its
+        flat dict of numbers; an `Accuracy`, a short list or a 1-d array of numbers may stand for a
+        number. All its
         randomness must come from ``seed``. It must be picklable; functions of the script or
         notebook that runs are.
     grid : dict of sequences, or several of them
@@ -331,6 +340,7 @@ class SweepJournal(Journal[dict]):
         return {
             "key": record["key"],
             "values": values,
+            "n_images": record.get("n_images", {}),
             "error": error,
             "seconds": record["seconds"],
         }
@@ -351,12 +361,13 @@ def _table(names: tuple[str, ...], cells: list[_Cell], found: dict[str, dict]) -
             | {"error": record["error"], "seconds": record["seconds"]}
             for cell, record in zip(cells, records, strict=True)
         ],
+        n_images=[record["n_images"] for record in records],
     )
 
 
-def _over_seeds(rows: list[dict], value: str) -> dict:
+def _over_seeds(rows: list[tuple[dict, dict]], value: str) -> dict:
     seeds: dict[int, list] = {}
-    for row in rows:
+    for row, _ in rows:
         seeds.setdefault(row["seed"], []).append(row[value])
     try:
         of_seeds = np.array(
@@ -370,9 +381,16 @@ def _over_seeds(rows: list[dict], value: str) -> dict:
     nothing = np.full(of_seeds.shape[1:], np.nan)
     mean = of_seeds.mean(axis=0) if n else nothing
     std = of_seeds.std(axis=0, ddof=1) if n > 1 else nothing
-    margin = students_t.ppf(0.975, n - 1) * std / math.sqrt(n) if n > 1 else nothing
-    figures = {"mean": mean, "std": std, "n": np.array(n), "low": mean - margin}
-    return {name: each.tolist() for name, each in (figures | {"high": mean + margin}).items()}
+    images = [behind[value] for row, behind in rows if row[value] is not None and value in behind]
+    if n < 2:
+        low = high = nothing
+    elif images:
+        low, high = share_interval(of_seeds, min(images))
+    else:
+        margin = students_t.ppf(0.975, n - 1) * std / math.sqrt(n)
+        low, high = mean - margin, mean + margin
+    figures = {"mean": mean, "std": std, "n": np.array(n), "low": low, "high": high}
+    return {name: each.tolist() for name, each in figures.items()}
 
 
 # One cell, in whatever process.
@@ -389,15 +407,18 @@ class _Job:
 
 def _run_cell(job: _Job, parameters: dict, seed: int) -> dict:
     """Call the function, and return its values or its error."""
-    values, error = {}, None
+    values, n_images, error = {}, {}, None
     start = time.perf_counter()
     try:
         # A function that changes its arguments must not change those of the next cell.
         arguments = copy.deepcopy(parameters | job.constants)
-        values = _checked_values(job.function(**arguments, seed=seed), job.taken)
+        values = _named_values(job.function(**arguments, seed=seed))
+        n_images = {k: each.n_images for k, each in values.items() if isinstance(each, Accuracy)}
+        values = _checked_values(values, job.taken)
     except (Exception, SystemExit) as raised:
         error = _described(raised)
-    return {"values": values, "error": error, "seconds": time.perf_counter() - start}
+    seconds = time.perf_counter() - start
+    return {"values": values, "n_images": n_images, "error": error, "seconds": seconds}
 
 
 def _described(error: BaseException) -> str:
@@ -406,8 +427,13 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({where}{f': {place.line}' if place.line else ''})"
 
 
-def _checked_values(returned: object, taken: frozenset[str]) -> dict:
-    values = returned if isinstance(returned, Mapping) else {"value": returned}
+def _named_values(returned: object) -> Mapping:
+    if isinstance(returned, Mapping):
+        return returned
+    return {"accuracy" if isinstance(returned, Accuracy) else "value": returned}
+
+
+def _checked_values(values: Mapping, taken: frozenset[str]) -> dict:
     for name in values:
         if not isinstance(name, str) or name in taken:
             raise InputError(
@@ -418,7 +444,7 @@ def _checked_values(returned: object, taken: frozenset[str]) -> dict:
 
 
 def _checked_number(name: str, value: object) -> float | list:
-    array = np.asarray(value)
+    array = np.asarray(value.value if isinstance(value, Accuracy) else value)
     if array.dtype.kind not in "biuf" or array.ndim > 1:
         raise InputError(
             f"{name}: expected a number, or a 1-d list of numbers; "
@@ -459,7 +485,7 @@ def _run_apart(
             yield cell, outcome
     for cell in lost:
         for _, outcome in run([cell]):
-            yield cell, outcome or {"values": {}, "error": _DIED, "seconds": None}
+            yield cell, outcome or {"values": {}, "n_images": {}, "error": _DIED, "seconds": None}
 
 
 def _run_in_pool(job: _Job, n_jobs: int, cells: list[_Cell]) -> Iterator[tuple[_Cell, dict | None]]:

@@ -221,7 +221,7 @@ def test_cell_counts_what_the_network_does():
     network, output = cells.build(LAYERS["mlp"], amplitude=0.07, seed=2)
     result = cells.simulate(network, output, DIGITS[:5])
     right = result.scores("filtered")[:, -1].argmax(axis=1) == LABELS[:5]
-    assert found["accuracy"] == right.mean()
+    assert float(found["accuracy"]) == right.mean()
     assert found["spikes"] == [result.counts[label].sum() / 5 for label in ("hidden", "output")]
     assert "spikes" not in cells.cell("rate", 0.07, seed=2, **constants("mlp"))
     noisy = cells.cell("fixed", 0.07, seed=2, **(constants("mlp") | {"poisson": True}))
@@ -354,7 +354,7 @@ def test_figure():
 
     table = [
         row("fixed", 0.5, 0.4, 0.5, 0.1),
-        row("fixed", 0.01, 0.9, 0.95, 0.2),
+        row("fixed", 0.01, 0.9, 0.95, 0.02),
         row("linear", 0.01, 0.9, 0.97, 0.0),
     ]
     figure = plot_amplitude([*table, {**table[1], "network": "cnn"}])
@@ -365,7 +365,7 @@ def test_figure():
     assert lines["mean of 3 seeds, 95 % interval"] == [[0.01, 95.0], [0.5, 50.0]]
     assert lines["no neurons in the last layer"] == [[0.01, 97.0]]
     band = first.collections[0].get_paths()[0].vertices
-    assert band[:, 1].max() == 100  # not 115
+    assert band[:, 1].max() == pytest.approx(97)
     assert len(second.get_lines()) == 2
     plt.close(figure)
 

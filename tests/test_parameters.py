@@ -91,13 +91,13 @@ def test_a_cell_is_the_reproduction():
     chosen = {"neurons": "if", "full_scale_rate": 400.0, "n_images": 20, "presentation_time": 0.1}
     measured = forum_mnist.sweep_cell(**chosen, seed=3)
     report = forum_mnist.reproduce(**chosen, seed=3, progress=False)
-    assert measured["accuracy"] == report.accuracy.value
+    assert measured["accuracy"] == report.accuracy
     assert measured["ties"] == report.accuracy.ties / 20
     assert measured["spikes"] == sum(report.spikes_per_image.values())
     assert measured["operations"] == sum(report.operations_per_image.values())
     posted = forum_mnist.sweep_cell(variant="posted", n_images=20)
     again = forum_mnist.reproduce(variant="posted", n_images=20, progress=False)
-    assert posted["accuracy"] == again.accuracy.value
+    assert posted["accuracy"] == again.accuracy
     with pytest.raises(nn.InputError, match="posted fixes neurons, input_rate"):
         forum_mnist.sweep_cell(variant="posted", neurons="if")
 

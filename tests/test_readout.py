@@ -1,9 +1,20 @@
 import nengo
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nengonet as nn
-from nengonet.readout import READOUTS, accuracy, cross_entropy, predict, scores, spike_counts
+from nengonet.readout import (
+    READOUTS,
+    accuracy,
+    cross_entropy,
+    predict,
+    scores,
+    share_interval,
+    spike_counts,
+    wilson_interval,
+)
 
 DT = 0.001
 # Two classes over four steps, by hand: class 0 spikes at step 1, class 1 twice at step 2 and
@@ -129,3 +140,61 @@ def test_the_filter_is_a_probes_even_where_it_filters_nothing(tau):
         simulator.run_steps(20, progress_bar=False)
     found = scores(simulator.data[plain], "filtered", tau=tau)
     np.testing.assert_allclose(found, simulator.data[filtered], atol=1e-12)
+
+
+def test_an_interval_over_seeds_by_hand():
+    # Two seeds, 0.8 and 0.9, of 100 images. Wilson's interval of 0.85 is 0.7672 to 0.9069; t of
+    # one degree of freedom is 12.706, the standard error 0.05: the low end is clipped at 0.2094.
+    low, high = share_interval([0.8, 0.9], 100)
+    of_seeds = 12.7062047 * 0.05
+    of_images = wilson_interval(85, 100)
+    assert low == pytest.approx(0.85 - np.hypot(0.85 - of_images[0], of_seeds))
+    assert high == 1
+    # Ten seeds: t of nine is 2.262.
+    shares = 0.85 + 0.01 * np.arange(-4.5, 5)
+    low, high = share_interval(shares, 100)
+    of_seeds = 2.26215716 * shares.std(ddof=1) / np.sqrt(10)
+    assert low == pytest.approx(0.85 - np.hypot(0.85 - of_images[0], of_seeds))
+    assert high == pytest.approx(0.85 + np.hypot(of_images[1] - 0.85, of_seeds))
+
+
+def test_seeds_that_agree_leave_the_sampling_of_images():
+    for right, n in ((81, 100), (0, 30), (30, 30), (1, 2)):
+        for n_seeds in (1, 2, 7):
+            found = share_interval([right / n] * n_seeds, n)
+            np.testing.assert_allclose(found, wilson_interval(right, n), atol=1e-12)
+    assert np.diff(share_interval([0.81, 0.81], 100))[0] > 0.15
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=6),
+    st.sampled_from([50, 200, 10_000]),
+)
+def test_an_interval_holds_its_mean_within_0_and_1(right, n_images):
+    shares = np.array(right) / 50
+    low, high = share_interval(shares, n_images)
+    assert 0 <= low <= shares.mean() + 1e-12
+    assert shares.mean() - 1e-12 <= high <= 1
+    assert high - low > 0
+    narrow = np.diff(share_interval(shares, 100 * n_images))[0]
+    assert narrow <= high - low
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 10])
+@pytest.mark.parametrize("n_images", [100, 1000])
+@pytest.mark.parametrize("p", [0.6, 0.97])
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+def test_intervals_over_seeds_cover_as_often_as_they_say(n_seeds, n_images, p, spread):
+    """All seeds see the same images, drawn anew in each of 4,000 experiments.
+
+    A network is right on an image with the chance ``p``; each seed moves its accuracy by a normal
+    number with the deviation ``spread``. Nominal are 95 %; asked for are 93.5 to 99.5 %: the
+    standard error of 4,000 is 0.35 %, accuracies are coarse, and the sum is on the safe side.
+    """
+    rng = np.random.default_rng([n_seeds, n_images, int(100 * p), int(100 * spread)])
+    n_right = rng.binomial(n_images, p, size=4000)
+    moved = rng.normal(0, spread, size=(n_seeds, 4000))
+    shares = np.clip(np.rint(n_right + n_images * moved) / n_images, 0, 1)
+    low, high = share_interval(shares, n_images)
+    covered = np.mean((low <= p) & (p <= high))
+    assert 0.935 < covered < 0.995

@@ -21,6 +21,7 @@ from scipy.stats import t as students_t
 import nengonet as nn
 from nengonet import sweeps
 from nengonet.content import versions
+from nengonet.readout import accuracy, share_interval
 
 GRID = {"scale": [1.0, 0.1], "kind": ["a", "b"]}
 
@@ -152,6 +153,30 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
 
     rows = run(draw, {"group": range(2000)}, seeds=4).summary()
     assert 1840 < sum(row["low"] <= 0 <= row["high"] for row in rows) < 1960
+
+
+def test_intervals_of_accuracies_include_the_sampling_of_images(tmp_path):
+    def cell(right, seed):
+        return {"accuracy": wilson(right + seed), "same": wilson(right), "spikes": 5.0}
+
+    def wilson(right):
+        return accuracy(np.zeros(50), (np.arange(50) >= right).astype(int))
+
+    settings = {"seeds": 2, "progress": False, "save": tmp_path / "accuracies.sweep"}
+    grid = {"right": [40, 49]}
+    plain = nn.sweep(cell, grid, **settings)
+    for found in (plain, nn.sweep(cell, grid, resume=True, **settings)):
+        rows = {(row["right"], row["value"]): row for row in found.summary()}
+        assert found.rows[0]["accuracy"] == 0.8
+        assert rows[40, "same"]["low"] < 0.7
+        assert rows[40, "same"]["high"] > 0.88
+        assert rows[49, "accuracy"]["high"] == 1
+        expected = share_interval([0.98, 1.0], 50)
+        assert (rows[49, "accuracy"]["low"], rows[49, "accuracy"]["high"]) == expected
+        assert rows[40, "spikes"]["low"] == rows[40, "spikes"]["high"] == 5
+        assert "0.98 to 0.98" not in str(found)
+    (row,) = [row for row in plain.summary([]) if row["value"] == "same"]
+    assert (row["low"], row["high"]) == share_interval([0.89, 0.89], 50)
 
 
 def test_csv_and_pandas_hold_the_same_numbers(tmp_path):

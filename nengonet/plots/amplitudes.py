@@ -52,8 +52,7 @@ def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
         return np.array([cell[figure] for cell in kinds[kind]])
 
     amplitudes = column("fixed", "amplitude")
-    # Student's interval knows no bounds.
-    ends = (100 * column("fixed", end).clip(0, 1) for end in ("low", "high"))
+    ends = (100 * column("fixed", end) for end in ("low", "high"))
     axis.fill_between(amplitudes, *ends, color=COLOURS[0], alpha=0.25, lw=0)
     label = f"mean of {kinds['fixed'][0]['n']} seeds, 95 % interval"
     axis.plot(amplitudes, 100 * column("fixed", "mean"), c=COLOURS[0], lw=2, label=label)

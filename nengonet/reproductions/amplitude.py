@@ -227,8 +227,10 @@ def reproduce(
     )
     _check_failed(sweeps)
     if "retrained" in sweeps:
-        more = sweeps.pop("retrained")
-        sweeps["cnn"] = dataclasses.replace(sweeps["cnn"], rows=sweeps["cnn"].rows + more.rows)
+        cnn, more = sweeps["cnn"], sweeps.pop("retrained")
+        sweeps["cnn"] = dataclasses.replace(
+            cnn, rows=cnn.rows + more.rows, n_images=cnn.n_images + more.n_images
+        )
         del files["retrained"], counts["retrained"]
     return _report(files, counts, sweeps, poisson=poisson, precision=precision)
 

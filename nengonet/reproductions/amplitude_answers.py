@@ -14,7 +14,7 @@ from nengonet.reproductions.amplitude_cells import (
     TRAINED_AT,
     tuning_counts,
 )
-from nengonet.reproductions.report import within_0_1
+from nengonet.reproductions.report import interval_text
 from nengonet.sweeps import Sweep
 
 
@@ -82,7 +82,7 @@ def cells(sweeps: dict[str, Sweep]) -> list[dict]:
 def _with_interval(row: dict) -> str:
     if row["n"] < 2:
         return f"{row['mean']:.4f}"
-    return f"{row['mean']:.4f} ({within_0_1(row)})"
+    return f"{row['mean']:.4f} ({interval_text(row)})"
 
 
 def tables(

@@ -215,7 +215,7 @@ def cell(
     images, labels = digits(n_images)
     found = simulate(network, output, images, seed=seed, precision=precision, keep=[output.label])
     accuracy = found.accuracy(labels)
-    values = {"accuracy": accuracy.value, "ties": accuracy.ties}
+    values = {"accuracy": accuracy, "ties": accuracy.ties}
     spikes = [mean for label, mean in found.spikes_per_image().items() if label != "input"]
     return values | ({"spikes": spikes} if spikes else {})
 

@@ -309,7 +309,9 @@ def sweep_cell(
     )
     of_readout = measure(result.steps, labels)[readout]
     values = measured(result, result.accuracy(labels))
-    return values | {name: of_readout[name] for name in ("accuracy", "loss")}
+    interval = tuple(of_readout["interval"])
+    values["accuracy"] = Accuracy(of_readout["accuracy"], interval, n_images=len(labels))
+    return values | {"loss": of_readout["loss"]}
 
 
 def reproduce(

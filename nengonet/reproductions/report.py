@@ -195,14 +195,14 @@ def sweep_table(name: str, sweep: Sweep) -> str:
             [
                 *("none" if each is None else _short(each) for each in cell[""].values()),
                 *(_sweep_value(value, cell[value]["mean"]) for value in sweep.values),
-                within_0_1(accuracy) if accuracy["n"] > 1 else "-",
+                interval_text(accuracy) if accuracy["n"] > 1 else "-",
             ]
         )
     title = f"{name}: {len(sweep.rows)} cells, {len(sweep.failed)} failed; {means}"
     return "\n".join([title, *aligned(table), *first_failures(sweep)])
 
 
-def within_0_1(row: dict) -> str:
+def interval_text(row: dict) -> str:
     """Write the interval of an accuracy over seeds.
 
     Parameters
@@ -210,8 +210,7 @@ def within_0_1(row: dict) -> str:
     row : dict
         From `nengonet.Sweep.summary`.
     """
-    # Student's interval knows nothing of the ends of the scale.
-    return f"{max(0.0, row['low']):.4f} to {min(1.0, row['high']):.4f}"
+    return f"{row['low']:.4f} to {row['high']:.4f}"
 
 
 def _sweep_value(name: str, mean: float) -> str:

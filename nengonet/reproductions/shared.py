@@ -189,12 +189,12 @@ def measured(result: Result, found: Accuracy) -> dict[str, float]:
 
     Returns
     -------
-    measured : dict of float
-        ``accuracy`` and ``ties``, a share of the images each; ``spikes`` and ``operations``
+    measured : dict of Accuracy and float
+        ``accuracy``; ``ties``, a share of the images; ``spikes`` and ``operations``
         (synaptic), of all layers, per image.
     """
     return {
-        "accuracy": found.value,
+        "accuracy": found,
         "ties": found.ties / found.n_images,
         "spikes": sum(result.spikes_per_image().values()),
         "operations": sum(result.operations_per_image().values()),
