@@ -1,5 +1,7 @@
 """Steps of neurons from any state that a user can set: NumPy, Numba and Nengo do the same."""
 
+import importlib.util
+import pathlib
 import warnings
 
 import hypothesis
@@ -170,3 +172,23 @@ def test_stretches_from_any_state(cls, seed):
         np.testing.assert_array_equal(found.rasters[label], raster)
     for label, counts in expected.counts.items():
         np.testing.assert_array_equal(found.counts[label], counts)
+
+
+def random_networks():
+    """Return the module of the benchmark."""
+    path = pathlib.Path(__file__).parents[1] / "benchmarks" / "random_networks.py"
+    spec = importlib.util.spec_from_file_location("random_networks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", [100, 102, 104])
+@pytest.mark.parametrize("numba", [False, True])
+def test_random_networks_of_the_benchmark(seed, numba, monkeypatch):
+    monkeypatch.setenv("NENGONET_NUMBA", str(int(numba)))
+    settings = [(64, 3, 1), (64, 7, 1), (32, 3, 1)]
+    found = random_networks().compared(seed, False, settings, numba)
+    assert [each["where"] for each in found] == [{}] * 3
+    assert all(each["spikes"] > 50 for each in found)
