@@ -42,6 +42,7 @@ _CODE = (
     *("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts", "co_exceptiontable"),
 )
 _CALLED = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property)
+_GLOBAL_STREAM = np.random.mtrand._rand
 _LARGEST_FOLDER = 4 * 2**30  # bytes
 
 
@@ -308,6 +309,11 @@ class _Walk:
         if sparse.issparse(value):
             triples = value.tocoo()
             self._feed_items((value.shape, triples.row, triples.col, triples.data))
+            return
+        if value is _GLOBAL_STREAM:  # known by its name, as where a function calls np.random
+            return
+        if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
+            self.feed(value.detach().cpu().numpy())
             return
         for name in ("__wrapped__", "py_func"):  # of functools' caches, of Numba
             if isinstance(inner := getattr(value, name, None), types.FunctionType):

@@ -206,7 +206,8 @@ def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None
     for each in {**expected, **got}:
         wanted, found = expected.get(each, "none"), got.get(each, "none")
         if wanted != found:
-            raise InputError(f"{name} has another {each}: expected {wanted}, got {found}; {advice}")
+            difference = printable(f"another {each}: expected {wanted}, got {found}")
+            raise InputError(f"{name} has {difference}; {advice}")
 
 
 def unwritable(path: pathlib.Path, error: OSError) -> OSError:
@@ -264,9 +265,9 @@ def _payloads(file: io.FileIO) -> Iterator[bytes]:
         length, checksum = _HEADER.unpack(header)
         if length > size - file.tell():
             return
-        payload, end = bytearray(), file.tell() + length
-        while file.tell() < end:  # the system reads 2 GB at once, or less
-            payload += file.read(end - file.tell())
+        payload = bytearray()
+        while part := file.read(length - len(payload)):  # the system reads 2 GB at once, or less
+            payload += part
         if zlib.crc32(payload, zlib.crc32(header[: _LENGTH.size])) != checksum:
             return
         yield payload

@@ -127,7 +127,8 @@ def present(
     save : path_like, optional
         HDF5 file for the result. While the run goes on, ``SAVE.partial`` holds what is finished.
     resume : bool
-        Go on with an interrupted run, or return a finished one, from ``save``.
+        Continue an interrupted run, or return a finished one, from ``save``. What the spikes depend
+        on must be equal in content and version (`nengonet.content`); ``readout`` may differ.
     progress : bool
         Show a progress bar on standard error, if that is a terminal.
 

@@ -8,6 +8,7 @@ that is open for writing when its process is killed cannot be opened again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -16,7 +17,7 @@ import math
 import os
 import pathlib
 import re
-import tempfile
+import uuid
 from collections.abc import Iterator
 
 import h5py
@@ -367,9 +368,7 @@ class Result:
         path : path_like
         """
         path = pathlib.Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:99]}.")
-        os.close(handle)
-        write_result(self, path, pathlib.Path(temporary))
+        write_result(self, path, path.with_name(f".{uuid.uuid4().hex}.writing"))
 
 
 def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
@@ -402,6 +401,12 @@ def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) ->
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        with contextlib.suppress(OSError):  # not every system can sync a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pytest
 from nengo.params import FrozenObject, iter_params
-from scipy import sparse
+from scipy import sparse, stats
 
 import nengonet as nn
 from nengonet.content import digest, file_digest, versions
@@ -51,7 +51,7 @@ class Leaky(nengo.LIF):
 
 class Gate:
     def __init__(self, height):
-        self.height = height
+        self.height, self.names = height, set(map(str, range(20)))
 
     def __call__(self, t, x):
         return self.height * x
@@ -377,6 +377,21 @@ def _power(x, exponent):
     return x**exponent
 
 
+class _Tensor:
+    """Gives PyTorch's methods, and another state in every process."""
+
+    def __init__(self, n):
+        self.n, self.place = n, object.__repr__(self)
+
+    def detach(self):
+        return self
+
+    cpu = detach
+
+    def numpy(self):
+        return np.full(3, self.n)
+
+
 def _jitted(n):
     @numba.njit
     def inner(x):
@@ -398,6 +413,8 @@ def _jitted(n):
         lambda n: np.poly1d([n, 1]),
         lambda n: [np.sin, np.cos, np.tan, math.sin][n],
         lambda n: _jitted(n),
+        lambda n: stats.norm(n, 1).pdf,
+        lambda n: _Tensor(n),
         lambda n: (lambda table: lambda t: table[t])({"a": [LONG, {n}]}),
         lambda n: (lambda matrix: lambda t: matrix @ t)(sparse.csr_array(np.eye(3) * n)),
         lambda n: type("Local", (), {"level": n, "__call__": lambda self, t: self.level})(),

@@ -120,6 +120,7 @@ def matrix(place):
 
 CHANGES = [
     (joined(transform=matrix((0, 1))), joined(transform=matrix((1, 0)))),
+    (joined(transform=matrix((0, 1))), joined(transform=matrix((0, 2)))),
     (joined(), joined(seed=3)),
     (noisy(0.1), noisy(0.2)),
     (driven(0.1), driven(0.2)),
@@ -178,7 +179,7 @@ def test_another_readout_is_honoured(of, request):
 
 # Labels.
 
-ODD = ["x/y", "/", "..", ".", "", " ", "a" * 70_000, "λ→∞", "\ud800", "a\0b", "a\nb", "#0", "x/"]
+ODD = ["x/y", "/", "..", ".", " ", "a" * 70_000, "λ→∞", "\ud800", "a\0b", "a\nb", "#0", "x/"]
 
 
 @pytest.mark.parametrize("label", ODD, ids=range(len(ODD)))
