@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -405,9 +406,9 @@ def test_what_is_printed_is_short():
 
 
 def test_equal_labels_are_refused():
-    with nengo.Network() as network:
-        output = nn.dense(nn.constant_input((4, 4), label="x"), KERNELS[0], nengo.LIF(), label="x")
-    with pytest.raises(nn.InputError, match="layers with different labels, found x, x"):
+    network, output = build()
+    output = dataclasses.replace(output, label="hidden")
+    with pytest.raises(nn.InputError, match="layers with different labels, got input, hidden, hid"):
         run(network=(network, output))
 
 
