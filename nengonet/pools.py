@@ -73,9 +73,9 @@ def avg_pool2d(
     with ``"same"``, a window has fewer pixels and so other weights than in the middle.
 
     The CSNN paper replaces the max pools of a network by average pools of the same size after
-    training, because spikes pass them unchanged. That is another network: a small CNN for CIFAR-10
-    fell from 72 % to 48 % by it, before any spiking. Train with average pools, or keep the max
-    pools with `max_pool2d`.
+    training, because spikes pass them unchanged. That is another network, which computes other
+    values: ``nengonet reproduce cifar-csnn`` measures what it costs before any spiking. Train with
+    average pools, or keep the max pools with `max_pool2d`.
     """
     label = new_label(label, "avg_pool2d", pre)
     return _average(pre, Pool("average", size, strides, padding, label), synapse)

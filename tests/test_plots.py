@@ -120,6 +120,13 @@ def test_logits_of_every_network_and_image():
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "frog"]
     plt.close(figure)
+    outputs["one"] = np.stack([np.full((4, 3), np.nan), outputs["one"][1]])
+    figure = plot_logits(times, outputs, ["cat", "dog", "frog"], ["first", "second"], [2, 0])
+    left, right = figure.axes[:2]
+    assert [text.get_text() for text in left.texts] == ["not run"]
+    assert (len(left.lines), len(right.lines)) == (0, 3)
+    assert len(figure.legends[0].get_texts()) == 3
+    plt.close(figure)
 
 
 def test_output_stands_beside_the_image(result):

@@ -443,7 +443,7 @@ def test_what_cannot_be_the_folder_is_refused(tmp_path):
 
 STUDIES = {
     "bengali": (bengali, {"n_sweep": 0, "n_steps": 30}),
-    "cifar-csnn": (cifar_csnn, {"neurons": ["relu"], "synapses": [0.005, 0.01]}),
+    "cifar-csnn": (cifar_csnn, {"neurons": ["relu"], "synapses": [0.005, 0.01], "n_seeds": 1}),
 }
 
 

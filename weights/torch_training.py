@@ -24,6 +24,8 @@ def fit(
     loss=F.cross_entropy,
     batch=BATCH,
     constant=0,
+    last_batch=False,
+    epsilon=1e-8,
 ):
     """Train the weights of a Keras model in place, with Adam and cosine decay to zero.
 
@@ -50,6 +52,10 @@ def fit(
     constant : int
         Epochs with the first learning rate; in those after them, it goes down to zero along a
         cosine.
+    last_batch : bool
+        Whether an epoch ends with the images that do not fill a batch, as Keras' does.
+    epsilon : float
+        Adam's; PyTorch's default. Keras' is 1e-7.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -58,8 +64,8 @@ def fit(
     x = x.permute(0, 3, 1, 2)  # channels last in memory, which is the faster for PyTorch too
     y = torch.tensor(labels)
     weights = [variable.value for variable in model.trainable_variables]
-    optimizer = torch.optim.Adam(weights, lr=rate, fused=True)
-    n_batches = len(x) // batch
+    optimizer = torch.optim.Adam(weights, lr=rate, eps=epsilon, fused=True)
+    n_batches = -(-len(x) // batch) if last_batch else len(x) // batch
     n_decaying = max(epochs - constant, 1) * n_batches
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_decaying)
     for epoch in range(epochs):

@@ -95,12 +95,18 @@ def reproduce_forum_mnist(
     help="Only these cells, in ms; may be repeated.  [default: all]",
 )
 @SEED
+@click.option(
+    "--seeds",
+    "n_seeds",
+    type=int,
+    help="First voltages that each spiking cell is run with.  [default: 2]",
+)
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @SAVE_RUNS
 @RESUME
-@plot_option("Draw the logits of two images to this file.")
+@plot_option("Draw the logits of two images in these cells to this file.")
 @JSON
-def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
+def reproduce_cifar_csnn(images, synapses, n_seeds, n_jobs, plot, as_json, **options):
     """Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a repair.
 
     Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
@@ -111,15 +117,18 @@ def reproduce_cifar_csnn(images, synapses, n_jobs, plot, as_json, **options):
     check_resume(options["resume"], options["save"])
     synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
     report = cifar_csnn.reproduce(
-        n_images=image_count(images), synapses=synapses, **stated(n_jobs=n_jobs), **options
+        n_images=image_count(images),
+        synapses=synapses,
+        **stated(n_seeds=n_seeds, n_jobs=n_jobs),
+        **options,
     )
     if plot:
         curves = cifar_csnn.logit_curves(
             options["weights"],
             neurons=options["neurons"],
+            synapses=synapses,
             data_dir=options["data_dir"],
             seed=options["seed"],
-            **stated(synapse=next(filter(None, synapses), None)),
         )
         save_figure(plot_logits(*curves), plot)
     answer(as_json, report.to_json(), str(report))

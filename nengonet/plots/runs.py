@@ -166,7 +166,7 @@ def plot_logits(
     ----------
     times : (n_steps,) array_like, in seconds
     outputs : dict of (n_images, n_steps, n_classes) array_like
-        By the name of the network.
+        By the name of the network; all NaN for what was not run.
     class_names : sequence of str
     titles : sequence of str
         Of the images.
@@ -180,7 +180,7 @@ def plot_logits(
     figure, axes = plt.subplots(
         len(outputs),
         len(titles),
-        figsize=(3.6 * len(titles) + 1.6, 2.1 * len(outputs) + 0.6),
+        figsize=((3.6 if len(titles) <= 3 else 2.2) * len(titles) + 1.6, 2.1 * len(outputs) + 0.6),
         sharex=True,
         sharey="row",
         squeeze=False,
@@ -190,12 +190,16 @@ def plot_logits(
     for row, (name, logits) in zip(axes, outputs.items(), strict=True):
         row[0].set_ylabel(f"{name}\nlogit")
         for axis, curves, label in zip(row, logits, labels, strict=True):
+            if np.all(np.isnan(curves)):
+                axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes)
+                continue
             draw_curves(axis, factor * np.asarray(times), curves, class_names, thick=label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize="medium")
     for axis in axes[-1]:
         axis.set_xlabel(f"time ({unit})")
-    handles, names = axes[0, 0].get_legend_handles_labels()
+    drawn = next(axis for axis in axes.flat if axis.lines)
+    handles, names = drawn.get_legend_handles_labels()
     legend = figure.legend(
         handles,
         names,

@@ -4,20 +4,24 @@ The paper trains a CNN with max pools, replaces them by average pools, multiplie
 by 415, puts a low-pass filter on every neuron layer's output, and shows each image for 100 steps
 of 1 ms. Its tables 1 and 2 give accuracy and cross-entropy for four neuron types and four
 filters, both averaged over all 100 steps, the start-up included. `published` is that network.
-`repaired` keeps the max pools.
+`repaired` keeps the max pools. `at_rest` takes the time out: what the average pools and the LIF
+neurons' curve cost with rates in place of spikes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import nengo
 import numpy as np
 
 from nengonet import datasets
-from nengonet.checks import check_among
+from nengonet.checks import check_among, whole_number
+from nengonet.convolution import average_pool2d
 from nengonet.encoding import constant_input
 from nengonet.exceptions import InputError
 from nengonet.layers import conv2d, dense
@@ -59,18 +63,34 @@ SYNAPSES = (0.005, 0.01, 0.015, 0.02)
 # Rate neurons without a filter have no start-up: the ANN with average pools, at every step.
 CELLS = (("rate", None), *((neurons, synapse) for neurons in NEURONS for synapse in SYNAPSES))
 
-# (accuracy, loss) of each cell as printed in the paper's tables 1 and 2. The tables could not be
-# consulted when this was written, so no figure stands here: fill them in by hand, for instance
-# PUBLISHED["lif", 0.005] = (accuracy in [0, 1], loss), and reports show them.
-PUBLISHED: dict[tuple[str, float | None], tuple[float | None, float | None]] = {
-    cell: (None, None) for cell in CELLS
-}
+# (accuracy, loss) of each cell as printed in the paper's tables 1 and 2.
+PUBLISHED = dict(
+    zip(
+        CELLS,
+        [
+            (None, None),
+            *((0.3932, 1.83), (0.3135, 2.03), (0.2406, 2.26), (0.1860, 2.43)),
+            *((0.3973, 1.73), (0.3129, 2.01), (0.2492, 2.19), (0.1879, 2.41)),
+            *((0.3821, 1.75), (0.3719, 1.76), (0.3675, 1.79), (0.3573, 1.82)),
+            *((0.3806, 1.75), (0.3755, 1.76), (0.3694, 1.78), (0.3590, 1.82)),
+        ],
+        strict=True,
+    )
+)
+# Of the CNN with its max pools.
+PUBLISHED_ANN = (0.7103, 0.84)
 
 READOUTS = {
     "all_steps": "mean over all steps, as the paper measures",
     "last_step": "last step",
     "time_average": "logits averaged over time",
 }
+_AT_REST = "at rest: rates in place of spikes, no filters, average pools"
+# Trained by the paper's recipe, so that its figures are compared with those of a like network.
+WEIGHTS = "cifar_csnn_paper"
+N_SEEDS = 2
+# Of firing rates: how much a network depends on how large its activations are.
+SCALES_AT_REST = (SCALE / 10, SCALE, SCALE * 10)
 
 # Of the repaired network: a layer's 99.9th percentile of activation on so many training images
 # fires at this rate, a spike every other step.
@@ -80,6 +100,8 @@ N_SAMPLE = 500
 _POOL = " pool"
 # Signals of 50 examples still stay in cache for most layers; measured against 20 and 100.
 _MINIBATCH_SIZE = 50
+# Images whose activations are held at once.
+_CHUNK = 100
 
 
 def cnn_layers(weights: Weights) -> list[LayerWeights]:
@@ -211,12 +233,71 @@ def repaired(
     return network, output
 
 
+def at_rest(
+    layers: Sequence[LayerWeights],
+    images: np.ndarray,
+    curve: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Compute the logits of the paper's network with a curve in place of its neurons.
+
+    Parameters
+    ----------
+    layers : sequence of LayerWeights
+    images : (n_images, 32, 32, 3) array_like
+    curve : callable
+        From the drive of a layer's neurons, weights and bias taken in, to their outputs.
+
+    Returns
+    -------
+    logits : (n_images, 10) ndarray
+    """
+    *hidden, last = (
+        dataclasses.replace(layer, config=layer.config | {"activation": "linear"})
+        for layer in layers
+    )
+    logits = []
+    for start in range(0, len(images), _CHUNK):
+        values = images[start : start + _CHUNK]
+        for index, layer in enumerate(hidden):
+            values = curve(activations([layer], values)[layer.name])
+            values = average_pool2d(values, 2) if index < 2 else values
+        logits.append(activations([last], values)[last.name])
+    return np.concatenate(logits)
+
+
+def lif_curve(scale: float = SCALE) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the mean output of the paper's LIF neurons, from their drive.
+
+    Parameters
+    ----------
+    scale : float
+        Of the firing rates. A factor common to the activations of all layers acts as this does.
+    """
+
+    def outputs(drive: np.ndarray) -> np.ndarray:
+        found = np.empty_like(drive)
+        nengo.LIFRate(amplitude=1 / scale).step(1.0, scale * drive, found)
+        return found
+
+    return outputs
+
+
+def on_or_off(drive: np.ndarray) -> np.ndarray:
+    """Return the largest output of the paper's LIF neurons wherever the drive is above 0.
+
+    Parameters
+    ----------
+    drive : ndarray
+    """
+    return (np.asarray(drive) > 0) / (NEURONS["lif"].tau_ref * SCALE)
+
+
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
     """Measure accuracy and cross-entropy of logits over time, read out in three ways.
 
     Parameters
     ----------
-    logits : (n_images, n_steps, n_classes) array_like
+    logits : ([n_seeds,] n_images, n_steps, n_classes) array_like
     labels : (n_images,) array_like of int
 
     Returns
@@ -224,31 +305,44 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
     measured : dict of dict
         By readout: ``"all_steps"`` (each step answers, and all answers are averaged, as the
         paper does), ``"last_step"``, ``"time_average"`` (the logits are averaged, and answer
-        once). ``accuracy``, its 95 % ``interval`` and ``loss`` of each.
+        once). ``accuracy``, its 95 % ``interval`` over images and seeds, and ``loss`` of each.
     """
     labels = np.asarray(labels)
-    at_steps = (np.argmax(logits, axis=-1) == labels[:, np.newaxis]).mean(axis=1)
-    found = {
-        "all_steps": {
-            "accuracy": float(at_steps.mean()),
-            "interval": _interval(at_steps),
-            "loss": float(cross_entropy(logits, labels[:, np.newaxis]).mean()),
-        }
-    }
-    for readout, once in (("last_step", logits[:, -1]), ("time_average", logits.mean(axis=1))):
-        score = accuracy(once.argmax(axis=1), labels)
+    found = {}
+    for readout, answers in _answers(np.asarray(logits)).items():
         found[readout] = {
-            "accuracy": score.value,
-            "interval": list(score.interval),
-            "loss": float(cross_entropy(once, labels).mean()),
+            "accuracy": float(np.mean(shares := _shares(answers, labels))),
+            "interval": _interval(shares),
+            "loss": float(cross_entropy(answers, labels[:, np.newaxis]).mean()),
         }
     return found
 
 
+def _answers(logits: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, by readout, the logits that answer, with seeds in front: one step or all."""
+    logits = logits.reshape(-1, *logits.shape[-3:])
+    average = logits.mean(axis=2, keepdims=True)
+    return {"all_steps": logits, "last_step": logits[:, :, -1:], "time_average": average}
+
+
+def _shares(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return for each seed and image the share of steps whose answer is right."""
+    return (answers.argmax(axis=-1) == labels[:, np.newaxis]).mean(axis=-1)
+
+
+def _variance(shares: np.ndarray) -> float:
+    """Return the variance of the mean: images and seeds are both drawn at random."""
+    of_images, of_seeds = shares.mean(axis=0), shares.mean(axis=1)
+    drawn = of_seeds.var(ddof=1) / len(of_seeds) if len(of_seeds) > 1 else 0.0
+    return of_images.var() / len(of_images) + drawn
+
+
 def _interval(shares: np.ndarray) -> list[float]:
-    """Return the normal 95 % interval of the mean: the steps of an image are not independent."""
-    half = 1.96 * shares.std() / np.sqrt(len(shares))
-    return [float(max(0.0, shares.mean() - half)), float(min(1.0, shares.mean() + half))]
+    """Return Wilson's 95 % interval, for as many images as would give the mean its variance."""
+    mean, variance = shares.mean(), _variance(shares)
+    n = mean * (1 - mean) / variance if variance > 0 else shares.shape[1]
+    centre, half = mean + 1.96**2 / (2 * n), 1.96 * np.sqrt(mean * (1 - mean) / n + (0.98 / n) ** 2)
+    return [float((centre + side * half) / (1 + 1.96**2 / n)) for side in (-1, 1)]
 
 
 def sweep_cell(
@@ -322,6 +416,7 @@ def reproduce(
     n_images: int | str = 1000,
     data_dir: str | os.PathLike | None = None,
     seed: int = 0,
+    n_seeds: int = N_SEEDS,
     minibatch_size: int = _MINIBATCH_SIZE,
     n_jobs: int = -1,
     precision: int = 32,
@@ -334,21 +429,23 @@ def reproduce(
     Parameters
     ----------
     weights : path_like, optional
-        A Keras file of the paper's CNN; by default the one that nengonet brings along. The
-        author's own weights-only file works as it is.
+        A Keras file of the paper's CNN; by default the bundled one, trained by the paper's
+        recipe. The author's own weights-only file works as it is.
     neurons : sequence of {"rate", "relu", "lif", "adaptive-lif"}
         Only the cells of these; by default all.
     synapses : sequence of float or None, in seconds
         Only the cells of these; by default all.
     n_images : int or "all"
-        The first so many test images; the paper's are 1000.
+        The first test images; the paper takes 1000.
     data_dir : path_like, optional
         Folder with CIFAR-10: see `nengonet.datasets.load`.
     seed : int
+    n_seeds : int
+        Of the first voltages, from ``seed`` on: of each spiking cell. Rate neurons draw nothing.
     save : path_like, optional
         Folder for what is finished, one file for each run.
     resume : bool
-        Go on with the interrupted study in ``save``.
+        Resume the interrupted study in ``save``.
     minibatch_size, n_jobs, precision, progress
         As for `nengonet.present`. 32 bits are enough: with 64, accuracies on 200 images differed
         by 0.02 percentage points, and losses by 0.001.
@@ -361,31 +458,33 @@ def reproduce(
     Raises
     ------
     InputError
-        There is no such cell, the file holds another network, CIFAR-10 is not to be had, or the
-        folder of ``save`` cannot be used.
+        A cell is unknown, the file holds another network, CIFAR-10 is unavailable, or the folder
+        of ``save`` cannot be used.
     """
     chosen = _chosen(neurons, synapses)
+    n_seeds = whole_number("n_seeds", n_seeds)
     path, layers = _layers(weights)
     found = {"data_dir": data_dir, "progress": progress}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)
     sample, _ = datasets.load("cifar10", split="train", n_images=N_SAMPLE, **found)
     running = {
         "presentation_time": PRESENTATION_TIME,
-        "seed": seed,
         "minibatch_size": minibatch_size,
         "n_jobs": n_jobs,
         "precision": precision,
         "progress": progress,
     }
     saved = files_of_runs(save, resume)
-    cells = []
+    cells, shares, curves = [], {}, {}
     for cell in chosen:
-        _, output = published(layers, neurons=cell[0], synapse=cell[1], seed=seed)
-        of_cell = running | saved(f"{cell[0]}-synapse-{cell[1] or 'none'}")
-        result = _run(output, images, readout="last_step", **of_cell)
-        cells += _rows(cell, measure(result.steps, labels))
+        logits = _logits_of_seeds(layers, cell, images, range(seed, seed + n_seeds), saved, running)
+        cells += _rows(cell, measure(logits, labels), len(logits))
+        steps = logits.argmax(axis=-1) == labels[:, np.newaxis]
+        shares[cell], curves[cell] = steps.mean(axis=-1), steps.mean(axis=(0, 1))
+    if {"lif", "adaptive-lif"} & {cell[0] for cell in chosen}:
+        cells += _rows_at_rest(layers, images, labels)
     network, output = repaired(layers, sample, seed=seed)
-    result = _run(output, images, readout="mean", **saved("repaired"), **running)
+    result = _run(output, images, readout="mean", seed=seed, **saved("repaired"), **running)
     anns = {kind: logits_of(with_pools(layers, kind), images) for kind in ("max", "average")}
     ann_accuracy = accuracy(anns["max"].argmax(axis=1), labels)
     return Reproduction(
@@ -399,16 +498,27 @@ def reproduce(
             "network": "repaired: max pools kept",
             "readout": "mean",
             "seed": seed,
+            "seeds of spiking cells": n_seeds,
             "weights": str(path),
             "presentation_time": result.settings["presentation_time"],
             "dt": result.dt,
             "precision": precision,
-            "ANN": {f"{kind} pools": _ann(logits, labels) for kind, logits in anns.items()},
+            "ANN": {
+                "max pools": _ann(anns["max"], labels)
+                | dict(zip(("published_accuracy", "published_loss"), PUBLISHED_ANN, strict=True)),
+                "average pools": _ann(anns["average"], labels),
+            },
             "tuning": tuning_of(output),
         },
-        notes=_notes(result, labels, ann_accuracy),
+        notes=(
+            *_claims(shares),
+            *_delays(curves),
+            *_notes_at_rest(cells),
+            *_notes(result, labels, ann_accuracy),
+        ),
         cells=cells,
-        tables=tuple(_table(cells, readout, n_steps=result.n_steps) for readout in READOUTS),
+        tables=(*(_table(cells, each, n_steps=result.n_steps) for each in READOUTS),)
+        + _table_at_rest(cells),
         network=network,
         output=output,
         images=images,
@@ -417,12 +527,32 @@ def reproduce(
 
 
 def _layers(weights: str | os.PathLike | None) -> tuple[str | os.PathLike, list[LayerWeights]]:
-    path = pretrained("cifar_csnn") if weights is None else weights
+    path = pretrained(WEIGHTS) if weights is None else weights
     return path, cnn_layers(load_weights(path))
 
 
 def _run(output: Layer, images: np.ndarray, **running: object) -> Result:
     return present(output.network, output, images, keep=[output.label], **running)
+
+
+def _logits_of_seeds(
+    layers: Sequence[LayerWeights],
+    cell: tuple[str, float | None],
+    images: np.ndarray,
+    seeds: Sequence[int],
+    saved: Callable[[str], dict],
+    running: dict,
+) -> np.ndarray:
+    """Run a cell; return its logits (n_seeds, n_images, n_steps, 10)."""
+    neurons, synapse = cell
+    found = []
+    for seed in seeds if neurons != "rate" else seeds[:1]:
+        _, output = published(layers, neurons=neurons, synapse=synapse, seed=seed)
+        name = f"{neurons}-synapse-{synapse or 'none'}-seed-{seed}"
+        found.append(
+            _run(output, images, readout="last_step", seed=seed, **saved(name), **running).steps
+        )
+    return np.array(found)
 
 
 def _chosen(
@@ -444,17 +574,33 @@ def _chosen(
     return chosen
 
 
-def _rows(cell: tuple[str, float | None], measured: dict[str, dict]) -> list[dict]:
+def _rows(cell: tuple[str, float | None], measured: dict[str, dict], n_seeds: int) -> list[dict]:
     """Return a cell's rows of the report, with the published figures where there are any."""
     rows = []
     for readout, values in measured.items():
         # The paper has no other readout.
         figures = PUBLISHED[cell] if readout == "all_steps" else (None, None)
         rows.append(
-            {"neurons": cell[0], "synapse": cell[1], "readout": readout}
+            {"neurons": cell[0], "synapse": cell[1], "readout": readout, "n_seeds": n_seeds}
             | values
             | {"published_accuracy": figures[0], "published_loss": figures[1]}
         )
+    return rows
+
+
+def _rows_at_rest(
+    layers: Sequence[LayerWeights], images: np.ndarray, labels: np.ndarray
+) -> list[dict]:
+    """Return the rows of LIF's curve at several scales, of on and off, and of ReLU."""
+    curves = {
+        ("relu", None): lambda drive: np.maximum(drive, 0.0),
+        **{("lif", scale): lif_curve(scale) for scale in SCALES_AT_REST},
+        ("on or off", SCALE): on_or_off,
+    }
+    rows = []
+    for (neurons, scale), curve in curves.items():
+        measured = measure(at_rest(layers, images, curve)[:, np.newaxis], labels)["last_step"]
+        rows.append({"neurons": neurons, "scale": scale, "readout": "at_rest"} | measured)
     return rows
 
 
@@ -500,19 +646,95 @@ def _figures(share: float | None, loss: float | None) -> str:
     return " / ".join(texts)
 
 
-def _notes(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:
-    notes = []
-    if all(figure is None for figures in PUBLISHED.values() for figure in figures):
-        notes.append(
-            "published: the paper's tables could not be consulted, so their figures are missing "
-            "('-'); fill in PUBLISHED in nengonet/reproductions/cifar_csnn.py to see them here"
-        )
-    notes += [
-        "a mean over all steps counts the start-up, in which four filters in series still hold "
-        "the signal back; the last step shows what the network has learned",
-        "rate neurons without a synapse are the ANN with average pools, at every step: what "
-        "replacing the pools after training costs, before any spike",
+def _table_at_rest(cells: list[dict]) -> tuple[str, ...]:
+    """Write the rows at rest as a table, if there are any."""
+    rows = [cell for cell in cells if cell["readout"] == "at_rest"]
+    lines = [
+        f"{row['neurons']:<14}{'' if row['scale'] is None else format(row['scale'], 'g'):>10}"
+        f"{_figures(row['accuracy'], row['loss']):>17}"
+        for row in rows
     ]
+    title = f"accuracy / cross-entropy: {_AT_REST}"
+    return ("\n".join([title, f"{'':<14}{'scale':>10}", *lines]),) if rows else ()
+
+
+def _claims(shares: dict[tuple[str, float | None], np.ndarray]) -> Iterator[str]:
+    """Answer what the paper says of its table 1: falls, and which neurons are ahead."""
+    ends = SYNAPSES[0], SYNAPSES[-1]
+    for name in NEURONS:
+        pair = [(name, synapse) for synapse in ends]
+        if all(cell in shares for cell in pair):
+            change, low, high, paper = _difference(shares, *reversed(pair))
+            where = "within" if low <= paper <= high else "above" if paper > high else "below"
+            yield (
+                f"{name}, from {_synapse(ends[0])} to {_synapse(ends[1])}: {change:+.1f} points of "
+                f"accuracy (95 % interval {low:+.1f} to {high:+.1f}); the paper's {paper:+.1f} is "
+                f"{where} the interval"
+            )
+    for first, second in (("lif", "relu"), ("adaptive-lif", "lif")):
+        pairs = [((first, synapse), (second, synapse)) for synapse in SYNAPSES]
+        texts = [
+            f"{_synapse(pair[0][1])} {_verdict(*_difference(shares, *pair))}"
+            for pair in pairs
+            if set(pair) <= shares.keys()
+        ]
+        if texts:
+            yield f"{first} against {second}, in points of accuracy: {'; '.join(texts)}"
+
+
+def _verdict(found: float, low: float, high: float, paper: float) -> str:
+    """Write a difference; neither is ahead where the interval holds 0."""
+    who = "level" if low <= 0 <= high else "ahead" if low > 0 else "behind"
+    return f"{who}, {found:+.2f} ({low:+.2f} to {high:+.2f}; paper {paper:+.2f})"
+
+
+def _difference(
+    shares: dict[tuple[str, float | None], np.ndarray],
+    first: tuple[str, float | None],
+    second: tuple[str, float | None],
+) -> tuple[float, float, float, float]:
+    """Return how far a cell is ahead, its interval (same images, same seeds), and the paper's."""
+    found = shares[first] - shares[second]
+    # As if one more image differed: answers that agree on all images are no proof of none.
+    mean, half = found.mean(), 1.96 * np.sqrt(_variance(found) + 1 / found.shape[1] ** 2)
+    paper = PUBLISHED[first][0] - PUBLISHED[second][0]
+    return tuple(100 * each for each in (mean, mean - half, mean + half, paper))
+
+
+def _delays(curves: dict[tuple[str, float | None], np.ndarray]) -> Iterator[str]:
+    """Say when each cell's accuracy comes to within 2 points of its last step's."""
+    for name in NEURONS:
+        steps = {
+            _synapse(cell[1]): settled(curve, curve[-1], 0.02)
+            for cell, curve in curves.items()
+            if cell[0] == name and cell[1] is not None
+        }
+        if steps:
+            yield (
+                f"{name}: within 2 points of the last step's accuracy from step "
+                f"{'/'.join(map(str, steps.values()))} on, at {'/'.join(steps)}"
+            )
+
+
+def _notes_at_rest(cells: list[dict]) -> Iterator[str]:
+    """Say how much LIF's accuracy at rest depends on the scale, and how much on the curve."""
+    found = {
+        (cell["neurons"], cell["scale"]): 100 * cell["accuracy"]
+        for cell in cells
+        if cell["readout"] == "at_rest"
+    }
+    if found:
+        of_scales = [found["lif", scale] for scale in SCALES_AT_REST]
+        lif, relu = found["lif", SCALE], found["relu", None]
+        yield (
+            f"at rest: over scales from {SCALES_AT_REST[0]:g} to {SCALES_AT_REST[-1]:g}, LIF's "
+            f"accuracy spans {max(of_scales) - min(of_scales):.1f} points; at {SCALE:g} it is "
+            f"{lif - relu:+.1f} points from ReLU's, and {lif - found['on or off', SCALE]:+.1f} "
+            "from that of neurons that are merely on or off"
+        )
+
+
+def _notes(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:
     curve = result.latency(labels)
     reached = settled(curve, ann.value)
     few = [n for n in (20, 30, 40, 50, 75, 100) if n <= result.n_steps]
@@ -521,10 +743,10 @@ def _notes(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]
         if reached is None
         else f"from step {reached} on it stays within 1 percentage point of the ANN"
     )
-    notes.append(
+    notes = [
         f"repaired: {reached}; after {'/'.join(map(str, few))} steps "
         f"{'/'.join(f'{curve[n - 1]:.4f}' for n in few)}"
-    )
+    ]
     spikes = result.spikes_per_image()
     total = sum(n for label, n in spikes.items() if not label.endswith(_POOL))
     notes.append(
@@ -540,12 +762,12 @@ class LogitCurves(NamedTuple):
     Attributes
     ----------
     times : (n_steps,) ndarray, in seconds
-    outputs : dict of (n_images, n_steps, 10) ndarray
-        By neuron type.
+    outputs : dict of (n_panels, n_steps, 10) ndarray
+        By neuron type: a panel for each image and synapse; NaN where there is no such cell.
     class_names : tuple of str
     titles : tuple of str
-        Of the images.
-    labels : (n_images,) ndarray of int
+        Of the panels.
+    labels : (n_panels,) ndarray of int
     """
 
     times: np.ndarray
@@ -559,20 +781,19 @@ def logit_curves(
     weights: str | os.PathLike | None = None,
     *,
     neurons: Sequence[str] = (),
-    synapse: float | None = 0.005,
+    synapses: Sequence[float | None] = (),
     data_dir: str | os.PathLike | None = None,
     seed: int = 0,
 ) -> LogitCurves:
-    """Show one training and one test image to each neuron type: the paper's figures 3 and 5.
+    """Show one training and one test image to each cell: the paper's figures 3 and 5.
 
     The captions of the paper's figures name the first training image, a frog; its notebook runs
     the first test image, a cat.
 
     Parameters
     ----------
-    weights, neurons, data_dir, seed
+    weights, neurons, synapses, data_dir, seed
         As for `reproduce`.
-    synapse : float or None, in seconds
 
     Returns
     -------
@@ -581,30 +802,35 @@ def logit_curves(
     Raises
     ------
     InputError
-        There are no such neurons, the file holds another network, or CIFAR-10 is not to be had.
+        A cell is unknown, the file holds another network, or CIFAR-10 is unavailable.
     """
+    chosen = _chosen(neurons, synapses)
     _, layers = _layers(weights)
     shown = [
         datasets.load("cifar10", split=split, n_images=1, data_dir=data_dir)
         for split in ("train", "test")
     ]
     images, labels = (np.concatenate(each) for each in zip(*shown, strict=True))
-    outputs = {}
-    for name in neurons or NEURONS:
-        _, output = published(layers, neurons=name, synapse=synapse, seed=seed)
-        result = _run(
-            output,
-            images,
-            presentation_time=PRESENTATION_TIME,
-            seed=seed,
-            readout="last_step",
-            progress=False,
-        )
-        outputs[f"{name}, {_synapse(synapse)}"] = result.outputs
+    running = {"presentation_time": PRESENTATION_TIME, "progress": False}
+    found = {
+        cell: _logits_of_seeds(layers, cell, images, [seed], files_of_runs(None), running)[0]
+        for cell in chosen
+    }
+    n_steps = len(next(iter(found.values()))[0])
+    columns = sorted({synapse for _, synapse in chosen}, key=lambda synapse: synapse or 0.0)
+    panels = list(itertools.product(range(len(images)), columns))
+    nothing = np.full((len(images), n_steps, KERNELS[-1][-1]), np.nan)
     names = datasets.class_names("cifar10")
-    titles = tuple(
-        f"first {split} image, a {names[label]}"
-        for split, label in zip(("training", "test"), labels, strict=True)
+    return LogitCurves(
+        times=PRESENTATION_TIME * np.arange(1, n_steps + 1) / n_steps,
+        outputs={
+            name: np.array([found.get((name, each), nothing)[image] for image, each in panels])
+            for name in dict.fromkeys(name for name, _ in chosen)
+        },
+        class_names=names,
+        titles=tuple(
+            f"first {('training', 'test')[image]} image: {names[labels[image]]}\n{_synapse(each)}"
+            for image, each in panels
+        ),
+        labels=labels[[image for image, _ in panels]],
     )
-    times = result.dt * np.arange(1, result.n_steps + 1)
-    return LogitCurves(times, outputs, names, titles, labels)
