@@ -32,6 +32,7 @@ from nengonet.reproductions.cifar_csnn import (
 )
 from nengonet.reproductions.shared import logits_of
 
+ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ("conv2d_102", "conv2d_103", "conv2d_104", "dense_68", "dense_69")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(0, 1, (16, 32, 32, 3))
@@ -338,6 +339,8 @@ def test_curves_at_rest_are_those_of_the_neurons():
     current = 415 * drive[2:]
     rates = 1 / (0.002 + 0.02 * np.log(current / (current - 1)))
     np.testing.assert_allclose(cifar_csnn.lif_curve()(drive), [0, 0, *(rates / 415)])
+    tenfold = cifar_csnn.lif_curve()(np.array([0.01, 0.1]))
+    assert tenfold[1] / tenfold[0] == pytest.approx(3, abs=0.1)  # the documentation says so
     np.testing.assert_allclose(cifar_csnn.on_or_off(drive), [0, *4 * [500 / 415]])
     with nengo.Network(seed=0) as network:
         layer = nn.dense(

@@ -52,6 +52,14 @@ class ResultCells(_Lines):
         return self.parse(self.arguments[0], lines)
 
 
+class ResultNotes(_Lines):
+    """What a run says of its own figures."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        return self.parse(self.arguments[0], results.render_notes(self.arguments[0]))
+
+
 class _Figure(SphinxDirective):
     required_arguments = 1
     has_content = True
@@ -123,6 +131,7 @@ def setup(app) -> dict:
     app.add_directive("result", Result)
     app.add_directive("result-cells", ResultCells)
     app.add_directive("result-figure", ResultFigure)
+    app.add_directive("result-notes", ResultNotes)
     app.add_directive("drawn", Drawn)
     app.add_directive("command-help", CommandHelp)
     return {"version": "1", "parallel_read_safe": True}

@@ -93,6 +93,17 @@ def render_cells(
     return table(titles, [[_cell(key, cell.get(key)) for key in keys] for cell in cells])
 
 
+def render_notes(name: str) -> list[str]:
+    """Return what a run says of its own figures, as lines of Markdown.
+
+    Parameters
+    ----------
+    name : str
+    """
+    record = load(name)
+    return _missing(name) if record is None else [f"- {note}" for note in record["report"]["notes"]]
+
+
 def table(titles: list[str], rows: list) -> list[str]:
     """Return a Markdown table."""
     return [

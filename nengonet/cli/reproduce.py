@@ -99,7 +99,7 @@ def reproduce_forum_mnist(
     "--seeds",
     "n_seeds",
     type=int,
-    help="First voltages that each spiking cell is run with.  [default: 2]",
+    help="How many first voltages each spiking cell is run with.  [default: 1]",
 )
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @SAVE_RUNS
