@@ -14,6 +14,7 @@ import os
 import pathlib
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from nengonet.exceptions import InputError
 # arrays of zeros more than 1000 to 1.
 _EXPANSION = 100
 _ALWAYS_ALLOWED = 64 * 2**20  # bytes
+_DEFLATE = 1032  # the most to 1 that gzip compresses
 _OF_A_CHUNK = 1000  # bytes that HDF5 takes for each, whatever it holds
 
 # No model has as many arrays; links that form a net have more paths than could be walked.
@@ -177,18 +179,16 @@ class Hdf5:
             yield key, self.get(key, group)
 
     def walk(
-        self, group: h5py.Group | None = None, prefix: str = "", _above: tuple[int, ...] = ()
+        self, group: h5py.Group | None = None, prefix: str = "", _depth: int = 0
     ) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
         """Yield (path, object) for everything below a group (by default the root)."""
-        group = self.root if group is None else group
-        here = address(group)
-        if here in _above or len(_above) > _MAX_DEPTH:
-            raise InputError(f"damaged file (the group {group.name} is met twice within itself)")
+        if _depth > _MAX_DEPTH:
+            raise InputError("damaged file (its groups lead in a circle, or too deep)")
         for key, item in self.children(group):
             if isinstance(item, (h5py.Group, h5py.Dataset)):
                 yield prefix + key, item
             if isinstance(item, h5py.Group):
-                yield from self.walk(item, f"{prefix}{key}/", (*_above, here))
+                yield from self.walk(item, f"{prefix}{key}/", _depth + 1)
 
     def datasets(self, group: h5py.Group | None = None) -> Iterator[tuple[str, h5py.Dataset]]:
         """Yield (path, dataset) for every dataset below a group (by default the root)."""
@@ -261,15 +261,35 @@ def address(item: h5py.HLObject) -> int:
 
 
 def _check_filters(dataset: h5py.Dataset) -> None:
-    """Name a compression that this h5py cannot undo."""
+    """Name a compression that this h5py cannot undo; refuse chunks that unpack to too much."""
     plist = dataset.id.get_create_plist()
-    for i in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(i)
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    for code, _, _, name in filters:
         if not h5py.h5z.filter_avail(code):
             label = name.decode(errors="replace").split(";")[0].strip() or "an unknown filter"
             raise InputError(
                 f"{dataset.name}: compressed with {label} (HDF5 filter {code}), which is not "
                 "installed; import the package hdf5plugin first, or rewrite the file with gzip"
+            )
+    n_deflate = [code for code, *_ in filters].count(h5py.h5z.FILTER_DEFLATE)
+    if n_deflate > 1:
+        raise InputError(f"{dataset.name}: damaged file (it is compressed {n_deflate} times)")
+    if not n_deflate:
+        return
+    # Twice, because a checksum and the like may be compressed with the values.
+    n_bytes = 2 * math.prod(dataset.chunks) * dataset.dtype.itemsize + 1024
+    large: list[tuple[int, ...]] = []
+
+    def collect(chunk) -> None:
+        if chunk.size * _DEFLATE > _ALWAYS_ALLOWED:
+            large.append(chunk.chunk_offset)
+
+    dataset.id.chunk_iter(collect)
+    for offset in large:  # HDF5 would unpack all of it before it looks at the length
+        content = dataset.id.read_direct_chunk(offset)[1]
+        if len(zlib.decompressobj().decompress(content, n_bytes + 1)) > n_bytes:
+            raise InputError(
+                f"{dataset.name}: damaged file (a chunk has more than {n_bytes} bytes)"
             )
 
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -114,7 +115,7 @@ def test_soft_link_through_an_external_link(path):
 def test_circles(tmp_path):
     with h5py.File(tmp_path / "a", "w") as file:
         file["a/b"] = file["/"]
-    refuse(hdf5_arrays, tmp_path / "a", "within itself")
+    refuse(hdf5_arrays, tmp_path / "a", "in a circle")
     with h5py.File(tmp_path / "b", "w") as file:
         file["a"], file["b"] = h5py.SoftLink("b"), h5py.SoftLink("a")
     refuse(hdf5_arrays, tmp_path / "b", "circle")
@@ -139,6 +140,31 @@ def test_limit_is_for_the_file(path):
         del file["w9"]
         file["again"] = file["w0"]  # read once, counted once
     assert len(hdf5_arrays(path)) == 14
+
+
+def test_chunk_that_unpacks_to_more_than_its_values(path):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("w", (10, 10), "f4", chunks=(10, 10), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(100 * 2**20)))
+    refuse(hdf5_arrays, path, "/w: damaged file .a chunk has more than 1824 bytes")
+    values = np.random.default_rng(0).normal(size=(100, 1000))
+    with h5py.File(path, "w") as file:  # as large, and as it should be
+        options = {"chunks": (100, 1000), "compression": "gzip"}
+        file.create_dataset("w", data=values, **options)
+        file.create_dataset("all", data=values, shuffle=True, fletcher32=True, **options)
+    for array in hdf5_arrays(path).values():
+        np.testing.assert_array_equal(array, values)
+
+
+def test_array_compressed_twice(path):
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4, 4))
+    plist.set_deflate(1)
+    plist.set_deflate(1)
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((4, 4))
+        h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, space, plist)
+    refuse(hdf5_arrays, path, "/w: damaged file .it is compressed 2 times")
 
 
 def test_values_that_are_no_numbers(path):
