@@ -24,7 +24,7 @@ from nengonet.ann import Ann
 from nengonet.checks import as_number, count_steps
 from nengonet.encoding import images_by_node
 from nengonet.exceptions import InputError
-from nengonet.graph import Graph, Weights, analytic, filter_of, noise_of, owner
+from nengonet.graph import Filter, Graph, Weights, analytic, filter_of, noise_of, owner
 from nengonet.neurons import model_of
 from nengonet.objects import Layer, known_layers
 
@@ -73,6 +73,14 @@ class LayerPrediction:
     spiking: bool
     delay: float
     is_input: bool = False
+
+    def filtered_variance(self, after: Filter, dt: float) -> np.ndarray:
+        """Return the variance of the output behind a filter."""
+        if self.neuron_type is None:
+            return after.power * self.variance
+        model = model_of(self.neuron_type)
+        now = (self.rates, self.current, self.deviation, dt)
+        return model.amplitude**2 * model.filtered_variance(*now, after.gain, after.power)
 
 
 def predict_rates(
@@ -255,7 +263,7 @@ class _Walk:
             with _named(connection):
                 after = filter_of(connection.synapse, self.dt)
             mean += after.gain * weights.apply(pre.mean_outputs)
-            variance += after.power * weights.apply(pre.variance, power=2)
+            variance += weights.apply(pre.filtered_variance(after, self.dt), power=2)
             delay = max(delay, pre.delay + after.delay)
         return mean, variance, delay
 

@@ -437,3 +437,35 @@ def test_ceiling_is_what_a_huge_current_gives(neuron_type, dt, ceiling):
 def test_the_example_of_register_holds():
     results = doctest.testmod(nengonet.neurons.model, extraglobs={"nengo": nengo, "np": np})
     assert (results.failed, results.attempted) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "neuron_type, tuning",
+    [
+        (nengo.SpikingRectifiedLinear(), (100.0, 0.0)),
+        (nn.IntegrateAndFire(), (100.0, 0.0)),
+        (nengo.LIF(), (2.0, 1.0)),
+        (nengo.RegularSpiking(nengo.Tanh()), (1.0, 0.0)),
+        (nengo.StochasticSpiking(nengo.RectifiedLinear()), (100.0, 0.0)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("poisson", [False, True], ids=["constant", "poisson"])
+@pytest.mark.parametrize("tau", [0.005, 0.05])
+def test_what_a_synapse_leaves_of_spikes(neuron_type, tuning, poisson, tau):
+    """Regular spikes leave a ripple, a tenth of what independent ones would; Poisson input more."""
+    rng = np.random.default_rng(3)
+    kernels = rng.normal(0.1, 0.5, (40, 60)) / 6, rng.normal(size=(60, 10))
+    with nengo.Network(seed=0):
+        layer = nn.poisson_input((40,), 255.0) if poisson else nn.constant_input((40,))
+        gain, bias = tuning
+        layer = nn.dense(layer, kernels[0], neuron_type, gain=gain, bias=bias, label="h")
+        layer = nn.dense(layer, kernels[1], None, synapse=tau, label="o")
+    images = rng.uniform(size=(4, 40))
+    expected = nn.prediction.predict(layer, images, noise=True)[-1].variance.mean()
+    settings = {"presentation_time": 3.0, "readout": "last_step", "progress": False}
+    outputs = nn.present(layer.network, layer, images, **settings).outputs
+    found = outputs[:, 500:].var(axis=1).mean()
+    assert 0.4 < found / expected < 1.15
+    if not poisson:
+        assert found / expected > 0.9

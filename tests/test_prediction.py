@@ -365,7 +365,7 @@ def test_mean_and_variance_of_a_transform(name):
     np.testing.assert_allclose(found.mean_outputs, 20 * images @ matrix.T, atol=1e-12)
     variance = 0.1**2 * 200 * images / 0.001
     np.testing.assert_allclose(found.variance, variance @ (matrix**2).T, rtol=1e-12)
-    still.show(images[0])
+    still.node.output.show(images[0], example=0, seed=0)
     with nengo.Simulator(network, seed=0, progress_bar=False, optimize=False) as simulator:
         simulator.step()
         output = simulator.signals[simulator.model.sig[quiet]["out"]]

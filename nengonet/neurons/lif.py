@@ -52,6 +52,7 @@ class LIFModel(LIFRateModel):
     """`LIF`, which spikes once a step at most and holds its voltage above ``min_voltage``."""
 
     noise_effect = "clips its voltage"
+    _regular = True
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
 
     @property

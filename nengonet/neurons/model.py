@@ -61,6 +61,8 @@ class NeuronModel:
     longest_step: float = np.inf
     noise_effect: str = "is not linear in its current"
     random: bool = False
+    # Whether spikes come at even intervals under a constant current.
+    _regular: bool = False
     exact_step: float = np.inf
     step_effect: str = "changes its rates in long steps"
 
@@ -161,6 +163,36 @@ class NeuronModel:
         # A neuron that spikes at most once a step, or a whole number of times and the rest.
         share = np.abs(rates) * dt % 1.0
         return share * (1 - share) / dt**2
+
+    def filtered_variance(
+        self,
+        rates: np.ndarray,
+        current: np.ndarray,
+        deviation: np.ndarray,
+        dt: float,
+        gain: float,
+        power: float,
+    ) -> np.ndarray:
+        """Return the variance of the output behind a filter, for an amplitude of 1.
+
+        The filter multiplies means by ``gain`` and the variance of independent steps by ``power``.
+        Regular spikes are not independent: what is left of them is a ripple, and what the noise of
+        the current makes of their intervals.
+        """
+        independent = power * self.variance(rates, current, deviation, dt)
+        if not self._regular or not 0 < power < gain**2:
+            return independent
+        through = power * self._irregularity(rates, current, deviation, dt)
+        return np.minimum(independent, _ripple(rates, gain, power, dt) + through)
+
+    def _irregularity(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return what noise adds to the output, as a variance of independent steps."""
+        above = current - (self.threshold or 0.0)
+        # A neuron that only noise makes fire has no intervals to keep.
+        slope = np.divide(rates, above, out=np.full(rates.shape, np.inf), where=above > 0)
+        return np.where(deviation > 0, (np.where(deviation > 0, slope, 0.0) * deviation) ** 2, 0.0)
 
     def ceiling(self, dt: float) -> float:
         """Return the most that a neuron can fire at in steps of a length, in Hz."""
@@ -307,6 +339,18 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
         plain = stateless and cls.make_state is NeuronType.make_state
         model = CurveModel if plain else NeuronModel
     return model(neuron_type, family)
+
+
+def _ripple(rates: np.ndarray, gain: float, power: float, dt: float) -> np.ndarray:
+    """Return the variance of evenly spaced spikes behind a low-pass filter of this power.
+
+    A spike decays with ``tau``; the intervals of rates far above ``1 / tau`` leave nothing of it.
+    """
+    share = power / gain**2
+    tau = -dt / np.log((1 - share) / (1 + share))
+    rates = np.maximum(np.abs(rates), 1e-9)
+    half = 1 / (2 * tau * rates)
+    return (gain * rates) ** 2 * (half / np.tanh(half) - 1)
 
 
 def on_grid(

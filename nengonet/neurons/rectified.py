@@ -118,8 +118,22 @@ class RectifiedModel(CurveModel):
         return rectified_mean(current, deviation) - np.maximum(current, 0.0)
 
 
+class SpikingRectifiedModel(RectifiedModel):
+    """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
+
+    _regular = True
+
+    def _irregularity(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance of ``max(J, 0)``."""
+        return self._moments(current, deviation, dt)[1]
+
+
 class IntegrateAndFireModel(RectifiedModel):
     """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
+
+    _regular = True
 
     noise_effect = "clips its voltage"
 
@@ -137,7 +151,7 @@ class IntegrateAndFireModel(RectifiedModel):
 
 
 register(nengo.RectifiedLinear, RectifiedModel)
-register(nengo.SpikingRectifiedLinear, RectifiedModel)
+register(nengo.SpikingRectifiedLinear, SpikingRectifiedModel)
 register(IntegrateAndFire, IntegrateAndFireModel)
 
 

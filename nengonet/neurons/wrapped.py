@@ -50,9 +50,15 @@ class RatesToSpikesModel(NeuronModel):
         self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
     ) -> np.ndarray:
         """Return the variance of the spikes for what the base puts out, and of that."""
-        out = self.base.amplitude
-        of_base = out**2 * self.base.variance(rates / out, current, deviation, dt)
+        of_base = self._irregularity(rates, current, deviation, dt)
         return of_base + self.variance_of_draw(rates, dt)
+
+    def _irregularity(
+        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Return the variance of what the base puts out."""
+        out = self.base.amplitude
+        return out**2 * self.base.variance(rates / out, current, deviation, dt)
 
     def variance_of_draw(self, rates: np.ndarray, dt: float) -> np.ndarray:
         """Return the variance of ``count / dt`` where the base puts out constant rates."""
@@ -61,6 +67,12 @@ class RatesToSpikesModel(NeuronModel):
     def tuning_advice(self) -> str:
         """Give the base's advice."""
         return self.base.tuning_advice()
+
+
+class RegularSpikingModel(RatesToSpikesModel):
+    """`RegularSpiking`."""
+
+    _regular = True
 
 
 class PoissonSpikingModel(RatesToSpikesModel):
@@ -79,6 +91,6 @@ class StochasticSpikingModel(RatesToSpikesModel):
     random = True
 
 
-register(nengo.RegularSpiking, RatesToSpikesModel)
+register(nengo.RegularSpiking, RegularSpikingModel)
 register(nengo.PoissonSpiking, PoissonSpikingModel)
 register(nengo.StochasticSpiking, StochasticSpikingModel)
