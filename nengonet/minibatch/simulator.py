@@ -93,8 +93,7 @@ class MinibatchSimulator(nengo.Simulator):
     another order, which depends on the number of examples and on ``numba``, and with AVX-512
     instructions NumPy computes the last bit of ``log1p`` and ``expm1`` otherwise than Numba. In 64
     bits that shows only where a voltage meets its threshold exactly, as with decimal weights and
-    first voltages; in 32 bits rounding is 10**9 times as coarse, and now and then moves a spike by
-    a step, which can change a count by one.
+    first voltages; in 32 bits rounding is coarser, and now and then moves a spike elsewhere too.
 
     With several examples, each has its own copy of what keeps a state in Python: functions of
     Nodes, processes and neuron types that are not Nengo's. The copies are made when the simulator
