@@ -1260,7 +1260,7 @@ UNRESET = {
     ],
     "part reset": lambda y: [Reset(y[:2], value=1), Copy(Signal(np.ones(4)), y, inc=True)],
     "part set": lambda y: [
-        Copy(one(), y, dst_slice=slice(0, 2)),
+        Copy(one(), y, dst_slice=[0, 2]),
         Copy(Signal(np.ones(4)), y, inc=True),
     ],
     "every other": lambda y: [
