@@ -1311,23 +1311,32 @@ def test_increments_of_what_nothing_resets_add_up(name, optimize):
 
 def test_states_that_others_read_are_up_to_date_at_every_step():
     """A row of layers would run many steps before anything else."""
-    seen = []
-    for cls, arguments in ((nengo.Simulator, ()), (MinibatchSimulator, (1,))):
+    settings = {"seed": 0, "progress_bar": False, "optimize": False}
+
+    def summing_model():
         model = nengo.builder.Model()
         current, spikes = Signal(np.array([90.0, 30.0])), Signal(np.zeros(2))
         voltage, total = Signal(np.zeros(2)), Signal(np.zeros(2))
+        with nengo.Network() as network:
+            node = nengo.Node([0.0, 0.0])
+        model.build(network)
         model.add_op(SimNeurons(nn.IntegrateAndFire(), current, spikes, {"voltage": voltage}))
         model.add_op(Copy(voltage, total, inc=True))
-        settings = {"model": model, "seed": 0, "progress_bar": False, "optimize": False}
-        with nengo.Network() as network:
-            probe = nengo.Probe(nengo.Node([0.0, 0.0]))
-        model.build(network)
-        model.sig[probe]["in"] = total
-        with cls(None, *arguments, **settings) as simulator:
-            simulator.run_steps(30)
-            seen.append(np.squeeze(simulator.data[probe]))
-    np.testing.assert_allclose(*seen)
-    assert seen[0][-1].min() > 1
+        model.sig[node]["out"] = total
+        return model, node
+
+    model, node = summing_model()
+    expected = []
+    with nengo.Simulator(None, model=model, **settings) as simulator:
+        for _ in range(30):
+            simulator.step()
+            expected.append(simulator.signals[model.sig[node]["out"]].copy())
+    model, node = summing_model()
+    with MinibatchSimulator(None, 2, model=model, **settings) as simulator:
+        record = simulator.record(node, steps=True)
+        simulator.run_steps(30)
+        np.testing.assert_allclose(record.steps, [expected] * 2)
+    assert expected[-1].min() > 1
 
 
 @pytest.mark.parametrize("neurons", NEURONS)
