@@ -13,6 +13,7 @@ from nengonet.cli import main
 from nengonet.plots import plot_amplitude
 from nengonet.reproductions import amplitude, amplitude_answers
 from nengonet.reproductions import amplitude_cells as cells
+from nengonet.sweeps import Sweep as cells_of
 from nengonet.sweeps import sweep
 
 DIGITS, LABELS = nn.datasets.load("mnist", split="test", n_images=40)
@@ -230,7 +231,10 @@ def test_cell_counts_what_the_network_does():
 
 
 def test_retrained_files_say_what_they_were_trained_at():
-    for trained, (path, _) in amplitude._retrained_files().items():
+    found = amplitude._retrained_files()
+    assert len({digest for _, digest in found.values()}) == 7
+    for trained, (path, _) in found.items():
+        trained = "0.01" if trained in amplitude.TRAININGS else trained
         name, layers = cells.network_layers(nn.load_weights(path))
         assert name == "cnn"
         for layer in layers[:-1]:
@@ -265,6 +269,7 @@ def small(monkeypatch):
     monkeypatch.setitem(amplitude.reproduce.__kwdefaults__, "amplitudes", (0.01, 0.25, 0.5))
     monkeypatch.setattr(amplitude, "CHANNEL_AMPLITUDES", (0.01, 0.5))
     monkeypatch.setattr(amplitude, "N_CHANNEL_SEEDS", 1)
+    monkeypatch.setattr(amplitude, "N_LOOP_SEEDS", 3)
     monkeypatch.setattr(amplitude, "N_EXPLAINED", 2)
     return ["reproduce", "amplitude", "--images", 20, "--jobs", 1]
 
@@ -282,7 +287,11 @@ def test_command(small, tmp_path):
         "rate",
         "unclipped",
         "synapse",
+        "loop",
     }
+    assert report["published"] is None  # of the CNN alone
+    (same,) = [cell for cell in report["cells"] if cell["kind"] == "loop"]
+    assert (same["amplitude"], same["n"]) == (0.1, 3)
     rows = [row for row in report["rows"]["mlp"] if row["kind"] == "compensated"]
     by_seed = {}
     for row in rows:
@@ -292,6 +301,7 @@ def test_command(small, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     assert {path.name for path in tmp_path.glob("*.sweep")} == {
         "run-mlp.sweep",
+        "run-loop-mlp.sweep",
         "run-channel.sweep",
     }
 
@@ -300,7 +310,7 @@ def test_command(small, tmp_path):
     again = call(*few, "--resume")
     assert again.exit_code == 0, again.output
     assert (tmp_path / "run-mlp.sweep").read_bytes() == before
-    for words in ("max_rates means", "intercepts mean", "zig-zag", "not more accuracy", "channel"):
+    for words in ("max_rates means", "intercepts mean", "zig-zag", "a loss of", "channel"):
         assert words in " ".join(again.stdout.split())
 
 
@@ -327,7 +337,9 @@ def test_cnn_and_its_retrained_files_are_one_table(small, monkeypatch):
     assert {amplitude for kind, amplitude in found if kind == "retrained"} == {*cells.RETRAINED}
     assert found["retrained", 0.1]["mean"] == pytest.approx(0.6005)
     ties = {row["kind"]: row["ties"] for row in report.sweeps["cnn"].rows}
-    assert (ties["fixed"], ties["retrained"]) == (1, 5)
+    assert (ties["fixed"], ties["retrained"]) == (1, 7)
+    assert {amplitude for kind, amplitude in found if kind == "training-2"} == {*cells.RETRAINED}
+    assert found["loop", 0.1]["n"] == 3
     assert set(report.sweeps) == {"cnn", "channel"}
     assert report.published == 0.99
     assert report.ann_accuracy.n_images == 2
@@ -345,6 +357,94 @@ def test_failed_cells_are_named(small, monkeypatch):
     monkeypatch.setattr(amplitude, "cell", failing)
     with pytest.raises(nn.InputError, match=r"mlp: \d+ of \d+ cells failed, .* no luck"):
         amplitude.reproduce(networks=["mlp"], n_seeds=1, n_jobs=1, progress=False)
+
+
+def made_up_sweep(accuracy):
+    """Return a sweep whose accuracies are a function of kind, amplitude and seed."""
+    seeds = {"loop": 50}
+    rows = [
+        {
+            "kind": kind,
+            "amplitude": at,
+            "seed": seed,
+            "accuracy": accuracy(kind, at, seed),
+            "error": None,
+        }
+        for kind in cells.KINDS
+        for at in ((0.1,) if kind == "loop" else cells.RETRAINED)
+        for seed in range(seeds.get(kind, 4))
+    ]
+    return cells_of(("kind", "amplitude"), ("accuracy",), rows)
+
+
+def explained(silent):
+    return [
+        {"layer": "a", "amplitude": at, "drive": 100 * at, "bias": 0, "silent": silent}
+        for at in cells.RETRAINED
+    ]
+
+
+def test_what_is_lost_is_said_as_it_was_measured():
+    """With figures against the usual story: rates lose all, a synapse nothing, biases half."""
+    left = {"fixed": 0.4, "rate": 0.4, "unclipped": 0.3, "synapse": 0.9, "biases": 0.65}
+
+    def accuracy(kind, at, seed):
+        return 0.9 + (left.get(kind, 0.9) - 0.9) * (at - 0.01) / 0.49
+
+    note = amplitude_answers._note_on_accuracy("cnn", made_up_sweep(accuracy), explained(0.5))
+    assert "0.900 at 0.01, 0.400 at 0.5: a loss of 50.0 points" in note
+    assert "The drive of a grows 50.0 times" in note
+    assert "three quarters of it go away with a synapse of 5 ms. A quarter" in note
+    assert note.endswith("go away with biases that grow as well")
+    # nothing is lost: no cause
+    note = amplitude_answers._note_on_accuracy(
+        "cnn", made_up_sweep(lambda kind, at, seed: 0.8 + at / 5), explained(None)
+    )
+    assert "a loss of -9.8 points" in note
+    assert "go away" not in note
+    assert "silent" not in note
+
+
+def test_zig_zag_is_called_chance_only_where_seeds_average_out():
+    jumps = np.random.default_rng(0).normal(0, 0.02, (4, 5))
+    shared, of_seeds = (
+        made_up_sweep(
+            lambda kind, at, seed, each=each: 0.7 + each(cells.RETRAINED.index(at), seed % 4)
+        )
+        for each in (lambda k, seed: jumps[0, k], lambda k, seed: jumps[seed, k])
+    )
+    note = amplitude_answers._note_on_zigzag("mlp", of_seeds)
+    assert "50 seeds have accuracies" in note
+    assert "no property of an amplitude" in note
+    note = amplitude_answers._note_on_zigzag("mlp", shared)
+    assert "1.0 times less" in note
+    assert note.endswith("the same for all seeds")
+    flat = amplitude_answers._note_on_zigzag("mlp", made_up_sweep(lambda kind, at, seed: 0.7))
+    assert flat.endswith("no zig-zag")
+
+
+def test_retrained_and_other_trainings_are_said_as_measured():
+    run = made_up_sweep(lambda kind, at, seed: {"retrained": 0.6 + at}.get(kind, 0.5 + at / 2))
+    note = amplitude_answers._note_on_retrained(
+        run, {at: {"rate": 0.9, "drive": 3.0} for at in cells.RETRAINED}
+    )
+    assert note.endswith("that is better than the weights of 0.01")
+    note = amplitude_answers._note_on_trainings(run)
+    assert "0.505/0.505/0.505 at 0.01 (standard deviation 0.0 points" in note
+    assert note.endswith("0 of 3 lose accuracy from 0.01 to 0.5")
+
+
+def test_channel_answer_follows_the_slope():
+    def channel(slope):
+        rows = [
+            {"decoders": d, "amplitude": a, "seed": 0, "output": slope * 50 * a, "decoder": 1.0}
+            for d in ("fixed", "solved")
+            for a in (0.01, 0.5)
+        ]
+        return cells_of(("decoders", "amplitude"), ("output", "decoder"), rows)
+
+    assert "output: yes." in amplitude_answers._note_on_channel(channel(1.0))
+    assert "output: not in proportion." in amplitude_answers._note_on_channel(channel(0.4))
 
 
 def test_figure():

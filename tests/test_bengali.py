@@ -1,17 +1,23 @@
 """The forum's CNN. Without the data set, digits stand in for characters: the same size."""
 
 import json
+import re
 
 import h5py
+import matplotlib.pyplot as plt
 import nengo
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import needs_whole_data
 from nengo.dists import Uniform
+from scipy.special import softmax
 
 import nengonet as nn
 from nengonet.cli import main
+from nengonet.plots import plot_rate_and_spikes
+from nengonet.rates import activations
+from nengonet.readout import accuracy
 from nengonet.reproductions import bengali
 from nengonet.reproductions.shared import logits_of, settled
 
@@ -169,6 +175,59 @@ def test_report_counts_spikes_operations_and_multiply_adds(report):
     text = str(report)
     for words in ("synaptic operations", "multiply-adds", "0.85", "12 images", "first 2 images"):
         assert words in text
+
+
+def test_no_published_figure_stands_beside_the_repaired_network(report):
+    assert report.published is None
+    assert report.to_json()["published"] is None
+    assert re.search(r"^  published +none for this network$", str(report), re.MULTILINE)
+    # and no sentence says what these figures do not
+    assert "rate neurons answer as the ANN in 100.0% of the images in step 1" in str(report)
+
+
+@pytest.mark.parametrize("helped", [True, False])
+def test_the_note_on_many_spikes_is_chosen_by_the_figures(helped):
+    def cell(synapse, readout):
+        value = 0.9 if (synapse is not None) == helped else 0.3
+        return {
+            "scale": 1000.0,
+            "n_steps": 30,
+            "synapse": synapse,
+            "readout": readout,
+            "accuracy": value,
+            "interval": [value - 0.05, value + 0.05],
+        }
+
+    sweep = [cell(s, r) for s in bengali.SYNAPSES for r in bengali.READOUTS]
+    note = bengali._note_on_sweep(sweep, accuracy(np.arange(200) // 188, np.zeros(200)))
+    assert ("is not enough" in note) == helped
+    assert ("rectifies the noise" in note) == helped
+
+
+def test_figure_of_one_image_shows_rate_beside_spiking(digits):
+    runs = bengali.example_runs(data=digits, index=2)
+    figure = plot_rate_and_spikes(*runs)
+    rows = np.array(figure.axes[:9]).reshape(3, 3)
+    names = [row[0].get_ylabel() for row in rows]
+    assert names == ["rate", "spiking", "repaired"]
+    for name, (_, maps, curves) in zip(names, rows, strict=True):
+        rates, outputs = runs.rates[name], runs.outputs[name]
+        title = f"mean {rates.mean():,.2f} Hz, max {rates.max():,.4g} Hz"
+        assert maps.get_title() == f"first layer: {title}"
+        drawn = maps.images[0].get_array()
+        assert drawn.shape == (27, 5 * 28)
+        np.testing.assert_array_equal(drawn[:, 28:55], rates[..., 1])
+        assert outputs.shape == (10, 50)
+        assert f"answer of the last step: {outputs[-1].argmax()}" in curves.get_title()
+        right = softmax(outputs, axis=1)[:, runs.label]
+        (line,) = [each for each in curves.get_lines() if "right" in each.get_label()]
+        np.testing.assert_allclose(line.get_ydata(), right)
+    # the rate network's answer is the ANN's; its rates are the activations
+    found = np.maximum(activations(LAYERS, DIGITS[2:3])["conv0"], 0)
+    np.testing.assert_allclose(runs.rates["rate"], found[0], rtol=1e-5, atol=1e-6)
+    # a spike in 10 ms is 100 Hz
+    np.testing.assert_allclose(runs.rates["spiking"] / 100, np.rint(runs.rates["spiking"] / 100))
+    plt.close(figure)
 
 
 def test_budget_ends_with_the_network_as_it_is_run(digits, report):

@@ -15,6 +15,7 @@ from nengonet.cli import main
 from nengonet.initial import drawn_states
 from nengonet.plots import plot_spikes_and_probabilities
 from nengonet.reproductions import fashion_mnist
+from nengonet.reproductions.fashion_mnist import PUBLISHED
 from nengonet.reproductions.shared import logits_of
 
 LOADED = {
@@ -187,21 +188,68 @@ def test_an_image_shown_again_has_the_same_spikes(report):
 
 
 def test_figure():
-    runs = fashion_mnist.example_runs(index=3)
+    runs = fashion_mnist.example_runs(n_images=3)
     assert list(runs.cells)[0] == "plain, dt 0.001 s"
     assert len(runs.cells) == 7
     figure = plot_spikes_and_probabilities(*runs)
-    rows = [figure.axes[start : start + 3] for start in range(0, 21, 3)]
-    for (image, histogram, curves), (dt, spikes, outputs, answer) in zip(
-        rows, runs.cells.values(), strict=True
-    ):
-        assert f"answer: {runs.class_names[answer]}" in image.get_title()
-        assert sum(bar.get_height() for bar in histogram.patches) == spikes.size == 1280
-        assert curves.get_xlim() == (0, pytest.approx(10 * dt))
-        drawn = np.array([line.get_ydata()[:10] for line in curves.get_lines()])
-        np.testing.assert_allclose(drawn.sum(axis=0), 1)
-        assert np.all(drawn.argmax(axis=0) == outputs.argmax(axis=1))
+    grid = np.array(figure.axes).reshape(8, 3, 2)
+    titles = [axis.get_title() for axis in grid[0, :, 0]]
+    assert titles == [runs.class_names[label] for label in runs.labels]
+    for row, (dt, spikes, outputs, answers) in zip(grid[1:], runs.cells.values(), strict=True):
+        for number, (histogram, curves) in enumerate(row):
+            assert f"answer: {runs.class_names[answers[number]]}" in curves.get_title()
+            assert sum(bar.get_height() for bar in histogram.patches) == spikes[number].size == 1280
+            assert curves.get_xlim() == (0, pytest.approx(10 * dt))
+            drawn = np.array([line.get_ydata()[:10] for line in curves.get_lines()])
+            np.testing.assert_allclose(drawn.sum(axis=0), 1)
+            assert np.all(drawn.argmax(axis=0) == outputs[number].argmax(axis=1))
     plt.close(figure)
+
+
+def compared(spread_of_images, spread_of_networks):
+    return [
+        {
+            "initial_voltage": kind,
+            "dt": dt,
+            "n_seeds": 5,
+            "accuracy_mean": 0.5,
+            "accuracy_std": spread,
+            "mean_rate_mean": 0.5,
+        }
+        for kind, spread in (
+            ("image", spread_of_images),
+            ("network", spread_of_networks),
+            ("zero", None),
+        )
+        for dt in fashion_mnist.DTS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("of_images", "of_networks", "says"),
+    [
+        (0.004, 0.04, "larger at dt 0.001 and 0.01 and 0.1 and 1 s beyond chance"),
+        (0.02, 0.022, "neither is larger beyond chance"),  # F(4, 4): 6.4 at 5 %
+        (0.04, 0.004, "neither is larger beyond chance"),
+        (0.0, 0.0, "neither is larger beyond chance"),
+    ],
+)
+def test_the_note_on_voltages_is_chosen_by_the_spreads(of_images, of_networks, says):
+    (note, _) = fashion_mnist._notes_on_voltages(compared(of_images, of_networks))
+    assert says in note
+    assert ("another network" in note) == ("neither" not in says)
+    assert f"{100 * of_images:.2f} against {100 * of_networks:.2f} at dt 0.01 s" in note
+
+
+def test_figures_of_other_voltages_have_no_published_one():
+    report = fashion_mnist.reproduce(
+        initial_voltage="network", n_images=20, n_seeds=0, progress=False
+    )
+    assert report.published is None
+    for cell in report.cells:
+        assert cell["published_accuracy"] is cell["published_rates"] is None
+        assert 0 < cell["constant_rate_accuracy"] < 1
+    assert not any(str(figure.accuracy) in str(report) for figure in PUBLISHED.values())
 
 
 def test_command(tmp_path):

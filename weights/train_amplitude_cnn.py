@@ -5,7 +5,9 @@ Run from this folder, with the extra ``train`` installed and NENGONET_DATA set (
     KERAS_BACKEND=torch python train_amplitude_cnn.py 0.01
 
 The argument is the amplitude of the LIF neurons. 0.01 is the tutorial's; the file of any other
-carries it in its name (``amplitude_cnn_0.1.h5``). All are trained alike, each from scratch.
+carries it in its name (``amplitude_cnn_0.1.h5``). A second argument is the seed of the training, 0
+without one; any other is in the name too (``amplitude_cnn_seed1.h5``). All are trained alike, each
+from scratch.
 """
 
 import sys
@@ -19,7 +21,6 @@ from torch_training import accuracy, fit
 
 from nengonet import datasets
 
-SEED = 0
 EPOCHS = 3
 AMPLITUDE = 0.01
 # The tutorial's input: pixels as Keras' MNIST holds them.
@@ -88,8 +89,8 @@ def forward_with(lif):
     return forward
 
 
-def main(amplitude=AMPLITUDE):
-    keras.utils.set_random_seed(SEED)
+def main(amplitude=AMPLITUDE, seed=0):
+    keras.utils.set_random_seed(seed)
     images, labels = datasets.load("mnist", split="train", n_images="all")
     test_images, test_labels = datasets.load("mnist", split="test", n_images="all")
     model = build(amplitude)
@@ -100,11 +101,12 @@ def main(amplitude=AMPLITUDE):
         labels,
         epochs=EPOCHS,
         rate=1e-3,
-        seed=SEED,
+        seed=seed,
     )
     hard = build(amplitude, sigma=1e-6)
     hard.set_weights(model.get_weights())
     name = "amplitude_cnn" if amplitude == AMPLITUDE else f"amplitude_cnn_{amplitude:g}"
+    name += f"_seed{seed}" if seed else ""
     save_keras2_h5(model, f"{name}.h5")
     write_card(
         name,
@@ -116,9 +118,9 @@ def main(amplitude=AMPLITUDE):
         ),
         script="train_amplitude_cnn.py",
         training=(
-            f"argument {amplitude:g}: {EPOCHS} epochs of the 60,000 training images, batch 64, "
-            f"Adam with cosine decay from 1e-3, seed {SEED}, threshold smoothed by sigma {SIGMA:g} "
-            "(units of current). Nothing was chosen on test images."
+            f"arguments {amplitude:g} {seed}: {EPOCHS} epochs of the 60,000 training images, "
+            f"batch 64, Adam with cosine decay from 1e-3, seed {seed}, threshold smoothed by "
+            f"sigma {SIGMA:g} (units of current). Nothing was chosen on test images."
         ),
         accuracies={
             f"{what}, {n:,} test images": accuracy(each, WHITE * test_images[:n], test_labels[:n])
@@ -129,4 +131,4 @@ def main(amplitude=AMPLITUDE):
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:]))
+    main(*(read(word) for read, word in zip((float, int), sys.argv[1:], strict=False)))

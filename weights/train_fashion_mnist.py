@@ -10,7 +10,8 @@ Run from this folder, with the extra ``train`` installed and NENGONET_DATA set (
 
     KERAS_BACKEND=torch python train_fashion_mnist.py
 
-With names, such as ``fashion_dense``, it trains only these.
+With names, such as ``fashion_dense``, it trains only these. With ``--constant`` the learning rate
+stays the same, as in the tutorial, and the files' names end in ``_constant``.
 """
 
 import sys
@@ -30,7 +31,8 @@ RATE = 1e-3  # likewise
 # The tutorial's learning rate stays the same, so that its accuracy depends on the last updates.
 # Here it goes down in the last two epochs. On the last 6,000 training images, left out of training
 # then, the spiking-aware network had 0.857 so, 0.847 with a constant rate, and 0.839 with one that
-# goes down from the first epoch on: its rates have to grow first.
+# goes down from the first epoch on: its rates have to grow first. Test figures of the constant rate
+# had been seen before.
 CONSTANT = 8
 
 N_STEPS = 10
@@ -45,9 +47,17 @@ SUMMARY = (
 )
 TRAINING = (
     f"{EPOCHS} epochs of the 60,000 training images, batch {BATCH}, Adam, cross-entropy of the "
-    f"logits, seed {SEED}. The learning rate is {RATE:g}, and goes down to 0 along a cosine in the "
-    f"last {EPOCHS - CONSTANT} epochs; the tutorial's stays the same."
+    f"logits, seed {SEED}. The learning rate is {RATE:g}"
 )
+SCHEDULES = {
+    "": (
+        f", and goes down to 0 along a cosine in the last {EPOCHS - CONSTANT} epochs; the "
+        "tutorial's stays the same. This schedule was chosen among three on the last 6,000 "
+        "training images, left out of training then, but after test figures of the constant rate "
+        "had been seen; the files with _constant in their names are trained with that one."
+    ),
+    "_constant": ", and stays the same, as in the tutorial.",
+}
 AWARE = (
     f" Each image is shown for {N_STEPS} steps of {DT:g} s. Forward, the hidden neurons spike "
     "(voltages add up, a spike subtracts one, the first voltage is drawn from [0, 1) for each "
@@ -171,12 +181,12 @@ def measure(name, model, images, labels):
     return right.float().mean().item(), rate
 
 
-def main(names=()):
+def main(*names):
+    suffix = "_constant" if "--constant" in names else ""
     images, labels = datasets.load("fashion_mnist", split="train", n_images="all")
     tests = datasets.load("fashion_mnist", split="test", n_images="all")
-    for name in names or KINDS:
-        as_published, _ = measure(name, train(name, images, labels, constant=EPOCHS), *tests)
-        model = train(name, images, labels, constant=CONSTANT)
+    for name in [name for name in names if name != "--constant"] or KINDS:
+        model = train(name, images, labels, constant=EPOCHS if suffix else CONSTANT)
         measured = {}
         if name != "fashion_dense":
             share, rate = measure(name, model, *tests)
@@ -184,15 +194,12 @@ def main(names=()):
                 "accuracy with spikes, as trained, all 10,000 test images": share,
                 "mean rate of the hidden neurons on them, in Hz": rate,
             }
-        measured["the same accuracy of a network trained with a constant learning rate"] = (
-            as_published
-        )
-        save_keras2_h5(model, f"{name}.h5")
+        save_keras2_h5(model, f"{name}{suffix}.h5")
         write_card(
-            name,
+            f"{name}{suffix}",
             summary=SUMMARY,
             script="train_fashion_mnist.py",
-            training=TRAINING + KINDS[name],
+            training=TRAINING + SCHEDULES[suffix] + KINDS[name],
             accuracies={
                 f"first {n:,} test images": accuracy(model, *(each[:n] for each in tests))
                 for n in (1000, 10000)
@@ -202,4 +209,4 @@ def main(names=()):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

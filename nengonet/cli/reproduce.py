@@ -25,7 +25,7 @@ from nengonet.cli.shared import (
 
 @click.group(cls=Group)
 def reproduce() -> None:
-    """Run a published example, and print its figure beside the measured one.
+    """Run a published example; its figure stands beside the one of the same network.
 
     Example: nengonet reproduce forum-mnist
     """
@@ -143,21 +143,23 @@ def reproduce_cifar_csnn(images, synapses, n_seeds, n_jobs, plot, as_json, **opt
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
 @SAVE_RUNS
 @RESUME
-@plot_option("Draw accuracy by steps to this file.")
+@plot_option("Draw an image, rates and probabilities in every network to this file.")
 @JSON
 def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     """Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.
 
     Example: nengonet reproduce bengali --images 300
     """
-    from nengonet.plots import plot_latency, save_figure
+    from nengonet.plots import plot_rate_and_spikes, save_figure
     from nengonet.reproductions import bengali
 
     check_resume(options["resume"], options["save"])
-    options = stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
-    report = bengali.reproduce(n_images=image_count(images), **options)
+    example = stated(**{name: options[name] for name in ("weights", "data", "n_steps", "seed")})
+    report = bengali.reproduce(
+        n_images=image_count(images), **stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
+    )
     if plot:
-        save_figure(plot_latency(report.curves, report.ann_accuracy), plot)
+        save_figure(plot_rate_and_spikes(*bengali.example_runs(**example)), plot)
     answer(as_json, report.to_json(), str(report))
 
 
@@ -186,7 +188,7 @@ def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     help="Over which initial voltages are compared; 0 for no comparison.  [default: 5]",
 )
 @click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
-@plot_option("Draw one image in every network to this file.")
+@plot_option("Draw four images in every network to this file.")
 @JSON
 def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_json, **options):
     """Classify Fashion-MNIST with KerasSpiking's MLPs: 10 steps of 0.001 to 1 s.

@@ -9,6 +9,7 @@ from nengonet.plots.runs import (
     plot_output,
     plot_presentation,
     plot_raster,
+    plot_rate_and_spikes,
     plot_spikes_and_probabilities,
 )
 from nengonet.plots.weight_images import plot_weights
@@ -26,6 +27,7 @@ __all__ = [
     "plot_output",
     "plot_presentation",
     "plot_raster",
+    "plot_rate_and_spikes",
     "plot_rates",
     "plot_spikes_and_probabilities",
     "plot_sweep",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
@@ -212,52 +213,130 @@ def plot_logits(
     return figure
 
 
-def plot_spikes_and_probabilities(
+def plot_rate_and_spikes(
     image: np.ndarray,
     label: int,
-    class_names: Sequence[str],
-    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, int]],
+    rates: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    *,
+    dt: float = 0.001,
 ) -> Figure:
-    """Draw what several networks do with one image: a row each, as KerasSpiking's tutorial does.
+    """Draw what several networks make of one image: a row each, rate neurons beside spiking ones.
 
-    On the left, how often a neuron emits 0, 1, 2, … spikes in a step; on the right, the softmax of
-    the last layer's output at every step.
+    On the left the image, in the middle the rate of every neuron of the first layer, map by map,
+    on the right the softmax of the last layer's output at every step.
 
     Parameters
     ----------
-    image : (rows, columns) array_like, in [0, 1]
+    image : (rows, columns) array_like
     label : int
-        The right class, whose curve is drawn thick.
-    class_names : sequence of str
-    cells : dict of (float, ndarray, ndarray, int)
-        By title: dt in seconds, the spikes of each neuron in each step (n_steps, n_neurons), the
-        last layer's outputs (n_steps, n_classes), and the class that is read out.
+        The right class.
+    rates : dict of (rows, columns, channels) array_like, in Hz
+        By the name of the network.
+    outputs : dict of (n_steps, n_classes) array_like
+        Likewise.
+    dt : float, in seconds
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(
-        len(cells),
+        len(rates),
         3,
-        figsize=(10.5, 1.9 * len(cells) + 0.8),
-        width_ratios=(1, 2, 2.6),
+        figsize=(12.0, 2.3 * len(rates)),
+        width_ratios=(1, 4.4, 2.4),
         squeeze=False,
         layout="constrained",
     )
-    for row, (title, (dt, spikes, outputs, answer)) in zip(axes, cells.items(), strict=True):
-        row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
-        row[0].set_title(f"{title}\nanswer: {class_names[answer]}", fontsize="small")
-        row[0].set_axis_off()
-        draw_spike_histogram(row[1], spikes)
-        _draw_probabilities(row[2], dt, outputs, class_names, label)
-    figure.suptitle(f"one test image: {class_names[label]}")
-    axes[0, 1].set_title("spikes of a neuron in a step", fontsize="medium")
-    axes[0, 2].set_title("softmax of the output, step by step", fontsize="medium")
-    handles, names = axes[0, 2].get_legend_handles_labels()
-    figure.legend(
+    for row, (name, maps) in zip(axes, rates.items(), strict=True):
+        row[0].imshow(image, cmap="gray")
+        row[0].set(xticks=[], yticks=[], ylabel=name)
+        # The maps side by side, a gap of one column between them.
+        maps = np.pad(np.asarray(maps, dtype=float), ((0, 0), (0, 1), (0, 0)), "constant")
+        drawn = row[1].imshow(np.concatenate(np.moveaxis(maps, 2, 0), axis=1), cmap="cividis")
+        figure.colorbar(drawn, ax=row[1], label="Hz", shrink=0.8)
+        neurons = maps[:, :-1]
+        row[1].set(xticks=[], yticks=[])
+        row[1].set_title(
+            f"first layer: mean {neurons.mean():,.2f} Hz, max {neurons.max():,.4g} Hz",
+            fontsize="medium",
+        )
+        _draw_one_of_many(row[2], dt, outputs[name], label)
+    axes[0, 0].set_title(f"class {label}", fontsize="medium")
+    axes[-1, 2].set_xlabel("time (ms)")
+    return figure
+
+
+def _draw_one_of_many(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> None:
+    """Draw probabilities over time: the right class and the last answer, the others in grey."""
+    curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
+    times = 1000 * dt * np.arange(1, len(curves) + 1)
+    answer = int(outputs[-1].argmax())
+    axis.plot(times, curves, color="0.75", lw=0.8)
+    if answer != label:
+        axis.plot(
+            times, curves[:, answer], "o--", c=COLOURS[1], ms=3, label=f"{answer}, the answer"
+        )
+    axis.plot(times, curves[:, label], "o-", c=COLOURS[0], ms=3, label=f"{label}, the right class")
+    axis.set(ylabel="probability", ylim=(-0.05, 1.05), xlim=(0, times[-1] + times[0] / 2))
+    axis.set_title(f"softmax of the output; answer of the last step: {answer}", fontsize="medium")
+    axis.legend(fontsize="x-small", loc="center right")
+
+
+def plot_spikes_and_probabilities(
+    images: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, np.ndarray]],
+) -> Figure:
+    """Draw what several networks do with some images, as KerasSpiking's tutorial does with four.
+
+    A row for each network and two columns for each image: how often a neuron emits 0, 1, 2, …
+    spikes in a step, and the softmax of the last layer's output at every step.
+
+    Parameters
+    ----------
+    images : (n_images, rows, columns) array_like, in [0, 1]
+    labels : (n_images,) sequence of int
+        The right classes, whose curves are drawn thick.
+    class_names : sequence of str
+    cells : dict of (float, ndarray, ndarray, ndarray)
+        By title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
+        n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the classes that
+        are read out (n_images,).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        len(cells) + 1,
+        2 * len(images),
+        figsize=(5.2 * len(images) + 1.4, 1.9 * len(cells) + 2.2),
+        width_ratios=(1, 1.4) * len(images),
+        squeeze=False,
+        layout="constrained",
+    )
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left, right = axes[0, 2 * number : 2 * number + 2]
+        left.imshow(image, cmap="gray", vmin=0, vmax=1)
+        left.set_title(class_names[label], fontsize="medium")
+        left.set_axis_off()
+        right.set_axis_off()
+        for row, (title, cell) in zip(axes[1:], cells.items(), strict=True):
+            dt, spikes, outputs, answers = cell
+            left, right = row[2 * number : 2 * number + 2]
+            draw_spike_histogram(left, spikes[number])
+            left.set_title(title, fontsize="small")
+            _draw_probabilities(right, dt, outputs[number], class_names, label)
+            right.set_title(f"answer: {class_names[answers[number]]}", fontsize="small")
+    handles, names = axes[1, 1].get_legend_handles_labels()
+    legend = figure.legend(
         handles, names, title="class\n(right: thick)", loc="outside right center", fontsize="small"
     )
+    for line in legend.get_lines():
+        line.set_linewidth(1.2)
     return figure
 
 

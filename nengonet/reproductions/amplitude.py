@@ -47,7 +47,8 @@ from nengonet.weights import load_weights, pretrained
 
 NAME = "amplitude"
 SOURCE = 'NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01'
-PUBLISHED = 0.99
+# By network and amplitude, as the report names them.
+PUBLISHED = {"cnn, amplitude 0.01": 0.99}
 N_IMAGES = {"mlp": 1000, "cnn": 200}
 N_SEEDS = {"mlp": 10, "cnn": 5}
 _FILES = {"mlp": "mnist_dense", "cnn": "amplitude_cnn"}
@@ -57,6 +58,11 @@ CAUSES = {
     "mlp": ("rate", "unclipped", "synapse"),
     "cnn": ("compensated", "rate", "unclipped", "synapse", "biases"),
 }
+# Trained alike at 0.01, from other seeds.
+TRAININGS = {"training-1": "amplitude_cnn_seed1", "training-2": "amplitude_cnn_seed2"}
+# The thread's loop over one amplitude.
+LOOP = {"kind": ["loop"], "amplitude": [0.1]}
+N_LOOP_SEEDS = 50
 CHANNEL_AMPLITUDES = (0.01, *(n / 20 for n in range(1, 11)))
 N_CHANNEL_SEEDS = 5
 # Images whose spikes are kept neuron by neuron.
@@ -173,7 +179,7 @@ def reproduce(
         Bits of a number.
     save : path_like, optional
         Each sweep keeps its finished cells in a file of its own: for ``run.sweep`` in
-        ``run-mlp.sweep``, ``run-cnn.sweep``, ``run-retrained.sweep`` and ``run-channel.sweep``.
+        ``run-mlp.sweep``, ``run-loop-mlp.sweep`` and so on.
     resume : bool
         Go on with them.
     progress : bool
@@ -191,10 +197,15 @@ def reproduce(
     counts = {name: N_IMAGES[name] if n_images is None else n_images for name in files}
     seeds = {name: N_SEEDS[name] if n_seeds is None else n_seeds for name in files}
     grids = {name: _grids(name, amplitudes) for name in files}
+    # Cells of other files, or of more seeds: sweeps of their own, whose rows join the network's.
+    joined = {f"loop-{name}": name for name in files}
+    for extra, name in list(joined.items()):
+        files[extra], counts[extra], grids[extra] = files[name], counts[name], LOOP
+        seeds[extra] = N_LOOP_SEEDS
     if "cnn" in files and weights is None:
-        # The same cells from other files: a sweep of its own.
-        files["retrained"], counts["retrained"] = _retrained_files(), counts["cnn"]
-        grids["retrained"], seeds["retrained"] = [_at(["retrained"], RETRAINED)], seeds["cnn"]
+        joined["retrained"], counts["retrained"] = "cnn", counts["cnn"]
+        files["retrained"], seeds["retrained"] = _retrained_files(), seeds["cnn"]
+        grids["retrained"] = [_at(["retrained", *TRAININGS], RETRAINED)]
     saves = {name: _save(save, name, resume) for name in (*files, "channel")}
     running = {
         "n_jobs": 1 if scheduler else n_jobs,
@@ -226,12 +237,12 @@ def reproduce(
         **running,
     )
     _check_failed(sweeps)
-    if "retrained" in sweeps:
-        cnn, more = sweeps["cnn"], sweeps.pop("retrained")
-        sweeps["cnn"] = dataclasses.replace(
-            cnn, rows=cnn.rows + more.rows, n_images=cnn.n_images + more.n_images
+    for extra, name in joined.items():
+        run, more = sweeps[name], sweeps.pop(extra)
+        sweeps[name] = dataclasses.replace(
+            run, rows=run.rows + more.rows, n_images=run.n_images + more.n_images
         )
-        del files["retrained"], counts["retrained"]
+        del files[extra], counts[extra]
     return _report(files, counts, sweeps, poisson=poisson, precision=precision)
 
 
@@ -266,12 +277,12 @@ def _files(
 
 
 def _retrained_files() -> dict[str, list[str]]:
-    files = {}
-    for amplitude in RETRAINED:
-        suffix = "" if amplitude == TRAINED_AT else f"_{amplitude:g}"
-        path = pretrained(f"amplitude_cnn{suffix}")
-        files[f"{amplitude:g}"] = [str(path), digest(path)]
-    return files
+    names = {
+        f"{amplitude:g}": "amplitude_cnn" + ("" if amplitude == TRAINED_AT else f"_{amplitude:g}")
+        for amplitude in RETRAINED
+    }
+    paths = {key: pretrained(name) for key, name in (names | TRAININGS).items()}
+    return {key: [str(path), digest(path)] for key, path in paths.items()}
 
 
 def _save(save: str | os.PathLike | None, name: str, resume: bool) -> pathlib.Path | None:
@@ -296,8 +307,9 @@ def _as_trained(
 ) -> dict[float, dict[str, float]]:
     """Measure the retrained networks without spikes, and what their spikes drive."""
     found = {}
-    for amplitude, file in zip(RETRAINED, _retrained_files().values(), strict=True):
-        layers = read_layers(*file)
+    files = _retrained_files()
+    for amplitude in RETRAINED:
+        layers = read_layers(*files[f"{amplitude:g}"])
         network, output = build(layers, kind="rate", amplitude=amplitude)
         rate = simulate(network, output, images, precision=precision, keep=[output.label])
         first, *_ = explain(layers, images[:N_EXPLAINED], [amplitude])
@@ -337,7 +349,7 @@ def _report(
     return AmplitudeReport(
         name=NAME,
         source=SOURCE,
-        published=PUBLISHED if name == "cnn" else None,
+        all_published={} if poisson else PUBLISHED,
         accuracy=result.accuracy(labels),
         ann_accuracy=rate.accuracy(labels),
         result=result,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import nengo
 import numpy as np
 
@@ -16,6 +18,16 @@ from nengonet.reproductions.amplitude_cells import (
 )
 from nengonet.reproductions.report import interval_text
 from nengonet.sweeps import Sweep
+
+# What a variant of the network takes away or adds, each a possible cause of the loss.
+_CAUSES = {
+    "rate": "rates in place of spikes",
+    "unclipped": "a voltage that may go below 0",
+    "synapse": f"a synapse of {1000 * SYNAPSE:g} ms",
+    "biases": "biases that grow as well",
+}
+# Jumps of a mean are called averaged out up to this many times what chance leaves.
+_AVERAGED_OUT = 1.5
 
 
 def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -194,6 +206,7 @@ def notes(
     found += [_note_on_weights(name, sweeps[name]) for name in networks]
     if retrained:
         found.append(_note_on_retrained(sweeps["cnn"], retrained))
+        found.append(_note_on_trainings(sweeps["cnn"]))
     return (*found, _note_on_channel(sweeps["channel"]))
 
 
@@ -226,81 +239,91 @@ def _note_on_intercepts() -> str:
 
 
 def _note_on_zigzag(name: str, run: Sweep) -> str:
+    """Give the one account of the zig-zag: what a seed changes, and whether it averages out."""
+    (amplitude,), same = accuracies(run, "loop")
     _, found = accuracies(run, "fixed")
-    n_seeds = found.shape[1]
+    n_seeds, mean = found.shape[1], found.mean(axis=1)
     each = np.array([roughness(curve) for curve in found.T])
-    mean, of_means = found.mean(axis=1), roughness(found.mean(axis=1))
+    typical, of_means = np.sqrt(np.mean(each**2)), roughness(mean)
     text = (
-        f"why the zig-zag, {name}: from one seed, with the same images and first voltages "
-        f"throughout, the accuracy rises in {_rises(found[:, 0])} of {len(mean) - 1} steps, by the "
-        f"timing of spikes alone, and jumps by {100 * each[0]:.2f} percentage points (standard "
-        "deviation about a smooth curve)"
+        f"why the zig-zag, {name}: a seed draws the first voltages, and so the timing of spikes. "
+        f"At one amplitude ({amplitude:g}), with the same images, {same.shape[1]} seeds have "
+        f"accuracies from {same.min():.4f} to {same.max():.4f}, with a standard deviation of "
+        f"{100 * same.std(ddof=1):.2f} percentage points. Along the amplitudes, seed 0 rises in "
+        f"{int((np.diff(found[:, 0]) > 0).sum())} of {len(mean) - 1} steps, and jumps by "
+        f"{100 * each[0]:.2f} points (standard deviation about a smooth curve)"
     )
     if n_seeds < 2:
         return text
-    return text + (
-        f"; in an average seed by {100 * np.sqrt(np.mean(each**2)):.2f}, and the mean of {n_seeds} "
-        f"seeds by {100 * of_means:.2f}: {np.sqrt(np.mean(each**2)) / of_means:.1f} times less, "
-        f"where independent noise would give {np.sqrt(n_seeds):.1f}. From seed to seed it differs "
-        f"by {100 * found.std(axis=1, ddof=1).mean():.2f} at one amplitude"
+    times, chance = typical / max(of_means, 1e-12), np.sqrt(n_seeds)
+    text += (
+        f"; an average seed jumps by {100 * typical:.2f}, the mean of {n_seeds} seeds by "
+        f"{100 * of_means:.2f}: {times:.1f} times less, where jumps that are independent from "
+        f"seed to seed would give {chance:.1f}. "
     )
+    if not typical:
+        return text + "Here there is no zig-zag"
+    if times > chance / _AVERAGED_OUT:
+        return text + "So the zig-zag is the timing of spikes, and no property of an amplitude"
+    return text + "So part of the zig-zag is the same for all seeds"
 
 
-def _rises(curve: np.ndarray) -> int:
-    return int((np.diff(curve) > 0).sum())
+def _losses(means: dict[tuple[str, float], dict], kinds: Sequence[str]) -> dict[str, float]:
+    """Return what each kind loses from the trained amplitude to the largest, in points."""
+    ends = TRAINED_AT, RETRAINED[-1]
+    return {
+        kind: 100 * (means[kind, ends[0]]["mean"] - means[kind, ends[1]]["mean"]) for kind in kinds
+    }
 
 
 def _note_on_accuracy(name: str, run: Sweep, rows: list[dict]) -> str:
+    """Say what the network loses, and how much of it is left without each of the causes."""
     means, largest = _means(run), RETRAINED[-1]
-
-    def at(kind: str, amplitude: float = largest) -> str:
-        return f"{means[kind, amplitude]['mean']:.3f}"
-
+    kinds = [kind for kind in _CAUSES if (kind, largest) in means]
+    losses = _losses(means, ["fixed", *kinds])
+    fixed = losses.pop("fixed")
     layer = rows[0]["layer"]
     small, large = (
         next(row for row in rows if row["layer"] == layer and row["amplitude"] == amplitude)
         for amplitude in (TRAINED_AT, largest)
     )
     text = (
-        f"why more amplitude is not more accuracy, {name}: {at('fixed', TRAINED_AT)} at "
-        f"{TRAINED_AT:g} becomes {at('fixed')} at {largest:g}. The drive of {layer} grows "
+        f"what more amplitude does to accuracy, {name}: {means['fixed', TRAINED_AT]['mean']:.3f} "
+        f"at {TRAINED_AT:g}, {means['fixed', largest]['mean']:.3f} at {largest:g}: a loss of "
+        f"{fixed:.1f} points. The drive of {layer} grows "
         f"{large['drive'] / small['drive']:.1f} times"
     )
-    if small["bias"]:
-        text += (
-            "; its biases do not, but they are small beside it, and scaling them along gives "
-            f"{at('biases')}"
-        )
-    text += (
-        f". Nor is it the neurons' curve: with rates in place of spikes, {at('rate', TRAINED_AT)} "
-        f"becomes {at('rate')}. It is the spikes: without a synapse a large one drives the voltage "
-        "far up or down within a step, and LIF clips it at 0, so that neurons fire whose mean "
-        "drive is below 0"
-    )
     if small["silent"] is not None:
-        text += f" (silent in {layer}: {small['silent']:.0%}, then {large['silent']:.0%})"
-    return text + (
-        f". With a voltage that may go below 0, {at('unclipped', TRAINED_AT)} becomes "
-        f"{at('unclipped')}; with a synapse of {1000 * SYNAPSE:g} ms, {at('synapse', TRAINED_AT)} "
-        f"becomes {at('synapse')}"
+        text += (
+            f", and the share of its neurons that are silent goes from {small['silent']:.0%} to "
+            f"{large['silent']:.0%}"
+        )
+    text += ". The loss is " + ", ".join(
+        f"{loss:.1f} points with {_CAUSES[kind]}" for kind, loss in losses.items()
     )
+    if fixed < 1.0:
+        return text
+    most = [_CAUSES[kind] for kind, loss in losses.items() if loss < 0.25 * fixed]
+    some = [_CAUSES[kind] for kind, loss in losses.items() if 0.25 * fixed <= loss < 0.75 * fixed]
+    if most:
+        text += f". At least three quarters of it go away with {', or with '.join(most)}"
+    if some:
+        text += f". A quarter to three quarters go away with {', or with '.join(some)}"
+    return text
 
 
 def _note_on_weights(name: str, run: Sweep) -> str:
     amplitudes, found = accuracies(run, "compensated")
     same = int((found == found[0]).sum())
     text = (
-        f"amplitude and weights are one factor, {name}: compensated, {same} of {found.size} cells "
+        f"amplitude and weights, {name}: with compensated weights {same} of {found.size} cells "
         f"(amplitudes {amplitudes[0]:g} to {amplitudes[-1]:g}, every seed) have exactly the "
         f"accuracy of amplitude {amplitudes[0]:g}"
     )
     if name == "mlp":
         _, linear = accuracies(run, "linear")
         same = int((linear == linear[0]).sum())
-        text += (
-            f"; without neurons in the last layer {same} of {linear.size} do with no compensation, "
-            "as all ten outputs grow alike"
-        )
+        text += f"; without neurons in the last layer {same} of {linear.size} do with fixed ones"
     return text
 
 
@@ -310,11 +333,41 @@ def _note_on_retrained(run: Sweep, retrained: dict[float, dict[str, float]]) -> 
     rates = [f"{found['rate']:.3f}" for found in retrained.values()]
     drives = [f"{found['drive']:.3g}" for found in retrained.values()]
     spiking = [f"{means['retrained', amplitude]['mean']:.3f}" for amplitude in retrained]
+    helped = means["retrained", RETRAINED[-1]]["mean"] > means["fixed", RETRAINED[-1]]["mean"]
     return (
         f"weights trained anew at the amplitude, cnn: at {'/'.join(amplitudes)} they have "
-        f"{'/'.join(rates)} with rates, as they were trained, and {'/'.join(spiking)} with spikes. "
-        "Training from the same first weights does not make up for the amplitude: the second "
-        f"layer's drive stays large ({'/'.join(drives)}), and large spikes are clipped as before"
+        f"{'/'.join(rates)} with rates, as they were trained, and {'/'.join(spiking)} with spikes; "
+        f"the root mean square drive of the second layer is {'/'.join(drives)}. At "
+        f"{RETRAINED[-1]:g}, with spikes, that is {'better' if helped else 'no better'} than the "
+        "weights of 0.01"
+    )
+
+
+def _note_on_trainings(run: Sweep) -> str:
+    """Report the spread over trained networks beside the one over first voltages."""
+    kinds = ["fixed", *(kind for kind in KINDS if kind.startswith("training-"))]
+    found = {kind: dict(zip(*accuracies(run, kind), strict=True)) for kind in kinds}
+    parts = []
+    for amplitude in RETRAINED:
+        seeds = np.array([found[kind][amplitude] for kind in kinds])
+        of_trainings = seeds.mean(axis=1)
+        parts.append(
+            f"{'/'.join(f'{mean:.3f}' for mean in of_trainings)} at {amplitude:g} (standard "
+            f"deviation {100 * of_trainings.std(ddof=1):.1f} points"
+            + (
+                f", over first voltages {100 * seeds.std(axis=1, ddof=1).mean():.1f}"
+                if seeds.shape[1] > 1
+                else ""
+            )
+            + ")"
+        )
+    falling = sum(
+        found[kind][RETRAINED[-1]].mean() < found[kind][TRAINED_AT].mean() for kind in kinds
+    )
+    return (
+        f"the same from other seeds of the training, cnn: {len(kinds)} networks trained at "
+        f"{TRAINED_AT:g} have {', '.join(parts)}; {falling} of {len(kinds)} lose accuracy from "
+        f"{TRAINED_AT:g} to {RETRAINED[-1]:g}"
     )
 
 
@@ -352,13 +405,14 @@ def _note_on_channel(run: Sweep) -> str:
     }
     low, high = min(decoders), max(decoders)
     deviation = f" (standard deviation {fixed.std(ddof=1):.4f})" if len(fixed) > 1 else ""
+    answer = "yes" if abs(fixed.mean() - 1) < 0.05 else "not in proportion"
     return (
-        "does amplitude scale the output: yes. A communication channel from "
+        f"does amplitude scale the output: {answer}. A communication channel from "
         f"{CHANNEL['sender']} LIF neurons to {CHANNEL['receiver']}, decoders fixed: the slope of "
         f"output / input against amplitude / {TRAINED_AT:g} is {fixed.mean():.4f}, mean of "
-        f"{len(fixed)} seeds{deviation}. Where Nengo solves for the decoders, they shrink as the "
-        f"amplitude grows ({decoders[low]:.3g} at {low:g}, {decoders[high]:.3g} at {high:g}), and "
-        f"the slope is {round(solved.mean(), 4) + 0.0:.4f}: the solver compensates"
+        f"{len(fixed)} seeds{deviation}. Where Nengo solves for the decoders, their mean size is "
+        f"{decoders[low]:.3g} at {low:g} and {decoders[high]:.3g} at {high:g}, and the slope is "
+        f"{round(solved.mean(), 4) + 0.0:.4f}"
     )
 
 

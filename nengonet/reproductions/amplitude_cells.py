@@ -55,6 +55,9 @@ KINDS = {
     "synapse": "a synapse of 5 ms on the spikes",
     "biases": "biases beside spikes, times amplitude / 0.01",
     "retrained": "weights trained at that amplitude",
+    "training-1": "weights trained at 0.01 from seed 1",
+    "training-2": "weights trained at 0.01 from seed 2",
+    "loop": "the same amplitude from many seeds",
 }
 SYNAPSE = 0.005
 # The channel's: neurons, input, and how long it runs.
@@ -127,7 +130,8 @@ def build(
     amplitude : float
         Of all LIF neurons.
     kind : str
-        - ``"fixed"``, ``"retrained"``: the weights as they are.
+        - ``"fixed"``, ``"retrained"``, ``"training-1"``, ``"training-2"``, ``"loop"``: the weights
+          as they are.
         - ``"compensated"``: kernels that take spikes, times ``0.01 / amplitude``: every drive is
           what it was in training.
         - ``"linear"``: no neurons in the last layer.
@@ -197,8 +201,8 @@ def cell(
         See `build`.
     amplitude : float
     files : dict of [path, sha256]
-        For the kind ``"retrained"`` by the amplitude that a file was trained at, as text; for all
-        others the one under ``""``.
+        For the kind ``"retrained"`` by the amplitude that a file was trained at, as text; for
+        others by the kind, or the one under ``""``.
     n_images : int or "all"
     poisson : bool
     precision : {32, 64}
@@ -210,7 +214,8 @@ def cell(
     values : dict
         ``accuracy``, ``ties`` (images) and, of spiking neurons, ``spikes`` (an image, by layer).
     """
-    layers = read_layers(*files[f"{amplitude:g}" if kind == "retrained" else ""])
+    file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
+    layers = read_layers(*files[file])
     network, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
     images, labels = digits(n_images)
     found = simulate(network, output, images, seed=seed, precision=precision, keep=[output.label])
@@ -248,7 +253,7 @@ def simulate(
 # A process reads a file and the images once for all its cells.
 
 
-@functools.lru_cache(maxsize=len(RETRAINED) + 1)
+@functools.lru_cache(maxsize=len(RETRAINED) + 3)
 def read_layers(path: str, sha256: str) -> list[LayerWeights]:
     """Return the layers of a file that has this digest.
 

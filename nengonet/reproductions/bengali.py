@@ -15,7 +15,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import nengo
 import numpy as np
@@ -80,7 +80,7 @@ READOUTS = ("last_step", "mean")
 # Rates in Hz at which the largest activations (99.9th percentile) of the repaired network's six
 # layers of neurons fire. The error of a whole spike goes through all layers behind it, and the
 # first layers have few neurons with few outgoing weights: many spikes cost least there. Chosen on
-# training images, by agreement with the ANN after 10 steps.
+# training images, by agreement with the ANN after 10 steps (benchmarks/bengali_rates.py).
 FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
 
@@ -337,13 +337,13 @@ def reproduce(
         )
     steps = sorted({*STEPS, n_steps})
     cells += _cells(longer, labels, "repaired", scale=None, readouts=["mean"], steps=steps)
-    ann = accuracy(logits_of(layers, images).argmax(axis=1), labels)
+    logits = logits_of(layers, images)
+    ann = accuracy(logits.argmax(axis=1), labels)
     curves = {neurons: result.latency(labels) for neurons, result in runs.items()}
     curves["repaired"] = longer.latency(labels)
     return Reproduction(
         name=NAME,
         source=SOURCE,
-        published=PUBLISHED["spiking", 10],
         accuracy=result.accuracy(labels),
         ann_accuracy=ann,
         result=result,
@@ -357,7 +357,7 @@ def reproduce(
             "precision": precision,
             "tuning": tuning_of(output),
         },
-        notes=_notes(runs["spiking"], sweep, curves["repaired"], ann, result),
+        notes=_notes(runs, sweep, curves["repaired"], logits.argmax(axis=1), ann, result),
         cells=cells + sweep,
         tables=(_table(cells), *([_sweep_table(sweep)] if sweep else [])),
         curves=curves,
@@ -649,35 +649,32 @@ def _sweep_table(cells: list[dict]) -> str:
 
 
 def _notes(
-    spiking: Result,
+    runs: dict[str, Result],
     sweep: list[dict],
     curve: np.ndarray,
+    ann_answers: np.ndarray,
     ann: Accuracy,
     result: Result,
 ) -> tuple[str, ...]:
+    spiking, rate = runs["spiking"], runs["rate"]
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
+    spikes = sum(spiking.spikes_per_image().values())
     blank = float((spiking.steps[:, STEPS[0] - 1] == 0).all(axis=1).mean())
+    few = (
+        ", less than one each, so that few speak whose first voltage was not near the threshold"
+        if spikes < neurons
+        else ""
+    )
+    alike = [float(np.mean(rate.predictions(n_steps=n) == ann_answers)) for n in (1, rate.n_steps)]
     notes = [
-        f"as posted, an activation of 1 fires at 1 Hz: {neurons:,} neurons emit "
-        f"{sum(spiking.spikes_per_image().values()):,.0f} spikes in {spiking.n_steps} steps, where "
-        "Nengo drew a first voltage near the threshold; in "
-        f"{blank:.0%} of the images every output is 0 in step {STEPS[0]}",
-        "rate neurons need no time: without a synapse their output is the ANN's in every step",
+        f"as posted, an activation of 1 fires at 1 Hz: {neurons:,} neurons emit {spikes:,.0f} "
+        f"spikes in {spiking.n_steps} steps{few}; in {blank:.0%} of the images every output is 0 "
+        f"in step {STEPS[0]}",
+        f"rate neurons answer as the ANN in {alike[0]:.1%} of the images in step 1, and in "
+        f"{alike[1]:.1%} in step {rate.n_steps}",
     ]
     if sweep:
-        fast = {
-            (cell["synapse"], cell["readout"]): cell["accuracy"]
-            for cell in sweep
-            if cell["scale"] == max(SCALES) and cell["n_steps"] == max(STEPS)
-        }
-        filtered = min(filter(None, SYNAPSES))
-        notes.append(
-            f"{max(SCALES):g} times the rate is not enough: the mean of {max(STEPS)} steps gives "
-            f"{fast[None, 'mean']:.3f} and the last one {fast[None, 'last_step']:.3f}, since "
-            "SpikingRectifiedLinear rectifies the noise of the spikes that come in; with synapses "
-            f"of {1000 * filtered:g} ms it is {fast[filtered, 'mean']:.3f} and "
-            f"{fast[filtered, 'last_step']:.3f}"
-        )
+        notes.append(_note_on_sweep(sweep, ann))
     steps = settled(curve, ann.value)
     reached = (
         f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
@@ -692,3 +689,99 @@ def _notes(
         f"steps; {multiplied} multiplies, as its input is the image: once, since that stays",
     ]
     return tuple(notes)
+
+
+def _note_on_sweep(sweep: list[dict], ann: Accuracy) -> str:
+    """Say what many spikes give without a synapse and with one."""
+    fast = {
+        (cell["synapse"], cell["readout"]): cell
+        for cell in sweep
+        if cell["scale"] == max(SCALES) and cell["n_steps"] == max(STEPS)
+    }
+    filtered = min(filter(None, SYNAPSES))
+    plain, smooth = ([fast[synapse, each] for each in READOUTS] for synapse in (None, filtered))
+    best = max(plain, key=lambda cell: cell["accuracy"])
+    short = best["interval"][1] < ann.value
+    helped = best["interval"][1] < min(cell["interval"][0] for cell in smooth)
+
+    def written(cells: list[dict]) -> str:
+        by_readout = {cell["readout"]: cell["accuracy"] for cell in cells}
+        return (
+            f"the mean of {max(STEPS)} steps gives {by_readout['mean']:.3f} and the last one "
+            f"{by_readout['last_step']:.3f}"
+        )
+
+    return (
+        f"{max(SCALES):g} times the rate {'is not enough' if short else 'is enough'}: "
+        f"{written(plain)}; with synapses of {1000 * filtered:g} ms {written(smooth)}"
+        + (
+            ": without them, SpikingRectifiedLinear rectifies the noise of the spikes that come in"
+            if helped
+            else ""
+        )
+    )
+
+
+class ExampleRuns(NamedTuple):
+    """One image in the posted and the repaired network, for `nengonet.plots.plot_rate_and_spikes`.
+
+    Attributes
+    ----------
+    image : (28, 28) ndarray
+    label : int
+    rates : dict of (rows, columns, channels) ndarray, in Hz
+        Of the first layer's neurons over the presentation, by network.
+    outputs : dict of (n_steps, 50) ndarray
+        Of the last layer, by network.
+    """
+
+    image: np.ndarray
+    label: int
+    rates: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+
+def example_runs(
+    weights: str | os.PathLike | None = None,
+    index: int = 0,
+    *,
+    data: str | os.PathLike | None = None,
+    n_steps: int = 10,
+    seed: int = 0,
+) -> ExampleRuns:
+    """Show one test image to every network: what the post draws.
+
+    Parameters
+    ----------
+    weights, data, n_steps, seed
+        As for `reproduce`.
+    index : int
+        Number of the test image.
+
+    Returns
+    -------
+    ExampleRuns
+    """
+    _, layers = _layers(weights)
+    images, labels = load_images(data, n_images=index + 1, progress=False)
+    networks = {name: posted(layers, neurons=name, seed=seed)[1] for name in NEURONS}
+    networks["repaired"] = _repaired(layers, data, seed)
+    rates, outputs = {}, {}
+    for name, output in networks.items():
+        first = list(output.chain())[1]
+        result = present(
+            output.network,
+            output,
+            images[index:],
+            examples=[index],
+            presentation_time=n_steps * DT,
+            dt=DT,
+            seed=seed,
+            readout="last_step",
+            keep=[first.label],
+            progress=False,
+        )
+        # Of rate neurons, an activation of 1 is 1 Hz.
+        found = result.mean_output(first.label) if name == "rate" else result.rates(first.label)
+        rates[name], outputs[name] = found[0].reshape(first.shape), result.outputs[0]
+    return ExampleRuns(images[index], int(labels[index]), rates, outputs)

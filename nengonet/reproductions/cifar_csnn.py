@@ -490,7 +490,6 @@ def reproduce(
     return Reproduction(
         name=NAME,
         source=SOURCE,
-        published=None,
         accuracy=result.accuracy(labels),
         ann_accuracy=ann_accuracy,
         result=result,

@@ -3,8 +3,8 @@
 https://forum.nengo.ai/t/a-simple-ann-snn-conversion-attemp/1780
 
 The poster trains a Keras MLP 784-128(relu)-10 without biases, copies its weights into Nengo, feeds
-Poisson spikes, and gets 0.45. `posted` is that network. `repaired` is the same one with its scales
-put right, nothing else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
+Poisson spikes, and gets 0.45. `posted` is that network. `repaired` is the same one with corrected
+scales, nothing else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
 of 1 ms, spike counts, reset before every example.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Literal
 
 import nengo
@@ -22,20 +23,35 @@ from nengonet.checks import check_among
 from nengonet.diagnosis import SATURATED
 from nengonet.encoding import constant_input, poisson_input
 from nengonet.exceptions import InputError
+from nengonet.initial import InitialStates
 from nengonet.layers import dense
 from nengonet.neurons import IntegrateAndFire
 from nengonet.objects import Layer
 from nengonet.presentation import present
 from nengonet.rates import activations, full_scale
 from nengonet.readout import Accuracy, accuracy
+from nengonet.readout import predict as _answers
 from nengonet.reproductions.report import Reproduction
-from nengonet.reproductions.shared import listed, matched, measured, settled, tuning_of
+from nengonet.reproductions.shared import (
+    INITIAL_STATE,
+    INITIAL_VOLTAGES,
+    listed,
+    matched,
+    measured,
+    settled,
+    tuning_of,
+)
 from nengonet.results import Result
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 NAME = "forum-mnist"
 SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
 PUBLISHED = 0.45
+# What the posted network gives here with the weights that the poster published later: accuracy and
+# 95 % interval on the first 1000 test images.
+POSTERS_WEIGHTS = (0.513, 0.482, 0.544)
+PUBLISHED_SHAPES = [(784, 128), (128, 10)]
+PUBLISHED_TIME = 0.35
 SHAPE = (28, 28)
 N_CLASSES = 10
 VARIANTS = ("posted", "obvious", "repaired")
@@ -60,18 +76,16 @@ NEURONS = {
     "lif": _Choice(
         nengo.LIF(initial_state=_ZERO_VOLTAGE),
         None,
-        "stock nengo.LIF, no synapse: its leak of 20 ms averages the input spikes",
+        "stock nengo.LIF, whose leak averages the input spikes: no synapse",
     ),
     "if": _Choice(
-        IntegrateAndFire(),
-        None,
-        "IntegrateAndFire keeps negative voltage, so noise in the current averages out",
+        IntegrateAndFire(), None, "IntegrateAndFire, whose voltage may go below 0: no synapse"
     ),
     "relu": _Choice(
         nengo.SpikingRectifiedLinear(initial_state=_ZERO_VOLTAGE),
         0.01,
-        "SpikingRectifiedLinear rectifies its current at every step, so the spikes are averaged "
-        "by a synapse of 10 ms first",
+        "SpikingRectifiedLinear, which rectifies its current at every step: a synapse of 10 ms "
+        "averages the spikes first",
     ),
 }
 
@@ -114,7 +128,9 @@ def _fits(layer: LayerWeights, width: int) -> bool:
     return layer.kind == "Dense" and layer.kernel.shape[0] == width
 
 
-def posted(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network, Layer]:
+def posted(
+    layers: list[LayerWeights], *, initial_voltage: str = "network", seed: int = 0
+) -> tuple[nengo.Network, Layer]:
     """Build the network as posted.
 
     Grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
@@ -124,6 +140,9 @@ def posted(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network,
     Parameters
     ----------
     layers : list of LayerWeights
+    initial_voltage : {"network", "image", "zero"}
+        Of the LIF neurons: see `nengonet.reproductions.shared.INITIAL_VOLTAGES`. The post has
+        Nengo's default, ``"network"``.
     seed : int
         The post's is 0.
 
@@ -132,12 +151,14 @@ def posted(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network,
     network : nengo.Network
     output : Layer
     """
+    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
+    lif = nengo.LIF(initial_state=_ZERO_VOLTAGE if initial_voltage == "zero" else INITIAL_STATE)
     with nengo.Network(seed=seed) as network:
         layer = poisson_input(
             SHAPE, max_rate=255 * 100.0, amplitude=1.0, kind="ensemble", scale=255.0
         )
         for weights in layers:
-            layer = dense(layer, weights, nengo.LIF(), max_rates=100.0, intercepts=0.0)
+            layer = dense(layer, weights, lif, max_rates=100.0, intercepts=0.0)
     return network, layer
 
 
@@ -176,7 +197,7 @@ def repaired(
     full_scale_rate: float = FULL_SCALE_RATE,
     seed: int = 0,
 ) -> tuple[nengo.Network, Layer]:
-    """Build the network with its scales put right.
+    """Build the network with corrected scales.
 
     - Input: ``input_rate`` Hz for a white pixel, each spike of area ``1 / input_rate``, so that
       the mean input is the pixel as the ANN saw it.
@@ -237,6 +258,13 @@ class Example:
     layers: list[LayerWeights]
     readout: str
     settings: dict
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
+
+    @property
+    def published(self) -> dict[str, float]:
+        """The post's accuracy, by the network that it is of."""
+        shapes = [layer.kernel.shape for layer in self.layers]
+        return {"posted": PUBLISHED} if shapes == PUBLISHED_SHAPES else {}
 
     def in_plain_nengo(self) -> Layer:
         """Return the last layer of the same network with an ensemble of Poisson neurons."""
@@ -255,6 +283,7 @@ def build(
     input_rate: float = 255.0,
     input_kind: str = "process",
     full_scale_rate: float = FULL_SCALE_RATE,
+    initial_voltage: str = "network",
     seed: int = 0,
 ) -> Example:
     """Build one of the three networks.
@@ -271,6 +300,8 @@ def build(
         Of a white pixel.
     input_kind, full_scale_rate
         As for `repaired`.
+    initial_voltage : {"network", "image", "zero"}
+        Of the variant ``"posted"``.
     seed : int
 
     Returns
@@ -285,10 +316,12 @@ def build(
     check_among("variant", variant, VARIANTS)
     path = pretrained("mnist_dense") if weights is None else weights
     layers = mlp_layers(load_weights(path))
-    readout = "spike_count"
+    readout, states = "spike_count", {}
     if variant == "posted":
-        network, output = posted(layers, seed=seed)
+        network, output = posted(layers, initial_voltage=initial_voltage, seed=seed)
         chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
+        if initial_voltage == "image":
+            states = {layer.name: INITIAL_STATE for layer in layers}
     elif variant == "obvious":
         network, output = obvious(layers, seed=seed)
         chosen = {"neurons": "lif", "input_rate": 100.0}
@@ -310,7 +343,7 @@ def build(
         "weights": str(path),
         "tuning": tuning_of(output),
     }
-    return Example(network, output, layers, readout, settings)
+    return Example(network, output, layers, readout, settings, states)
 
 
 def reproduce(
@@ -372,20 +405,24 @@ def reproduce(
     )
     logits = list(activations(example.layers, images).values())[-1]
     ann = accuracy(logits.argmax(axis=1), labels)
+    published = example.published if presentation_time == PUBLISHED_TIME else {}
+    cells = []
     if variant == "repaired":
         notes = _notes_repaired(example) + _notes_on_time(result, labels, ann)
     else:
-        notes = _notes_failing(result, labels, example.output)
+        cells = _readout_cells(result, labels) if variant == "posted" else []
+        notes = _notes_failing(result, labels, example.output, cells, published.get(variant))
     return Reproduction(
         name=NAME,
         source=SOURCE,
-        published=PUBLISHED,
+        all_published=published,
         accuracy=result.accuracy(labels),
         ann_accuracy=ann,
         result=result,
         settings=example.settings
         | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
         notes=notes,
+        cells=cells,
         network=example.network,
         output=example.output,
         images=images,
@@ -400,6 +437,7 @@ def sweep_cell(
     input_rate: float = 255.0,
     input_kind: Literal["process", "ensemble", "constant"] = "process",
     full_scale_rate: float = FULL_SCALE_RATE,
+    initial_voltage: Literal["network", "image", "zero"] = "network",
     presentation_time: float = 0.35,
     n_images: int | str = 1000,
     weights: str | os.PathLike | None = None,
@@ -410,7 +448,7 @@ def sweep_cell(
 
     Parameters
     ----------
-    variant, neurons, input_rate, input_kind, full_scale_rate, weights, seed
+    variant, neurons, input_rate, input_kind, full_scale_rate, initial_voltage, weights, seed
         As for `build`.
     presentation_time : float, in seconds
     n_images : int or "all"
@@ -429,11 +467,13 @@ def sweep_cell(
         "full_scale_rate": full_scale_rate,
     }
     defaults = {name: build.__kwdefaults__[name] for name in chosen}
+    if variant != "posted" and initial_voltage != "network":
+        raise InputError(f"initial_voltage: expected the variant posted, got {variant}")
     if variant != "repaired" and chosen != defaults:
         raise InputError(
             f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
         )
-    example = build(weights, variant=variant, **chosen, seed=seed)
+    example = build(weights, variant=variant, **chosen, initial_voltage=initial_voltage, seed=seed)
     images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
     result = present(
         example.network,
@@ -442,24 +482,71 @@ def sweep_cell(
         presentation_time=presentation_time,
         seed=seed,
         readout=example.readout,
+        initial_states=example.initial_states,
         progress=False,
     )
     return measured(result, result.accuracy(labels))
 
 
-def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[str, ...]:
+def _readout_cells(result: Result, labels: np.ndarray) -> list[dict]:
+    """Return the accuracy of every readout that the post tried, and of counting spikes."""
+    probe = result.scores("filtered")
+    totals = {"sum(probe)": probe.sum(axis=1), "mean(probe)": probe.mean(axis=1)}
+    found = {
+        "sum(probe > 0)": result.accuracy(labels),
+        **{name: _accuracy_of(total, labels) for name, total in totals.items()},
+        "spike count": result.accuracy(labels, "spike_count"),
+    }
+    return [
+        {
+            "readout": name,
+            "accuracy": each.value,
+            "interval": list(each.interval),
+            "ties": each.ties,
+            "n_images": each.n_images,
+        }
+        for name, each in found.items()
+    ]
+
+
+def _accuracy_of(scores: np.ndarray, labels: np.ndarray) -> Accuracy:
+    classes, tied = _answers(scores)
+    return accuracy(classes, labels, tied)
+
+
+def _notes_failing(
+    result: Result,
+    labels: np.ndarray,
+    output: Layer,
+    cells: list[dict],
+    published: float | None,
+) -> tuple[str, ...]:
     notes = []
-    if result.settings["readout"] != "spike_count":
+    if published is not None:
+        low, high = result.accuracy(labels).interval
+        place = "inside" if low <= published <= high else "outside"
+        value, *interval = POSTERS_WEIGHTS
+        notes.append(
+            f"the published {published:.2f} is {place} the interval of these weights. "
+            f"The poster's own file gave {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) with "
+            "this network, on 1000 images, when it was run here"
+        )
+    if cells:
+        ties = cells[0]["ties"]
+        notes.append(
+            "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
+            f"{ties} of {result.n_images} examples tie"
+            + (", and the lowest class number wins" if ties else "")
+        )
         notes += [
-            f"{result.tied().sum()} of {result.n_images} examples tie: `sum(filtered_probe > 0)` "
-            "counts the steps after an output neuron's first spike, and several neurons share the "
-            "first step. The lowest class number wins.",
-            f"counting spikes instead: {result.accuracy(labels, 'spike_count')}",
+            f"the readout {cell['readout']} instead: {cell['accuracy']:.4f} (95 % interval "
+            f"{cell['interval'][0]:.4f} to {cell['interval'][1]:.4f}, {cell['ties']} ties)"
+            for cell in cells[1:]
         ]
-    ceiling = 1.0 / nengo.LIF().tau_ref
     for layer in output.chain():
         if layer.weights is None:
             continue
+        ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
         rates = result.rates(layer.label)
         saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
         neurons = rates.shape[1]
@@ -472,31 +559,57 @@ def _notes_failing(result: Result, labels: np.ndarray, output: Layer) -> tuple[s
 
 
 def _notes_repaired(example: Example) -> tuple[str, ...]:
+    """Say what differs from the posted network, read from both."""
     chosen = example.settings
-    gains = ", ".join(
-        f"{layer.label} {layer.ensemble.gain[0]:.4g}"
-        for layer in example.output.chain()
-        if layer.ensemble is not None
-    )
+    before, after = posted(example.layers)[1], example.output
+    white = 255 * float(list(before.chain())[1].ensemble.gain[0])
     full_scale_rate = chosen["full_scale_rate"]
     if chosen["input_kind"] == "constant":
-        shown = "the pixels themselves are the input, instead of spikes at up to 25,500 Hz"
+        shown = f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
     else:
         rate = chosen["input_rate"]
         shown = (
-            f"input rate {rate:g} Hz for white instead of 25,500 Hz, with spikes of area "
+            f"input rate {rate:g} Hz for white instead of {white:,.0f} Hz, with spikes of area "
             f"1/{rate:g}: the mean input is the pixel as the ANN saw it"
         )
     return (
         shown,
-        f"gain ({gains}) instead of 2.033: the 99.9th percentile of a layer's activations on 500 "
-        f"training images fires at {full_scale_rate:g} Hz",
-        "bias 0 instead of 1: the post's intercepts=0 puts every LIF neuron at its threshold",
-        f"amplitude full scale / {full_scale_rate:g} Hz instead of 1: the mean output is the "
-        "activation that the next Keras layer was trained on",
+        f"gain {_by_layer(after, _gain)} instead of {_by_layer(before, _gain)}: the 99.9th "
+        "percentile of a layer's activations on 500 training images fires at "
+        f"{full_scale_rate:g} Hz",
+        f"bias {_by_layer(after, _own_bias)} instead of {_by_layer(before, _own_bias)}, Keras' "
+        "biases apart: LIF's threshold is 1",
+        f"amplitude {_by_layer(after, _amplitude)} instead of {_by_layer(before, _amplitude)}: "
+        f"full scale / {full_scale_rate:g} Hz, so that the mean output is the activation that the "
+        "next Keras layer was trained on",
         "spikes are counted, by area, instead of the steps on which a filtered probe is above 0",
         NEURONS[chosen["neurons"]].why,
     )
+
+
+def _by_layer(output: Layer, what: Callable[[Layer], float]) -> str:
+    """Write a number of every layer with weights, or one where it is the same for all."""
+    values = {
+        layer.label: f"{what(layer):.4g}" for layer in output.chain() if layer.weights is not None
+    }
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{label} {value}" for label, value in values.items())
+
+
+def _gain(layer: Layer) -> float:
+    return float(layer.ensemble.gain[0])
+
+
+def _own_bias(layer: Layer) -> float:
+    """Return the bias that the tuning adds to Keras' own."""
+    keras = 0.0 if layer.weights.bias is None else np.resize(layer.weights.bias, layer.size)
+    own = np.median(layer.ensemble.bias - layer.ensemble.gain * keras)
+    return round(float(own), 6) + 0.0  # no -0
+
+
+def _amplitude(layer: Layer) -> float:
+    return layer.ensemble.neuron_type.amplitude
 
 
 def _notes_on_time(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:

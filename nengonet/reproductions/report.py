@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import textwrap
+from collections.abc import Mapping
 
 import nengo
 import numpy as np
 
+from nengonet.diagnosis import Finding, diagnose
+from nengonet.exceptions import InputError
 from nengonet.initial import InitialStates
 from nengonet.objects import Layer
 from nengonet.operations import ann_multiply_adds
@@ -17,20 +21,20 @@ from nengonet.results import Result
 from nengonet.sweeps import Sweep, first_failures
 from nengonet.tables import aligned
 
+# Images of which the first finding is asked for.
+_N_DIAGNOSED = 50
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reproduction:
-    """A published figure, and the measured one beside it.
+    """What a study measured of a network, beside what was published of the same network.
 
     Attributes
     ----------
     name : str
     source : str
-        Where the figure was published.
-    published : float or None
-        The published accuracy.
+        Where the example was published.
     accuracy : Accuracy
         The spiking network's, measured.
     ann_accuracy : Accuracy
@@ -52,11 +56,13 @@ class Reproduction:
     output : Layer
     images : (n_images, ...) ndarray
     labels : (n_images,) ndarray of int
+    all_published : dict of float
+        The source's accuracies, by the network that each is of, as ``settings["network"]`` names
+        it.
     """
 
     name: str
     source: str
-    published: float | None
     accuracy: Accuracy
     ann_accuracy: Accuracy
     result: Result
@@ -70,6 +76,40 @@ class Reproduction:
     tables: tuple[str, ...] = ()
     curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     initial_states: InitialStates = dataclasses.field(default_factory=dict)
+    all_published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def published(self) -> float | None:
+        """The published accuracy of the network that was measured; None where there is none."""
+        return self.all_published.get(self.settings["network"])
+
+    @functools.cached_property
+    def finding(self) -> Finding | None:
+        """What `nengonet.diagnose` puts first, where the run falls short of the ANN.
+
+        None where the ANN's accuracy lies within the run's interval, or nothing is found.
+        """
+        if not self.falls_short:
+            return None
+        running = self.result.settings
+        few = slice(0, _N_DIAGNOSED)
+        try:
+            found = diagnose(
+                self.output,
+                self.images[few],
+                labels=self.labels[few],
+                presentation_time=running["presentation_time"],
+                dt=running["dt"],
+                readout=running["readout"],
+            ).findings
+        except InputError:  # something in the network cannot be predicted
+            return None
+        return found[0] if found else None
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether the ANN's accuracy lies above the interval of the run's."""
+        return self.accuracy.interval[1] < self.ann_accuracy.value
 
     @property
     def spikes_per_image(self) -> dict[str, float]:
@@ -119,6 +159,7 @@ class Reproduction:
         """Return the report as JSON's own types."""
         return {
             "name": self.name,
+            "source": self.source,
             "published": self.published,
             "accuracy": self.accuracy.value,
             "interval": list(self.accuracy.interval),
@@ -126,6 +167,8 @@ class Reproduction:
             "n_images": self.accuracy.n_images,
             "n_steps": self.result.n_steps,
             "ties": self.accuracy.ties,
+            "falls_short": self.falls_short,
+            "finding": None if self.finding is None else dataclasses.asdict(self.finding),
             "spikes_per_image": self.spikes_per_image,
             "operations_per_image": self.operations_per_image,
             "multiply_adds": self.multiply_adds,
@@ -137,9 +180,10 @@ class Reproduction:
 
     def __str__(self) -> str:
         """Write the report for people."""
-        published = "none" if self.published is None else f"{self.published:.2f}"
+        published = "none for this network" if self.published is None else f"{self.published:.2f}"
         rows = [
-            ("published", f"{published} ({self.source})"),
+            ("source", self.source),
+            ("published", published),
             ("ANN", str(self.ann_accuracy)),
             ("spiking", str(self.accuracy)),
             ("steps", f"{self.result.n_steps} of {self.result.dt:g} s"),
@@ -156,10 +200,25 @@ class Reproduction:
         lines = [self.name] + [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
         for table in self.tables:
             lines += ["", table]
-        lines += [""] if self.tables and self.notes else []
-        for note in self.notes:
+        notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
+        lines += [""] if self.tables and notes else []
+        for note in notes:
             lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
         return "\n".join(lines)
+
+    def _why_short(self) -> str:
+        """Say what the diagnosis puts first, for a run that falls short of its ANN."""
+        short = 100 * (self.ann_accuracy.value - self.accuracy.value)
+        text = (
+            f"{short:.1f} percentage points short of the ANN, which lies above the interval; "
+            "`nengonet.diagnose` "
+        )
+        if self.finding is None:
+            return text + "finds nothing that explains it"
+        return text + (
+            f"puts first: {self.finding.severity}: {self.finding.message} [{self.finding.code}]. "
+            f"Change: {self.finding.change}"
+        )
 
 
 def by_layer(counts: dict[str, float]) -> str:
