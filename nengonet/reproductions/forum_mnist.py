@@ -47,8 +47,8 @@ from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 NAME = "forum-mnist"
 SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
 PUBLISHED = 0.45
-# What the posted network gives here with the weights that the poster published later: accuracy and
-# 95 % interval on the first 1000 test images.
+# What the posted network gave here with the poster's own weights, a public file: accuracy and 95 %
+# interval on the first 1000 test images.
 POSTERS_WEIGHTS = (0.513, 0.482, 0.544)
 PUBLISHED_SHAPES = [(784, 128), (128, 10)]
 PUBLISHED_TIME = 0.35
