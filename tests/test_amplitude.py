@@ -417,6 +417,11 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
     note = amplitude_answers._note_on_zigzag("mlp", of_seeds)
     assert "50 seeds have accuracies" in note
     assert "no property of an amplitude" in note
+    curves = 0.7 + jumps
+    typical = np.sqrt(np.mean([amplitude_answers.roughness(curve) ** 2 for curve in curves]))
+    of_mean = amplitude_answers.roughness(curves.mean(axis=0))
+    assert f"an average seed jumps by {100 * typical:.2f}, the mean of 4 seeds by" in note
+    assert f"seeds by {100 * of_mean:.2f}: {typical / of_mean:.1f} times less" in note
     note = amplitude_answers._note_on_zigzag("mlp", shared)
     assert "1.0 times less" in note
     assert note.endswith("the same for all seeds")
@@ -433,6 +438,9 @@ def test_retrained_and_other_trainings_are_said_as_measured():
     note = amplitude_answers._note_on_trainings(run)
     assert "0.505/0.505/0.505 at 0.01 (standard deviation 0.0 points" in note
     assert note.endswith("0 of 3 lose accuracy from 0.01 to 0.5")
+    for slope, falling in ((0, 0), (-0.1, 3)):
+        run = made_up_sweep(lambda kind, at, seed, slope=slope: 0.7 + slope * at)
+        assert f"{falling} of 3 lose" in amplitude_answers._note_on_trainings(run)
 
 
 def test_channel_answer_follows_the_slope():
