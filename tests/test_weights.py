@@ -271,6 +271,19 @@ def test_activations_and_what_follows(ending):
             fold_batch_norm(weights[before], weights[after])
 
 
+@pytest.mark.parametrize("name", [name for name in WITH_CONFIG if re.search("conv|nested", name)])
+def test_what_follows_across_models_and_flattening(name):
+    weights = load_weights(DATA / name)
+    if "conv" in name:
+        assert weights["a"].followed_by == ("classes",)
+        assert weights["after_depthwise"].activation == "relu"
+    else:
+        assert weights["zeta"].followed_by == ("encoder/squeeze",)
+        assert weights["encoder/norm"].followed_by == ("encoder/inner/z",)
+        assert weights["encoder/inner/z"].followed_by == ("encoder/expand",)
+        assert weights["encoder/expand"].followed_by == ("both",)
+
+
 def test_table_rebuilds_a_network():
     rows = str(load_weights(DATA / "keras3_activations.keras")).splitlines()[2:]
     notes = {row.split()[0]: (row.split()[1], re.split(" {2,}", row)[-1]) for row in rows}
