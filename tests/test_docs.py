@@ -35,6 +35,7 @@ def module(path):
 examples = module(ROOT / "docs" / "examples.py")
 results = module(ROOT / "docs" / "_extensions" / "results.py")
 make = module(ROOT / "docs" / "results" / "make.py")
+compare = module(ROOT / "docs" / "results" / "compare.py")
 check_html = module(ROOT / "docs" / "check_html.py")
 
 
@@ -179,6 +180,36 @@ def test_no_page_of_a_reproduction_types_a_figure():
     for name, text in TEXTS.items():
         if name.startswith("docs/reproductions/"):
             assert not re.search(r"\d\.\d{3}|\d\d \%|\d\.\d+ \%", text.replace("95 %", "")), name
+
+
+def test_two_folders_of_results_are_compared_number_by_number(tmp_path, monkeypatch, capsys):
+    def write(folder, accuracy, extra):
+        cells = [*extra, {"neurons": "lif", "synapse": None, "accuracy": accuracy}]
+        (tmp_path / folder).mkdir(exist_ok=True)
+        record = {"date": folder, "report": {"cells": cells, "ties": 3, "notes": [folder]}}
+        (tmp_path / folder / "x.json").write_text(json.dumps(record))
+
+    def call(*options):
+        words = ["compare.py", str(tmp_path / "before"), str(tmp_path / "after"), *options]
+        monkeypatch.setattr(sys, "argv", words)
+        return compare.main(), capsys.readouterr().out
+
+    write("before", 0.5, [])
+    write("after", 0.5, [{"neurons": "relu", "synapse": 0.01, "accuracy": 0.9}])
+    code, text = call()
+    assert code == 0  # a new row moves no other; words are told, but are not numbers
+    assert "added cells[neurons=relu synapse=0.01].accuracy: 0.9" in text
+    assert "x.json: 5 values before, 8 after, 0 numbers changed or removed" in text
+    assert "changed notes[0]: before -> after" in text
+    write("after", 0.51, [])
+    code, text = call()
+    assert code == 1
+    assert "changed cells[neurons=lif synapse=None].accuracy: 0.5 -> 0.51" in text
+    assert call("--tolerance", "0.02")[0] == 0
+    (tmp_path / "after" / "x.json").unlink()
+    code, text = call()
+    assert code == 1
+    assert "removed ties: 3" in text
 
 
 def test_a_run_that_is_missing_says_how_to_make_it():

@@ -3,7 +3,7 @@
     python docs/results/compare.py BEFORE AFTER [--tolerance 0]
 
 Every JSON file that either folder has is read; of a record of ``make.py`` the report alone counts.
-Prints what was added, removed or changed, and ends with exit code 1 where a number changed.
+Prints what was added, removed or changed; exit code 1 where a number was changed or removed.
 """
 
 import argparse
@@ -29,10 +29,10 @@ def main() -> int:
     for name in names:
         before, after = (values_of(side / name) for side in (arguments.before, arguments.after))
         changes = list(differences(before, after, arguments.tolerance))
-        numbers = [change for change in changes if change[0] == "changed" and change[3]]
+        numbers = [change for change in changes if change[3]]
         n_changed += len(numbers)
         counts = f"{len(before)} values before, {len(after)} after"
-        print(f"{name}: {counts}, {len(numbers)} numbers changed")
+        print(f"{name}: {counts}, {len(numbers)} numbers changed or removed")
         for kind, path, text, _ in changes:
             print(f"  {kind} {path}: {text}")
     return int(n_changed > 0)
@@ -71,7 +71,13 @@ def row_names(rows: list) -> list[str]:
         else ""
         for row in rows
     ]
-    return names if len(set(names)) == len(rows) else [str(number) for number in range(len(rows))]
+    named = all(names) and len(set(names)) == len(rows)
+    return names if named else [str(number) for number in range(len(rows))]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; a truth value is not one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def differences(
@@ -80,14 +86,12 @@ def differences(
     """Yield kind, path, text, and whether numbers are meant, of whatever differs."""
     for path in dict.fromkeys([*before, *after]):
         if path not in after:
-            yield "removed", path, str(before[path]), False
+            yield "removed", path, str(before[path]), is_number(before[path])
         elif path not in before:
             yield "added", path, str(after[path]), False
         else:
             old, new = before[path], after[path]
-            numbers = all(
-                isinstance(each, (int, float)) and not isinstance(each, bool) for each in (old, new)
-            )
+            numbers = is_number(old) and is_number(new)
             if numbers and abs(new - old) <= tolerance:
                 continue
             if old != new:
