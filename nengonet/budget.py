@@ -193,6 +193,7 @@ def budget_of(
     InputError
         There is no stage, or not one label for each image of every stage.
     """
+    n_repeats = whole_number("n_repeats", n_repeats)
     if not stages:
         raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
     steps, before = [], None

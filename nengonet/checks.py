@@ -72,6 +72,7 @@ def as_number(
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
 ) -> float:
     """Convert to a finite number within its limits.
 
@@ -82,7 +83,7 @@ def as_number(
     value : float
     unit : str
         What is expected, for the message, such as ``"seconds"``.
-    above, at_least, below : float, optional
+    above, at_least, below, at_most : float, optional
         Limits.
 
     Raises
@@ -102,6 +103,7 @@ def as_number(
         "above": (above, operator.gt),
         "at least": (at_least, operator.ge),
         "below": (below, operator.lt),
+        "at most": (at_most, operator.le),
     }
     limits = {word: limit for word, limit in limits.items() if limit[0] is not None}
     if np.isfinite(number) and all(fits(number, limit) for limit, fits in limits.values()):
@@ -206,7 +208,9 @@ def check_among(name: str, value: object, choices: Iterable[object]) -> None:
 def _equal(value: object, choice: object) -> bool:
     """Return whether a value is a choice; True is not 1, and an array is nothing."""
     truth = (bool, np.bool_)
-    if np.ndim(value) > 0 or isinstance(value, truth) != isinstance(choice, truth):
+    if isinstance(value, (np.ndarray, list, tuple)) or isinstance(value, truth) != isinstance(
+        choice, truth
+    ):
         return False
     return bool(value == choice)
 
@@ -523,14 +527,13 @@ def as_examples(examples: ArrayLike | None, n_images: int) -> np.ndarray:
     if examples is None:
         return np.arange(n_images)
     array = as_array("examples", examples, "biuf")
-    if (
-        array.shape != (n_images,)
-        or array.dtype.kind not in "iu"
-        or np.any((array < 0) | (array >= 2**63))
-    ):
-        given = described(array) if array.shape != (n_images,) else array.tolist()
+    wrong = described(array) if array.shape != (n_images,) else None
+    if wrong is None and array.dtype.kind not in "iu":
+        wrong = str(array.dtype)
+    elif wrong is None and np.any((array < 0) | (array >= 2**63)):
+        wrong = str(array[(array < 0) | (array >= 2**63)][0])
+    if wrong is not None:
         raise InputError(
-            f"examples: expected {n_images} whole numbers from 0, one for each image, "
-            f"got {described(given) if array.dtype.kind in 'iu' else array.dtype}"
+            f"examples: expected {n_images} whole numbers from 0, one for each image, got {wrong}"
         )
     return array.astype(np.int64)

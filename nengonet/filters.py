@@ -11,7 +11,7 @@ import nengo
 import numpy as np
 from nengo.params import NdarrayParam
 
-from nengonet.checks import described
+from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer, connect, new_label
 
@@ -44,18 +44,16 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
     before, this Node what it has seen up to now.
     """
     label = new_label(label, "lowpass", pre)
+    taus = as_numbers(f"{label}: tau", tau)
     try:
-        taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (pre.size,))
-    except (TypeError, ValueError):
+        taus = np.broadcast_to(taus, (pre.size,))
+    except ValueError:
         raise InputError(
             f"{label}: tau: expected one number of seconds, or one for each of the {pre.size} "
-            f"units of {pre.label}, found {described(tau)}"
+            f"units of {pre.label}, got {described(tau)}"
         ) from None
-    if not np.all(np.isfinite(taus)) or np.any(taus < 0):
-        raise InputError(
-            f"{label}: tau: expected finite times from 0 s on, found {taus.min():.4g} to "
-            f"{taus.max():.4g}"
-        )
+    if np.any(taus < 0):
+        raise InputError(f"{label}: tau: expected times from 0 s, got {taus.min():.4g}")
     node = nengo.Node(LowpassPerUnit(taus), size_in=pre.size, label=label)
     transform = nengo.transforms.NoTransform(pre.size)
     connect(pre, node, transform, None, label)

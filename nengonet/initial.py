@@ -16,6 +16,7 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.dists import Distribution, get_samples
 
+from nengonet.checks import as_names, described, did_you_mean
 from nengonet.exceptions import InputError
 from nengonet.objects import Layer
 from nengonet.streams import state_rng
@@ -74,25 +75,31 @@ def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[
         No such layer or state, or no Distribution.
     """
     by_label = {layer.label: (place, layer) for place, layer in enumerate(layers)}
+    with_neurons = [layer.label for layer in layers if layer.ensemble is not None]
+    if states is not None and not isinstance(states, Mapping):
+        raise InputError(
+            "initial_states: expected {label: {state: Distribution}}, got " + described(states)
+        )
     drawn = []
     for label, named in (states or {}).items():
-        place, layer = by_label.get(label, (None, None))
-        if layer is None or layer.ensemble is None:
-            neurons = ", ".join(each.label for each in layers if each.ensemble is not None)
+        as_names("initial_states", [label], with_neurons, "layer of neurons")
+        place, layer = by_label[label]
+        if not isinstance(named, Mapping):
             raise InputError(
-                f"initial_states: expected layers of neurons ({neurons}), found {label!r}"
+                f"initial_states: {label}: expected {{state: Distribution}}, got {named!r}"
             )
         known = layer.ensemble.neuron_type.state
         for name, distribution in named.items():
             if name not in known:
                 raise InputError(
-                    f"initial_states: {label}: {type(layer.ensemble.neuron_type).__name__} has "
-                    f"the states {', '.join(known) or 'none'}; found {name!r}"
+                    f"initial_states: {label}: expected a state of "
+                    f"{type(layer.ensemble.neuron_type).__name__} ({', '.join(known) or 'none'}), "
+                    f"got {name!r}{did_you_mean(name, known)}"
                 )
             if not isinstance(distribution, Distribution):
                 raise InputError(
                     f"initial_states: {label}: {name}: expected a nengo Distribution such as "
-                    f"nengo.dists.Uniform(0, 1), found {distribution!r}; values that are the same "
+                    f"nengo.dists.Uniform(0, 1), got {distribution!r}; values that are the same "
                     "for all examples belong into the neuron type's initial_state"
                 )
             drawn.append(DrawnState(layer, place, name, distribution))

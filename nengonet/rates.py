@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from nengonet import convolution
+from nengonet.checks import as_number, as_numbers, as_pixels
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
 
@@ -106,7 +107,7 @@ def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> di
         A layer does not fit the one before, or its kind or activation is not computed here.
     """
     named = by_name(layers)
-    values = np.asarray(images, dtype=np.float64)
+    values = as_pixels(images)
     last = last_weights(named)
     before, found = "the images", {}
     for name, layer in named.items():
@@ -174,12 +175,16 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     InputError
         No activation is above 0.
     """
+    values = as_numbers("values", values)
+    if values.size == 0:
+        raise InputError(f"values: expected at least one activation, got shape {values.shape}")
+    percentile = as_number("percentile", percentile, "a percentile", at_least=0, at_most=100)
     scale = float(np.percentile(values, percentile))
     if not scale > 0:
         scale = float(np.max(values))
     if not scale > 0:
         raise InputError(
-            "expected activations above 0 to choose a gain by, found none: the largest is "
+            "expected activations above 0 to choose a gain by, got none: the largest is "
             f"{float(np.max(values)):.4g}"
         )
     return scale

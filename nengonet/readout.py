@@ -141,7 +141,9 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
     RunawayError
         An output is NaN or infinite, or holds more spikes than `most_spikes`.
     """
-    outputs = np.asarray(outputs)
+    outputs = as_array("outputs", outputs, "biuf")
+    dt = as_number("dt", dt, "a time in seconds", above=0)
+    amplitude = as_number("amplitude", amplitude, "the area of a spike", above=0)
     counts, most = np.rint(outputs * (dt / amplitude)), most_spikes(outputs.dtype)
     inside = np.abs(counts) <= most
     if not inside.all():
@@ -205,7 +207,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ----------
     logits : (..., n_classes) array_like
     labels : (...) array_like of int
-        Of the logits' leading shape, or one that broadcasts to it.
+        Of the logits' leading shape; after the first, an axis may be 1.
 
     Returns
     -------
@@ -223,13 +225,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels = as_classes(labels, logits.shape[-1])
     if labels.shape == (*logits.shape[:-1], 1):  # a column of them, as Keras' CIFAR-10 has
         labels = labels[..., 0]
-    try:
-        labels = np.broadcast_to(labels, losses.shape[:-1])
-    except ValueError:
+    shape = losses.shape[:-1]
+    # Over steps alone, not over images: one label for all of them is a mistake.
+    fits = labels.ndim == len(shape) and labels.shape[:1] == shape[:1]
+    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, shape, strict=True)):
         raise InputError(
-            f"labels: expected shape {losses.shape[:-1]}, one for each row of logits, got "
-            f"{labels.shape}"
-        ) from None
+            f"labels: expected shape {shape}, one for each row of logits, got {labels.shape}"
+        )
+    labels = np.broadcast_to(labels, shape)
     return np.take_along_axis(losses, labels[..., np.newaxis], axis=-1)[..., 0]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nengonet.checks import as_numbers
+from nengonet.checks import as_number, as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.rates import Pool, activations, by_name, full_scale, last_weights, stated_activation
 from nengonet.weights import LayerWeights
@@ -68,7 +68,7 @@ def scale_firing_rates(
     for name in ("gain", "amplitude", "scale"):
         if not np.all(arrays[name] > 0):
             raise InputError(
-                f"{name}: expected values above 0, found {float(arrays[name].min()):.4g}"
+                f"{name}: expected values above 0, got {float(arrays[name].min()):.4g}"
             )
     try:
         np.broadcast_shapes(*(array.shape for array in arrays.values()))
@@ -203,7 +203,7 @@ def balance(
     named = by_name(layers)
     last = last_weights(named)
     if last is None:
-        raise InputError("layers: expected at least one layer with weights, found none")
+        raise InputError("layers: expected at least one layer with weights, got none")
     for name, layer in named.items():
         if not isinstance(layer, Pool):
             stated = stated_activation(layer, last=name == last)
@@ -251,11 +251,9 @@ def _percentile(percentile: float | str | None) -> float:
     if percentile is None or percentile == "max":
         return 100.0
     try:
-        value = float(percentile)
-    except (TypeError, ValueError):
-        value = np.nan
-    if not 0 < value <= 100:
+        return as_number("percentile", percentile, above=0, at_most=100)
+    except InputError:
         raise InputError(
-            f"percentile: expected a number above 0 and at most 100, or 'max', found {percentile!r}"
-        )
-    return value
+            "percentile: expected a number above 0 and at most 100, or 'max', got "
+            f"{described(percentile)}"
+        ) from None

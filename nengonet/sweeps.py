@@ -31,6 +31,7 @@ from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
 from tqdm import tqdm
 
+from nengonet.checks import whole_number
 from nengonet.content import digest, file_digest, versions
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
@@ -628,20 +629,12 @@ def _fingerprint(function: Callable, constants: dict) -> dict[str, str]:
 
 
 def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
-    found = range(seeds) if isinstance(seeds, (int, np.integer)) else seeds
-    if isinstance(found, (str, bytes)) or not isinstance(found, Iterable):
-        found = ()
-    found = list(found)
-    if (
-        isinstance(seeds, bool)
-        or not found
-        or not all(isinstance(seed, (int, np.integer)) and seed >= 0 for seed in found)
-    ):
-        raise InputError(
-            "seeds: expected how many (1 or more), or a list of whole numbers from 0 on; "
-            f"found {seeds!r}"
-        )
-    return [int(seed) for seed in found]
+    if isinstance(seeds, (str, bytes, Mapping)) or not isinstance(seeds, Iterable):
+        return list(range(whole_number("seeds: how many, or a list of them", seeds)))
+    found = [whole_number("seeds", seed, at_least=0) for seed in seeds]
+    if not found:
+        raise InputError("seeds: expected how many, or a list of whole numbers from 0, got none")
+    return found
 
 
 def _checked_cells(

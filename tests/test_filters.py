@@ -136,11 +136,11 @@ def test_the_simulator_of_minibatches_runs_it_with_float32():
     [
         (
             [0.1, 0.2],
-            r"lowpass: tau: expected one number .* each of the 3 units of hidden, found sh",
+            r"lowpass: tau: expected one number .* each of the 3 units of hidden, got sh",
         ),
-        ("slow", r"lowpass: tau: expected one number of seconds.*found 'slow'"),
-        (-0.1, r"lowpass: tau: expected finite times from 0 s on, found -0\.1"),
-        (np.nan, r"lowpass: tau: expected finite times from 0 s on, found nan"),
+        ("slow", r"lowpass: tau: expected an array of numbers, got 'slow'"),
+        (-0.1, r"lowpass: tau: expected times from 0 s, got -0\.1"),
+        (np.nan, r"lowpass: tau: expected finite values, got nan"),
     ],
 )
 def test_bad_time_constants_are_named(tau, message):

@@ -188,15 +188,18 @@ def test_a_saved_run_knows_its_initial_states(tmp_path):
 @pytest.mark.parametrize(
     "states, message",
     [
-        ({"third": {}}, r"initial_states: expected layers of neurons \(first, second\), found 'th"),
-        ({"input": {}}, r"initial_states: expected layers of neurons"),
+        (
+            {"third": {}},
+            r"unknown layer of neurons 'third'; expected any of first, second",
+        ),
+        ({"input": {}}, r"initial_states: unknown layer of neurons"),
         (
             {"first": {"adaptation": Uniform(0, 1)}},
-            "SpikingRectifiedLinear has the states voltage; ",
+            "first: expected a state of SpikingRectifiedLinear .voltage., got",
         ),
         (
             {"first": {"voltage": 0.5}},
-            "expected a nengo Distribution .* found 0.5; values that are",
+            "expected a nengo Distribution .* got 0.5; values that are",
         ),
     ],
 )

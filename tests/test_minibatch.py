@@ -946,7 +946,7 @@ def test_minibatch_size_follows_the_examples():
             assert simulator.minibatch_size == n
             assert simulator.data[probe].shape == (n, 5, 4)
             assert record.total.shape == (n, 4)
-        with pytest.raises(nn.InputError, match="expected 3 images .* found the last call's 2"):
+        with pytest.raises(nn.InputError, match="expected 3 images .* got the last call's 2"):
             simulator.reset_to_examples(examples=[5, 6, 7])
         simulator.reset_to_examples(examples=[5, 6], seed=1)
         np.testing.assert_array_equal(simulator.examples, [5, 6])
@@ -998,10 +998,10 @@ def test_nothing_is_worked_out_for_unused_encoders():
         ({"images": np.zeros(16)}, r"got \(16,\)"),
         ({"images": np.zeros((0, 16))}, r"at least one image, got shape \(0, 16\)"),
         ({"images": np.full((3, 16), np.inf)}, "finite"),
-        ({"images": np.zeros((3, 16)), "examples": [1, 2]}, "expected 2 images"),
+        ({"images": np.zeros((3, 16)), "examples": [1, 2]}, "expected 3 whole numbers"),
         ({"images": {"x": np.zeros((3, 16))}}, "expected image inputs"),
         ({"images": np.zeros((3, 16)) - 1}, r"expected values in \[0, 1\]"),
-        ({"examples": [0, -1]}, "from 0 on, found -1"),
+        ({"examples": [0, -1]}, "whole numbers from 0, .* got"),
         ({"examples": [0.5]}, "whole numbers"),
         ({"examples": []}, "whole numbers"),
     ],

@@ -133,16 +133,16 @@ def test_balance_takes_the_percentile():
 @pytest.mark.parametrize(
     "layers, percentile, message",
     [
-        ([Pool()], 99.9, "layers: expected at least one layer with weights, found none"),
-        ([], 99.9, "layers: expected at least one layer with weights, found none"),
+        ([Pool()], 99.9, "layers: expected at least one layer with weights, got none"),
+        ([], 99.9, "layers: expected at least one layer with weights, got none"),
         (
             [nn.LayerWeights([[-1.0]], name="dead"), nn.LayerWeights([[1.0]])],
             99.9,
             "dead: expected activations above 0 .* the largest is 0",
         ),
-        ([nn.LayerWeights([[1.0]])], 0, "percentile: expected a number above 0 .* found 0"),
-        ([nn.LayerWeights([[1.0]])], 100.1, "percentile: expected .* at most 100, .* found 100.1"),
-        ([nn.LayerWeights([[1.0]])], "all", "percentile: expected .* or 'max', found 'all'"),
+        ([nn.LayerWeights([[1.0]])], 0, "percentile: expected a number above 0 .* got 0"),
+        ([nn.LayerWeights([[1.0]])], 100.1, "percentile: expected .* at most 100, .* got 100.1"),
+        ([nn.LayerWeights([[1.0]])], "all", "percentile: expected .* or 'max', got 'all'"),
     ],
 )
 def test_balance_refuses(layers, percentile, message):
@@ -184,9 +184,9 @@ def test_scale_firing_rates_takes_one_number_for_each_neuron():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((1, 0, 1, 0), "scale: expected values above 0, found 0"),
-        ((1, 0, -1, 2), "amplitude: expected values above 0, found -1"),
-        (([1, 0], 0, 1, 2), "gain: expected values above 0, found 0"),
+        ((1, 0, 1, 0), "scale: expected values above 0, got 0"),
+        ((1, 0, -1, 2), "amplitude: expected values above 0, got -1"),
+        (([1, 0], 0, 1, 2), "gain: expected values above 0, got 0"),
         ((1, np.nan, 1, 2), "bias: expected finite values, got nan"),
         ((1, "x", 1, 2), "bias: expected an array of numbers, got 'x'"),
         (([1, 1], [0, 0, 0], 1, 2), r"found the shapes gain \(2,\), bias \(3,\), amplitude \(\)"),

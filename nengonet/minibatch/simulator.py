@@ -18,8 +18,10 @@ from nengo.simulator import SimulationData
 from nengo.utils.progress import Progress, ProgressTracker
 
 from nengonet.checks import (
+    as_examples,
     as_number,
     as_numbers,
+    as_seed,
     check_finite,
     check_precision,
     described,
@@ -119,6 +121,8 @@ class MinibatchSimulator(nengo.Simulator):
     ) -> None:
         self.closed = True
         self.minibatch_size = whole_number("minibatch_size", minibatch_size)
+        dt = as_number("dt", dt, "a time in seconds", above=0)
+        seed = None if seed is None else as_seed(seed)
         self.examples = np.arange(self.minibatch_size)
         _refuse_learning(network)
         self._kernels = load_kernels(numba)
@@ -160,7 +164,7 @@ class MinibatchSimulator(nengo.Simulator):
         if self.closed:
             raise SimulatorClosed("Cannot reset closed Simulator.")
         if seed is not None:
-            self.seed = seed
+            self.seed = as_seed(seed)
         if self._batched is None:
             self._prepare()
         if not isinstance(self.signals, BatchSignals) or self.signals.batch != len(self.examples):
@@ -212,22 +216,22 @@ class MinibatchSimulator(nengo.Simulator):
         if self.closed:
             raise SimulatorClosed("Cannot reset closed Simulator.")
         shown = self._checked_images(images)
-        sizes = {len(each) for each in shown.values()}
-        if examples is None:
-            examples = np.arange(sizes.pop() if sizes else self.minibatch_size)
-        examples = _checked_examples(examples)
+        n = next((len(each) for each in shown.values()), None)
+        if n is None:
+            n = self.minibatch_size if examples is None else max(np.size(examples), 1)
+        examples = as_examples(examples, n)
         for node, each in shown.items():
             if len(each) != len(examples):
                 raise InputError(
                     f"images: expected {len(examples)} images for {node}, one for each example, "
-                    f"found {len(each)}"
+                    f"got {len(each)}"
                 )
         kept = self._images | {self._image_inputs[node]: each for node, each in shown.items()}
         for operator, each in kept.items():
             if len(each) != len(examples):
                 raise InputError(
                     f"images: expected {len(examples)} images for {operator.process}, one for "
-                    f"each example, found the last call's {len(each)}"
+                    f"each example, got the last call's {len(each)}"
                 )
         self.examples, self.minibatch_size, self._images = examples, len(examples), kept
         self._own = own_copies(roots_of(self._step_order), len(examples), self._name_of)
@@ -258,7 +262,7 @@ class MinibatchSimulator(nengo.Simulator):
         """
         signal = self.model.sig[target].get("out") if target in self.model.sig else None
         if signal is None:
-            raise InputError(f"record: expected a node or neurons of the network, found {target!r}")
+            raise InputError(f"record: expected a node or neurons of the network, got {target!r}")
         record = OutputRecord(steps)
         self._records.append((signal, record))
         self._restart(signal, record)
@@ -608,6 +612,8 @@ class MinibatchSimulator(nengo.Simulator):
                     "{node: images} for each of them"
                 )
             images = {next(iter(self._image_inputs)): images}
+        if not images:
+            raise InputError("images: expected {node: images}, got an empty dict")
         checked = {}
         for node, each in images.items():
             if node not in self._image_inputs:
@@ -644,15 +650,6 @@ class MinibatchData(SimulationData):
                 array = np.broadcast_to(array, (batch, *array.shape))
             self._cache[key] = array
         return self._cache[key]
-
-
-def _checked_examples(examples: object) -> np.ndarray:
-    numbers = np.asarray(examples)
-    if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
-        raise InputError(f"examples: expected whole numbers from 0 on, found {examples!r}")
-    if np.any(numbers < 0):
-        raise InputError(f"examples: expected whole numbers from 0 on, found {numbers.min()}")
-    return numbers.astype(np.int64)
 
 
 def _refuse_learning(network: nengo.Network | None) -> None:

@@ -11,7 +11,7 @@ from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType
 
-from nengonet.checks import as_numbers, described
+from nengonet.checks import as_number, as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import model_of
 
@@ -253,6 +253,8 @@ def explain_neuron(
     J = gain * drive + bias = 2.03324 * 1 + 1 = 3.03324
     rate 100 Hz, mean output 100 (amplitude 1)
     """
+    drive = as_number("drive", drive)
+    dt = as_number("dt", dt, "a time in seconds", above=0)
     gains, biases = _tuned(neuron_type, 1, max_rate, intercept, gain, bias, seed=0)
     current = gains * drive + biases
     model = model_of(neuron_type)

@@ -11,8 +11,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from nengonet.budget import Budget
+from nengonet.checks import as_labels, as_number
 from nengonet.exceptions import InputError
-from nengonet.plots.drawing import COLOURS, time_unit
+from nengonet.plots.drawing import COLOURS, names_of_classes, time_unit
 from nengonet.readout import Accuracy, wilson_interval
 from nengonet.results import Result
 from nengonet.sweeps import Sweep
@@ -45,6 +46,9 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
     -------
     matplotlib.figure.Figure
     """
+    dt = as_number("dt", dt, "a time in seconds", above=0)
+    if not curves:
+        raise InputError("curves: expected {name: accuracies}, got none")
     factor, unit = time_unit(dt)
     figure, axis = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
     low, high = (100 * value for value in ann.interval)
@@ -275,12 +279,13 @@ def plot_confusion(
     InputError
         The labels are not one for each example, or there is no such readout.
     """
-    accuracy = result.accuracy(labels, readout)  # checks the labels
     n_classes = result.steps.shape[2]
+    labels = as_labels(labels, result.n_images, n_classes)
+    names = names_of_classes(class_names, n_classes)
+    accuracy = result.accuracy(labels, readout)
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-    np.add.at(counts, (np.asarray(labels), result.predictions(readout)), 1)
+    np.add.at(counts, (labels, result.predictions(readout)), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [str(k) for k in range(n_classes)] if class_names is None else list(class_names)
     figure, axis = plt.subplots(figsize=(6.6, 5.6), layout="constrained")
     # The square root, so that rare mistakes can be seen beside what is right.
     image = axis.imshow(shares, cmap="cividis", norm=PowerNorm(0.5, vmin=0, vmax=100))

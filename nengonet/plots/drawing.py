@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nengonet.checks import as_array, as_pixels, whole_number
 from nengonet.exceptions import InputError
 from nengonet.results import Result
 
@@ -19,13 +20,21 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", "--")
 
 
+def checked_image(image: np.ndarray) -> np.ndarray:
+    """Return an image as floats, of shape (rows, columns) or with three channels."""
+    image = as_pixels(as_array("image", image, "biuf")[np.newaxis], "image")[0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise InputError(
+            "image: expected (rows, columns) or (rows, columns, 1 or 3 channels), got "
+            f"{image.shape}"
+        )
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
 def draw_image(
     axis: Axes, image: np.ndarray, result: Result, index: int, label: int | str | None
 ) -> None:
-    """Draw an image, under the answer that the run gave; ``label`` is the right class."""
-    image = np.asarray(image)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
+    """Draw a `checked_image`, under the run's answer; ``label`` is the right class."""
     axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
     # Not set_axis_off: the layout would leave no room for the title.
     axis.set(xticks=[], yticks=[], frame_on=False)
@@ -70,7 +79,7 @@ def draw_scores(
 ) -> None:
     """Draw the score of every class over time, the winner's thick; ``times`` as `times_of` says."""
     scores = result.scores()[index]
-    names = [f"{k}" for k in range(scores.shape[1])] if class_names is None else class_names
+    names = names_of_classes(class_names, scores.shape[1])
     winner = int(result.predictions()[index])
     draw_curves(axis, times, scores, names, thick=winner)
     readout = result.settings["readout"].replace("_", " ")
@@ -79,6 +88,22 @@ def draw_scores(
     axis.set(xlabel=f"time ({unit})", ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
     # Beside the axes: within, it would hide the first steps.
     axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[str]:
+    """Return a name for each class, by default its number."""
+    if class_names is None:
+        return [str(k) for k in range(n_classes)]
+    if len(class_names) != n_classes:
+        raise InputError(
+            f"class_names: expected {n_classes}, one for each output, got {len(class_names)}"
+        )
+    return list(class_names)
+
+
+def index_of(index: int, result: Result) -> int:
+    """Return which of the result's examples is meant, from 0."""
+    return whole_number("index", index, 0, result.n_images - 1)
 
 
 def draw_curves(

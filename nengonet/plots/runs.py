@@ -10,13 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
+from nengonet.checks import as_labels, whole_number
 from nengonet.exceptions import InputError
 from nengonet.plots.drawing import (
     COLOURS,
+    checked_image,
     draw_curves,
     draw_image,
     draw_raster,
     draw_scores,
+    index_of,
+    names_of_classes,
     time_unit,
     times_of,
 )
@@ -51,6 +55,7 @@ def plot_presentation(
     rastered = [info for info in result.layers if info.label in result.rasters]
     if not rastered:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
+    index, image = index_of(index, result), checked_image(image)
     times = times_of(result)
     figure, axes = plt.subplot_mosaic(
         [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
@@ -91,6 +96,8 @@ def plot_output(
     -------
     matplotlib.figure.Figure
     """
+    index, image = index_of(index, result), checked_image(image)
+    class_names = names_of_classes(class_names, result.steps.shape[2])
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9.0, 3.4), width_ratios=(1, 3), layout="constrained"
     )
@@ -129,6 +136,7 @@ def plot_raster(
             f"{label}: expected a result with the raster of this layer: "
             f"give present(…, rasters=[{label!r}])"
         )
+    index = index_of(index, result)
     spikes = result.rasters[label][index]
     n_steps, n_neurons = spikes.shape
     if predicted is not None:
@@ -178,6 +186,9 @@ def plot_logits(
     -------
     matplotlib.figure.Figure
     """
+    for logits in outputs.values():
+        class_names = names_of_classes(class_names, np.shape(logits)[-1])
+    labels = as_labels(labels, len(titles), len(class_names))
     figure, axes = plt.subplots(
         len(outputs),
         len(titles),
@@ -241,6 +252,7 @@ def plot_rate_and_spikes(
     -------
     matplotlib.figure.Figure
     """
+    label = whole_number("label", label, 0, len(class_names) - 1)
     figure, axes = plt.subplots(
         len(rates),
         3,
