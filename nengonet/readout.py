@@ -207,7 +207,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ----------
     logits : (..., n_classes) array_like
     labels : (...) array_like of int
-        Of the logits' leading shape; after the first, an axis may be 1.
+        One for each image: of the logits' leading shape, or ``(n_images, 1)`` for all steps.
 
     Returns
     -------
@@ -226,9 +226,10 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if labels.shape == (*logits.shape[:-1], 1):  # a column of them, as Keras' CIFAR-10 has
         labels = labels[..., 0]
     shape = losses.shape[:-1]
-    # Over steps alone, not over images: one label for all of them is a mistake.
-    fits = labels.ndim == len(shape) and labels.shape[:1] == shape[:1]
-    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, shape, strict=True)):
+    # Broadcast over steps and networks, not over images: one label for all is a mistake.
+    aligned = shape[len(shape) - labels.ndim :] if labels.ndim <= len(shape) else ()
+    fits = len(aligned) == labels.ndim and labels.shape[:1] == aligned[:1]
+    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, aligned, strict=True)):
         raise InputError(
             f"labels: expected shape {shape}, one for each row of logits, got {labels.shape}"
         )
