@@ -12,6 +12,7 @@ from nengonet.filters import LowpassPerUnit
 from nengonet.graph import filter_of, noise_of
 from nengonet.layers import AddBias
 from nengonet.objects import layers_of
+from nengonet.pools import MaxPool
 from nengonet.prediction import predict, predict_rates
 
 SYNAPSES = [
@@ -472,3 +473,23 @@ def test_ensemble_arrays_are_read_through_their_nodes():
         result.operations["output"], 2 * result.counts["hidden"].sum(axis=1)
     )
     assert "no ANN" in str(nn.diagnose(output, images, readout="mean"))
+
+
+def test_the_build_gives_a_max_pool_the_spikes_that_come_in_now():
+    with nengo.Network() as net:
+        layer = nn.dense(
+            nn.constant_input((4,)), np.eye(4), nn.IntegrateAndFire(amplitude=0.01), gain=50.0
+        )
+        square = nn.Layer(label="square", shape=(2, 2), ensemble=layer.ensemble, pre=layer.pre)
+        pools = [nn.max_pool2d(square, 1, label="first")]
+        pools.append(nn.max_pool2d(pools[0], 2, label="second"))
+    for neuron_type, area in [
+        (nn.IntegrateAndFire(amplitude=0.01), 0.01),
+        (nengo.LIF(amplitude=0.3), 0.3),
+        (nengo.LIFRate(amplitude=0.3), None),
+    ]:
+        layer.ensemble.neuron_type = neuron_type
+        with nengo.Simulator(net, progress_bar=False) as simulator:
+            built = [each.process for each in simulator.model.operators if hasattr(each, "process")]
+        areas = [each.amplitude for each in built if isinstance(each, MaxPool)]
+        assert areas == [area, area] == [pool.amplitude for pool in pools]

@@ -171,6 +171,7 @@ def test_spikes_of_both_signs_from_several_layers(simulator, base, seed):
         third = nn.dense(second, kernel(rng, 6, 2), neurons, label="third", **tuning)
         # From the same layer twice, from another one, and through a Node that passes it on.
         nengo.Connection(first.output[[0, 0, 3]], third.output[[1, 0, 1]], synapse=None)
+        nengo.Connection(first.output[1], third.output[0], synapse=0.01)
         relay = nengo.Node(size_in=3)
         nengo.Connection(beside.output, relay, synapse=None)
         nengo.Connection(relay[[2, 1]], third.output, synapse=None)
@@ -189,7 +190,7 @@ def test_spikes_of_both_signs_from_several_layers(simulator, base, seed):
     second_reached = (second.weights.kernel != 0).sum(axis=1)
     np.testing.assert_array_equal(result.operations["second"], sent[first] @ second_reached)
     third_reached = (third.weights.kernel != 0).sum(axis=1)
-    expected = sent[second] @ third_reached + sent[first] @ [2, 0, 0, 1, 0]
+    expected = sent[second] @ third_reached + sent[first] @ [2, 1, 0, 1, 0]
     expected = expected + sent[beside] @ [0, 1, 1]
     np.testing.assert_array_equal(result.operations["third"], expected)
 
