@@ -111,7 +111,8 @@ def predict_rates(
         they have adapted.
     noise : bool
         Add what noisy currents do to neurons that rectify or clip (see `nengonet.neurons`).
-        Without it, each neuron has the rate that its mean current gives.
+        Without it, each neuron has the rate that its mean current gives. What comes in through
+        different connections is taken as independent.
 
     Returns
     -------
