@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 import sys
 import tarfile
 import threading
@@ -338,6 +339,10 @@ def test_broken_idx_files(folder, small):
     refused(r"t10k-images.*shape \(12, 28, 28\)", datasets.load, "fashion_mnist", "test", "all")
     write_idx(images, small["x_test"].reshape(28, 12, 28))  # as many bytes in another shape
     refused(r"t10k-images.*got another header", datasets.load, "fashion_mnist", "test", "all")
+    with gzip.open(images, "wb") as file:  # one byte too many
+        file.write(struct.pack(">4B3I", 0, 0, 8, 3, 12, 28, 28) + bytes(12 * 28 * 28 + 1))
+    refused(r"t10k-images.*got another header", datasets.load, "fashion_mnist", "test", "all")
+    write_idx(images, small["x_test"])
     images.write_bytes(images.read_bytes()[:-100])
     refused("t10k-images.*damaged or truncated", datasets.load, "fashion_mnist", "test", "all")
     images.write_bytes(b"no gzip")

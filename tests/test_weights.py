@@ -410,6 +410,38 @@ def test_config_and_arrays_that_contradict_each_other(tmp_path):
     refuse(keras2(tmp_path / "x", layers, dense_arrays("a")), "lost: Dense: expected a kernel")
 
 
+def test_arrays_that_the_config_does_not_place(tmp_path):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers/elsewhere/vars/0"] = np.ones((2, 3))
+    model = {"config": {"layers": [{"class_name": "Dense", "config": {"name": "d"}}]}}
+    archive = {"model.weights.h5": content.getvalue(), "config.json": json.dumps(model)}
+    (layer,) = load_weights(zipped(tmp_path / "x", **archive)).layers
+    assert (layer.name, layer.kind, layer.activation) == ("elsewhere", "unknown", None)
+
+
+def test_two_groups_of_one_name(tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        file.create_group("vars")
+        for i, key in enumerate(["first", "second"]):
+            file.create_group(f"{key}/vars").attrs["name"] = "dense"
+            file[f"{key}/vars/0"] = np.full((2, 2), i) + 0.5
+    weights = load_weights(tmp_path / "x")
+    assert {name: layer.kernel[0, 0] for name, layer in weights.items()} == {
+        "dense": 0.5,
+        "second": 1.5,
+    }
+
+
+def test_archive_and_its_arrays_have_one_limit(tmp_path):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((5000, 1000))  # 40 MB, twice
+    with zipfile.ZipFile(tmp_path / "x", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", content.getvalue())
+    refuse(tmp_path / "x", "arrays take more than 64 MB")
+
+
 # Kinds without a config
 
 
@@ -557,6 +589,12 @@ def test_keras_0_weights(tmp_path):
     assert list(weights) == ["layer_0", "layer_10"]
     np.testing.assert_array_equal(weights["layer_0"].kernel, kernel)
     np.testing.assert_array_equal(weights["layer_10"].kernel, dense)
+
+
+def test_a_name_in_the_old_style_does_not_make_keras_1(tmp_path):
+    arrays = {"a": {"a/kernel:0": np.ones((2, 2))}, "b": {"b_W": np.ones((2, 2))}}
+    path = keras2(tmp_path / "x", [], arrays, keras_version=None)
+    assert load_weights(path).dialect == "Keras 2 full model"
 
 
 def test_keras_1_kernel_of_unknown_order_is_not_guessed(tmp_path):
