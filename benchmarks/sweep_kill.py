@@ -35,10 +35,10 @@ from nengonet.sweeps import SweepJournal
 KILLED_CELLS = 400
 
 
-def brief(x: int, seed: int, calls: str) -> float:
+def brief(x: int, seed: int, folder: str) -> float:
     """Take some 30 ms, and leave a line for every call that came to its end."""
     time.sleep(0.03)
-    with open(calls, "a") as file:
+    with open(pathlib.Path(folder) / "calls", "a") as file:
         file.write(f"{x}\n")
     return x / 7 + seed
 
@@ -67,7 +67,7 @@ def sweep_to_kill(folder: str) -> nn.Sweep:
     return nn.sweep(
         brief,
         {"x": range(KILLED_CELLS)},
-        constants={"calls": str(pathlib.Path(folder) / "calls")},
+        constants={"folder": folder},
         n_jobs=2,
         save=pathlib.Path(folder) / "sweep",
         resume=True,
@@ -90,7 +90,8 @@ def measure_kills(kills: int, seed: int) -> None:
         file = pathlib.Path(folder) / "sweep"
         seen: list[list[str]] = []
         for _ in range(kills):
-            size = file.stat().st_size if file.exists() else 0
+            # Beyond the first record, of what the sweep depends on.
+            size = file.stat().st_size if file.exists() else 2000
             process = subprocess.Popen(
                 [sys.executable, __file__, "--killed", folder], stderr=subprocess.DEVNULL
             )

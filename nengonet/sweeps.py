@@ -256,7 +256,8 @@ def sweep(
     go on. A function counts as changed when its code does, or that of the functions and classes
     that it names, in its own module or another of yours, or a value that it names or closes over.
     A constant or a grid's value that is an array or a file (a path, or the name of a file) counts
-    by its content. A file of another version of nengonet, Nengo, NumPy or Python is refused.
+    by its content: name a file that cells write by its folder, a string. The ``save`` of another
+    version of nengonet, Nengo, NumPy or Python is refused.
     """
     constants = dict(constants or {})
     names, cells = _checked_cells(grid, _checked_seeds(seeds))
