@@ -105,6 +105,20 @@ ENTRIES = {
         plots.plot_presentation, image=IMAGES[0].reshape(2, 2), result=RESULT
     ),
     "plots.plot_output": call(plots.plot_output, image=IMAGES[0].reshape(2, 2), result=RESULT),
+    "plots.plot_rate_and_spikes": call(
+        plots.plot_rate_and_spikes,
+        image=IMAGES,
+        label=0,
+        rates={"a": np.ones((2, 2, 1))},
+        outputs={"a": STEPS[0]},
+    ),
+    "plots.plot_spikes_and_probabilities": call(
+        plots.plot_spikes_and_probabilities,
+        images=IMAGES,
+        labels=LABELS,
+        class_names="ab",
+        cells={"a": (0.001, np.ones((3, 4, 5), int), STEPS, LABELS)},
+    ),
     "plots.plot_raster": call(plots.plot_raster, RESULT, "hidden"),
 }
 # Called by Nengo at every step; and a row of a prediction that is made already.
@@ -171,6 +185,8 @@ RIGHT = {
     "testing.counts_from_probe": [*WRONG_SHAPES, *PIXEL_KINDS],
     "lowpass": [TIMES[7], TIMES[-1]],
     "plots.plot_output": [IMAGES],
+    "plots.plot_rate_and_spikes": [IMAGES],
+    "plots.plot_spikes_and_probabilities": WRONG_SHAPES[2:3],
     "plots.plot_presentation": [IMAGES],
 }
 

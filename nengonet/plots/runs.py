@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from nengonet.checks import as_labels, whole_number
+from nengonet.checks import as_labels, as_number, as_pixels, whole_number
 from nengonet.exceptions import InputError
 from nengonet.plots.drawing import (
     COLOURS,
@@ -252,7 +252,10 @@ def plot_rate_and_spikes(
     -------
     matplotlib.figure.Figure
     """
-    label = whole_number("label", label, 0, len(class_names) - 1)
+    n_classes = min(np.shape(each)[-1] for each in outputs.values())
+    label = whole_number("label", label, 0, n_classes - 1)
+    image = checked_image(image)
+    dt = as_number("dt", dt, "a time in seconds", above=0)
     figure, axes = plt.subplots(
         len(rates),
         3,
@@ -322,6 +325,10 @@ def plot_spikes_and_probabilities(
     -------
     matplotlib.figure.Figure
     """
+    images = as_pixels(images)
+    for _, _, outputs, _ in cells.values():
+        class_names = names_of_classes(class_names, np.shape(outputs)[-1])
+    labels = as_labels(labels, len(images), len(class_names))
     figure, axes = plt.subplots(
         len(cells) + 1,
         2 * len(images),
