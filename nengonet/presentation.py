@@ -381,7 +381,7 @@ def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.n
     weights = np.broadcast_to(weights, counts.shape[1])
     if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
         raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
-    return counts @ weights
+    return (counts * weights).sum(axis=1)
 
 
 class _Runner:
@@ -464,16 +464,19 @@ class _Runner:
     def _counted(self, layer: Layer, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
         """Return the spikes that outputs hold, examples first."""
         dt, bits = (self.job.settings[name] for name in ("dt", "precision"))
-        outputs, found = np.asarray(outputs, f"f{bits // 8}"), []
+        outputs = np.asarray(outputs, f"f{bits // 8}")
+        try:
+            return spike_counts(outputs, dt, layer.amplitude)
+        except RunawayError:
+            pass
         for example, each in zip(examples, outputs, strict=True):
             try:
-                found.append(spike_counts(each, dt, layer.amplitude))
+                spike_counts(each, dt, layer.amplitude)
             except RunawayError as error:
                 raise RunawayError(
                     f"{layer.label}: {error} in example {example}, with numbers of {bits} bits; "
                     f"{ADVICE}"
                 ) from None
-        return np.stack(found)
 
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
