@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import chi2, ks_2samp, poisson
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS, poisson_block
+from nengonet.encoding import BLOCK_STEPS, images_at, poisson_block
 from nengonet.presentation import present
 from nengonet.streams import example_rng
 
@@ -148,3 +148,52 @@ def test_show_checks_the_image():
         layer = nn.poisson_input((28, 28))
     with pytest.raises(nn.InputError, match=r"expected shape \(n_images, 28, 28\) or flat"):
         layer.show(np.zeros(768))
+
+
+@pytest.mark.parametrize("build", [nn.constant_input, nn.poisson_input])
+def test_shapes_of_images_are_compared_not_sizes(build):
+    rng = np.random.default_rng(0)
+    with nengo.Network():
+        colour, grey, flat = (build(shape) for shape in ((6, 5, 3), (6, 5), (30,)))
+        one = build((6, 5, 1))
+    images = rng.random((4, 6, 5, 3))
+    for given in (images, images.reshape(4, -1), images.tolist(), images.astype(">f8")):
+        np.testing.assert_array_equal(images_at(colour.node, given), images.reshape(4, -1))
+    for layer, shape in ((grey, (6, 5, 1)), (one, (6, 5)), (flat, (6, 5)), (flat, (5, 6, 1))):
+        assert images_at(layer.node, rng.random((4, *shape))).shape == (4, 30)
+    pixels = rng.integers(0, 256, (4, 30), np.uint8)
+    np.testing.assert_array_equal(images_at(grey.node, pixels), pixels / 255)
+    for given, fix in (
+        (np.moveaxis(images, -1, 1), r"stand first: give numpy.moveaxis\(images, 1, -1\)"),
+        (
+            np.moveaxis(images, 0, -1),
+            r"stand last: give numpy.moveaxis\(images, -1, 0\)",
+        ),
+        (images.transpose(0, 2, 1, 3), r"another order: give images.transpose\(0, 2, 1, 3\)"),
+        (images[0], r"a single image as image\[numpy.newaxis\]"),
+        (images[..., :2], r"expected shape \(n_images, 6, 5, 3\) or flat for input, got"),
+    ):
+        with pytest.raises(nn.InputError, match=fix):
+            images_at(colour.node, given)
+
+
+def test_only_spikes_need_pixels_in_0_to_1():
+    with nengo.Network():
+        constant = nn.constant_input((2,))
+        poisson = [nn.poisson_input((2,)), nn.poisson_input((2,), kind="ensemble").pre]
+    for values in ([[-1.0, 0.5]], [[0.0, 255.0]], [[0.0, 1.5]]):
+        np.testing.assert_array_equal(images_at(constant.node, values), values)
+    for layer in poisson:
+        for value, fix in (
+            (-1.0, "use constant_input, or"),
+            (9.0, "by 255"),
+            (1.5, "divide by 1.5"),
+        ):
+            with pytest.raises(nn.InputError, match=f"values in .0, 1. for Poisson.*{fix}"):
+                images_at(layer.node, [[0.5, value]])
+    with nengo.Network():
+        constant = nn.constant_input((2,))
+    with pytest.raises(nn.InputError, match="image: expected finite values, got nan"):
+        constant.show([0.0, np.nan])
+    constant.show(np.array([255, 51], np.uint8))
+    np.testing.assert_allclose(constant.node.output.image, [1.0, 0.2])
