@@ -81,7 +81,7 @@ READOUTS = ("last_step", "mean")
 # layers of neurons fire. The error of a whole spike goes through all layers behind it, and the
 # first layers have few neurons with few outgoing weights: many spikes cost least there. Chosen on
 # training images, by agreement with the ANN after 10 steps. The rule in benchmarks/bengali_rates.py
-# chooses others for five layers, by one or two of 300 images.
+# chooses others for five layers, by one to three of 300 images.
 FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
 
