@@ -208,7 +208,7 @@ def test_first_voltages_of_the_posted_network():
         )["accuracy"]
         for kind in ("network", "image", "zero")
     }
-    assert all(0 <= each <= 1 for each in found.values())
+    assert all(0 <= float(each) <= 1 for each in found.values())
     with pytest.raises(nn.InputError, match="initial_voltage: expected the variant posted, got re"):
         sweep_cell(initial_voltage="zero", n_images=1)
 
