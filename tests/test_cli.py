@@ -52,7 +52,7 @@ def test_options_reach_the_network():
 
 
 def test_report_for_people():
-    done = call(*FEW, "--as-posted")
+    done = call("reproduce", "forum-mnist", "--images", 3, "--as-posted")
     for words in ("published", "0.45", "ANN", "spiking", "ties", "saturated", "silent"):
         assert words in done.stdout
 
