@@ -432,3 +432,47 @@ def test_repair_follows_the_ann(trained):
     result = show(*repaired(trained, sample), images, 100, readout="mean", minibatch_size=50)
     same = result.predictions() == logits_of(with_pools(trained, "max"), images).argmax(axis=1)
     assert same.sum() >= 100 - 18
+
+RECORDS = {
+    name: json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("cifar-csnn", "cifar-csnn-augmented")
+}
+
+
+def recorded(name, neurons, **where):
+    """The row of a record, as the documentation shows it."""
+    (row,) = (
+        cell
+        for cell in RECORDS[name]["report"]["cells"]
+        if cell["neurons"] == neurons and where.items() <= cell.items()
+    )
+    return row
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_page_says_what_was_measured(name):
+    """LIF loses far less than spiking ReLU."""
+    falls = {
+        neurons: np.subtract(
+            *(
+                recorded(name, neurons, synapse=each, readout="all_steps")["accuracy"]
+                for each in (0.005, 0.02)
+            )
+        )
+        for neurons in ("relu", "lif")
+    }
+    assert falls["lif"] < falls["relu"] / 2
+
+
+def test_the_page_says_what_decides():
+    """The medians are alike; on or off, and LIF, are both better with the same weights."""
+    first, second = (RECORDS[name]["report"]["settings"] for name in RECORDS)
+    asked = [each["activations, average pools"].values() for each in (first, second)]
+    for one, other in zip(*asked, strict=True):
+        assert 2 / 3 < one["median_rate"] / other["median_rate"] < 3 / 2
+    for neurons in ("on or off", "lif"):
+        one, other = (
+            recorded(name, neurons, readout="at_rest", scale=cifar_csnn.SCALE) for name in RECORDS
+        )
+        assert one["interval"][0] > other["accuracy"]
+        assert one["accuracy"] > other["interval"][1]

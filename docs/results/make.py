@@ -26,8 +26,7 @@ RUNS = {
     "bengali": "nengonet reproduce bengali",
     "fashion-mnist": "nengonet reproduce fashion-mnist",
     "cifar-csnn": "nengonet reproduce cifar-csnn",
-    "cifar-csnn-augmented": "nengonet reproduce cifar-csnn --weights weights/cifar_csnn.h5 "
-    "--neurons relu --neurons lif --synapse 5 --synapse 20",
+    "cifar-csnn-augmented": "nengonet reproduce cifar-csnn --weights weights/cifar_csnn.h5",
 }
 PACKAGES = ("nengonet", "nengo", "numpy", "numba")
 
