@@ -433,6 +433,7 @@ def test_repair_follows_the_ann(trained):
     same = result.predictions() == logits_of(with_pools(trained, "max"), images).argmax(axis=1)
     assert same.sum() >= 100 - 18
 
+
 RECORDS = {
     name: json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     for name in ("cifar-csnn", "cifar-csnn-augmented")
