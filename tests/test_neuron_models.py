@@ -224,7 +224,9 @@ def built(neuron_type, **settings):
 IMAGES = np.array([[0.5, 0.7, 1.0], [1.0, 0.0, 0.2]])
 
 
-@pytest.mark.parametrize("wrap", [lambda found: found, nengo.PoissonSpiking], ids=str)
+@pytest.mark.parametrize(
+    "wrap", [lambda found: found, nengo.PoissonSpiking], ids=["unwrapped", "wrapped"]
+)
 def test_a_step_of_its_own_is_never_taken_for_its_base(wrap):
     _, layer = built(wrap(OwnStep()))
     for call in (nn.predict_rates, nn.diagnose):
@@ -244,7 +246,9 @@ def test_what_a_subclass_overrides_beside_its_step_is_respected():
     assert isinstance(model_of(OwnRates()), type(model_of(nengo.LIF())))
 
 
-@pytest.mark.parametrize("wrap", [lambda found: found, nengo.RegularSpiking], ids=str)
+@pytest.mark.parametrize(
+    "wrap", [lambda found: found, nengo.RegularSpiking], ids=["unwrapped", "wrapped"]
+)
 def test_a_step_without_spikes_and_state_predicts_itself(wrap):
     """Its inherited `rates` would be right too; `LIFRate.rates` would not."""
     network, layer = built(wrap(Squared(amplitude=2.0)))

@@ -73,7 +73,7 @@ def apply(connection, values):
         {"strides": 2, "groups": 2},
         {"pool": nn.avg_pool2d},
     ],
-    ids=str,
+    ids=["valid", "same", "strides", "groups", "pool"],
 )
 def test_every_weight_that_a_spike_reaches_counts_once(options):
     rng = np.random.default_rng(3)
