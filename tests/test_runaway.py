@@ -82,8 +82,8 @@ def test_as_many_spikes_as_can_be_counted(neuron_type):
 
 
 def test_small_outputs_are_added_to_large_sums_in_32_bits():
-    """In 32 bits, the sum of many outputs of height 1/0.003 would be off by more than a spike."""
-    network, output = network_of(nn.IntegrateAndFire(), 1.0, bias=2e5)
+    """Added up in 32 bits, outputs other than multiples of 32 would be off by ten spikes."""
+    network, output = network_of(nn.IntegrateAndFire(), 1.0, bias=234567.0)
     run = {"presentation_time": 6.0, "dt": 0.003, "progress": False, "precision": 32}
     expected = present(network, output, IMAGES[:1], simulator="reference", **run)
     found = present(network, output, IMAGES[:1], **run)
@@ -106,6 +106,18 @@ def test_the_examples_are_named():
         with MinibatchSimulator(network, 5, progress_bar=False, numba=numba) as simulator:
             with pytest.raises(RunawayError, match="<Ensemble 'mine'>.*step 3, examples 1, 3;"):
                 simulator.run_steps(4, data={node: rows})
+
+
+def test_the_examples_in_which_a_filter_runs_away_are_named():
+    """Its own state is what is no longer finite; what comes in is."""
+    with nengo.Network(seed=0) as network:
+        node = nengo.Node([0.0], label="mine")
+        nengo.Probe(node, synapse=nengo.LinearFilter([1], [1e-4, -3e-2, 1]))
+    rows = np.zeros((5, 3000, 1))
+    rows[[1, 3]] = 1
+    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+        with pytest.raises(RunawayError, match="<Node 'mine'>.*, examples 1, 3;"):
+            simulator.run_steps(3000, data={node: rows})
 
 
 @pytest.mark.parametrize("bits, most", [(32, 2**22), (64, 2**51)])
