@@ -7,6 +7,7 @@ import pytest
 import nengonet as nn
 from nengonet.encoding import BLOCK_STEPS
 from nengonet.minibatch import MinibatchSimulator
+from nengonet.minibatch.records import OutputRecord
 from nengonet.presentation import present
 
 pytest.importorskip("numba")
@@ -232,6 +233,20 @@ def test_currents_that_are_no_numbers_are_errors():
             assert simulator.is_chain
             with pytest.raises(FloatingPointError, match="invalid value"):
                 simulator.run_steps(20)
+
+
+def test_steps_that_are_alike_are_added_at_once():
+    outputs = np.array([[1.0, -2.0], [0.5, 0.0]])
+    at_once, one_by_one = OutputRecord(steps=True), OutputRecord(steps=True)
+    for record in (at_once, one_by_one):
+        record.restart(outputs.T.shape, outputs.dtype)
+        record.keep_signs()
+    at_once.add(outputs, 3)
+    for _ in range(3):
+        one_by_one.add(outputs)
+    for name in ("total", "negative", "steps"):
+        np.testing.assert_array_equal(getattr(at_once, name), getattr(one_by_one, name))
+    np.testing.assert_array_equal(at_once.negative, [[0, 0], [-6, 0]])
 
 
 def test_what_is_not_kept_is_only_counted():

@@ -106,6 +106,14 @@ def default():
     return function
 
 
+def keyword_default():
+    def function(t, x, *, seen=[0]):  # noqa: B006
+        seen[0] += 1
+        return seen[0] + x
+
+    return function
+
+
 def attribute():
     def function(t, x):
         function.calls = getattr(function, "calls", 0) + 1
@@ -189,6 +197,7 @@ RIGHT = {
     "array": lambda: closure(np.zeros(1), lambda sum_, x: np.add(sum_, x, out=sum_)),
     "large array, read": lambda: large(False),
     "default": default,
+    "default of a keyword": keyword_default,
     "attribute": attribute,
     "memory of a recursion": fibonacci,
     "count": lambda: closure(itertools.count(), lambda state, x: next(state) + x),

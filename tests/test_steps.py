@@ -138,6 +138,26 @@ def test_steps_are_those_of_nengo(neuron_type, dt, bits, batch, scale, bias, see
                         np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "dt, tau_rc", [(0.001, 0.02), (0.003, 0.02), (0.0007, 0.003), (0.004, 0.05)]
+)
+@pytest.mark.parametrize("numba", [False, True] if HAVE_NUMBA else [False])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_voltages_below_the_threshold_are_nengos_to_the_bit(dt, tau_rc, numba, bits):
+    """All of them leak by the same factor, which is rounded as Nengo rounds it."""
+    rows = np.random.default_rng(4).uniform(-0.5, 0.4, (3, 12, N)).astype(f"f{bits // 8}")
+    with nn.minibatch.precision_of(bits):
+        network, node, probes = network_of(nengo.LIF(tau_rc=tau_rc, min_voltage=-1.0), bias=0.1)
+        expected = reference(network, node, probes, rows, dt)[1]
+        with MinibatchSimulator(
+            network, 3, dt, seed=1, progress_bar=False, numba=numba
+        ) as simulator:
+            simulator.run_steps(12, data={node: rows})
+            np.testing.assert_array_equal(simulator.data[probes[1]], expected)
+    assert 0.1 < np.abs(expected).max() < 1
+
+
 @pytest.mark.parametrize("cls", TYPES)
 def test_known_types_are_not_stepped_one_by_one(cls):
     network, _, _ = network_of(cls(), 1.01)
