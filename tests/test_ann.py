@@ -65,7 +65,8 @@ def random_network(rng):
                 if rng.uniform() < 0.5:
                     transform = rng.normal(size=(layer.size, other.size)) / other.size
                     target = layer.node if layer.ensemble is None else layer.ensemble.neurons
-                    nengo.Connection(other.output, target, transform=transform, synapse=0.003)
+                    doubles = nengo.LinearFilter([2.0], [0.003, 1.0])
+                    nengo.Connection(other.output, target, transform=transform, synapse=doubles)
             outputs.append(layer)
         beside = nn.dense(
             outputs[0],

@@ -9,7 +9,7 @@ from nengo.processes import BrownNoise, FilteredNoise, WhiteNoise, WhiteSignal
 import nengonet as nn
 from nengonet.encoding import ImageInput
 from nengonet.filters import LowpassPerUnit
-from nengonet.graph import filter_of, noise_of
+from nengonet.graph import Graph, filter_of, noise_of
 from nengonet.layers import AddBias
 from nengonet.objects import layers_of
 from nengonet.pools import MaxPool
@@ -473,6 +473,21 @@ def test_ensemble_arrays_are_read_through_their_nodes():
         result.operations["output"], 2 * result.counts["hidden"].sum(axis=1)
     )
     assert "no ANN" in str(nn.diagnose(output, images, readout="mean"))
+
+
+def test_spikes_below_0_are_possible_where_any_come_in():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((2,))
+        signed, plain = (
+            nn.dense(pixels, np.eye(2), nengo.RegularSpiking(base), gain=1.0, label=str(base))
+            for base in (nengo.Tanh(), nengo.RectifiedLinear())
+        )
+        relays = [nengo.Node(size_in=2) for _ in range(3)]
+        for layers, relay in zip(([plain], [signed], [plain, signed]), relays, strict=True):
+            for layer in layers:
+                nengo.Connection(layer.output, relay, synapse=None)
+    graph = Graph(net)
+    assert [graph.may_be_negative(relay) for relay in relays] == [False, True, True]
 
 
 def test_the_build_gives_a_max_pool_the_spikes_that_come_in_now():

@@ -270,6 +270,18 @@ def test_neurons_that_act_on_each_other_are_stepped_row_by_row():
     np.testing.assert_allclose(model_of(Divided()).rates(rows), [[0.25, 0.75], [0.5, 0.5]])
 
 
+def test_a_step_that_needs_more_than_its_state_is_not_called():
+    class Drawn(nengo.neurons.NeuronType):
+        def make_state(self, n_neurons, rng=np.random, dtype=None):
+            return {"rng": rng}
+
+        def step(self, dt, J, output, rng):
+            output[...] = rng.uniform(size=J.shape)
+
+    with pytest.raises(nn.InputError, match="no rate prediction for Drawn"):
+        model_of(Drawn()).rates(np.ones((1, 2)))
+
+
 def one_class(base=nengo.neurons.NeuronType):
     """Make a new type each time, so that no test sees another's registration."""
 
@@ -426,6 +438,7 @@ def test_activation_and_threshold(neuron_type, activation, threshold):
         (nengo.Izhikevich(), 0.002, 500),
         (nengo.LIFRate(tau_ref=0), 0.001, np.inf),
         (nengo.RegularSpiking(nengo.LIFRate(tau_ref=0.0001)), 0.001, 10_000),
+        (nengo.RegularSpiking(nengo.LIFRate(amplitude=2)), 0.001, 1000),
         (nengo.StochasticSpiking(nengo.Sigmoid(0.004)), 0.1, 250),
         (nengo.SpikingRectifiedLinear(), 1.0, np.inf),
     ],

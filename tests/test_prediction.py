@@ -483,6 +483,18 @@ def test_the_winner_is_the_largest_mean_and_not_the_noisiest():
     np.testing.assert_allclose(found.variance, [[0.0], [0.5 / 100 / 0.001]])
 
 
+@pytest.mark.parametrize("synapses", [(0.02, 0.005), (0.005, 0.02)])
+def test_the_delay_is_that_of_the_slowest_path(synapses):
+    with nengo.Network(seed=0) as network:
+        pixels = nn.constant_input((2,))
+        hidden = nn.dense(pixels, np.eye(2), nengo.RectifiedLinear(), gain=1.0, synapse=0.001)
+        sums = nengo.Node(size_in=2)
+        for synapse in synapses:
+            nengo.Connection(hidden.output, sums, synapse=synapse)
+    found = predict(sums, np.ones((1, 2)), network=network)
+    assert [each.delay for each in found] == pytest.approx([0, 0.001, 0.021])
+
+
 def test_uint8_images_are_pixels_as_in_a_run():
     grey = np.rint(255 * IMAGES).astype(np.uint8)
     _, layer = mlp([nengo.LIF(), nn.IntegrateAndFire()], gain=3.0)
