@@ -41,6 +41,8 @@ def test_choices_are_listed():
     check_among("kind", None, [None, 1])
     with pytest.raises(nn.InputError, match="kind: expected one of None, 1, got 'x'"):
         check_among("kind", "x", [None, 1])
+    with pytest.raises(nn.InputError, match="kind: expected one of None, 1, got True"):
+        check_among("kind", True, [None, 1])
     for bits in (16, "64", None):
         with pytest.raises(nn.InputError, match="precision: expected 32 or 64 bits, got"):
             check_precision(bits)

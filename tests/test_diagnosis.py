@@ -346,8 +346,10 @@ def test_rows_and_comparison_take_spikes_below_0_as_spikes():
     assert row["spikes"] == pytest.approx(result.spikes_per_image()["hidden"], abs=2)
     assert row["mean_rate"] == pytest.approx(row["spikes"] / 4)
     assert row["peak_rate"] == pytest.approx(400 * np.tanh(2.0), rel=0.01)
+    assert row["saturated"] == 2 / 8
     compared = nn.compare(result, output, images).layers[0]
     assert compared["rms_rate"] < 1
+    assert compared["saturated"] == 2 / 8
     assert compared["slope"] == pytest.approx(1, abs=0.01)
 
 

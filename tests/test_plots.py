@@ -244,6 +244,19 @@ def test_sweep_draws_means_and_intervals_over_the_seeds():
     plt.close(figure)
 
 
+def test_sweep_draws_both_ends_of_an_interval_that_is_not_symmetric():
+    rows = [{"rate": 10.0, "seed": seed, "accuracy": 0.9 + seed / 20} for seed in (0, 1)]
+    rows = [dict(row, error=None, seconds=0.0) for row in rows]
+    n_images = [{"accuracy": 20}] * 2
+    sweep = Sweep(parameters=("rate",), values=("accuracy",), rows=rows, n_images=n_images)
+    (summary,) = sweep.summary()
+    assert summary["high"] - summary["mean"] < 0.5 * (summary["mean"] - summary["low"])
+    figure = plot_sweep(sweep)
+    low, high = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
+    np.testing.assert_allclose([low[1], high[1]], [summary["low"], summary["high"]])
+    plt.close(figure)
+
+
 def test_sweep_sets_other_parameters_side_by_side():
     figure = plot_sweep(sweep_of(ROWS), "accuracy", "kind", lines=())
     (axis,) = figure.axes

@@ -57,6 +57,7 @@ def test_an_activation_that_is_not_computed_is_refused():
 def test_full_scale_is_a_percentile_above_zero():
     values = np.r_[np.linspace(0, 1, 1001), 50.0]
     assert full_scale(values, percentile=99) == pytest.approx(0.991, abs=0.002)
+    assert full_scale(values) == pytest.approx(1.0, abs=1e-5)
     assert full_scale(np.array([-1.0] * 5000 + [0.25])) == 0.25
     with pytest.raises(nn.InputError, match="expected activations above 0"):
         full_scale(np.array([-1.0, -2.0]))
