@@ -291,10 +291,13 @@ def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = 
     Raises
     ------
     InputError
-        The folder does not exist, the name is a folder's, or a file exists and ``resume`` is not
-        given.
+        It is not a path, the folder does not exist, the name is a folder's, or a file exists and
+        ``resume`` is not given.
     """
-    save = pathlib.Path(save)
+    name = os.fspath(save) if isinstance(save, (str, os.PathLike)) else save
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise InputError(f"save: expected the name of a file, got {save!r}")
+    save = pathlib.Path(name)
     if not save.parent.is_dir():
         raise InputError(f"{save}: the folder {save.parent} does not exist")
     if save.is_dir():

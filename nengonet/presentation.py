@@ -384,6 +384,17 @@ def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.n
     return (counts * weights).sum(axis=1)
 
 
+def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
+    """Refuse outputs of a layer that does not spike, added up, that are not finite."""
+    bad = ~np.isfinite(sums).all(axis=1)
+    if bad.any():
+        numbers = ", ".join(map(str, examples[bad][:5]))
+        raise RunawayError(
+            f"{label}: expected finite outputs, got {sums[~np.isfinite(sums)][0]} in "
+            f"example{'s' * int(bad.sum() > 1)} {numbers}; {ADVICE}"
+        )
+
+
 class _Runner:
     """A simulator that is built, and what is kept of its layers.
 
@@ -545,8 +556,10 @@ class _Runner:
                         )
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
-            elif label in job.kept:
-                arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
+            else:
+                _check_sums(total, examples, label)
+                if label in job.kept:
+                    arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
             every = steps[label]() if label in steps else None
             if label in job.rasters:
                 arrays[f"rasters/{label}"] = every

@@ -384,6 +384,9 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"resume": True}, "resume: expected save=…, the file of the interrupted run"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
         ({"save": "."}, "expected the name of a file, got a folder"),
+        ({"save": 3}, "save: expected the name of a file, got 3"),
+        ({"save": b"run.h5"}, "save: expected the name of a file"),
+        ({"save": "a\0b"}, "save: expected the name of a file"),
         ({"network": (nengo.Network(), build()[1])}, "is not part of the network"),
     ],
 )

@@ -53,6 +53,21 @@ def test_spikes_that_feed_themselves(neuron_type, simulator, time, message):
 
 
 @SIMULATORS
+@pytest.mark.parametrize("keep", [None, []])
+def test_rates_that_feed_themselves(simulator, keep):
+    """Layers that do not spike hold infinities, which NumPy adds up without an error."""
+    with nengo.Network(seed=0) as network:
+        source = nn.constant_input((3,))
+        rates = nn.dense(source, np.ones((3, 2)), nengo.RectifiedLinear(), gain=50.0, label="rates")
+        nengo.Connection(rates.output, rates.output, transform=np.ones((2, 2)), synapse=0.001)
+    images = np.array([[0.1, 0.2, 0.3], [0.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
+    run = {"simulator": simulator, "keep": keep, "readout": "mean", "progress": False}
+    assert present(network, rates, images, presentation_time=0.01, **run).n_images == 3
+    with pytest.raises(RunawayError, match="rates: expected finite outputs, got inf in example"):
+        present(network, rates, images, presentation_time=0.5, **run)
+
+
+@SIMULATORS
 @pytest.mark.parametrize("precision", [32, 64])
 @pytest.mark.parametrize("neuron_type", INTEGRATORS[1:], ids=lambda each: type(each).__name__)
 def test_rows_of_layers(neuron_type, precision, simulator):
