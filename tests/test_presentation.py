@@ -438,9 +438,9 @@ def test_a_weights_file_is_no_result():
 
 def test_unknown_layers_and_steps_are_named():
     result = run(IMAGES[:2])
-    with pytest.raises(nn.InputError, match="no layer 'hiden'; the result has input, hidden, out"):
+    with pytest.raises(nn.InputError, match="unknown layer 'hiden'; expected any of input, hidden"):
         result.rates("hiden")
-    with pytest.raises(nn.InputError, match="n_steps: expected 1 to 60, found 61"):
+    with pytest.raises(nn.InputError, match="n_steps: expected a whole number from 1 to 60, got 61"):
         result.predictions(n_steps=61)
 
 
