@@ -152,6 +152,8 @@ def test_cells_hold_the_published_figures_and_the_sweep(report):
     sweep = [cell for cell in report.cells if cell["n_images"] == 2]
     settings = {(c["scale"], c["synapse"], c["n_steps"], c["readout"]) for c in sweep}
     assert len(sweep) == len(settings) == 4 * 3 * 2 * 2
+    (posted,) = (cell for cell in sweep if cell["published"] is not None)
+    assert [posted[name] for name in ("scale", "synapse", "readout")] == [1.0, None, "last_step"]
 
 
 def test_report_counts_spikes_operations_and_multiply_adds(report):

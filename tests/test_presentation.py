@@ -308,6 +308,8 @@ def test_a_broken_journal_is_not_trusted(tmp_path, monkeypatch, at):
     [
         ({"seed": 1}, "seed"),
         ({"presentation_time": 0.05}, "n_steps"),
+        ({"presentation_time": 0.03, "dt": 0.0005}, "dt"),
+        ({"precision": 32}, "precision"),
         ({"images": 1 - IMAGES}, "images"),
         ({"examples": range(1, 21)}, "examples"),
         ({"network": build(nn.IntegrateAndFire(min_voltage=-1))}, "network"),
