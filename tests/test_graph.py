@@ -475,6 +475,15 @@ def test_ensemble_arrays_are_read_through_their_nodes():
     assert "no ANN" in str(nn.diagnose(output, images, readout="mean"))
 
 
+def test_layers_beside_the_chain_keep_their_labels():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((4,))
+        output = nn.dense(pixels, np.eye(4), None, label="output")
+        beside = nn.lowpass(pixels, 0.01, label="beside")
+        nengo.Connection(beside.output, output.node, synapse=None)
+    assert layers_of(output, net) == [pixels, beside, output]
+
+
 def test_spikes_below_0_are_possible_where_any_come_in():
     with nengo.Network() as net:
         pixels = nn.constant_input((2,))

@@ -100,6 +100,14 @@ def test_adapted_rates_are_those_of_nengos_simulator(neuron_type, dt):
     assert first[7] > 1.2 * wanted[7]
 
 
+def test_slow_adaptation_ends_at_the_fixed_point_of_the_curve():
+    neuron_type = nengo.AdaptiveLIF(tau_n=20.0, inc_n=0.02, amplitude=0.3)
+    currents = np.array([[2.0, 5.0, 20.0]])
+    rates = model_of(neuron_type).rates(currents)
+    adapted = model_of(nengo.LIF()).rates(currents - 0.02 * 0.3 * rates)
+    np.testing.assert_allclose(rates, adapted, rtol=0.01)
+
+
 @pytest.mark.parametrize("time", [0.05, 0.4])
 @pytest.mark.parametrize("neuron_type", [nengo.AdaptiveLIF(tau_n=0.2), nengo.Izhikevich()], ids=str)
 def test_a_presentation_is_averaged_from_the_reset_state(neuron_type, time):

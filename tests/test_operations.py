@@ -130,6 +130,20 @@ def test_weights_that_the_build_draws_are_left_out():
     assert result.operations == {}
 
 
+def test_what_does_not_lead_to_the_output_costs_nothing():
+    net, output = network(np.random.default_rng(5))
+    expected = synapses_of(output)
+    first = output.pre.pre
+    with net:
+        other = nn.dense(nn.flatten(first), np.ones((first.size, 2)), nengo.LIF(), label="other")
+        nengo.Connection(first.output, nengo.Node(size_in=first.size), synapse=None)
+    found = synapses_of(output)
+    assert [each.label for each in found] == ["second", "output"]
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.per_spike, two.per_spike)
+    assert [each.label for each in synapses_of(other)] == ["other"]
+
+
 def test_multiply_adds_of_the_ann():
     _, output = network(np.random.default_rng(6))
     # positions x kernel: 5 x 5 of 48 weights, 4 x 4 of 96, and a matrix of 96 x 5
