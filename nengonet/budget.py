@@ -14,7 +14,7 @@ import numpy as np
 from nengonet.checks import as_labels, check_among, count_steps, whole_number
 from nengonet.encoding import images_at
 from nengonet.exceptions import InputError
-from nengonet.objects import Layer, checked_layer
+from nengonet.objects import Layer, checked_layer, image_input
 from nengonet.prediction import keras_activations, predict
 from nengonet.presentation import present
 from nengonet.readout import READOUTS
@@ -132,7 +132,7 @@ def error_budget(
     checked_layer(output, "output")
     if not output.spiking:
         raise InputError(f"{output.label}: expected a last layer that spikes")
-    images = images_at(next(output.chain()).node, images)
+    images = images_at(image_input(output.network, output.output), images)
     labels = as_labels(labels, len(images), output.size)
     count_steps(presentation_time, dt)
     check_among("readout", readout, READOUTS)

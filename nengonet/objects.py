@@ -107,7 +107,7 @@ class Layer:
         yield self
 
     def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
-        """Show an image to the network's image input, from the next reset on.
+        """Show an image to the image input that feeds the layer, from the next reset on.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Layer:
             below 0.
         """
         example = whole_number("example", example, at_least=0)
-        source = image_input(self.network).output
+        source = image_input(self.network, self.output).output
         source.show(image, example=example, seed=as_seed(seed))
 
 
@@ -230,12 +230,14 @@ def neuron_layer(
     return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
 
 
-def image_input(network: nengo.Network) -> nengo.Node:
-    """Return the one Node of a network that shows images.
+def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:
+    """Return the Node that shows images: the network's only one, or the only one upstream.
 
     Parameters
     ----------
     network : nengo.Network
+    item : Neurons or nengo.Node
+        What the images are shown for.
 
     Raises
     ------
@@ -243,6 +245,9 @@ def image_input(network: nengo.Network) -> nengo.Node:
         There is none, or there are several; they are named.
     """
     found = [node for node in network.all_nodes if hasattr(node.output, "show")]
+    if len(found) > 1:
+        upstream = {*Graph(network).upstream(owner(item))[0]}
+        found = [node for node in found if node in upstream] or found
     if len(found) != 1:
         raise InputError(
             "expected one image input in the network, as constant_input and poisson_input add it, "

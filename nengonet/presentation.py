@@ -163,7 +163,7 @@ def present(
     layers = layers_of(checked_layer(output, "output"), network)
     _check_layers(network, layers, readout, rasters, () if keep is None else keep)
     seed = as_seed(seed, network.seed)
-    images = images_at(image_input(network), images)
+    images = images_at(image_input(network, output.output), images)
     examples = as_examples(examples, len(images))
     n_steps = count_steps(presentation_time, dt)
     dt = float(dt)
@@ -282,6 +282,10 @@ class _Job:
     @functools.cached_property
     def layers(self) -> list[Layer]:
         return layers_of(self.output, self.network)
+
+    @functools.cached_property
+    def image_input(self) -> nengo.Node:
+        return image_input(self.network, self.output.output)
 
     def keeps_steps(self, layer: Layer) -> bool:
         return layer is self.output or layer.label in self.rasters
@@ -448,7 +452,7 @@ class _Runner:
 
     def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         seed = self.job.settings["seed"]
-        self.simulator.reset_to_examples(images, examples, seed)
+        self.simulator.reset_to_examples({self.job.image_input: images}, examples, seed)
         set_states(self.simulator, self.job.states, seed, examples)
         self.simulator.run_steps(self.job.settings["n_steps"])
         pairs = list(zip(self.job.layers, self._kept, strict=True))
@@ -492,7 +496,7 @@ class _Runner:
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
         n_steps, seed = job.settings["n_steps"], job.settings["seed"]
-        source = image_input(job.network).output
+        source = job.image_input.output
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
         totals = [np.zeros((len(images), layer.size)) for layer in layers]
@@ -619,7 +623,7 @@ def _fingerprint(
 ) -> dict[str, str]:
     """Return what the saved arrays depend on, for `Journal`."""
     # What the input showed last does not count.
-    without = {id(image_input(job.network).output): ImageInput.shown}
+    without = {id(job.image_input.output): ImageInput.shown}
     states = [(each.place, each.name, each.distribution) for each in job.states]
     return {
         "network": digest(job.network, "network", without),

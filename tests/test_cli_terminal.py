@@ -152,7 +152,7 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
     *declared, first, second, third = done.stdout.splitlines()
     assert "_nengonet_completion" in declared[0], done
     assert first == "reproduce"
-    assert second == "input-rate= input-kind="
+    assert second == "input-rate= input-kind= initial-voltage="
     assert third == "lif if relu"
 
 

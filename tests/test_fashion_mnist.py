@@ -155,9 +155,11 @@ def test_report(report):
 
 def test_the_comparison_is_a_mean_over_seeds(report):
     found = [
-        fashion_mnist.sweep_cell(dt=0.01, initial_voltage="network", n_images=100, seed=seed)[
-            "accuracy"
-        ]
+        float(
+            fashion_mnist.sweep_cell(dt=0.01, initial_voltage="network", n_images=100, seed=seed)[
+                "accuracy"
+            ]
+        )
         for seed in (0, 1)
     ]
     (row,) = [

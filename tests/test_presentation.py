@@ -471,3 +471,24 @@ def test_minibatches_of_large_networks_are_smaller():
         nengo.Ensemble(90_000, 1)
         nengo.Node(size_in=10_000)
     assert default_minibatch_size(network) == 20
+
+
+@pytest.mark.parametrize("simulator", ["minibatch", "reference"])
+def test_images_are_for_the_input_that_feeds_the_output(simulator):
+    """A second input beside it keeps what it shows."""
+    with nengo.Network(seed=0) as network:
+        columns = {}
+        for name, gain in (("left", 40.0), ("right", 100.0)):
+            pixels = nn.constant_input((3,), label=f"{name} pixels")
+            columns[name] = nn.dense(
+                pixels, np.eye(3), nn.IntegrateAndFire(), gain=gain, label=name
+            )
+    columns["left"].show([1.0, 1.0, 1.0])
+    images = np.array([[0.2, 0.5, 1.0], [1.0, 0.0, 0.3]])
+    settings = {"presentation_time": 0.5, "simulator": simulator, "progress": False}
+    result = nn.present(network, columns["right"], images, **settings)
+    assert np.array_equal(result.counts["right"], 50 * images)
+    with network:
+        nengo.Connection(columns["left"].output, columns["right"].output, synapse=None)
+    with pytest.raises(nn.InputError, match="left pixels.*right pixels"):
+        nn.present(network, columns["right"], images, **settings)
