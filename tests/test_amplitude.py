@@ -314,6 +314,14 @@ def test_command(small, tmp_path):
         assert words in " ".join(again.stdout.split())
 
 
+@pytest.mark.parametrize("poisson, published", [(False, 0.99), (True, None)])
+def test_the_published_figure_is_of_constant_pixels(small, poisson, published, monkeypatch):
+    monkeypatch.setattr(amplitude, "cell", made_up)
+    settings = {"n_images": 5, "n_seeds": 2, "amplitudes": [0.01], "n_jobs": 1, "progress": False}
+    report = amplitude.reproduce(networks=["cnn"], poisson=poisson, **settings)
+    assert report.published == published
+
+
 def test_command_refuses(small, tmp_path):
     assert "--resume: expected --save" in call(*small, "--resume").stderr
     assert "no such file" in call(*small, "--weights", tmp_path / "none.h5").stderr

@@ -300,6 +300,21 @@ def test_the_bias_of_a_filter_is_its_neurons_bias():
     assert bad[0].evidence == "bias 1.5"
 
 
+def test_stored_pixels_are_found_and_centred_ones_are_not():
+    with nengo.Network():
+        pixels = nn.constant_input((2,))
+        layer = nn.dense(pixels, np.eye(2), nengo.RectifiedLinear(), gain=1.0)
+    for image, severities in (
+        ([0.0, 255.0], ["warning"]),
+        ([0.0, 1.0], []),
+        ([-1.8, 2.6], []),
+        ([-120.0, 135.0], []),
+        ([0.0, 1000.0], []),
+    ):
+        found = nn.diagnose(layer, [image], readout="mean").findings
+        assert [each.severity for each in found if each.code == "input-range"] == severities
+
+
 def test_few_spikes_are_found():
     """The gain divided by 1000 and the amplitude multiplied by it: the same mean output."""
     few = {"gain": 0.03, "readout": "mean", "neuron_type": nn.IntegrateAndFire(amplitude=1 / 0.03)}

@@ -484,6 +484,20 @@ def test_layers_beside_the_chain_keep_their_labels():
     assert layers_of(output, net) == [pixels, beside, output]
 
 
+@pytest.mark.parametrize(
+    "amplitudes, synapse, area",
+    [((0.1, 0.1), None, 0.1), ((0.1, 0.2), None, None), ((0.1, 0.1), 0.01, None)],
+)
+def test_what_is_passed_on_is_spikes_of_one_area_or_none(amplitudes, synapse, area):
+    with nengo.Network() as net:
+        pixels = nn.constant_input((2,))
+        relay = nengo.Node(size_in=2)
+        for k, amplitude in enumerate(amplitudes):
+            layer = nn.dense(pixels, np.eye(2), nengo.LIF(), amplitude=amplitude, label=f"{k}")
+            nengo.Connection(layer.output, relay, synapse=synapse if k else None)
+    assert Graph(net).spike_area(relay) == area
+
+
 def test_spikes_below_0_are_possible_where_any_come_in():
     with nengo.Network() as net:
         pixels = nn.constant_input((2,))

@@ -131,6 +131,8 @@ def test_a_process_of_the_users_follows_the_example():
     np.testing.assert_array_equal(
         run(IMAGES[7:8], network=noisy(), examples=[7]).outputs[0], whole.outputs[7]
     )
+    reference = run(IMAGES[:2], network=noisy(), simulator="reference")
+    np.testing.assert_array_equal(reference.outputs, whole.outputs[:2])
     assert not np.array_equal(whole.outputs, run().outputs)
 
 

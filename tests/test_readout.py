@@ -8,6 +8,7 @@ import nengonet as nn
 from nengonet.readout import (
     READOUTS,
     accuracy,
+    as_small,
     cross_entropy,
     predict,
     scores,
@@ -53,6 +54,13 @@ def test_spikes_are_counted_by_area(amplitude):
     outputs = SPIKES * amplitude / DT
     np.testing.assert_array_equal(spike_counts(outputs, DT, amplitude), SPIKES)
     np.testing.assert_array_equal(final("spike_count", outputs, amplitude=amplitude), [1, 3])
+
+
+@pytest.mark.parametrize("count", [2**14 - 1, 2**14, 2**15 - 1, 2**15])
+def test_two_small_counts_can_be_added(count):
+    small = as_small(np.array([count, 0]))
+    assert small.dtype == (np.int16 if count < 2**14 else np.int64)
+    assert list(small + small) == [2 * count, 0]
 
 
 def test_filtered_and_posted_readouts_are_nengos_probe():

@@ -508,6 +508,14 @@ def test_kinds_of_keras_3_weights_only(place, name, shapes, kind, tmp_path):
     assert (layer.name, layer.kind) == (name or place.removeprefix("layers/"), kind)
 
 
+def test_arrays_are_in_the_order_of_their_numbers(tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        for number in range(12):
+            file[f"layers/my_layer/vars/{number}"] = np.full(2, number, "f4")
+    (layer,) = load_weights(tmp_path / "x").values()
+    assert [array[0] for array in layer.others.values()] == list(range(12))
+
+
 # Keras 0 and 1
 
 
