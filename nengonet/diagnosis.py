@@ -15,7 +15,7 @@ import nengo
 import numpy as np
 from nengo.connection import Neurons
 
-from nengonet.checks import as_labels, as_number, check_among, count_steps, whole_number
+from nengonet.checks import as_labels, as_number, check_among, count_steps, described, whole_number
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
 from nengonet.graph import Graph, owner
@@ -866,6 +866,8 @@ def compare(
         The result has other images, layers or amplitudes.
     """
     n_worst = whole_number("n_worst", n_worst, at_least=0)
+    if not isinstance(result, Result):
+        raise InputError(f"result: expected what present returns, got {described(result)}")
     time = result.n_steps * result.dt
     layers = {
         layer.label: layer

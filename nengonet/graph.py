@@ -21,6 +21,7 @@ from nengo.processes import FilteredNoise, WhiteNoise
 from nengo.synapses import LinearFilter, Synapse, Triangle
 from nengo.transforms import Transform
 
+from nengonet.checks import described
 from nengonet.convolution import conv2d, padding_of
 from nengonet.exceptions import InputError
 from nengonet.neurons import model_of
@@ -40,6 +41,18 @@ def owner(item: object) -> nengo.Ensemble | nengo.Node:
     return item.ensemble if isinstance(item, Neurons) else item
 
 
+def as_network(network: nengo.Network) -> nengo.Network:
+    """Check that this is a network.
+
+    Parameters
+    ----------
+    network : nengo.Network
+    """
+    if not isinstance(network, nengo.Network):
+        raise InputError(f"network: expected a nengo.Network, got {described(network)}")
+    return network
+
+
 class Graph:
     """The connections of a network, by what they feed.
 
@@ -53,6 +66,7 @@ class Graph:
     """
 
     def __init__(self, network: nengo.Network) -> None:
+        network = as_network(network)
         self.objects = {*network.all_ensembles, *network.all_nodes}
         self._into: dict[object, list[nengo.Connection]] = {}
         self._out_of: dict[object, list[nengo.Connection]] = {}

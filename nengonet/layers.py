@@ -18,7 +18,7 @@ from nengo.transforms import Transform
 
 from nengonet.convolution import as_pair, depthwise_as_grouped
 from nengonet.exceptions import InputError
-from nengonet.neurons import gain_bias, with_settings
+from nengonet.neurons import as_neuron_type, gain_bias, with_settings
 from nengonet.objects import Layer, checked_layer, connect, neuron_layer, new_label
 from nengonet.rates import shape_after
 from nengonet.streams import tuning_seed
@@ -282,10 +282,7 @@ def _layer(
         return _linear_layer(
             pre, shape, transform, keras_bias, synapse=synapse, label=label, weights=weights
         )
-    if not isinstance(neuron_type, NeuronType):
-        raise InputError(
-            f"{label}: expected a Nengo neuron type such as nengo.LIF(), found {neuron_type!r}"
-        )
+    as_neuron_type(neuron_type, label)
     if amplitude is not None:
         neuron_type = with_settings(neuron_type, amplitude=amplitude)
     if seed is None:

@@ -32,7 +32,7 @@ from nengonet.checks import (
 from nengonet.content import digest, versions
 from nengonet.encoding import ImageInput, images_at
 from nengonet.exceptions import InputError, RunawayError
-from nengonet.graph import Graph, owner
+from nengonet.graph import Graph, as_network, owner
 from nengonet.initial import DrawnState, InitialStates, drawn_states, set_states
 from nengonet.journal import check_fingerprint, checked_file, unwritable
 from nengonet.minibatch.records import OutputRecord
@@ -160,7 +160,7 @@ def present(
     threshold exactly, as with decimal weights and first voltages; in 32 bits now and then
     elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
     """
-    layers = layers_of(checked_layer(output, "output"), network)
+    layers = layers_of(checked_layer(output, "output"), as_network(network))
     _check_layers(network, layers, readout, rasters, () if keep is None else keep)
     seed = as_seed(seed, network.seed)
     images = images_at(image_input(network, output.output), images)

@@ -274,3 +274,22 @@ def test_bad_arguments_are_one_line(name, argument):
         fits = ", but the layer before it" in message
         assert fits or ("expected" in message and ", got " in message), message
         assert fits or argument.rstrip("s") in message, message
+
+
+@pytest.mark.parametrize(
+    "act, message",
+    [
+        (lambda: nn.gain_bias(nengo.LIF, 4), r"got the class LIF: write LIF\(\)"),
+        (lambda: nn.explain_neuron(nengo.LIF, 1.0), r"got the class LIF: write LIF\(\)"),
+        (lambda: nn.explain_neuron(3, 1.0), "neuron_type: expected a neuron type.* got 3"),
+        (lambda: nn.present(None, OUTPUT, IMAGES), "network: expected a nengo.Network, got None"),
+        (lambda: nn.diagnose(OUTPUT, IMAGES, network=3), "network: expected .*, got 3"),
+        (lambda: nn.predict_rates(OUTPUT, IMAGES, network="net"), "network: .* got 'net'"),
+        (lambda: nn.MinibatchSimulator(OUTPUT, 2), "network: expected a nengo.Network, got Layer"),
+        (lambda: nn.compare(3, OUTPUT, IMAGES), "result: expected what present returns, got 3"),
+    ],
+)
+def test_the_wrong_kind_of_object_is_one_line(act, message):
+    with pytest.raises(nn.InputError, match=message) as caught:
+        act()
+    assert "\n" not in str(caught.value)

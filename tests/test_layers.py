@@ -143,7 +143,11 @@ def test_weights_of_a_file_name_the_layer():
         (np.ones((3, 3, 1, 2)), {}, "expected the weights of a Dense layer, found Conv2D"),
         (KERNEL, {"gain": -1.0}, "gain: expected finite values above 0"),
         (KERNEL, {"amplitude": 0.1, "neuron_type": nengo.Tanh()}, "Tanh has no amplitude"),
-        (KERNEL, {"neuron_type": "LIF"}, "expected a Nengo neuron type such as nengo.LIF"),
+        (
+            KERNEL,
+            {"neuron_type": "LIF"},
+            "expected a neuron type such as nengo.LIF\\(\\), got 'LIF'",
+        ),
         (KERNEL, {"neuron_type": nengo.Direct()}, "Direct has no neurons"),
     ],
 )

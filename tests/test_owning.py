@@ -215,7 +215,24 @@ RIGHT = {
     "changes its input": lambda: changes_its_input,
     "stated": lambda: stateless(lambda t, x: x + 0 * time.time()),
 }
+
+
+class Strict:
+    """Its attributes are looked up in a way of its own, as those of some modules of torch."""
+
+    def __init__(self):
+        vars(self)["calls"] = 0
+
+    def __getattr__(self, name):
+        raise RuntimeError("unknown here")
+
+    def __call__(self, t, x):
+        vars(self)["calls"] += 1
+        return x + vars(self)["calls"]
+
+
 REFUSED = {
+    "lookup": (Strict, r"cannot be copied \(unknown here\)"),
     "generator": (generated, "cannot be copied.*generator"),
     "global variable": (lambda: global_variable, "writes the global CALLS"),
     "list of a class": (ListInItsClass, "reaches a list"),

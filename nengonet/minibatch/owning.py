@@ -13,6 +13,7 @@ import copy
 import dis
 import functools
 import gc
+import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -24,7 +25,6 @@ from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator, SimPyFunc
 from nengo.builder.processes import SimProcess
 from nengo.params import FrozenObject, Parameter
-from nengo.utils.functions import function_name
 
 from nengonet.exceptions import InputError
 from nengonet.minibatch.neuron_steps import steps_of
@@ -196,7 +196,7 @@ def _copying_problem(root: Root, reach: _Reach) -> str | None:
 def _described(root: Root) -> str:
     kind = {"fn": "a function", "process": "a process", "neurons": "a neuron type"}[root.attribute]
     value = root.value
-    name = function_name(value) if root.attribute == "fn" else type(value).__name__
+    name = (root.attribute == "fn" and _lookup(value, "__name__")) or type(value).__name__
     return f"{kind} ({name})"
 
 
@@ -278,6 +278,13 @@ def _may_change(value: object) -> bool:
     return not isinstance(value, (*_ATOMS, type, types.ModuleType))
 
 
+def _lookup(value: object, name: str) -> object:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # whatever the lookup of a user's object raises
+        return None
+
+
 def _is_trusted(module: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in _TRUSTED
 
@@ -331,7 +338,7 @@ class _Reach:
         if key in self._seen or isinstance(value, _ATOMS):
             return
         self._seen.add(key)
-        if getattr(value, "_nengonet_stateless", False):
+        if _lookup(value, "_nengonet_stateless"):
             self.shared.append(value)
         elif isinstance(value, type):
             if not _is_trusted(value.__module__):
@@ -454,7 +461,7 @@ class _Reach:
             held += [each for key, each in vars(value).items() if key != "_paramdict"]
         carried = (carried and not frozen) or not trusted or isinstance(value, functools.partial)
         # A cache is not copied.
-        fixed = fixed or hasattr(value, "cache_clear")
+        fixed = fixed or inspect.getattr_static(value, "cache_clear", None) is not None
         self._todo += [(each, fixed, carried) for each in held]
 
     def _more_members(self) -> bool:

@@ -29,6 +29,7 @@ from nengonet.checks import (
 )
 from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
+from nengonet.graph import as_network
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.chains import Chain, make_chain
@@ -653,7 +654,7 @@ class MinibatchData(SimulationData):
 
 
 def _refuse_learning(network: nengo.Network | None) -> None:
-    for connection in () if network is None else network.all_connections:
+    for connection in () if network is None else as_network(network).all_connections:
         if connection.learning_rule_type is not None:
             raise InputError(
                 f"{connection}: MinibatchSimulator cannot learn "

@@ -6,7 +6,7 @@ where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play n
 """
 
 from nengonet.neurons import adaptive, direct, izhikevich, lif, squashing, wrapped
-from nengonet.neurons.model import NeuronModel, OwnRates, model_of, register
+from nengonet.neurons.model import NeuronModel, OwnRates, as_neuron_type, model_of, register
 from nengonet.neurons.rectified import IntegrateAndFire
 from nengonet.neurons.stepped import SteppedModel
 from nengonet.neurons.tuning import (
@@ -24,6 +24,7 @@ __all__ = [
     "OwnRates",
     "SteppedModel",
     "adaptive",
+    "as_neuron_type",
     "current_at",
     "direct",
     "explain_neuron",

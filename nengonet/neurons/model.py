@@ -319,6 +319,23 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
     return neuron_class
 
 
+def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> NeuronType:
+    """Check that this is a neuron type, and not its class.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+    name : str
+        Of the argument or layer, for the message.
+    """
+    if not isinstance(neuron_type, NeuronType):
+        found, fix = repr(neuron_type), ""
+        if isinstance(neuron_type, type) and issubclass(neuron_type, NeuronType):
+            found, fix = f"the class {neuron_type.__name__}", f": write {neuron_type.__name__}()"
+        raise InputError(f"{name}: expected a neuron type such as nengo.LIF(), got {found}{fix}")
+    return neuron_type
+
+
 def model_of(neuron_type: NeuronType) -> NeuronModel:
     """Return what nengonet knows of a neuron type, by its step function.
 
@@ -331,8 +348,13 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
     NeuronModel
         For a step that is not registered: one that steps it, if it has neither spikes nor state,
         and one that refuses to predict it otherwise.
+
+    Raises
+    ------
+    InputError
+        It is not a neuron type.
     """
-    cls = type(neuron_type)
+    cls = type(as_neuron_type(neuron_type))
     family, model = _MODELS.get(cls.step, (cls, None))
     if model is None:
         stateless = not (neuron_type.state or neuron_type.spiking)

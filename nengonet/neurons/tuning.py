@@ -13,7 +13,7 @@ from nengo.neurons import NeuronType
 
 from nengonet.checks import as_number, as_numbers, described
 from nengonet.exceptions import InputError
-from nengonet.neurons.model import model_of
+from nengonet.neurons.model import as_neuron_type, model_of
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
@@ -104,7 +104,7 @@ def _tuned(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return gain and bias as `gain_bias` does, of any sign."""
-    if type(neuron_type).step is nengo.Direct.step:
+    if type(as_neuron_type(neuron_type)).step is nengo.Direct.step:
         raise InputError(
             "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
             "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
