@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.checks import as_numbers, check_among, check_precision, described, whole_number
+from nengonet.checks import (
+    as_numbers,
+    check_among,
+    check_precision,
+    count_steps,
+    described,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,13 @@ def test_whole_numbers_begin_at_one():
     for value in (0, -1, 2.0, "8", True, None):
         with pytest.raises(nn.InputError, match="n: expected a whole number of at least 1, got"):
             whole_number("n", value)
+
+
+def test_steps_are_counted_to_the_nearest():
+    found = [count_steps(milliseconds / 1000, 0.001) for milliseconds in range(1, 400)]
+    assert found == list(range(1, 400))
+    with pytest.raises(nn.InputError, match="expected at least one step of 0.001 s, got 0.0004"):
+        count_steps(0.0004, 0.001)
 
 
 def test_choices_are_listed():
