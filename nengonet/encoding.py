@@ -283,8 +283,10 @@ class ImageInput(nengo.Process):
         elif 2 < high <= 255:
             fix = "divide by 255"
         else:
-            fix = f"divide by {high:g} and state {high:g} times the max_rate, the same amplitude"
-        raise InputError(f"{found} {high:g}; {fix}")
+            fix = (
+                f"divide by {high:.9g} and state {high:.9g} times the max_rate, the same amplitude"
+            )
+        raise InputError(f"{found} {high:.9g}; {fix}")
 
     def show(self, image: ArrayLike, example: int, seed: int) -> None:
         """Set the image that the next reset of the simulator starts with."""

@@ -197,3 +197,11 @@ def test_only_spikes_need_pixels_in_0_to_1():
         constant.show([0.0, np.nan])
     constant.show(np.array([255, 51], np.uint8))
     np.testing.assert_allclose(constant.node.output.image, [1.0, 0.2])
+
+
+def test_pixels_just_above_white_are_told_in_full():
+    """As resizing leaves them: a message that says 1 where 1 is allowed would be of no help."""
+    with nengo.Network():
+        pixels = nn.poisson_input((2,))
+    with pytest.raises(nn.InputError, match=r"got 0 to 1\.0000001; divide by 1\.0000001 and"):
+        pixels.show([0.0, 1.0000001])
