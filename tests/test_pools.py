@@ -79,7 +79,7 @@ def test_rate_networks_are_keras_pools():
             shape, size, strides, padding = random_windows(rng)
             image = rng.uniform(size=shape)
             pixels = nn.constant_input(shape, label=f"input {k}")
-            pixels.node.output.show(image, example=0, seed=0)
+            pixels.show(image)
             kernel = rng.normal(size=(1, 1, shape[2], 3))
             relu = nn.conv2d(pixels, kernel, nengo.RectifiedLinear(), gain=1.0, label=f"relu {k}")
             values = np.maximum(image @ kernel[0, 0], 0)[np.newaxis]
