@@ -31,7 +31,7 @@ from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
 from tqdm import tqdm
 
-from nengonet.checks import whole_number
+from nengonet.checks import described, whole_number
 from nengonet.content import digest, file_digest, versions
 from nengonet.exceptions import InputError
 from nengonet.journal import Journal, checked_file
@@ -119,7 +119,8 @@ class Sweep:
         """Compute mean, spread and 95 % interval over the seeds.
 
         The interval of a value returned as an `Accuracy` includes the sampling of the images and
-        stays in [0, 1] (`nengonet.readout.share_interval`); that of others is Student's t.
+        stays in [0, 1] (`nengonet.readout.share_interval`); that of others is Student's t, and NaN
+        where all seeds agree, which says nothing of how far others would differ.
 
         Parameters
         ----------
@@ -133,7 +134,7 @@ class Sweep:
             One for each group and value: the parameters, ``value`` (its name), ``mean``, ``std``
             (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). Lists, element by
             element, for a value that is a list. A seed counts in a group only if all its cells
-            have the value; with less than two seeds there is no interval, but NaN.
+            have the value; with less than two seeds the interval is NaN.
 
         Raises
         ------
@@ -167,7 +168,7 @@ class Sweep:
             [
                 *(str(row[name]) for name in (*self.parameters, "value")),
                 _short(row["mean"]),
-                f"{_short(row['low'])} to {_short(row['high'])}" if row["n"] > 1 else "",
+                _interval(row),
                 str(row["n"]),
             ]
             for row in summary[:_SHOWN]
@@ -384,7 +385,7 @@ def _over_seeds(rows: list[tuple[dict, dict]], value: str) -> dict:
     elif images:
         low, high = share_interval(of_seeds, min(images))
     else:
-        margin = students_t.ppf(0.975, n - 1) * std / math.sqrt(n)
+        margin = students_t.ppf(0.975, n - 1) * np.where(std > 0, std, np.nan) / math.sqrt(n)
         low, high = mean - margin, mean + margin
     figures = {"mean": mean, "std": std, "n": np.array(n), "low": low, "high": high}
     return {name: each.tolist() for name, each in figures.items()}
@@ -597,6 +598,12 @@ def _is_long(value: object) -> bool:
     return isinstance(value, (list, tuple, dict))
 
 
+def _interval(row: dict) -> str:
+    """Write an interval, or nothing where there is none."""
+    known = np.isfinite(row["low"]).any()
+    return f"{_short(row['low'])} to {_short(row['high'])}" if known else ""
+
+
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -630,11 +637,17 @@ def _fingerprint(function: Callable, constants: dict) -> dict[str, str]:
 
 
 def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
-    if isinstance(seeds, (str, bytes, Mapping)) or not isinstance(seeds, Iterable):
-        return list(range(whole_number("seeds: how many, or a list of them", seeds)))
-    found = [whole_number("seeds", seed, at_least=0) for seed in seeds]
+    if not isinstance(seeds, (str, bytes, Mapping)) and isinstance(seeds, Iterable):
+        found = [whole_number("seeds", seed, at_least=0) for seed in seeds]
+    else:
+        with contextlib.suppress(InputError):
+            return list(range(whole_number("seeds", seeds)))
+        found = []
     if not found:
-        raise InputError("seeds: expected how many, or a list of whole numbers from 0, got none")
+        raise InputError(
+            "seeds: expected how many, at least 1, or a list of whole numbers from 0, "
+            f"got {described(seeds)}"
+        )
     return found
 
 

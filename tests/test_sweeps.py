@@ -173,7 +173,9 @@ def test_intervals_of_accuracies_include_the_sampling_of_images(tmp_path):
         assert rows[49, "accuracy"]["high"] == 1
         expected = share_interval([0.98, 1.0], 50)
         assert (rows[49, "accuracy"]["low"], rows[49, "accuracy"]["high"]) == expected
-        assert rows[40, "spikes"]["low"] == rows[40, "spikes"]["high"] == 5
+        # Seeds that agree on a number of unknown origin give no interval.
+        assert np.isnan([rows[40, "spikes"]["low"], rows[40, "spikes"]["high"]]).all()
+        assert "5 to 5" not in str(found)
         assert "0.98 to 0.98" not in str(found)
     (row,) = [row for row in plain.summary([]) if row["value"] == "same"]
     assert (row["low"], row["high"]) == share_interval([0.89, 0.89], 50)
