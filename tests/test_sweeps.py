@@ -792,7 +792,7 @@ def test_without_dask_there_is_a_way_out(monkeypatch):
         ({"grid": GRID | {"sclae": [1]}}, "to take the arguments scale, kind, sclae, seed; found"),
         ({"constants": {"kind": "a"}}, "constants: kind is a parameter of the grid as well"),
         ({"constants": {"error": "a"}}, "constants: error is a column of the table"),
-        ({"seeds": 0}, "seeds: how many, .* at least 1, got 0"),
+        ({"seeds": 0}, "seeds: expected how many, at least 1, .* got 0"),
         ({"seeds": [-1]}, "seeds: expected .* got -1"),
         ({"seeds": 1.5}, "seeds: expected how many.* got 1.5"),
         ({"seeds": "12"}, "seeds: expected how many.* got '12'"),
