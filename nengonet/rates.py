@@ -200,13 +200,13 @@ def by_name(layers: Iterable[LayerWeights | Pool]) -> dict[str, LayerWeights | P
     Raises
     ------
     InputError
-        An item is neither LayerWeights nor a Pool.
+        They are not iterable, or an item is neither LayerWeights nor a Pool.
     """
     named: dict[str, LayerWeights | Pool] = {}
-    for layer in layers:
+    for layer in layers if isinstance(layers, Iterable) else [layers]:
         if not isinstance(layer, (LayerWeights, Pool)):
             raise InputError(
-                f"layers: expected LayerWeights and Pool, found {type(layer).__name__}; of "
+                f"layers: expected LayerWeights and Pool, got {type(layer).__name__}; of "
                 "loaded weights, take the values()"
             )
         name, count = layer.name, 1

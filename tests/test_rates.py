@@ -169,7 +169,8 @@ def conv_with(**config):
             [nn.LayerWeights(name="norm", kind="BatchNormalization", others={"beta": [1.0]})],
             "norm: expected a Dense, .* found BatchNormalization; fold it into the layer before",
         ),
-        (["hidden"], r"layers: expected LayerWeights and Pool, found str; .* take the values\(\)"),
+        (["hidden"], r"layers: expected LayerWeights and Pool, got str; .* take the values\(\)"),
+        (3, "layers: expected LayerWeights and Pool, got int"),
     ],
 )
 def test_layers_that_cannot_be_computed_are_refused(layers, message):

@@ -1044,6 +1044,8 @@ def test_fold_refuses():
         (active, norm, "activation 'relu' of dense stands between dense and norm"),
         (LayerWeights(kernel.T, name="dense"), norm, "3 channels, but dense has 2 outputs"),
         (norm, norm, "norm: expected Dense, Conv2D or DepthwiseConv2D"),
+        (kernel, norm, r"layer: expected LayerWeights, got shape \(2, 3\)"),
+        (dense, 4, "batch_norm: expected LayerWeights, got 4"),
         (dense, dense, "dense: expected a BatchNormalization"),
         (dense, other_axis, "the last axis"),
         (dense, LayerWeights(kind="BatchNormalization", others=negative), "above 0, found -0.999"),

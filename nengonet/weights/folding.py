@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
 from nengonet.weights.records import BATCH_NORM, LayerWeights
 
@@ -53,6 +54,9 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
 
 
 def _check_fold(layer, batch_norm) -> tuple[np.ndarray, np.ndarray]:
+    for name, given in (("layer", layer), ("batch_norm", batch_norm)):
+        if not isinstance(given, LayerWeights):
+            raise InputError(f"{name}: expected LayerWeights, got {described(given)}")
     names = f"{layer.name} and {batch_norm.name}"
     if layer.kind not in ("Dense", "Conv2D", "DepthwiseConv2D"):
         raise InputError(
