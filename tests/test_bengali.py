@@ -220,7 +220,7 @@ def test_figure_of_one_image_shows_rate_beside_spiking(digits):
         assert drawn.shape == (27, 5 * 28)
         np.testing.assert_array_equal(drawn[:, 28:55], rates[..., 1])
         assert outputs.shape == (10, 50)
-        assert f"answer of the last step: {outputs[-1].argmax()}" in curves.get_title()
+        assert f"answer at the end: {outputs[-1].argmax()}" in curves.get_title()
         right = softmax(outputs, axis=1)[:, runs.label]
         (line,) = [each for each in curves.get_lines() if "right" in each.get_label()]
         np.testing.assert_allclose(line.get_ydata(), right)

@@ -295,7 +295,7 @@ def _draw_one_of_many(axis: Axes, dt: float, outputs: np.ndarray, label: int) ->
         )
     axis.plot(times, curves[:, label], "o-", c=COLOURS[0], ms=3, label=f"{label}, the right class")
     axis.set(ylabel="probability", ylim=(-0.05, 1.05), xlim=(0, times[-1] + times[0] / 2))
-    axis.set_title(f"softmax of the output; answer of the last step: {answer}", fontsize="medium")
+    axis.set_title(f"softmax; answer at the end: {answer}", fontsize="medium")
     axis.legend(fontsize="x-small", loc="center right")
 
 
