@@ -47,9 +47,11 @@ def render(name: str) -> list[str]:
     lines += [""] + [f"- {_text(note)}" for note in report.get("notes", ())]
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     machine = record["machine"]
+    # A record that was put together from several runs has no time of its own.
+    took = f"in {record['seconds']:,.0f} s" if record["seconds"] else f"in parts: {record['made']}"
     lines += [
         "",
-        f"*Measured on {record['date']} in {record['seconds']:,.0f} s, on {machine['cores']} cores "
+        f"*Measured on {record['date']} {took}, on {machine['cores']} cores "
         f"({machine['processor']}), with {versions}.*",
     ]
     if record.get("provisional"):
