@@ -300,6 +300,7 @@ def work():
     ending = Ending()
     del ending
     time.sleep(60)
+    print("slept to the end")
 
 main(["work"], prog_name="nengonet")
 """
@@ -307,7 +308,6 @@ main(["work"], prog_name="nengonet")
 
 def test_a_ctrl_c_that_python_drops_is_not_lost():
     """An exception in the end of an object is printed and forgotten, KeyboardInterrupt too."""
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", _LOST],
         capture_output=True,
@@ -317,4 +317,4 @@ def test_a_ctrl_c_that_python_drops_is_not_lost():
     )
     assert done.returncode == 130
     assert done.stderr == "nengonet: interrupted; nothing is kept, as this command has no --save\n"
-    assert time.monotonic() - start < 30
+    assert done.stdout == ""
