@@ -113,7 +113,10 @@ def test_cells_of_convolutional_reproductions(name, monkeypatch):
     spiking = {"neurons": "spiking" if name == "bengali" else "relu"} | few
     fast = cell(**spiking, scale=1000.0)
     assert fast["spikes"] > cell(**spiking, scale=100.0)["spikes"] > 0
-    assert 0 < cell(**spiking, scale=1000.0, synapse=0.01)["spikes"] != fast["spikes"]
+    filtered = cell(**spiking, scale=1000.0, synapse=0.01)["spikes"]
+    assert 0 < filtered != fast["spikes"]
+    # With the CSNN's weights this filter gave more spikes on this noise, not fewer.
+    assert name == "cifar-csnn" or filtered < fast["spikes"]
     assert cell(**few | {"neurons": "repaired"})["spikes"] > 0
     with pytest.raises(nn.InputError, match="synapse: the repaired network has none, found 0.01"):
         cell(**few, neurons="repaired", synapse=0.01)
