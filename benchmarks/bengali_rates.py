@@ -12,9 +12,9 @@ import argparse
 
 import numpy as np
 
-from nengonet.presentation import present
-from nengonet.reproductions import bengali
-from nengonet.reproductions.shared import logits_of
+from nengonet.run.presentation import present
+from nengonet.studies import bengali
+from nengonet.studies.shared import logits_of
 from nengonet.weights import load_weights, pretrained
 
 RATES = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 import nengonet as nn
-from nengonet.reproductions import bengali, forum_mnist
+from nengonet.studies import bengali, forum_mnist
 
 REPEATS = 3
 

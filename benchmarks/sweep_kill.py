@@ -30,7 +30,7 @@ import time
 from collections.abc import Iterator
 
 import nengonet as nn
-from nengonet.sweeps import SweepJournal
+from nengonet.sweeps.sweep import SweepJournal
 
 KILLED_CELLS = 400
 

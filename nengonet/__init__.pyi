@@ -1,22 +1,23 @@
 """The public names, for `lazy_loader` and for type checkers."""
 
-from . import datasets
-from .budget import error_budget
-from .diagnosis import compare, diagnose
-from .encoding import constant_input, poisson_input
+from . import datasets, plots, testing
+from .ann.scaling import balance, scale_firing_rates
 from .exceptions import InputError
-from .filters import lowpass
-from .layers import conv2d, dense, flatten
+from .explain.budget import error_budget
+from .explain.diagnosis import compare, diagnose
+from .explain.prediction import predict_rates
+from .layers.filters import lowpass
+from .layers.inputs import constant_input, poisson_input
+from .layers.pools import avg_pool2d, global_avg_pool2d, max_pool2d
+from .layers.record import Layer
+from .layers.weighted import conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
-from .objects import Layer
-from .pools import avg_pool2d, global_avg_pool2d, max_pool2d
-from .prediction import predict_rates
-from .presentation import present
-from .readout import Accuracy
-from .results import Result, load_result
-from .scaling import balance, scale_firing_rates
-from .sweeps import Sweep, sweep
+from .results import readout
+from .results.readout import Accuracy
+from .results.result import Result, load_result
+from .run.presentation import present
+from .sweeps.sweep import Sweep, sweep
 from .version import __version__
 from .weights import (
     LayerWeights,
@@ -55,10 +56,13 @@ __all__ = [
     "load_weights",
     "lowpass",
     "max_pool2d",
+    "plots",
     "poisson_input",
     "predict_rates",
     "present",
     "pretrained",
+    "readout",
     "scale_firing_rates",
     "sweep",
+    "testing",
 ]

@@ -2,7 +2,7 @@
 
 A check converts, and returns what the caller can rely on; a message is one line that says what was
 expected, what was given and, where it is known, the fix. Images at an input of a network are
-checked by `nengonet.encoding.images_at`, which knows the input's shape and range.
+checked by `nengonet.layers.inputs.images_at`, which knows the input's shape and range.
 """
 
 from __future__ import annotations
@@ -28,12 +28,7 @@ _WORDS = {
 
 
 def described(value: object) -> str:
-    """Return a value for a message, in one line: an array's shape, or the value itself.
-
-    Parameters
-    ----------
-    value : object
-    """
+    """Return a value for a message, in one line: an array's shape, or the value itself."""
     if isinstance(value, (np.ndarray, list, tuple)):
         try:
             shape = np.shape(value)
@@ -50,13 +45,7 @@ def described(value: object) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """Return the end of a message about an unknown name: the closest known one, or nothing.
-
-    Parameters
-    ----------
-    name : object
-    known : iterable
-    """
+    """Return the end of a message about an unknown name: the closest known one, or nothing."""
     close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -74,23 +63,7 @@ def as_number(
     below: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Convert to a finite number within its limits.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : float
-    unit : str
-        What is expected, for the message, such as ``"seconds"``.
-    above, at_least, below, at_most : float, optional
-        Limits.
-
-    Raises
-    ------
-    InputError
-        The value is not a number, not finite or beyond a limit.
-    """
+    """Convert to a finite number within its limits."""
     number = np.nan
     if not (isinstance(value, (str, bytes, bool, np.bool_)) or np.ma.is_masked(value)):
         try:
@@ -115,21 +88,7 @@ def as_number(
 
 
 def whole_number(name: str, value: object, at_least: int = 1, at_most: int | None = None) -> int:
-    """Convert to a whole number within its limits.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : int
-    at_least : int
-    at_most : int, optional
-
-    Raises
-    ------
-    InputError
-        The value is not a whole number, or beyond a limit.
-    """
+    """Convert to a whole number within its limits."""
     number = None
     if not isinstance(value, (bool, np.bool_)):
         try:
@@ -143,37 +102,13 @@ def whole_number(name: str, value: object, at_least: int = 1, at_most: int | Non
 
 
 def as_seed(seed: object, default: int | None = 0, name: str = "seed") -> int:
-    """Convert to a seed, from 0 to 2**31 - 1.
-
-    Parameters
-    ----------
-    seed : int or None
-    default : int or None
-        Taken for None; None is 0.
-    name : str
-        Name of the argument, for the message.
-
-    Raises
-    ------
-    InputError
-        The seed is not such a number.
-    """
+    """Convert to a seed, from 0 to 2**31 - 1."""
     seed = default if seed is None else seed
     return whole_number(name, 0 if seed is None else seed, 0, _LARGEST_SEED)
 
 
 def count_steps(presentation_time: object, dt: object) -> int:
-    """Return the number of steps of a presentation.
-
-    Parameters
-    ----------
-    presentation_time, dt : float, in seconds
-
-    Raises
-    ------
-    InputError
-        One is not a time above 0 s, or a presentation has no step.
-    """
+    """Return the number of steps of a presentation."""
     dt = as_number("dt", dt, "a time in seconds", above=0)
     time = as_number("presentation_time", presentation_time, "a time in seconds", above=0)
     n_steps = round(time / dt)
@@ -183,20 +118,7 @@ def count_steps(presentation_time: object, dt: object) -> int:
 
 
 def check_among(name: str, value: object, choices: Iterable[object]) -> None:
-    """Check that a value is one of several.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : object
-    choices : iterable
-
-    Raises
-    ------
-    InputError
-        The value is another; the message lists the choices.
-    """
+    """Check that a value is one of several."""
     choices = list(choices)
     if not any(_equal(value, each) for each in choices):
         raise InputError(
@@ -216,38 +138,13 @@ def _equal(value: object, choice: object) -> bool:
 
 
 def check_precision(bits: object) -> None:
-    """Check that numbers have 32 or 64 bits.
-
-    Parameters
-    ----------
-    bits : {32, 64}
-
-    Raises
-    ------
-    InputError
-        It is another number.
-    """
+    """Check that numbers have 32 or 64 bits."""
     if not any(_equal(bits, each) for each in (32, 64)):
         raise InputError(f"precision: expected 32 or 64 bits, got {described(bits)}")
 
 
 def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple[str, ...]:
-    """Return the names in a list, each of which must be known.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    given : sequence of str
-    known : sequence of str
-    what : str
-        What they name, for the message, such as ``"layer"``.
-
-    Raises
-    ------
-    InputError
-        It is not a list, or one is unknown; the message lists what there is.
-    """
+    """Return the names in a list, each of which must be known."""
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise InputError(
             f"{name}: expected a list of {what} labels, such as {list(known)[:1]}, "
@@ -267,21 +164,7 @@ def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple
 
 
 def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
-    """Convert to an array of numbers; whatever has ``__array__`` is one.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    values : array_like
-    kinds : str
-        NumPy's letters of the kinds of numbers that are taken; ``b`` for booleans.
-
-    Raises
-    ------
-    InputError
-        It is not an array, or one of other things; or values are masked.
-    """
+    """Convert to an array of numbers; whatever has ``__array__`` is one."""
     if np.ma.is_masked(values):
         raise InputError(
             f"{name}: expected an array without masked values, got {np.ma.count_masked(values)} "
@@ -307,25 +190,7 @@ def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
 
 
 def as_numbers(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
-    """Convert to finite numbers of 64 bits.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    values : array_like
-    kinds : str
-        As for `as_array`.
-
-    Returns
-    -------
-    values : ndarray of float64, of the same shape
-
-    Raises
-    ------
-    InputError
-        The values are not numbers, or one is NaN or infinite.
-    """
+    """Convert to finite numbers of 64 bits."""
     # Large longdoubles become infinite, and are refused below.
     with np.errstate(over="ignore"):
         array = as_array(name, values, kinds).astype(np.float64, copy=False)
@@ -333,18 +198,7 @@ def as_numbers(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
 
 
 def check_finite(name: str, array: np.ndarray) -> np.ndarray:
-    """Return the array, none of whose values is NaN or infinite.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    array : ndarray
-
-    Raises
-    ------
-    InputError
-    """
+    """Return the array, none of whose values is NaN or infinite."""
     finite = np.isfinite(array)
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -359,27 +213,7 @@ def check_finite(name: str, array: np.ndarray) -> np.ndarray:
 def as_pixels(
     images: ArrayLike, name: str = "images", *, dtype: DTypeLike = np.float64
 ) -> np.ndarray:
-    """Convert images to floats: uint8 is divided by 255, booleans are 0 and 1.
-
-    Parameters
-    ----------
-    images : (n_images, ...) array_like
-        uint8, bool, or finite floats of any range.
-    name : str
-        Name of the argument, for the message.
-    dtype : numpy floating dtype
-
-    Returns
-    -------
-    images : (n_images, ...) ndarray
-        Not a copy where nothing is converted.
-
-    Raises
-    ------
-    InputError
-        There is no image, or one cannot be used. Other integers are refused: whether their white
-        is 1 or 255 cannot be known.
-    """
+    """Convert images to floats: uint8 is divided by 255, booleans are 0 and 1."""
     array = as_array(name, images, "biuf")
     check_batch(name, array)
     if array.dtype == np.uint8:
@@ -395,18 +229,7 @@ def as_pixels(
 
 
 def check_batch(name: str, images: np.ndarray) -> None:
-    """Check that an array has an axis of images, and at least one.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    images : ndarray
-
-    Raises
-    ------
-    InputError
-    """
+    """Check that an array has an axis of images, and at least one."""
     if images.ndim < 2:
         raise InputError(
             f"{name}: expected shape (n_images, ...), got {images.shape}; "
@@ -422,27 +245,7 @@ def as_labels(
     n_classes: int | None = None,
     name: str = "labels",
 ) -> np.ndarray:
-    """Convert labels to class numbers, one for each image.
-
-    Parameters
-    ----------
-    labels : (n_images,) or (n_images, 1) array_like of int
-        Classes from 0; whole floats are taken, one-hot rows are not.
-    n_images : int
-    n_classes : int, optional
-        How many classes there are, if that is known.
-    name : str
-        Name of the argument, for the message.
-
-    Returns
-    -------
-    labels : (n_images,) ndarray of int64
-
-    Raises
-    ------
-    InputError
-        There is not one class number for each image.
-    """
+    """Convert labels to class numbers, one for each image."""
     classes = as_classes(labels, n_classes, name)
     if classes.ndim == 2 and classes.shape[1] == 1:  # as keras.datasets.cifar10 gives them
         classes = classes[:, 0]
@@ -458,24 +261,7 @@ def as_labels(
 
 
 def as_classes(labels: ArrayLike, n_classes: int | None = None, name: str = "labels") -> np.ndarray:
-    """Convert to class numbers, of any shape.
-
-    Parameters
-    ----------
-    labels : array_like of int
-    n_classes : int, optional
-    name : str
-        Name of the argument, for the message.
-
-    Returns
-    -------
-    labels : ndarray of int64
-
-    Raises
-    ------
-    InputError
-        A value is not a class number.
-    """
+    """Convert to class numbers, of any shape."""
     array = as_array(name, labels, "biufUSO")
     if array.dtype.kind == "O" and array.size and not isinstance(array.flat[0], str):
         raise InputError(
@@ -507,23 +293,7 @@ def as_classes(labels: ArrayLike, n_classes: int | None = None, name: str = "lab
 
 
 def as_examples(examples: ArrayLike | None, n_images: int) -> np.ndarray:
-    """Convert to the examples' numbers, which choose their random streams.
-
-    Parameters
-    ----------
-    examples : (n_images,) array_like of int, optional
-        By default 0, 1, 2, …
-    n_images : int
-
-    Returns
-    -------
-    examples : (n_images,) ndarray of int64
-
-    Raises
-    ------
-    InputError
-        There is not one whole number from 0 for each image.
-    """
+    """Convert to the examples' numbers, which choose their random streams."""
     if examples is None:
         return np.arange(n_images)
     array = as_array("examples", examples, "biuf")

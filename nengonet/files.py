@@ -38,35 +38,13 @@ _HEAP = b"GCOL\x01\x00\x00\x00"
 
 
 def printable(text: Any) -> str:
-    """Return text with what could steer a terminal written as escapes.
-
-    Parameters
-    ----------
-    text : object
-        A name from a file, say.
-
-    Returns
-    -------
-    str
-    """
+    """Return text with what could steer a terminal written as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
-    """Turn whatever the reading of a file raises into one `InputError` with its path.
-
-    Parameters
-    ----------
-    path : path_like
-    expected : str
-        What the file should be, for the message: ``"a saved run"``.
-
-    Raises
-    ------
-    InputError
-        One line. Only reading belongs into the block: every exception is taken for damage.
-    """
+    """Turn whatever the reading of a file raises into one `InputError` with its path."""
     try:
         yield
     except InputError as error:
@@ -118,18 +96,6 @@ class Hdf5:
 
     Links within the file are followed. Links to other files, virtual datasets and external storage
     are refused, wherever they are met. An array is read once, whatever its number of names.
-
-    Parameters
-    ----------
-    content : binary file or bytes
-        The file. Opened here and closed by leaving the ``with`` block.
-    budget : Budget, optional
-        That of the archive that the file is in.
-
-    Raises
-    ------
-    InputError
-        And whatever h5py raises for damaged files: use it within `reading`.
     """
 
     def __init__(self, content: io.BufferedReader | bytes, budget: Budget | None = None) -> None:
@@ -315,17 +281,7 @@ def _check_heaps(content) -> None:
 
 
 class Archive:
-    """A zip archive, of which nothing harmful can be read: arrays of an ``.npz``, or bytes.
-
-    Parameters
-    ----------
-    stream : binary file
-
-    Raises
-    ------
-    InputError
-        And whatever zipfile and NumPy raise for damaged files: use it within `reading`.
-    """
+    """A zip archive, of which nothing harmful can be read: arrays of an ``.npz``, or bytes."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._zip = zipfile.ZipFile(stream)

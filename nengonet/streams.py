@@ -19,78 +19,31 @@ _TUNING_STREAM = 4
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
-    """Return the random stream that belongs to one example, and to nothing else.
-
-    Parameters
-    ----------
-    seed : int
-    example : int
-        The example's number in its data set.
-    stream : int
-        Tells the streams of one example apart: 0 is the input's.
-    """
+    """Return the random stream that belongs to one example, and to nothing else."""
     key = () if stream == 0 else (stream,)
     return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
 
 
 def reset_seed(seed: int, example: int) -> int:
-    """Return the seed that ``Simulator.reset`` gets before an example, for its processes.
-
-    Parameters
-    ----------
-    seed, example : int
-    """
+    """Return the seed that ``Simulator.reset`` gets before an example, for its processes."""
     return int(example_rng(seed, example, _RESET_STREAM).integers(2**31 - 1))
 
 
 def neuron_seeds(seed: int, example: int, n: int) -> list[np.ndarray]:
-    """Return the seeds of an example's random neuron types, in the order of their steps.
-
-    Parameters
-    ----------
-    seed, example : int
-    n : int
-        Number of random states.
-
-    Returns
-    -------
-    seeds : list of (8,) ndarray of uint32
-    """
+    """Return the seeds of an example's random neuron types, in the order of their steps."""
     rng = example_rng(seed, example, _NEURON_STREAM)
     return [rng.integers(2**32, size=8, dtype=np.uint32) for _ in range(n)]
 
 
 def state_rng(seed: int, example: int, layer: int, state: int) -> np.random.RandomState:
-    """Return the stream from which an example draws an initial state of a layer's neurons.
-
-    Parameters
-    ----------
-    seed, example : int
-    layer : int
-        Place of the layer in its chain.
-    state : int
-        Place of the state's name among those of the neuron type, in alphabetical order.
-
-    Returns
-    -------
-    rng : numpy.random.RandomState
-        Nengo's distributions draw from this kind. On PCG64, which is seeded faster than its own.
-    """
+    """Return the stream from which an example draws an initial state of a layer's neurons."""
     key = (_STATE_STREAM, layer, state)
     sequence = np.random.SeedSequence([seed, example], spawn_key=key)
     return np.random.RandomState(np.random.PCG64(sequence))
 
 
 def tuning_seed(seed: int | None, place: int) -> int:
-    """Return the seed of the tuning of one layer of a network.
-
-    Parameters
-    ----------
-    seed : int or None
-        The network's; None counts as 0.
-    place : int
-        Number of ensembles that the network had before.
-    """
+    """Return the seed of the tuning of one layer of a network."""
     sequence = np.random.SeedSequence(
         [as_seed(seed, name="seed of the network"), place], spawn_key=(_TUNING_STREAM,)
     )

@@ -6,19 +6,7 @@ from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
-    """Write rows of cells below each other, every column as wide as its widest cell.
-
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        All of one length, the titles first.
-    left : collection of int
-        Columns that begin at the left, such as names; all others end at the right, as numbers do.
-
-    Returns
-    -------
-    lines : list of str
-    """
+    """Write rows of cells below each other, every column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

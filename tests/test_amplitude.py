@@ -11,10 +11,10 @@ from click.testing import CliRunner
 import nengonet as nn
 from nengonet.cli import main
 from nengonet.plots import plot_amplitude
-from nengonet.reproductions import amplitude, amplitude_answers
-from nengonet.reproductions import amplitude_cells as cells
-from nengonet.sweeps import Sweep as cells_of
-from nengonet.sweeps import sweep
+from nengonet.studies import amplitude, amplitude_answers
+from nengonet.studies import amplitude_cells as cells
+from nengonet.sweeps.sweep import Sweep as cells_of
+from nengonet.sweeps.sweep import sweep
 
 DIGITS, LABELS = nn.datasets.load("mnist", split="test", n_images=40)
 LAYERS = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.operations import ann_multiply_adds
-from nengonet.prediction import keras_activations, predict
+from nengonet.explain.prediction import keras_activations, predict
+from nengonet.results.operations import ann_multiply_adds
 
 # Neurons whose mean output is the activation itself, and its name in Keras.
 NEURONS = {

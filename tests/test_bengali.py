@@ -14,12 +14,12 @@ from nengo.dists import Uniform
 from scipy.special import softmax
 
 import nengonet as nn
+from nengonet.ann.activations import activations
 from nengonet.cli import main
 from nengonet.plots import plot_rate_and_spikes
-from nengonet.rates import activations
-from nengonet.readout import accuracy
-from nengonet.reproductions import bengali
-from nengonet.reproductions.shared import logits_of, settled
+from nengonet.results.readout import accuracy
+from nengonet.studies import bengali
+from nengonet.studies.shared import logits_of, settled
 
 LAYERS = bengali.cnn_layers(nn.load_weights(nn.pretrained("bengali_cnn")))
 DIGITS, _ = nn.datasets.load("mnist", split="test", n_images=24)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.budget import _change, _repeated, error_budget
-from nengonet.reproductions import forum_mnist
+from nengonet.explain.budget import _change, _repeated, error_budget
+from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS
+from nengonet.layers.inputs import BLOCK_STEPS
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.records import OutputRecord
-from nengonet.presentation import present
+from nengonet.run.presentation import present
 
 pytest.importorskip("numba")
 

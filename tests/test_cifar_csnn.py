@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from conftest import needs_whole_data
 
 import nengonet as nn
+from nengonet.ann.activations import activations
+from nengonet.ann.convolution import max_pool2d
 from nengonet.cli import main
-from nengonet.convolution import max_pool2d
-from nengonet.rates import activations
-from nengonet.readout import accuracy
-from nengonet.reproductions import cifar_csnn
-from nengonet.reproductions.cifar_csnn import (
+from nengonet.results.readout import accuracy
+from nengonet.studies import cifar_csnn
+from nengonet.studies.cifar_csnn import (
     CELLS,
     KERNELS,
     NEURONS,
@@ -30,7 +30,7 @@ from nengonet.reproductions.cifar_csnn import (
     reproduce,
     with_pools,
 )
-from nengonet.reproductions.shared import logits_of
+from nengonet.studies.shared import logits_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ("conv2d_102", "conv2d_103", "conv2d_104", "dense_68", "dense_69")

@@ -159,7 +159,7 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
 def test_ctrl_c_within_an_exec_of_text_has_its_exit_code(tmp_path):
     code = """
         from nengonet.cli import main
-        from nengonet.reproductions import forum_mnist
+        from nengonet.studies import forum_mnist
         forum_mnist.reproduce = lambda *_, **__: exec("raise KeyboardInterrupt")
         main(["reproduce", "forum-mnist"], prog_name="nengonet")
     """

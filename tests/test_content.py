@@ -18,7 +18,7 @@ from nengo.params import FrozenObject, iter_params
 from scipy import sparse, stats
 
 import nengonet as nn
-from nengonet.content import digest, file_digest, versions
+from nengonet.run.content import digest, file_digest, versions
 
 LONG = np.linspace(0, 1, 1500)
 
@@ -227,7 +227,7 @@ def test_a_run_does_not_count(simulator):
         weights = sparse.coo_matrix([[1.0, 0], [1.0, 1]]).tocsr()
         recurrent = nengo.Sparse((2, 2), init=weights)
         nengo.Connection(output.ensemble.neurons, output.ensemble.neurons, transform=recurrent)
-    without = {id(pixels.node.output): nn.encoding.ImageInput.shown}
+    without = {id(pixels.node.output): nn.layers.inputs.ImageInput.shown}
     before = digest(net, "network", without)
     nn.present(net, output, images, presentation_time=0.01, simulator=simulator, progress=False)
     assert digest(net, "network", without) == before

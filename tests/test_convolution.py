@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet import convolution
-from nengonet.convolution import (
+from nengonet.ann import convolution
+from nengonet.ann.convolution import (
     average_pool2d,
     conv2d,
     depthwise_as_grouped,

@@ -7,9 +7,9 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.diagnosis import SEVERITIES
-from nengonet.presentation import present
-from nengonet.reproductions import forum_mnist
+from nengonet.explain.diagnosis import SEVERITIES
+from nengonet.run.presentation import present
+from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
 LAYERS = forum_mnist.mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))

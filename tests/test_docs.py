@@ -129,7 +129,7 @@ def test_every_public_name_is_in_the_reference():
     for name in set(nengonet.__all__) - {"__version__"}:
         assert re.search(rf":: nengonet\.{name}$", text, re.MULTILINE), name
     for name in reproductions():
-        assert f":: nengonet.reproductions.{name.replace('-', '_')}\n" in text
+        assert f":: nengonet.studies.{name.replace('-', '_')}\n" in text
 
 
 # Figures of the reproductions.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nengonet.encoding import BLOCK_STEPS, draw_events
+from nengonet.layers.inputs import BLOCK_STEPS, draw_events
 from nengonet.minibatch import inputs
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.streams import example_rng

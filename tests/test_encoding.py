@@ -4,8 +4,8 @@ import pytest
 from scipy.stats import chi2, ks_2samp, poisson
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS, images_at, poisson_block
-from nengonet.presentation import present
+from nengonet.layers.inputs import BLOCK_STEPS, images_at, poisson_block
+from nengonet.run.presentation import present
 from nengonet.streams import example_rng
 
 # Chance of a false alarm of each statistical test below; the seeds are fixed.

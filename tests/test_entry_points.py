@@ -15,8 +15,12 @@ import scipy.sparse
 
 import nengonet as nn
 import nengonet.plots as plots
-from nengonet import budget, datasets, diagnosis, operations, prediction, rates, readout, scaling
+from nengonet import datasets
 from nengonet import testing as assertions
+from nengonet.ann import activations as rates
+from nengonet.ann import scaling
+from nengonet.explain import budget, diagnosis, prediction
+from nengonet.results import operations, readout
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.random((3, 4)), np.array([0, 1, 1])
@@ -82,7 +86,7 @@ ENTRIES = {
     "budget.budget_of": call(budget.budget_of, [("ANN", STEPS[:, 0], "")], labels=LABELS),
     "prediction.predict": call(prediction.predict, OUTPUT, images=IMAGES),
     "prediction.keras_activations": call(prediction.keras_activations, OUTPUT, images=IMAGES),
-    "rates.activations": call(rates.activations, WEIGHTS, images=IMAGES),
+    "activations.activations": call(rates.activations, WEIGHTS, images=IMAGES),
     "readout.scores": call(readout.scores, STEPS),
     "readout.spike_counts": call(readout.spike_counts, STEPS, dt=1.0),
     "readout.accuracy": call(readout.accuracy, LABELS, labels=LABELS, n_classes=2),
@@ -211,7 +215,7 @@ def public():
         for name, item in vars(module).items():
             inside = getattr(item, "__module__", "").startswith(module.__name__)
             if inspect.isfunction(item) and inside and not name.startswith("_"):
-                found[f"{module.__name__.removeprefix('nengonet.')}.{name}"] = item
+                found[f"{module.__name__.split('.')[-1]}.{name}"] = item
     return {name: item for name, item in found.items() if item not in ALIASES.values()} | ALIASES
 
 

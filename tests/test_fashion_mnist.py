@@ -13,11 +13,11 @@ from conftest import needs_whole_data
 
 import nengonet as nn
 from nengonet.cli import main
-from nengonet.initial import drawn_states
+from nengonet.layers.initial import drawn_states
 from nengonet.plots import plot_spikes_and_probabilities
-from nengonet.reproductions import fashion_mnist
-from nengonet.reproductions.fashion_mnist import PUBLISHED
-from nengonet.reproductions.shared import logits_of
+from nengonet.studies import fashion_mnist
+from nengonet.studies.fashion_mnist import PUBLISHED
+from nengonet.studies.shared import logits_of
 
 LOADED = {
     name: fashion_mnist.network_layers(nn.load_weights(nn.pretrained(file)))

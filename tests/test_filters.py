@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.explain.prediction import predict
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.processes import is_batched
-from nengonet.prediction import predict
 
 RNG = np.random.default_rng(4)
 KERNEL = RNG.normal(0.2, 0.5, (6, 3))
@@ -38,7 +38,7 @@ def test_it_is_one_node_and_one_connection():
 
 def test_worked_by_hand():
     """The level halves in a step of tau * ln 2: inputs 8, 0, 4 give 4, 2, 3."""
-    process = nn.filters.LowpassPerUnit(np.array([0.01 / np.log(2), 0.0]))
+    process = nn.layers.filters.LowpassPerUnit(np.array([0.01 / np.log(2), 0.0]))
     state = process.make_state((2,), (2,), 0.01)
     step = process.make_step((2,), (2,), 0.01, None, state)
     found = [step(0.0, np.array([x, x])).copy() for x in (8.0, 0.0, 4.0)]
@@ -51,7 +51,7 @@ def test_it_is_nengos_lowpass_one_step_sooner(dt):
         node = nengo.Node(
             nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 1), seed=3), size_out=2
         )
-        filters = nengo.Node(nn.filters.LowpassPerUnit(np.full(2, 0.25)), size_in=2)
+        filters = nengo.Node(nn.layers.filters.LowpassPerUnit(np.full(2, 0.25)), size_in=2)
         later = nengo.Node(size_in=2)
         nengo.Connection(node, filters, synapse=None)
         nengo.Connection(node, later, synapse=nengo.Lowpass(0.25))
@@ -111,15 +111,15 @@ def test_keras_activations_see_nothing_of_it():
         )
         output = nn.dense(nn.lowpass(hidden, 0.1), KERNEL[:3], None, label="output")
     logits = np.maximum(IMAGES.reshape(4, 6) @ KERNEL, 0) @ KERNEL[:3]
-    from nengonet.prediction import keras_activations
+    from nengonet.explain.prediction import keras_activations
 
     np.testing.assert_allclose(keras_activations(output, IMAGES)["output"], logits)
 
 
 def test_it_is_pickled_and_compared_by_its_taus():
-    process = nn.filters.LowpassPerUnit(TAUS)
+    process = nn.layers.filters.LowpassPerUnit(TAUS)
     assert pickle.loads(pickle.dumps(process)) == process
-    assert process != nn.filters.LowpassPerUnit(TAUS + 1)
+    assert process != nn.layers.filters.LowpassPerUnit(TAUS + 1)
 
 
 def test_the_simulator_of_minibatches_runs_it_with_float32():

@@ -11,7 +11,7 @@ from nengo.solvers import NoSolver
 
 import nengonet as nn
 from nengonet.neurons import current_at
-from nengonet.reproductions.forum_mnist import (
+from nengonet.studies.forum_mnist import (
     Example,
     _notes_repaired,
     build,
@@ -81,7 +81,7 @@ def plain_nengo(pixels, *, example, n_steps=350):
         probes = [nengo.Probe(each.neurons) for each in (poisson, hidden, out)]
         filtered = nengo.Probe(out.neurons, synapse=0.1)
     with nengo.Simulator(network, progress_bar=False) as simulator:
-        from nengonet.simulators import reset_to_example
+        from nengonet.run.simulators import reset_to_example
 
         reset_to_example(simulator, seed=0, example=example)
         simulator.run_steps(n_steps)

@@ -7,13 +7,13 @@ from nengo.dists import Choice, Exponential, Gaussian, Uniform
 from nengo.processes import BrownNoise, FilteredNoise, WhiteNoise, WhiteSignal
 
 import nengonet as nn
-from nengonet.encoding import ImageInput
-from nengonet.filters import LowpassPerUnit
-from nengonet.graph import Graph, filter_of, noise_of
-from nengonet.layers import AddBias
-from nengonet.objects import layers_of
-from nengonet.pools import MaxPool
-from nengonet.prediction import predict, predict_rates
+from nengonet.explain.prediction import predict, predict_rates
+from nengonet.layers.filters import LowpassPerUnit
+from nengonet.layers.graph import Graph, filter_of, noise_of
+from nengonet.layers.inputs import ImageInput
+from nengonet.layers.pools import MaxPool
+from nengonet.layers.record import layers_of
+from nengonet.layers.weighted import AddBias
 
 SYNAPSES = [
     None,

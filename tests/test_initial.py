@@ -7,8 +7,8 @@ from nengo.builder.neurons import SimNeurons
 from nengo.dists import Choice, Uniform
 
 import nengonet as nn
-from nengonet.initial import drawn_states, set_states
-from nengonet.simulators import minibatch_simulator
+from nengonet.layers.initial import drawn_states, set_states
+from nengonet.run.simulators import minibatch_simulator
 
 RNG = np.random.default_rng(9)
 FIRST, SECOND = RNG.normal(0.2, 0.6, (6, 20)), RNG.normal(0.1, 0.6, (20, 4))

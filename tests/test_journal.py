@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import nengonet as nn
-from nengonet import journal as journals
-from nengonet.journal import Journal
+from nengonet.results import journal as journals
+from nengonet.results.journal import Journal
 
 
 class Numbers(Journal[int]):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.convolution import conv2d as convolve
-from nengonet.convolution import depthwise_conv2d
-from nengonet.presentation import present
+from nengonet.ann.convolution import conv2d as convolve
+from nengonet.ann.convolution import depthwise_conv2d
+from nengonet.run.presentation import present
 
 DATA = pathlib.Path(__file__).parent / "data"
 

@@ -7,11 +7,11 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.encoding import BLOCK_STEPS, block_steps, poisson_block
+from nengonet.explain.prediction import predict
+from nengonet.layers.inputs import BLOCK_STEPS, block_steps, poisson_block
 from nengonet.neurons import model_of
 from nengonet.plots import draw_spike_histogram, plot_latency, plot_presentation, time_unit
-from nengonet.prediction import predict
-from nengonet.readout import Accuracy
+from nengonet.results.readout import Accuracy
 from nengonet.streams import example_rng
 from nengonet.testing import assert_counts_match_rates, counts_from_probe
 

@@ -34,9 +34,9 @@ from nengonet.minibatch import MinibatchSimulator, convolutions, register
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.neuron_steps import lif_in_numpy
 from nengonet.minibatch.registry import _MAKERS
-from nengonet.presentation import present
-from nengonet.reproductions import forum_mnist
-from nengonet.simulators import reset_to_example
+from nengonet.run.presentation import present
+from nengonet.run.simulators import reset_to_example
+from nengonet.studies import forum_mnist
 
 HAVE_NUMBA = load_kernels() is not None
 NUMBA = [False, pytest.param(True, marks=pytest.mark.skipif(not HAVE_NUMBA, reason="no Numba"))]

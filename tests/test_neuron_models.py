@@ -487,7 +487,7 @@ def test_what_a_synapse_leaves_of_spikes(neuron_type, tuning, poisson, tau):
         layer = nn.dense(layer, kernels[0], neuron_type, gain=gain, bias=bias, label="h")
         layer = nn.dense(layer, kernels[1], None, synapse=tau, label="o")
     images = rng.uniform(size=(4, 40))
-    expected = nn.prediction.predict(layer, images, noise=True)[-1].variance.mean()
+    expected = nn.explain.prediction.predict(layer, images, noise=True)[-1].variance.mean()
     settings = {"presentation_time": 3.0, "readout": "last_step", "progress": False}
     outputs = nn.present(layer.network, layer, images, **settings).outputs
     found = outputs[:, 500:].var(axis=1).mean()

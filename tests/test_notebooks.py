@@ -74,4 +74,4 @@ def test_notebook_uses_the_public_interface_only(path):
     """No names with an underscore in front, and no reproduction's own networks."""
     code = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code")
     assert not re.search(r"\bnn\.(\w+\.)*_|from nengonet[\w.]* import .*\b_", code)
-    assert "nengonet.reproductions" not in code
+    assert "nengonet.studies" not in code

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.graph import Weights
-from nengonet.operations import ann_multiply_adds, synapses_of
+from nengonet.layers.graph import Weights
+from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 
 def kernel(rng, *shape):

@@ -14,7 +14,7 @@ from nengo.neurons import NeuronType
 
 import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator, elementwise, stateless
-from nengonet.simulators import reset_to_example
+from nengonet.run.simulators import reset_to_example
 
 BATCH, STEPS, SEED = 3, 8, 5
 ROWS = np.random.default_rng(0).normal(size=(BATCH, STEPS, 1))

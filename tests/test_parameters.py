@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 import nengonet as nn
-from nengonet import datasets, reproductions
+from nengonet import datasets
+from nengonet import studies as reproductions
 from nengonet.cli import main
 from nengonet.cli.sweep import _EXAMPLES
-from nengonet.reproductions import forum_mnist
-from nengonet.reproductions.parameters import NAMES, cell_of, grid_of, parameters_of
+from nengonet.studies import forum_mnist
+from nengonet.studies.parameters import NAMES, cell_of, grid_of, parameters_of
 
 
 def call(*arguments):
@@ -28,7 +29,7 @@ def test_every_reproduction_that_can_be_swept_is_listed():
     found = {
         name.replace("_", "-")
         for name in modules
-        if hasattr(importlib.import_module(f"nengonet.reproductions.{name}"), "sweep_cell")
+        if hasattr(importlib.import_module(f"nengonet.studies.{name}"), "sweep_cell")
     }
     assert found == set(NAMES) == set(_EXAMPLES)
 

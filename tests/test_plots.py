@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.budget import Budget, Step
-from nengonet.diagnosis import Comparison
+from nengonet.explain.budget import Budget, Step
+from nengonet.explain.diagnosis import Comparison
 from nengonet.plots import (
     check_figure_path,
     plot_budget,
@@ -20,9 +20,9 @@ from nengonet.plots import (
     plot_weights,
     save_figure,
 )
-from nengonet.readout import accuracy, scores
-from nengonet.results import LayerInfo, Result
-from nengonet.sweeps import Sweep
+from nengonet.results.readout import accuracy, scores
+from nengonet.results.result import LayerInfo, Result
+from nengonet.sweeps.sweep import Sweep
 
 RASTER = np.zeros((1, 6, 3), dtype=int)
 RASTER[0, [0, 2, 5], [1, 1, 2]] = 1

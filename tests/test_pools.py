@@ -6,11 +6,11 @@ import pytest
 from test_layers import random_windows
 
 import nengonet as nn
-from nengonet.convolution import average_pool2d, global_average_pool2d, max_pool2d
+from nengonet.ann.convolution import average_pool2d, global_average_pool2d, max_pool2d
+from nengonet.explain.prediction import predict, predict_rates
+from nengonet.layers.pools import KINDS, AveragePool, MaxPool
 from nengonet.minibatch import MinibatchSimulator
-from nengonet.pools import KINDS, AveragePool, MaxPool
-from nengonet.prediction import predict, predict_rates
-from nengonet.presentation import present
+from nengonet.run.presentation import present
 
 RNG = np.random.default_rng(11)
 KERNEL = RNG.normal(0.1, 0.5, (3, 3, 2, 4))

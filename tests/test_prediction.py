@@ -7,10 +7,10 @@ import scipy.sparse
 from nengo.dists import Choice, Uniform
 
 import nengonet as nn
-from nengonet.convolution import average_pool2d, conv2d, depthwise_conv2d, max_pool2d
-from nengonet.pools import KINDS, MaxPool
-from nengonet.prediction import keras_activations, predict, predict_rates
-from nengonet.presentation import present
+from nengonet.ann.convolution import average_pool2d, conv2d, depthwise_conv2d, max_pool2d
+from nengonet.explain.prediction import keras_activations, predict, predict_rates
+from nengonet.layers.pools import KINDS, MaxPool
+from nengonet.run.presentation import present
 
 RNG = np.random.default_rng(7)
 KERNELS = [RNG.normal(0, 0.6, (9, 8)), RNG.normal(0, 0.6, (8, 3))]
@@ -127,7 +127,7 @@ def test_plain_nengo_is_predicted_from_its_objects():
     np.testing.assert_allclose(predict_rates(a.neurons, images, network=network), rates_a)
     np.testing.assert_allclose(predict_rates(b, {node: images}, network=network), rates_b)
     np.testing.assert_allclose(
-        predict_rates(nn.objects.Layer(label="b", shape=(3,), ensemble=b, network=network), images),
+        predict_rates(nn.Layer(label="b", shape=(3,), ensemble=b, network=network), images),
         rates_b,
     )
 

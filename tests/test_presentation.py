@@ -11,8 +11,8 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.presentation import default_minibatch_size, present
-from nengonet.results import Collector, Journal, load_result
+from nengonet.results.result import Collector, Journal, load_result
+from nengonet.run.presentation import default_minibatch_size, present
 
 RNG = np.random.default_rng(42)
 KERNELS = [RNG.normal(0, 0.5, (16, 12)), RNG.normal(0, 0.5, (12, 4))]
@@ -249,7 +249,7 @@ def recorded(file):
 
 def interrupted_run(file, monkeypatch, after, **settings):
     """Run until ``after`` examples are finished, then fail."""
-    from nengonet import presentation
+    from nengonet.run import presentation
 
     whole, finished = presentation._Runner._finished, []
 
@@ -452,7 +452,7 @@ def test_scores_are_computed_some_examples_at_a_time(monkeypatch):
     result = run(IMAGES[:9])
     labels = np.arange(9) % 3
     expected = result.predictions(), result.tied(), result.latency(labels)
-    monkeypatch.setattr("nengonet.results._CHUNK", 2)
+    monkeypatch.setattr("nengonet.results.result._CHUNK", 2)
     found = result.predictions(), result.tied(), result.latency(labels)
     for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.rates import Pool, activations, full_scale, multiply_adds
+from nengonet.ann.activations import Pool, activations, full_scale, multiply_adds
 
 DATA = pathlib.Path(__file__).parent / "data"
 

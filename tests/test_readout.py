@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nengonet as nn
-from nengonet.readout import (
+from nengonet.results.readout import (
     READOUTS,
     accuracy,
     as_small,

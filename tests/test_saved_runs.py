@@ -20,11 +20,12 @@ from click.testing import CliRunner
 from scipy import sparse
 
 import nengonet as nn
-from nengonet import datasets, presentation
+from nengonet import datasets
 from nengonet.cli import main
-from nengonet.reproductions import bengali, cifar_csnn
-from nengonet.reproductions.shared import files_of_runs
-from nengonet.results import Journal
+from nengonet.results.result import Journal
+from nengonet.run import presentation
+from nengonet.studies import bengali, cifar_csnn
+from nengonet.studies.shared import files_of_runs
 
 IMAGES = np.random.default_rng(0).random((6, 4))
 LAYER = {"max_rates": 200.0, "synapse": None}
@@ -248,7 +249,7 @@ def test_records_say_which_examples_they_hold(partial, order):
 
 
 def _records(path):
-    from nengonet.journal import _payloads
+    from nengonet.results.journal import _payloads
 
     with path.open("rb") as file:
         file.readline()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.ann.activations import Pool, activations
 from nengonet.neurons import gain_bias, model_of
-from nengonet.rates import Pool, activations
 
 
 def random_layer(rng, shape, name, kind="", **config):

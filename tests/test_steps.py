@@ -16,7 +16,7 @@ from nengonet.exceptions import RunawayError
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.neuron_steps import steps_of
-from nengonet.presentation import present
+from nengonet.run.presentation import present
 
 HAVE_NUMBA = load_kernels() is not None
 N = 5
@@ -89,7 +89,7 @@ def reference(network, node, probes, rows, dt):
     with nengo.Simulator(network, dt, seed=1, progress_bar=False, optimize=False) as simulator:
         signal = simulator.model.sig[node]["out"]
         for example, each in enumerate(rows):
-            nn.simulators.reset_to_example(simulator, 1, example)
+            nn.run.simulators.reset_to_example(simulator, 1, example)
             try:
                 for row in each:
                     simulator.signals[signal][...] = row

@@ -20,9 +20,9 @@ import pytest
 from scipy.stats import t as students_t
 
 import nengonet as nn
-from nengonet import sweeps
-from nengonet.content import versions
-from nengonet.readout import accuracy, share_interval
+from nengonet.results.readout import accuracy, share_interval
+from nengonet.run.content import versions
+from nengonet.sweeps import sweep as sweeps
 
 GRID = {"scale": [1.0, 0.1], "kind": ["a", "b"]}
 

@@ -9,7 +9,7 @@ from scipy.stats import binom, poisson
 
 import nengonet as nn
 import nengonet.testing
-from nengonet.presentation import present
+from nengonet.run.presentation import present
 from nengonet.testing import assert_counts_match_rates, assert_same_spikes, counts_from_probe
 
 FAULTS = ("weights", "gain", "shift")

@@ -9,7 +9,7 @@ import time
 import common
 
 import nengonet
-from nengonet.reproductions import forum_mnist
+from nengonet.studies import forum_mnist
 
 if __name__ == "__main__":
     args = common.arguments(

@@ -36,7 +36,7 @@ def bench(
 
     Example: nengonet bench --images 1000
     """
-    from nengonet.bench import bench as run
+    from nengonet.run.bench import bench as run
 
     example, shown, _ = forum_case(images, options)
     found = run(

@@ -39,9 +39,9 @@ def budget_forum_mnist(images, presentation_time, plot, as_json, **options):
 
     Example: nengonet budget forum-mnist --as-posted --images 100
     """
-    from nengonet.budget import error_budget
+    from nengonet.explain.budget import error_budget
     from nengonet.plots import plot_budget, save_figure
-    from nengonet.reproductions import forum_mnist
+    from nengonet.studies import forum_mnist
 
     example, shown, labels = forum_case(images, options)
     found = error_budget(
@@ -69,7 +69,7 @@ def budget_bengali(posted, images, plot, as_json, **options):
     Example: nengonet budget bengali --as-posted
     """
     from nengonet.plots import plot_budget, save_figure
-    from nengonet.reproductions import bengali
+    from nengonet.studies import bengali
 
     found = bengali.budget(
         variant="posted" if posted else "repaired",

@@ -50,11 +50,11 @@ def diagnose_forum_mnist(
 
     Example: nengonet diagnose forum-mnist --as-posted
     """
-    from nengonet.diagnosis import compare
-    from nengonet.diagnosis import diagnose as run
+    from nengonet.explain.diagnosis import compare
+    from nengonet.explain.diagnosis import diagnose as run
     from nengonet.plots import plot_comparison, save_figure
-    from nengonet.presentation import present
-    from nengonet.reproductions import forum_mnist
+    from nengonet.run.presentation import present
+    from nengonet.studies import forum_mnist
 
     if plot and not simulate:
         raise InputError("--plot: expected --simulate N, the number of images to run")
@@ -83,7 +83,7 @@ def diagnose_bengali(posted, images, as_json, **options):
 
     Example: nengonet diagnose bengali --as-posted
     """
-    from nengonet.reproductions import bengali
+    from nengonet.studies import bengali
 
     found = bengali.diagnose(
         variant="posted" if posted else "repaired",

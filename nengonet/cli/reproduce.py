@@ -60,7 +60,7 @@ def reproduce_forum_mnist(
     Example: nengonet reproduce forum-mnist --as-posted --images 100
     """
     from nengonet.plots import plot_presentation, save_figure
-    from nengonet.reproductions import forum_mnist
+    from nengonet.studies import forum_mnist
 
     check_resume(resume, save)
     report = forum_mnist.reproduce(
@@ -112,7 +112,7 @@ def reproduce_cifar_csnn(images, synapses, n_seeds, n_jobs, plot, as_json, **opt
     Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
     """
     from nengonet.plots import plot_logits, save_figure
-    from nengonet.reproductions import cifar_csnn
+    from nengonet.studies import cifar_csnn
 
     check_resume(options["resume"], options["save"])
     synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
@@ -151,7 +151,7 @@ def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
     Example: nengonet reproduce bengali --images 300
     """
     from nengonet.plots import plot_rate_and_spikes, save_figure
-    from nengonet.reproductions import bengali
+    from nengonet.studies import bengali
 
     check_resume(options["resume"], options["save"])
     example = stated(**{name: options[name] for name in ("weights", "data", "n_steps", "seed")})
@@ -196,7 +196,7 @@ def reproduce_fashion_mnist(images, n_seeds, n_jobs, initial_voltage, plot, as_j
     Example: nengonet reproduce fashion-mnist --images 200 --seeds 2
     """
     from nengonet.plots import plot_spikes_and_probabilities, save_figure
-    from nengonet.reproductions import fashion_mnist
+    from nengonet.studies import fashion_mnist
 
     options |= stated(initial_voltage=initial_voltage)
     report = fashion_mnist.reproduce(
@@ -233,7 +233,7 @@ def reproduce_amplitude(images, resume, save, plot, as_json, **options):
     Example: nengonet reproduce amplitude --network mlp
     """
     from nengonet.plots import plot_amplitude, save_figure
-    from nengonet.reproductions import amplitude
+    from nengonet.studies import amplitude
 
     check_resume(resume, save)
     report = amplitude.reproduce(

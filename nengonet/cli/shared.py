@@ -106,8 +106,8 @@ def _is_callers(error: Exception) -> bool:
 
 
 def _stop_processes() -> None:
-    if "nengonet.parallel" in sys.modules:
-        sys.modules["nengonet.parallel"].stop_processes()
+    if "nengonet.run.parallel" in sys.modules:
+        sys.modules["nengonet.run.parallel"].stop_processes()
 
 
 def _complain(message: str) -> None:
@@ -131,14 +131,7 @@ def _how_to_go_on(context: click.Context) -> str:
 
 
 def answer(as_json: bool, report: dict, text: str) -> None:
-    """Print a report: one JSON object for programs, text for people.
-
-    Parameters
-    ----------
-    as_json : bool
-    report : dict
-    text : str
-    """
+    """Print a report: one JSON object for programs, text for people."""
     if as_json:
         click.echo(json.dumps(_of_json(report), allow_nan=False))
     else:
@@ -299,7 +292,7 @@ def forum_options_of(given: dict) -> dict:
 def forum_case(images: str, given: dict) -> tuple:
     """Build the network that a command's options ask for, and load its images and labels."""
     from nengonet import datasets
-    from nengonet.reproductions import forum_mnist
+    from nengonet.studies import forum_mnist
 
     example = forum_mnist.build(**forum_options_of(given), **given)
     return example, *datasets.load("mnist", n_images=image_count(images))

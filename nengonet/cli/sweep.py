@@ -20,7 +20,7 @@ from nengonet.cli.shared import (
 )
 from nengonet.exceptions import InputError
 
-# As in nengonet.reproductions.parameters, which a completion need not import.
+# As in nengonet.studies.parameters, which a completion need not import.
 _EXAMPLES = {
     "forum-mnist": "--set input-rate=255,1000 --seeds 5",
     "amplitude": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
@@ -34,7 +34,7 @@ class _SweepCommand(click.Command):
     """A command whose help lists the parameters of its reproduction."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        from nengonet.reproductions.parameters import cell_of, parameters_of
+        from nengonet.studies.parameters import cell_of, parameters_of
 
         with formatter.section("Parameters for --set (times in seconds, rates in Hz)"):
             for parameter in parameters_of(cell_of(self.name)).values():
@@ -48,7 +48,7 @@ class _Setting(click.ParamType):
     def shell_complete(
         self, context: click.Context, option: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from nengonet.reproductions.parameters import cell_of, parameters_of
+        from nengonet.studies.parameters import cell_of, parameters_of
 
         names = parameters_of(cell_of(context.info_name))
         return [
@@ -104,9 +104,9 @@ def _add(name: str) -> None:
         as_json,
     ):
         from nengonet.plots import plot_sweep, save_figure
-        from nengonet.reproductions.parameters import cell_of, grid_of
-        from nengonet.reproductions.report import sweep_table
-        from nengonet.sweeps import sweep as run
+        from nengonet.studies.parameters import cell_of, grid_of
+        from nengonet.studies.report import sweep_table
+        from nengonet.sweeps.sweep import sweep as run
 
         check_resume(resume, save)
         grid = grid_of(name, settings)

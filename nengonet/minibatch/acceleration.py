@@ -9,19 +9,7 @@ from nengonet.exceptions import InputError
 
 
 def load_kernels(numba: bool | None = None) -> ModuleType | None:
-    """Return the module of Numba kernels, or None to compute with NumPy and SciPy.
-
-    Parameters
-    ----------
-    numba : bool, optional
-        By default, Numba is used where it is installed, unless the environment variable
-        ``NENGONET_NUMBA`` is ``0``.
-
-    Raises
-    ------
-    InputError
-        Numba is asked for, but not installed.
-    """
+    """Return the module of Numba kernels, or None to compute with NumPy and SciPy."""
     if numba is None and os.environ.get("NENGONET_NUMBA", "1") == "0" or numba is False:
         return None
     try:

@@ -19,7 +19,7 @@ from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.builder.transforms import GeneralConvInc
 
-from nengonet.encoding import BLOCK_STEPS
+from nengonet.layers.inputs import BLOCK_STEPS
 from nengonet.minibatch.convolutions import fan_out, has_fan_out
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import stretch_of
@@ -40,17 +40,7 @@ _CACHE_LINE = 64  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Spikes:
-    """Spikes of some steps.
-
-    Attributes
-    ----------
-    rows : (n_spikes,) ndarray of int
-        The neurons that spiked.
-    bounds : (batch, at least first + n_steps + 1) ndarray of int
-        Those of example ``b`` in step ``k``, counted from ``first``, are
-        ``rows[bounds[b, first + k]:bounds[b, first + k + 1]]``.
-    first : int
-    """
+    """Spikes of some steps."""
 
     rows: np.ndarray
     bounds: np.ndarray
@@ -65,32 +55,7 @@ class _CannotList(Exception):
 
 
 class Chain:
-    """A network that is a row of layers, and what is computed from the last of them.
-
-    Parameters
-    ----------
-    source : callable
-        Takes a number of steps; returns the spikes of the input, and how many steps these are.
-    back : callable
-        Goes back in the input by a number of steps.
-    links : list of callable
-        Each takes the spikes of some steps, and the number of steps, and returns those of the
-        next layer.
-    keeping : list of callable
-        Each takes the spikes that a link has returned, and keeps what is recorded of them.
-    states : list of ndarray
-        What the links change.
-    spread : callable
-        Writes the spikes of one step to the last layer's signal.
-    rest : sequence of callable
-        Steps of the other operators.
-    ahead : callable or None
-        Does several of these steps at once, where that is possible.
-    steady : list of (OutputRecord, ndarray)
-        Outputs that stay the same.
-    size : int
-        Neurons of all links, in all examples.
-    """
+    """A network that is a row of layers, and what is computed from the last of them."""
 
     def __init__(
         self,
@@ -152,15 +117,7 @@ class Chain:
 def find_links(
     operators: Sequence[Operator], context: Context
 ) -> tuple[list[tuple[Operator | None, SimNeurons]], list[Operator]]:
-    """Return the products and neurons of the longest row of layers, and the other operators.
-
-    Parameters
-    ----------
-    operators : sequence of Operator
-        Those that run at every step, in order.
-    context : Context
-        With its events, once the steps are made.
-    """
+    """Return the products and neurons of the longest row of layers, and the other operators."""
     sources = [signal for signal, _ in context.events]
     rest = [
         operator
@@ -234,17 +191,7 @@ def _can_follow(rest: list[Operator], links: list, context: Context) -> bool:
 def make_link(
     product: Operator | None, neurons: SimNeurons, height: float, context: Context
 ) -> Link:
-    """Return what does some steps of one layer.
-
-    Parameters
-    ----------
-    product : DotInc, ConvInc or None
-        None where the current is constant.
-    neurons : SimNeurons
-    height : float
-        Of the spikes that come in.
-    context : Context
-    """
+    """Return what does some steps of one layer."""
     step = stretch_of(neurons, context)(neurons, context)
     dtype = context.signals[neurons.output].dtype
     fan = _fan_out(product, context, dtype.type(height))
@@ -317,17 +264,7 @@ def make_chain(
     context: Context,
     named: Callable[[Callable, str], Callable],
 ) -> Chain | None:
-    """Return the chain that does what the operators do, or None where they are no row of layers.
-
-    Parameters
-    ----------
-    operators : sequence of Operator
-        Those that run at every step, in order.
-    records : sequence of (Signal, OutputRecord)
-    context : Context
-    named : callable
-        Takes a step and its name, and returns it, perhaps timed.
-    """
+    """Return the chain that does what the operators do, or None where they are no row of layers."""
     if context.kernels is None or len(context.events) > 1:
         return None
     links, others = find_links(operators, context)

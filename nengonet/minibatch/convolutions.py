@@ -15,7 +15,7 @@ from nengo.builder.transforms import (
 )
 from nengo.transforms import ChannelShape
 
-from nengonet.convolution import padding_of
+from nengonet.ann.convolution import padding_of
 from nengonet.exceptions import InputError
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import as_bits, as_view, same_place
@@ -157,21 +157,7 @@ def has_fan_out(operator: GeneralConvInc) -> bool:
 
 
 def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple:
-    """Return the ways of a spike through a convolution, for kernels that follow single spikes.
-
-    Parameters
-    ----------
-    operator : ConvInc or ConvTransposeInc
-        One that `has_fan_out`.
-    context : Context
-    height : float
-        Of a spike.
-
-    Returns
-    -------
-    starts, outputs, taps, kernel : ndarray
-        See `nengonet.minibatch.kernels.spike_convolution`.
-    """
+    """Return the ways of a spike through a convolution, for kernels that follow single spikes."""
     weights = np.asarray(context.signals[operator.W])
     weights = context.constant(
         (operator, "kernel", height), lambda: weights.reshape(-1, *weights.shape[-2:]) * height

@@ -1,6 +1,6 @@
 """Numba kernels: NumPy's random numbers, for many examples outside Python.
 
-What `nengonet.encoding.draw_events` draws with a NumPy generator for one example at a time, number
+What `nengonet.layers.inputs.draw_events` draws with NumPy for one example at a time, number
 by number the same: the PCG64 bit generator (O'Neill 2014), ``Generator.poisson`` (Hörmann's PTRS,
 1993, from a mean of 10 on; multiplication below) and ``Generator.integers`` (Lemire 2019), as in
 NumPy's ``random/src``. NumPy may change its methods in a later version: `is_numpys` tells whether
@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from nengonet.encoding import BLOCK_STEPS, draw_events
+from nengonet.layers.inputs import BLOCK_STEPS, draw_events
 from nengonet.minibatch.kernels import compiled, inlined, longer
 from nengonet.streams import example_rng
 
@@ -246,18 +246,7 @@ def add_counts(pixels, counts, firsts, height, totals):
 
 
 def states_of(seed: int, examples: np.ndarray) -> np.ndarray:
-    """Return the states with which the streams of `nengonet.streams.example_rng` begin.
-
-    Parameters
-    ----------
-    seed : int
-    examples : (batch,) ndarray of int
-
-    Returns
-    -------
-    states : (batch, 6) ndarray of uint64
-        See `seed_states`.
-    """
+    """Return the states with which the streams of `nengonet.streams.example_rng` begin."""
     examples = np.asarray(examples, np.uint64)
     states = np.empty((len(examples), 6), np.uint64)
     # As a seed sequence takes numbers apart: a small one is one word, 0 too.
@@ -278,16 +267,7 @@ def states_of(seed: int, examples: np.ndarray) -> np.ndarray:
 
 
 def state_of(rng: np.random.Generator) -> list[int]:
-    """Return the state of one of NumPy's PCG64 generators, as `states_of` has it.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    state : list of 6 int
-    """
+    """Return the state of one of NumPy's PCG64 generators, as `states_of` has it."""
     found = rng.bit_generator.state
     state, increment = found["state"]["state"], found["state"]["inc"]
     low = 2**64 - 1

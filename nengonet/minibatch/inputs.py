@@ -7,36 +7,16 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse
 
-from nengonet.encoding import block_steps, draw_events, lit_pixels
+from nengonet.layers.inputs import block_steps, draw_events, lit_pixels
 from nengonet.minibatch.records import OutputRecord
 from nengonet.streams import example_rng
 
 
 class PoissonEvents:
-    """The spikes that `nengonet.encoding.PoissonImage` would put out for each example.
+    """The spikes that `nengonet.layers.inputs.PoissonImage` would put out for each example.
 
     Drawn block by block from each example's own stream, as `poisson_block` does, and kept as the
     list of the pixels that spiked: at 255 Hz, one pixel in some 30 does in a step.
-
-    Parameters
-    ----------
-    rates : (batch, n_pixels) ndarray, in Hz
-    height : float
-        Of one spike.
-    examples : (batch,) ndarray of int
-    seed : int
-    dt : float, in seconds
-    kernels : module or None
-
-    Attributes
-    ----------
-    pixels : (n_spikes,) ndarray of int
-        Of the block, for each example in the order of its steps.
-    bounds : (batch, block_steps(dt) + 1) ndarray of int
-        The spikes of example ``b`` in this step are
-        ``pixels[bounds[b, step]:bounds[b, step + 1]]``.
-    step : int
-        The step in the block.
     """
 
     def __init__(
@@ -63,17 +43,7 @@ class PoissonEvents:
         self.stretch(1)
 
     def stretch(self, most: int) -> tuple[int, int]:
-        """Go on by several steps at once, up to the end of the block.
-
-        Parameters
-        ----------
-        most : int
-
-        Returns
-        -------
-        first, n_steps : int
-            The first of these steps in the block, and how many they are.
-        """
+        """Go on by several steps at once, up to the end of the block."""
         if self.step == self._n_steps - 1:
             self._add_up()
             self.pixels = self._draws.draw(self.bounds)
@@ -143,15 +113,7 @@ class PoissonEvents:
 
 
 class _NumPyDraws:
-    """Draws the events of block after block, one example after the other.
-
-    Parameters
-    ----------
-    rates : (batch, n_pixels) ndarray, in Hz
-    dt : float, in seconds
-    seed : int
-    examples : (batch,) ndarray of int
-    """
+    """Draws the events of block after block, one example after the other."""
 
     def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
         self._streams = [example_rng(seed, int(example)) for example in examples]

@@ -31,18 +31,7 @@ StretchMaker = Callable[[SimNeurons, Context], Stretch]
 
 @dataclasses.dataclass(frozen=True)
 class NeuronSteps:
-    """How the neurons of a family are stepped for a whole minibatch.
-
-    Attributes
-    ----------
-    kernel : callable or None
-        Makes the step in Numba.
-    stretch : callable or None
-        Makes the Numba kernel for many steps.
-    in_numpy : callable or None
-        Makes the step without Numba from the neuron type, ``dt``, current, output and states. By
-        default, the type's own step is called.
-    """
+    """How the neurons of a family are stepped for a whole minibatch."""
 
     kernel: KernelMaker | None = None
     stretch: StretchMaker | None = None
@@ -62,25 +51,6 @@ def elementwise(neuron_class: type[NeuronType]) -> type[NeuronType]:
 
     A decorator. Without it, `MinibatchSimulator` steps a neuron type that it does not know example
     by example, which is as exact but slower.
-
-    Parameters
-    ----------
-    neuron_class : type
-        A subclass of `nengo.neurons.NeuronType`. Its ``step(dt, J, output, **state)`` is called
-        with arrays (n_neurons, batch) and must do to each element what it does to that of an array
-        (n_neurons,): no sums over neurons, nothing random, no count of its calls, and ``J`` is only
-        read. Subclasses that define another ``step`` must be registered themselves.
-
-    Returns
-    -------
-    neuron_class : type
-
-    Examples
-    --------
-    >>> @nengonet.minibatch.elementwise
-    ... class Cubic(nengo.neurons.NeuronType):
-    ...     def step(self, dt, J, output):
-    ...         output[...] = J**3
     """
     _STEPS.setdefault(_steps_of(neuron_class), NeuronSteps())
     return neuron_class
@@ -157,13 +127,6 @@ def lif_in_numpy(
     """Return what does `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
 
     Those whose refractory time is over all leak by the same factor.
-
-    Parameters
-    ----------
-    neurons : nengo.LIF
-    dt : float, in seconds
-    current, output, voltage, refractory_time : (n, batch) ndarray
-        C-contiguous; the step reads the first, and writes the others.
     """
     tau_rc, tau_ref, min_voltage = neurons.tau_rc, neurons.tau_ref, neurons.min_voltage
     height, rise = neurons.amplitude / dt, np.empty_like(voltage)
@@ -197,12 +160,7 @@ def lif_in_numpy(
 
 
 class _UniformDraws:
-    """What `StochasticSpiking` draws from: each example's numbers from its own stream.
-
-    Parameters
-    ----------
-    streams : list of numpy.random.RandomState
-    """
+    """What `StochasticSpiking` draws from: each example's numbers from its own stream."""
 
     def __init__(self, streams: list[np.random.RandomState]) -> None:
         self._streams = streams
@@ -337,19 +295,7 @@ for _cls in (
 
 
 def new_streams(operators: list[SimNeurons], seed: int, examples: np.ndarray) -> dict:
-    """Return the random states of every random neuron operator, one for each example.
-
-    Parameters
-    ----------
-    operators : list of SimNeurons
-        In the order of the steps.
-    seed : int
-    examples : (batch,) ndarray of int
-
-    Returns
-    -------
-    streams : dict of {SimNeurons: list of dict of {str: numpy.random.RandomState}}
-    """
+    """Return the random states of every random neuron operator, one for each example."""
     random = [operator for operator in operators if operator.state_extra]
     streams: dict[SimNeurons, list[dict]] = {operator: [] for operator in random}
     n = sum(len(operator.state_extra) for operator in random)

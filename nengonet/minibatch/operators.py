@@ -26,7 +26,7 @@ from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 
 from nengonet.exceptions import InputError
-from nengonet.layers import AddBias
+from nengonet.layers.weighted import AddBias
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
 
@@ -141,19 +141,7 @@ def _transposed(operator: Operator, context: Context, weights: np.ndarray) -> np
 
 
 def event_rows(operator: DotInc, context: Context, height: np.floating) -> np.ndarray:
-    """Return what one spike of each input adds to the product.
-
-    Parameters
-    ----------
-    operator : DotInc
-    context : Context
-    height : float
-        Of a spike.
-
-    Returns
-    -------
-    rows : (n_inputs, n_outputs) ndarray
-    """
+    """Return what one spike of each input adds to the product."""
     weights = context.signals[operator.A]
     weights = weights.reshape(-1, weights.shape[-1])
     return context.constant(

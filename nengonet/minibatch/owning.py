@@ -53,30 +53,13 @@ def stateless(function: Callable) -> Callable:
 
     A decorator for functions of Nodes (or classes of processes and neuron types) that
     `MinibatchSimulator` refuses because it cannot know this.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    function : callable
     """
     function._nengonet_stateless = True
     return function
 
 
 class Root(NamedTuple):
-    """An object that an operator calls.
-
-    Attributes
-    ----------
-    operator : Operator
-    attribute : str
-        Name under which the operator holds the object.
-    methods : tuple of str
-        What is called of it.
-    """
+    """An object that an operator calls."""
 
     operator: Operator
     attribute: str
@@ -113,15 +96,7 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
 
 
 class Own(NamedTuple):
-    """What examples have of their own.
-
-    Attributes
-    ----------
-    objects : list of dict of {Operator: object}
-        For each example; empty where all share the operators' objects.
-    classes : list of (type, dict)
-        The classes of these objects, and what they held.
-    """
+    """What examples have of their own."""
 
     objects: list[dict[Operator, object]]
     classes: list[tuple[type, dict]]
@@ -139,20 +114,7 @@ class Own(NamedTuple):
 
 
 def own_copies(roots: Sequence[Root], n: int, name_of: Callable[[Operator], str]) -> Own:
-    """Copy for each of ``n`` examples the objects that it must have of its own.
-
-    Parameters
-    ----------
-    roots : sequence of Root
-    n : int
-    name_of : callable
-        Names an operator in messages.
-
-    Raises
-    ------
-    InputError
-        An object may change what cannot be copied.
-    """
+    """Copy for each of ``n`` examples the objects that it must have of its own."""
     reaches = {root: _Reach(root) for root in roots}
     seen = set().union(*(reaches[root].reached for root in roots if not root.is_sink))
     changing = {
@@ -290,21 +252,7 @@ def _is_trusted(module: object) -> bool:
 
 
 class _Reach:
-    """What the calls of a root may change.
-
-    Attributes
-    ----------
-    changes : bool
-        Whether there is anything.
-    problem : str or None
-        Why it cannot be copied.
-    reached : set of int
-        Identities of what it may change or see changed.
-    functions, arrays, bound, shared : list
-        Functions, arrays and methods of built-in types to copy, and what is never copied.
-    classes : list of type
-        Those of users.
-    """
+    """What the calls of a root may change."""
 
     def __init__(self, root: Root) -> None:
         self.changes, self.problem = False, None

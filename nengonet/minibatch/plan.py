@@ -23,12 +23,12 @@ from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
-from nengonet.encoding import ConstantImage, PoissonImage
+from nengonet.layers.inputs import ConstantImage, PoissonImage
+from nengonet.layers.pools import MaxPool
 from nengonet.minibatch.neuron_steps import kernel_of, steps_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
-from nengonet.pools import MaxPool
 
 # They only compute what they write from what they read.
 _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
@@ -37,20 +37,7 @@ PURE = (*_PRODUCTS, Reset, Copy)
 
 @dataclasses.dataclass
 class Plan:
-    """The operators to run, in order.
-
-    Attributes
-    ----------
-    once : list of Operator
-        Whose result stays the same until the next reset.
-    always : list of Operator
-        At every step.
-    assigning : set of Operator
-    currents : dict of {Operator: (Signal, Signal, Signal)}
-    event_only : set of Operator
-    spiking : list of Signal
-        These four: see `Context`.
-    """
+    """The operators to run, in order."""
 
     once: list[Operator]
     always: list[Operator]
@@ -70,24 +57,7 @@ def make_plan(
     kept: Iterable[Signal],
     context: Context,
 ) -> Plan:
-    """Decide what has to run.
-
-    Parameters
-    ----------
-    operators : sequence of Operator
-        In the order of the steps.
-    inputs : iterable of Signal
-        Signals that may be written from outside: the outputs of nodes.
-    varying : iterable of Signal
-        Those of them that are written at every step.
-    kept : iterable of Signal
-        Signals that are looked at from outside: probes and records.
-    context : Context
-
-    Returns
-    -------
-    Plan
-    """
+    """Decide what has to run."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
     operators = [operator for operator in operators if not isinstance(operator, SimProbe)]
     operators = _without_zeros(operators, inputs)

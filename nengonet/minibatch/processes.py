@@ -13,11 +13,11 @@ from nengo.processes import Piecewise, PresentInput
 from nengo.synapses import LinearFilter, Triangle
 from nengo.utils.numpy import maxint
 
-from nengonet.encoding import ConstantImage, ImageInput, PoissonImage
-from nengonet.filters import LowpassPerUnit
+from nengonet.layers.filters import LowpassPerUnit
+from nengonet.layers.inputs import ConstantImage, ImageInput, PoissonImage
+from nengonet.layers.pools import MaxPool
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register
-from nengonet.pools import MaxPool
 from nengonet.streams import reset_seed
 
 # Their output is a function of the time only.
@@ -164,19 +164,7 @@ def _image(operator: SimProcess, context: Context) -> Step:
 
 
 def new_streams(operators: list[SimProcess], seed: int, examples: np.ndarray) -> dict:
-    """Return the random streams of the processes that are stepped example by example.
-
-    Parameters
-    ----------
-    operators : list of SimProcess
-        All of them, in the order of the steps: each draws its seed, whether it needs one or not.
-    seed : int
-    examples : (batch,) ndarray of int
-
-    Returns
-    -------
-    streams : dict of {(SimProcess, str): list of numpy.random.RandomState}
-    """
+    """Return the random streams of the processes that are stepped example by example."""
     single = [
         operator
         for operator in operators

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.readout import LARGEST_SMALL
+from nengonet.results.readout import LARGEST_SMALL
 
 
 class _Counts(NamedTuple):
@@ -143,14 +143,7 @@ class OutputRecord:
 
 
 def examples_first(steps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Stack steps of shape (..., batch) to an array of shape (batch, n_steps, ...).
-
-    Parameters
-    ----------
-    steps : list of (..., batch) ndarray
-    shape : tuple of int
-        Of one step, with the batch first: for an empty list.
-    """
+    """Stack steps of shape (..., batch) to an array of shape (batch, n_steps, ...)."""
     batch, *rest = shape
     stacked = np.empty((batch, len(steps), *rest), steps[0].dtype if steps else float)
     for index, step in enumerate(steps):

@@ -26,16 +26,7 @@ DENSE_STEPS = 20
 
 
 def spikes_or_dense(product: Callable[[], float], limit: float, dense: Step) -> Step:
-    """Return the step of a product over spikes, which is dense where there are too many of them.
-
-    Parameters
-    ----------
-    product : callable
-        Computes the product over the spikes, and returns how many there were.
-    limit : float
-        With more spikes than this, the next `DENSE_STEPS` steps are dense.
-    dense : callable
-    """
+    """Return the step of a product over spikes, which is dense where there are too many of them."""
     dense_left = 0
 
     def step():
@@ -51,35 +42,7 @@ def spikes_or_dense(product: Callable[[], float], limit: float, dense: Step) -> 
 
 @dataclasses.dataclass
 class Context:
-    """What the makers need beside the operator.
-
-    Attributes
-    ----------
-    signals : BatchSignals
-    dt : float, in seconds
-    seed : int
-    examples : (batch,) ndarray of int
-        Their numbers, which choose their random streams.
-    kernels : module or None
-        `nengonet.minibatch.kernels`, where Numba is used.
-    constants : dict
-        What is computed once for a simulator: transposed weights and the like.
-    states : dict
-        What lasts from one reset to the next: random streams, steps of processes.
-    spiking : list of Signal
-        Signals that are mostly 0.
-    assigning : set of Operator
-        Increments of a signal that nothing else writes: they set it, and it needs no reset.
-    currents : dict of {Operator: (Signal, Signal, Signal)}
-        Neurons whose current is ``bias + gain * weighted``, computed in their own step.
-    images : dict of {Operator: (batch, n) ndarray}
-    event_only : set of Operator
-        Image inputs whose signal nothing reads: only their events are used.
-    events : list of (Signal, PoissonEvents)
-        The events that stand for a signal; filled while the steps are made.
-    objects : list of dict of {Operator: object}
-        What each example has of its own of the Python objects that operators call.
-    """
+    """What the makers need beside the operator."""
 
     signals: BatchSignals
     dt: float

@@ -23,22 +23,7 @@ def runaway_error(
     step: int,
     examples: Sequence[int],
 ) -> RunawayError:
-    """Return the error that names where numbers are no longer finite.
-
-    Parameters
-    ----------
-    error : FloatingPointError
-        What NumPy said.
-    operators : iterable of Operator
-        Those that may have met such a number, in order.
-    model : nengo.builder.Model
-    array_of : callable
-        Returns a signal's array, whose last axis is the batch, or of length 1.
-    step : int
-        Its number, from 1.
-    examples : sequence of int
-        The examples' numbers.
-    """
+    """Return the error that names where numbers are no longer finite."""
     found = None
     for operator in operators:
         found = found or operator

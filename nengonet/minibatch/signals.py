@@ -15,13 +15,6 @@ class BatchSignals(SignalDict):
 
     Views of a batched signal are views of its array: with the batch last, a byte offset or
     stride of the reference becomes ``batch`` times as long.
-
-    Parameters
-    ----------
-    batched : set of Signal
-        Bases that every example has a copy of. All others are shared.
-    batch : int
-        Number of examples.
     """
 
     def __init__(self, batched: set[Signal], batch: int) -> None:
@@ -80,12 +73,7 @@ class BatchSignals(SignalDict):
 
 
 class Operands:
-    """The signals as reference operators may read them: all with a batch axis.
-
-    Parameters
-    ----------
-    signals : BatchSignals
-    """
+    """The signals as reference operators may read them: all with a batch axis."""
 
     def __init__(self, signals: BatchSignals) -> None:
         self._signals = signals
@@ -138,12 +126,7 @@ def same_place(a: Signal, b: Signal) -> bool:
 
 
 class Uses:
-    """Which operators write and read a signal, or a part of it.
-
-    Parameters
-    ----------
-    operators : iterable of Operator
-    """
+    """Which operators write and read a signal, or a part of it."""
 
     def __init__(self, operators: Iterable[Operator]) -> None:
         self._writers: dict[Signal, list[tuple[Signal, Operator]]] = {}

@@ -27,9 +27,9 @@ from nengonet.checks import (
     described,
     whole_number,
 )
-from nengonet.encoding import ImageInput
 from nengonet.exceptions import InputError
-from nengonet.graph import as_network
+from nengonet.layers.graph import as_network
+from nengonet.layers.inputs import ImageInput
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.chains import Chain, make_chain
@@ -49,7 +49,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     Builds the model with the reference builder and runs the same operators on signals of shape
     ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
-    ``nengonet.simulators.reset_to_example(simulator, seed, i)``.
+    ``nengonet.run.simulators.reset_to_example(simulator, seed, i)``.
 
     Parameters
     ----------
@@ -624,12 +624,7 @@ class MinibatchSimulator(nengo.Simulator):
 
 
 class MinibatchData(SimulationData):
-    """Built parameters, and the data of probes with the batch first.
-
-    Parameters
-    ----------
-    simulator : MinibatchSimulator
-    """
+    """Built parameters, and the data of probes with the batch first."""
 
     def __init__(self, simulator: MinibatchSimulator) -> None:
         super().__init__(simulator.model.params)

@@ -106,20 +106,6 @@ def noisy_lif_rates(
     ``min_voltage``, and a spike when it passes 1. Its mean time to a spike is solved on a grid of
     means and deviations, and interpolated between.
 
-    Parameters
-    ----------
-    mean, deviation : ndarray
-        Of the current, from step to step; 1 is the threshold.
-    dt, tau_rc, tau_ref : float, in seconds
-    min_voltage : float, at most 0
-
-    Returns
-    -------
-    rates : ndarray, in Hz
-        With no deviation, those of Nengo's ``LIFRate``.
-
-    Notes
-    -----
     Without clipping (``min_voltage=-inf``) and with deviations far above the threshold, the grid
     of voltages is coarse, and rates come out up to a fifth too low.
     """

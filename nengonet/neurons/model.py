@@ -320,14 +320,7 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
 
 
 def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> NeuronType:
-    """Check that this is a neuron type, and not its class.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    name : str
-        Of the argument or layer, for the message.
-    """
+    """Check that this is a neuron type, and not its class."""
     if not isinstance(neuron_type, NeuronType):
         found, fix = repr(neuron_type), ""
         if isinstance(neuron_type, type) and issubclass(neuron_type, NeuronType):

@@ -156,18 +156,7 @@ register(IntegrateAndFire, IntegrateAndFireModel)
 
 
 def rectified_mean(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return the mean of ``max(J, 0)`` for a Gaussian current.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray
-        Of the current, from step to step.
-
-    Returns
-    -------
-    rectified : ndarray
-        At least ``max(mean, 0)``.
-    """
+    """Return the mean of ``max(J, 0)`` for a Gaussian current."""
     mean, deviation = np.broadcast_arrays(mean, deviation)
     noisy = deviation > 0
     z = mean[noisy] / deviation[noisy]
@@ -183,23 +172,6 @@ def noisy_integrator_rates(
 
     The mean time in which a diffusing voltage with drift first gains 1, reflected at
     ``min_voltage``.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray, in Hz
-        Of the current, from step to step.
-    dt : float, in seconds
-    min_voltage : float, at most 0
-        ``-inf`` gives ``max(mean, 0)``.
-
-    Returns
-    -------
-    rates : ndarray, in Hz
-
-    References
-    ----------
-    D. Siegmund (1985), "Sequential Analysis", Springer: the correction for a voltage that moves in
-    jumps.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = np.maximum(mean, 0.0)

@@ -17,20 +17,7 @@ from nengonet.neurons.model import as_neuron_type, model_of
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
-    """Return a copy of a neuron type with some of its arguments changed.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-        Any type whose constructor arguments are its attributes, as all of Nengo's are.
-    **settings
-        For instance ``amplitude=0.01`` or ``initial_state={"voltage": Choice([0])}``.
-
-    Raises
-    ------
-    InputError
-        The type has no such argument.
-    """
+    """Return a copy of a neuron type with some of its arguments changed."""
     names = list(inspect.signature(type(neuron_type)).parameters)
     for name in settings:
         if name not in names:
@@ -151,18 +138,7 @@ def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomStat
 
 
 def current_at(neuron_type: NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz.
-
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    rate : float, in Hz
-
-    Returns
-    -------
-    current : float
-        For ``LIF``, 1 is the threshold; for the integrate-and-fire types the current is the rate.
-    """
+    """Return the constant current at which a neuron fires at ``rate`` Hz."""
     gain, bias = neuron_type.gain_bias([rate], [0.0])
     return float(gain[0] + bias[0])
 

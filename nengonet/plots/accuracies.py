@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from nengonet.budget import Budget
 from nengonet.checks import as_labels, as_number
 from nengonet.exceptions import InputError
+from nengonet.explain.budget import Budget
 from nengonet.plots.drawing import COLOURS, names_of_classes, time_unit
-from nengonet.readout import Accuracy, wilson_interval
-from nengonet.results import Result
-from nengonet.sweeps import Sweep
+from nengonet.results.readout import Accuracy, wilson_interval
+from nengonet.results.result import Result
+from nengonet.sweeps.sweep import Sweep
 
 # Curves that lie upon each other are told apart by their styles.
 _TOLD_APART = ("-", ":", "-.")

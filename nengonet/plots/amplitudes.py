@@ -1,4 +1,4 @@
-"""The figure of `nengonet.reproductions.amplitude`: accuracy against the amplitude of LIF."""
+"""The figure of `nengonet.studies.amplitude`: accuracy against the amplitude of LIF."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
     Parameters
     ----------
     cells : sequence of dict
-        From `nengonet.reproductions.amplitude.reproduce`; every network gets a panel.
+        From `nengonet.studies.amplitude.reproduce`; every network gets a panel.
 
     Returns
     -------

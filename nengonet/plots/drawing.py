@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nengonet.checks import as_array, as_pixels, whole_number
 from nengonet.exceptions import InputError
-from nengonet.results import Result
+from nengonet.results.result import Result
 
 # Okabe & Ito (2008): told apart by colour-blind readers; ten classes need line styles as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")

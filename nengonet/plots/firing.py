@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nengonet.diagnosis import Comparison
 from nengonet.exceptions import InputError
+from nengonet.explain.diagnosis import Comparison
 from nengonet.plots.drawing import COLOURS
-from nengonet.results import Result
+from nengonet.results.result import Result
 
 _BINS = 30
 

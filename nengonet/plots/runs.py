@@ -25,7 +25,7 @@ from nengonet.plots.drawing import (
     times_of,
 )
 from nengonet.plots.firing import draw_spike_histogram
-from nengonet.results import Result
+from nengonet.results.result import Result
 
 
 def plot_presentation(

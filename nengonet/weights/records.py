@@ -344,25 +344,7 @@ class Weights(collections.abc.Mapping):
 
 
 def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
-    """Return `obj` as `LayerWeights`, checked.
-
-    Parameters
-    ----------
-    obj : LayerWeights or array_like or tuple
-        A kernel (2-d for Dense, 4-d for Conv2D), or a tuple of kernel and bias (array_like or
-        None). `LayerWeights` are returned as they are.
-    name : str
-        Name for the layer and its messages.
-
-    Returns
-    -------
-    LayerWeights
-
-    Raises
-    ------
-    InputError
-        If the arrays are not numeric, not finite or do not fit each other.
-    """
+    """Return `obj` as `LayerWeights`, checked."""
     if isinstance(obj, LayerWeights):
         return obj
     if isinstance(obj, tuple) and len(obj) != 2:

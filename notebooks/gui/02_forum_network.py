@@ -15,7 +15,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.rates import activations, full_scale
+from nengonet.ann.activations import activations, full_scale
 
 AS_POSTED = False
 FULL_SCALE_RATE = 250.0  # Hz, of a layer's largest activations

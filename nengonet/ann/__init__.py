@@ -1,0 +1,1 @@
+"""What the Keras model computes, in NumPy."""

@@ -1,0 +1,255 @@
+"""Scaling in NumPy: weights by data, so that activations are near 1, and firing rates by a factor.
+
+Both rest on one fact: a ReLU network is positively homogeneous. A layer times ``s`` and the next
+layer's kernel divided by ``s`` compute the same; so do pools, which pass a factor on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from nengonet.ann.activations import (
+    Pool,
+    activations,
+    by_name,
+    full_scale,
+    last_weights,
+    stated_activation,
+)
+from nengonet.checks import as_number, as_numbers, described
+from nengonet.exceptions import InputError
+from nengonet.weights import LayerWeights
+
+
+def scale_firing_rates(
+    gain: np.ndarray, bias: np.ndarray, amplitude: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make neurons fire faster without changing their mean output.
+
+    The current is multiplied by ``scale`` and every spike divided by it, as ``scale_firing_rates``
+    of NengoDL's ``Converter`` does.
+
+    Parameters
+    ----------
+    gain : float or (n_neurons,) array_like, above 0
+        Current per unit of drive.
+    bias : float or (n_neurons,) array_like
+        Current without any drive; Keras' bias times the gain included.
+    amplitude : float or (n_neurons,) array_like, above 0
+        Area of one spike. A Nengo neuron type takes one number for all its neurons.
+    scale : float or (n_neurons,) array_like, above 0
+
+    Returns
+    -------
+    gain, bias, amplitude : float or (n_neurons,) ndarray
+        ``gain * scale``, ``bias * scale`` and ``amplitude / scale``.
+
+    Raises
+    ------
+    InputError
+        A value is not a finite number, a gain, amplitude or scale is not above 0, or the shapes
+        do not go together.
+
+    Notes
+    -----
+    For ReLU neurons (``SpikingRectifiedLinear``, ``IntegrateAndFire``) the rate is ``max(0, J)``:
+    ``scale`` times the rate and the same mean output, from more and smaller spikes. The output
+    is less grainy, and a short presentation suffices.
+
+    For ``LIF`` the output changes. Its rate, ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))``, is
+    0 up to ``J = 1`` and never exceeds ``1 / tau_ref``; it is not proportional to ``J``. The
+    threshold ``J = 1`` is crossed at a smaller drive, so with the usual ``intercepts=0``, where
+    the bias is 1, a neuron fires without any drive. At the other end the rate saturates, and the
+    output falls to ``amplitude / (scale * tau_ref)``. To make LIF neurons fire faster, state
+    higher ``max_rates`` and a smaller ``amplitude``; the tuning then keeps the intercepts.
+
+    References
+    ----------
+    ``nengo_dl/converter.py``, ``Converter(scale_firing_rates=...)``.
+    """
+    values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
+    arrays = {name: as_numbers(name, value) for name, value in values.items()}
+    for name in ("gain", "amplitude", "scale"):
+        if not np.all(arrays[name] > 0):
+            raise InputError(
+                f"{name}: expected values above 0, got {float(arrays[name].min()):.4g}"
+            )
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise InputError(
+            f"expected one number or one for each neuron, of one count, found the shapes {found}"
+        ) from None
+    gain, bias, amplitude, scale = arrays.values()
+    # Indexing by () makes a number of an array without dimensions and leaves others alone.
+    return (gain * scale)[()], (bias * scale)[()], (amplitude / scale)[()]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerScale:
+    """What `balance` did to one layer.
+
+    Parameters
+    ----------
+    name : str
+    scale : float
+        The activation that is 1 now.
+    kernel_factor, bias_factor : float
+        What kernel and bias were multiplied by.
+    """
+
+    name: str
+    scale: float
+    kernel_factor: float
+    bias_factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Balanced:
+    """Balanced layers, and what was changed: see `balance`.
+
+    Parameters
+    ----------
+    layers : list of LayerWeights and Pool
+        In the order given; pools are the same objects as before.
+    changes : tuple of LayerScale
+        For every layer with weights, in order.
+    percentile : float
+        100 for the maximum.
+    """
+
+    layers: list[LayerWeights | Pool]
+    changes: tuple[LayerScale, ...]
+    percentile: float
+
+    @property
+    def output_scale(self) -> float:
+        """The balanced network's output times this is the output that it had before."""
+        return self.changes[-1].scale
+
+    def to_json(self) -> dict:
+        """Return the changes as JSON's own types, without the weights."""
+        return {
+            "percentile": self.percentile,
+            "output_scale": self.output_scale,
+            "layers": [dataclasses.asdict(change) for change in self.changes],
+        }
+
+    def __str__(self) -> str:
+        """Write the changes as a table."""
+        width = max(len("layer"), *(len(change.name) for change in self.changes))
+        what = "maximum" if self.percentile == 100 else f"{self.percentile:g} % percentile"
+        lines = [
+            f"activations balanced: their {what} is 1 now",
+            f"{'layer':<{width}}  {'was':>10}  {'kernel x':>10}  {'bias x':>10}",
+        ]
+        lines += [
+            f"{change.name:<{width}}  {change.scale:10.4g}  {change.kernel_factor:10.4g}  "
+            f"{change.bias_factor:10.4g}"
+            for change in self.changes
+        ]
+        lines.append(f"output x {self.output_scale:.4g} is the output before")
+        return "\n".join(lines)
+
+
+def balance(
+    layers: Iterable[LayerWeights | Pool],
+    images: np.ndarray,
+    *,
+    percentile: float | str | None = 99.9,
+) -> Balanced:
+    """Scale weights and biases so that the largest activations of every layer are 1.
+
+    One gain and one amplitude then suit all layers: with a gain of 100, the neurons of each fire at
+    up to about 100 Hz.
+
+    Parameters
+    ----------
+    layers : iterable of LayerWeights and Pool
+        As for `nengonet.ann.activations.activations`. Fold a BatchNormalization first.
+    images : (n_images, ...) array_like
+        Training images, some hundred of them; they are not scaled.
+    percentile : float, 'max' or None
+        Of a layer's activations, over all units and images, that becomes 1. ``None`` and
+        ``'max'`` take the largest, as Diehl 2015 does; one outlier then slows the whole layer.
+
+    Returns
+    -------
+    Balanced
+        ``layers``: the new layers. ``print`` writes what was changed.
+
+    Raises
+    ------
+    InputError
+        The percentile is not above 0 and at most 100, a layer has no activation above 0, or the
+        layers cannot be computed.
+
+    Notes
+    -----
+    With ``scale`` the percentile of a layer and ``before`` that of the weight layer before it (1
+    for the images), the kernel is multiplied by ``before / scale`` and the bias by ``1 / scale``.
+    Each activation is then its old value divided by ``scale``. Pools pass this on unchanged. Where
+    the percentile is 0, as in a layer that is almost always silent, the maximum takes its place.
+
+    The last layer is linear, so it is scaled by the percentile of the absolute values of its
+    logits. All of them change by one positive factor: the argmax stays. A softmax of them
+    changes; take it of ``output * Balanced.output_scale``.
+
+    References
+    ----------
+    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
+    weight and threshold balancing", IJCNN.
+    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    """
+    percentile = _percentile(percentile)
+    named = by_name(layers)
+    last = last_weights(named)
+    if last is None:
+        raise InputError("layers: expected at least one layer with weights, got none")
+    for name, layer in named.items():
+        if not isinstance(layer, Pool):
+            stated = stated_activation(layer, last=name == last)
+            if stated not in (None, "relu", "linear"):
+                raise InputError(
+                    f"{name}: expected the activation relu or linear, which a factor passes "
+                    f"unchanged, found {stated}"
+                )
+    found = activations(named.values(), images)
+    balanced, changes, before = [], [], 1.0
+    for name, layer in named.items():
+        if isinstance(layer, Pool):
+            balanced.append(layer)
+            continue
+        values = np.abs(found[name]) if name == last else found[name]
+        try:
+            scale = full_scale(values, percentile)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        change = LayerScale(name, scale, kernel_factor=before / scale, bias_factor=1 / scale)
+        balanced.append(multiplied(layer, change.kernel_factor, change.bias_factor))
+        changes.append(change)
+        before = scale
+    return Balanced(balanced, tuple(changes), percentile)
+
+
+def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
+    """Return a layer with its kernel and its bias, if it has one, times a factor each."""
+    bias = None if layer.bias is None else layer.bias * bias_factor
+    return dataclasses.replace(layer, kernel=layer.kernel * kernel_factor, bias=bias)
+
+
+def _percentile(percentile: float | str | None) -> float:
+    if percentile is None or percentile == "max":
+        return 100.0
+    try:
+        return as_number("percentile", percentile, above=0, at_most=100)
+    except InputError:
+        raise InputError(
+            "percentile: expected a number above 0 and at most 100, or 'max', got "
+            f"{described(percentile)}"
+        ) from None

@@ -1,0 +1,1 @@
+"""Predict a network, explain it, and compare it with a run."""

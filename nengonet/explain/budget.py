@@ -1,0 +1,220 @@
+"""The error budget: which effect costs how many percentage points of accuracy.
+
+From the ANN to the run network, one effect is added at a time, on the same images, and each step
+is a network that was really computed or run. The steps add up to the whole difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from nengonet.checks import as_labels, check_among, count_steps, whole_number
+from nengonet.exceptions import InputError
+from nengonet.explain.prediction import keras_activations, predict
+from nengonet.layers.inputs import images_at
+from nengonet.layers.record import Layer, checked_layer, image_input
+from nengonet.results.readout import READOUTS
+from nengonet.results.readout import predict as choose
+from nengonet.run.presentation import present
+
+# Different example numbers give the same image other input noise.
+_EXAMPLES_APART = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One effect added to the network.
+
+    Attributes
+    ----------
+    name : str
+    accuracy : float, in [0, 1]
+        With this effect and all before it.
+    change : float, in percentage points
+        Against the step before.
+    interval : (float, float), in percentage points
+        95 % interval of the change: from the images on which the two steps differ.
+    how : str
+        What was computed or run.
+    """
+
+    name: str
+    accuracy: float
+    change: float
+    interval: tuple[float, float]
+    how: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """An error budget.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        The first is the ANN, the last the network as it is run.
+    n_images : int
+    n_repeats : int
+        Presentations with different input noise that one image was averaged over.
+    """
+
+    steps: tuple[Step, ...]
+    n_images: int
+    n_repeats: int
+
+    @property
+    def total(self) -> float:
+        """Accuracy of the last step less that of the first, in percentage points."""
+        return 100 * (self.steps[-1].accuracy - self.steps[0].accuracy)
+
+    def to_json(self) -> dict:
+        """Return the budget as JSON's own types."""
+        return dataclasses.asdict(self) | {"total": self.total}
+
+    def __str__(self) -> str:
+        """Write the budget as a table."""
+        width = max(len(step.name) for step in self.steps)
+        lines = [f"{'':<{width}}  accuracy   change (95 % interval), percentage points"]
+        for k, step in enumerate(self.steps):
+            change = (
+                ""
+                if k == 0
+                else f"{step.change:+7.1f} ({step.interval[0]:+.1f} to {step.interval[1]:+.1f})"
+            )
+            lines.append(f"{step.name:<{width}}  {step.accuracy:8.3f}  {change}".rstrip())
+        lines.append(f"{'total':<{width}}  {'':8}  {self.total:+7.1f}   {self.n_images} images")
+        return "\n".join(lines)
+
+
+def error_budget(
+    output: Layer,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    presentation_time: float = 0.35,
+    dt: float = 0.001,
+    seed: int | None = None,
+    readout: str = "spike_count",
+    n_repeats: int = 10,
+    progress: bool = True,
+) -> Budget:
+    """Split the difference between the ANN and the network as it is run.
+
+    Parameters
+    ----------
+    output : Layer
+        The last layer, of neurons that spike; every layer built from Keras weights.
+    images : (n_images, ...) array_like
+        As for `present`.
+    labels : (n_images,) or (n_images, 1) array_like of int
+    presentation_time, dt : float, in seconds
+    seed : int, optional
+        As for `present`.
+    readout : str
+        Of the network as it is run.
+    n_repeats : int
+        The noise is averaged out over this many presentations, and over one presentation of this
+        many times the length.
+    progress : bool
+
+    Returns
+    -------
+    Budget
+
+    Raises
+    ------
+    InputError
+        The last layer does not spike, or the network stands for no ANN; or as for `present`.
+    """
+    checked_layer(output, "output")
+    if not output.spiking:
+        raise InputError(f"{output.label}: expected a last layer that spikes")
+    images = images_at(image_input(output.network, output.output), images)
+    labels = as_labels(labels, len(images), output.size)
+    count_steps(presentation_time, dt)
+    check_among("readout", readout, READOUTS)
+    n_repeats = whole_number("n_repeats", n_repeats)
+    ann = list(keras_activations(output, images).values())[-1]
+    run = {"dt": dt, "seed": seed, "progress": progress}
+    time = {"dt": dt, "presentation_time": presentation_time}
+    once, repeated = _repeated(output, images, presentation_time, n_repeats, run)
+    long = present(
+        output.network, output, images, presentation_time=n_repeats * presentation_time, **run
+    )
+    line, curve = (
+        predict(output, images, lines=lines, **time)[-1].rates for lines in (True, False)
+    )
+    stages = [
+        ("ANN", ann, "Keras' activations"),
+        (
+            "scales and biases of the network",
+            line,
+            "rate model with its gains, biases and amplitudes, neurons rectified lines",
+        ),
+        ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
+        (
+            "clipping of noisy currents",
+            long.scores()[:, -1],
+            f"spike counts of one presentation {n_repeats} times as long",
+        ),
+        (
+            "finite presentation time",
+            repeated,
+            f"spike counts summed over {n_repeats} presentations with different input noise",
+        ),
+        ("input noise and whole spikes", once.scores()[:, -1], "spike counts of one presentation"),
+        ("readout", once.scores(readout)[:, -1], f"the same run, read out by {readout}"),
+    ]
+    return budget_of(stages, labels, n_repeats=n_repeats)
+
+
+def budget_of(
+    stages: Sequence[tuple[str, np.ndarray, str]], labels: np.ndarray, *, n_repeats: int = 1
+) -> Budget:
+    """Make a budget of networks that were computed or run on the same images."""
+    n_repeats = whole_number("n_repeats", n_repeats)
+    if not stages:
+        raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
+    steps, before = [], None
+    for name, scores, how in stages:
+        chosen = choose(scores)[0]
+        labels = as_labels(labels, chosen.size, np.shape(scores)[-1])
+        right = chosen == labels
+        change, interval = (0.0, (0.0, 0.0)) if before is None else _change(before, right)
+        steps.append(Step(name, float(right.mean()), change, interval, how))
+        before = right
+    return Budget(steps=tuple(steps), n_images=len(labels), n_repeats=n_repeats)
+
+
+def _repeated(output, images, presentation_time, n_repeats, run):
+    """Show every image several times; return the first run, and the counts of all together."""
+    first, total = None, 0.0
+    for repeat in range(n_repeats):
+        result = present(
+            output.network,
+            output,
+            images,
+            presentation_time=presentation_time,
+            examples=np.arange(len(images)) + repeat * _EXAMPLES_APART,
+            **run,
+        )
+        total = total + result.scores()[:, -1]
+        first = first or result
+    return first, total
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Return the paired difference in percentage points and its 95 % interval.
+
+    Only the images on which the two differ say anything (McNemar). One is added to each side, so
+    that no difference on few images is not taken for certainty (Agresti & Min 2005).
+    """
+    n = len(before)
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    centre = (gained - lost) / (n + 2)
+    spread = np.sqrt((gained + lost + 1) / (n + 2) - centre**2) / np.sqrt(n + 2)
+    low, high = centre - 1.96 * spread, centre + 1.96 * spread
+    return 100 * (gained - lost) / n, (100 * float(low), 100 * float(high))

@@ -1,0 +1,1 @@
+"""Layers: a record of Nengo objects, and the builders that make them."""

@@ -1,0 +1,383 @@
+"""Images in: Poisson spikes or constant values, one input per pixel.
+
+The image is no part of the network: `present` shows one after the other through `Layer.show`.
+Poisson spikes are drawn from the example's own stream (`nengonet.streams`), so that example 17
+gets the same ones alone, in a batch, first or last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import nengo
+import numpy as np
+from nengo.params import NumberParam
+from numpy.typing import ArrayLike
+
+from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
+from nengonet.exceptions import InputError
+from nengonet.layers.record import Layer, neuron_layer, new_label
+from nengonet.streams import example_rng
+
+# A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
+# spread uniformly over the block's steps. That is exactly a Poisson process, and needs some 30
+# times fewer random numbers than one draw per pixel and step (MNIST at 255 Hz); and the first 100
+# steps of a long presentation are those of a short one. Changing this changes every spike train.
+BLOCK_STEPS = 100
+# Nor is a block longer than this, in seconds: of long steps, it would hold events by the million
+# for steps that are never shown.
+_BLOCK_TIME = 0.1
+
+
+def block_steps(dt: float) -> int:
+    """Return the number of steps of a block of Poisson input."""
+    return min(BLOCK_STEPS, max(2, round(_BLOCK_TIME / dt)))
+
+
+def lit_pixels(rates: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels that can spike, and the mean count of each in a block of steps."""
+    pixels = np.flatnonzero(rates).astype(np.int32)
+    return pixels, rates[pixels] * (block_steps(dt) * dt)
+
+
+def draw_events(
+    pixels: np.ndarray,
+    mean_counts: np.ndarray,
+    rng: np.random.Generator,
+    n_steps: int = BLOCK_STEPS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the spikes of a block of steps as events, in the order of the pixels.
+
+    Black pixels may be left out: a rate of 0 draws no random number.
+    """
+    spiking = pixels.repeat(rng.poisson(mean_counts))
+    return rng.integers(n_steps, size=spiking.size), spiking
+
+
+def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the spike counts of a block of steps."""
+    n, n_steps = rates.size, block_steps(dt)
+    steps, pixels = draw_events(*lit_pixels(rates, dt), rng, n_steps)
+    return np.bincount(steps * n + pixels, minlength=n_steps * n).reshape(n_steps, n)
+
+
+def images_at(node: nengo.Node, images: ArrayLike, name: str = "images") -> np.ndarray:
+    """Convert images to what an input shows, one row for each; the one check of them all."""
+    label = node.label or str(node)
+    if isinstance(node.output, ImageInput):
+        return node.output.rows(images, name, label)
+    values = as_numbers(name, images, "biuf")
+    _check_shape(name, values, (node.size_out,), label)
+    return values.reshape(len(values), -1)
+
+
+def images_by_node(
+    images: ArrayLike | Mapping[nengo.Node, ArrayLike],
+    upstream: Iterable[nengo.Node],
+    nodes: Iterable[nengo.Node],
+) -> dict[nengo.Node, np.ndarray]:
+    """Find the inputs that images are meant for, and convert the images as `images_at` does."""
+    if not isinstance(images, Mapping):
+        sources = [node for node in upstream if node.size_in == 0]
+        node = _meant(sources, as_array("images", images, "biuf").shape)
+        return {node: images_at(node, images)}
+    if not images:
+        raise InputError("images: expected {node: images} for every input, got an empty dict")
+    sources = [node for node in nodes if node.size_in == 0]
+    shown = {}
+    for node, each in images.items():
+        if node not in sources:
+            known = ", ".join(map(str, sources)) or "none"
+            raise InputError(
+                f"images: expected Nodes of the network without an input ({known}), "
+                f"got {described(node)}"
+            )
+        shown[node] = images_at(node, each, f"images of {node}")
+    lengths = {str(node): len(each) for node, each in shown.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(
+            "images: expected the same number of images for every Node, got "
+            + ", ".join(f"{n} for {node}" for node, n in lengths.items())
+        )
+    return shown
+
+
+def _meant(sources: list[nengo.Node], shape: tuple[int, ...]) -> nengo.Node:
+    """Return the input that plain images of a shape are for."""
+    inputs = [node for node in sources if isinstance(node.output, ImageInput)]
+    if not inputs:
+        stated = [isinstance(each.output, np.ndarray) and np.any(each.output) for each in sources]
+        inputs = [node for node, is_stated in zip(sources, stated, strict=True) if not is_stated]
+        inputs = inputs or sources
+        if len(inputs) > 1:
+            size = math.prod(shape[1:])
+            inputs = [node for node in inputs if node.size_out == size] or inputs
+    if len(inputs) == 1:
+        return inputs[0]
+    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
+    raise InputError(
+        f"images: expected one input that they are for, got {found}; "
+        "give images={node: (n_images, size_out) array} for each"
+    )
+
+
+def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
+    """Compare the shape of images, not their size; a channel of its own may be left out."""
+    found, size = images.shape[1:], math.prod(shape)
+    if images.ndim and len(images) == 0:
+        raise InputError(f"{name}: expected at least one image, got shape {images.shape}")
+    fits = math.prod(found) == size if len(shape) == 1 else found in ((size,), shape)
+    one_channel = found in ((*shape, 1), shape[:-1]) and math.prod(found) == size
+    if images.ndim > 1 and (fits or one_channel):
+        return
+    expected = f"(n_images, {', '.join(map(str, shape))})" + (" or flat" if len(shape) > 1 else "")
+    hint = ""
+    if images.shape in (shape, (size,), (*shape, 1), shape[:-1]):
+        hint = "; give a single image as image[numpy.newaxis]"
+    elif images.shape[:-1] in (shape, (size,)):
+        hint = f"; the images stand last: give numpy.moveaxis({name}, -1, 0)"
+    elif len(shape) == len(found) == 3 and found == (shape[2], *shape[:2]):
+        hint = f"; the channels stand first: give numpy.moveaxis({name}, 1, -1)"
+    elif sorted(found) == sorted(shape):
+        order = _order(found, shape)
+        hint = f"; the axes stand in another order: give {name}.transpose({order})"
+    raise InputError(f"{name}: expected shape {expected} for {label}, got {images.shape}{hint}")
+
+
+def _order(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return the axes for `numpy.transpose` that bring images of one shape into another."""
+    left, order = list(enumerate(found, 1)), [0]
+    for length in shape:
+        axis = next(pair for pair in left if pair[1] == length)
+        left.remove(axis)
+        order.append(axis[0])
+    return ", ".join(map(str, order))
+
+
+class ImageInput(nengo.Process):
+    """What a Node of an input layer runs: the image that is being shown."""
+
+    # What `show` sets, and `present` for every example.
+    shown = ("image", "example", "seed_of_examples")
+
+    def __init__(self, shape: tuple[int, ...] | int, signed: bool = True) -> None:
+        self.shape = (int(shape),) if np.ndim(shape) == 0 else tuple(map(int, shape))
+        self.signed = signed
+        super().__init__(default_size_in=0, default_size_out=math.prod(self.shape))
+        self.show(np.zeros(self.size), example=0, seed=0)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.default_size_out
+
+    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
+        """Return images as `images_at` does."""
+        array = as_array(name, images, "biuf")
+        _check_shape(name, array, self.shape, label)
+        values = as_pixels(array, name).reshape(len(array), -1)
+        low, high = values.min(), values.max()
+        if self.signed or (low >= 0 and high <= 1):
+            return values
+        found = f"{name}: expected values in [0, 1] for Poisson spikes ({label}), got {low:g} to"
+        if low < 0:
+            fix = (
+                "no rate is negative: use constant_input, or feed u = (x - a) / b in [0, 1] and "
+                "fold x = a + b * u into the first layer"
+            )
+        elif 2 < high <= 255:
+            fix = "divide by 255"
+        else:
+            fix = (
+                f"divide by {high:.9g} and state {high:.9g} times the max_rate, the same amplitude"
+            )
+        raise InputError(f"{found} {high:.9g}; {fix}")
+
+    def show(self, image: ArrayLike, example: int, seed: int) -> None:
+        """Set the image that the next reset of the simulator starts with."""
+        image = as_array("image", image, "biuf")
+        self.image = self.rows(image[np.newaxis], "image")[0]
+        self.example = example
+        self.seed_of_examples = seed
+
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return the mean output over time, of the images' shape."""
+        raise NotImplementedError
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of the output from step to step, of the images' shape."""
+        raise NotImplementedError
+
+
+class ConstantImage(ImageInput):
+    """Put out ``scale * pixel`` at every step."""
+
+    scale = NumberParam("scale")
+
+    def __init__(self, shape: tuple[int, ...] | int, scale: float, signed: bool = True) -> None:
+        super().__init__(shape, signed)
+        self.scale = scale
+
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return ``scale * images``."""
+        return self.scale * images
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return zeros."""
+        return np.zeros(images.shape)
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function (Nengo calls this at every reset)."""
+        values = self.scale * self.image
+
+        def step_constant(t):
+            return values
+
+        return step_constant
+
+
+class PoissonImage(ImageInput):
+    """Put out the spikes of a Poisson process per pixel, repeatable example by example."""
+
+    max_rate = NumberParam("max_rate", low=0)
+    amplitude = NumberParam("amplitude", low=0, low_open=True)
+
+    def __init__(self, shape: tuple[int, ...] | int, max_rate: float, amplitude: float) -> None:
+        super().__init__(shape, signed=False)
+        self.max_rate = max_rate
+        self.amplitude = amplitude
+
+    def mean_output(self, images: np.ndarray) -> np.ndarray:
+        """Return the amplitude times the rate in Hz."""
+        return self.amplitude * self.max_rate * images
+
+    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
+        """Return the variance of ``count * amplitude / dt``; a Poisson count's is its mean."""
+        return self.amplitude**2 * self.max_rate * images / dt
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function (Nengo calls this at every reset)."""
+        example_stream = example_rng(self.seed_of_examples, self.example)
+        rates = self.max_rate * self.image
+        height = self.amplitude / dt
+
+        def spikes():
+            while True:
+                yield from height * poisson_block(rates, dt, example_stream)
+
+        steps = spikes()
+
+        def step_poisson(t):
+            return next(steps)
+
+        return step_poisson
+
+
+def constant_input(
+    shape: tuple[int, ...], *, scale: float = 1.0, label: str | None = None
+) -> Layer:
+    """Add an input that puts out every pixel's value at every step.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one image, for instance ``(28, 28)``.
+    scale : float
+        Output for a pixel of 1. Pixels may have any range.
+    label : str, optional
+        By default ``"input"``, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        With a ``node`` and no ``ensemble``.
+
+    Raises
+    ------
+    InputError
+        The shape is no tuple of whole numbers above 0.
+    """
+    label = new_label(label, "input")
+    return _constant(_checked_shape(shape, label), scale, label, signed=True)
+
+
+def _constant(shape: tuple[int, ...], scale: float, label: str, signed: bool) -> Layer:
+    scale = as_number(f"{label}: scale", scale)
+    node = nengo.Node(ConstantImage(shape, scale, signed), label=label)
+    return Layer(label=label, shape=shape, node=node)
+
+
+def poisson_input(
+    shape: tuple[int, ...],
+    max_rate: float = 255.0,
+    *,
+    amplitude: float | None = None,
+    kind: str = "process",
+    scale: float = 1.0,
+    label: str | None = None,
+) -> Layer:
+    """Add one Poisson neuron per pixel, whose rate is ``max_rate * pixel``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one image, for instance ``(28, 28)``.
+    max_rate : float, in Hz
+        Rate of a white pixel. The default is 1 Hz for each grey level.
+    amplitude : float, optional
+        Area of one spike. By default ``1 / max_rate``, so that the mean output is the pixel's
+        value, as the ANN saw it.
+    kind : {"process", "ensemble"}
+        ``"process"``: a Node that runs a Poisson process drawn from the example's own stream.
+        ``"ensemble"``: a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, as in the
+        forum post. Both have the same distribution. Nengo's neurons keep one random stream from
+        the build on, which a reset does not restart; `present` restarts it for each example.
+    scale : float
+        With ``kind="ensemble"``: what the Node puts out for a white pixel, 255 in the post. The
+        ensemble's gain is then ``max_rate / scale``.
+    label : str, optional
+        By default ``"input"``, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        With ``node``, and for ``kind="ensemble"`` with ``ensemble`` and ``connection``.
+
+    Raises
+    ------
+    InputError
+        The shape, the rate, the amplitude or the kind is impossible.
+    """
+    label = new_label(label, "input")
+    shape = _checked_shape(shape, label)
+    max_rate = as_number(f"{label}: max_rate", max_rate, "a rate in Hz", above=0)
+    amplitude = 1.0 / max_rate if amplitude is None else amplitude
+    amplitude = as_number(f"{label}: amplitude", amplitude, "the area of a spike", above=0)
+    check_among(f"{label}: kind", kind, ("process", "ensemble"))
+    if kind == "process":
+        node = nengo.Node(PoissonImage(shape, max_rate, amplitude), label=label)
+        return Layer(label=label, shape=shape, node=node)
+    scale = as_number(f"{label}: scale", scale, "the output for a white pixel", above=0)
+    pixels = _constant(shape, scale, f"{label} pixels", signed=False)
+    return neuron_layer(
+        pixels,
+        shape=shape,
+        transform=nengo.transforms.NoTransform(pixels.size),
+        neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
+        gain=np.full(pixels.size, max_rate / scale),
+        bias=np.zeros(pixels.size),
+        synapse=None,
+        label=label,
+    )
+
+
+def _checked_shape(shape: tuple[int, ...], label: str) -> tuple[int, ...]:
+    whole = isinstance(shape, (tuple, list)) and len(shape) > 0
+    if not whole or not all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape
+    ):
+        raise InputError(
+            f"{label}: expected the shape of one image, such as (28, 28), got {shape!r}"
+        )
+    return tuple(int(n) for n in shape)

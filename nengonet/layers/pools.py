@@ -1,0 +1,380 @@
+"""Pools as explicit Nengo objects: one Node and one Connection each.
+
+An average pool is a constant matrix, which spikes pass like any other connection. A maximum is
+none: the largest spike of a step says nothing about the largest rate. `max_pool2d` therefore
+compares what its inputs have put out since the reset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import nengo
+import numpy as np
+from nengo.builder import Builder
+from nengo.builder.processes import build_process
+from nengo.params import EnumParam, NumberParam, ShapeParam
+from nengo.synapses import Synapse
+
+from nengonet.ann.activations import Pool, shape_after
+from nengonet.ann.convolution import output_shape, padding_of
+from nengonet.checks import check_among
+from nengonet.exceptions import InputError
+from nengonet.layers.graph import Graph
+from nengonet.layers.record import Layer, connect, new_label
+from nengonet.layers.weighted import image_shape
+
+KINDS = ("running_max", "winner", "instant")
+
+
+def avg_pool2d(
+    pre: Layer,
+    size: int | Sequence[int] = (2, 2),
+    strides: int | Sequence[int] | None = None,
+    padding: str = "valid",
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that puts out the mean of every window: one Node and one Connection.
+
+    Parameters
+    ----------
+    pre : Layer
+        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
+        channel.
+    size : int or (int, int)
+        Of the window, in rows and columns.
+    strides : int or (int, int), optional
+        By default the size.
+    padding : {"valid", "same"}
+        With ``"same"``, as in Keras, the mean is over the pixels that are in the image.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(rows, columns, channels)``. Its output is no spikes, so its ``amplitude`` is
+        None.
+
+    Raises
+    ------
+    InputError
+        The layer before has no rows, columns and channels, or the window is larger than its image;
+        or a size, stride or padding is impossible.
+
+    Notes
+    -----
+    The transform is a ``nengo.Sparse`` matrix and no ``nengo.Convolution``: at an edge padded
+    with ``"same"``, a window has fewer pixels and so other weights than in the middle.
+
+    The CSNN paper replaces the max pools of a network by average pools of the same size after
+    training, because spikes pass them unchanged. That is another network, which computes other
+    values: ``nengonet reproduce cifar-csnn`` measures what it costs before any spiking. Train with
+    average pools, or keep the max pools with `max_pool2d`.
+    """
+    label = new_label(label, "avg_pool2d", pre)
+    return _average(pre, Pool("average", size, strides, padding, label), synapse)
+
+
+def global_avg_pool2d(
+    pre: Layer,
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that puts out the mean of every channel: one Node and one Connection.
+
+    Parameters
+    ----------
+    pre : Layer
+        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
+        channel.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(channels,)``; its ``amplitude`` is None.
+
+    Raises
+    ------
+    InputError
+        The layer before has no rows, columns and channels.
+    """
+    label = new_label(label, "global_avg_pool2d", pre)
+    return _average(pre, Pool("global_average", name=label), synapse)
+
+
+def max_pool2d(
+    pre: Layer,
+    size: int | Sequence[int] = (2, 2),
+    strides: int | Sequence[int] | None = None,
+    padding: str = "valid",
+    *,
+    kind: str = "running_max",
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that passes on the largest input of every window: one Node and one Connection.
+
+    Parameters
+    ----------
+    pre : Layer
+        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
+        channel.
+    size : int or (int, int)
+        Of the window, in rows and columns.
+    strides : int or (int, int), optional
+        By default the size.
+    padding : {"valid", "same"}
+        Padding is never the largest, as in Keras.
+    kind : {"running_max", "winner", "instant"}
+        - ``"running_max"``: the pool sums what each input has put out since the reset, and puts
+          out the change of the largest sum of the window. Its own summed output is thereby, at
+          every step, exactly the maximum of the summed inputs: its spike count is the largest
+          spike count of the window. Spikes may come two at a time. Where all inputs of a window
+          can fall below 0 (negative spikes, a linear layer), so can its output.
+        - ``"winner"``: the pool puts out, at every step, the output of the input with the largest
+          sum so far, this step included; the first one, row by row, where several are equal
+          (Rueckauer 2017). While no input leads by a whole spike, the lead changes with every
+          spike, and spikes are lost or those of several inputs pass.
+        - ``"instant"``: the largest output of this step alone, as Keras computes it. It is right
+          for rate neurons and wrong for spikes, whose maxima in single steps add up to more than
+          the largest count.
+    synapse : Synapse, float or None
+        On the connection. Filtered spikes are no spikes: the pool then sums what comes through
+        the filter, and its ``amplitude`` is None.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(rows, columns, channels)``. Its ``amplitude`` is that of the layer before:
+        spikes stay whole spikes.
+
+    Raises
+    ------
+    InputError
+        There is no such kind; or as for `avg_pool2d`.
+
+    References
+    ----------
+    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    """
+    label = new_label(label, "max_pool2d", pre)
+    check_among(f"{label}: kind", kind, KINDS)
+    pool = Pool("max", size, strides, padding, label)
+    shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
+    process = MaxPool(image_shape(pre), *pool.geometry, kind)
+    node = nengo.Node(process, label=label)
+    connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
+    return Layer(label=label, shape=shape_out, node=node, pre=pre)
+
+
+class MaxPool(nengo.Process):
+    """What the Node of a max pool runs: see `max_pool2d`."""
+
+    image_shape = ShapeParam("image_shape", length=3, low=1)
+    pool_size = ShapeParam("pool_size", length=2, low=1)
+    strides = ShapeParam("strides", length=2, low=1)
+    padding = EnumParam("padding", values=("valid", "same"))
+    kind = EnumParam("kind", values=KINDS)
+    amplitude = NumberParam("amplitude", optional=True)
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        pool_size: tuple[int, int],
+        strides: tuple[int, int],
+        padding: str,
+        kind: str,
+        amplitude: float | None = None,
+    ) -> None:
+        geometry = (image_shape, pool_size, strides, padding)
+        self._shape_out = (*output_shape(*geometry), image_shape[2])
+        self._places = _places(*geometry)
+        super().__init__(
+            default_size_in=math.prod(image_shape), default_size_out=math.prod(self._shape_out)
+        )
+        self.image_shape = image_shape
+        self.pool_size = pool_size
+        self.strides = strides
+        self.padding = padding
+        self.kind = kind
+        self.amplitude = amplitude
+
+    @property
+    def pool(self) -> Pool:
+        """The pool of the ANN that it stands for."""
+        return Pool("max", self.pool_size, self.strides, self.padding)
+
+    passes_spikes = True
+
+    def moments(
+        self, mean: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the input with the largest mean, for every window.
+
+        In a short presentation, the largest of several noisy counts is above the largest mean.
+        """
+        if self.kind == "instant" and np.any(variance):
+            raise InputError(
+                "cannot predict a max pool of kind 'instant' over spikes, whose maxima add up to "
+                "more than the largest mean; use kind='running_max' or 'winner'"
+            )
+        return *(self.of_largest(mean.T, each.T).T for each in (mean, variance)), 0.0
+
+    def of_largest(self, sums: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return, for every window, the value of the input with the largest sum."""
+        rest = sums.shape[1:]
+        largest = self.largest(sums).reshape(*self._shape_out, *rest)
+        sums, values = (each.reshape(*self.image_shape, *rest) for each in (sums, values))
+        chosen = np.zeros(largest.shape, values.dtype)
+        # The first one last, so that it stays.
+        for there, here in reversed(self._places):
+            is_largest = sums[here] == largest[there]
+            chosen[there] = np.where(is_largest, values[here], chosen[there])
+        return chosen.reshape(-1, *rest)
+
+    def largest(self, sums: np.ndarray) -> np.ndarray:
+        """Return the largest sum of every window."""
+        rest = sums.shape[1:]
+        sums = sums.reshape(*self.image_shape, *rest)
+        largest = np.full((*self._shape_out, *rest), -np.inf, sums.dtype)
+        for there, here in self._places:
+            np.maximum(largest[there], sums[here], out=largest[there])
+        return largest.reshape(-1, *rest)
+
+    def make_state(self, shape_in, shape_out, dt, dtype=None):
+        """Return the sums of the inputs and of the outputs, all 0 at the start."""
+        dtype = np.float64 if dtype is None else dtype
+        state = {} if self.kind == "instant" else {"sums": np.zeros(shape_in, dtype)}
+        return state | ({"sent": np.zeros(shape_out, dtype)} if self.kind == "running_max" else {})
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function, for arrays of which the first axis is the inputs'."""
+        if self.kind == "instant":
+            return lambda t, x: self.largest(x)
+        sums, height = state["sums"], 1.0 if self.amplitude is None else self.amplitude / dt
+
+        def add(x):
+            counts = x / height
+            if self.amplitude is not None:
+                np.rint(counts, out=counts)
+            np.add(sums, counts, out=sums)
+
+        if self.kind == "winner":
+
+            def step_winner(t, x):
+                add(x)
+                return self.of_largest(sums, x)
+
+            return step_winner
+
+        sent = state["sent"]
+
+        def step_running_max(t, x):
+            add(x)
+            largest = self.largest(sums)
+            change = largest - sent
+            sent[...] = largest
+            change *= height
+            return change
+
+        return step_running_max
+
+
+@Builder.register(MaxPool)
+def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
+    """Build the pool with the area of the spikes that come in, as the network is now."""
+    if model.toplevel is not None:
+        # The Node that is being built is the first one of these that has not been.
+        node = next(
+            each
+            for each in model.toplevel.all_nodes
+            if each.output is process and each not in model.params
+        )
+        geometry = (process.image_shape, process.pool_size, process.strides, process.padding)
+        area = Graph(model.toplevel).spike_area(node)
+        process = type(process)(*geometry, process.kind, area)
+    return build_process(model, process, sig_in, sig_out, mode)
+
+
+class AveragePool(nengo.Sparse):
+    """The matrix of an average pool: a ``nengo.Sparse`` that knows what it was made from."""
+
+    def __init__(self, image_shape: tuple[int, int, int], pool: Pool) -> None:
+        self.image_shape = image_shape
+        self.pool = pool
+        geometry = (image_shape, *pool.geometry)
+        if pool.kind == "global_average":
+            geometry = (image_shape, image_shape[:2], (1, 1), "valid")
+        inputs = np.arange(math.prod(image_shape)).reshape(image_shape)
+        shape_out = (*output_shape(*geometry), image_shape[2])
+        outputs = np.arange(math.prod(shape_out)).reshape(shape_out)
+        pairs = [
+            np.stack([outputs[there].ravel(), inputs[here].ravel()], axis=1)
+            for there, here in _places(*geometry)
+        ]
+        indices = np.concatenate(pairs)
+        n_pixels = np.bincount(indices[:, 0])
+        super().__init__(
+            (outputs.size, inputs.size), indices=indices, init=1.0 / n_pixels[indices[:, 0]]
+        )
+
+    @property
+    def _argreprs(self):
+        return [f"image_shape={self.image_shape}", f"pool={self.pool}"]
+
+
+def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
+    shape = shape_after(pool, pre.shape, pre_label=pre.label)
+    node = nengo.Node(size_in=math.prod(shape), label=pool.name)
+    connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
+    return Layer(label=pool.name, shape=shape, node=node, pre=pre)
+
+
+def _places(
+    shape: tuple[int, int, int], size: tuple[int, int], strides: tuple[int, int], padding: str
+) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Return, for each place in a window, the windows that have an input there, and those inputs.
+
+    As slices of rows and columns: of what is put out, and of the image.
+    """
+    axes = zip(
+        shape[:2],
+        size,
+        strides,
+        output_shape(shape, size, strides, padding),
+        padding_of(shape, size, strides, padding),
+        strict=True,
+    )
+    rows, columns = (
+        [_along(n, place - before, step, n_out) for place in range(k)]
+        for n, k, step, n_out, (before, _) in axes
+    )
+    return [
+        ((row[0], column[0]), (row[1], column[1]))
+        for row in rows
+        for column in columns
+        if row and column
+    ]
+
+
+def _along(n: int, offset: int, step: int, n_out: int) -> tuple[slice, slice] | None:
+    """Return the windows, and the inputs, for which ``window * step + offset`` is an input."""
+    first = max(0, -(offset // step))
+    last = min(n_out - 1, (n - 1 - offset) // step)
+    if first > last:
+        return None
+    return slice(first, last + 1), slice(first * step + offset, last * step + offset + 1, step)

@@ -1,0 +1,247 @@
+"""The record of a layer, and the Nengo objects it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+
+import nengo
+import numpy as np
+from nengo.connection import Neurons
+from nengo.neurons import NeuronType
+from nengo.solvers import NoSolver
+from nengo.synapses import Synapse
+from nengo.transforms import Transform
+
+from nengonet.checks import as_seed, described, whole_number
+from nengonet.exceptions import InputError
+from nengonet.layers.graph import Graph, has_weights, owner
+from nengonet.weights import LayerWeights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A view of the Nengo objects of one layer, which may be edited at any time.
+
+    Attributes
+    ----------
+    label : str
+    shape : tuple of int
+        Shape of the layer's output; neurons stand in (row, column, channel) order.
+    ensemble : nengo.Ensemble or None
+        None for inputs and for a last layer without neurons.
+    node : nengo.Node or None
+    pre : Layer or None
+        The layer that it was built on.
+    weights : LayerWeights or None
+        The weights that it was built from.
+    network : nengo.Network
+        The network that the layer was built in.
+    tuned_gain : ndarray or None
+        The gain that ``max_rates`` and ``intercepts`` gave; None where it was stated.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    ensemble: nengo.Ensemble | None = None
+    node: nengo.Node | None = None
+    pre: Layer | None = None
+    weights: LayerWeights | None = None
+    network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
+    tuned_gain: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Let the network's other layers find this one."""
+        self.network.__dict__.setdefault("nengonet_layers", {})[owner(self.output)] = self
+
+    def __repr__(self) -> str:
+        """Write label and shape; the weights would fill the screen."""
+        return f"<Layer {self.label!r}, shape {self.shape}>"
+
+    @property
+    def size(self) -> int:
+        """Number of neurons, or of outputs where there are none."""
+        return math.prod(self.shape)
+
+    @property
+    def neuron_type(self) -> NeuronType | None:
+        """The neurons' type as it is now; None without neurons."""
+        return None if self.ensemble is None else self.ensemble.neuron_type
+
+    @property
+    def connections(self) -> list[nengo.Connection]:
+        """The connections that feed the layer now, in the network's order."""
+        return Graph(self.network).into(owner(self.output))
+
+    @property
+    def connection(self) -> nengo.Connection | None:
+        """The first connection that feeds the layer now; None for inputs."""
+        return next(iter(self.connections), None)
+
+    @property
+    def amplitude(self) -> float | None:
+        """Area of one spike as it is now; None where the layer does not spike."""
+        return Graph(self.network).spike_area(owner(self.output))
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the output is spikes."""
+        return self.amplitude is not None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the gain is the one that ``max_rates`` and ``intercepts`` gave."""
+        return self.tuned_gain is not None and np.array_equal(self.ensemble.gain, self.tuned_gain)
+
+    @property
+    def output(self) -> Neurons | nengo.Node:
+        """What to connect from, and to probe: ``ensemble.neurons`` or the node."""
+        return self.node if self.ensemble is None else self.ensemble.neurons
+
+    def chain(self) -> Iterator[Layer]:
+        """Yield the layers from the input to this one."""
+        if self.pre is not None:
+            yield from self.pre.chain()
+        yield self
+
+    def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
+        """Show an image to the image input that feeds the layer, from the next reset on.
+
+        Parameters
+        ----------
+        image : array_like
+            Of the input's shape, or flat. uint8 is divided by 255.
+        example : int
+            The example's number, which chooses its random stream.
+        seed : int
+
+        Raises
+        ------
+        InputError
+            The image does not fit the input: see `nengonet.layers.inputs.images_at`; or a number is
+            below 0.
+        """
+        example = whole_number("example", example, at_least=0)
+        source = image_input(self.network, self.output).output
+        source.show(image, example=example, seed=as_seed(seed))
+
+
+def checked_layer(layer: object, name: str) -> Layer:
+    """Return a layer, or say that something else was given."""
+    if not isinstance(layer, Layer):
+        raise InputError(
+            f"{name}: expected a Layer, such as nengonet.dense returns, got {described(layer)}"
+        )
+    return layer
+
+
+def new_label(label: str | None, default: str, *before: Layer) -> str:
+    """Return the label of a layer that is being added: the one stated, or a numbered default."""
+    if not nengo.Network.context:
+        raise InputError(
+            f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
+            ", got none; the layer is added to that network"
+        )
+    taken = [layer.label for pre in before for layer in checked_layer(pre, "pre").chain()]
+    if label is None:
+        network = nengo.Network.context[0]
+        used = {item.label for item in (*network.all_ensembles, *network.all_nodes)}
+        numbered = (f"{default}_{number}" for number in itertools.count(1))
+        return next(name for name in itertools.chain([default], numbered) if name not in used)
+    if not isinstance(label, str) or not label:
+        raise InputError(f"label: expected a name, got {label!r}")
+    if label in taken:
+        raise InputError(
+            f"{label}: expected a label of its own, got that of a layer before it "
+            f"({', '.join(taken)}); give another one with label="
+        )
+    return label
+
+
+def neuron_layer(
+    pre: Layer,
+    *,
+    shape: tuple[int, ...],
+    transform: Transform,
+    neuron_type: NeuronType,
+    gain: np.ndarray,
+    bias: np.ndarray,
+    synapse: Synapse | float | None,
+    label: str,
+    weights: LayerWeights | None = None,
+) -> Layer:
+    """Add one Ensemble and one Connection, with everything that Nengo would choose stated."""
+    ensemble = nengo.Ensemble(
+        math.prod(shape),
+        dimensions=1,
+        # Encoders play no part: nothing is connected to the ensemble, only to its neurons.
+        encoders=nengo.dists.Choice([[1.0]]),
+        neuron_type=neuron_type,
+        gain=gain,
+        bias=bias,
+        label=label,
+    )
+    connect(pre, ensemble.neurons, transform, synapse, label)
+    return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
+
+
+def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:
+    """Return the Node that shows images: the network's only one, or the only one upstream."""
+    found = [node for node in network.all_nodes if hasattr(node.output, "show")]
+    if len(found) > 1:
+        upstream = {*Graph(network).upstream(owner(item))[0]}
+        found = [node for node in found if node in upstream] or found
+    if len(found) != 1:
+        raise InputError(
+            "expected one image input in the network, as constant_input and poisson_input add it, "
+            f"got {', '.join(map(str, found)) or 'none'}; MinibatchSimulator takes several"
+        )
+    return found[0]
+
+
+def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
+    """Return the records of a network's layers by Ensemble or Node, those of an output first."""
+    known = dict(network.__dict__.get("nengonet_layers", {}))
+    if isinstance(output, Layer):
+        known |= output.network.__dict__["nengonet_layers"]
+        known |= {owner(layer.output): layer for layer in output.chain()}
+    return known
+
+
+def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
+    """Return the layers that a network has on the way to its output, each after what feeds it."""
+    graph, known = Graph(network), known_layers(output, network)
+    chain = {owner(layer.output): layer for layer in output.chain()}
+    found, labels = [], {layer.label for layer in chain.values()}
+    for number, item in enumerate(graph.upstream(*chain)[0]):
+        neurons = isinstance(item, nengo.Ensemble)
+        weighted = any(has_weights(each) for each in graph.into(item))
+        spikes = item.size_in == 0 and graph.spike_area(item) is not None
+        if item in chain or neurons or weighted or spikes or item in known:
+            if item not in known:
+                label = item.label or f"{type(item).__name__.lower()} {number}"
+                label = label if label not in labels else f"{label} {number}"
+                size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
+                known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
+            found.append(known[item])
+    return found
+
+
+def connect(
+    pre: Layer,
+    post: Neurons | nengo.Node,
+    transform: Transform,
+    synapse: Synapse | float | None,
+    label: str,
+) -> nengo.Connection:
+    """Add a Connection with its transform, synapse, solver and label stated."""
+    return nengo.Connection(
+        pre.output,
+        post,
+        transform=transform,
+        synapse=synapse,
+        solver=NoSolver(),
+        label=f"{pre.label} -> {label}",
+    )

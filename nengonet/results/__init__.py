@@ -1,0 +1,1 @@
+"""From spike counts to classes, results and their files."""

@@ -1,0 +1,84 @@
+"""Synaptic operations: how many weights the spikes of a run reach.
+
+A spike costs one addition for every weight other than 0 that its neuron has in the layers after
+it. Their number stands beside the multiply-adds of the ANN
+(`nengonet.ann.activations.multiply_adds`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nengo
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.layers.ann import Ann
+from nengonet.layers.graph import Graph, Weights, has_weights, owner
+from nengonet.layers.record import Layer, layers_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Synapses:
+    """What the spikes of one layer reach in another."""
+
+    source: str
+    label: str
+    per_spike: np.ndarray
+
+
+def synapses_of(output: Layer, network: nengo.Network | None = None) -> list[Synapses]:
+    """Count what a spike of every neuron reaches, on the way to the output."""
+    network = output.network if network is None else network
+    graph, layers = Graph(network), layers_of(output, network)
+    labels = {owner(layer.output): layer.label for layer in layers}
+    order = graph.upstream(owner(output.output))[0]
+    found = [
+        (order.index(target), Synapses(layer.label, labels[target], np.rint(sums).astype(np.int64)))
+        for layer in layers
+        if layer.spiking and (layer.node is None or layer.node.output is not None)
+        for target, sums in _behind(graph, owner(layer.output), set(order)).items()
+    ]
+    return [synapses for _, synapses in sorted(found, key=lambda pair: pair[0])]
+
+
+def _behind(graph: Graph, item: object, within: set) -> dict[object, np.ndarray]:
+    """Return how many weights a spike of each neuron reaches, by the object behind them."""
+    totals: dict[object, np.ndarray] = {}
+    for connection in graph.out_of(item):
+        target = owner(connection.post_obj)
+        if target not in within:
+            continue
+        try:
+            weights = Weights(connection)
+        except InputError:
+            continue
+        if isinstance(target, nengo.Ensemble) or has_weights(connection):
+            after = {target: np.ones(connection.post_obj.size_in)}
+        else:
+            after = _behind(graph, target, within) if target.output is None else {}
+        for receiver, sums in after.items():
+            totals[receiver] = totals.get(receiver, 0) + weights.reached(sums)
+    return totals
+
+
+def ann_multiply_adds(output: Layer) -> dict[str, int]:
+    """Count the multiply-adds of the ANN that a network stands for, for one image.
+
+    Parameters
+    ----------
+    output : Layer
+        The last layer.
+
+    Returns
+    -------
+    counts : dict of int
+        By label of the layers with weights: see `nengonet.ann.activations.multiply_adds`.
+        Connections that add to a layer count their weights other than 0.
+
+    Raises
+    ------
+    InputError
+        As for `nengonet.explain.prediction.keras_activations`.
+    """
+    return Ann(output, output.network).multiply_adds()

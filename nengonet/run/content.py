@@ -1,0 +1,397 @@
+"""What a saved run depends on, as digests of content that are the same in every process.
+
+`digest` walks through values, functions, objects and Nengo networks. A change anywhere, such as in
+the middle of a long array, in a function's code or in what it closes over, gives another digest;
+labels, probes, and where things lie in memory do not. What comes with Python or from an installed
+package is known by its name and version; the user's own functions and classes, wherever they are
+imported from, by their content. What has no content to compare (a lock, an open file) is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import dis
+import functools
+import hashlib
+import importlib.util
+import os
+import pathlib
+import sys
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import nengo
+import numpy as np
+from nengo.base import NengoObject, ObjView
+from nengo.builder import Builder
+from nengo.connection import LearningRule
+from nengo.ensemble import Neurons
+from nengo.params import FrozenObject, Parameter
+from scipy import sparse
+
+from nengonet.exceptions import InputError
+from nengonet.version import __version__
+from nengonet.weights import pretrained_files
+
+_INSTALLED = {"site-packages", "dist-packages"}
+# Written by Python or Nengo as a side effect of use.
+_CACHES = {"_FrozenObject__argreprs", "_initialized"}
+_CODE = (
+    *("co_code", "co_flags", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
+    *("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts", "co_exceptiontable"),
+)
+_CALLED = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property)
+_GLOBAL_STREAM = np.random.mtrand._rand
+_LARGEST_FOLDER = 4 * 2**30  # bytes
+
+
+def digest(value: object, what: str, without: dict[int, tuple[str, ...]] | None = None) -> str:
+    """Return 16 hexadecimal digits that stand for the content of a value."""
+    walk = _Walk(without or {}, what)
+    walk.feed(value)
+    return walk.hash.hexdigest()[:16]
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Return 16 hexadecimal digits that stand for the content of a file."""
+    path = pathlib.Path(path).resolve()
+    found = path.stat()
+    return _file_digest(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache
+def _file_digest(path: pathlib.Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+@functools.lru_cache
+def versions() -> dict[str, str]:
+    """Return what else the numbers of a run may depend on: the versions of what computes them.
+
+    nengonet's goes with a digest of its code and weights, as a checkout changes between versions.
+    """
+    package, code = pathlib.Path(__file__).parent, hashlib.sha256()
+    sources = (
+        file
+        for file in sorted(package.rglob("*.py"))
+        if file.relative_to(package).parts[0] not in ("cli", "plots")
+    )
+    for file in (*sources, *pretrained_files().values()):
+        code.update(file.read_bytes())
+    return {
+        "nengonet": f"{__version__} (code {code.hexdigest()[:8]})",
+        "Nengo": nengo.__version__,
+        "NumPy": np.__version__,
+        "Python": "{}.{}".format(*sys.version_info),
+    }
+
+
+class _Walk:
+    """One walk through a value, every part of which goes into a hash."""
+
+    def __init__(self, without: dict[int, tuple[str, ...]], place: str) -> None:
+        self.hash = hashlib.sha256()
+        self._without, self._place = without, [place]
+        # Numbers of what was met, by id; the objects are kept, so that an id stands for one.
+        self._numbers: dict[int, int] = {}
+        self._kept: list[object] = []
+
+    def feed(self, value: object, name: str = "") -> None:
+        """Add a value, which messages call by this name."""
+        self._place.append(name)
+        self._write(type(value).__qualname__)
+        try:
+            self._feeder(value)(self, value)
+        except RecursionError:
+            raise self._refusal(value) from None
+        self._place.pop()
+
+    @staticmethod
+    def _feeder(value: object) -> Callable[[_Walk, object], None]:
+        if type(value) in _EXACTLY:
+            return _EXACTLY[type(value)]
+        kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
+        return next(kinds, _Walk._feed_object)
+
+    def _write(self, data: str | bytes | memoryview) -> None:
+        data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+        self.hash.update(f"{len(data)} ".encode())
+        self.hash.update(data)
+
+    def _feed_all(self, named: Mapping[str, object]) -> None:
+        """Add values and their names."""
+        self._write(str(len(named)))
+        for name, value in named.items():
+            self._write(name)
+            self.feed(value, name)
+
+    def _is_met(self, value: object) -> bool:
+        """Tell whether something was met before, and add its number then."""
+        if id(value) in self._numbers:
+            self._write(f"met as {self._numbers[id(value)]}")
+            return True
+        self._numbers[id(value)] = len(self._kept)
+        self._kept.append(value)
+        return False
+
+    def _is_installed(self, named: type | Callable) -> bool:
+        """Tell whether a function or class is found by its name in a package, and add that."""
+        module, name = named.__module__, named.__qualname__
+        found = sys.modules.get(module)
+        version = getattr(sys.modules.get((module or "").partition(".")[0]), "__version__", "")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is not named or not _is_installed(module):
+            return False
+        self._write(f"{module} {name} {version}")
+        return True
+
+    def _refusal(self, value: object) -> InputError:
+        place = ": ".join(filter(None, self._place))
+        return InputError(
+            f"{place}: a saved run needs what a later one can be compared with (numbers, arrays, "
+            f"functions, objects made of them), got {type(value).__qualname__}; make it inside the "
+            "function, or leave save out"
+        )
+
+    def _feed_plain(self, value: object) -> None:
+        self._write(f"{value:x}" if type(value) is int else repr(value))
+
+    def _feed_text(self, value: str | bytes) -> None:
+        self._write(value)
+
+    def _feed_array(self, value: np.ndarray | np.generic) -> None:
+        array = np.asarray(value)
+        self._write(repr((array.shape, np.lib.format.dtype_to_descr(array.dtype))))
+        if array.dtype.hasobject:
+            self._feed_items(array.ravel().tolist())
+        elif array.nbytes:
+            self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+    def _feed_items(self, value: Collection) -> None:
+        if isinstance(value, list) and self._is_met(value):
+            return
+        self._write(str(len(value)))
+        for number, each in enumerate(value):
+            self.feed(each, f"[{number}]")
+
+    def _feed_set(self, value: Collection) -> None:
+        place = ": ".join(filter(None, self._place))
+        self._write(" ".join(sorted(digest(each, place, self._without) for each in value)))
+
+    def _feed_dict(self, value: dict) -> None:
+        if not self._is_met(value):
+            self._write(str(len(value)))
+            for key, each in value.items():
+                self.feed(key)
+                self.feed(each, str(key)[:40])
+
+    def _feed_path(self, value: os.PathLike) -> None:
+        """Add a file's content, which counts instead of where it lies."""
+        path = pathlib.Path(value)
+        files = [path]
+        if path.is_dir():
+            files = sorted(each for each in path.rglob("*") if each.is_file())
+            self._write(" ".join(each.relative_to(path).as_posix() for each in files))
+        if sum(each.stat().st_size for each in files if each.exists()) > _LARGEST_FOLDER:
+            raise self._refusal(value)
+        for each in files:
+            self._write(file_digest(each) if each.is_file() else str(each))
+
+    def _feed_code(self, value: types.CodeType) -> None:
+        self._feed_all({name: getattr(value, name, None) for name in _CODE})
+
+    def _feed_function(self, value: types.FunctionType) -> None:
+        if self._is_installed(value) or self._is_met(value):
+            return
+        code, cells = value.__code__, value.__closure__ or ()
+        self._feed_code(code)
+        self._feed_items((value.__defaults__, value.__kwdefaults__))
+        self._feed_all(
+            {name: _content(cell) for name, cell in zip(code.co_freevars, cells, strict=True)}
+        )
+        self._feed_all(dict(_named(code, value.__globals__)))
+        self._feed_all({name: each for name, each in vars(value).items() if name != "__wrapped__"})
+
+    def _feed_builtin(self, value: types.BuiltinFunctionType) -> None:
+        self._write(value.__qualname__)
+        self.feed(value.__self__)
+
+    def _feed_method(self, value: types.MethodType) -> None:
+        self._feed_items((value.__self__, value.__func__))
+
+    def _feed_class(self, value: type) -> None:
+        if self._is_installed(value) or self._is_met(value):
+            return
+        self._feed_items(value.__bases__)
+        self._feed_all(
+            {
+                name: each
+                for name, each in sorted(vars(value).items())
+                if isinstance(each, _CALLED) or not (name.startswith("__") or name == "_abc_impl")
+            }
+        )
+
+    def _feed_called(self, value: object) -> None:
+        names = ("__func__", "fget", "fset", "func")
+        self._feed_items([getattr(value, name, None) for name in names])
+
+    def _feed_named(self, value: types.ModuleType | types.MemberDescriptorType) -> None:
+        self._write(value.__name__)
+
+    def _feed_parameter(self, value: Parameter) -> None:
+        # Not its data: the values that all objects in memory have for it.
+        self._feed_items((type(value), value.name, value.default, value.optional))
+
+    def _feed_network(self, value: nengo.Network) -> None:
+        if not self._is_met(value):
+            self.feed(value.seed)
+            # Nengo draws no seed for a probe before all others have theirs.
+            for objects in (value.ensembles, value.nodes, value.connections, value.networks):
+                self._write(str(len(objects)))
+                for each in objects:
+                    self.feed(each, str(each))
+
+    def _feed_nengo(self, value: NengoObject) -> None:
+        if not self._is_met(value):
+            parameters = {name: getattr(value, name) for name in value.params if name != "label"}
+            self._feed_state(value, vars(value) | parameters)
+
+    def _feed_frozen(self, value: FrozenObject) -> None:
+        self._feed_state(value, FrozenObject.__getstate__(value))
+
+    def _feed_state(self, value: object, state: dict) -> None:
+        """Add a Nengo object: its class, how it is built, parameters and plain attributes."""
+        self.feed(type(value))
+        built = (Builder.builders[each] for each in type(value).__mro__ if each in Builder.builders)
+        self.feed(next(built, None))
+        left_out = {*_CACHES, *self._without.get(id(value), ())}
+        self._feed_all({name: each for name, each in state.items() if name not in left_out})
+
+    def _feed_neurons(self, value: Neurons) -> None:
+        self.feed(value.ensemble)
+
+    def _feed_view(self, value: ObjView) -> None:
+        self._feed_items((value.obj, value.slice))
+
+    def _feed_rule(self, value: LearningRule) -> None:
+        self._feed_items((value.connection, value.learning_rule_type))
+
+    def _feed_object(self, value: object) -> None:
+        if sparse.issparse(value):
+            triples = value.tocoo()
+            self._feed_items((value.shape, triples.row, triples.col, triples.data))
+            return
+        if value is _GLOBAL_STREAM:  # known by its name, as where a function calls np.random
+            return
+        if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
+            self.feed(value.detach().cpu().numpy())
+            return
+        for name in ("__wrapped__", "py_func"):  # of functools' caches, of Numba
+            if isinstance(inner := getattr(value, name, None), types.FunctionType):
+                self.feed(inner)
+                return
+        if self._is_met(value):
+            return
+        try:
+            reducer = copyreg.dispatch_table.get(type(value))
+            reduced = reducer(value) if reducer else value.__reduce_ex__(4)
+        except Exception:
+            raise self._refusal(value) from None
+        if isinstance(reduced, str):
+            self._write(f"{getattr(value, '__module__', '')} {reduced}")
+            return
+        function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        if isinstance(state, dict):
+            state = {name: each for name, each in state.items() if not _is_cached(value, name)}
+        self._feed_all({"made by": function, "of": arguments, "state": state})
+        self._feed_items([*(items or ())])
+        self._feed_items([*(pairs or ())])
+
+
+def _is_cached(value: object, name: str) -> bool:
+    return isinstance(getattr(type(value), str(name), None), functools.cached_property)
+
+
+def _is_installed(module: str | None) -> bool:
+    """Tell whether a module is part of Python, of nengonet or of an installed package."""
+    top = (module or "").partition(".")[0]
+    if top in sys.stdlib_module_names or top == "nengonet":
+        return True
+    if module in sys.modules or not top:
+        file = getattr(sys.modules.get(module), "__file__", None)
+    else:
+        spec = importlib.util.find_spec(top)
+        file = None if spec is None else spec.origin
+    return not _INSTALLED.isdisjoint(pathlib.Path(file or "").parts)
+
+
+def _content(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return ...
+
+
+def _named(code: types.CodeType, space: dict) -> Iterator[tuple[str, object]]:
+    """Yield what code names in its module, and in modules of the user's that it names or loads."""
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in space:
+            yield name, space[name]
+            yield from _in_module(space[name], code, set())
+        elif instruction.opname == "IMPORT_NAME":
+            for each in (name, f"{space.get('__package__')}.{name}"):
+                with contextlib.suppress(Exception):
+                    if not _is_installed(each):
+                        yield from _in_module(importlib.import_module(each), code, set())
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _named(inner, space)
+
+
+def _in_module(
+    module: object, code: types.CodeType, seen: set[str]
+) -> Iterator[tuple[str, object]]:
+    if isinstance(module, types.ModuleType) and module.__name__ not in seen:
+        seen.add(module.__name__)
+        if not _is_installed(module.__name__):
+            for name in code.co_names:
+                if hasattr(module, name):
+                    yield f"{module.__name__}.{name}", getattr(module, name)
+                    yield from _in_module(getattr(module, name), code, seen)
+
+
+_PLAIN = (bool, int, float, complex, type(None), type(...), type(NotImplemented), range, slice)
+_EXACTLY = dict.fromkeys(_PLAIN, _Walk._feed_plain) | {
+    str: _Walk._feed_text,
+    bytes: _Walk._feed_text,
+    list: _Walk._feed_items,
+    tuple: _Walk._feed_items,
+    dict: _Walk._feed_dict,
+    set: _Walk._feed_set,
+    frozenset: _Walk._feed_set,
+}
+_KINDS = {
+    (np.ndarray, np.generic): _Walk._feed_array,
+    os.PathLike: _Walk._feed_path,
+    types.CodeType: _Walk._feed_code,
+    types.FunctionType: _Walk._feed_function,
+    types.BuiltinFunctionType: _Walk._feed_builtin,
+    types.MethodType: _Walk._feed_method,
+    type: _Walk._feed_class,
+    _CALLED: _Walk._feed_called,
+    (types.ModuleType, types.MemberDescriptorType, types.GetSetDescriptorType): _Walk._feed_named,
+    Parameter: _Walk._feed_parameter,
+    nengo.Network: _Walk._feed_network,
+    NengoObject: _Walk._feed_nengo,
+    FrozenObject: _Walk._feed_frozen,
+    Neurons: _Walk._feed_neurons,
+    ObjView: _Walk._feed_view,
+    LearningRule: _Walk._feed_rule,
+}

@@ -1,0 +1,275 @@
+"""The networks of the forum's "Effect of amplitude on accuracy", and the runs of its sweep.
+
+`build` makes the thread's network at an amplitude, and variants that tell causes apart; `cell` is
+one run of it. `channel` is a communication channel whose spikes grow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+import nengo
+import numpy as np
+
+from nengonet import datasets
+from nengonet.ann.convolution import conv2d as convolved
+from nengonet.ann.scaling import multiplied
+from nengonet.checks import check_among
+from nengonet.exceptions import InputError
+from nengonet.explain.diagnosis import SATURATED
+from nengonet.layers.inputs import constant_input, poisson_input
+from nengonet.layers.record import Layer
+from nengonet.layers.weighted import conv2d, dense
+from nengonet.results.result import Result
+from nengonet.run.presentation import present
+from nengonet.run.simulators import reference_simulator
+from nengonet.studies import forum_mnist
+from nengonet.studies.shared import INITIAL_STATE, layers_of_shapes
+from nengonet.weights import LayerWeights, Weights, load_weights
+
+SHAPE = (28, 28)
+KERNELS = ((3, 3, 1, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3200, 10))
+NETWORKS = ("mlp", "cnn")
+AMPLITUDES = tuple(n / 100 for n in range(1, 51))
+TRAINED_AT = 0.01
+# What the weights files that come along were trained at.
+RETRAINED = (0.01, 0.05, 0.1, 0.25, 0.5)
+N_STEPS = 30
+DT = 0.001
+# A white pixel: the tutorial feeds 0 to 255; the MLP was trained on [0, 1].
+WHITE = {"mlp": 1.0, "cnn": 255.0}
+_POISSON_RATE = 255.0
+# The thread's tuning: gain 2.033, bias 1. A Choice of one value is that value.
+TUNING = {"max_rates": nengo.dists.Choice([100]), "intercepts": nengo.dists.Choice([0])}
+KINDS = {
+    "fixed": "the weights as they were trained at 0.01",
+    "compensated": "kernels that take spikes, times 0.01 / amplitude",
+    "linear": "no neurons in the last layer",
+    "rate": "LIFRate neurons: no spikes",
+    "unclipped": "LIF whose voltage may go below 0",
+    "synapse": "a synapse of 5 ms on the spikes",
+    "biases": "biases beside spikes, times amplitude / 0.01",
+    "retrained": "weights trained at that amplitude",
+    "training-1": "weights trained at 0.01 from seed 1",
+    "training-2": "weights trained at 0.01 from seed 2",
+    "loop": "the same amplitude from many seeds",
+}
+SYNAPSE = 0.005
+# The channel's: neurons, input, and how long it runs.
+CHANNEL = {"sender": 100, "receiver": 500, "value": 0.5, "settle": 0.2, "measure": 1.0}
+
+
+def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
+    """Return the thread's neurons, with Nengo's own initial voltages stated."""
+    if kind == "rate":
+        return nengo.LIFRate(amplitude=amplitude)
+    return nengo.LIF(
+        amplitude=amplitude,
+        min_voltage=-np.inf if kind == "unclipped" else 0.0,
+        initial_state=INITIAL_STATE,
+    )
+
+
+def network_layers(weights: Weights) -> tuple[str, list[LayerWeights]]:
+    """Tell by the shapes which network a file holds, and return its layers in order."""
+    if any(np.ndim(layer.kernel) == 4 for layer in weights.values()):
+        *convolutions, last = layers_of_shapes(weights, KERNELS, "the tutorial's")
+        # A plain file of arrays tells no strides.
+        convolutions = [
+            dataclasses.replace(layer, config={"strides": [stride, stride]} | layer.config)
+            for layer, stride in zip(convolutions, (1, 2, 2), strict=True)
+        ]
+        return "cnn", [*convolutions, last]
+    return "mlp", forum_mnist.mlp_layers(weights)
+
+
+def build(
+    layers: Sequence[LayerWeights],
+    *,
+    amplitude: float = TRAINED_AT,
+    kind: str = "fixed",
+    poisson: bool = False,
+    seed: int = 0,
+) -> tuple[nengo.Network, Layer]:
+    """Build the thread's network at an amplitude.
+
+    Constant pixels, LIF layers with the thread's tuning and no synapse. The CNN's last layer is
+    linear, a Node; the MLP's is LIF, as in the forum's own post, and its spikes are read out.
+    """
+    check_among("kind", kind, KINDS)
+    if not (np.isfinite(amplitude) and amplitude > 0):
+        raise InputError(f"amplitude: expected a number above 0, found {amplitude!r}")
+    name = _name(layers)
+    larger = amplitude / TRAINED_AT
+    kernel_factor = 1 / larger if kind == "compensated" else 1.0
+    bias_factor = larger if kind == "biases" else 1.0
+    with nengo.Network(seed=seed) as network:
+        if poisson:
+            layer = poisson_input(SHAPE, _POISSON_RATE, amplitude=WHITE[name] / _POISSON_RATE)
+        else:
+            layer = constant_input(SHAPE, scale=WHITE[name])
+        for index, weights in enumerate(layers):
+            neurons, synapse = lif(amplitude, kind), None
+            if index == len(layers) - 1 and (name == "cnn" or kind == "linear"):
+                neurons = None
+            if index:
+                weights = multiplied(weights, kernel_factor, bias_factor)
+                synapse = SYNAPSE if kind == "synapse" else None
+            add = conv2d if np.ndim(weights.kernel) == 4 else dense
+            layer = add(layer, weights, neurons, synapse=synapse, **TUNING)
+    return network, layer
+
+
+def _name(layers: Sequence[LayerWeights]) -> str:
+    return "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
+
+
+def cell(
+    kind: str,
+    amplitude: float,
+    *,
+    files: dict[str, list[str]],
+    n_images: int | str,
+    poisson: bool,
+    precision: int,
+    seed: int,
+) -> dict:
+    """Run one network at one amplitude from one seed: a cell of the sweep."""
+    file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
+    layers = read_layers(*files[file])
+    network, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
+    images, labels = digits(n_images)
+    found = simulate(network, output, images, seed=seed, precision=precision, keep=[output.label])
+    accuracy = found.accuracy(labels)
+    values = {"accuracy": accuracy, "ties": accuracy.ties}
+    spikes = [mean for label, mean in found.spikes_per_image().items() if label != "input"]
+    return values | ({"spikes": spikes} if spikes else {})
+
+
+def simulate(
+    network: nengo.Network, output: Layer, images: np.ndarray, **running: object
+) -> Result:
+    """Show images as the tutorial does: 30 steps, outputs low-passed (0.1 s), the last one read."""
+    return present(
+        network,
+        output,
+        images,
+        presentation_time=N_STEPS * DT,
+        dt=DT,
+        readout="filtered",
+        progress=False,
+        **running,
+    )
+
+
+# A process reads a file and the images once for all its cells.
+
+
+@functools.lru_cache(maxsize=len(RETRAINED) + 3)
+def read_layers(path: str, sha256: str) -> list[LayerWeights]:
+    """Return the layers of a file that has this digest."""
+    if digest(path) != sha256:
+        raise InputError(f"{path}: the file was changed while the sweep ran; start it anew")
+    return network_layers(load_weights(path))[1]
+
+
+@functools.lru_cache(maxsize=1)
+def digits(n_images: int | str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first test images of MNIST and their labels."""
+    return datasets.load("mnist", n_images=n_images, progress=False)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """Return a file's sha256."""
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+
+
+# The channel.
+
+
+def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
+    """Send a value from one ensemble to another, and measure what arrives."""
+    check_among("decoders", decoders, ("fixed", "solved"))
+    value = CHANNEL["value"]
+    weights = _decoders(seed, TRAINED_AT if decoders == "fixed" else amplitude)
+    with nengo.Network(seed=seed) as network:
+        source = nengo.Node(value)
+        sender = nengo.Ensemble(CHANNEL["sender"], 1, neuron_type=lif(amplitude), seed=seed)
+        # Wide enough for the largest output, so that the receiver does not saturate.
+        radius = value * AMPLITUDES[-1] / TRAINED_AT
+        receiver = nengo.Ensemble(
+            CHANNEL["receiver"], 1, radius=radius, neuron_type=lif(1.0), seed=seed + 1
+        )
+        nengo.Connection(source, sender, synapse=None)
+        nengo.Connection(sender.neurons, receiver, transform=weights, synapse=0.01)
+        probe = nengo.Probe(receiver, synapse=0.01)
+    settle, measure = (round(CHANNEL[name] / DT) for name in ("settle", "measure"))
+    with reference_simulator(network, DT, seed) as simulator:
+        simulator.run_steps(settle + measure, progress_bar=False)
+        output = simulator.data[probe][settle:].mean()
+    return {"output": float(output), "decoder": float(np.abs(weights).mean())}
+
+
+def _decoders(seed: int, amplitude: float) -> np.ndarray:
+    """Let Nengo solve for the sender's decoders at an amplitude, (1, n_neurons)."""
+    with nengo.Network(seed=seed) as network:
+        sender = nengo.Ensemble(CHANNEL["sender"], 1, neuron_type=lif(amplitude), seed=seed)
+        connection = nengo.Connection(sender, nengo.Node(size_in=1), seed=seed)
+    with reference_simulator(network, DT, seed) as simulator:
+        return simulator.data[connection].weights
+
+
+# What the figures come from.
+
+
+def tuning_counts(drives: Sequence[float]) -> np.ndarray:
+    """Count the spikes in a second of a LIF neuron with the thread's tuning at constant drives."""
+    with nengo.Network(seed=0) as network:
+        output = dense(constant_input((1,)), np.array([drives], float), lif(1.0), **TUNING)
+    result = present(network, output, np.ones((1, 1)), presentation_time=1.0, dt=DT, progress=False)
+    return result.counts[output.label][0]
+
+
+def explain(
+    layers: Sequence[LayerWeights],
+    images: np.ndarray,
+    amplitudes: Sequence[float] = RETRAINED,
+    *,
+    poisson: bool = False,
+    seed: int = 0,
+) -> list[dict]:
+    """Measure what reaches every layer at an amplitude, the weights being fixed."""
+    rows = []
+    for amplitude in amplitudes:
+        network, output = build(layers, amplitude=amplitude, poisson=poisson, seed=seed)
+        found = simulate(network, output, images, seed=seed)
+        for layer in list(output.chain())[2:]:
+            before = found.mean_output(layer.pre.label).reshape(-1, *layer.pre.shape)
+            kernel = layer.weights.kernel
+            if kernel.ndim == 4:
+                drive = convolved(before, kernel, strides=layer.weights.config["strides"])
+            else:
+                drive = before.reshape(len(before), -1) @ kernel
+            bias = 0.0 if layer.weights.bias is None else _rms(layer.weights.bias)
+            row = {"amplitude": amplitude, "layer": layer.label, "drive": _rms(drive), "bias": bias}
+            row |= {"rate": None, "saturated": None, "silent": None}
+            if layer.ensemble is not None:
+                rates = found.rates(layer.label)
+                ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
+                row["rate"] = float(rates.mean())
+                row["saturated"] = float((rates > SATURATED * ceiling).mean())
+                row["silent"] = float((rates == 0).mean())
+            rows.append(row)
+    return rows
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -1,0 +1,503 @@
+"""The Nengo forum's "A simple ANN-SNN conversion attempt": MNIST on a hand-built MLP.
+
+https://forum.nengo.ai/t/a-simple-ann-snn-conversion-attemp/1780
+
+The poster trains a Keras MLP 784-128(relu)-10 without biases, copies its weights into Nengo, feeds
+Poisson spikes, and gets 0.45. `posted` is that network. `repaired` is the same one with corrected
+scales, nothing else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
+of 1 ms, spike counts, reset before every example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Literal
+
+import nengo
+import numpy as np
+
+from nengonet import datasets
+from nengonet.ann.activations import activations, full_scale
+from nengonet.checks import check_among
+from nengonet.exceptions import InputError
+from nengonet.explain.diagnosis import SATURATED
+from nengonet.layers.initial import InitialStates
+from nengonet.layers.inputs import constant_input, poisson_input
+from nengonet.layers.record import Layer
+from nengonet.layers.weighted import dense
+from nengonet.neurons import IntegrateAndFire
+from nengonet.results.readout import Accuracy, accuracy
+from nengonet.results.readout import predict as _answers
+from nengonet.results.result import Result
+from nengonet.run.presentation import present
+from nengonet.studies.report import Reproduction
+from nengonet.studies.shared import (
+    INITIAL_STATE,
+    INITIAL_VOLTAGES,
+    listed,
+    matched,
+    measured,
+    settled,
+    tuning_of,
+)
+from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+
+NAME = "forum-mnist"
+SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
+PUBLISHED = 0.45
+# What the posted network gave here with the poster's own weights, a public file: accuracy and 95 %
+# interval on the first 1000 test images.
+POSTERS_WEIGHTS = (0.513, 0.482, 0.544)
+PUBLISHED_SHAPES = [(784, 128), (128, 10)]
+PUBLISHED_TIME = 0.35
+SHAPE = (28, 28)
+N_CLASSES = 10
+VARIANTS = ("posted", "obvious", "repaired")
+
+# A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
+# 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
+FULL_SCALE_RATE = 250.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """A neuron type of the repaired network, and the synapse it needs."""
+
+    neuron_type: nengo.neurons.NeuronType
+    synapse: float | None
+    why: str
+
+
+# Every presentation begins from zero voltage (IntegrateAndFire: from one half, as its default).
+_ZERO_VOLTAGE = {"voltage": nengo.dists.Choice([0.0])}
+NEURONS = {
+    "lif": _Choice(
+        nengo.LIF(initial_state=_ZERO_VOLTAGE),
+        None,
+        "stock nengo.LIF, whose leak averages the input spikes: no synapse",
+    ),
+    "if": _Choice(
+        IntegrateAndFire(), None, "IntegrateAndFire, whose voltage may go below 0: no synapse"
+    ),
+    "relu": _Choice(
+        nengo.SpikingRectifiedLinear(initial_state=_ZERO_VOLTAGE),
+        0.01,
+        "SpikingRectifiedLinear, which rectifies its current at every step: a synapse of 10 ms "
+        "averages the spikes first",
+    ),
+}
+
+
+def mlp_layers(weights: Weights) -> list[LayerWeights]:
+    """Return the layers of an MLP for 28x28 images and ten classes, from first to last.
+
+    A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``), so the
+    order is found by the shapes.
+    """
+    left, chain, width = dict(weights), [], int(np.prod(SHAPE))
+    while left:
+        fitting = [name for name, layer in left.items() if _fits(layer, width)]
+        if not fitting:
+            break
+        chain.append(left.pop(fitting[0]))
+        width = chain[-1].kernel.shape[1]
+    if left or width != N_CLASSES:
+        raise InputError(
+            f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
+            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10); found {listed(weights)}"
+        )
+    return chain
+
+
+def _fits(layer: LayerWeights, width: int) -> bool:
+    return layer.kind == "Dense" and layer.kernel.shape[0] == width
+
+
+def posted(
+    layers: list[LayerWeights], *, initial_voltage: str = "network", seed: int = 0
+) -> tuple[nengo.Network, Layer]:
+    """Build the network as posted.
+
+    Grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
+    ``max_rates=Choice([100])``, ``intercepts=Choice([0])``, so of gain 100: a white pixel fires at
+    25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and spikes of height 1000.
+    """
+    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
+    lif = nengo.LIF(initial_state=_ZERO_VOLTAGE if initial_voltage == "zero" else INITIAL_STATE)
+    with nengo.Network(seed=seed) as network:
+        layer = poisson_input(
+            SHAPE, max_rate=255 * 100.0, amplitude=1.0, kind="ensemble", scale=255.0
+        )
+        for weights in layers:
+            layer = dense(layer, weights, lif, max_rates=100.0, intercepts=0.0)
+    return network, layer
+
+
+def obvious(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network, Layer]:
+    """Build the repair that comes to mind first: input in [0, 1], amplitude 0.01.
+
+    ``max_rates=100`` and ``intercepts=0`` stay, so a drive of 1 fires at 100 Hz, and the amplitude
+    0.01 makes that 1 again. The scales are right; the bias still holds every LIF neuron at its
+    threshold, and the noise of the spikes is clipped.
+    """
+    with nengo.Network(seed=seed) as network:
+        layer = poisson_input(SHAPE, max_rate=100.0, amplitude=0.01, kind="ensemble")
+        for weights in layers:
+            layer = dense(
+                layer, weights, nengo.LIF(), max_rates=100.0, intercepts=0.0, amplitude=0.01
+            )
+    return network, layer
+
+
+def repaired(
+    layers: list[LayerWeights],
+    *,
+    neurons: str = "lif",
+    input_rate: float = 255.0,
+    input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
+    seed: int = 0,
+) -> tuple[nengo.Network, Layer]:
+    """Build the network with corrected scales.
+
+    - Input: ``input_rate`` Hz for a white pixel, each spike of area ``1 / input_rate``, so that
+      the mean input is the pixel as the ANN saw it.
+    - Gain: a layer's full scale (99.9th percentile of its activations on the embedded 500
+      training images) fires at ``full_scale_rate``; without one, the forum's weights ask for
+      currents of 100,000 times the threshold.
+    - Bias 0, where the post's ``intercepts=0`` gave LIF a bias of 1, exactly at threshold.
+    - Amplitude ``full scale / full_scale_rate``, so that the mean output is the activation, and
+      the next layer's drive is what its Keras unit saw.
+    """
+    check_among("neurons", neurons, NEURONS)
+    choice = NEURONS[neurons]
+    sample, _ = datasets.load("mnist", split="train")
+    scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
+    with nengo.Network(seed=seed) as network:
+        if input_kind == "constant":
+            layer = constant_input(SHAPE)
+        else:
+            layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
+        for weights in layers:
+            layer = dense(
+                layer,
+                weights,
+                choice.neuron_type,
+                **matched(choice.neuron_type, scales[weights.name], full_scale_rate),
+                synapse=choice.synapse,
+            )
+    return network, layer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """A network of the forum's, and how it is read out."""
+
+    network: nengo.Network
+    output: Layer
+    layers: list[LayerWeights]
+    readout: str
+    settings: dict
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
+
+    @property
+    def published(self) -> dict[str, float]:
+        """The post's accuracy, by the network that it is of."""
+        shapes = [layer.kernel.shape for layer in self.layers]
+        return {"posted": PUBLISHED} if shapes == PUBLISHED_SHAPES else {}
+
+    def in_plain_nengo(self) -> Layer:
+        """Return the last layer of the same network with an ensemble of Poisson neurons."""
+        if self.settings["network"] != "repaired" or self.settings["input_kind"] == "constant":
+            return self.output  # it is plain Nengo already
+        names = ("neurons", "input_rate", "full_scale_rate", "seed")
+        chosen = {name: self.settings[name] for name in names}
+        return repaired(self.layers, input_kind="ensemble", **chosen)[1]
+
+
+def build(
+    weights: str | os.PathLike | None = None,
+    *,
+    variant: str = "repaired",
+    neurons: str = "lif",
+    input_rate: float = 255.0,
+    input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
+    initial_voltage: str = "network",
+    seed: int = 0,
+) -> Example:
+    """Build one of the three networks."""
+    check_among("variant", variant, VARIANTS)
+    path = pretrained("mnist_dense") if weights is None else weights
+    layers = mlp_layers(load_weights(path))
+    readout, states = "spike_count", {}
+    if variant == "posted":
+        network, output = posted(layers, initial_voltage=initial_voltage, seed=seed)
+        chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
+        if initial_voltage == "image":
+            states = {layer.name: INITIAL_STATE for layer in layers}
+    elif variant == "obvious":
+        network, output = obvious(layers, seed=seed)
+        chosen = {"neurons": "lif", "input_rate": 100.0}
+    else:
+        chosen = {
+            "neurons": neurons,
+            "input_rate": input_rate,
+            "input_kind": input_kind,
+            "full_scale_rate": full_scale_rate,
+        }
+        network, output = repaired(layers, **chosen, seed=seed)
+        if input_kind == "constant":
+            del chosen["input_rate"]
+    settings = {
+        "network": variant,
+        **chosen,
+        "readout": readout,
+        "seed": seed,
+        "weights": str(path),
+        "tuning": tuning_of(output),
+    }
+    return Example(network, output, layers, readout, settings, states)
+
+
+def reproduce(
+    weights: str | os.PathLike | None = None,
+    *,
+    variant: str = "repaired",
+    neurons: str = "lif",
+    n_images: int | str = 1000,
+    presentation_time: float = 0.35,
+    input_rate: float = 255.0,
+    input_kind: str = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
+    seed: int = 0,
+    progress: bool = True,
+    **running: object,
+) -> Reproduction:
+    """Classify MNIST test images with the forum's network, as posted or repaired."""
+    example = build(
+        weights,
+        variant=variant,
+        neurons=neurons,
+        input_rate=input_rate,
+        input_kind=input_kind,
+        full_scale_rate=full_scale_rate,
+        seed=seed,
+    )
+    images, labels = datasets.load("mnist", split="test", n_images=n_images, progress=progress)
+    result = present(
+        example.network,
+        example.output,
+        images,
+        presentation_time=presentation_time,
+        seed=seed,
+        readout=example.readout,
+        progress=progress,
+        **running,
+    )
+    logits = list(activations(example.layers, images).values())[-1]
+    ann = accuracy(logits.argmax(axis=1), labels)
+    published = example.published if presentation_time == PUBLISHED_TIME else {}
+    cells = []
+    if variant == "repaired":
+        notes = _notes_repaired(example) + _notes_on_time(result, labels, ann)
+    else:
+        cells = _readout_cells(result, labels) if variant == "posted" else []
+        notes = _notes_failing(result, labels, example.output, cells, published.get(variant))
+    return Reproduction(
+        name=NAME,
+        source=SOURCE,
+        all_published=published,
+        accuracy=result.accuracy(labels),
+        ann_accuracy=ann,
+        result=result,
+        settings=example.settings
+        | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
+        notes=notes,
+        cells=cells,
+        network=example.network,
+        output=example.output,
+        images=images,
+        labels=labels,
+    )
+
+
+def sweep_cell(
+    *,
+    variant: Literal["repaired", "obvious", "posted"] = "repaired",
+    neurons: Literal["lif", "if", "relu"] = "lif",
+    input_rate: float = 255.0,
+    input_kind: Literal["process", "ensemble", "constant"] = "process",
+    full_scale_rate: float = FULL_SCALE_RATE,
+    initial_voltage: Literal["network", "image", "zero"] = "network",
+    presentation_time: float = 0.35,
+    n_images: int | str = 1000,
+    weights: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Run one network, for a sweep."""
+    chosen = {
+        "neurons": neurons,
+        "input_rate": input_rate,
+        "input_kind": input_kind,
+        "full_scale_rate": full_scale_rate,
+    }
+    defaults = {name: build.__kwdefaults__[name] for name in chosen}
+    if variant != "posted" and initial_voltage != "network":
+        raise InputError(f"initial_voltage: expected the variant posted, got {variant}")
+    if variant != "repaired" and chosen != defaults:
+        raise InputError(
+            f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
+        )
+    example = build(weights, variant=variant, **chosen, initial_voltage=initial_voltage, seed=seed)
+    images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
+    result = present(
+        example.network,
+        example.output,
+        images,
+        presentation_time=presentation_time,
+        seed=seed,
+        readout=example.readout,
+        initial_states=example.initial_states,
+        progress=False,
+    )
+    return measured(result, result.accuracy(labels))
+
+
+def _readout_cells(result: Result, labels: np.ndarray) -> list[dict]:
+    """Return the accuracy of every readout that the post tried, and of counting spikes."""
+    probe = result.scores("filtered")
+    totals = {"sum(probe)": probe.sum(axis=1), "mean(probe)": probe.mean(axis=1)}
+    found = {
+        "sum(probe > 0)": result.accuracy(labels),
+        **{name: _accuracy_of(total, labels) for name, total in totals.items()},
+        "spike count": result.accuracy(labels, "spike_count"),
+    }
+    return [
+        {
+            "readout": name,
+            "accuracy": each.value,
+            "interval": list(each.interval),
+            "ties": each.ties,
+            "n_images": each.n_images,
+        }
+        for name, each in found.items()
+    ]
+
+
+def _accuracy_of(scores: np.ndarray, labels: np.ndarray) -> Accuracy:
+    classes, tied = _answers(scores)
+    return accuracy(classes, labels, tied)
+
+
+def _notes_failing(
+    result: Result,
+    labels: np.ndarray,
+    output: Layer,
+    cells: list[dict],
+    published: float | None,
+) -> tuple[str, ...]:
+    notes = []
+    if published is not None:
+        low, high = result.accuracy(labels).interval
+        place = "inside" if low <= published <= high else "outside"
+        value, *interval = POSTERS_WEIGHTS
+        notes.append(
+            f"the published {published:.2f} is {place} the interval of these weights. "
+            f"The poster's own file gave {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) with "
+            "this network, on 1000 images, when it was run here"
+        )
+    if cells:
+        ties = cells[0]["ties"]
+        notes.append(
+            "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
+            f"{ties} of {result.n_images} examples tie"
+            + (", and the lowest class number wins" if ties else "")
+        )
+        notes += [
+            f"the readout {cell['readout']} instead: {cell['accuracy']:.4f} (95 % interval "
+            f"{cell['interval'][0]:.4f} to {cell['interval'][1]:.4f}, {cell['ties']} ties)"
+            for cell in cells[1:]
+        ]
+    for layer in output.chain():
+        if layer.weights is None:
+            continue
+        ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
+        rates = result.rates(layer.label)
+        saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
+        neurons = rates.shape[1]
+        notes.append(
+            f"{layer.label}: of {neurons} neurons, {saturated * neurons:.1f} are saturated (above "
+            f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * neurons:.1f} "
+            "silent, in an average image"
+        )
+    return tuple(notes)
+
+
+def _notes_repaired(example: Example) -> tuple[str, ...]:
+    """Say what differs from the posted network, read from both."""
+    chosen = example.settings
+    before, after = posted(example.layers)[1], example.output
+    white = 255 * float(list(before.chain())[1].ensemble.gain[0])
+    full_scale_rate = chosen["full_scale_rate"]
+    if chosen["input_kind"] == "constant":
+        shown = f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
+    else:
+        rate = chosen["input_rate"]
+        shown = (
+            f"input rate {rate:g} Hz for white instead of {white:,.0f} Hz, with spikes of area "
+            f"1/{rate:g}: the mean input is the pixel as the ANN saw it"
+        )
+    return (
+        shown,
+        f"gain {_by_layer(after, _gain)} instead of {_by_layer(before, _gain)}: the 99.9th "
+        "percentile of a layer's activations on 500 training images fires at "
+        f"{full_scale_rate:g} Hz",
+        f"bias {_by_layer(after, _own_bias)} instead of {_by_layer(before, _own_bias)}, Keras' "
+        "biases apart: LIF's threshold is 1",
+        f"amplitude {_by_layer(after, _amplitude)} instead of {_by_layer(before, _amplitude)}: "
+        f"full scale / {full_scale_rate:g} Hz, so that the mean output is the activation that the "
+        "next Keras layer was trained on",
+        "spikes are counted, by area, instead of the steps on which a filtered probe is above 0",
+        NEURONS[chosen["neurons"]].why,
+    )
+
+
+def _by_layer(output: Layer, what: Callable[[Layer], float]) -> str:
+    """Write a number of every layer with weights, or one where it is the same for all."""
+    values = {
+        layer.label: f"{what(layer):.4g}" for layer in output.chain() if layer.weights is not None
+    }
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{label} {value}" for label, value in values.items())
+
+
+def _gain(layer: Layer) -> float:
+    return float(layer.ensemble.gain[0])
+
+
+def _own_bias(layer: Layer) -> float:
+    """Return the bias that the tuning adds to Keras' own."""
+    keras = 0.0 if layer.weights.bias is None else np.resize(layer.weights.bias, layer.size)
+    own = np.median(layer.ensemble.bias - layer.ensemble.gain * keras)
+    return round(float(own), 6) + 0.0  # no -0
+
+
+def _amplitude(layer: Layer) -> float:
+    return layer.ensemble.neuron_type.amplitude
+
+
+def _notes_on_time(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:
+    curve = result.latency(labels)
+    steps = [n for n in (10, 20, 40, 75, 100, 200, 350) if n <= result.n_steps]
+    near = settled(curve, ann.value, margin=0.001)
+    reached = "not within" if near is None else f"from step {near} on within"
+    return (
+        f"after {'/'.join(map(str, steps))} steps "
+        f"{'/'.join(f'{curve[n - 1]:.4f}' for n in steps)}; {reached} 0.1 percentage points of "
+        "the ANN",
+    )

@@ -1,0 +1,131 @@
+"""What several reproductions share: layers of a file, tunings of networks, what is kept of runs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import nengo
+import numpy as np
+
+from nengonet.ann.activations import Pool, activations
+from nengonet.ann.scaling import scale_firing_rates
+from nengonet.exceptions import InputError
+from nengonet.layers.record import Layer
+from nengonet.neurons import current_at
+from nengonet.results.readout import Accuracy
+from nengonet.results.result import Result
+from nengonet.weights import LayerWeights, Weights
+
+# Nengo's own default, stated: one voltage for each neuron, the same for all images.
+INITIAL_STATE = {"voltage": nengo.dists.Uniform(0, 1)}
+INITIAL_VOLTAGES = {
+    "image": "drawn from [0, 1) for each neuron and image, as KerasSpiking does",
+    "network": "drawn from [0, 1) for each neuron, once for all images, as Nengo does",
+    "zero": "0 for every neuron",
+}
+# Images whose activations are held at once: those of one take half a megabyte in a CNN.
+_CHUNK = 100
+
+
+def listed(weights: Weights) -> str:
+    """Return the layers of a file with kinds and shapes, for a message."""
+    return ", ".join(
+        f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
+    )
+
+
+def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) -> dict[str, float]:
+    """Return the tuning with which an activation of ``scale`` fires at ``rate`` Hz.
+
+    The mean output is then the activation, where the neuron's curve is a line.
+    """
+    return {
+        "gain": current_at(neuron_type, rate) / scale,
+        "bias": 0.0,
+        "amplitude": scale / rate,
+    }
+
+
+def scaled_firing_rates(scale: float) -> dict[str, float]:
+    """Return the tuning of NengoDL's Converter with ``scale_firing_rates``."""
+    gain, bias, amplitude = scale_firing_rates(1.0, 0.0, 1.0, scale)
+    return {"gain": gain, "bias": bias, "amplitude": amplitude}
+
+
+def tuning_of(output: Layer) -> dict[str, dict[str, float | None]]:
+    """Return gain, bias and amplitude of every layer whose neurons have one gain.
+
+    A bias is left out where every neuron has its own, as with Keras biases.
+    """
+    tuning = {}
+    for layer in output.chain():
+        if layer.ensemble is not None:
+            bias = layer.ensemble.bias
+            tuning[layer.label] = {
+                "gain": float(layer.ensemble.gain[0]),
+                **({"bias": float(bias[0])} if np.all(bias == bias[0]) else {}),
+                "amplitude": layer.amplitude,
+            }
+    return tuning
+
+
+def layers_of_shapes(
+    weights: Weights, shapes: Sequence[tuple[int, ...]], what: str
+) -> list[LayerWeights]:
+    """Return the layers whose kernels have these shapes, in this order, whatever their names."""
+    by_shape = {np.shape(layer.kernel): layer for layer in weights.values()}
+    if len(by_shape) != len(weights) or set(by_shape) != set(shapes):
+        expected = ", ".join(map(str, shapes))
+        raise InputError(
+            f"{weights.path}: expected {what} layers, with kernels of the shapes {expected}; "
+            f"found {listed(weights)}"
+        )
+    return [by_shape[shape] for shape in shapes]
+
+
+def logits_of(layers: Sequence[LayerWeights | Pool], images: np.ndarray) -> np.ndarray:
+    """Compute the logits of the ANN, with the activations of few images in memory at once."""
+    return np.concatenate(
+        [
+            list(activations(layers, images[start : start + _CHUNK]).values())[-1]
+            for start in range(0, len(images), _CHUNK)
+        ]
+    )
+
+
+def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | None:
+    """Return the number of steps from which on a latency curve stays near an accuracy, or above."""
+    # Differences of shares are not exact.
+    below = np.flatnonzero(np.asarray(curve) < target - margin - 1e-9)
+    steps = 1 if below.size == 0 else int(below[-1]) + 2
+    return steps if steps <= len(curve) else None
+
+
+def measured(result: Result, found: Accuracy) -> dict[str, float]:
+    """Return what a sweep records of a run."""
+    return {
+        "accuracy": found,
+        "ties": found.ties / found.n_images,
+        "spikes": sum(result.spikes_per_image().values()),
+        "operations": sum(result.operations_per_image().values()),
+    }
+
+
+def files_of_runs(
+    folder: str | os.PathLike | None, resume: bool = False
+) -> Callable[[str], dict[str, object]]:
+    """Give each of a study's runs a file in one folder."""
+    if folder is None:
+        return lambda name: {}
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, for one file a run; found a file")
+    if not folder.parent.is_dir():
+        raise InputError(f"{folder}: the folder {folder.parent} does not exist")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise InputError(f"{folder} holds files already: go on with them (resume), or empty it")
+    folder.mkdir(exist_ok=True)
+    # What is not there yet begins; `present` refuses the file of another run.
+    return lambda name: {"save": folder / f"{name}.h5", "resume": True}

@@ -1,0 +1,1 @@
+"""Run a function over a grid of parameters and seeds."""
