@@ -142,7 +142,8 @@ def present(
         An argument is out of range; the images do not fit the input
         (`nengonet.layers.inputs.images_at` says how); a layer, state or readout is unknown,
         or not in the network; ``dt`` is too long for a LIF neuron's leak; or the file of ``save``
-        already exists, or is that of another run. What a Node keeps cannot be copied for each example.
+        already exists, or is that of another run. What a Node keeps cannot be copied for each
+        example.
     RunawayError
         Currents or spikes grow beyond what numbers hold; it is an InputError too.
 
