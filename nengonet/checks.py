@@ -87,8 +87,10 @@ def as_number(
     )
 
 
-def whole_number(name: str, value: object, at_least: int = 1, at_most: int | None = None) -> int:
-    """Convert to a whole number within its limits."""
+def positive_integer(
+    name: str, value: object, at_least: int = 1, at_most: int | None = None
+) -> int:
+    """Convert to a whole number within its limits, by default from 1."""
     number = None
     if not isinstance(value, (bool, np.bool_)):
         try:
@@ -104,7 +106,7 @@ def whole_number(name: str, value: object, at_least: int = 1, at_most: int | Non
 def as_seed(seed: object, default: int | None = 0, name: str = "seed") -> int:
     """Convert to a seed, from 0 to 2**31 - 1."""
     seed = default if seed is None else seed
-    return whole_number(name, 0 if seed is None else seed, 0, _LARGEST_SEED)
+    return positive_integer(name, 0 if seed is None else seed, 0, _LARGEST_SEED)
 
 
 def count_steps(presentation_time: object, dt: object) -> int:

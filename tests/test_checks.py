@@ -8,7 +8,7 @@ from nengonet.checks import (
     check_precision,
     count_steps,
     described,
-    whole_number,
+    positive_integer,
 )
 
 
@@ -38,10 +38,10 @@ def test_numbers_keep_their_shape():
 
 
 def test_whole_numbers_begin_at_one():
-    assert whole_number("n", np.int16(7)) == 7
+    assert positive_integer("n", np.int16(7)) == 7
     for value in (0, -1, 2.0, "8", True, None):
         with pytest.raises(nn.InputError, match="n: expected a whole number of at least 1, got"):
-            whole_number("n", value)
+            positive_integer("n", value)
 
 
 def test_steps_are_counted_to_the_nearest():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nengonet.checks import whole_number
+from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
 
 # Windows are copied before they are multiplied; this bounds the copy whatever the image count.
@@ -51,7 +51,7 @@ def conv2d(
     images, kernel = _images(images), _kernel(kernel)
     n_images, *shape_in, channels = images.shape
     *size, group_channels, filters = kernel.shape
-    groups = whole_number("groups", groups)
+    groups = positive_integer("groups", groups)
     if group_channels * groups != channels:
         raise InputError(
             f"kernel: expected {channels} input channels, as the images have, found "
@@ -180,7 +180,7 @@ def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     values = (value, value) if np.ndim(value) == 0 else tuple(value)
     if len(values) != 2:
         raise InputError(f"{name}: expected one whole number or two, found {value!r}")
-    return tuple(whole_number(name, item) for item in values)
+    return tuple(positive_integer(name, item) for item in values)
 
 
 def _axes(shape_in, size, strides, padding) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nengonet.checks import as_labels, check_among, count_steps, whole_number
+from nengonet.checks import as_labels, check_among, count_steps, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.prediction import keras_activations, predict
 from nengonet.layers.inputs import images_at
@@ -136,7 +136,7 @@ def error_budget(
     labels = as_labels(labels, len(images), output.size)
     count_steps(presentation_time, dt)
     check_among("readout", readout, READOUTS)
-    n_repeats = whole_number("n_repeats", n_repeats)
+    n_repeats = positive_integer("n_repeats", n_repeats)
     ann = list(keras_activations(output, images).values())[-1]
     run = {"dt": dt, "seed": seed, "progress": progress}
     time = {"dt": dt, "presentation_time": presentation_time}
@@ -175,7 +175,7 @@ def budget_of(
     stages: Sequence[tuple[str, np.ndarray, str]], labels: np.ndarray, *, n_repeats: int = 1
 ) -> Budget:
     """Make a budget of networks that were computed or run on the same images."""
-    n_repeats = whole_number("n_repeats", n_repeats)
+    n_repeats = positive_integer("n_repeats", n_repeats)
     if not stages:
         raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
     steps, before = [], None

@@ -15,7 +15,14 @@ import nengo
 import numpy as np
 from nengo.connection import Neurons
 
-from nengonet.checks import as_labels, as_number, check_among, count_steps, described, whole_number
+from nengonet.checks import (
+    as_labels,
+    as_number,
+    check_among,
+    count_steps,
+    described,
+    positive_integer,
+)
 from nengonet.exceptions import InputError
 from nengonet.explain.prediction import LayerPrediction, keras_activations, predict, target_of
 from nengonet.layers.graph import Graph, owner
@@ -849,7 +856,7 @@ def compare(
     InputError
         The result has other images, layers or amplitudes.
     """
-    n_worst = whole_number("n_worst", n_worst, at_least=0)
+    n_worst = positive_integer("n_worst", n_worst, at_least=0)
     if not isinstance(result, Result):
         raise InputError(f"result: expected what present returns, got {described(result)}")
     time = result.n_steps * result.dt

@@ -15,7 +15,7 @@ from nengo.solvers import NoSolver
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
-from nengonet.checks import as_seed, described, whole_number
+from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, has_weights, owner
 from nengonet.weights import LayerWeights
@@ -123,7 +123,7 @@ class Layer:
             The image does not fit the input: see `nengonet.layers.inputs.images_at`; or a number is
             below 0.
         """
-        example = whole_number("example", example, at_least=0)
+        example = positive_integer("example", example, at_least=0)
         source = image_input(self.network, self.output).output
         source.show(image, example=example, seed=as_seed(seed))
 

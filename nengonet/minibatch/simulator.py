@@ -25,7 +25,7 @@ from nengonet.checks import (
     check_finite,
     check_precision,
     described,
-    whole_number,
+    positive_integer,
 )
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
@@ -121,7 +121,7 @@ class MinibatchSimulator(nengo.Simulator):
         numba: bool | None = None,
     ) -> None:
         self.closed = True
-        self.minibatch_size = whole_number("minibatch_size", minibatch_size)
+        self.minibatch_size = positive_integer("minibatch_size", minibatch_size)
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
         self.examples = np.arange(self.minibatch_size)
@@ -307,7 +307,7 @@ class MinibatchSimulator(nengo.Simulator):
         """
         if self.closed:
             raise SimulatorClosed("Simulator cannot run because it is closed.")
-        steps = whole_number("steps", steps)
+        steps = positive_integer("steps", steps)
         if progress_bar is None:
             progress_bar = self.progress_bar
         with (

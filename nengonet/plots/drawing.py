@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nengonet.checks import as_array, as_pixels, whole_number
+from nengonet.checks import as_array, as_pixels, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.results.result import Result
 
@@ -103,7 +103,7 @@ def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[
 
 def index_of(index: int, result: Result) -> int:
     """Return which of the result's examples is meant, from 0."""
-    return whole_number("index", index, 0, result.n_images - 1)
+    return positive_integer("index", index, 0, result.n_images - 1)
 
 
 def draw_curves(

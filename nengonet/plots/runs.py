@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from nengonet.checks import as_labels, as_number, as_pixels, whole_number
+from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.plots.drawing import (
     COLOURS,
@@ -253,7 +253,7 @@ def plot_rate_and_spikes(
     matplotlib.figure.Figure
     """
     n_classes = min(np.shape(each)[-1] for each in outputs.values())
-    label = whole_number("label", label, 0, n_classes - 1)
+    label = positive_integer("label", label, 0, n_classes - 1)
     image = checked_image(image)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     figure, axes = plt.subplots(

@@ -23,7 +23,7 @@ from nengonet.checks import (
     as_numbers,
     check_among,
     described,
-    whole_number,
+    positive_integer,
 )
 from nengonet.exceptions import InputError, RunawayError
 
@@ -291,8 +291,8 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22:209-212.
     """
-    n_images = whole_number("n_images", n_images)
-    n_right = whole_number("n_right", n_right, 0, n_images)
+    n_images = positive_integer("n_images", n_images)
+    n_right = positive_integer("n_right", n_right, 0, n_images)
     interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -330,7 +330,7 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
     general approach", Statistics in Medicine 27:1693-1702.
     """
     shares = as_numbers("shares", shares)
-    n_images = whole_number("n_images", n_images)
+    n_images = positive_integer("n_images", n_images)
     if shares.size == 0 or shares.ndim == 0 or shares.min() < 0 or shares.max() > 1:
         raise InputError(
             f"shares: expected (n_seeds, ...) values in [0, 1], got {described(shares)}"

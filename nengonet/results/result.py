@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from nengonet.checks import as_labels, did_you_mean, whole_number
+from nengonet.checks import as_labels, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.files import Budget, Hdf5, open_binary, reading
 from nengonet.results import journal as journals
@@ -264,7 +264,7 @@ class Result:
 
     def _predict(self, readout, n_steps, tau):
         step = self.n_steps if n_steps is None else n_steps
-        step = whole_number("n_steps", step, 1, self.n_steps)
+        step = positive_integer("n_steps", step, 1, self.n_steps)
         found = [
             readouts.predict(self._scores(part, readout, tau)[:, step - 1])
             for part in self._chunks()

@@ -15,7 +15,7 @@ import loky
 import numpy as np
 from tqdm import tqdm
 
-from nengonet.checks import described, whole_number
+from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 
 # Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
@@ -40,7 +40,7 @@ def n_processes(n_jobs: int) -> int:
     if isinstance(n_jobs, (int, np.integer)) and n_jobs == -1:
         return loky.cpu_count()
     try:
-        return whole_number("n_jobs", n_jobs)
+        return positive_integer("n_jobs", n_jobs)
     except InputError:
         raise InputError(
             "n_jobs: expected a number of processes, or -1 for one per core, got "

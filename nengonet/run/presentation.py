@@ -27,7 +27,7 @@ from nengonet.checks import (
     check_among,
     check_precision,
     count_steps,
-    whole_number,
+    positive_integer,
 )
 from nengonet.exceptions import InputError, RunawayError
 from nengonet.layers.graph import Graph, as_network, owner
@@ -601,7 +601,7 @@ def _check_layers(
 
 def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
     check_among("simulator", simulator, ("minibatch", "reference"))
-    whole_number("minibatch_size", minibatch_size)
+    positive_integer("minibatch_size", minibatch_size)
     check_precision(precision)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from nengonet import datasets
 from nengonet.ann.activations import Pool, activations, full_scale
 from nengonet.ann.convolution import average_pool2d
-from nengonet.checks import check_among, whole_number
+from nengonet.checks import check_among, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.inputs import constant_input
 from nengonet.layers.pools import avg_pool2d, max_pool2d
@@ -314,7 +314,7 @@ def reproduce(
 ) -> Reproduction:
     """Run the cells of the paper's tables, and the repaired network, on CIFAR-10 test images."""
     chosen = _chosen(neurons, synapses)
-    n_seeds = whole_number("n_seeds", n_seeds)
+    n_seeds = positive_integer("n_seeds", n_seeds)
     path, layers = _layers(weights)
     found = {"data_dir": data_dir, "progress": progress}
     images, labels = datasets.load("cifar10", split="test", n_images=n_images, **found)

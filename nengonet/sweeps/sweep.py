@@ -31,7 +31,7 @@ from loky.process_executor import TerminatedWorkerError
 from scipy.stats import t as students_t
 from tqdm import tqdm
 
-from nengonet.checks import described, whole_number
+from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.results.journal import Journal, checked_file
 from nengonet.results.readout import Accuracy, share_interval
@@ -633,10 +633,10 @@ def _fingerprint(function: Callable, constants: dict) -> dict[str, str]:
 
 def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
     if not isinstance(seeds, (str, bytes, Mapping)) and isinstance(seeds, Iterable):
-        found = [whole_number("seeds", seed, at_least=0) for seed in seeds]
+        found = [positive_integer("seeds", seed, at_least=0) for seed in seeds]
     else:
         with contextlib.suppress(InputError):
-            return list(range(whole_number("seeds", seeds)))
+            return list(range(positive_integer("seeds", seeds)))
         found = []
     if not found:
         raise InputError(

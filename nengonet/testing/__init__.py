@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from nengonet.checks import as_number, as_numbers, check_among, whole_number
+from nengonet.checks import as_number, as_numbers, check_among, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.results.readout import spike_counts
 
@@ -804,7 +804,7 @@ def assert_same_spikes(
         axes = _AXES.get(a.ndim, tuple(f"axis {i}" for i in range(a.ndim)))
     if len(axes) != a.ndim:
         raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, got {axes!r}")
-    max_differing = whole_number("max_differing", max_differing, at_least=0)
+    max_differing = positive_integer("max_differing", max_differing, at_least=0)
     differing = a != b
     n_differing = int(differing.sum())
     if n_differing <= max_differing:
