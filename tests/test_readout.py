@@ -9,8 +9,8 @@ from nengonet.results.readout import (
     READOUTS,
     accuracy,
     as_small,
+    classes,
     cross_entropy,
-    predict,
     scores,
     share_interval,
     spike_counts,
@@ -86,8 +86,8 @@ def test_silent_classes_come_last_in_first_spike():
 
 
 def test_ties_are_reported_and_the_lowest_class_wins():
-    classes, tied = predict(np.array([[3.0, 1, 3], [0, 0, 0], [1, 2, 1], [-np.inf, -2, -np.inf]]))
-    np.testing.assert_array_equal(classes, [0, 0, 1, 1])
+    found, tied = classes(np.array([[3.0, 1, 3], [0, 0, 0], [1, 2, 1], [-np.inf, -2, -np.inf]]))
+    np.testing.assert_array_equal(found, [0, 0, 1, 1])
     np.testing.assert_array_equal(tied, [True, True, False, False])
 
 

@@ -17,7 +17,7 @@ from nengonet.explain.prediction import keras_activations, predict
 from nengonet.layers.inputs import images_at
 from nengonet.layers.record import Layer, checked_layer, image_input
 from nengonet.results.readout import READOUTS
-from nengonet.results.readout import predict as choose
+from nengonet.results.readout import classes as classes_of
 from nengonet.run.presentation import present
 
 # Different example numbers give the same image other input noise.
@@ -180,7 +180,7 @@ def budget_of(
         raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
     steps, before = [], None
     for name, scores, how in stages:
-        chosen = choose(scores)[0]
+        chosen = classes_of(scores)[0]
         labels = as_labels(labels, chosen.size, np.shape(scores)[-1])
         right = chosen == labels
         change, interval = (0.0, (0.0, 0.0)) if before is None else _change(before, right)

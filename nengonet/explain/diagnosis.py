@@ -30,7 +30,7 @@ from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import Layer
 from nengonet.neurons import NeuronModel, current_at, model_of
 from nengonet.results.readout import READOUTS, Accuracy, accuracy, wilson_interval
-from nengonet.results.readout import predict as choose
+from nengonet.results.readout import classes as classes_of
 from nengonet.results.result import Result
 from nengonet.tables import aligned
 
@@ -285,7 +285,7 @@ def diagnose(
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
 
     def predicted(scores: np.ndarray | None) -> Accuracy | None:
-        return None if labels is None or scores is None else accuracy(choose(scores)[0], labels)
+        return None if labels is None or scores is None else accuracy(classes_of(scores)[0], labels)
 
     return Diagnosis(
         layers=tuple(layer_row(layer, case.slopes, presentation_time, dt) for layer in plain),

@@ -27,15 +27,8 @@ from nengonet.checks import (
 )
 from nengonet.exceptions import InputError, RunawayError
 
-READOUTS = (
-    "spike_count",
-    "sum",
-    "mean",
-    "last_step",
-    "filtered",
-    "first_spike",
-    "steps_after_first_spike",
-)
+_OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
+READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *_OF_SPIKES[1:])
 
 # Counts of a step up to here are kept as 16-bit numbers: two of them can be added.
 LARGEST_SMALL = np.iinfo(np.int16).max // 2
@@ -57,7 +50,7 @@ def scores(
         What a Nengo probe without a filter holds: a spike has the height ``amplitude / dt``.
     readout : str
         - ``"spike_count"``: spikes so far, several in one step counted as several.
-        - ``"sum"``: output summed over time so far, ``dt`` taken in; for a layer without neurons.
+        - ``"sum"``: output summed over time so far, times ``dt``; for a layer without neurons.
         - ``"mean"``: mean output so far.
         - ``"last_step"``: the output of this step alone.
         - ``"filtered"``: the output through a low-pass filter, as ``nengo.Probe(synapse=tau)``
@@ -91,34 +84,29 @@ def scores(
     tau = as_number("tau", tau, "a time in seconds", at_least=0)
     if amplitude is not None:
         amplitude = as_number("amplitude", amplitude, "the area of a spike", above=0)
-    if readout in ("spike_count", "first_spike", "steps_after_first_spike") and amplitude is None:
+    elif readout in _OF_SPIKES:
         raise InputError(
             f'the readout "{readout}" needs spikes, but the last layer does not spike: '
             'take "sum", "mean", "last_step" or "filtered"'
         )
+    steps = np.arange(outputs.shape[-2])[:, np.newaxis]
     if readout == "spike_count":
         return np.cumsum(spike_counts(outputs, dt, amplitude), axis=-2, dtype=np.float64)
     if readout == "sum":
         return np.cumsum(outputs, axis=-2) * dt
     if readout == "mean":
-        n_steps = outputs.shape[-2]
-        return np.cumsum(outputs, axis=-2) / np.arange(1, n_steps + 1)[:, None]
+        return np.cumsum(outputs, axis=-2) / (steps + 1)
     if readout == "last_step":
         return outputs
     if readout == "filtered":
         decay = np.exp(-dt / tau) if tau > 0 else 0.0
         return lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
-    return _first_spike_scores(outputs, counts_steps=readout == "steps_after_first_spike")
-
-
-def _first_spike_scores(outputs: np.ndarray, counts_steps: bool) -> np.ndarray:
     fired = np.maximum.accumulate(outputs > 0, axis=-2)
     # A probe's filter passes a spike on one step later.
     steps_after = np.maximum(np.cumsum(fired, axis=-2) - 1.0, 0.0)
-    if counts_steps:
+    if readout == "steps_after_first_spike":
         return steps_after
-    now = np.arange(outputs.shape[-2])[:, None]
-    return np.where(fired, steps_after - now, -np.inf)
+    return np.where(fired, steps_after - steps, -np.inf)
 
 
 def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.ndarray:
@@ -154,30 +142,18 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
 
 
 def most_spikes(dtype: np.dtype) -> float:
-    """Return how many spikes an output can hold before rounding miscounts them.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-    """
+    """Return how many spikes an output of a type can hold before rounding miscounts them."""
     return 0.5 / np.finfo(dtype if np.issubdtype(dtype, np.floating) else np.float64).eps
 
 
 def as_small(counts: np.ndarray) -> np.ndarray:
-    """Return spike counts as 16-bit numbers where they fit in twice.
-
-    The sum of two counts should not overflow in a user's hands.
-
-    Parameters
-    ----------
-    counts : ndarray of int
-    """
+    """Return spike counts as 16-bit numbers where the sum of two does not overflow."""
     fits = counts.max(initial=0) <= LARGEST_SMALL
     return counts.astype(np.int16 if fits and counts.min(initial=0) >= 0 else np.int64)
 
 
-def predict(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the class with the highest score.
+def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class with the highest score.
 
     Parameters
     ----------
@@ -221,15 +197,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     logits = as_numbers("logits", logits)
     if logits.ndim == 0 or logits.size == 0:
         raise InputError(f"logits: expected shape (..., n_classes), got {logits.shape}")
-    losses = -log_softmax(logits, axis=-1)
+    losses, shape = -log_softmax(logits, axis=-1), logits.shape[:-1]
     labels = as_classes(labels, logits.shape[-1])
-    if labels.shape == (*logits.shape[:-1], 1):  # a column of them, as Keras' CIFAR-10 has
+    if labels.shape == (*shape, 1):  # a column of them, as Keras' CIFAR-10 has
         labels = labels[..., 0]
-    shape = losses.shape[:-1]
     # Broadcast over steps and networks, not over images: one label for all is a mistake.
-    aligned = shape[len(shape) - labels.ndim :] if labels.ndim <= len(shape) else ()
-    fits = len(aligned) == labels.ndim and labels.shape[:1] == aligned[:1]
-    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, aligned, strict=True)):
+    rows = shape[len(shape) - labels.ndim :]
+    fits = labels.ndim <= len(shape) and labels.shape[:1] == rows[:1]
+    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, rows, strict=True)):
         raise InputError(
             f"labels: expected shape {shape}, one for each row of logits, got {labels.shape}"
         )
@@ -281,11 +256,6 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     -------
     low, high : float, in [0, 1]
 
-    Raises
-    ------
-    InputError
-        There is no image, or more are right than there are.
-
     References
     ----------
     E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
@@ -310,11 +280,6 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
     Returns
     -------
     low, high : (...) ndarray, in [0, 1]
-
-    Raises
-    ------
-    InputError
-        There is no seed, a share is beyond [0, 1], or there is no image.
 
     Notes
     -----
@@ -366,11 +331,6 @@ def accuracy(
     Returns
     -------
     Accuracy
-
-    Raises
-    ------
-    InputError
-        There is not one class number for each image, or there is no image.
     """
     predictions = as_classes(predictions, name="predictions")
     if predictions.ndim != 1:

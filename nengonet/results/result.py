@@ -266,7 +266,7 @@ class Result:
         step = self.n_steps if n_steps is None else n_steps
         step = positive_integer("n_steps", step, 1, self.n_steps)
         found = [
-            readouts.predict(self._scores(part, readout, tau)[:, step - 1])
+            readouts.classes(self._scores(part, readout, tau)[:, step - 1])
             for part in self._chunks()
         ]
         classes, tied = (np.concatenate(each) for each in zip(*found, strict=True))
@@ -325,7 +325,7 @@ class Result:
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
         right = np.zeros(self.n_steps, dtype=np.int64)
         for part in self._chunks():
-            classes, _ = readouts.predict(self._scores(part, readout, tau))
+            classes, _ = readouts.classes(self._scores(part, readout, tau))
             right += (classes == labels[part, None]).sum(axis=0)
         return right / self.n_images
 

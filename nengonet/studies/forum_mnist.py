@@ -29,7 +29,7 @@ from nengonet.layers.record import Layer
 from nengonet.layers.weighted import dense
 from nengonet.neurons import IntegrateAndFire
 from nengonet.results.readout import Accuracy, accuracy
-from nengonet.results.readout import predict as _answers
+from nengonet.results.readout import classes as classes_of
 from nengonet.results.result import Result
 from nengonet.run.presentation import present
 from nengonet.studies.report import Reproduction
@@ -389,7 +389,7 @@ def _readout_cells(result: Result, labels: np.ndarray) -> list[dict]:
 
 
 def _accuracy_of(scores: np.ndarray, labels: np.ndarray) -> Accuracy:
-    classes, tied = _answers(scores)
+    classes, tied = classes_of(scores)
     return accuracy(classes, labels, tied)
 
 
