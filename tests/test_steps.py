@@ -16,6 +16,7 @@ from nengonet.exceptions import RunawayError
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.neuron_steps import steps_of
+from nengonet.nengo_internals import precision_of
 from nengonet.run.presentation import present
 
 HAVE_NUMBA = load_kernels() is not None
@@ -114,7 +115,7 @@ def reference(network, node, probes, rows, dt):
 def test_steps_are_those_of_nengo(neuron_type, dt, bits, batch, scale, bias, seed):
     rows = np.random.default_rng(seed).normal(0, scale, (batch, 12, N))
     rows = rows.astype(f"f{bits // 8}")
-    with warnings.catch_warnings(), np.errstate(all="ignore"), nn.minibatch.precision_of(bits):
+    with warnings.catch_warnings(), np.errstate(all="ignore"), precision_of(bits):
         warnings.simplefilter("ignore")
         network, node, probes = network_of(neuron_type, bias)
         expected = reference(network, node, probes, rows, dt)
@@ -147,7 +148,7 @@ def test_steps_are_those_of_nengo(neuron_type, dt, bits, batch, scale, bias, see
 def test_voltages_below_the_threshold_are_nengos_to_the_bit(dt, tau_rc, numba, bits):
     """All of them leak by the same factor, which is rounded as Nengo rounds it."""
     rows = np.random.default_rng(4).uniform(-0.5, 0.4, (3, 12, N)).astype(f"f{bits // 8}")
-    with nn.minibatch.precision_of(bits):
+    with precision_of(bits):
         network, node, probes = network_of(nengo.LIF(tau_rc=tau_rc, min_voltage=-1.0), bias=0.1)
         expected = reference(network, node, probes, rows, dt)[1]
         with MinibatchSimulator(

@@ -24,6 +24,7 @@ from nengo.transforms import Transform
 from nengonet.ann.convolution import conv2d, padding_of
 from nengonet.checks import described
 from nengonet.exceptions import InputError
+from nengonet.nengo_internals import state_space
 from nengonet.neurons import model_of
 
 # Poles this close to 1 never forget what came in.
@@ -419,7 +420,7 @@ def filter_of(synapse: Synapse | None, dt: float) -> Filter:
     if not isinstance(synapse, LinearFilter) or steps is not LinearFilter.make_step:
         raise InputError(f"cannot predict the synapse {synapse}")
     try:
-        a, b, c, d = synapse._get_ss(dt)
+        a, b, c, d = state_space(synapse, dt)
     except ValueError as error:
         raise InputError(f"Nengo cannot step the synapse {synapse} ({error})") from None
     if not len(a):

@@ -7,6 +7,7 @@ gets the same ones alone, in a batch, first or last.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 
@@ -200,6 +201,12 @@ class ImageInput(nengo.Process):
         self.image = self.rows(image[np.newaxis], "image")[0]
         self.example = example
         self.seed_of_examples = seed
+
+    def showing(self, image: ArrayLike, example: int, seed: int) -> ImageInput:
+        """Return a copy that shows an image."""
+        shown = copy.copy(self)
+        shown.show(image, example, seed)
+        return shown
 
     def mean_output(self, images: np.ndarray) -> np.ndarray:
         """Return the mean output over time, of the images' shape."""

@@ -18,6 +18,7 @@ from nengo.transforms import Transform
 from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, has_weights, owner
+from nengonet.nengo_internals import outermost_network
 from nengonet.weights import LayerWeights
 
 
@@ -49,7 +50,7 @@ class Layer:
     node: nengo.Node | None = None
     pre: Layer | None = None
     weights: LayerWeights | None = None
-    network: nengo.Network = dataclasses.field(default_factory=lambda: nengo.Network.context[0])
+    network: nengo.Network = dataclasses.field(default_factory=outermost_network)
     tuned_gain: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -139,14 +140,14 @@ def checked_layer(layer: object, name: str) -> Layer:
 
 def new_label(label: str | None, default: str, *before: Layer) -> str:
     """Return the label of a layer that is being added: the one stated, or a numbered default."""
-    if not nengo.Network.context:
+    network = outermost_network()
+    if network is None:
         raise InputError(
             f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
             ", got none; the layer is added to that network"
         )
     taken = [layer.label for pre in before for layer in checked_layer(pre, "pre").chain()]
     if label is None:
-        network = nengo.Network.context[0]
         used = {item.label for item in (*network.all_ensembles, *network.all_nodes)}
         numbered = (f"{default}_{number}" for number in itertools.count(1))
         return next(name for name in itertools.chain([default], numbered) if name not in used)

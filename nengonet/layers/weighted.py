@@ -20,6 +20,7 @@ from nengonet.ann.activations import shape_after
 from nengonet.ann.convolution import as_pair, depthwise_as_grouped
 from nengonet.exceptions import InputError
 from nengonet.layers.record import Layer, checked_layer, connect, neuron_layer, new_label
+from nengonet.nengo_internals import outermost_network
 from nengonet.neurons import as_neuron_type, gain_bias, with_settings
 from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
@@ -273,7 +274,7 @@ def _layer(
     if amplitude is not None:
         neuron_type = with_settings(neuron_type, amplitude=amplitude)
     if seed is None:
-        network = nengo.Network.context[0]
+        network = outermost_network()
         seed = tuning_seed(network.seed, len(network.all_ensembles))
     stated = gain is not None
     gain, bias = gain_bias(

@@ -4,13 +4,12 @@ from nengonet.minibatch.neuron_steps import elementwise
 from nengonet.minibatch.owning import stateless
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import register
-from nengonet.minibatch.simulator import MinibatchSimulator, precision_of
+from nengonet.minibatch.simulator import MinibatchSimulator
 
 __all__ = [
     "MinibatchSimulator",
     "OutputRecord",
     "elementwise",
-    "precision_of",
     "register",
     "stateless",
 ]

@@ -28,6 +28,7 @@ from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
 from nengonet.minibatch.neuron_steps import steps_of
+from nengonet.nengo_internals import state_of
 
 # Packages whose functions keep no state between calls, except where they are bound to an object.
 _TRUSTED = frozenset(
@@ -405,8 +406,7 @@ class _Reach:
             self._mark(value, fixed, f"a {cls.__name__}")
         held = [each for each in gc.get_referents(value) if each is not cls]
         if frozen:
-            held = [getattr(value, parameter.name) for parameter in value._params]
-            held += [each for key, each in vars(value).items() if key != "_paramdict"]
+            held = list(state_of(value).values())
         carried = (carried and not frozen) or not trusted or isinstance(value, functools.partial)
         # A cache is not copied.
         fixed = fixed or inspect.getattr_static(value, "cache_clear", None) is not None

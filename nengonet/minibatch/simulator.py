@@ -23,7 +23,6 @@ from nengonet.checks import (
     as_numbers,
     as_seed,
     check_finite,
-    check_precision,
     described,
     positive_integer,
 )
@@ -39,6 +38,7 @@ from nengonet.minibatch.records import OutputRecord, examples_first
 from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
+from nengonet.nengo_internals import precision_of, read_clock
 
 # Importing them registers the makers of Nengo's operators.
 _MAKERS_OF_NENGO = (convolutions, neuron_steps, operators, processes)
@@ -174,15 +174,15 @@ class MinibatchSimulator(nengo.Simulator):
             self.signals.reset(signal)
         seed = int(self.seed)
         self._states: dict = neuron_steps.new_streams(
-            [op for op in self._step_order if isinstance(op, SimNeurons)], seed, self.examples
+            [op for op in self.step_order if isinstance(op, SimNeurons)], seed, self.examples
         ) | processes.new_streams(
-            [op for op in self._step_order if isinstance(op, SimProcess)], seed, self.examples
+            [op for op in self.step_order if isinstance(op, SimProcess)], seed, self.examples
         )
         for signal, record in self._records:
             self._restart(signal, record)
         self._forget_steps()
         self.clear_probes()
-        self._probe_step_time()
+        read_clock(self)
 
     def reset_to_examples(
         self,
@@ -235,7 +235,7 @@ class MinibatchSimulator(nengo.Simulator):
                     f"each example, got the last call's {len(each)}"
                 )
         self.examples, self.minibatch_size, self._images = examples, len(examples), kept
-        self._own = own_copies(roots_of(self._step_order), len(examples), self._name_of)
+        self._own = own_copies(roots_of(self.step_order), len(examples), self._name_of)
         self.reset(seed)
 
     def _name_of(self, operator: Operator) -> str:
@@ -348,7 +348,7 @@ class MinibatchSimulator(nengo.Simulator):
         if done == 0:
             self.step()
             return 1
-        self._probe_step_time()
+        read_clock(self)
         return done
 
     def _take_first_steps(self) -> None:
@@ -370,11 +370,11 @@ class MinibatchSimulator(nengo.Simulator):
                 ) from error
 
     def _probe(self) -> None:
-        self._probe_step_time()
+        read_clock(self)
         for probe, signal in self._probed:
             period = 1 if probe.sample_every is None else probe.sample_every / self.dt
             if self.n_steps % period < 1:
-                self._sim_data[probe].append(self.signals[signal].copy())
+                self.data.raw[probe].append(self.signals[signal].copy())
 
     def _prepare(self) -> None:
         """Look through the model, once: what can be run, and what every example has its own of."""
@@ -400,7 +400,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._image_inputs = {
             node: operator
             for node, signal in self._nodes.items()
-            for operator in self._step_order
+            for operator in self.step_order
             if isinstance(operator, SimProcess)
             and isinstance(operator.process, ImageInput)
             and processes.is_image(operator.process)
@@ -475,7 +475,7 @@ class MinibatchSimulator(nengo.Simulator):
     def _make_steps(self) -> None:
         if self._own is None:
             n = len(self.examples)
-            roots = roots_of(self._step_order) if n > 1 else []
+            roots = roots_of(self.step_order) if n > 1 else []
             self._own = own_copies(roots, n, self._name_of)
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         context = self._context()
@@ -495,7 +495,7 @@ class MinibatchSimulator(nengo.Simulator):
         fed = [self._nodes[node] for node in self._fed]
         operators = [
             operator
-            for operator in self._step_order
+            for operator in self.step_order
             if not any(same_place(place, signal) for place in writes(operator) for signal in fed)
         ]
         looked_at = [signal for _, signal in self._probed]
@@ -631,21 +631,27 @@ class MinibatchData(SimulationData):
         self._batch = lambda: simulator.minibatch_size
         self._probes = {probe: simulator.model.sig[probe]["in"] for probe in simulator.model.probes}
         self._batched = simulator._batched
+        self._stacked: dict[nengo.Probe, np.ndarray] = {}
+
+    def reset(self) -> None:
+        """Forget what was stacked."""
+        super().reset()
+        self._stacked.clear()
 
     def __getitem__(self, key: object) -> object:
         """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
         if key not in self._probes:
             return super().__getitem__(key)
         steps, signal, batch = self.raw[key], self._probes[key], self._batch()
-        if key not in self._cache or self._cache[key].shape[1] != len(steps):
+        if key not in self._stacked or self._stacked[key].shape[1] != len(steps):
             if signal.base in self._batched:
                 array = examples_first(steps, (batch, *signal.shape))
                 array.setflags(write=False)
             else:
                 array = np.asarray(steps)
                 array = np.broadcast_to(array, (batch, *array.shape))
-            self._cache[key] = array
-        return self._cache[key]
+            self._stacked[key] = array
+        return self._stacked[key]
 
 
 def _refuse_learning(network: nengo.Network | None) -> None:
@@ -655,18 +661,3 @@ def _refuse_learning(network: nengo.Network | None) -> None:
                 f"{connection}: MinibatchSimulator cannot learn "
                 f"({connection.learning_rule_type}); use nengo.Simulator"
             )
-
-
-@contextlib.contextmanager
-def precision_of(bits: int | None) -> Iterator[None]:
-    """Let Nengo build with numbers of 32 or 64 bits; None leaves its setting."""
-    if bits is None:
-        yield
-        return
-    check_precision(bits)
-    before = nengo.rc.get("precision", "bits")
-    nengo.rc.set("precision", "bits", str(bits))
-    try:
-        yield
-    finally:
-        nengo.rc.set("precision", "bits", before)

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 import nengo
 import numpy as np
 
-from nengonet.layers.record import Layer
+from nengonet.layers.record import Layer, image_input
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.results.result import Result
 from nengonet.run.parallel import n_processes, stop_processes
 from nengonet.run.presentation import default_minibatch_size, present
-from nengonet.run.simulators import minibatch_simulator, reference_simulator
+from nengonet.run.simulators import minibatch_simulator, reference_simulator, reset_to_example
 
 N_REPEATS = 3
 
@@ -159,19 +159,15 @@ def bench(
 
 def _plain_speed(output: Layer, images: np.ndarray, run: dict) -> float:
     """Return the images per second of a reset, a run and a look at a probe for each image."""
-    with output.network:
-        probe = nengo.Probe(output.output)
-    try:
-        with reference_simulator(output.network, run["dt"], run["seed"]) as simulator:
-            start = time.perf_counter()
-            for image in images:
-                output.show(image)
-                simulator.reset()
-                simulator.run(run["presentation_time"], progress_bar=False)
-                simulator.data[probe].sum(axis=0)
-            return len(images) / (time.perf_counter() - start)
-    finally:
-        output.network.probes.remove(probe)
+    probe = nengo.Probe(output.output, add_to_container=False)
+    source = image_input(output.network, output.output)
+    with reference_simulator(output.network, run["dt"], run["seed"], probe=probe) as simulator:
+        start = time.perf_counter()
+        for image in images:
+            reset_to_example(simulator, run["seed"], 0, {source: image})
+            simulator.run(run["presentation_time"], progress_bar=False)
+            simulator.data[probe].sum(axis=0)
+        return len(images) / (time.perf_counter() - start)
 
 
 def _timed(

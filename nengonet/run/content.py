@@ -31,18 +31,17 @@ from nengo.params import FrozenObject, Parameter
 from scipy import sparse
 
 from nengonet.exceptions import InputError
+from nengonet.nengo_internals import state_of
 from nengonet.version import __version__
 from nengonet.weights import pretrained_files
 
 _INSTALLED = {"site-packages", "dist-packages"}
-# Written by Python or Nengo as a side effect of use.
-_CACHES = {"_FrozenObject__argreprs", "_initialized"}
 _CODE = (
     *("co_code", "co_flags", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
     *("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts", "co_exceptiontable"),
 )
 _CALLED = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property)
-_GLOBAL_STREAM = np.random.mtrand._rand
+_GLOBAL_STREAM = np.random.rand.__self__
 _LARGEST_FOLDER = 4 * 2**30  # bytes
 
 
@@ -257,20 +256,17 @@ class _Walk:
                 for each in objects:
                     self.feed(each, str(each))
 
-    def _feed_nengo(self, value: NengoObject) -> None:
-        if not self._is_met(value):
-            parameters = {name: getattr(value, name) for name in value.params if name != "label"}
-            self._feed_state(value, vars(value) | parameters)
-
-    def _feed_frozen(self, value: FrozenObject) -> None:
-        self._feed_state(value, FrozenObject.__getstate__(value))
-
-    def _feed_state(self, value: object, state: dict) -> None:
+    def _feed_nengo(self, value: NengoObject | FrozenObject) -> None:
         """Add a Nengo object: its class, how it is built, parameters and plain attributes."""
+        if isinstance(value, NengoObject) and self._is_met(value):
+            return
         self.feed(type(value))
         built = (Builder.builders[each] for each in type(value).__mro__ if each in Builder.builders)
         self.feed(next(built, None))
-        left_out = {*_CACHES, *self._without.get(id(value), ())}
+        left_out = self._without.get(id(value), ())
+        if isinstance(value, NengoObject):
+            left_out = ("label", *left_out)
+        state = state_of(value)
         self._feed_all({name: each for name, each in state.items() if name not in left_out})
 
     def _feed_neurons(self, value: Neurons) -> None:
@@ -390,7 +386,7 @@ _KINDS = {
     Parameter: _Walk._feed_parameter,
     nengo.Network: _Walk._feed_network,
     NengoObject: _Walk._feed_nengo,
-    FrozenObject: _Walk._feed_frozen,
+    FrozenObject: _Walk._feed_nengo,
     Neurons: _Walk._feed_neurons,
     ObjView: _Walk._feed_view,
     LearningRule: _Walk._feed_rule,

@@ -483,7 +483,6 @@ class _Runner:
     def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         job, simulator, layers = self.job, self.simulator, self.job.layers
         n_steps, seed = job.settings["n_steps"], job.settings["seed"]
-        source = job.image_input.output
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
         totals = [np.zeros((len(images), layer.size)) for layer in layers]
@@ -497,8 +496,7 @@ class _Runner:
             if job.keeps_steps(layer)
         }
         for row, (image, example) in enumerate(zip(images, examples, strict=True)):
-            source.show(image, example=int(example), seed=seed)
-            reset_to_example(simulator, seed, int(example))
+            reset_to_example(simulator, seed, int(example), {job.image_input: image})
             set_states(simulator, job.states, seed, [example])
             for step in range(n_steps):
                 take_step(simulator, int(example))

@@ -1,39 +1,57 @@
-"""The two simulators, built repeatably and reset to an example: what `present` runs on."""
+"""The two simulators, built repeatably and reset to an example: what `present` runs on.
+
+Nothing of the user's changes: seeds go into the model, and what an example shows or keeps of its
+own into the operators.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from weakref import WeakKeyDictionary
 
 import nengo
 import numpy as np
+from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
 
-from nengonet.minibatch import MinibatchSimulator, precision_of
+from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.owning import own_copies, roots_of
 from nengonet.minibatch.registry import name_of
 from nengonet.minibatch.runaway import runaway_error
+from nengonet.nengo_internals import precision_of
 from nengonet.streams import neuron_seeds, reset_seed
+
+# The filters of warnings belong to all threads.
+_building = threading.RLock()
+# What the operators of a simulator called when it was built.
+_originals: WeakKeyDictionary[nengo.Simulator, dict[Operator, object]] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def reference_simulator(
-    network: nengo.Network, dt: float, seed: int, *, precision: int = 64
+    network: nengo.Network,
+    dt: float,
+    seed: int,
+    *,
+    precision: int = 64,
+    probe: nengo.Probe | None = None,
 ) -> Iterator[nengo.Simulator]:
-    """Build the unmodified ``nengo.Simulator``, repeatably and without needless warnings."""
-    with (
-        precision_of(precision),
-        _built(
-            network, seed, lambda **build: nengo.Simulator(network, dt=dt, **build)
-        ) as simulator,
-    ):
-        yield simulator
+    """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network."""
+    with precision_of(precision):  # which a Triangle asks for at every reset
+        with _quiet():
+            model = _seeded_model(network, dt, seed)
+            model.build(network)
+            if probe is not None:
+                model.build(probe)
+            simulator = nengo.Simulator(None, model=model, **_settings(dt, seed))
+        with simulator:
+            yield simulator
 
 
-@contextlib.contextmanager
 def minibatch_simulator(
     network: nengo.Network,
     minibatch_size: int,
@@ -41,68 +59,71 @@ def minibatch_simulator(
     seed: int,
     *,
     precision: int = 64,
-    model: nengo.builder.Model | None = None,
-) -> Iterator[MinibatchSimulator]:
-    """Build the twin as `reference_simulator` builds the reference."""
-    with _built(
-        network,
-        seed,
-        lambda **build: MinibatchSimulator(
-            network if model is None else None,
-            minibatch_size,
-            dt=dt,
-            precision=precision,
-            model=model,
-            **build,
-        ),
-    ) as simulator:
-        yield simulator
+    model: Model | None = None,
+) -> MinibatchSimulator:
+    """Build the minibatch simulator of a network, or of a model that is built already."""
+    with _quiet(), precision_of(precision):
+        unbuilt = network if model is None else None
+        if model is None:
+            model = _seeded_model(network, dt, seed)
+        return MinibatchSimulator(
+            unbuilt, minibatch_size, model=model, precision=precision, **_settings(dt, seed)
+        )
 
 
 @contextlib.contextmanager
-def _built(
-    network: nengo.Network, seed: int, simulator: Callable[..., nengo.Simulator]
-) -> Iterator[nengo.Simulator]:
-    unseeded = network.seed is None
-    if unseeded:
-        network.seed = seed
-    try:
-        with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-            # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
-            # max_rates that belong to the stated gain. Nothing uses them.
-            warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
-            # The decoder cache on disk would be locked by parallel runs; nothing here needs it.
-            warnings.filterwarnings("ignore", "Decoder cache")
-            built = simulator(
-                seed=seed,
-                progress_bar=False,
-                # Nengo 4.1's optimizer lets random ensembles share one stream, and fails on some
-                # slices with a stride; and the order in which it merges, which the streams of
-                # unseeded processes follow, differs from build to build.
-                optimize=False,
-            )
-    finally:
-        if unseeded:
-            network.seed = None
-    with built:
-        yield built
+def _quiet() -> Iterator[None]:
+    with _building, warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
+        # max_rates that belong to the given gain. Nothing uses them.
+        warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
+        yield
 
 
-# What the operators of a simulator called when it was built.
-_ORIGINALS: WeakKeyDictionary[nengo.Simulator, dict[Operator, object]] = WeakKeyDictionary()
+def _seeded_model(network: nengo.Network, dt: float, seed: int) -> Model:
+    """Return an empty model, which seeds a network that has no seed of its own."""
+    model = Model(dt=dt, label=str(network))
+    if network.seed is None:
+        model.seeds[network], model.seeded[network] = seed, True
+    return model
 
 
-def reset_to_example(simulator: nengo.Simulator, seed: int, example: int) -> None:
+def _settings(dt: float, seed: int) -> dict[str, object]:
+    # Nengo 4.1's optimizer lets random ensembles share one stream, and fails on some slices with a
+    # stride; and the order in which it merges, which the streams of unseeded processes follow,
+    # differs from build to build.
+    return {"dt": dt, "seed": seed, "progress_bar": False, "optimize": False}
+
+
+def reset_to_example(
+    simulator: nengo.Simulator,
+    seed: int,
+    example: int,
+    images: Mapping[nengo.Node, np.ndarray] | None = None,
+) -> None:
     """Reset a simulator, and restart every random stream with the example's own.
 
-    What keeps a state in Python (functions of Nodes, a user's processes and neuron types), which
-    Nengo's reset leaves alone, is copied anew from the network's, as
-    `nengonet.MinibatchSimulator.reset_to_examples` does.
+    ``images`` are for image inputs; by default, they show what they showed last. What keeps a state
+    in Python (functions of Nodes, a user's processes and neuron types), which Nengo's reset leaves
+    alone, is copied anew from the network's, as `MinibatchSimulator.reset_to_examples` does.
     """
-    _take_own_copies(simulator)
+    operators = simulator.step_order
+    roots = roots_of(operators)
+    originals = _originals.setdefault(simulator, {root.operator: root.value for root in roots})
+    for root in roots:
+        setattr(root.operator, root.attribute, originals[root.operator])
+    own = own_copies(roots, 1, lambda operator: name_of(operator, simulator.model))
+    for root in roots:
+        original = called = originals[root.operator]
+        for copies in own.objects:
+            called = copies.get(root.operator, called)
+        for node, image in (images or {}).items():
+            if original is node.output:
+                called = called.showing(image, example, seed)
+        setattr(root.operator, root.attribute, called)
     states = [
         state
-        for operator in simulator.step_order
+        for operator in operators
         if isinstance(operator, SimNeurons)
         for state in operator.state_extra.values()
     ]
@@ -125,14 +146,3 @@ def take_step(simulator: nengo.Simulator, example: int) -> None:
             simulator.n_steps + 1,
             [example],
         ) from error
-
-
-def _take_own_copies(simulator: nengo.Simulator) -> None:
-    roots = roots_of(simulator.step_order)
-    originals = _ORIGINALS.setdefault(simulator, {root.operator: root.value for root in roots})
-    for root in roots:
-        setattr(root.operator, root.attribute, originals[root.operator])
-    own = own_copies(roots, 1, lambda operator: name_of(operator, simulator.model))
-    for root in roots:
-        if root.operator in (own.objects or [{}])[0]:
-            setattr(root.operator, root.attribute, own.objects[0][root.operator])
