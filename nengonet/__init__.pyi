@@ -4,7 +4,8 @@ from . import datasets, plots, testing
 from .ann.scaling import balance, scale_firing_rates
 from .exceptions import InputError
 from .explain.budget import error_budget
-from .explain.diagnosis import compare, diagnose
+from .explain.comparison import compare
+from .explain.diagnosis import diagnose
 from .explain.prediction import predict_rates
 from .layers.filters import lowpass
 from .layers.inputs import constant_input, poisson_input

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
@@ -15,3 +15,12 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
         ).rstrip()
         for row in rows
     ]
+
+
+def table(rows: Sequence[Mapping], columns: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Write records as a table; ``columns`` give the title and format of each name."""
+    cells = [[title for title, _ in columns.values()]]
+    for row in rows:
+        pairs = ((row[name], form) for name, (_, form) in columns.items())
+        cells.append(["-" if value is None else format(value, form) for value, form in pairs])
+    return aligned(cells, left=(0,))

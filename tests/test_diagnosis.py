@@ -7,7 +7,7 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.explain.diagnosis import SEVERITIES
+from nengonet.explain.findings import SEVERITIES
 from nengonet.run.presentation import present
 from nengonet.studies import forum_mnist
 
@@ -230,7 +230,7 @@ def test_the_furthest_neuron_is_named(run):
 
 def test_other_images_are_refused(run):
     example, images, result = run
-    with pytest.raises(nn.InputError, match=r"expected counts of shape \(5, .*, found \("):
+    with pytest.raises(nn.InputError, match=r"expected counts of shape \(5, .*, got \("):
         nn.compare(result, example.output, images[:5])
 
 

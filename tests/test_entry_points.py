@@ -125,8 +125,8 @@ ENTRIES = {
     ),
     "plots.plot_raster": call(plots.plot_raster, RESULT, "hidden"),
 }
-# Called by Nengo at every step; and a row of a prediction that is made already.
-EXEMPT = {"IntegrateAndFire.step", "diagnosis.layer_row"}
+# Called by Nengo at every step.
+EXEMPT = {"IntegrateAndFire.step"}
 
 MASKED = np.ma.masked_array(IMAGES, IMAGES > 0.5)
 WORDS = [["cat"] * 4] * 3

@@ -4,7 +4,7 @@ import pytest
 
 import nengonet as nn
 from nengonet.explain.budget import Budget, Step
-from nengonet.explain.diagnosis import Comparison
+from nengonet.explain.comparison import Comparison
 from nengonet.plots import (
     check_figure_path,
     plot_budget,

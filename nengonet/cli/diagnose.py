@@ -50,7 +50,7 @@ def diagnose_forum_mnist(
 
     Example: nengonet diagnose forum-mnist --as-posted
     """
-    from nengonet.explain.diagnosis import compare
+    from nengonet.explain.comparison import compare
     from nengonet.explain.diagnosis import diagnose as run
     from nengonet.plots import plot_comparison, save_figure
     from nengonet.run.presentation import present

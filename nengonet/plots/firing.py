@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import Comparison
+from nengonet.explain.comparison import Comparison
 from nengonet.plots.drawing import COLOURS
 from nengonet.results.result import Result
 

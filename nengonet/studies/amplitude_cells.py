@@ -21,7 +21,7 @@ from nengonet.ann.convolution import conv2d as convolved
 from nengonet.ann.scaling import multiplied
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import SATURATED
+from nengonet.explain.findings import SATURATED
 from nengonet.layers.inputs import constant_input, poisson_input
 from nengonet.layers.record import Layer
 from nengonet.layers.weighted import conv2d, dense

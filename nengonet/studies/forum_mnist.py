@@ -22,7 +22,7 @@ from nengonet import datasets
 from nengonet.ann.activations import activations, full_scale
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import SATURATED
+from nengonet.explain.findings import SATURATED
 from nengonet.layers.initial import InitialStates
 from nengonet.layers.inputs import constant_input, poisson_input
 from nengonet.layers.record import Layer

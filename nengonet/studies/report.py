@@ -11,7 +11,8 @@ import nengo
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import Finding, diagnose
+from nengonet.explain.diagnosis import diagnose
+from nengonet.explain.findings import Finding
 from nengonet.layers.initial import InitialStates
 from nengonet.layers.record import Layer
 from nengonet.results.operations import ann_multiply_adds

@@ -1,0 +1,144 @@
+"""The rates that a run showed beside the predicted ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nengo
+import numpy as np
+from nengo.connection import Neurons
+
+from nengonet.checks import described, positive_integer
+from nengonet.exceptions import InputError
+from nengonet.explain.findings import saturated
+from nengonet.explain.prediction import LayerPrediction, predict
+from nengonet.layers.record import Layer
+from nengonet.results.result import Result
+from nengonet.tables import table
+
+_COLUMNS = {
+    "label": ("layer", "s"),
+    "correlation": ("correlation", ".4f"),
+    "slope": ("slope", ".3f"),
+    "offset": ("offset Hz", "+.2f"),
+    "rms_rate": ("RMS Hz", ",.2f"),
+    "rms_spikes": ("RMS spikes", ",.2f"),
+    "silent": ("silent", ".0%"),
+    "saturated": ("saturated", ".0%"),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """Observed rates beside predicted ones.
+
+    Attributes
+    ----------
+    layers : tuple of dict
+        One row a spiking layer: ``correlation``, ``slope`` and ``offset`` (Hz) of the observed
+        against the predicted rates, ``rms_rate`` (Hz), ``rms_spikes``, ``silent``, ``saturated``
+        (observed shares) and ``worst``: the neurons with the largest RMS difference, as
+        ``(neuron, predicted Hz, observed Hz)``, means over the images.
+    ties : int
+    predicted, observed : dict of (n_images, n_neurons) ndarray, in Hz
+    """
+
+    layers: tuple[dict, ...]
+    ties: int
+    predicted: dict[str, np.ndarray]
+    observed: dict[str, np.ndarray]
+
+    def to_json(self) -> dict:
+        """Return the comparison as JSON's own types."""
+        return {"layers": list(self.layers), "ties": self.ties}
+
+    def __str__(self) -> str:
+        """Write the table, the worst neurons and the ties."""
+        lines = table(self.layers, _COLUMNS)
+        for row in self.layers:
+            worst = ", ".join(f"{k} ({then:.1f} -> {now:.1f} Hz)" for k, then, now in row["worst"])
+            lines.append(f"{row['label']}: furthest off, predicted -> observed: {worst}")
+        return "\n".join([*lines, f"ties: {self.ties}"])
+
+
+def compare(
+    result: Result,
+    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
+    images: np.ndarray,
+    *,
+    noise: bool = True,
+    network: nengo.Network | None = None,
+    n_worst: int = 3,
+) -> Comparison:
+    """Set the rates that a run showed beside the predicted ones.
+
+    Parameters
+    ----------
+    result : Result
+        Of a run with these images.
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+    images : (n_images, ...) array_like
+    noise : bool
+        Predict with what noisy currents do (see `predict_rates`).
+    network : nengo.Network, optional
+        Needed for plain Nengo objects.
+    n_worst : int
+        How many neurons to name.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        The result has other images, layers or amplitudes.
+    """
+    n_worst = positive_integer("n_worst", n_worst, at_least=0)
+    if not isinstance(result, Result):
+        raise InputError(f"result: expected what present returns, got {described(result)}")
+    settings = {"dt": result.dt, "presentation_time": result.n_steps * result.dt}
+    found = predict(output, images, network=network, noise=noise, **settings)
+    layers = {layer.label: layer for layer in found}
+    for label, counts in result.counts.items():
+        expected = layers[label].rates.shape if label in layers else "no such layer"
+        if expected != counts.shape:
+            raise InputError(
+                f"{label}: expected counts of shape {expected}, as images and network have them, "
+                f"got {counts.shape}; give the images and the network of the run"
+            )
+        run_with, now = result.layer(label).amplitude, layers[label].amplitude
+        if run_with != now:
+            raise InputError(
+                f"{label}: expected the network of the run, where its amplitude was {run_with:g}, "
+                f"got one with {now:g}; run it again after an edit"
+            )
+    observed = {label: result.rates(label) for label in result.counts}
+    return Comparison(
+        layers=tuple(_row(layers[label], observed[label], result, n_worst) for label in observed),
+        ties=int(result.tied().sum()),
+        predicted={label: layers[label].rates for label in observed},
+        observed=observed,
+    )
+
+
+def _row(layer: LayerPrediction, observed: np.ndarray, result: Result, n_worst: int) -> dict:
+    predicted, error = layer.rates, observed - layer.rates
+    correlation = slope = offset = None
+    if predicted.std() > 0 and observed.std() > 0:
+        both = predicted.ravel(), observed.ravel()
+        correlation = float(np.corrcoef(*both)[0, 1])
+        slope, offset = map(float, np.polyfit(*both, 1))
+    rms = float(np.sqrt((error**2).mean()))
+    worst = np.argsort(np.sqrt((error**2).mean(axis=0)))[::-1][:n_worst]
+    return {
+        "label": layer.label,
+        "correlation": correlation,
+        "slope": slope,
+        "offset": offset,
+        "rms_rate": rms,
+        "rms_spikes": rms * result.n_steps * result.dt,
+        "silent": float((observed == 0).mean()),
+        "saturated": saturated(layer, observed, result.dt),
+        "worst": [(int(k), *(float(r[:, k].mean()) for r in (predicted, observed))) for k in worst],
+    }

@@ -1,0 +1,470 @@
+"""What can be wrong with a network, one check each: a code, a condition, and what to say of it.
+
+To add a finding, write a function that yields a `_Fault` for each layer at fault, and register it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import nengo
+import numpy as np
+
+from nengonet.explain.prediction import LayerPrediction
+from nengonet.layers.graph import Graph, owner
+from nengonet.layers.inputs import ImageInput
+from nengonet.neurons import current_at, model_of
+from nengonet.results.readout import wilson_interval
+
+SEVERITIES = ("error", "warning", "note")
+
+# Above this share of its ceiling a neuron counts as saturated.
+SATURATED = 0.9
+# The largest value that counts: one outlier in a thousand is left out.
+PEAK = 99.9
+# Steps in which no type loses anything of note.
+_SHORT_STEP = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that will make the network differ from its ANN.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, for programs.
+    severity : {"error", "warning", "note"}
+    layers : tuple of str
+    message : str
+        What is wrong, in plain words.
+    evidence : str
+        The figure that shows it.
+    change : str
+        The argument at fault, and what to do.
+    """
+
+    code: str
+    severity: str
+    layers: tuple[str, ...]
+    message: str
+    evidence: str
+    change: str
+
+    def __str__(self) -> str:
+        """Write the finding in three lines or more."""
+        lines = textwrap.wrap(
+            f"{self.severity}: {self.message} [{self.code}]", 96, subsequent_indent="  "
+        )
+        for name, text in (("shown by", self.evidence), ("change", self.change)):
+            lines += textwrap.wrap(
+                f"{name}: {text}", 96, initial_indent="    ", subsequent_indent="      "
+            )
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """Everything that the checks look at."""
+
+    network: nengo.Network
+    target: nengo.Ensemble | nengo.Node
+    layers: list[LayerPrediction]
+    noisy: list[LayerPrediction]
+    slopes: dict[str, float]
+    keras_bias: dict[str, np.ndarray]
+    presentation_time: float
+    dt: float
+    readout: str
+    readout_tau: float
+
+    @property
+    def neurons(self) -> list[LayerPrediction]:
+        """The layers of neurons."""
+        return [layer for layer in self.layers if layer.neuron_type is not None]
+
+    def ensemble(self, layer: LayerPrediction) -> nengo.Ensemble:
+        """Return the neurons that were predicted."""
+        ensembles = self.network.all_ensembles
+        return next(each for each in ensembles if (each.label or str(each)) == layer.label)
+
+    def tuned(self, layer: LayerPrediction) -> bool:
+        """Whether max_rates and intercepts gave the neurons their gain."""
+        ensemble = self.ensemble(layer)
+        record = self.network.__dict__.get("nengonet_layers", {}).get(ensemble)
+        return ensemble.gain is None or (record is not None and record.tuned)
+
+    def encodes(self, layer: LayerPrediction) -> bool:
+        """Whether every neuron stands for one pixel."""
+        if layer.neuron_type is None:
+            return layer.is_input
+        return all(
+            getattr(owner(each.pre_obj), "size_in", None) == 0
+            and np.ndim(getattr(each.transform, "init", 1.0)) < 2
+            for each in Graph(self.network).into(self.ensemble(layer))
+        )
+
+    def of_images(self, share: float, *, error: float, warning: float) -> str | None:
+        """Return the severity of a share of the images: of the lower end of its interval."""
+        n_images = len(self.layers[0].rates)
+        at_least, _ = wilson_interval(int(share * n_images + 1e-9), n_images)
+        return _severity(at_least, error=error, warning=warning)
+
+
+def _severity(value: float, *, error: float, warning: float) -> str | None:
+    return "error" if value >= error else "warning" if value >= warning else None
+
+
+def peak(values: np.ndarray) -> float:
+    """Return the largest size that counts."""
+    return float(np.percentile(np.abs(values), PEAK))
+
+
+def saturated(layer: LayerPrediction, rates: np.ndarray, dt: float) -> float | None:
+    """Return the share of rates near the ceiling of a layer; None where it has none."""
+    ceiling = np.inf if layer.neuron_type is None else model_of(layer.neuron_type).ceiling(dt)
+    return None if ceiling == np.inf else float((np.abs(rates) > SATURATED * ceiling).mean())
+
+
+class _Fault(NamedTuple):
+    """What a check says of a layer: nothing without a severity."""
+
+    severity: str | None
+    layer: LayerPrediction
+    message: str
+    evidence: str
+    change: str
+    # Faults with a size make one finding, about the largest.
+    size: float | None = None
+
+
+CHECKS: list[Callable[[Case], Iterator[Finding]]] = []
+
+
+def _check(code: str) -> Callable:
+    """Register a check; findings of the same severity are reported in the order of the checks."""
+
+    def register(check: Callable[[Case], Iterator[_Fault]]) -> Callable:
+        def findings(case: Case) -> Iterator[Finding]:
+            faults = [fault for fault in check(case) if fault.severity]
+            sized = [fault for fault in faults if fault.size is not None]
+            groups = [[fault] for fault in faults if fault.size is None] + [sized] * bool(sized)
+            for group in groups:
+                severity, _, *texts, _ = max(group, key=lambda fault: fault.size or 0.0)
+                yield Finding(code, severity, tuple(each.layer.label for each in group), *texts)
+
+        CHECKS.append(findings)
+        return check
+
+    return register
+
+
+@_check("input-range")
+def _stored_pixels(case: Case) -> Iterator[_Fault]:
+    inputs = {n.label for n in case.network.all_nodes if isinstance(n.output, ImageInput)}
+    for layer in case.layers:
+        low, high = float(layer.drive.min()), float(layer.drive.max())
+        if layer.label in inputs and not layer.spiking and low >= 0 and 32 < high <= 255:
+            yield _Fault(
+                "warning",
+                layer,
+                f"{layer.label}: the pixels look like stored ones, which go from 0 to 255",
+                f"they reach {high:,.4g}; most networks are trained on [0, 1], [-1, 1] or "
+                "standardised pixels",
+                "divide the images by 255, if the network was trained so",
+            )
+
+
+@_check("input-range")
+def _bright_pixels(case: Case) -> Iterator[_Fault]:
+    for layer in case.layers:
+        rate, drive = peak(layer.rates), peak(layer.drive)
+        if layer.spiking and rate > max(1 / case.dt, 1000.0) and case.encodes(layer):
+            yield _Fault(
+                "error",
+                layer,
+                f"{layer.label}: the brightest pixels fire at {rate:,.0f} Hz",
+                f"the pixels reach {drive:,.4g} and the tuning turns 1 into {rate / drive:,.4g} Hz,"
+                f" which makes {rate * case.dt:,.1f} spikes in a step of {case.dt:g} s",
+                "divide the images by their largest value, or give poisson_input a max_rate of "
+                "some 255 Hz",
+            )
+
+
+@_check("saturation")
+def _saturation(case: Case) -> Iterator[_Fault]:
+    for layer in case.neurons:
+        model, share = model_of(layer.neuron_type), saturated(layer, layer.rates, case.dt)
+        # A sigmoid or tanh saturates as the ANN's does.
+        if share is None or model.activation in ("sigmoid", "tanh"):
+            continue
+        threshold = f", where the threshold is {model.threshold or 0:g}"
+        silent = float((layer.rates == 0).mean())
+        binary = ": on or off, and nothing between" if share + silent > 0.9 else ""
+        yield _Fault(
+            case.of_images(share, error=0.1, warning=0.02),
+            layer,
+            f"{layer.label}: {share:.0%} of the neurons fire at more than {SATURATED:.0%} of their "
+            f"ceiling of {model.ceiling(case.dt):,.0f} Hz{binary}",
+            f"currents reach {peak(layer.current):,.3g}"
+            f"{'' if model.threshold is None else threshold}; {silent:.0%} of the neurons are "
+            "silent, in an average image",
+            "lower gain (state gain=… and bias=0), or the amplitude of the layer before, until the "
+            "largest drive asks for about half the ceiling",
+            share,
+        )
+
+
+@_check("coarse-step")
+def _coarse_step(case: Case) -> Iterator[_Fault]:
+    """Find neurons whose rates in these steps differ from those in short ones."""
+    bad = []
+    for layer in case.neurons:
+        model = model_of(layer.neuron_type)
+        if layer.spiking and case.dt > _SHORT_STEP:
+            some = np.percentile(layer.current, [*np.linspace(0, 100, 40), PEAK])[None]
+            long, short = (model.first_rates(some, step)[0] for step in (case.dt, _SHORT_STEP))
+            off, most = np.abs(long - short), np.maximum(np.maximum(long, short), 1.0)
+            share = float(max(off[:-1].sum() / most[:-1].sum(), off[-1] / most[-1]))
+            bad += [(share, long[-1], short[-1], model, layer)] if share > 0.03 else []
+    exact = min((model.exact_step for *_, model, _ in bad), default=0.0)
+    for share, long, short, model, layer in bad:
+        yield _Fault(
+            _severity(share, error=0.3, warning=0.1) or "note",
+            layer,
+            f"{layer.label}: {model.name} {model.step_effect}, and a step is {case.dt:g} s",
+            f"no neuron can exceed {model.ceiling(case.dt):,.4g} Hz; the largest currents give "
+            f"{long:,.4g} Hz, and {short:,.4g} Hz in short steps",
+            (f"dt up to {exact:g} s" if exact > 0 else "a shorter dt")
+            + ", or neurons that spike several times in a step, such as IntegrateAndFire",
+            share,
+        )
+
+
+@_check("readout-filter")
+def _steps_for_spikes(case: Case) -> Iterator[_Fault]:
+    if case.readout == "steps_after_first_spike":
+        spiking = (case.noisy[-1].rates * case.presentation_time > 2).sum(axis=1)
+        yield _Fault(
+            "error",
+            case.layers[-1],
+            "the readout counts steps after the first spike, not spikes: a filter stands in front "
+            "of `> 0`, and a filtered spike never comes back to 0",
+            f"in {(spiking > 1).mean():.0%} of the images two classes or more are expected to "
+            "spike, and differ by nothing but the step of their first spike",
+            'readout="spike_count", or probe with synapse=None and sum the spikes',
+        )
+
+
+@_check("readout-filter")
+def _filtered_probe(case: Case) -> Iterator[_Fault]:
+    for probe in case.network.all_probes:
+        filtered = owner(probe.target) is case.target and probe.synapse is not None
+        if filtered and case.readout == "spike_count" and case.layers[-1].spiking:
+            yield _Fault(
+                "warning",
+                case.layers[-1],
+                f"{probe} filters the output, so its data hold no spikes to count",
+                f"synapse={probe.synapse}",
+                "nengo.Probe(…, synapse=None)",
+            )
+
+
+@_check("few-spikes")
+def _few_spikes(case: Case) -> Iterator[_Fault]:
+    for layer in case.layers[:-1]:
+        rate = peak(layer.rates)
+        count = rate * case.presentation_time
+        if layer.spiking and count > 0:
+            yield _Fault(
+                _severity(-count, error=-1, warning=-3),
+                layer,
+                f"{layer.label}: even the most active neurons are expected to spike {count:.2g} "
+                f"times in {case.presentation_time:g} s, so hardly anything reaches the next layer",
+                f"an activation that only one in a thousand exceeds fires at {rate:.3g} Hz",
+                f"{10 / count:.2g} times the gain and 1 / {10 / count:.2g} of the amplitude "
+                "(nengonet.scale_firing_rates): ten spikes, and the same mean output; or a longer "
+                "presentation_time",
+                -count,
+            )
+
+
+@_check("readout-last-step")
+def _last_step(case: Case) -> Iterator[_Fault]:
+    last = case.layers[-1]
+    if case.readout != "last_step" or last.rates.shape[1] < 2:
+        return
+    best = np.argsort(last.mean_outputs, axis=1)[:, -2:]
+    second, first = np.take_along_axis(last.mean_outputs, best, axis=1).T
+    lead = float(np.median(first - second))
+    variance = np.take_along_axis(last.variance, best, axis=1).sum(axis=1)  # of the difference
+    deviation = float(np.median(np.sqrt(variance)))
+    yield _Fault(
+        _severity(deviation / max(lead, 1e-300), error=1.0, warning=0.3),
+        last,
+        f"{last.label}: the last step alone is read out, and holds the spikes of "
+        f"{1000 * case.dt:g} ms",
+        f"the winner leads by {lead:,.3g} on average over time, and from step to step that "
+        f"deviates by {deviation:,.3g}",
+        'readout="mean", or a synapse before the last layer',
+    )
+
+
+@_check("silent-output")
+def _silent_output(case: Case) -> Iterator[_Fault]:
+    last = case.noisy[-1]
+    if last.spiking and case.readout in ("spike_count", "first_spike"):
+        share = float(((last.rates * case.presentation_time).max(axis=1) < 1).mean())
+        yield _Fault(
+            case.of_images(share, error=0.05, warning=0.01),
+            last,
+            f"{last.label}: in {share:.0%} of the images no class is expected to spike, so there "
+            "is nothing to count",
+            f"in {(last.current.max(axis=1) <= 0).mean():.0%} of the images every current is "
+            "negative",
+            "raise the gain, add a bias to every class alike, or read out a last layer without "
+            'neurons: dense(…, None), readout="sum"',
+        )
+
+
+@_check("rectified-noise")
+def _rectified_noise(case: Case) -> Iterator[_Fault]:
+    changed = case.layers[-1].rates.argmax(axis=1) != case.noisy[-1].rates.argmax(axis=1)
+    share, touched = float(changed.mean()), []
+    for layer, noisy in zip(case.layers, case.noisy, strict=True):
+        hz = float((noisy.rates - layer.rates).mean())
+        if abs(hz) > 0.01 * max(np.abs(layer.rates).mean(), 1.0) and layer.neuron_type is not None:
+            touched.append((hz, layer, model_of(layer.neuron_type)))
+    effects = sorted({f"{model.name} {model.noise_effect}" for *_, model in touched})
+    clipped = any(getattr(model.neuron_type, "min_voltage", -1) == 0 for *_, model in touched)
+    for hz, layer, _ in touched:
+        yield _Fault(
+            case.of_images(share, error=0.05, warning=0.02) or "note",
+            layer,
+            f"{' and '.join(effects)} at every step, so the noise of what comes in changes the "
+            "rate",
+            f"{layer.label}: currents deviate by {np.median(layer.deviation):,.3g} from step to "
+            f"step and {np.median(np.abs(layer.current)):,.3g} is their median size; noise adds "
+            f"{hz:,.1f} Hz to a mean rate of {layer.rates.mean():,.1f} Hz, and changes the "
+            f"predicted class of {share:.1%} of the images",
+            "a longer synapse on the connections, such as 0.01, or the neuron type "
+            f"IntegrateAndFire{', or a min_voltage of -1' if clipped else ''}",
+            abs(hz),
+        )
+
+
+@_check("synapse-delay")
+def _synapse_delay(case: Case) -> Iterator[_Fault]:
+    last, time = case.layers[-1], case.presentation_time
+    delay = last.delay + (case.readout_tau if case.readout == "filtered" else 0.0)
+    yield _Fault(
+        _severity(delay / time, error=0.5, warning=0.2),
+        last,
+        f"the synapses delay the answer by {1000 * delay:.3g} ms, of a presentation of "
+        f"{1000 * time:.3g} ms",
+        f"their time constants add up to {delay / time:.0%} of it",
+        "shorter synapses, or a longer presentation_time",
+    )
+
+
+@_check("quantisation")
+def _quantisation(case: Case) -> Iterator[_Fault]:
+    last = case.noisy[-1]
+    best = np.sort(last.rates * case.presentation_time, axis=1)
+    count = float(np.median(best[:, -1]))
+    if not last.spiking or case.readout != "spike_count" or count <= 0:
+        return
+    close = float((best[:, -1] - best[:, -2] < 1).mean()) if best.shape[1] > 1 else 0.0
+    of_count = _severity(-count, error=-3, warning=-6)
+    of_close = case.of_images(close, error=0.4, warning=0.15)
+    yield _Fault(
+        min(filter(None, (of_count, of_close)), key=SEVERITIES.index, default=None),
+        last,
+        f"{last.label}: too few spikes to tell the classes apart in {case.presentation_time:g} s",
+        f"the winner's expected count has the median {count:.1f}, and in {close:.0%} of the images "
+        "it is less than one spike ahead",
+        "a longer presentation_time, or a higher gain",
+    )
+
+
+@_check("gain-on-neurons")
+def _gain_on_neurons(case: Case) -> Iterator[_Fault]:
+    for layer in case.neurons:
+        model = model_of(layer.neuron_type)
+        ceiling = model.ceiling(case.dt)
+        if ceiling == np.inf or not model.threshold or not case.tuned(layer):
+            continue
+        enough = current_at(layer.neuron_type, SATURATED * ceiling)
+        drive, pushed = peak(layer.drive), peak(layer.gain * layer.drive)
+        if pushed > 10 * enough:
+            yield _Fault(
+                "warning",
+                layer,
+                f"{layer.label}: the gain of {np.median(layer.gain):.4g} multiplies what comes "
+                "into .neurons too; it was tuned for a drive in [-1, 1]",
+                f"drives reach {drive:,.3g}, and gain * drive {pushed:,.3g}, where {enough:,.3g} "
+                f"makes {SATURATED:.0%} of the ceiling",
+                f"gain={enough / 2 / drive:.3g}, bias=0",
+                pushed / enough,
+            )
+
+
+@_check("bias-threshold")
+def _bias_threshold(case: Case) -> Iterator[_Fault]:
+    for layer in case.neurons:
+        model = model_of(layer.neuron_type)
+        bias = float(np.median(layer.bias - layer.gain * case.keras_bias.get(layer.label, 0.0)))
+        if model.threshold and bias >= 1.0:
+            why = f"; max_rates with intercepts=0 give {model.name} a bias of 1"
+            yield _Fault(
+                "warning",
+                layer,
+                f"{layer.label}: the bias alone holds every neuron "
+                f"{'exactly at' if bias == 1.0 else 'above'} its threshold of 1",
+                f"bias {bias:.4g}{why if case.tuned(layer) else ''}",
+                "bias=0 beside a stated gain, or intercepts above 0",
+                bias,
+            )
+
+
+@_check("amplitude")
+def _amplitude(case: Case) -> Iterator[_Fault]:
+    # Pools have no weights, so they change no scale.
+    built = [layer for layer in case.layers if layer.label in case.slopes]
+    for layer, after in itertools.pairwise(built):
+        slope = case.slopes[layer.label]
+        if 0.4 <= slope <= 2.5 or after.neuron_type is None:
+            continue
+        model = model_of(after.neuron_type)
+        # Where the curve is a line through 0, another scale changes no class.
+        scales = model.activation == "relu" and model.threshold == 0
+        free = scales and slope > 0 and after.label not in case.keras_bias
+        yield _Fault(
+            "note" if free else "warning",
+            layer,
+            f"{layer.label}: the mean output is not the activation that the next layer's weights "
+            "were trained on",
+            f"for an activation of 1 it puts out {slope:,.3g}",
+            f"amplitude={layer.amplitude / slope:.3g}" if slope > 0 else "a gain that lets it fire",
+        )
+
+
+@_check("silent-neurons")
+def _silent_neurons(case: Case) -> Iterator[_Fault]:
+    for layer in case.noisy[:-1]:
+        # A neuron that is silent in all of a few images may fire in one of twenty others.
+        few = wilson_interval(0, len(layer.rates))[1] > 0.05
+        if few or layer.neuron_type is None or case.encodes(layer):  # or black pixels
+            continue
+        share = float((np.abs(layer.rates).max(axis=0) < 0.1).mean())
+        yield _Fault(
+            "warning" if share > 0.6 else "note" if share > 0.2 else None,
+            layer,
+            f"{layer.label}: {share:.0%} of the neurons stay silent for every image",
+            "their predicted rates stay below 0.1 Hz",
+            "a higher gain or bias, if the ANN's units are active",
+        )
