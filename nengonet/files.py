@@ -66,7 +66,7 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
         raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
 
 
-class Budget:
+class Allowance:
     """Count the bytes that the arrays of one file take, and refuse what no such file holds.
 
     Parameters
@@ -98,7 +98,9 @@ class Hdf5:
     are refused, wherever they are met. An array is read once, whatever its number of names.
     """
 
-    def __init__(self, content: io.BufferedReader | bytes, budget: Budget | None = None) -> None:
+    def __init__(
+        self, content: io.BufferedReader | bytes, allowance: Allowance | None = None
+    ) -> None:
         if isinstance(content, bytes):
             _check_heaps(content)
             content = io.BytesIO(content)
@@ -107,7 +109,7 @@ class Hdf5:
                 _check_heaps(mapped)
         self.root = h5py.File(content, "r")
         self.size = self.root.id.get_filesize()
-        self._budget = budget or Budget(self.size)
+        self._allowance = allowance or Allowance(self.size)
         self._arrays: dict[int, np.ndarray | None] = {}
         self._n_names = 0
 
@@ -195,7 +197,7 @@ class Hdf5:
         n_chunks = math.prod(
             -(-n // c) for n, c in zip(dataset.shape, dataset.chunks or (), strict=False)
         )
-        self._budget.take(dataset.nbytes + _OF_A_CHUNK * n_chunks, name)
+        self._allowance.take(dataset.nbytes + _OF_A_CHUNK * n_chunks, name)
         values = dataset[()]
         if bfloat16:  # the upper half of a float32
             values = (np.asarray(values).view("<u2").astype(np.uint32) << 16).view(np.float32)
@@ -285,7 +287,7 @@ class Archive:
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._zip = zipfile.ZipFile(stream)
-        self.budget = Budget(stream.seek(0, os.SEEK_END))
+        self.allowance = Allowance(stream.seek(0, os.SEEK_END))
         self.names = self._zip.namelist()
 
     def __enter__(self) -> Archive:
@@ -296,7 +298,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a member."""
-        self.budget.take(self._zip.getinfo(name).file_size, name)
+        self.allowance.take(self._zip.getinfo(name).file_size, name)
         return self._zip.read(name)
 
     def array(self, key: str) -> np.ndarray:
@@ -318,7 +320,7 @@ class Archive:
                 raise InputError(
                     f"{key}: damaged file (an array of {n_bytes} bytes in {info.file_size})"
                 )
-        self.budget.take(n_bytes, key)
+        self.allowance.take(n_bytes, key)
         with self._zip.open(info) as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 

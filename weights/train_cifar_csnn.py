@@ -1,6 +1,8 @@
 """Train the CNN of the CSNN paper: cifar_csnn.h5, and cifar_csnn_paper.h5 by the paper's recipe.
 
-Run from this folder, with the extra ``train`` and Pillow installed and NENGONET_DATA set::
+Run from this folder, with the extra ``train`` and Pillow installed and NENGONET_DATA set. Where
+that folder has ``cifar10_train.npz``, the training images come from it: JPEG files, whose grey
+levels are some 8 of 255 (RMS) off, and the first 4,000 images exactly::
 
     KERAS_BACKEND=torch python train_cifar_csnn.py
 
@@ -8,18 +10,39 @@ With the argument ``validate`` it trains the former without the first 4,000 trai
 prints the accuracy on them.
 """
 
+import io
+import itertools
+import os
+import pathlib
 import sys
 
 import keras
 import numpy as np
 import torch.nn.functional as F
 from keras2_h5 import save_keras2_h5, write_card
+from PIL import Image
 from torch_training import accuracy, fit, random_affine
 
 from nengonet import datasets
 
 SEED = 0
 HELD_OUT = 4000  # those that cifar10_train.npz has exactly, as it has the test images
+
+
+def training_images():
+    """Return the 50,000 training images, in [0, 1], and their labels."""
+    path = pathlib.Path(os.environ.get("NENGONET_DATA", "."), "cifar10_train.npz")
+    if not path.is_file():
+        return datasets.load("cifar10", split="train", n_images="all", dtype=np.float32)
+    with np.load(path, allow_pickle=False) as npz:
+        labels, exact, content, offsets = (
+            npz[key] for key in ("y", "lossless_first", "jpeg", "offsets")
+        )
+    decoded = [
+        np.asarray(Image.open(io.BytesIO(content[start:end])).convert("RGB"))
+        for start, end in itertools.pairwise(offsets[len(exact) :])
+    ]
+    return datasets.as_images(np.concatenate([exact, decoded]), labels, dtype=np.float32)
 
 
 def build(pool=keras.layers.MaxPooling2D):
@@ -93,7 +116,7 @@ def write(model, name, training):
 
 
 def main(validate=False):
-    images, labels = datasets.load("cifar10", split="train", n_images="all", dtype=np.float32)
+    images, labels = training_images()
     if validate:
         model = trained(images[HELD_OUT:], labels[HELD_OUT:], **AUGMENTED)
         print(f"held out: {accuracy(model, images[:HELD_OUT], labels[:HELD_OUT]):.4f}")

@@ -25,7 +25,7 @@ import numpy as np
 
 from nengonet.checks import as_labels, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.files import Budget, Hdf5, open_binary, reading
+from nengonet.files import Allowance, Hdf5, open_binary, reading
 from nengonet.results import journal as journals
 from nengonet.results import readout as readouts
 from nengonet.results.readout import Accuracy
@@ -418,8 +418,8 @@ def load_result(path: str | os.PathLike) -> Result:
     """
     with reading(path, "a result written by nengonet"), open_binary(path) as content:
         # Gzip makes zeros up to 1032 times smaller.
-        budget = Budget(os.fstat(content.fileno()).st_size, expansion=1032)
-        with Hdf5(content, budget) as file:
+        allowance = Allowance(os.fstat(content.fileno()).st_size, expansion=1032)
+        with Hdf5(content, allowance) as file:
             found = file.attribute("format", default="another HDF5 file")
             if found != _FORMAT:
                 raise InputError(

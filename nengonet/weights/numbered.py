@@ -83,7 +83,7 @@ def read_archive(stream) -> tuple[list[LayerWeights], str]:
         )
         content = archive.read("model.weights.h5")
     version = re.match(r"\d+", str(as_dict(metadata).get("keras_version", "3")))
-    with Hdf5(content, archive.budget) as file:
+    with Hdf5(content, archive.allowance) as file:
         layers, _ = read(file, config)
     return layers, f"Keras {version.group() if version else 3} archive"
 
