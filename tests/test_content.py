@@ -18,6 +18,7 @@ from nengo.params import FrozenObject, iter_params
 from scipy import sparse, stats
 
 import nengonet as nn
+from nengonet.run import content
 from nengonet.run.content import digest, file_digest, versions
 
 LONG = np.linspace(0, 1, 1500)
@@ -494,3 +495,16 @@ def test_versions_are_those_of_what_computes():
     assert list(found) == ["nengonet", "Nengo", "NumPy", "Python"]
     assert found["nengonet"].startswith(nn.__version__)
     assert found["Nengo"] == nengo.__version__
+
+
+@pytest.mark.parametrize(
+    "name, counts", [("layers/pools.py", True), ("streams.py", True), ("cli/bench.py", False)]
+)
+def test_all_code_that_computes_counts(tmp_path, monkeypatch, name, counts):
+    found = []
+    monkeypatch.setattr(content, "__file__", str(tmp_path / "run" / "content.py"))
+    for text in ("one", "two"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        found.append(versions.__wrapped__()["nengonet"])
+    assert (found[0] != found[1]) == counts

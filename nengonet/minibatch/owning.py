@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import builtins
 import copy
-import dis
 import functools
 import gc
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import nengo
@@ -28,6 +27,14 @@ from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
 from nengonet.minibatch.neuron_steps import steps_of
+from nengonet.minibatch.walking import (
+    UNBOUND,
+    cells_of,
+    content_of,
+    globals_of,
+    names_in,
+    uses_of,
+)
 from nengonet.nengo_internals import state_of
 
 # Packages whose functions keep no state between calls, except where they are bound to an object.
@@ -50,7 +57,7 @@ _LARGEST_COPY = 2**20  # bytes
 
 
 def stateless(function: Callable) -> Callable:
-    """State that a function keeps nothing from one call to the next, so that examples may share it.
+    """Declare that a function keeps nothing from one call to the next: examples may share it.
 
     A decorator for functions of Nodes (or classes of processes and neuron types) that
     `MinibatchSimulator` refuses because it cannot know this.
@@ -60,11 +67,12 @@ def stateless(function: Callable) -> Callable:
 
 
 class Root(NamedTuple):
-    """An object that an operator calls."""
+    """An object that an operator calls, in which attribute of it, and the methods called."""
 
     operator: Operator
     attribute: str
-    methods: tuple[str, ...]
+    kind: str
+    method: str
 
     @property
     def value(self) -> object:
@@ -76,11 +84,18 @@ class Root(NamedTuple):
         """Whether nothing that it computes comes back into the network."""
         return self.attribute == "fn" and self.operator.output is None
 
+    def __str__(self) -> str:
+        """Name the object for a message."""
+        name = (self.attribute == "fn" and _lookup(self.value, "__name__")) or (
+            type(self.value).__name__
+        )
+        return f"{self.kind} ({name})"
+
 
 _CALLED = {
-    SimPyFunc: ("fn", ("__call__",)),
-    SimProcess: ("process", ("make_step",)),
-    SimNeurons: ("neurons", ("step",)),
+    SimPyFunc: ("fn", "a function", "__call__"),
+    SimProcess: ("process", "a process", "make_step"),
+    SimNeurons: ("neurons", "a neuron type", "step"),
 }
 
 
@@ -117,86 +132,70 @@ class Own(NamedTuple):
 def own_copies(roots: Sequence[Root], n: int, name_of: Callable[[Operator], str]) -> Own:
     """Copy for each of ``n`` examples the objects that it must have of its own."""
     reaches = {root: _Reach(root) for root in roots}
-    seen = set().union(*(reaches[root].reached for root in roots if not root.is_sink))
+    read = set().union(*(reaches[root].reached for root in roots if not root.is_sink))
     changing = {
         root
         for root, reach in reaches.items()
-        if reach.changes and not (root.is_sink and reach.reached.isdisjoint(seen))
+        if reach.changes and not (root.is_sink and reach.reached.isdisjoint(read))
     }
-    while True:
+    while True:  # what reaches the same objects is copied together
         shared = set().union(*(reaches[root].reached for root in changing))
         more = {root for root in roots if reaches[root].reached & shared} - changing
         if not more:
             break
         changing |= more
-    ordered = [root for root in roots if root in changing]
-    for root in ordered:
-        problem = reaches[root].problem or _copying_problem(root, reaches[root])
+    reaches = {root: reach for root, reach in reaches.items() if root in changing}
+    for root, reach in reaches.items():
+        problem = reach.problem
+        if not problem:
+            try:
+                copy.deepcopy(root.value, _memo([reach]))
+            except Exception as error:  # whatever the copying of a user's objects raises
+                problem = f"cannot be copied ({error})"
         if problem:
             raise InputError(
-                f"{name_of(root.operator)}: expected {_described(root)} of which each example can "
+                f"{name_of(root.operator)}: expected {root} of which each example can "
                 f"have its own copy, got one that {problem}; hold what changes in attributes or "
                 "in a closure, or state with nengonet.minibatch.stateless that nothing does"
             )
-    if not ordered:
-        return Own([], [])
-    classes = {cls: dict(vars(cls)) for root in ordered for cls in reaches[root].classes}
+    classes = {cls: dict(vars(cls)) for reach in reaches.values() for cls in reach.classes}
     objects = []
-    for _ in range(n):
-        memo = _memo([reaches[root] for root in ordered])
-        objects.append({root.operator: copy.deepcopy(root.value, memo) for root in ordered})
+    for _ in range(n if reaches else 0):
+        memo = _memo(reaches.values())
+        objects.append({root.operator: copy.deepcopy(root.value, memo) for root in reaches})
     return Own(objects, list(classes.items()))
 
 
-def _copying_problem(root: Root, reach: _Reach) -> str | None:
-    try:
-        copy.deepcopy(root.value, _memo([reach]))
-    except Exception as error:  # whatever the copying of a user's objects raises
-        return f"cannot be copied ({error})"
-    return None
-
-
-def _described(root: Root) -> str:
-    kind = {"fn": "a function", "process": "a process", "neurons": "a neuron type"}[root.attribute]
-    value = root.value
-    name = (root.attribute == "fn" and _lookup(value, "__name__")) or type(value).__name__
-    return f"{kind} ({name})"
-
-
-def _memo(reaches: Sequence[_Reach]) -> dict[int, object]:
+def _memo(reaches: Iterable[_Reach]) -> dict[int, object]:
     """Return what `copy.deepcopy` takes for copied: functions, and what all examples share."""
     memo: dict[int, object] = {}
     functions: dict[int, types.FunctionType] = {}
+    bound: dict[int, object] = {}
     for reach in reaches:
         memo |= {id(value): value for value in reach.shared}
         functions |= {id(function): function for function in reach.functions}
+        bound |= {id(value): value for value in reach.bound}
         for array in reach.arrays:
             if array.nbytes > _LARGEST_COPY:
-                view = array.view()
+                memo[id(array)] = view = array.view()
                 view.setflags(write=False)
-                memo[id(array)] = view
+    # Functions first, with empty cells: what these hold may lead back to a function.
     cells: dict[int, types.CellType] = {}
-    for function in functions.values():
-        closure = [cells.setdefault(id(c), types.CellType()) for c in function.__closure__ or ()]
-        scope = _Scope(function.__globals__)
-        new = types.FunctionType(
-            function.__code__, scope, function.__name__, closure=tuple(closure) or None
-        )
-        new.__qualname__, new.__module__ = function.__qualname__, function.__module__
-        memo[id(function)] = new
-    bound = {id(value): value for reach in reaches for value in reach.bound}
+    for key, old in functions.items():
+        closure = tuple(cells.setdefault(id(c), types.CellType()) for c in old.__closure__ or ())
+        scope = _Scope(old.__globals__)
+        memo[key] = types.FunctionType(old.__code__, scope, old.__name__, None, closure or None)
+        memo[key].__qualname__, memo[key].__module__ = old.__qualname__, old.__module__
     for key, value in bound.items():
         memo[key] = getattr(copy.deepcopy(value.__self__, memo), value.__name__)
-    for key, function in functions.items():
-        new = memo[key]
-        for old, cell in zip(function.__closure__ or (), new.__closure__ or (), strict=True):
-            if not _is_empty(old):
-                cell.cell_contents = copy.deepcopy(old.cell_contents, memo)
-        new.__defaults__ = copy.deepcopy(function.__defaults__, memo)
-        new.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
-        new.__dict__.update(copy.deepcopy(function.__dict__, memo))
-        for name, value in _globals_of(function).items():
-            new.__globals__[name] = copy.deepcopy(value, memo)
+    for key, old in functions.items():
+        new, own = memo[key], functools.partial(copy.deepcopy, memo=memo)
+        for cell in old.__closure__ or ():
+            if content_of(cell) is not UNBOUND:
+                cells[id(cell)].cell_contents = own(cell.cell_contents)
+        new.__defaults__, new.__kwdefaults__ = own(old.__defaults__), own(old.__kwdefaults__)
+        new.__dict__.update(own(old.__dict__))
+        new.__globals__.update(own(_changing_globals(old)))
     return memo
 
 
@@ -211,28 +210,8 @@ class _Scope(dict):
         return self._live[name]
 
 
-def _is_empty(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return True
-    return False
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield a function's code, and that of the functions in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _globals_of(function: types.FunctionType) -> dict[str, object]:
-    """Return the globals that a function names, where they are objects that may be copied."""
-    steps = (step for code in _codes(function.__code__) for step in dis.get_instructions(code))
-    names = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    scope = function.__globals__
-    return {name: scope[name] for name in names if name in scope and _may_change(scope[name])}
+def _changing_globals(function: types.FunctionType) -> dict[str, object]:
+    return {name: value for name, value in globals_of(function).items() if _may_change(value)}
 
 
 def _may_change(value: object) -> bool:
@@ -253,23 +232,26 @@ def _is_trusted(module: object) -> bool:
 
 
 class _Reach:
-    """What the calls of a root may change."""
+    """What the calls of a root may change, found by a walk through all that it holds and names.
+
+    On its way, an object is ``fixed`` where no copy can take its place, and ``carried`` where code
+    that is not known can reach it.
+    """
 
     def __init__(self, root: Root) -> None:
         self.changes, self.problem = False, None
         self.reached: set[int] = set()
+        # What `_memo` treats in a way of its own.
         self.functions: list[types.FunctionType] = []
         self.arrays: list[np.ndarray] = []
         self.bound: list[object] = []
         self.shared: list[object] = []
-        self._seen: set[tuple[int, bool, bool]] = set()
         self.classes: list[type] = []
-        self._names = set(root.methods)
-        self._members: set[tuple[type, str]] = set()
+        self._names = {root.method}
+        self._seen: set[tuple] = set()
         self._todo: list[tuple[object, bool, bool]] = [(root.value, False, False)]
-        while self._todo or self._more_members():
-            while self._todo:
-                self._look_at(*self._todo.pop())
+        while self._todo or self._add_members():
+            self._look_at(*self._todo.pop())
         for k, one in enumerate(self.arrays):
             if any(np.may_share_memory(one, other) for other in self.arrays[:k]):
                 self._refuse("holds two arrays that share memory")
@@ -277,23 +259,23 @@ class _Reach:
     def _refuse(self, reason: str) -> None:
         self.changes, self.problem = True, self.problem or reason
 
-    def _look_at(self, value: object, fixed: bool, carried: bool) -> None:
-        """Look at an object.
+    def _mark(self, value: object, fixed: bool, what: str) -> None:
+        """Note something that may change."""
+        self.changes = True
+        self.reached.add(id(value))
+        if fixed:
+            self._refuse(f"reaches {what}, which all examples would share")
 
-        It is ``fixed`` where no copy can take its place, and ``carried`` where code that is not
-        known can reach it.
-        """
+    def _look_at(self, value: object, fixed: bool, carried: bool) -> None:
         key = id(value), fixed, carried
         if key in self._seen or isinstance(value, _ATOMS):
             return
         self._seen.add(key)
-        if _lookup(value, "_nengonet_stateless"):
+        if isinstance(value, types.ModuleType) or _lookup(value, "_nengonet_stateless"):
             self.shared.append(value)
         elif isinstance(value, type):
             if not _is_trusted(value.__module__):
                 self.classes.append(value)
-        elif isinstance(value, types.ModuleType):
-            self.shared.append(value)
         elif isinstance(value, types.FunctionType):
             self._look_at_function(value, fixed)
         elif isinstance(value, types.MethodType):
@@ -308,69 +290,43 @@ class _Reach:
         else:
             self._look_at_instance(value, fixed, carried)
 
-    def _mark(self, value: object, fixed: bool, what: str) -> None:
-        """Note something that may change."""
-        self.changes = True
-        self.reached.add(id(value))
-        if fixed:
-            self._refuse(f"reaches {what}, which all examples would share")
-
     def _look_at_function(self, function: types.FunctionType, fixed: bool) -> None:
-        ours = _is_trusted(function.__module__)
-        if ours and not (function.__closure__ and function.__module__.startswith("nengo")):
+        trusted, cells = _is_trusted(function.__module__), cells_of(function)
+        if trusted and not (cells and function.__module__.startswith("nengo")):
             return
-        self.reached.add(id(function))
+        self.reached |= {id(function), *map(id, cells.values())}
         if not fixed:
             self.functions.append(function)
         if function.__dict__:
             self._mark(function, fixed, f"attributes of the function {function.__name__}")
-        for cell in function.__closure__ or ():
-            self.reached.add(id(cell))
-        if not ours:
-            self._look_at_code(function, fixed)
-        held = [c.cell_contents for c in function.__closure__ or () if not _is_empty(c)]
-        held += [function.__defaults__, function.__kwdefaults__, *_globals_of(function).values()]
+        if not trusted:
+            self._names |= names_in(function)
+            for how, name, value in uses_of(function):
+                self._look_at_use(how, name, value, function, fixed)
+        held = [content_of(cell) for cell in cells.values()]
+        held += [function.__defaults__, function.__kwdefaults__]
+        held += _changing_globals(function).values()
         self._todo += [(each, fixed, True) for each in held]
 
-    def _look_at_code(self, function: types.FunctionType, fixed: bool) -> None:
-        free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        for code in _codes(function.__code__):
-            self._names.update(code.co_names)
-            value: object = None  # of the module that was loaded last
-            for step in dis.get_instructions(code):
-                name = step.argval
-                if isinstance(value, types.ModuleType):
-                    if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                        value = self._attribute(value, name)
-                        continue
-                    self._refuse(f"uses the module {value.__name__} as a value")
-                value = None
-                if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                    self._refuse(f"writes the global {name}")
-                elif step.opname in ("STORE_DEREF", "DELETE_DEREF") and name in free:
-                    self._mark(free[name], fixed, f"the variable {name}")
-                elif step.opname == "STORE_ATTR":
-                    self.changes = True
-                elif step.opname == "IMPORT_NAME":
-                    if not _is_trusted(name) or "random" in code.co_names:
-                        self._refuse(f"imports {name}")
-                elif step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                    value = function.__globals__.get(name)
-                    if name not in function.__globals__ and name in _REFUSED_BUILTINS:
-                        self._refuse(f"calls {name}")
-                elif step.opname in ("LOAD_DEREF", "LOAD_CLASSDEREF") and name in free:
-                    value = None if _is_empty(free[name]) else free[name].cell_contents
-                if not isinstance(value, types.ModuleType):
-                    value = None
-
-    def _attribute(self, module: types.ModuleType, name: str) -> object:
-        """Look at what is taken from a module, which no copy can take the place of."""
-        value = getattr(module, name, None)
-        if not isinstance(value, types.ModuleType):
+    def _look_at_use(
+        self, how: str, name: str, value: object, function: types.FunctionType, fixed: bool
+    ) -> None:
+        if how == "writes attribute":
+            self.changes = True
+        elif how == "writes variable":
+            self._mark(value, fixed, f"the variable {name}")
+        elif how == "writes global":
+            self._refuse(f"writes the global {name}")
+        elif how == "module":
+            self._refuse(f"uses the module {name} as a value")
+        elif how == "builtin" and name in _REFUSED_BUILTINS:
+            self._refuse(f"calls {name}")
+        elif how == "imports" and not (_is_trusted(name) and "random" not in names_in(function)):
+            self._refuse(f"imports {name}")
+        elif how == "attribute":  # which no copy can take the place of
             self._todo.append((value, True, True))
             if _may_change(value) and not callable(value):
-                self._mark(value, True, f"{module.__name__}.{name}")
-        return value
+                self._mark(value, True, name)
 
     def _look_at_bound(self, value: object, fixed: bool) -> None:
         owner = value.__self__
@@ -395,40 +351,36 @@ class _Reach:
 
     def _look_at_instance(self, value: object, fixed: bool, carried: bool) -> None:
         cls = type(value)
-        trusted, frozen = _is_trusted(cls.__module__), isinstance(value, FrozenObject)
         if isinstance(value, (nengo.Network, nengo.Simulator)):
             self._refuse(f"reaches a {cls.__name__}")
             return
-        if not trusted:
+        known, frozen = _is_trusted(cls.__module__), isinstance(value, FrozenObject)
+        if not known:
             self.classes.append(cls)
-        unchanging = isinstance(value, (tuple, frozenset, functools.partial))
-        if not trusted or carried and not frozen and not unchanging:
+        carried = not known or carried and not frozen
+        is_partial = isinstance(value, functools.partial)
+        if carried and not (known and (is_partial or isinstance(value, (tuple, frozenset)))):
             self._mark(value, fixed, f"a {cls.__name__}")
-        held = [each for each in gc.get_referents(value) if each is not cls]
-        if frozen:
-            held = list(state_of(value).values())
-        carried = (carried and not frozen) or not trusted or isinstance(value, functools.partial)
+        held = state_of(value).values() if frozen else gc.get_referents(value)
         # A cache is not copied.
         fixed = fixed or inspect.getattr_static(value, "cache_clear", None) is not None
-        self._todo += [(each, fixed, carried) for each in held]
+        self._todo += [(each, fixed, carried or is_partial) for each in held if each is not cls]
 
-    def _more_members(self) -> bool:
+    def _add_members(self) -> bool:
         """Look at what is called of the classes that were met."""
-        for cls in self.classes:
-            for base in cls.__mro__:
-                if _is_trusted(base.__module__):
-                    continue
-                for name, member in vars(base).items():
-                    special = name.startswith("__") and callable(member)
-                    if (base, name) in self._members or not (name in self._names or special):
-                        continue
-                    if isinstance(member, _DESCRIPTORS):
-                        continue
-                    self._members.add((base, name))
-                    for each in (
+        for base in {base: None for cls in self.classes for base in cls.__mro__}:
+            for name, member in () if _is_trusted(base.__module__) else vars(base).items():
+                called = name in self._names or name.startswith("__") and callable(member)
+                if (
+                    called
+                    and (base, name) not in self._seen
+                    and not isinstance(member, _DESCRIPTORS)
+                ):
+                    self._seen.add((base, name))
+                    parts = (
                         (member.fget, member.fset)
                         if isinstance(member, property)
                         else (getattr(member, "__func__", member),)
-                    ):
-                        self._todo.append((each, True, True))
+                    )
+                    self._todo += [(each, True, True) for each in parts]
         return bool(self._todo)

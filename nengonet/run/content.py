@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
-import dis
 import functools
 import hashlib
 import importlib.util
@@ -31,6 +30,7 @@ from nengo.params import FrozenObject, Parameter
 from scipy import sparse
 
 from nengonet.exceptions import InputError
+from nengonet.minibatch.walking import cells_of, content_of, names_in, uses_of
 from nengonet.nengo_internals import state_of
 from nengonet.version import __version__
 from nengonet.weights import pretrained_files
@@ -74,7 +74,7 @@ def versions() -> dict[str, str]:
 
     nengonet's goes with a digest of its code and weights, as a checkout changes between versions.
     """
-    package, code = pathlib.Path(__file__).parent, hashlib.sha256()
+    package, code = pathlib.Path(__file__).parents[1], hashlib.sha256()
     sources = (
         file
         for file in sorted(package.rglob("*.py"))
@@ -122,12 +122,19 @@ class _Walk:
         self.hash.update(f"{len(data)} ".encode())
         self.hash.update(data)
 
-    def _feed_all(self, named: Mapping[str, object]) -> None:
+    def _feed_named(self, named: Mapping[str, object]) -> None:
         """Add values and their names."""
         self._write(str(len(named)))
         for name, value in named.items():
             self._write(name)
             self.feed(value, name)
+
+    def _feed_items(self, value: Collection) -> None:
+        """Add values, which messages call by their numbers."""
+        if not isinstance(value, list) or not self._is_met(value):
+            self._write(str(len(value)))
+            for number, each in enumerate(value):
+                self.feed(each, f"[{number}]")
 
     def _is_met(self, value: object) -> bool:
         """Tell whether something was met before, and add its number then."""
@@ -138,31 +145,30 @@ class _Walk:
         self._kept.append(value)
         return False
 
-    def _is_installed(self, named: type | Callable) -> bool:
-        """Tell whether a function or class is found by its name in a package, and add that."""
-        module, name = named.__module__, named.__qualname__
+    def _is_known(self, value: type | Callable) -> bool:
+        """Tell whether a function or class was met, or is found by its name in a package."""
+        module, name = value.__module__, value.__qualname__
         found = sys.modules.get(module)
-        version = getattr(sys.modules.get((module or "").partition(".")[0]), "__version__", "")
         for part in name.split("."):
             found = getattr(found, part, None)
-        if found is not named or not _is_installed(module):
-            return False
+        if found is not value or not _is_installed(module):
+            return self._is_met(value)
+        version = getattr(sys.modules.get((module or "").partition(".")[0]), "__version__", "")
         self._write(f"{module} {name} {version}")
         return True
 
     def _refusal(self, value: object) -> InputError:
-        place = ": ".join(filter(None, self._place))
         return InputError(
-            f"{place}: a saved run needs what a later one can be compared with (numbers, arrays, "
-            f"functions, objects made of them), got {type(value).__qualname__}; make it inside the "
-            "function, or leave save out"
+            f"{self._where()}: a saved run needs what a later one can be compared with (numbers, "
+            f"arrays, functions, objects made of them), got {type(value).__qualname__}; make it "
+            "inside the function, or leave save out"
         )
+
+    def _where(self) -> str:
+        return ": ".join(filter(None, self._place))
 
     def _feed_plain(self, value: object) -> None:
         self._write(f"{value:x}" if type(value) is int else repr(value))
-
-    def _feed_text(self, value: str | bytes) -> None:
-        self._write(value)
 
     def _feed_array(self, value: np.ndarray | np.generic) -> None:
         array = np.asarray(value)
@@ -172,16 +178,8 @@ class _Walk:
         elif array.nbytes:
             self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
-    def _feed_items(self, value: Collection) -> None:
-        if isinstance(value, list) and self._is_met(value):
-            return
-        self._write(str(len(value)))
-        for number, each in enumerate(value):
-            self.feed(each, f"[{number}]")
-
     def _feed_set(self, value: Collection) -> None:
-        place = ": ".join(filter(None, self._place))
-        self._write(" ".join(sorted(digest(each, place, self._without) for each in value)))
+        self._write(" ".join(sorted(digest(each, self._where(), self._without) for each in value)))
 
     def _feed_dict(self, value: dict) -> None:
         if not self._is_met(value):
@@ -203,49 +201,28 @@ class _Walk:
             self._write(file_digest(each) if each.is_file() else str(each))
 
     def _feed_code(self, value: types.CodeType) -> None:
-        self._feed_all({name: getattr(value, name, None) for name in _CODE})
+        self._feed_named({name: getattr(value, name, None) for name in _CODE})
 
     def _feed_function(self, value: types.FunctionType) -> None:
-        if self._is_installed(value) or self._is_met(value):
-            return
-        code, cells = value.__code__, value.__closure__ or ()
-        self._feed_code(code)
-        self._feed_items((value.__defaults__, value.__kwdefaults__))
-        self._feed_all(
-            {name: _content(cell) for name, cell in zip(code.co_freevars, cells, strict=True)}
-        )
-        self._feed_all(dict(_named(code, value.__globals__)))
-        self._feed_all({name: each for name, each in vars(value).items() if name != "__wrapped__"})
-
-    def _feed_builtin(self, value: types.BuiltinFunctionType) -> None:
-        self._write(value.__qualname__)
-        self.feed(value.__self__)
-
-    def _feed_method(self, value: types.MethodType) -> None:
-        self._feed_items((value.__self__, value.__func__))
+        if not self._is_known(value):
+            self._feed_code(value.__code__)
+            self._feed_items((value.__defaults__, value.__kwdefaults__))
+            self._feed_named({name: content_of(cell) for name, cell in cells_of(value).items()})
+            self._feed_named(dict(_named_by(value)))
+            attributes = vars(value).items()
+            self._feed_named({name: each for name, each in attributes if name != "__wrapped__"})
 
     def _feed_class(self, value: type) -> None:
-        if self._is_installed(value) or self._is_met(value):
-            return
-        self._feed_items(value.__bases__)
-        self._feed_all(
-            {
-                name: each
-                for name, each in sorted(vars(value).items())
-                if isinstance(each, _CALLED) or not (name.startswith("__") or name == "_abc_impl")
-            }
-        )
-
-    def _feed_called(self, value: object) -> None:
-        names = ("__func__", "fget", "fset", "func")
-        self._feed_items([getattr(value, name, None) for name in names])
-
-    def _feed_named(self, value: types.ModuleType | types.MemberDescriptorType) -> None:
-        self._write(value.__name__)
-
-    def _feed_parameter(self, value: Parameter) -> None:
-        # Not its data: the values that all objects in memory have for it.
-        self._feed_items((type(value), value.name, value.default, value.optional))
+        if not self._is_known(value):
+            self._feed_items(value.__bases__)
+            self._feed_named(
+                {
+                    name: each
+                    for name, each in sorted(vars(value).items())
+                    if isinstance(each, _CALLED)
+                    or not (name.startswith("__") or name == "_abc_impl")
+                }
+            )
 
     def _feed_network(self, value: nengo.Network) -> None:
         if not self._is_met(value):
@@ -258,31 +235,18 @@ class _Walk:
 
     def _feed_nengo(self, value: NengoObject | FrozenObject) -> None:
         """Add a Nengo object: its class, how it is built, parameters and plain attributes."""
-        if isinstance(value, NengoObject) and self._is_met(value):
-            return
+        left_out = self._without.get(id(value), ())
+        if isinstance(value, NengoObject):
+            if self._is_met(value):
+                return
+            left_out = ("label", *left_out)
         self.feed(type(value))
         built = (Builder.builders[each] for each in type(value).__mro__ if each in Builder.builders)
         self.feed(next(built, None))
-        left_out = self._without.get(id(value), ())
-        if isinstance(value, NengoObject):
-            left_out = ("label", *left_out)
-        state = state_of(value)
-        self._feed_all({name: each for name, each in state.items() if name not in left_out})
-
-    def _feed_neurons(self, value: Neurons) -> None:
-        self.feed(value.ensemble)
-
-    def _feed_view(self, value: ObjView) -> None:
-        self._feed_items((value.obj, value.slice))
-
-    def _feed_rule(self, value: LearningRule) -> None:
-        self._feed_items((value.connection, value.learning_rule_type))
+        state = state_of(value).items()
+        self._feed_named({name: each for name, each in state if name not in left_out})
 
     def _feed_object(self, value: object) -> None:
-        if sparse.issparse(value):
-            triples = value.tocoo()
-            self._feed_items((value.shape, triples.row, triples.col, triples.data))
-            return
         if value is _GLOBAL_STREAM:  # known by its name, as where a function calls np.random
             return
         if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
@@ -305,7 +269,7 @@ class _Walk:
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         if isinstance(state, dict):
             state = {name: each for name, each in state.items() if not _is_cached(value, name)}
-        self._feed_all({"made by": function, "of": arguments, "state": state})
+        self._feed_named({"made by": function, "of": arguments, "state": state})
         self._feed_items([*(items or ())])
         self._feed_items([*(pairs or ())])
 
@@ -327,67 +291,67 @@ def _is_installed(module: str | None) -> bool:
     return not _INSTALLED.isdisjoint(pathlib.Path(file or "").parts)
 
 
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a name that is not bound yet
-        return ...
-
-
-def _named(code: types.CodeType, space: dict) -> Iterator[tuple[str, object]]:
-    """Yield what code names in its module, and in modules of the user's that it names or loads."""
-    for instruction in dis.get_instructions(code):
-        name = instruction.argval
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in space:
-            yield name, space[name]
-            yield from _in_module(space[name], code, set())
-        elif instruction.opname == "IMPORT_NAME":
-            for each in (name, f"{space.get('__package__')}.{name}"):
+def _named_by(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    """Yield what a function names in its module, and in modules of the user's that it reaches."""
+    names = sorted(names_in(function))
+    for how, name, value in uses_of(function):
+        if how == "global":
+            yield name, value
+            yield from _in_module(value, names, set())
+        elif how == "imports":
+            for each in (name, f"{function.__globals__.get('__package__')}.{name}"):
                 with contextlib.suppress(Exception):
                     if not _is_installed(each):
-                        yield from _in_module(importlib.import_module(each), code, set())
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from _named(inner, space)
+                        yield from _in_module(importlib.import_module(each), names, set())
 
 
-def _in_module(
-    module: object, code: types.CodeType, seen: set[str]
-) -> Iterator[tuple[str, object]]:
+def _in_module(module: object, names: list[str], seen: set[str]) -> Iterator[tuple[str, object]]:
+    """Yield what has one of these names in a module of the user's, or in one that has."""
     if isinstance(module, types.ModuleType) and module.__name__ not in seen:
         seen.add(module.__name__)
         if not _is_installed(module.__name__):
-            for name in code.co_names:
+            for name in names:
                 if hasattr(module, name):
                     yield f"{module.__name__}.{name}", getattr(module, name)
-                    yield from _in_module(getattr(module, name), code, seen)
+                    yield from _in_module(getattr(module, name), names, seen)
+
+
+def _made_of(parts: Callable[[object], tuple]) -> Callable[[_Walk, object], None]:
+    """Return the feeder of a value that is no more than its parts."""
+    return lambda walk, value: walk._feed_items(parts(value))
 
 
 _PLAIN = (bool, int, float, complex, type(None), type(...), type(NotImplemented), range, slice)
-_EXACTLY = dict.fromkeys(_PLAIN, _Walk._feed_plain) | {
-    str: _Walk._feed_text,
-    bytes: _Walk._feed_text,
-    list: _Walk._feed_items,
-    tuple: _Walk._feed_items,
+_EXACTLY = {
+    **dict.fromkeys(_PLAIN, _Walk._feed_plain),
+    **dict.fromkeys((str, bytes), _Walk._write),
+    **dict.fromkeys((list, tuple), _Walk._feed_items),
+    **dict.fromkeys((set, frozenset), _Walk._feed_set),
     dict: _Walk._feed_dict,
-    set: _Walk._feed_set,
-    frozenset: _Walk._feed_set,
 }
+_IN_A_CLASS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _KINDS = {
     (np.ndarray, np.generic): _Walk._feed_array,
     os.PathLike: _Walk._feed_path,
     types.CodeType: _Walk._feed_code,
     types.FunctionType: _Walk._feed_function,
-    types.BuiltinFunctionType: _Walk._feed_builtin,
-    types.MethodType: _Walk._feed_method,
+    types.BuiltinFunctionType: _made_of(lambda value: (value.__qualname__, value.__self__)),
+    types.MethodType: _made_of(lambda value: (value.__self__, value.__func__)),
     type: _Walk._feed_class,
-    _CALLED: _Walk._feed_called,
-    (types.ModuleType, types.MemberDescriptorType, types.GetSetDescriptorType): _Walk._feed_named,
-    Parameter: _Walk._feed_parameter,
+    _CALLED: _made_of(
+        lambda value: tuple(
+            getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")
+        )
+    ),
+    (types.ModuleType, *_IN_A_CLASS): _made_of(lambda value: (value.__name__,)),
+    # Not its data: the values that all objects in memory have for it.
+    Parameter: _made_of(lambda value: (type(value), value.name, value.default, value.optional)),
     nengo.Network: _Walk._feed_network,
-    NengoObject: _Walk._feed_nengo,
-    FrozenObject: _Walk._feed_nengo,
-    Neurons: _Walk._feed_neurons,
-    ObjView: _Walk._feed_view,
-    LearningRule: _Walk._feed_rule,
+    (NengoObject, FrozenObject): _Walk._feed_nengo,
+    Neurons: _made_of(lambda value: (value.ensemble,)),
+    ObjView: _made_of(lambda value: (value.obj, value.slice)),
+    LearningRule: _made_of(lambda value: (value.connection, value.learning_rule_type)),
+    (sparse.spmatrix, sparse.sparray): _made_of(
+        lambda value: (value.shape, value.tocoo().row, value.tocoo().col, value.tocoo().data)
+    ),
 }
