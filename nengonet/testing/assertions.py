@@ -1,0 +1,183 @@
+"""The assertions themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nengonet.checks import as_number, positive_integer
+from nengonet.exceptions import InputError
+from nengonet.testing.bounds import checked_case, noisy, poisson, regular
+from nengonet.testing.causes import UNKNOWN, cause_of_counts, cause_of_difference
+from nengonet.testing.probes import as_values
+
+_AXES = {1: ("neuron",), 2: ("image", "neuron"), 3: ("image", "step", "neuron")}
+
+
+def assert_counts_match_rates(
+    counts: ArrayLike,
+    rates: ArrayLike,
+    duration: float,
+    kind: str = "regular",
+    *,
+    dt: float | None = None,
+    false_alarm: float = 1e-6,
+    bound: float = 1.0,
+    rtol: float = 1e-9,
+    bias: ArrayLike = 1.0,
+    relative: float = 0.0,
+    must_detect: float | None = None,
+) -> None:
+    """Assert that every spike count is what its rate predicts, within the bound for its kind.
+
+    One call serves all kinds of firing, so a keyword may belong to one kind only.
+
+    Parameters
+    ----------
+    counts : array_like of whole numbers
+        - ``(n_neurons,)`` or ``(n_images, n_neurons)``: spikes in one presentation.
+        - With ``dt``, a raster, ``(n_steps, n_neurons)`` or ``(n_images, n_steps, n_neurons)``:
+          spikes in every single step (not summed up).
+        - For ``kind="noisy"``, one more axis in front: ``(n_repeats, n_neurons)`` or
+          ``(n_repeats, n_images, n_neurons)``, at least 5 repeats with noise of their own.
+    rates : array_like, in Hz
+        Predicted rates, below 0 for spikes below 0 (``Tanh``, wrapped). They broadcast to the
+        counts without repeats and steps: ``(n_neurons,)`` or ``(n_images, n_neurons)``.
+    duration : float, in seconds
+        Of one presentation. With ``dt`` it is ``n_steps * dt``.
+    kind : {"regular", "poisson", "noisy"}
+        How the neurons fire; see Notes.
+    dt : float, in seconds, optional
+        Says that ``counts`` is a raster.
+    false_alarm : float
+        For ``"poisson"`` and ``"noisy"``: the chance that correct counts fail, over all neurons,
+        images and tests of this call together. ``"regular"`` has none.
+    bound : float, in spikes
+        For ``"regular"``. 0.5 is enough for neurons that all start halfway to the threshold, as
+        `nengonet.IntegrateAndFire` does; above 1 for a transient at the start.
+    rtol : float
+        For ``"regular"``: relative error of the expected counts from rounding, added to the
+        bound. About 1e-6 for rates or simulations in 32 bits.
+    bias : float or array_like, in spikes
+        For ``"noisy"``: how far the mean count may be from ``rate * duration`` however many
+        repeats are taken. The default is what an unknown phase at the start can do.
+    relative : float
+        For ``"noisy"``: the same as a share of the expected count, 0.01 for 1 %.
+    must_detect : float, optional
+        Refuse (`InputError`) counts too few to show that all weights are off by this share,
+        0.02 for 2 %, with a probability of 99 %. Without it, little data passes easily.
+
+    Raises
+    ------
+    AssertionError
+        Naming the worst neuron and image, the expected and the observed count, the bound, how
+        many are beyond it and the probable cause.
+    InputError
+        The shapes do not fit, or a value is not a count, rate or duration.
+
+    Notes
+    -----
+    - ``"regular"``: a constant current; ``abs(count - rate * t) < 1`` at every ``t``.
+    - ``"poisson"``: independent counts whose variance is their mean, as of ``PoissonSpiking``
+      under a constant current; exact tails of counts and sums, and their dispersion.
+    - ``"noisy"``: renewal processes, or neurons driven by noise; Student's t over the repeats for
+      mean counts, their sum and their slope.
+
+    The guide "Test your network" says which neurons fire how, and what each test can show.
+
+    Examples
+    --------
+    >>> assert_counts_match_rates([10, 20, 0], rates=[50, 102, 0], duration=0.2)
+    >>> assert_counts_match_rates([10, 40, 0], rates=[50, 102, 0], duration=0.2)
+    Traceback (most recent call last):
+        ...
+    AssertionError: counts do not match their rates (kind regular)
+    1 of 3 counts, worst: neuron 1: expected 20.4 spikes, observed 40 (allowed: 19.4 to 21.4)
+    probable cause: none of the known patterns
+    """
+    case = checked_case(counts, rates, duration, kind, dt)
+    false_alarm = as_number("false_alarm", false_alarm, "a chance", above=0, below=1)
+    rtol = as_number("rtol", rtol, "a share", at_least=0)
+    relative = as_number("relative", relative, "a share", at_least=0)
+    bound = as_number("bound", bound, "spikes", above=0)
+    if must_detect is not None:
+        must_detect = as_number("must_detect", must_detect, "a share such as 0.02", above=0)
+    if kind == "regular":
+        stages, detectable = regular(case, bound, rtol)
+    elif kind == "poisson":
+        stages, detectable = poisson(case, false_alarm)
+    else:
+        stages, detectable = noisy(case, false_alarm, bias, relative)
+    for stage in stages:
+        found = [wrong for wrong in (bounds.judged() for bounds in stage) if wrong]
+        if found:
+            texts, causes = zip(*found, strict=True)
+            cause = cause_of_counts(case) or (causes[0] if all(causes) else None)
+            lines = (f"counts do not match their rates (kind {kind})", *texts)
+            raise AssertionError("\n".join([*lines, f"probable cause: {cause or UNKNOWN}"]))
+    if must_detect is not None and not detectable <= must_detect:
+        shown = "nothing" if not np.isfinite(detectable) else f"{100 * detectable:.3g} % at best"
+        raise InputError(
+            f"must_detect: these counts are too few to show weights off by "
+            f"{100 * must_detect:.3g} % (they show {shown}); take a longer duration, higher "
+            "rates, or more images or repeats"
+        )
+
+
+def assert_same_spikes(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    max_differing: int = 0,
+    axes: tuple[str, ...] | None = None,
+) -> None:
+    """Assert that two arrays of spike counts, or two rasters, are identical.
+
+    Parameters
+    ----------
+    a, b : array_like, of the same shape
+        ``(n_neurons,)`` or ``(n_images, n_neurons)`` spike counts, or an
+        ``(n_images, n_steps, n_neurons)`` raster. The values are compared as they are, so the
+        data of two probes may be given too.
+    max_differing : int
+        Number of values that may differ, 0 by default.
+    axes : tuple of str, optional
+        What the axes are, for the message and the probable cause: ``("step", "neuron")`` for one
+        run's raster. By default as above.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first difference, both values, how many differ and the probable cause.
+    InputError
+        The shapes differ, or a value is not finite.
+
+    Examples
+    --------
+    >>> assert_same_spikes([1, 2, 0], [1, 2, 0])
+    >>> assert_same_spikes([[1, 2, 0]], [[1, 3, 0]])
+    Traceback (most recent call last):
+        ...
+    AssertionError: 1 of 3 values differ
+    first: image 0, neuron 1: 2 and 3
+    probable cause: none of the known patterns
+    """
+    a, b = as_values("a", a), as_values("b", b)
+    if a.shape != b.shape:
+        raise InputError(f"a and b: expected the same shape, got {a.shape} and {b.shape}")
+    if axes is None:
+        axes = _AXES.get(a.ndim, tuple(f"axis {i}" for i in range(a.ndim)))
+    if len(axes) != a.ndim:
+        raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, got {axes!r}")
+    max_differing = positive_integer("max_differing", max_differing, at_least=0)
+    differing = np.argwhere(a != b)
+    if len(differing) <= max_differing:
+        return
+    first = tuple(int(i) for i in differing[0])
+    where = ", ".join(f"{name} {index}" for name, index in zip(axes, first, strict=True))
+    allowed = f" (allowed: {max_differing})" if max_differing else ""
+    raise AssertionError(
+        f"{len(differing)} of {a.size} values differ{allowed}\n"
+        f"first: {where}: {a[first]:.6g} and {b[first]:.6g}\n"
+        f"probable cause: {cause_of_difference(a, b, axes) or UNKNOWN}"
+    )
