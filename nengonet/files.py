@@ -102,9 +102,11 @@ class Hdf5:
         self, content: io.BufferedReader | bytes, allowance: Allowance | None = None
     ) -> None:
         if isinstance(content, bytes):
+            self.head = content[:8]
             _check_heaps(content)
             content = io.BytesIO(content)
         else:
+            self.head = content.peek(8)[:8]
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 _check_heaps(mapped)
         self.root = h5py.File(content, "r")
@@ -331,3 +333,19 @@ def open_binary(path: str | os.PathLike) -> io.BufferedReader:
     if path.is_dir():
         raise InputError("expected a file, got a folder")
     return path.open("rb")
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, expected: str) -> Iterator[Hdf5 | Archive | io.BufferedReader]:
+    """Open a file as HDF5 or as a zip archive if its content is one; whatever goes wrong is said.
+
+    ``expected`` is for the message, as in `reading`.
+    """
+    with reading(path, expected), open_binary(path) as stream:
+        content = stream
+        if stream.peek(4).startswith(b"PK\x03\x04"):
+            content = Archive(stream)
+        elif stream.peek(8).startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):
+            content = Hdf5(stream)
+        with content:
+            yield content

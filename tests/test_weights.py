@@ -11,11 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
+import nengonet as nn
 from nengonet.exceptions import InputError
+from nengonet.files import Archive
 from nengonet.weights import (
     LayerWeights,
     Weights,
     as_layer_weights,
+    dialects,
     fold_batch_norm,
     load_weights,
     pretrained,
@@ -223,7 +226,7 @@ def test_kinds_without_config():
         *("Conv2D", "Dense"),
     ]
     assert all(layer.config == {} for layer in weights.values())
-    with pytest.raises(InputError, match="after_depthwise: moving_mean and .*scale=False"):
+    with pytest.raises(InputError, match="after_depthwise: expected moving_mean and .*scale=False"):
         fold_batch_norm(weights["depthwise"], weights["after_depthwise"])
 
 
@@ -264,8 +267,12 @@ def test_activations_and_what_follows(ending):
     folded = fold_batch_norm(weights["first"], weights["first_norm"])
     assert (folded.activation, folded.followed_by) == ("relu(max_value=6.0)", ("largest",))
     for before, after, match in [
-        ("second", "late_norm", "activation 'relu' of second stands between second and late_norm"),
-        ("first", "late_norm", "do not follow each other: the file has first_norm after first"),
+        (
+            "second",
+            "late_norm",
+            "second and late_norm: expected a linear layer, got the activation 'relu'",
+        ),
+        ("first", "late_norm", "expected one after the other, got first_norm after first"),
     ]:
         with pytest.raises(InputError, match=match):
             fold_batch_norm(weights[before], weights[after])
@@ -550,7 +557,7 @@ def test_keras_1_full_model(order, version, backend, tmp_path):
         tmp_path / "x", layers, arrays, version="1", keras_version=version, backend=backend
     )
     weights = load_weights(path)
-    ending = "" if backend else ", backend not stated"
+    ending = "" if backend else ", backend not given"
     assert weights.dialect == f"Keras 1 full model{ending}"
     c, n, d = weights.values()
     right = kernel[::-1, ::-1] if backend == "theano" else kernel
@@ -576,7 +583,7 @@ def test_keras_1_weights_only(order, tmp_path):
             file.move(f"model_weights/{key}", key)
         del file["model_weights"]
     weights = load_weights(tmp_path / "x")
-    assert weights.dialect == "Keras 1 weights only, backend not stated"
+    assert weights.dialect == "Keras 1 weights only, backend not given"
     np.testing.assert_array_equal(weights["c"].kernel, kernel)
     np.testing.assert_array_equal(weights["d"].kernel, dense)
     assert [layer.kind for layer in weights.values()] == ["Conv2D", "BatchNormalization", "Dense"]
@@ -593,7 +600,7 @@ def test_keras_0_weights(tmp_path):
             for n, array in enumerate(own.values()):
                 group[f"param_{n}"] = array
     weights = load_weights(tmp_path / "x")
-    assert weights.dialect == "Keras 0 weights, layers unnamed, backend not stated"
+    assert weights.dialect == "Keras 0 weights, layers unnamed, backend not given"
     assert list(weights) == ["layer_0", "layer_10"]
     np.testing.assert_array_equal(weights["layer_0"].kernel, kernel)
     np.testing.assert_array_equal(weights["layer_10"].kernel, dense)
@@ -728,6 +735,53 @@ def test_plain_hdf5(tmp_path):
     assert weights["old"].kernel.dtype == np.float32
 
 
+# A dialect of one's own: everything that a new one needs
+
+
+@pytest.fixture
+def npz_dialect(monkeypatch):
+    monkeypatch.setattr(dialects, "_registered", [])
+
+    @nn.weights.register_dialect
+    class Npz:
+        """Archives of NumPy, whose arrays are called ``LAYER.kernel`` and ``LAYER.bias``."""
+
+        @staticmethod
+        def matches(content):
+            return isinstance(content, Archive) and "order.npy" in content.names
+
+        @staticmethod
+        def read(content):
+            layers = [
+                LayerWeights(content.array(f"{name}.kernel"), content.array(f"{name}.bias"), name)
+                for name in ("hidden", "output")[: content.array("order")[0]]
+            ]
+            return layers, "NumPy arrays"
+
+    return Npz
+
+
+@pytest.mark.usefixtures("npz_dialect")
+def test_a_dialect_from_outside(tmp_path):
+    arrays = {"hidden.kernel": np.ones((4, 3)), "hidden.bias": np.arange(3), "order": [1]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    weights = nn.load_weights(tmp_path / "own.npz")
+    assert weights.dialect == "NumPy arrays"
+    assert list(weights) == ["hidden"]
+    np.testing.assert_array_equal(weights["hidden"].bias, [0, 1, 2])
+    assert load_weights(DATA / "keras3_nested.keras").dialect == "Keras 3 archive"
+    arrays.pop("hidden.bias")
+    np.savez(tmp_path / "own.npz", **arrays)  # its readers are guarded as all others are
+    refuse(tmp_path / "own.npz", "damaged or truncated file .KeyError: .*hidden.bias")
+
+
+def test_dialects_are_found_in_their_folder():
+    found = [each.__name__.rpartition(".")[2] for each in dialects.known_dialects()]
+    folder = pathlib.Path(dialects.__file__).parent
+    assert {*found, "__init__"} == {path.stem for path in folder.glob("*.py")}
+    assert found[-1] == "plain"
+
+
 # Bad files
 
 
@@ -797,7 +851,7 @@ def test_not_finite(bad, tmp_path):
     kernel[1, 2] = kernel[2, 0] = bad
     refuse(
         plain(tmp_path / "x", hidden=kernel),
-        r"hidden: kernel: 2 of 12 values are NaN or infinite, the first at \[1, 2\]",
+        rf"hidden: kernel: expected finite values, got {bad} at \[1, 2\]; remove or replace",
     )
 
 
@@ -908,7 +962,9 @@ def test_damaged_bytes_give_one_error_or_finite_arrays(name, tmp_path):
 def test_unknown_layer():
     path = DATA / "keras2_mlp.h5"
     weights = load_weights(path)
-    message = f"{path}: no layer 'hiden' (did you mean 'hidden'?); the file has: hidden, output"
+    message = (
+        f"{path}: expected one of the layers hidden, output, got 'hiden'; did you mean 'hidden'?"
+    )
     for kind in (InputError, KeyError):
         with pytest.raises(kind, match=re.escape(message)) as info:
             weights["hiden"]
@@ -967,10 +1023,10 @@ def test_layer_acts_as_its_kernel():
     [
         ({"kernel": [["a"]]}, "weights: kernel: expected an array of numbers"),
         ({"kernel": [[1], [1, 2]]}, "weights: kernel: expected an array of numbers"),
-        ({"kernel": [[True]]}, r"got type bool"),
+        ({"kernel": [[True]]}, "expected an array of numbers, got booleans"),
         ({"kernel": [[1, np.nan]]}, "NaN or infinite"),
-        ({"kernel": np.ones(3)}, r"2 dimensions \(Dense\) or 4 \(Conv2D\) \(got shape \(3,\)\)"),
-        ({"kernel": np.ones((0, 3))}, "kernel is empty"),
+        ({"kernel": np.ones(3)}, r"2 dimensions \(Dense\) or 4 \(Conv2D\), got shape \(3,\)"),
+        ({"kernel": np.ones((0, 3))}, r"kernel: expected .* none of length 0, got shape \(0, 3\)"),
         ({"kernel": np.ones((2, 3)), "kind": "Conv2D"}, "expected 4 dimensions for Conv2D"),
         ({"kind": "Dense"}, "expected a kernel"),
         (
@@ -1026,7 +1082,7 @@ def test_as_layer_weights():
     for bad, match in [
         (None, "x: expected a kernel"),
         ((1, 2, 3), r"x: expected \(kernel, bias\)"),
-        ([[np.inf]], "x: kernel: 1 of 1 values"),
+        ([[np.inf]], "x: kernel: expected finite values, got inf"),
     ]:
         with pytest.raises(InputError, match=match):
             as_layer_weights(bad, "x")
@@ -1041,14 +1097,14 @@ def test_fold_refuses():
     other_axis = LayerWeights(kind="BatchNormalization", others=others, config={"axis": 2})
     negative = others | {"moving_variance": -np.ones(3)}
     for layer, batch, match in [
-        (active, norm, "activation 'relu' of dense stands between dense and norm"),
-        (LayerWeights(kernel.T, name="dense"), norm, "3 channels, but dense has 2 outputs"),
-        (norm, norm, "norm: expected Dense, Conv2D or DepthwiseConv2D"),
+        (active, norm, "dense and norm: expected a linear layer, got the activation 'relu'"),
+        (LayerWeights(kernel.T, name="dense"), norm, "got 3 channels and 2 outputs"),
+        (norm, norm, "norm: expected Dense, Conv2D, DepthwiseConv2D to fold"),
         (kernel, norm, r"layer: expected LayerWeights, got shape \(2, 3\)"),
         (dense, 4, "batch_norm: expected LayerWeights, got 4"),
         (dense, dense, "dense: expected a BatchNormalization"),
         (dense, other_axis, "the last axis"),
-        (dense, LayerWeights(kind="BatchNormalization", others=negative), "above 0, found -0.999"),
+        (dense, LayerWeights(kind="BatchNormalization", others=negative), "above 0, got -0.999"),
     ]:
         with pytest.raises(InputError, match=match):
             fold_batch_norm(layer, batch)
@@ -1058,5 +1114,5 @@ def test_pretrained():
     weights = load_weights(pretrained("mnist_dense"))
     assert isinstance(weights, Weights)
     assert weights["hidden"].shape == (784, 128)
-    with pytest.raises(InputError, match="no pretrained weights 'nets'; there are: .*mnist_dense"):
+    with pytest.raises(InputError, match="name: expected one of .*mnist_dense, got 'nets'"):
         pretrained("nets")

@@ -1,17 +1,16 @@
 """Keras weights in: HDF5 files and ``.keras`` archives, as named NumPy arrays.
 
 `load_weights` recognises a dialect by content, never by the name of the file. Each dialect is a
-module with ``matches(file)`` and ``read(file)``. What comes back is a read-only mapping from layer
-names to `LayerWeights`, in the order of the model.
+module of `nengonet.weights.dialects`. What comes back is a read-only mapping from layer names to
+`LayerWeights`, in the order of the model.
 """
 
 import pathlib
 
-import h5py
-
+from nengonet.checks import check_among
 from nengonet.exceptions import InputError
-from nengonet.files import Hdf5, open_binary, reading
-from nengonet.weights import keras1, named, numbered, plain
+from nengonet.files import Archive, opened
+from nengonet.weights.dialects import known_dialects, register_dialect
 from nengonet.weights.folding import fold_batch_norm
 from nengonet.weights.records import LayerWeights, Weights, as_layer_weights
 
@@ -22,19 +21,15 @@ __all__ = [
     "fold_batch_norm",
     "load_weights",
     "pretrained",
+    "register_dialect",
 ]
-
-# The first to match a file reads it.
-_DIALECTS = (keras1, named, numbered, plain)
 
 _FIRST_BYTES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"\x1f\x8b": "gzip; unpack it first",
     b"\x93NUMPY": "a NumPy .npy file",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
+    b"\x80": "a Python pickle",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
     b"<": "HTML or XML; a download that failed?",
     b"{": "JSON",
@@ -74,54 +69,43 @@ def load_weights(path) -> Weights:
 
     Notes
     -----
-    Files that hold weights only tell less. They have no config, so strides, padding, groups and
-    activations are the user's to state, and the kind of a layer follows from array names, layer
-    names and shapes: a Conv2DTranspose under a name of yours, with as many channels in as out,
-    looks like a Conv2D. Keras 1 seldom names its backend: kernels that Theano trained are mirrored.
-    Keras 3 ``.weights.h5`` and plain HDF5 state no order: layers are listed in the order in which
+    Files that hold weights only tell less. They have no config: strides, padding, groups and
+    activations are yours to give, and the kind of a layer follows from array names, layer names
+    and shapes: a Conv2DTranspose under a name of yours, with as many channels in as out, looks
+    like a Conv2D. Keras 1 seldom names its backend: kernels that Theano trained are mirrored.
+    Keras 3 ``.weights.h5`` and plain HDF5 give no order: layers are listed in the order in which
     the file was written, and by number (``dense_2`` before ``dense_10``) where a rewritten file has
     lost that; a model of a class of its own is written attribute by attribute, in alphabetical
     order. Its arrays are numbered: three of a BatchNormalization may be ``scale=False`` or
     ``center=False``, and keep their numbers. A nested model of one layer in a Keras 2 weights-only
     file carries the nested model's name.
     """
-    with reading(path, "HDF5 or a .keras archive"), open_binary(path) as stream:
-        layers, dialect = _read(stream)
-        weights = Weights(layers, path, dialect)
-        if not weights:
-            raise InputError(f"no weights inside ({dialect})")
-        return weights
+    with opened(path, "HDF5 or a .keras archive") as content:
+        for dialect in known_dialects():
+            if dialect.matches(content):
+                layers, written_by = dialect.read(content)
+                weights = Weights(layers, path, written_by)
+                if not weights:
+                    raise InputError(f"no weights inside ({written_by})")
+                return weights
+        raise InputError(f"expected HDF5 or a .keras archive, got {_described(content)}")
 
 
-def _read(stream) -> tuple[list[LayerWeights], str]:
-    """Return the layers of a file, and what wrote it."""
-    head = stream.read(64)
-    stream.seek(0)
+def _described(content) -> str:
+    """Return what a file without weights looks like."""
+    if isinstance(content, Archive):
+        held = ", ".join(content.names[:10]) or "nothing"
+        return f"a zip file without model.weights.h5 (it holds: {held})"
+    head = content.read(64)
     if not head:
-        raise InputError("expected HDF5 or a .keras archive, got an empty file")
-    if head.startswith(b"PK\x03\x04"):
-        return numbered.read_archive(stream)
-    if head.startswith(b"MATLAB"):
-        raise InputError(
-            "expected weights, got a MATLAB file, which holds arrays transposed; read it with "
-            "scipy.io.loadmat or h5py, and pass (kernel, bias)"
-        )
-    if not head.startswith(b"\x89HDF\r\n\x1a\n") and not h5py.is_hdf5(stream.name):
-        starts = (what for start, what in _FIRST_BYTES.items() if head.lstrip().startswith(start))
-        looks = "".join(f" look like {what}" for what in starts)
-        raise InputError(
-            f"expected HDF5 or a .keras archive, got something else (first bytes "
-            f"{head[:8]!r}{looks})"
-        )
-    with Hdf5(stream) as file:
-        anndata = file.attribute("encoding-type") == "anndata"
-        if anndata or {"X", "obs", "var"} <= set(file.root):
-            raise InputError("expected weights, got an AnnData file: a table of observations")
-        return next(dialect for dialect in _DIALECTS if dialect.matches(file)).read(file)
+        return "an empty file"
+    starts = (what for start, what in _FIRST_BYTES.items() if head.lstrip().startswith(start))
+    looks = "".join(f" look like {what}" for what in starts)
+    return f"something else (first bytes {head[:8]!r}{looks})"
 
 
 def pretrained(name: str) -> pathlib.Path:
-    """Return the path of a weights file that comes with nengonet.
+    """Return the path of a weights file that is bundled with nengonet.
 
     Parameters
     ----------
@@ -135,13 +119,10 @@ def pretrained(name: str) -> pathlib.Path:
     Raises
     ------
     InputError
-        If there is no such file; lists what there is.
+        If the name is unknown; lists those there are.
     """
     files = pretrained_files()
-    if name not in files:
-        raise InputError(
-            f"no pretrained weights {name!r}; there are: {', '.join(sorted(files)) or 'none'}"
-        )
+    check_among("name", name, sorted(files))
     return files[name]
 
 

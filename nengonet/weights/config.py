@@ -54,29 +54,21 @@ class Entry:
             return [self]
         return [leaf for entry in self.nested for leaf in entry.leaves()]
 
-    def activation(self) -> str:
-        """Return what is applied to the layer's values before another layer does its work."""
-        found = [self.function or activation_of(self.config.get("activation"))]
-        found += [layer.function for layer in self._after() if layer.function]
-        found = [name for name in dict.fromkeys(found) if name != "linear"]
-        return " then ".join(found) or "linear"
+    def what_follows(self) -> tuple[str, tuple[str, ...]]:
+        """Return what is applied to the layer's values, and the layers that work on them next.
 
-    def followed_by(self) -> tuple[str, ...]:
-        """Return the layers that work next on the layer's values; more than one at a branch."""
-        *_, last = [self, *self._after()]
-        return tuple(next_.name if next_ else "(output)" for next_ in last._next())
-
-    def _after(self) -> Iterator[Entry]:
-        """Yield the activations and identities that follow in a line."""
-        layer = self
+        There is more than one of these at a branch.
+        """
+        layer, functions = self, [self.function or activation_of(self.config.get("activation"))]
         for _ in range(_MAX_LINE):
-            found = layer._next()
-            if len(found) != 1 or found[0] is None:
-                return
-            layer = found[0]
-            if not (layer.function or _IDENTITY.fullmatch(layer.kind)):
-                return
-            yield layer
+            after = layer._next()
+            if len(after) != 1 or after[0] is None or not after[0].is_passed_through:
+                break
+            layer = after[0]
+            functions.append(layer.function)
+        functions = [each for each in dict.fromkeys(functions) if each not in ("", "linear")]
+        names = tuple(each.name if each else "(output)" for each in layer._next())
+        return " then ".join(functions) or "linear", names
 
     def _next(self) -> list[Entry | None]:
         """Return the leaves that take the layer's values; None stands for an output."""
@@ -90,6 +82,11 @@ class Entry:
                 entry = starts[0] if len(starts) == 1 else None
             found.append(entry)
         return found
+
+    @property
+    def is_passed_through(self) -> bool:
+        """Whether the layer is an activation, or hands on every value."""
+        return bool(self.function or _IDENTITY.fullmatch(self.kind))
 
     @property
     def function(self) -> str:

@@ -12,6 +12,7 @@ from nengonet.files import printable
 from nengonet.weights.config import Entry, snake_case
 from nengonet.weights.records import BATCH_NORM, KERNEL_NDIM, LayerWeights
 
+Arrays = dict[str, np.ndarray]
 Found = tuple[Entry | None, LayerWeights]
 
 _BATCH_NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -28,11 +29,10 @@ _CLASSES = {
 }
 
 
-def named_layer(
-    name: str, arrays: dict[str, np.ndarray], entry: Entry | None = None
-) -> LayerWeights:
+def named_layer(name: str, arrays: Arrays, entry: Entry | None = None) -> LayerWeights:
     """Return the record of a layer whose arrays have Keras' names."""
     arrays = _dequantised(name, arrays)
+    kind = "unknown"
     if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
         arrays = {"kernel": arrays.pop("depthwise_kernel")} | arrays
         kind = "DepthwiseConv2D" if arrays["kernel"].ndim == 4 else "unknown"
@@ -40,38 +40,28 @@ def named_layer(
         kind = BATCH_NORM
     elif {"kernel"} <= set(arrays) <= {"kernel", "bias"}:
         shapes = [array.shape for array in arrays.values()]
-        kind = _kind_of_name(name, shapes[0]) or _kind_of_shapes(shapes)
+        kind = kind_of(name, shapes)
         # The kernel of a DepthwiseConv2D has another name, that of a transpose is turned round.
         if kind == "DepthwiseConv2D" or (kind == "unknown" and shapes[1:] == [shapes[0][2:3]]):
             kind = "Conv2DTranspose" if len(shapes[0]) == 4 else "unknown"
-    else:
-        kind = "unknown"
-    return _record(name, arrays, kind, entry)
+    return record(name, arrays, kind, entry)
 
 
 def numbered_layer(
-    name: str, arrays: Iterable[np.ndarray], class_name: str | None, entry: Entry | None = None
+    name: str, arrays: list[np.ndarray], class_name: str | None, entry: Entry | None = None
 ) -> LayerWeights:
     """Return the record of a layer whose arrays have numbers.
 
     ``class_name`` is the class in snake case, as Keras 3 names groups, or None.
     """
-    arrays = list(arrays)
     shapes = [array.shape for array in arrays]
-    kind = _kind_of_name(name, shapes[0])
-    if class_name is not None:
-        kind = _CLASSES.get(class_name, "unknown")
-    elif not kind:
-        kind = _kind_of_shapes(shapes)
-    if entry is not None:
-        kind = entry.kind
+    kind = kind_of(name, shapes) if class_name is None else _CLASSES.get(class_name, "unknown")
+    kind = entry.kind if entry else kind
     names = [str(number) for number in range(len(arrays))]
+    known = names
     if kind in KERNEL_NDIM and len(shapes[0]) == KERNEL_NDIM[kind]:
-        if arrays[0].dtype == np.int8 and len(arrays) in (2, 3):
-            names = ["kernel", "bias", "kernel_scale"][: len(arrays)]
-            names[-1] = "kernel_scale"
-        elif len(arrays) <= 2:
-            names = ["kernel", "bias"][: len(arrays)]
+        n_scales = int(arrays[0].dtype == np.int8)
+        known = ["kernel", "bias"][: len(arrays) - n_scales] + ["kernel_scale"] * n_scales
     elif kind == BATCH_NORM:
         config = entry.config if entry else {}
         left_out = {
@@ -79,19 +69,18 @@ def numbered_layer(
             for name, option in (("gamma", "scale"), ("beta", "center"))
             if config.get(option) is False or len(arrays) == 2
         }
-        certain = [name for name in _BATCH_NORM_ARRAYS if name not in left_out]
-        names = certain if len(certain) == len(arrays) else names
-    if entry is not None and kind in KERNEL_NDIM and "kernel" not in names:
+        known = [name for name in _BATCH_NORM_ARRAYS if name not in left_out]
+    names = known if len(known) == len(arrays) else names
+    without_kernel = kind in KERNEL_NDIM and "kernel" not in names
+    if entry and without_kernel:
         raise InputError(
             f"{name}: expected a kernel of {KERNEL_NDIM[kind]} dimensions and a bias for {kind}, "
             f"got arrays of shapes {', '.join(map(str, shapes))}"
         )
-    if entry is None and (
-        (kind in KERNEL_NDIM and "kernel" not in names)
-        or (kind == BATCH_NORM and not (len(shapes) in (2, 3, 4) and set(map(len, shapes)) == {1}))
-    ):
+    norm_like = len(shapes) in (2, 3, 4) and set(map(len, shapes)) == {1}
+    if without_kernel or (not entry and kind == BATCH_NORM and not norm_like):
         kind = "unknown"
-    return _record(name, _dequantised(name, dict(zip(names, arrays, strict=True))), kind, entry)
+    return record(name, _dequantised(name, dict(zip(names, arrays, strict=True))), kind, entry)
 
 
 def in_order(entries: list[Entry], found: list[Found]) -> list[LayerWeights]:
@@ -104,10 +93,9 @@ def in_order(entries: list[Entry], found: list[Found]) -> list[LayerWeights]:
     for leaf in (leaf for entry in entries for leaf in entry.leaves()):
         if leaf in by_leaf:
             layers += by_leaf[leaf]
-        elif leaf.kind == "InputLayer" and leaf.parent:
-            continue
-        elif not (rest and leaf.kind in KERNEL_NDIM):  # which the rest may belong to
-            layers.append(_record(leaf.name, {}, leaf.kind, leaf))
+        # A kernel of its own may be among the rest.
+        elif not (leaf.kind == "InputLayer" and leaf.parent or rest and leaf.kind in KERNEL_NDIM):
+            layers.append(record(leaf.name, {}, leaf.kind, leaf))
     return layers + rest
 
 
@@ -116,53 +104,39 @@ def is_weights(arrays: Iterable[np.ndarray]) -> bool:
     return any(array.dtype.kind == "f" and array.ndim > 0 for array in arrays)
 
 
-def plain_layer(name: str, kernel: np.ndarray, bias: np.ndarray | None) -> LayerWeights:
-    """Return the record of one array, or two, of which only the shapes tell anything."""
-    if bias is None and kernel.ndim not in (2, 4):
-        return _record(name, {"array": kernel}, "unknown", None)
-    shapes = [array.shape for array in (kernel, bias) if array is not None]
-    kind = _kind_of_name(name, kernel.shape) or _kind_of_shapes(shapes)
-    arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
-    return _record(name, arrays, "" if kind == "unknown" else kind, None)
-
-
-def _record(name: str, arrays: dict, kind: str, entry: Entry | None) -> LayerWeights:
+def record(name: str, arrays: Arrays, kind: str, entry: Entry | None = None) -> LayerWeights:
     """Return the record; a config knows the kind, the activation and what follows."""
-    arrays = dict(arrays)
-    kernel, bias = arrays.pop("kernel", None), arrays.pop("bias", None)
-    stated = {}
+    others = dict(arrays)
+    kernel, bias = others.pop("kernel", None), others.pop("bias", None)
+    given = {}
     if entry is not None:
         kind = entry.kind
-        stated = {"activation": printable(entry.activation()), "config": entry.config}
-        stated["followed_by"] = tuple(map(printable, entry.followed_by()))
-        _check_config(entry, kernel)
-    return LayerWeights(kernel, bias, printable(name), printable(kind), others=arrays, **stated)
+        size = entry.config.get({"Dense": "units", "Conv2D": "filters"}.get(kind, ""))
+        if kernel is not None and type(size) is int and kernel.shape[-1:] != (size,):
+            raise InputError(
+                f"{entry.name}: damaged file (the config says {size} outputs, but the kernel has "
+                f"shape {kernel.shape})"
+            )
+        activation, next_names = entry.what_follows()
+        given = {"config": entry.config, "activation": printable(activation)}
+        given["followed_by"] = tuple(map(printable, next_names))
+    return LayerWeights(kernel, bias, printable(name), printable(kind), others=others, **given)
 
 
-def _check_config(entry: Entry, kernel: np.ndarray | None) -> None:
-    """Check that the array found for a layer is as large as its config says."""
-    size = entry.config.get({"Dense": "units", "Conv2D": "filters"}.get(entry.kind, ""))
-    if kernel is not None and type(size) is int and kernel.shape[-1:] != (size,):
-        raise InputError(
-            f"{entry.name}: damaged file (the config says {size} outputs, but the kernel has "
-            f"shape {kernel.shape})"
-        )
-
-
-def _dequantised(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _dequantised(name: str, arrays: Arrays) -> Arrays:
     """Return the arrays with a kernel of int8 times its scales; refuse other quantisations."""
     if "lora_kernel_a" in arrays:
         raise InputError(f"{name}: a LoRA layer that is not merged; save the model as .keras")
-    small = [array for array in arrays.values() if array.dtype == np.int8]
-    if not small and "kernel_scale" not in arrays:
-        return dict(arrays)
     arrays = dict(arrays)
+    n_small = [array.dtype for array in arrays.values()].count(np.int8)
+    if not n_small and "kernel_scale" not in arrays:
+        return arrays
     kernel, scale = arrays.get("kernel"), arrays.pop("kernel_scale", None)
     if (
         kernel is None
         or scale is None
         or kernel.dtype != np.int8
-        or len(small) > 1
+        or n_small > 1
         or not set(arrays) <= {"kernel", "bias"}
         or scale.shape != kernel.shape[-1:]
         or not (scale > 0).all()
@@ -175,18 +149,14 @@ def _dequantised(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarr
     return arrays | {"kernel": (kernel / scale.astype(np.float64)).astype(np.float32)}
 
 
-def _kind_of_name(name: str, shape: tuple[int, ...]) -> str:
-    """Return the class that Keras named a layer by, if a kernel of this shape fits, or ''."""
-    last = name.rpartition("/")[2].lower()
-    if len(shape) == 4 and re.search("transpose|deconv", last):
+def kind_of(name: str, shapes: list[tuple[int, ...]]) -> str:
+    """Return the class that Keras named a layer by, if its kernel fits, or else by its shapes."""
+    last, kernel, bias = name.rpartition("/")[2].lower(), shapes[0], shapes[1:]
+    if len(kernel) == 4 and re.search("transpose|deconv", last):
         return "Conv2DTranspose"
     kind = _CLASSES.get(re.sub(r"_\d+$", "", last), "")
-    return kind if KERNEL_NDIM.get(kind) == len(shape) or kind == "Embedding" else ""
-
-
-def _kind_of_shapes(shapes: list[tuple[int, ...]]) -> str:
-    """Return the kind that the shapes of arrays alone tell."""
-    kernel, bias = shapes[0], shapes[1:]
+    if KERNEL_NDIM.get(kind) == len(kernel) or kind == "Embedding":
+        return kind
     if len(kernel) == 2 and bias in ([], [kernel[1:]]):
         return "Dense"
     if len(kernel) == 4 and bias in ([], [kernel[3:]]):

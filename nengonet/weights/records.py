@@ -2,38 +2,34 @@
 
 import collections.abc
 import dataclasses
-import difflib
 import math
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from nengonet.checks import as_array, check_finite, did_you_mean
 from nengonet.exceptions import InputError
 from nengonet.files import printable
 from nengonet.tables import aligned
 from nengonet.weights.config import activation_of
 
-# Keras' own default of BatchNormalization, for files that do not tell.
-_DEFAULT_EPSILON = 1e-3
-
 # Kinds whose first array is a kernel and whose second, if any, is a bias: Keras 3 numbers them.
-KERNEL_NDIM = {
-    "Dense": 2,
-    "Conv2D": 4,
-    "DepthwiseConv2D": 4,
-    "Conv2DTranspose": 4,
-    "Conv1D": 3,
-    "Conv3D": 5,
-}
-
+KERNEL_NDIM = {"Dense": 2, "Conv2D": 4, "DepthwiseConv2D": 4, "Conv2DTranspose": 4}
+KERNEL_NDIM |= {"Conv1D": 3, "Conv3D": 5}
+# Those that nengonet builds.
+LINEAR = ("Dense", "Conv2D", "DepthwiseConv2D")
 BATCH_NORM = "BatchNormalization"
 
 
-class _NoSuchLayerError(InputError, KeyError):
+class _UnknownLayerError(InputError, KeyError):
     """A layer that the file does not have; a KeyError too, so that mappings work as usual."""
 
     __str__ = Exception.__str__
+
+
+def _other(name: str, doc: str) -> property:
+    return property(lambda layer: layer.others.get(name), doc=doc)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,23 +50,20 @@ class LayerWeights:
     name : str
         Name of the layer; layers of nested models are joined with ``/``.
     kind : str
-        Keras class: ``Dense``, ``Conv2D``, ``DepthwiseConv2D``, ``BatchNormalization``, another
-        class that the file names, or ``unknown``. Left empty: Dense for a 2-d kernel and
-        Conv2D for a 4-d one.
+        Keras class, or ``unknown``. Left empty: Dense for a 2-d kernel and Conv2D for a 4-d one.
     config : dict
-        What the file itself tells of the layer (``activation``, ``strides``, ``padding``,
-        ``groups``, ``epsilon``, ...), as JSON has it; empty where it tells nothing.
+        What the file tells of the layer (``activation``, ``strides``, ``padding``, ``groups``,
+        ``epsilon``, ...), as JSON has it.
     others : dict
         Arrays beside kernel and bias, by name. BatchNormalization keeps ``gamma``, ``beta``,
         ``moving_mean`` and ``moving_variance`` here, all ``(n_channels,)``.
     activation : str, optional
         What the model applies to the layer's values: ``relu``, ``leaky_relu(alpha=0.3)``,
         ``linear``; layers such as ReLU or Activation that follow it directly included. By default
-        the config's own. None where nothing tells.
+        the config's own.
     followed_by : tuple of str, optional
         Names of the layers that work on these values next, after activations and layers that change
-        no value (Flatten, Dropout); more than one where the model branches. None where the file
-        does not tell.
+        no value (Flatten, Dropout); more than one where the model branches.
 
     Raises
     ------
@@ -88,60 +81,45 @@ class LayerWeights:
     followed_by: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        for field in ("kernel", "bias"):
-            if (value := getattr(self, field)) is not None:
-                object.__setattr__(self, field, _as_array(value, f"{self.name}: {field}"))
-        others = {key: _as_array(v, f"{self.name}: {key}") for key, v in self.others.items()}
-        object.__setattr__(self, "others", others)
+        arrays = {"kernel": self.kernel, "bias": self.bias} | self.others
+        arrays = {key: _floats(f"{self.name}: {key}", v) for key, v in arrays.items()}
+        found = {"kernel": arrays.pop("kernel"), "bias": arrays.pop("bias"), "others": arrays}
         if not self.kind:
-            object.__setattr__(self, "kind", self._guess_kind())
+            ndim = None if self.kernel is None else found["kernel"].ndim
+            found["kind"] = {None: "unknown", 2: "Dense", 4: "Conv2D"}.get(ndim, "")
         if self.activation is None and "activation" in self.config:
-            object.__setattr__(self, "activation", activation_of(self.config.get("activation")))
+            found["activation"] = activation_of(self.config.get("activation"))
+        for field, value in found.items():
+            object.__setattr__(self, field, value)
         self._check_shapes()
 
-    def _guess_kind(self) -> str:
-        if self.kernel is None:
-            return "unknown"
-        if self.kernel.ndim not in (2, 4):
-            raise InputError(
-                f"{self.name}: kernel: expected 2 dimensions (Dense) or 4 (Conv2D) "
-                f"(got shape {self.kernel.shape})"
-            )
-        return "Dense" if self.kernel.ndim == 2 else "Conv2D"
-
     def _check_shapes(self) -> None:
-        if self.kind == BATCH_NORM:
-            shapes = {array.shape for array in self.others.values()}
-            if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
-                found = ", ".join(f"{key} {array.shape}" for key, array in self.others.items())
-                raise InputError(
-                    f"{self.name}: {BATCH_NORM}: expected one value per channel in every array "
-                    f"(got {found})"
-                )
-        if self.kind not in ("Dense", "Conv2D", "DepthwiseConv2D"):
+        what, wanted, found = "", None, "none"
+        shape = None if self.kernel is None else self.kernel.shape
+        shapes = {array.shape for array in self.others.values()}
+        if not self.kind:
+            what, found = "kernel", f"shape {shape}"
+            wanted = "2 dimensions (Dense) or 4 (Conv2D)"
+        elif self.kind == BATCH_NORM and (len(shapes) > 1 or any(len(s) != 1 for s in shapes)):
+            what, wanted = BATCH_NORM, "one value per channel in every array"
+            found = ", ".join(f"{key} {array.shape}" for key, array in self.others.items())
+        elif self.kind not in LINEAR:
             return
-        if self.kernel is None:
-            raise InputError(f"{self.name}: {self.kind}: expected a kernel (got none)")
-        ndim = KERNEL_NDIM[self.kind]
-        if self.kernel.ndim != ndim:
-            raise InputError(
-                f"{self.name}: kernel: expected {ndim} dimensions for {self.kind} "
-                f"(got shape {self.kernel.shape})"
-            )
-        if self.kernel.size == 0:
-            raise InputError(f"{self.name}: kernel is empty (shape {self.kernel.shape})")
-        if self.bias is not None and self.bias.shape != (self.n_outputs,):
-            raise InputError(
-                f"{self.name}: bias: expected shape {(self.n_outputs,)} for a {self.kind} kernel "
-                f"of shape {self.kernel.shape} (got {self.bias.shape})"
-            )
+        elif shape is None:
+            what, wanted = self.kind, "a kernel"
+        elif len(shape) != KERNEL_NDIM[self.kind] or not self.kernel.size:
+            what, found = "kernel", f"shape {shape}"
+            wanted = f"{KERNEL_NDIM[self.kind]} dimensions for {self.kind}, none of length 0"
+        elif self.bias is not None and self.bias.shape != (self.n_outputs,):
+            what, found = "bias", self.bias.shape
+            wanted = f"shape {(self.n_outputs,)} for a {self.kind} kernel of shape {shape}"
+        if wanted is not None:
+            raise InputError(f"{self.name}: {what}: expected {wanted}, got {found}")
 
     def _need_kernel(self) -> np.ndarray:
         if self.kernel is None:
-            raise InputError(
-                f"{self.name}: a {self.kind} layer without a kernel; its arrays are: "
-                f"{', '.join(self.arrays) or 'none'}"
-            )
+            found = ", ".join(self.arrays) or "none"
+            raise InputError(f"{self.name}: expected a kernel, got a {self.kind} of arrays {found}")
         return self.kernel
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -175,30 +153,15 @@ class LayerWeights:
         """Count of all values in all arrays."""
         return sum(array.size for array in self.arrays.values())
 
-    @property
-    def gamma(self) -> np.ndarray | None:
-        """BatchNormalization scale, ``(n_channels,)``; None for ``scale=False``."""
-        return self.others.get("gamma")
-
-    @property
-    def beta(self) -> np.ndarray | None:
-        """BatchNormalization offset, ``(n_channels,)``; None for ``center=False``."""
-        return self.others.get("beta")
-
-    @property
-    def moving_mean(self) -> np.ndarray | None:
-        """BatchNormalization mean over the training, ``(n_channels,)``."""
-        return self.others.get("moving_mean")
-
-    @property
-    def moving_variance(self) -> np.ndarray | None:
-        """BatchNormalization variance over the training, ``(n_channels,)``."""
-        return self.others.get("moving_variance")
+    gamma = _other("gamma", "BatchNormalization scale; None for ``scale=False``.")
+    beta = _other("beta", "BatchNormalization offset; None for ``center=False``.")
+    moving_mean = _other("moving_mean", "BatchNormalization mean over the training.")
+    moving_variance = _other("moving_variance", "BatchNormalization variance over the training.")
 
     @property
     def epsilon(self) -> float:
         """BatchNormalization epsilon: the file's, else Keras' default 1e-3."""
-        return float(self.config.get("epsilon", _DEFAULT_EPSILON))
+        return float(self.config.get("epsilon", 1e-3))
 
     def check_inputs(
         self, pre_shape: int | tuple[int, ...], *, groups: int | None = None, pre_label: str = ""
@@ -221,38 +184,32 @@ class LayerWeights:
         """
         kernel = self._need_kernel()
         pre_shape = tuple(int(n) for n in np.atleast_1d(pre_shape))
-        before = f"the layer before it{pre_label and f', {pre_label},'}"
-        if self.kind == "Dense":
-            n_inputs = math.prod(pre_shape)
-            if kernel.shape[0] != n_inputs:
-                order = "; flatten order is (row, column, channel)" if len(pre_shape) > 1 else ""
-                if kernel.shape[1] == n_inputs:
-                    order = "; expected (inputs, units), as Keras has it: give kernel.T"
-                raise InputError(
-                    f"{self.name}: kernel has {kernel.shape[0]} inputs, but {before} has "
-                    f"{n_inputs} neurons (shape {pre_shape}){order}"
-                )
-            return
-        if kernel.ndim != 4:
-            raise InputError(f"{self.name}: no inputs to check for a layer of kind {self.kind}")
-        if len(pre_shape) != 3:
-            raise InputError(
-                f"{self.name}: a {self.kind} layer takes (rows, columns, channels), but {before} "
-                f"has shape {pre_shape}"
-            )
+        before = f"but the layer before it{pre_label and f', {pre_label},'} has"
+        n_inputs = math.prod(pre_shape)
         if groups is None:
             groups = self.config.get("groups", 1) if self.kind == "Conv2D" else 1
-        channels = kernel.shape[2] * groups
-        if channels != pre_shape[2]:
+        if self.kind == "Dense":
+            if kernel.shape[0] == n_inputs:
+                return
+            problem = f"kernel has {kernel.shape[0]} inputs, {before} {n_inputs} neurons (shape "
+            problem += f"{pre_shape})"
+            if kernel.shape[1] == n_inputs:
+                problem += "; expected (inputs, units), as Keras has it: give kernel.T"
+            elif len(pre_shape) > 1:
+                problem += "; flatten order is (row, column, channel)"
+        elif kernel.ndim != 4:
+            problem = f"no inputs to check for a layer of kind {self.kind}"
+        elif len(pre_shape) != 3:
+            problem = f"a {self.kind} takes (rows, columns, channels), {before} shape {pre_shape}"
+        elif kernel.shape[2] * groups != pre_shape[2]:
             grouped = f" x {groups} groups" if groups != 1 else ""
-            raise InputError(
-                f"{self.name}: kernel has {kernel.shape[2]} input channels{grouped}, but {before} "
-                f"has {pre_shape[2]} channels (shape {pre_shape})"
-            )
-        if self.kind == "Conv2D" and kernel.shape[3] % groups:
-            raise InputError(
-                f"{self.name}: {kernel.shape[3]} filters do not divide into {groups} groups"
-            )
+            problem = f"kernel has {kernel.shape[2]} input channels{grouped}, {before} "
+            problem += f"{pre_shape[2]} channels (shape {pre_shape})"
+        elif self.kind == "Conv2D" and kernel.shape[3] % groups:
+            problem = f"{kernel.shape[3]} filters do not divide into {groups} groups"
+        else:
+            return
+        raise InputError(f"{self.name}: {problem}")
 
     def summary(self) -> dict[str, Any]:
         """Return name, kind, shapes, counts and ranges, ready for `json.dumps`."""
@@ -302,14 +259,11 @@ class Weights(collections.abc.Mapping):
         self.dialect = dialect
 
     def __getitem__(self, name: str) -> LayerWeights:
-        try:
+        if isinstance(name, str) and name in self._layers:
             return self._layers[name]
-        except (KeyError, TypeError):
-            pass
-        close = difflib.get_close_matches(str(name), self._layers, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise _NoSuchLayerError(
-            f"{self.path}: no layer {name!r}{hint}; the file has: {', '.join(self._layers)}"
+        raise _UnknownLayerError(
+            f"{self.path}: expected one of the layers {', '.join(self._layers)}, got {name!r}"
+            f"{did_you_mean(name, self._layers)}"
         )
 
     def __iter__(self):
@@ -348,79 +302,50 @@ def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
     if isinstance(obj, LayerWeights):
         return obj
     if isinstance(obj, tuple) and len(obj) != 2:
-        raise InputError(f"{name}: expected (kernel, bias) (got a tuple of {len(obj)})")
+        raise InputError(f"{name}: expected (kernel, bias), got a tuple of {len(obj)}")
     kernel, bias = obj if isinstance(obj, tuple) else (obj, None)
     if kernel is None:
-        raise InputError(f"{name}: expected a kernel (got None)")
+        raise InputError(f"{name}: expected a kernel, got None")
     return LayerWeights(kernel=kernel, bias=bias, name=name)
 
 
-def _as_array(value, label: str) -> np.ndarray:
-    # What nobody can change is not copied.
-    fixed = isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable
-    try:
-        array = np.array(value, copy=None if fixed else True)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{label}: expected an array of numbers ({error})") from None
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{label}: expected an array of numbers (got type {array.dtype})")
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    elif array.dtype.itemsize < 4:
-        array = array.astype(np.float32)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    bad = ~np.isfinite(array)
-    if bad.any():
-        first = [int(i) for i in np.argwhere(bad)[0]]
-        raise InputError(
-            f"{label}: {int(bad.sum())} of {array.size} values are NaN or infinite, the first "
-            f"at {first}"
-        )
+def _floats(label: str, value) -> np.ndarray | None:
+    """Return finite floats of 32 or 64 bits, read-only; what nobody can change is not copied."""
+    if value is None:
+        return None
+    array = as_array(label, value)
+    fixed = array is value and array.flags.owndata and not array.flags.writeable
+    small = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    array = check_finite(label, array.astype(np.float32 if small else np.float64, copy=not fixed))
     array.setflags(write=False)
     return array
 
 
-# What a network is rebuilt from, with the value that goes without saying.
-_NOTES = {
-    "input": None,
-    "activation": "linear",
-    "pool_size": None,
-    "size": None,
-    "target_shape": None,
-    "strides": [1, 1],
-    "padding": None,
-    "groups": 1,
-    "dilation_rate": [1, 1],
-    "data_format": "channels_last",
-    "negative_slope": 0.0,
-    "alpha": None,
-    "max_value": None,
-    "threshold": 0.0,
-    "epsilon": None,
-}
+# What a network is rebuilt from, and what goes without saying.
+_NOTES = "input activation pool_size size target_shape strides padding groups dilation_rate"
+_NOTES += " data_format negative_slope alpha max_value threshold epsilon"
+_USUAL = {"activation": "linear", "strides": [1, 1], "groups": 1, "dilation_rate": [1, 1]}
+_USUAL |= {"data_format": "channels_last", "negative_slope": 0.0, "threshold": 0.0}
 
 
 def _table_row(layer: LayerWeights) -> tuple[str, ...]:
-    facts = layer.summary()
-    shape = facts["kernel_shape"]
+    facts, config = layer.summary(), dict(layer.config)
     ranges = [facts["min"], facts["max"], facts["mean_abs"]]
     notes = [f"{key} {_times(array.shape)}" for key, array in layer.others.items()]
-    config = dict(layer.config)
     if "activation" in config:
         config["activation"] = activation_of(config["activation"])
     if isinstance(shape_in := config.get("batch_input_shape", config.get("batch_shape")), list):
         config["input"] = shape_in[1:]
-    for key, usual in _NOTES.items():
+    # The strides of a pool go without saying where they are its size.
+    usual = _USUAL | ({"strides": config["pool_size"]} if "pool_size" in config else {})
+    for key in _NOTES.split():
         value = config.get(key)
-        # The strides of a pool go without saying where they are its size.
-        usual = config.get("pool_size", usual) if key == "strides" else usual
-        if isinstance(value, str | int | float | list) and value != usual:
-            value = _times(value) if isinstance(value, list) else value
-            notes.append(printable(f"{key} {value}"))
+        if isinstance(value, str | int | float | list) and value != usual.get(key):
+            notes.append(printable(f"{key} {_times(value) if isinstance(value, list) else value}"))
     return (
         layer.name,
         layer.kind,
-        "-" if shape is None else _times(shape),
+        "-" if layer.kernel is None else _times(layer.shape),
         "yes" if facts["bias"] else "-",
         str(facts["parameters"] or "-"),
         *("-" if value is None else f"{value:.4g}" for value in ranges),

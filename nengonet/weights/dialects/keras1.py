@@ -9,19 +9,11 @@ import h5py
 import numpy as np
 
 from nengonet.files import Hdf5
-from nengonet.weights import named
-from nengonet.weights.config import Entry, as_dict
-from nengonet.weights.kinds import in_order, is_weights, named_layer
+from nengonet.weights.config import Entry
+from nengonet.weights.dialects import keras2
+from nengonet.weights.kinds import Arrays
 from nengonet.weights.records import BATCH_NORM, LayerWeights
 
-_CLASSES = {
-    "Convolution1D": "Conv1D",
-    "Convolution2D": "Conv2D",
-    "Convolution3D": "Conv3D",
-    "AtrousConvolution2D": "Conv2D",
-    "Deconvolution2D": "Conv2DTranspose",
-    "SeparableConvolution2D": "SeparableConv2D",
-}
 _OPTIONS = {
     "output_dim": "units",
     "nb_filter": "filters",
@@ -44,40 +36,30 @@ _ARRAYS = {
 _NAME = re.compile(f"(?:.*_)?({'|'.join(_ARRAYS)})(?:_\\d+)?(?::\\d+)?")
 
 
-def matches(file: Hdf5) -> bool:
+def matches(content: object) -> bool:
     """Return whether Keras 0 or 1 wrote the file; early ones do not say so."""
-    if "nb_layers" in file.root.attrs:
-        return True
-    if not named.matches(file):
+    if not isinstance(content, Hdf5):
         return False
-    stated = named.stated(file, "keras_version")
-    if stated is not None:
-        return str(stated).startswith(("0", "1"))
-    group = file.get("model_weights") or file.root
-    groups = [item for _, item in file.children(group) if isinstance(item, h5py.Group)]
-    listed = [name for item in groups for name in named.names(file, item, "weight_names") or []]
+    if "nb_layers" in content.root.attrs:
+        return True
+    if not keras2.matches(content):
+        return False
+    version = keras2.given(content, "keras_version")
+    if version is not None:
+        return str(version).startswith(("0", "1"))
+    children = content.children(keras2.layer_group(content))
+    groups = [item for _, item in children if isinstance(item, h5py.Group)]
+    listed = [name for item in groups for name in keras2.names(content, item, "weight_names") or []]
     return bool(listed) and all(_NAME.fullmatch(name.rpartition("/")[2]) for name in listed)
 
 
 def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
     """Return the layers, and what wrote them."""
+    layers, dialect = keras2.read(file, "1", _adapt, _convert)
     if "nb_layers" in file.root.attrs:
-        groups = {
-            f"layer_{i}": file.get(f"layer_{i}")
-            for i in range(min(int(file.attribute("nb_layers")), len(file.root)))
-        }
-        found = [
-            (None, named_layer(name, _convert(name, arrays, None)))
-            for name, group in groups.items()
-            if isinstance(group, h5py.Group)
-            and is_weights((arrays := named.named_arrays(file, group)).values())
-        ]
-        layers, dialect = in_order([], found), "Keras 0 weights, layers unnamed"
-    else:
-        layers, dialect = named.read_as(file, "1", _adapt, _convert)
-    if named.stated(file, "backend") is None:
-        dialect += ", backend not stated"
-    return layers, dialect
+        dialect = "Keras 0 weights, layers unnamed"
+    no_backend = keras2.given(file, "backend") is None
+    return layers, dialect + (", backend not given" if no_backend else "")
 
 
 def _adapt(model: Any) -> Any:
@@ -89,29 +71,31 @@ def _adapt(model: Any) -> Any:
     model = {key: _adapt(value) for key, value in model.items()}
     if "class_name" not in model:
         return model
-    kind, config = model["class_name"], as_dict(model.get("config"))
-    config = {_OPTIONS.get(key, key): value for key, value in config.items()}
-    if "nb_row" in config:
-        config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col", 0)]
-    if (order := config.pop("dim_ordering", None)) is not None:
-        config["data_format"] = "channels_first" if order == "th" else "channels_last"
-    if kind == BATCH_NORM and config.get("mode", 0) != 0:
-        kind = f"{BATCH_NORM} of mode {config['mode']}"
-    config = config if isinstance(model.get("config"), dict) else model.get("config")
-    return model | {"class_name": _CLASSES.get(kind, kind), "config": config}
+    kind, config = model["class_name"], model.get("config")
+    if isinstance(config, dict):
+        config = {_OPTIONS.get(key, key): value for key, value in config.items()}
+        if "nb_row" in config:
+            config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col", 0)]
+        if (order := config.pop("dim_ordering", None)) is not None:
+            config["data_format"] = "channels_first" if order == "th" else "channels_last"
+        if kind == BATCH_NORM and config.get("mode", 0) != 0:
+            kind = f"{BATCH_NORM} of mode {config['mode']}"
+    kind = re.sub("(Atrous)?Convolution", "Conv", str(kind))
+    kind = "Conv2DTranspose" if kind == "Deconvolution2D" else kind
+    return model | {"class_name": kind, "config": config}
 
 
-def _convert(
-    name: str, arrays: dict[str, np.ndarray], entry: Entry | None
-) -> dict[str, np.ndarray]:
+def _convert(name: str, arrays: Arrays, entry: Entry | None) -> Arrays:
     """Return arrays under the names, and kernels in the order, of Keras 2."""
     old = [_NAME.fullmatch(path.rpartition("/")[2]) for path in arrays]
     if not all(old):
         return arrays
     new = {_ARRAYS[m.group(1)]: array for m, array in zip(old, arrays.values(), strict=True)}
     kernel = new.get("kernel")
-    if len(new) < len(arrays) or kernel is None or kernel.ndim < 3:
-        return new if len(new) == len(arrays) else arrays
+    if len(new) < len(arrays):
+        return arrays
+    if kernel is None or kernel.ndim < 3:
+        return new
     kind = entry.kind if entry else "Conv1D" if "convolution1d" in name else "Conv2D"
     first = _channels_first(kernel, new.get("bias"), entry)
     if first is None or (entry is None and "deconv" in name):

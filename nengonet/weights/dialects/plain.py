@@ -1,0 +1,71 @@
+"""Plain HDF5: any file of named arrays that no other dialect knows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.files import Hdf5, address
+from nengonet.weights.dialects.keras3 import TRAINING_STATE
+from nengonet.weights.kinds import kind_of, record
+from nengonet.weights.records import LayerWeights
+
+ASKED_LAST = True
+_PAIRS = (("kernel", "bias"), ("W", "b"))
+
+
+def matches(content: object) -> bool:
+    """Return whether this is any HDF5 file."""
+    return isinstance(content, Hdf5)
+
+
+def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
+    """Return the layers, and what they are called."""
+    if file.head.startswith(b"MATLAB"):
+        raise InputError(
+            "expected weights, got a MATLAB file, which holds arrays transposed; read it with "
+            "scipy.io.loadmat or h5py, and pass (kernel, bias)"
+        )
+    anndata = file.attribute("encoding-type") == "anndata"
+    if anndata or {"X", "obs", "var"} <= set(file.root):
+        raise InputError("expected weights, got an AnnData file: a table of observations")
+    arrays: dict[str, np.ndarray] = {}
+    for path, dataset in sorted(file.datasets(), key=lambda item: address(item[1])):
+        if not TRAINING_STATE.fullmatch(path.split("/")[0]):
+            array = file.numbers(dataset)
+            if array is not None and array.ndim:
+                arrays[path] = array
+    if not any(array.ndim in (2, 4) for array in arrays.values()):
+        found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items())
+        raise InputError(
+            f"no weights inside (plain HDF5 with no array of 2 or 4 dimensions; it holds: "
+            f"{found or 'no arrays'})"
+        )
+    layers: dict[str, LayerWeights] = {}
+    for path in list(arrays):
+        name, kernel, bias = _parts(path, arrays)
+        if kernel in arrays:
+            kernel, bias = arrays.pop(kernel), arrays.pop(bias, None)
+            layers[name] = _layer(name, kernel, bias)
+    return list(layers.values()), "plain HDF5"
+
+
+def _parts(path: str, arrays: dict[str, np.ndarray]) -> tuple[str, str, str]:
+    """Return the name of an array's layer, and the paths of its kernel and its bias."""
+    folder, _, end = path.rpartition("/")
+    for kernel, bias in _PAIRS:
+        if folder and end in (kernel, bias) and f"{folder}/{kernel}" in arrays:
+            return folder, f"{folder}/{kernel}", f"{folder}/{bias}"
+    kernel = path.removesuffix("_bias")
+    if kernel not in arrays or arrays[kernel].ndim not in (2, 4):
+        return path, path, ""
+    return kernel, kernel, f"{kernel}_bias"
+
+
+def _layer(name: str, kernel: np.ndarray, bias: np.ndarray | None) -> LayerWeights:
+    """Return the record of one array, or two, of which only the shapes tell anything."""
+    if bias is None and kernel.ndim not in (2, 4):
+        return record(name, {"array": kernel}, "unknown")
+    arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
+    kind = kind_of(name, [array.shape for array in arrays.values()])
+    return record(name, arrays, "" if kind == "unknown" else kind)
