@@ -191,7 +191,7 @@ def decoded(net, hidden, output):
         (other_function, None, "'output'.* computes a function of its own"),
         (other_neurons, "relu", "hidden: the weights' file states the activation relu, and .*sigm"),
         (None, "tanh", "hidden: the weights' file states the activation tanh, and .*relu"),
-        (None, "gelu", "hidden: expected the activation linear, relu, .*found gelu"),
+        (None, "gelu", "hidden: expected the activation linear, relu, .*got gelu"),
         (neurons_without_weights, None, "'plain'.* was built without Keras weights"),
         (recurrent, None, "'hidden'.* feeds itself"),
         (decoded, None, "a decoded connection"),

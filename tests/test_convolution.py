@@ -10,7 +10,6 @@ from nengonet.ann.convolution import (
     average_pool2d,
     conv2d,
     depthwise_as_grouped,
-    depthwise_conv2d,
     global_average_pool2d,
     max_pool2d,
     output_shape,
@@ -20,6 +19,13 @@ from nengonet.ann.convolution import (
 KERAS = np.load(pathlib.Path(__file__).parent / "data" / "keras_layers.npz")
 CONFIGS = json.loads(str(KERAS["configs"]))
 POOLS = {"MaxPooling2D": max_pool2d, "AveragePooling2D": average_pool2d}
+
+
+def depthwise_conv2d(images, kernel, **settings):
+    """Return what Keras' DepthwiseConv2D computes: a group for each channel."""
+    channels = images.shape[3]
+    grouped = depthwise_as_grouped(kernel, channels)
+    return conv2d(images, grouped, groups=channels, **settings)
 
 
 def ours(i):
@@ -86,7 +92,7 @@ def test_depthwise_channels_are_channel_major():
     kernel = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).reshape(1, 1, 2, 3)
     expected = [1, 2, 3, 40, 50, 60]
     np.testing.assert_array_equal(depthwise_conv2d(images, kernel).ravel(), expected)
-    grouped = depthwise_as_grouped(kernel)
+    grouped = depthwise_as_grouped(kernel, 2)
     assert grouped.shape == (1, 1, 1, 6)
     np.testing.assert_array_equal(conv2d(images, grouped, groups=2).ravel(), expected)
 
@@ -133,15 +139,15 @@ IMAGES = np.zeros((1, 4, 5, 6))
     [
         (
             lambda: conv2d(IMAGES, np.ones((5, 5, 6, 2))),
-            r"size: expected at most the image's 4 x 5 for padding 'valid', found 5 x 5; use",
+            r"size: expected at most the image's 4 x 5 for padding 'valid', got 5 x 5; use",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 3, 2))),
-            r"kernel: expected 6 input channels, as the images have, found 3 x 1 groups",
+            r"kernel: expected 6 input channels, as the images have, got 3 x 1 groups",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 3, 3)), groups=2),
-            r"groups: expected a divisor of the 3 filters, found 2",
+            r"groups: expected a divisor of the 3 filters, got 2",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), groups=0),
@@ -149,7 +155,7 @@ IMAGES = np.zeros((1, 4, 5, 6))
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), padding="causal"),
-            r"padding: expected 'valid' or 'same', found 'causal'",
+            r"padding: expected 'valid' or 'same', got 'causal'",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), strides=(1, 0)),
@@ -157,19 +163,19 @@ IMAGES = np.zeros((1, 4, 5, 6))
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 2, 6, 2)), strides=(1, 1, 1)),
-            r"strides: expected one whole number or two, found \(1, 1, 1\)",
+            r"strides: expected one whole number or two, got \(1, 1, 1\)",
         ),
         (
             lambda: conv2d(IMAGES, np.ones((2, 6, 2))),
-            r"kernel: expected 4 dimensions .* found shape \(2, 6, 2\)",
+            r"kernel: expected 4 dimensions .* got shape \(2, 6, 2\)",
         ),
         (
             lambda: depthwise_conv2d(IMAGES, np.ones((2, 2, 1, 6))),
-            r"kernel: expected 6 input channels, as the images have, found 1 .* DepthwiseConv2D",
+            r"kernel: expected 6 input channels, as the images have, got 1 .* DepthwiseConv2D",
         ),
         (
             lambda: max_pool2d(IMAGES[0]),
-            r"images: expected shape \(n_images, rows, columns, channels\) .* found \(4, 5, 6\)",
+            r"images: expected shape \(n_images, rows, columns, channels\) .* got \(4, 5, 6\)",
         ),
         (
             lambda: average_pool2d(IMAGES, (2, 1.5)),

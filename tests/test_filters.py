@@ -9,7 +9,6 @@ import pytest
 import nengonet as nn
 from nengonet.explain.prediction import predict
 from nengonet.minibatch import MinibatchSimulator
-from nengonet.minibatch.processes import is_batched
 
 RNG = np.random.default_rng(4)
 KERNEL = RNG.normal(0.2, 0.5, (6, 3))
@@ -73,7 +72,6 @@ def test_twin_and_reference_agree_example_by_example(dt):
     np.testing.assert_array_equal(twin.counts["hidden"], reference.counts["hidden"])
     np.testing.assert_allclose(twin.steps, reference.steps, rtol=1e-9, atol=1e-12)
     assert twin.steps.std() > 0
-    assert is_batched(filtered.node.output)
 
 
 def test_a_reset_empties_the_filters():

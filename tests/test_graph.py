@@ -8,8 +8,8 @@ from nengo.processes import BrownNoise, FilteredNoise, WhiteNoise, WhiteSignal
 
 import nengonet as nn
 from nengonet.explain.prediction import predict, predict_rates
-from nengonet.layers.filters import LowpassPerUnit
-from nengonet.layers.graph import Graph, filter_of, noise_of
+from nengonet.layers.filters import LowpassPerUnit, filter_of, noise_of
+from nengonet.layers.graph import Graph
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.record import layers_of

@@ -3,10 +3,10 @@ import pathlib
 import nengo
 import numpy as np
 import pytest
+from test_convolution import depthwise_conv2d
 
 import nengonet as nn
 from nengonet.ann.convolution import conv2d as convolve
-from nengonet.ann.convolution import depthwise_conv2d
 from nengonet.run.presentation import present
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -140,7 +140,7 @@ def test_weights_of_a_file_name_the_layer():
         ),
         (np.ones((3, 2)), {}, r"expected \(inputs, units\), as Keras has it: give kernel.T"),
         (KERNEL * np.nan, {}, "NaN"),
-        (np.ones((3, 3, 1, 2)), {}, "expected the weights of a Dense layer, found Conv2D"),
+        (np.ones((3, 3, 1, 2)), {}, "expected the weights of a Dense layer, got Conv2D"),
         (KERNEL, {"gain": -1.0}, "gain: expected finite values above 0"),
         (KERNEL, {"amplitude": 0.1, "neuron_type": nengo.Tanh()}, "Tanh has no amplitude"),
         (

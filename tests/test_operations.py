@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.layers.graph import Weights
+from nengonet.layers.transforms import Weights
 from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 from nengo.dists import Choice, Uniform
+from test_convolution import depthwise_conv2d
 
 import nengonet as nn
-from nengonet.ann.convolution import average_pool2d, conv2d, depthwise_conv2d, max_pool2d
+from nengonet.ann.convolution import average_pool2d, conv2d, max_pool2d
 from nengonet.explain.prediction import keras_activations, predict, predict_rates
 from nengonet.layers.pools import KINDS, MaxPool
 from nengonet.run.presentation import present

@@ -50,7 +50,7 @@ def test_a_layer_has_the_activation_that_its_file_states(stated, expected):
 
 def test_an_activation_that_is_not_computed_is_refused():
     layer = nn.LayerWeights(kernel=np.ones((2, 2)), name="hidden", config={"activation": "gelu"})
-    with pytest.raises(nn.InputError, match="hidden: expected the activation linear.*found gelu"):
+    with pytest.raises(nn.InputError, match="hidden: expected the activation linear.*got gelu"):
         activations([layer, nn.LayerWeights(kernel=np.ones((2, 2)))], np.ones((1, 2)))
 
 
@@ -150,7 +150,7 @@ def conv_with(**config):
     [
         (
             [conv_with(dilation_rate=[2, 2])],
-            r"conv: dilation_rate: expected 1, found \[2, 2\]",
+            r"conv: dilation_rate: expected 1, got \[2, 2\]",
         ),
         ([conv_with(data_format="channels_first")], "conv: data_format: expected channels_last"),
         ([conv_with(), Pool(size=5)], "pool: size: expected at most the image's 3 x 3"),
@@ -167,7 +167,7 @@ def conv_with(**config):
         ),
         (
             [nn.LayerWeights(name="norm", kind="BatchNormalization", others={"beta": [1.0]})],
-            "norm: expected a Dense, .* found BatchNormalization; fold it into the layer before",
+            "norm: expected a Dense, .* got BatchNormalization; fold it into the layer before",
         ),
         (["hidden"], r"layers: expected LayerWeights and Pool, got str; .* take the values\(\)"),
         (3, "layers: expected LayerWeights and Pool, got int"),
@@ -181,11 +181,11 @@ def test_layers_that_cannot_be_computed_are_refused(layers, message):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"kind": "min"}, "p: kind: expected 'max', 'average', 'global_average', found 'min'"),
+        ({"kind": "min"}, "p: kind: expected 'max', 'average', 'global_average', got 'min'"),
         ({"size": 0}, "p: size: expected a whole number of at least 1, got 0"),
         ({"size": (1, 2, 3)}, "p: size: expected one whole number or two"),
         ({"strides": (1, 0)}, "p: strides: expected a whole number of at least 1, got 0"),
-        ({"padding": "SAME"}, "p: padding: expected 'valid' or 'same', found 'SAME'"),
+        ({"padding": "SAME"}, "p: padding: expected 'valid' or 'same', got 'SAME'"),
     ],
 )
 def test_impossible_pools_are_refused(options, message):

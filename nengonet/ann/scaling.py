@@ -11,14 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nengonet.ann.activations import (
-    Pool,
-    activations,
-    by_name,
-    full_scale,
-    last_weights,
-    stated_activation,
-)
+from nengonet.ann.activations import activations, by_name, full_scale, last_weights
+from nengonet.ann.kinds import Pool, given_activation, named
 from nengonet.checks import as_number, as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
@@ -30,7 +24,7 @@ def scale_firing_rates(
     """Make neurons fire faster without changing their mean output.
 
     The current is multiplied by ``scale`` and every spike divided by it, as ``scale_firing_rates``
-    of NengoDL's ``Converter`` does.
+    of NengoDL's ``Converter`` (``nengo_dl/converter.py``) does.
 
     Parameters
     ----------
@@ -65,24 +59,18 @@ def scale_firing_rates(
     the bias is 1, a neuron fires without any drive. At the other end the rate saturates, and the
     output falls to ``amplitude / (scale * tau_ref)``. To make LIF neurons fire faster, state
     higher ``max_rates`` and a smaller ``amplitude``; the tuning then keeps the intercepts.
-
-    References
-    ----------
-    ``nengo_dl/converter.py``, ``Converter(scale_firing_rates=...)``.
     """
     values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
     arrays = {name: as_numbers(name, value) for name, value in values.items()}
     for name in ("gain", "amplitude", "scale"):
         if not np.all(arrays[name] > 0):
-            raise InputError(
-                f"{name}: expected values above 0, got {float(arrays[name].min()):.4g}"
-            )
+            raise InputError(f"{name}: expected values above 0, got {arrays[name].min():.4g}")
     try:
         np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise InputError(
-            f"expected one number or one for each neuron, of one count, found the shapes {found}"
+            f"expected one number or one for each neuron, of one count, got the shapes {found}"
         ) from None
     gain, bias, amplitude, scale = arrays.values()
     # Indexing by () makes a number of an array without dimensions and leaves others alone.
@@ -201,35 +189,30 @@ def balance(
 
     References
     ----------
-    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
-    weight and threshold balancing", IJCNN.
-    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
-    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through weight and
+    threshold balancing"; Rueckauer et al. (2017), see `nengonet.max_pool2d`.
     """
     percentile = _percentile(percentile)
-    named = by_name(layers)
-    last = last_weights(named)
+    layers = by_name(layers)
+    last = last_weights(layers)
     if last is None:
         raise InputError("layers: expected at least one layer with weights, got none")
-    for name, layer in named.items():
-        if not isinstance(layer, Pool):
-            stated = stated_activation(layer, last=name == last)
-            if stated not in (None, "relu", "linear"):
-                raise InputError(
-                    f"{name}: expected the activation relu or linear, which a factor passes "
-                    f"unchanged, found {stated}"
-                )
-    found = activations(named.values(), images)
+    for name, layer in layers.items():
+        given = None if isinstance(layer, Pool) else given_activation(layer, last=name == last)
+        if given not in (None, "relu", "linear"):
+            raise InputError(
+                f"{name}: expected the activation relu or linear, which a factor passes "
+                f"unchanged, got {given}"
+            )
+    found = activations(layers.values(), images)
     balanced, changes, before = [], [], 1.0
-    for name, layer in named.items():
+    for name, layer in layers.items():
         if isinstance(layer, Pool):
             balanced.append(layer)
             continue
-        values = np.abs(found[name]) if name == last else found[name]
-        try:
+        with named(name):
+            values = np.abs(found[name]) if name == last else found[name]
             scale = full_scale(values, percentile)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
         change = LayerScale(name, scale, kernel_factor=before / scale, bias_factor=1 / scale)
         balanced.append(multiplied(layer, change.kernel_factor, change.bias_factor))
         changes.append(change)

@@ -1,15 +1,14 @@
 """Predict the rates of every layer without a simulation, from the Nengo objects themselves.
 
-Works on networks made with our builders and on plain Nengo, as long as they are fed forward
+Works on networks made with nengonet's builders and on plain Nengo, as long as they are fed forward
 through ``.neurons`` connections only; the first object that cannot be predicted is named.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import nengo
 import numpy as np
@@ -20,13 +19,20 @@ from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
 from nengo.neurons import NeuronType
 
+from nengonet.ann.kinds import named
 from nengonet.checks import as_number, count_steps
 from nengonet.exceptions import InputError
 from nengonet.layers.ann import Ann
-from nengonet.layers.graph import Filter, Graph, Weights, analytic, filter_of, noise_of, owner
+from nengonet.layers.filters import Filter, filter_of, noise_of
+from nengonet.layers.graph import Graph, Item, owner
 from nengonet.layers.inputs import images_by_node
+from nengonet.layers.protocol import known
 from nengonet.layers.record import Layer, known_layers
+from nengonet.layers.transforms import Weights
 from nengonet.neurons import model_of
+
+Target = Layer | nengo.Ensemble | Neurons | nengo.Node
+Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,9 +40,6 @@ class LayerPrediction:
     """What one layer is predicted to do, image by image."""
 
     label: str
-    neuron_type: NeuronType | None
-    gain: np.ndarray | None
-    bias: np.ndarray | None
     drive: np.ndarray
     current: np.ndarray
     deviation: np.ndarray
@@ -46,6 +49,9 @@ class LayerPrediction:
     amplitude: float
     spiking: bool
     delay: float
+    neuron_type: NeuronType | None = None
+    gain: np.ndarray | None = None
+    bias: np.ndarray | None = None
     is_input: bool = False
 
     def filtered_variance(self, after: Filter, dt: float) -> np.ndarray:
@@ -58,8 +64,8 @@ class LayerPrediction:
 
 
 def predict_rates(
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    output: Target,
+    images: Images,
     *,
     network: nengo.Network | None = None,
     dt: float = 0.001,
@@ -106,8 +112,8 @@ def predict_rates(
 
 
 def predict(
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    output: Target,
+    images: Images,
     *,
     network: nengo.Network | None = None,
     dt: float = 0.001,
@@ -117,11 +123,9 @@ def predict(
 ) -> list[LayerPrediction]:
     """Predict every layer that the output depends on, from the inputs to the output.
 
-    Parameters and errors are those of `predict_rates`, and one more:
-
-    lines : bool
-        Give the LIF types a rectified line, ``max(0, J - 1) / tau_rc``, for their curve: what is
-        left of them without refractory time and without the bend at the threshold.
+    Parameters and errors are those of `predict_rates`. With ``lines``, the LIF types have a
+    rectified line, ``max(0, J - 1) / tau_rc``, for their curve: what is left of them without
+    refractory time and without the bend at the threshold.
     """
     network = _network_of(output, network)
     graph, target = Graph(network), target_of(output)
@@ -133,182 +137,153 @@ def predict(
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if presentation_time is not None:
         count_steps(presentation_time, dt)
-    images = _shown(images, graph.upstream(target)[0], network)
-    labels = {item: layer.label for item, layer in known_layers(output, network).items()}
-    return _Walk(graph, images, labels, dt, presentation_time, noise, lines).to(target)
+    order, recurrent = graph.upstream(target)
+    images = _shown(images, order, network)
+    for item in recurrent:
+        raise InputError(f"{item}: cannot predict a recurrent connection")
+    time, found = {"dt": dt, "presentation_time": presentation_time}, {}
+    layers = known_layers(output, network)
+    for item in order:
+        with named(item):
+            tuning = _gain_bias(item) if isinstance(item, nengo.Ensemble) else None
+        came_in = _drive_of(item, graph, found, len(next(iter(images.values()))), dt)
+        with named(item):
+            if tuning is not None:
+                now = _ensemble(item, *tuning, *came_in, time, noise, lines)
+            else:
+                now = _node(item, *came_in, images, dt, graph.spike_area(item))
+        label = layers[item].label if item in layers else item.label or str(item)
+        found[item] = LayerPrediction(label=label, **now)
+    return list(found.values())
 
 
-def target_of(
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-) -> nengo.Ensemble | nengo.Node:
+def target_of(output: Target) -> Item:
     """Return the Ensemble or Node that an output belongs to."""
     target = owner(output.output if isinstance(output, Layer) else output)
-    if isinstance(target, (nengo.Ensemble, nengo.Node)) and not isinstance(output, ObjView):
+    if isinstance(target, Item) and not isinstance(output, ObjView):
         return target
     raise InputError(f"expected a whole layer, Ensemble or Node to predict, got {output!r}")
 
 
 def keras_activations(
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
-    network: nengo.Network | None = None,
+    output: Target, images: Images, network: nengo.Network | None = None
 ) -> dict[str, np.ndarray]:
     """Compute what the ANN computes that a network stands for.
 
     It has the weights that the layers were built from, the activations that their file or else
-    their neurons state, and the sums and pools of the network.
+    their neurons give, and the sums and pools of the network.
     """
     network = _network_of(output, network)
     ann = Ann(output, network)
     return ann.by_label(ann.values(_shown(images, ann.order, network)))
 
 
-def _shown(images, order, network) -> dict[nengo.Node, np.ndarray]:
+def _shown(images: Images, order: list[Item], network: nengo.Network) -> dict:
     """Return what each input shows, one row for each image."""
     upstream = [item for item in order if isinstance(item, nengo.Node)]
     return images_by_node(images, upstream, network.all_nodes)
 
 
 def _network_of(output: object, network: nengo.Network | None) -> nengo.Network:
-    if network is None:
-        if not isinstance(output, Layer):
-            raise InputError(f"{output}: expected its network as well: network=…")
-        network = output.network
-    return network
+    if network is not None:
+        return network
+    if not isinstance(output, Layer):
+        raise InputError(f"{output}: expected its network as well: network=…")
+    return output.network
 
 
-class _Walk:
-    """Follow the connections from the inputs to an object, each object once."""
-
-    def __init__(self, graph, images, labels, dt, presentation_time, noise, lines) -> None:
-        self.graph, self.images, self.labels = graph, images, labels
-        self.dt, self.presentation_time = dt, presentation_time
-        self.noise, self.lines = noise, lines
-        self.n_images = len(next(iter(images.values())))
-        self.found = {}
-
-    def to(self, target: nengo.Ensemble | nengo.Node) -> list[LayerPrediction]:
-        order, recurrent = self.graph.upstream(target)
-        for item in recurrent:
-            raise InputError(f"{item}: cannot predict a recurrent connection")
-        for item in order:
-            predicted = self._node if isinstance(item, nengo.Node) else self._ensemble
-            self.found[item] = predicted(item)
-        return list(self.found.values())
-
-    def _drive(self, item) -> tuple[np.ndarray, np.ndarray, float]:
-        size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_in
-        mean, variance = (np.zeros((self.n_images, size)) for _ in range(2))
-        delay = 0.0
-        for connection in self.graph.into(item):
-            pre, weights = self.found[owner(connection.pre_obj)], Weights(connection)
-            with _named(connection):
-                after = filter_of(connection.synapse, self.dt)
-            mean += after.gain * weights.apply(pre.mean_outputs)
-            variance += weights.apply(pre.filtered_variance(after, self.dt), power=2)
-            delay = max(delay, pre.delay + after.delay)
-        return mean, variance, delay
-
-    def _node(self, node: nengo.Node) -> LayerPrediction:
-        drive, variance, delay = self._drive(node)
-        if node.size_in == 0:
-            drive, mean, variance = self._input(node)
-        elif node.output is None:
-            mean = drive
-        elif analytic(node.output) is not None:
-            with _named(node):
-                mean, variance, late = node.output.moments(drive, variance, self.dt)
-            delay += late
-        else:
-            raise InputError(f"{node}: cannot predict a Node with a function of its own")
-        area = self.graph.spike_area(node)
-        amplitude = 1.0 if area is None else area
-        return LayerPrediction(
-            label=self.labels.get(node, node.label or str(node)),
-            neuron_type=None,
-            gain=None,
-            bias=None,
-            drive=drive,
-            current=mean,
-            deviation=np.sqrt(variance),
-            rates=mean / amplitude,
-            mean_outputs=mean,
-            variance=variance,
-            amplitude=amplitude,
-            spiking=area is not None,
-            delay=delay,
-            is_input=node.size_in == 0,
-        )
-
-    def _input(self, node: nengo.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        given, process = self.images.get(node), analytic(node.output)
-        if given is not None and process is not None:
-            return given, process.mean_output(given), process.step_variance(given, self.dt)
-        if given is None and isinstance(node.output, np.ndarray):
-            given = np.broadcast_to(node.output, (self.n_images, node.size_out))
-        if given is not None:
-            return given, given, np.zeros(given.shape)
-        if process is not None:
-            raise InputError(f"{node}: expected its images as well: images={{node: array}}")
-        kind = "Process" if isinstance(node.output, nengo.Process) else "function"
-        raise InputError(
-            f"{node}: cannot predict a Node that runs a {kind} of its own; say what it puts out: "
-            "images={node: (n_images, size_out) array}"
-        )
-
-    def _ensemble(self, ensemble: nengo.Ensemble) -> LayerPrediction:
-        gain, bias = _gain_bias(ensemble)
-        drive, variance, delay = self._drive(ensemble)
-        neuron_type = ensemble.neuron_type
-        with _named(ensemble):
-            noise = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, self.dt)
-        current = gain * drive + bias + noise[0]
-        deviation = np.sqrt(gain**2 * variance + noise[1])
-        model = model_of(neuron_type)
-        time = {"dt": self.dt, "presentation_time": self.presentation_time}
-        with _named(ensemble):
-            if self.lines:
-                rates = model.line(current)
-            else:
-                rates = model.rates(current, deviation if self.noise else None, **time)
-        return LayerPrediction(
-            label=self.labels.get(ensemble, ensemble.label or str(ensemble)),
-            neuron_type=neuron_type,
-            gain=gain,
-            bias=bias,
-            drive=drive,
-            current=current,
-            deviation=deviation,
-            rates=rates,
-            mean_outputs=model.amplitude * rates,
-            variance=model.amplitude**2 * model.variance(rates, current, deviation, self.dt),
-            amplitude=model.amplitude,
-            spiking=model.spiking,
-            delay=delay,
-        )
+def _drive_of(
+    item: Item, graph: Graph, found: dict[Item, LayerPrediction], n_images: int, dt: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return mean, variance and delay of what comes in."""
+    size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_in
+    mean, variance = np.zeros((2, n_images, size))
+    delay = 0.0
+    for connection in graph.into(item):
+        pre, weights = found[owner(connection.pre_obj)], Weights(connection)
+        with named(connection):
+            after = filter_of(connection.synapse, dt)
+        mean += after.gain * weights.apply(pre.mean_outputs)
+        variance += weights.apply(pre.filtered_variance(after, dt), power=2)
+        delay = max(delay, pre.delay + after.delay)
+    return mean, variance, delay
 
 
-@contextlib.contextmanager
-def _named(item: object) -> Iterator[None]:
-    """Put an object's name in front of an error."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{item}: {error}") from None
+def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
+    moments = known(node.output, "moments")
+    if node.size_in == 0:
+        drive = _given(node, images, len(drive), moments)
+        variance = np.zeros(drive.shape)
+    elif moments is None and node.output is not None:
+        raise InputError("cannot predict a Node with a function of its own")
+    mean, late = drive, 0.0
+    if moments is not None:
+        mean, variance, late = moments(drive, variance, dt)
+    return {
+        "drive": drive,
+        "current": mean,
+        "deviation": np.sqrt(variance),
+        "rates": mean / (spike_area or 1.0),
+        "mean_outputs": mean,
+        "variance": variance,
+        "amplitude": spike_area or 1.0,
+        "spiking": spike_area is not None,
+        "delay": delay + late,
+        "is_input": node.size_in == 0,
+    }
+
+
+def _given(node, images, n_images: int, moments) -> np.ndarray:
+    """Return what a Node without an input shows or puts out."""
+    if node in images:
+        return images[node]
+    if isinstance(node.output, np.ndarray):
+        return np.broadcast_to(node.output, (n_images, node.size_out))
+    if moments is not None:
+        raise InputError("expected its images as well: images={node: array}")
+    kind = "Process" if isinstance(node.output, nengo.Process) else "function"
+    raise InputError(
+        f"cannot predict a Node that runs a {kind} of its own; say what it puts out: "
+        "images={node: (n_images, size_out) array}"
+    )
+
+
+def _ensemble(ensemble, gain, bias, drive, variance, delay, time, noise, lines) -> dict:
+    model, dt = model_of(ensemble.neuron_type), time["dt"]
+    mean, own = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, dt)
+    current = gain * drive + bias + mean
+    deviation = np.sqrt(gain**2 * variance + own)
+    if lines:
+        rates = model.line(current)
+    else:
+        rates = model.rates(current, deviation if noise else None, **time)
+    return {
+        "neuron_type": ensemble.neuron_type,
+        "gain": gain,
+        "bias": bias,
+        "drive": drive,
+        "current": current,
+        "deviation": deviation,
+        "rates": rates,
+        "mean_outputs": model.amplitude * rates,
+        "variance": model.amplitude**2 * model.variance(rates, current, deviation, dt),
+        "amplitude": model.amplitude,
+        "spiking": model.spiking,
+        "delay": delay,
+    }
 
 
 def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
     """Return gain and bias as Nengo's builder computes them."""
     if type(ensemble.neuron_type).step is nengo.Direct.step:
-        raise InputError(f"{ensemble}: cannot predict Direct mode, which has no neurons")
+        raise InputError("cannot predict Direct mode, which has no neurons")
     names = ("gain", "bias") if ensemble.gain is not None else ("max_rates", "intercepts")
     for name in names:
         value = getattr(ensemble, name)
-        if isinstance(value, Distribution) and not (
-            isinstance(value, Choice) and len(value.options) == 1
-        ):
+        alike = isinstance(value, Choice) and len(value.options) == 1
+        if isinstance(value, Distribution) and not alike:
             raise InputError(
-                f"{ensemble}: cannot predict {name}={value}, which the build draws at random; "
+                f"cannot predict {name}={value}, which the build draws at random; "
                 "state one value for each neuron"
             )
     try:
@@ -316,5 +291,5 @@ def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
             warnings.simplefilter("ignore")
             gain, bias, *_ = get_gain_bias(ensemble, np.random.RandomState(0))
     except (NengoException, NotImplementedError) as error:
-        raise InputError(f"{ensemble}: Nengo cannot build it: {error}") from None
+        raise InputError(f"Nengo cannot build it: {error}") from None
     return gain, bias

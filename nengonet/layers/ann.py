@@ -1,7 +1,7 @@
 """The ANN that a network stands for, read from the network as it is.
 
 It has the weights and biases that the layers were built from, the activations that their file or
-their neurons state, and the network's own connections: sums of several layers, pools, constants.
+their neurons give, and the network's own connections: sums of several layers, pools, constants.
 Gains, biases and amplitudes of neurons are scales of the network, which an ANN has none of.
 """
 
@@ -13,15 +13,20 @@ from collections.abc import Mapping
 import nengo
 import numpy as np
 
-from nengonet.ann.activations import activate, drive_of, multiply_adds, stated_activation
+from nengonet.ann.activations import multiply_adds
+from nengonet.ann.kinds import activate, drive_of, given_activation, kind_of
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import Graph, Weights, analytic, filter_of, has_weights, owner
+from nengonet.layers.filters import filter_of
+from nengonet.layers.graph import Graph, Item, has_weights, owner
+from nengonet.layers.protocol import known
 from nengonet.layers.record import Layer, known_layers
-from nengonet.layers.weighted import AddBias, transform_of
+from nengonet.layers.transforms import Weights
+from nengonet.layers.weighted import AddBias
 from nengonet.neurons import model_of
 
-# Weights that were multiplied by one positive number are the same to this share of the largest.
-_SAME = 1e-5
+# Weights that were multiplied by one positive number compute the same to this share of the largest
+# value.
+_SAME = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,56 +55,52 @@ class Ann:
         if not any(unit.own is not None for unit in self.units.values()):
             raise InputError(f"{self.target} was built without Keras weights")
 
-    def _unit(self, item: nengo.Ensemble | nengo.Node) -> _Unit:
+    def _unit(self, item: Item) -> _Unit:
         layer, incoming = self.layers.get(item), self.graph.into(item)
-        for connection in incoming:
-            Weights(connection)
-        neurons = model_of(item.neuron_type).activation if isinstance(item, nengo.Ensemble) else ""
+        weights = {connection: Weights(connection) for connection in incoming}
+        is_ensemble = isinstance(item, nengo.Ensemble)
+        neurons = model_of(item.neuron_type).activation if is_ensemble else "linear"
         if layer is not None and layer.weights is not None:
-            own = next((each for each in incoming if _is_of_file(each, layer)), None)
+            own = next((each for each in incoming if _is_of_file(each, weights[each], layer)), None)
             if own is None:
                 raise InputError(
                     f"{layer.label}: its weights in the network are not those that it was built "
                     "from; build it from the weights that it should have"
                 )
-            if isinstance(item, nengo.Node):
-                neurons = "linear"
-                self._check_linear(item)
+            # The bias is in the weights.
+            if not is_ensemble and not isinstance(_function_of(item), AddBias | None):
+                raise InputError(f"{item} computes a function of its own")
             return _Unit(layer, own, neurons)
-        if isinstance(item, nengo.Ensemble):
-            pixels = all(owner(each.pre_obj).size_in == 0 for each in incoming if _is_node(each))
-            plain = [each for each in incoming if _is_node(each) and not has_weights(each)]
-            if pixels and plain == incoming and neurons == "relu":
+        if is_ensemble:
+            sources = [owner(each.pre_obj) for each in incoming if not has_weights(each)]
+            is_pixels = all(isinstance(each, nengo.Node) and each.size_in == 0 for each in sources)
+            if neurons == "relu" and is_pixels and len(sources) == len(incoming):
                 return _Unit(neurons="relu")
             raise InputError(f"{item} was built without Keras weights")
-        if item.size_in > 0 and item.output is not None and analytic(item.output) is None:
-            raise InputError(f"{item} computes a function of its own")
+        if item.size_in > 0:
+            _function_of(item)
         return _Unit()
 
-    def _check_linear(self, node: nengo.Node) -> None:
-        if node.output is not None and not isinstance(analytic(node.output), AddBias):
-            raise InputError(f"{node} computes a function of its own")
-
     def _activation(self, unit: _Unit) -> str:
-        """Return what the file states, else what the neurons do; the last layer gives logits."""
+        """Return what the file gives, else what the neurons do; the last layer gives logits."""
         layer, neurons = unit.layer, unit.neurons
         if unit.own is None:
             return neurons
         last = owner(layer.output) is self.target
-        stated = stated_activation(layer.weights, last=last)
+        given = given_activation(layer.weights, last=last)
         if last:
-            return stated or "linear"
-        if stated and neurons and stated != neurons:
+            return given or "linear"
+        if given and neurons and given != neurons:
             raise InputError(
-                f"{layer.label}: the weights' file states the activation {stated}, and the "
+                f"{layer.label}: the weights' file states the activation {given}, and the "
                 f"network computes {neurons} there"
             )
-        if not (stated or neurons):
+        if not (given or neurons):
             raise InputError(
                 f"{layer.label}: neither the weights' file nor "
                 f"{type(layer.neuron_type).__name__} neurons state an activation"
             )
-        return stated or neurons
+        return given or neurons
 
     def values(self, images: Mapping[nengo.Node, np.ndarray]) -> dict[object, np.ndarray]:
         """Compute what every unit of the ANN computes."""
@@ -107,22 +108,21 @@ class Ann:
         n_images, values = len(next(iter(images.values()))), {}
         for item, unit in self.units.items():
             if isinstance(item, nengo.Node) and item.size_in == 0:
-                shown = images.get(item)
-                if shown is None and not isinstance(item.output, np.ndarray):
+                shown = images.get(item, item.output)
+                if not isinstance(shown, np.ndarray):
                     raise InputError(f"{item} puts out what is unknown")
-                shown = item.output if shown is None else shown
                 values[item] = np.broadcast_to(shown, (n_images, item.size_out))
                 continue
             drive = 0.0
             for connection in self.graph.into(item):
                 before = values[owner(connection.pre_obj)]
                 if connection is unit.own:
-                    shape = (n_images, *unit.layer.pre.shape)
-                    made = drive_of(unit.layer.weights, before.reshape(shape))
-                    drive = drive + made.reshape(n_images, -1)
+                    shaped = before.reshape(n_images, *unit.layer.pre.shape)
+                    made = drive_of(unit.layer.weights, shaped).reshape(n_images, -1)
                 else:
                     gain = filter_of(connection.synapse, 0.001).gain
-                    drive = drive + gain * Weights(connection).apply(before)
+                    made = gain * Weights(connection).apply(before)
+                drive = drive + made
             if unit.own is None and isinstance(item, nengo.Node) and item.output is not None:
                 drive, *_ = item.output.moments(drive, np.zeros_like(drive), 0.001)
             values[item] = activate(activations[item], drive)
@@ -142,36 +142,35 @@ class Ann:
         """Count the multiply-adds for one image, by the label of the layers with weights."""
         counts = {}
         for item, unit in self.units.items():
-            if unit.own is None:
-                continue
-            (count,) = multiply_adds([unit.layer.weights], unit.layer.pre.shape).values()
-            others = [each for each in self.graph.into(item) if each is not unit.own]
-            counts[unit.layer.label] = count + sum(
-                Weights(each).matrix().nnz for each in others if has_weights(each)
-            )
+            if unit.own is not None:
+                layer = unit.layer
+                (count,) = multiply_adds([layer.weights], layer.pre.shape).values()
+                counts[layer.label] = count + sum(
+                    Weights(each).matrix().nnz
+                    for each in self.graph.into(item)
+                    if each is not unit.own and has_weights(each)
+                )
         return counts
 
 
-def _is_node(connection: nengo.Connection) -> bool:
-    return isinstance(connection.pre_obj, nengo.Node)
+def _function_of(node: nengo.Node) -> object | None:
+    """Return what a Node with an input runs, None where it passes its input on."""
+    if node.output is not None and known(node.output, "moments") is None:
+        raise InputError(f"{node} computes a function of its own")
+    return node.output
 
 
-def _is_of_file(connection: nengo.Connection, layer: Layer) -> bool:
-    """Whether a connection has the weights that a layer was built from, times a number above 0."""
+def _is_of_file(connection: nengo.Connection, weights: Weights, layer: Layer) -> bool:
+    """Whether a connection has the weights that a layer was built from, times a number above 0.
+
+    They have where they make the same of random numbers, times that number.
+    """
     if layer.pre is None or owner(connection.pre_obj) is not owner(layer.pre.output):
         return False
-    expected, found = transform_of(layer.weights, layer.pre), connection.transform
-    whole = connection.pre_slice == slice(None) and connection.post_slice == slice(None)
-    if not whole or type(found) is not type(expected):
-        return False
-    if isinstance(found, nengo.Convolution):
-        names = ("input_shape", "strides", "padding", "groups", "channels_last")
-        if any(getattr(found, name) != getattr(expected, name) for name in names):
-            return False
-    # Not a Distribution, as `Weights` has seen it.
-    found, expected = (np.asarray(each.init, dtype=np.float64) for each in (found, expected))
-    if found.shape != expected.shape:
-        return False
+    numbers = np.random.default_rng(0).standard_normal((1, layer.pre.size))
+    shaped = numbers.reshape(1, *layer.pre.shape)
+    expected = kind_of(layer.weights).product(layer.weights, shaped).reshape(1, -1)
+    found = weights.apply(numbers)
     factor = np.vdot(found, expected) / max(np.vdot(expected, expected), 1e-300)
     least = _SAME * np.abs(found).max(initial=0)
     return (factor > 0 or not expected.any()) and np.abs(found - factor * expected).max() <= least

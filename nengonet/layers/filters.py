@@ -1,4 +1,4 @@
-"""Low-pass filters with a time constant for each unit, as one Node.
+"""Filters: what a synapse or noise makes of mean and variance, and low-pass filters as a Node.
 
 A Nengo synapse has one time constant, and a connection from neurons applies it to the weighted
 sums, not to the neurons. Where every unit has its own, as in KerasSpiking's ``Lowpass`` layer, the
@@ -7,13 +7,102 @@ filters need a place of their own between the neurons and the weights: a Node th
 
 from __future__ import annotations
 
+import dataclasses
+
 import nengo
 import numpy as np
+import scipy.linalg
+from nengo.dists import Choice, Distribution, Exponential, Gaussian, Uniform
 from nengo.params import NdarrayParam
+from nengo.processes import FilteredNoise, WhiteNoise
+from nengo.synapses import LinearFilter, Synapse, Triangle
 
 from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
-from nengonet.layers.record import Layer, connect, new_label
+from nengonet.layers.protocol import known
+from nengonet.layers.record import Layer, new_label, node_layer
+from nengonet.nengo_internals import state_space
+
+# Poles this close to 1 never forget what came in.
+_NEVER_FORGETS = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """What a synapse makes of a mean and of the variance of independent steps."""
+
+    gain: float = 1.0
+    power: float = 1.0
+    delay: float = 0.0
+
+
+def filter_of(synapse: Synapse | None, dt: float) -> Filter:
+    """Return what a synapse does, as Nengo steps it."""
+    if synapse is None:
+        return Filter()
+    own, steps = known(synapse, "filter"), type(synapse).make_step
+    if own is not None:
+        return own(dt)
+    if steps is Triangle.make_step:
+        taps = np.arange(int(np.round(synapse.t / dt)) + 1, 0, -1, dtype=np.float64)
+        return Filter(1.0, float(((taps / taps.sum()) ** 2).sum()), synapse.t)
+    if not isinstance(synapse, LinearFilter) or steps is not LinearFilter.make_step:
+        raise InputError(f"cannot predict the synapse {synapse}")
+    try:
+        a, b, c, d = state_space(synapse, dt)
+    except ValueError as error:
+        raise InputError(f"Nengo cannot step the synapse {synapse} ({error})") from None
+    if not len(a):
+        return Filter(d.item(), d.item() ** 2)
+    largest = np.abs(np.linalg.eigvals(a)).max()
+    if largest > 1 - _NEVER_FORGETS:
+        what = "integrates" if largest < 1 + _NEVER_FORGETS else "is unstable"
+        raise InputError(f"cannot predict a synapse that {what} ({synapse})")
+    gain = (c @ np.linalg.solve(np.eye(len(a)) - a, b) + d).item()
+    power = (c @ scipy.linalg.solve_discrete_lyapunov(a, b @ b.T) @ c.T + d**2).item()
+    return Filter(gain, power, _delay(synapse, dt))
+
+
+def _delay(synapse: LinearFilter, dt: float) -> float:
+    """Return how much later a slow input comes out; 0 for a filter without a mean."""
+    num, den = np.poly1d(synapse.num), np.poly1d(synapse.den)
+    at = 0.0 if synapse.analog else 1.0
+    if num(at) == 0:
+        return 0.0
+    late = den.deriv()(at) / den(at) - num.deriv()(at) / num(at)
+    return float(late if synapse.analog else dt * late)
+
+
+def noise_of(process: nengo.Process, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of a step of the noise that an Ensemble adds to its currents."""
+    if type(process).make_step not in (WhiteNoise.make_step, FilteredNoise.make_step):
+        raise InputError(
+            f"cannot predict the noise {process}; expected WhiteNoise or FilteredNoise"
+        )
+    mean, variance = _moments(process.dist)
+    scale = 1.0 / dt if process.scale else 1.0
+    after = filter_of(getattr(process, "synapse", None), dt)
+    return after.gain * np.sqrt(scale) * mean, after.power * scale * variance
+
+
+def _moments(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of what a distribution draws."""
+    kind = type(distribution)
+    if kind is Uniform and not distribution.integer:
+        low, high = distribution.low, distribution.high
+        return (low + high) / 2, (high - low) ** 2 / 12
+    if kind is Gaussian:
+        return distribution.mean, distribution.std**2
+    if kind is Exponential and distribution.high == np.inf:
+        return distribution.shift + distribution.scale, distribution.scale**2
+    if kind is Choice:
+        options = distribution.options.reshape(len(distribution.options), -1)
+        mean = distribution.p @ options
+        return mean, distribution.p @ (options - mean) ** 2
+    raise InputError(
+        f"cannot predict noise drawn from {distribution}; expected Gaussian, Uniform, "
+        "Exponential or Choice"
+    )
 
 
 def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) -> Layer:
@@ -30,12 +119,12 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
     Returns
     -------
     Layer
-        Of the shape of ``pre``. Its output is no spikes, so its ``amplitude`` is None.
+        Of the shape of ``pre``. Its output is not spikes, so its ``amplitude`` is None.
 
     Raises
     ------
     InputError
-        A time constant is no finite number from 0 on, or there is not one for each unit.
+        A time constant is not a finite number from 0 on, or there is not one for each unit.
 
     Notes
     -----
@@ -54,16 +143,14 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
         ) from None
     if np.any(taus < 0):
         raise InputError(f"{label}: tau: expected times from 0 s, got {taus.min():.4g}")
-    node = nengo.Node(LowpassPerUnit(taus), size_in=pre.size, label=label)
-    transform = nengo.transforms.NoTransform(pre.size)
-    connect(pre, node, transform, None, label)
-    return Layer(label=label, shape=pre.shape, node=node, pre=pre)
+    return node_layer(pre, LowpassPerUnit(taus), shape=pre.shape, label=label)
 
 
 class LowpassPerUnit(nengo.Process):
     """What the Node of `lowpass` runs."""
 
     tau = NdarrayParam("tau", shape=("*",))
+    batched = True
 
     def __init__(self, tau: np.ndarray) -> None:
         super().__init__(default_size_in=len(tau), default_size_out=len(tau))

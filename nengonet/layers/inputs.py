@@ -86,20 +86,17 @@ def images_by_node(
     if not images:
         raise InputError("images: expected {node: images} for every input, got an empty dict")
     sources = [node for node in nodes if node.size_in == 0]
-    shown = {}
-    for node, each in images.items():
+    for node in images:
         if node not in sources:
-            known = ", ".join(map(str, sources)) or "none"
             raise InputError(
-                f"images: expected Nodes of the network without an input ({known}), "
-                f"got {described(node)}"
+                "images: expected Nodes of the network without an input "
+                f"({', '.join(map(str, sources)) or 'none'}), got {described(node)}"
             )
-        shown[node] = images_at(node, each, f"images of {node}")
-    lengths = {str(node): len(each) for node, each in shown.items()}
-    if len(set(lengths.values())) > 1:
+    shown = {node: images_at(node, each, f"images of {node}") for node, each in images.items()}
+    if len({len(each) for each in shown.values()}) > 1:
         raise InputError(
             "images: expected the same number of images for every Node, got "
-            + ", ".join(f"{n} for {node}" for node, n in lengths.items())
+            + ", ".join(f"{len(each)} for {node}" for node, each in shown.items())
         )
     return shown
 
@@ -108,12 +105,9 @@ def _meant(sources: list[nengo.Node], shape: tuple[int, ...]) -> nengo.Node:
     """Return the input that plain images of a shape are for."""
     inputs = [node for node in sources if isinstance(node.output, ImageInput)]
     if not inputs:
-        stated = [isinstance(each.output, np.ndarray) and np.any(each.output) for each in sources]
-        inputs = [node for node, is_stated in zip(sources, stated, strict=True) if not is_stated]
-        inputs = inputs or sources
-        if len(inputs) > 1:
-            size = math.prod(shape[1:])
-            inputs = [node for node in inputs if node.size_out == size] or inputs
+        inputs = [node for node in sources if not _is_given(node)] or sources
+        fitting = [node for node in inputs if node.size_out == math.prod(shape[1:])]
+        inputs = fitting if len(inputs) > 1 and fitting else inputs
     if len(inputs) == 1:
         return inputs[0]
     found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
@@ -123,14 +117,19 @@ def _meant(sources: list[nengo.Node], shape: tuple[int, ...]) -> nengo.Node:
     )
 
 
+def _is_given(node: nengo.Node) -> bool:
+    """Tell whether a Node puts out constants that somebody chose."""
+    return isinstance(node.output, np.ndarray) and bool(np.any(node.output))
+
+
 def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
     """Compare the shape of images, not their size; a channel of its own may be left out."""
     found, size = images.shape[1:], math.prod(shape)
     if images.ndim and len(images) == 0:
         raise InputError(f"{name}: expected at least one image, got shape {images.shape}")
-    fits = math.prod(found) == size if len(shape) == 1 else found in ((size,), shape)
-    one_channel = found in ((*shape, 1), shape[:-1]) and math.prod(found) == size
-    if images.ndim > 1 and (fits or one_channel):
+    one_channel = found in ((*shape, 1), shape[:-1])
+    fits = found in ((size,), shape) or one_channel or len(shape) == 1
+    if images.ndim > 1 and fits and math.prod(found) == size:
         return
     expected = f"(n_images, {', '.join(map(str, shape))})" + (" or flat" if len(shape) > 1 else "")
     hint = ""
@@ -141,19 +140,11 @@ def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: s
     elif len(shape) == len(found) == 3 and found == (shape[2], *shape[:2]):
         hint = f"; the channels stand first: give numpy.moveaxis({name}, 1, -1)"
     elif sorted(found) == sorted(shape):
-        order = _order(found, shape)
+        # Equal lengths keep their order: a stable sort of both finds the axes.
+        order = np.argsort(found, kind="stable")[np.argsort(np.argsort(shape, kind="stable"))] + 1
+        order = ", ".join(map(str, (0, *order)))
         hint = f"; the axes stand in another order: give {name}.transpose({order})"
     raise InputError(f"{name}: expected shape {expected} for {label}, got {images.shape}{hint}")
-
-
-def _order(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """Return the axes for `numpy.transpose` that bring images of one shape into another."""
-    left, order = list(enumerate(found, 1)), [0]
-    for length in shape:
-        axis = next(pair for pair in left if pair[1] == length)
-        left.remove(axis)
-        order.append(axis[0])
-    return ", ".join(map(str, order))
 
 
 class ImageInput(nengo.Process):
@@ -208,14 +199,6 @@ class ImageInput(nengo.Process):
         shown.show(image, example, seed)
         return shown
 
-    def mean_output(self, images: np.ndarray) -> np.ndarray:
-        """Return the mean output over time, of the images' shape."""
-        raise NotImplementedError
-
-    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
-        """Return the variance of the output from step to step, of the images' shape."""
-        raise NotImplementedError
-
 
 class ConstantImage(ImageInput):
     """Put out ``scale * pixel`` at every step."""
@@ -226,22 +209,20 @@ class ConstantImage(ImageInput):
         super().__init__(shape, signed)
         self.scale = scale
 
-    def mean_output(self, images: np.ndarray) -> np.ndarray:
-        """Return ``scale * images``."""
+    def steady(self, images: np.ndarray) -> np.ndarray:
+        """Return what stays for a presentation."""
         return self.scale * images
 
-    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
-        """Return zeros."""
-        return np.zeros(images.shape)
+    def moments(
+        self, images: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the output, and its delay."""
+        return self.scale * images, variance, 0.0
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
         """Return the step function (Nengo calls this at every reset)."""
-        values = self.scale * self.image
-
-        def step_constant(t):
-            return values
-
-        return step_constant
+        values = self.steady(self.image)
+        return lambda t: values
 
 
 class PoissonImage(ImageInput):
@@ -255,30 +236,28 @@ class PoissonImage(ImageInput):
         self.max_rate = max_rate
         self.amplitude = amplitude
 
-    def mean_output(self, images: np.ndarray) -> np.ndarray:
-        """Return the amplitude times the rate in Hz."""
-        return self.amplitude * self.max_rate * images
+    def events(self, images: np.ndarray, dt: float) -> tuple[np.ndarray, float]:
+        """Return the rates in Hz, and the height of a spike."""
+        return self.max_rate * images, self.amplitude / dt
 
-    def step_variance(self, images: np.ndarray, dt: float) -> np.ndarray:
-        """Return the variance of ``count * amplitude / dt``; a Poisson count's is its mean."""
-        return self.amplitude**2 * self.max_rate * images / dt
+    def moments(
+        self, images: np.ndarray, variance: np.ndarray, dt: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and variance of the output, and its delay; a count's variance is its mean."""
+        mean = self.amplitude * self.max_rate * images
+        return mean, self.amplitude**2 * self.max_rate * images / dt, 0.0
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
         """Return the step function (Nengo calls this at every reset)."""
         example_stream = example_rng(self.seed_of_examples, self.example)
-        rates = self.max_rate * self.image
-        height = self.amplitude / dt
+        rates, height = self.events(self.image, dt)
 
         def spikes():
             while True:
                 yield from height * poisson_block(rates, dt, example_stream)
 
         steps = spikes()
-
-        def step_poisson(t):
-            return next(steps)
-
-        return step_poisson
+        return lambda t: next(steps)
 
 
 def constant_input(
@@ -303,7 +282,7 @@ def constant_input(
     Raises
     ------
     InputError
-        The shape is no tuple of whole numbers above 0.
+        The shape is not a tuple of whole numbers above 0.
     """
     label = new_label(label, "input")
     return _constant(_checked_shape(shape, label), scale, label, signed=True)
@@ -370,21 +349,20 @@ def poisson_input(
     return neuron_layer(
         pixels,
         shape=shape,
-        transform=nengo.transforms.NoTransform(pixels.size),
         neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
         gain=np.full(pixels.size, max_rate / scale),
         bias=np.zeros(pixels.size),
-        synapse=None,
         label=label,
     )
 
 
 def _checked_shape(shape: tuple[int, ...], label: str) -> tuple[int, ...]:
-    whole = isinstance(shape, (tuple, list)) and len(shape) > 0
-    if not whole or not all(
-        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape
-    ):
+    if not isinstance(shape, (tuple, list)) or not shape or not all(map(_is_length, shape)):
         raise InputError(
             f"{label}: expected the shape of one image, such as (28, 28), got {shape!r}"
         )
     return tuple(int(n) for n in shape)
+
+
+def _is_length(n: object) -> bool:
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0

@@ -1,7 +1,7 @@
 """Pools as explicit Nengo objects: one Node and one Connection each.
 
 An average pool is a constant matrix, which spikes pass like any other connection. A maximum is
-none: the largest spike of a step says nothing about the largest rate. `max_pool2d` therefore
+not: the largest spike of a step says nothing about the largest rate. `max_pool2d` therefore
 compares what its inputs have put out since the reset.
 """
 
@@ -17,13 +17,12 @@ from nengo.builder.processes import build_process
 from nengo.params import EnumParam, NumberParam, ShapeParam
 from nengo.synapses import Synapse
 
-from nengonet.ann.activations import Pool, shape_after
-from nengonet.ann.convolution import output_shape, padding_of
+from nengonet.ann.convolution import output_shape, places
+from nengonet.ann.kinds import Pool, shape_after, with_channels
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph
-from nengonet.layers.record import Layer, connect, new_label
-from nengonet.layers.weighted import image_shape
+from nengonet.layers.record import Layer, new_label, node_layer
 
 KINDS = ("running_max", "winner", "instant")
 
@@ -58,18 +57,17 @@ def avg_pool2d(
     Returns
     -------
     Layer
-        Of shape ``(rows, columns, channels)``. Its output is no spikes, so its ``amplitude`` is
-        None.
+        Of shape ``(rows, columns, channels)``. Its output is not spikes: its ``amplitude`` is None.
 
     Raises
     ------
     InputError
-        The layer before has no rows, columns and channels, or the window is larger than its image;
-        or a size, stride or padding is impossible.
+        The layer before has no rows, columns and channels, the window is larger than its image, or
+        a size, stride or padding is impossible.
 
     Notes
     -----
-    The transform is a ``nengo.Sparse`` matrix and no ``nengo.Convolution``: at an edge padded
+    The transform is a ``nengo.Sparse`` matrix, not a ``nengo.Convolution``: at an edge padded
     with ``"same"``, a window has fewer pixels and so other weights than in the middle.
 
     The CSNN paper replaces the max pools of a network by average pools of the same size after
@@ -91,13 +89,8 @@ def global_avg_pool2d(
 
     Parameters
     ----------
-    pre : Layer
-        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
-        channel.
-    synapse : Synapse, float or None
-        On the connection.
-    label : str, optional
-        By default the builder's name, numbered where the network has it already.
+    pre, synapse, label
+        As for `avg_pool2d`.
 
     Returns
     -------
@@ -127,13 +120,8 @@ def max_pool2d(
 
     Parameters
     ----------
-    pre : Layer
-        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
-        channel.
-    size : int or (int, int)
-        Of the window, in rows and columns.
-    strides : int or (int, int), optional
-        By default the size.
+    pre, size, strides, label
+        As for `avg_pool2d`.
     padding : {"valid", "same"}
         Padding is never the largest, as in Keras.
     kind : {"running_max", "winner", "instant"}
@@ -150,10 +138,8 @@ def max_pool2d(
           for rate neurons and wrong for spikes, whose maxima in single steps add up to more than
           the largest count.
     synapse : Synapse, float or None
-        On the connection. Filtered spikes are no spikes: the pool then sums what comes through
+        On the connection. Filtered spikes are not spikes: the pool then sums what comes through
         the filter, and its ``amplitude`` is None.
-    label : str, optional
-        By default the builder's name, numbered where the network has it already.
 
     Returns
     -------
@@ -164,7 +150,7 @@ def max_pool2d(
     Raises
     ------
     InputError
-        There is no such kind; or as for `avg_pool2d`.
+        The kind is unknown; or as for `avg_pool2d`.
 
     References
     ----------
@@ -174,11 +160,9 @@ def max_pool2d(
     label = new_label(label, "max_pool2d", pre)
     check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
-    shape_out = shape_after(pool, pre.shape, pre_label=pre.label)
-    process = MaxPool(image_shape(pre), *pool.geometry, kind)
-    node = nengo.Node(process, label=label)
-    connect(pre, node, nengo.transforms.NoTransform(pre.size), synapse, label)
-    return Layer(label=label, shape=shape_out, node=node, pre=pre)
+    shape = shape_after(pool, pre.shape, pre_label=pre.label)
+    process = MaxPool(with_channels(pre.shape), *pool.geometry, kind)
+    return node_layer(pre, process, shape=shape, label=label, synapse=synapse)
 
 
 class MaxPool(nengo.Process):
@@ -190,6 +174,7 @@ class MaxPool(nengo.Process):
     padding = EnumParam("padding", values=("valid", "same"))
     kind = EnumParam("kind", values=KINDS)
     amplitude = NumberParam("amplitude", optional=True)
+    batched = passes_spikes = True
 
     def __init__(
         self,
@@ -202,23 +187,12 @@ class MaxPool(nengo.Process):
     ) -> None:
         geometry = (image_shape, pool_size, strides, padding)
         self._shape_out = (*output_shape(*geometry), image_shape[2])
-        self._places = _places(*geometry)
+        self._places = places(*geometry)
         super().__init__(
             default_size_in=math.prod(image_shape), default_size_out=math.prod(self._shape_out)
         )
-        self.image_shape = image_shape
-        self.pool_size = pool_size
-        self.strides = strides
-        self.padding = padding
-        self.kind = kind
-        self.amplitude = amplitude
-
-    @property
-    def pool(self) -> Pool:
-        """The pool of the ANN that it stands for."""
-        return Pool("max", self.pool_size, self.strides, self.padding)
-
-    passes_spikes = True
+        self.image_shape, self.pool_size, self.strides, self.padding = geometry
+        self.kind, self.amplitude = kind, amplitude
 
     def moments(
         self, mean: np.ndarray, variance: np.ndarray, dt: float
@@ -273,25 +247,19 @@ class MaxPool(nengo.Process):
                 np.rint(counts, out=counts)
             np.add(sums, counts, out=sums)
 
-        if self.kind == "winner":
-
-            def step_winner(t, x):
-                add(x)
-                return self.of_largest(sums, x)
-
-            return step_winner
-
-        sent = state["sent"]
+        def step_winner(t, x):
+            add(x)
+            return self.of_largest(sums, x)
 
         def step_running_max(t, x):
             add(x)
             largest = self.largest(sums)
-            change = largest - sent
-            sent[...] = largest
+            change = largest - state["sent"]
+            state["sent"][...] = largest
             change *= height
             return change
 
-        return step_running_max
+        return step_winner if self.kind == "winner" else step_running_max
 
 
 @Builder.register(MaxPool)
@@ -313,6 +281,8 @@ def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
 class AveragePool(nengo.Sparse):
     """The matrix of an average pool: a ``nengo.Sparse`` that knows what it was made from."""
 
+    has_weights = False
+
     def __init__(self, image_shape: tuple[int, int, int], pool: Pool) -> None:
         self.image_shape = image_shape
         self.pool = pool
@@ -322,15 +292,10 @@ class AveragePool(nengo.Sparse):
         inputs = np.arange(math.prod(image_shape)).reshape(image_shape)
         shape_out = (*output_shape(*geometry), image_shape[2])
         outputs = np.arange(math.prod(shape_out)).reshape(shape_out)
-        pairs = [
-            np.stack([outputs[there].ravel(), inputs[here].ravel()], axis=1)
-            for there, here in _places(*geometry)
-        ]
-        indices = np.concatenate(pairs)
-        n_pixels = np.bincount(indices[:, 0])
-        super().__init__(
-            (outputs.size, inputs.size), indices=indices, init=1.0 / n_pixels[indices[:, 0]]
-        )
+        pairs = [(outputs[there], inputs[here]) for there, here in places(*geometry)]
+        indices = np.concatenate([np.reshape(pair, (2, -1)) for pair in pairs], axis=1).T
+        shares = 1.0 / np.bincount(indices[:, 0])
+        super().__init__((outputs.size, inputs.size), indices=indices, init=shares[indices[:, 0]])
 
     @property
     def _argreprs(self):
@@ -339,42 +304,6 @@ class AveragePool(nengo.Sparse):
 
 def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
     shape = shape_after(pool, pre.shape, pre_label=pre.label)
-    node = nengo.Node(size_in=math.prod(shape), label=pool.name)
-    connect(pre, node, AveragePool(image_shape(pre), pool), synapse, pool.name)
-    return Layer(label=pool.name, shape=shape, node=node, pre=pre)
-
-
-def _places(
-    shape: tuple[int, int, int], size: tuple[int, int], strides: tuple[int, int], padding: str
-) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Return, for each place in a window, the windows that have an input there, and those inputs.
-
-    As slices of rows and columns: of what is put out, and of the image.
-    """
-    axes = zip(
-        shape[:2],
-        size,
-        strides,
-        output_shape(shape, size, strides, padding),
-        padding_of(shape, size, strides, padding),
-        strict=True,
-    )
-    rows, columns = (
-        [_along(n, place - before, step, n_out) for place in range(k)]
-        for n, k, step, n_out, (before, _) in axes
-    )
-    return [
-        ((row[0], column[0]), (row[1], column[1]))
-        for row in rows
-        for column in columns
-        if row and column
-    ]
-
-
-def _along(n: int, offset: int, step: int, n_out: int) -> tuple[slice, slice] | None:
-    """Return the windows, and the inputs, for which ``window * step + offset`` is an input."""
-    first = max(0, -(offset // step))
-    last = min(n_out - 1, (n - 1 - offset) // step)
-    if first > last:
-        return None
-    return slice(first, last + 1), slice(first * step + offset, last * step + offset + 1, step)
+    transform = AveragePool(with_channels(pre.shape), pool)
+    of_layer = {"shape": shape, "label": pool.name, "synapse": synapse}
+    return node_layer(pre, None, transform=transform, **of_layer)

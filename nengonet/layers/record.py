@@ -164,18 +164,17 @@ def new_label(label: str | None, default: str, *before: Layer) -> str:
 def neuron_layer(
     pre: Layer,
     *,
-    shape: tuple[int, ...],
-    transform: Transform,
     neuron_type: NeuronType,
     gain: np.ndarray,
     bias: np.ndarray,
-    synapse: Synapse | float | None,
     label: str,
-    weights: LayerWeights | None = None,
+    transform: Transform | None = None,
+    synapse: Synapse | float | None = None,
+    **of_layer: object,
 ) -> Layer:
-    """Add one Ensemble and one Connection, with everything that Nengo would choose stated."""
+    """Add one Ensemble and one Connection, with everything that Nengo would choose given."""
     ensemble = nengo.Ensemble(
-        math.prod(shape),
+        len(gain),
         dimensions=1,
         # Encoders play no part: nothing is connected to the ensemble, only to its neurons.
         encoders=nengo.dists.Choice([[1.0]]),
@@ -184,8 +183,42 @@ def neuron_layer(
         bias=bias,
         label=label,
     )
-    connect(pre, ensemble.neurons, transform, synapse, label)
-    return Layer(label=label, shape=shape, ensemble=ensemble, pre=pre, weights=weights)
+    _connect(pre, ensemble.neurons, transform, synapse, label)
+    return Layer(label=label, ensemble=ensemble, pre=pre, **of_layer)
+
+
+def node_layer(
+    pre: Layer,
+    output: object,
+    *,
+    shape: tuple[int, ...],
+    label: str,
+    transform: Transform | None = None,
+    synapse: Synapse | float | None = None,
+    weights: LayerWeights | None = None,
+) -> Layer:
+    """Add one Node, which runs ``output``, and one Connection."""
+    size_in = pre.size if transform is None else transform.size_out
+    node = nengo.Node(output, size_in=size_in, label=label)
+    _connect(pre, node, transform, synapse, label)
+    return Layer(label=label, shape=shape, node=node, pre=pre, weights=weights)
+
+
+def _connect(
+    pre: Layer,
+    post: Neurons | nengo.Node,
+    transform: Transform | None,
+    synapse: Synapse | float | None,
+    label: str,
+) -> None:
+    nengo.Connection(
+        pre.output,
+        post,
+        transform=nengo.transforms.NoTransform(pre.size) if transform is None else transform,
+        synapse=synapse,
+        solver=NoSolver(),
+        label=f"{pre.label} -> {label}",
+    )
 
 
 def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:
@@ -228,21 +261,3 @@ def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
                 known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
             found.append(known[item])
     return found
-
-
-def connect(
-    pre: Layer,
-    post: Neurons | nengo.Node,
-    transform: Transform,
-    synapse: Synapse | float | None,
-    label: str,
-) -> nengo.Connection:
-    """Add a Connection with its transform, synapse, solver and label stated."""
-    return nengo.Connection(
-        pre.output,
-        post,
-        transform=transform,
-        synapse=synapse,
-        solver=NoSolver(),
-        label=f"{pre.label} -> {label}",
-    )

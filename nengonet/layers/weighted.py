@@ -1,4 +1,4 @@
-"""Layers as explicit Nengo objects: one Ensemble (or Node) and one Connection each.
+"""Layers with weights: one Ensemble (or Node) and one Connection each.
 
 Every builder is called inside ``with nengo.Network():`` and hands its objects back in a `Layer`,
 ready to probe, edit or delete.
@@ -16,14 +16,27 @@ from nengo.neurons import NeuronType
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
-from nengonet.ann.activations import shape_after
-from nengonet.ann.convolution import as_pair, depthwise_as_grouped
+from nengonet.ann.convolution import as_pair
+from nengonet.ann.kinds import kind_of, shape_after, with_channels
 from nengonet.exceptions import InputError
-from nengonet.layers.record import Layer, checked_layer, connect, neuron_layer, new_label
+from nengonet.layers.record import Layer, checked_layer, neuron_layer, new_label, node_layer
 from nengonet.nengo_internals import outermost_network
 from nengonet.neurons import as_neuron_type, gain_bias, with_settings
 from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """What tunes the neurons of a layer, and the connection's synapse: see `dense`."""
+
+    max_rates: object = 100.0
+    intercepts: object = 0.0
+    gain: object = None
+    bias: object = None
+    amplitude: float | None = None
+    synapse: Synapse | float | None = None
+    seed: int | None = None
 
 
 def dense(
@@ -56,14 +69,14 @@ def dense(
     max_rates, intercepts : float, array_like or Distribution
         The tuning, in Hz and in units of drive. The defaults are the forum post's.
     gain, bias : float, array_like or Distribution, optional
-        Stated directly: see `nengonet.gain_bias`.
+        Given directly: see `nengonet.gain_bias`.
     amplitude : float, optional
         Area of one spike (for rate neurons, factor on the output). By default the neuron type's.
     synapse : Synapse, float or None
         On the connection. None passes a spike on within the same step.
     label : str, optional
-            By default the name that the weights have in their file, or ``"dense"``; numbered as in
-        Keras where the network has it already (``dense_1``).
+        By default the name that the weights have in their file, or ``"dense"``; numbered as Keras
+        does where the network has it already (``dense_1``).
     seed : int, optional
         For ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions. By default
         it follows from the seed that the network has now (without one, from 0) and from the number
@@ -80,31 +93,16 @@ def dense(
 
     Notes
     -----
-    Nengo computes the ``max_rates`` that a stated gain and bias imply, and for ``LIF`` it warns
-    of "non-finite values" where ``gain + bias < 1``: such a neuron is silent at a drive of 1.
-    That is no fault here; `present` builds without the warning.
+    For ``LIF``, Nengo warns of "non-finite values" where a given ``gain + bias < 1``: such a neuron
+    is silent at a drive of 1. That is not a fault here; `present` builds without the warning.
     """
     weights = as_layer_weights(weights, name=label or "dense")
     label = new_label(label, weights.name or "dense", pre)
-    if weights.kind != "Dense":
-        raise InputError(f"{label}: expected the weights of a Dense layer, found {weights.kind}")
+    _check_kind(weights, label, "Dense")
     weights.check_inputs(pre.shape, pre_label=pre.label)
-    n_outputs = weights.n_outputs
-    return _layer(
-        pre,
-        weights,
-        neuron_type,
-        (n_outputs,),
-        transform_of(weights, pre),
-        max_rates=max_rates,
-        intercepts=intercepts,
-        gain=gain,
-        bias=bias,
-        amplitude=amplitude,
-        synapse=synapse,
-        label=label,
-        seed=seed,
-    )
+    transform = nengo.Dense((weights.n_outputs, pre.size), init=weights.kernel.T)
+    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
+    return weighted_layer(pre, weights, transform, neuron_type, tuning, label)
 
 
 def conv2d(
@@ -169,55 +167,36 @@ def conv2d(
     """
     weights = as_layer_weights(weights, name=label or "conv2d")
     label = new_label(label, weights.name or "conv2d", pre)
-    depthwise = weights.kind == "DepthwiseConv2D"
-    if not depthwise and weights.kind != "Conv2D":
-        raise InputError(
-            f"{label}: expected the weights of a Conv2D or DepthwiseConv2D layer, found "
-            f"{weights.kind}"
-        )
-    if depthwise and groups is not None:
+    _check_kind(weights, label, "Conv2D", "DepthwiseConv2D")
+    if groups is not None and weights.kind == "DepthwiseConv2D":
         raise InputError(
             f"{label}: expected no groups for a DepthwiseConv2D, which has one for each input "
-            f"channel, found {groups!r}"
+            f"channel, got {groups!r}"
         )
     given = {"strides": strides, "padding": padding, "groups": groups}
     given = {name: value for name, value in given.items() if value is not None}
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
-    shape = image_shape(pre)
-    shape_out = shape_after(weights, shape, pre_label=pre.label)
-    return _layer(
-        pre,
-        weights,
-        neuron_type,
-        shape_out,
-        transform_of(weights, pre),
-        max_rates=max_rates,
-        intercepts=intercepts,
-        gain=gain,
-        bias=bias,
-        amplitude=amplitude,
-        synapse=synapse,
-        label=label,
-        seed=seed,
-    )
-
-
-def transform_of(weights: LayerWeights, pre: Layer) -> Transform:
-    """Return the weights of a Dense, Conv2D or DepthwiseConv2D layer as Nengo takes them."""
-    kernel, config = weights.kernel, weights.config
-    if weights.kind == "Dense":
-        return nengo.Dense((weights.n_outputs, pre.size), init=kernel.T)
-    shape, depthwise = image_shape(pre), weights.kind == "DepthwiseConv2D"
-    return nengo.Convolution(
+    shape_after(weights, pre.shape, pre_label=pre.label)
+    shape = with_channels(pre.shape)
+    kernel, options = kind_of(weights).grouped(weights, shape[2])
+    options["strides"] = as_pair("strides", options["strides"])
+    transform = nengo.Convolution(
         weights.n_outputs,
         shape,
         kernel_size=kernel.shape[:2],
-        strides=as_pair("strides", config.get("strides", 1)),
-        padding=config.get("padding", "valid"),
         channels_last=True,
-        init=depthwise_as_grouped(kernel) if depthwise else kernel,
-        groups=shape[2] if depthwise else config.get("groups", 1),
+        init=kernel,
+        **options,
     )
+    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
+    return weighted_layer(pre, weights, transform, neuron_type, tuning, label)
+
+
+def _check_kind(weights: LayerWeights, label: str, *kinds: str) -> None:
+    if weights.kind not in kinds:
+        raise InputError(
+            f"{label}: expected the weights of a {' or '.join(kinds)} layer, got {weights.kind}"
+        )
 
 
 def flatten(pre: Layer) -> Layer:
@@ -240,88 +219,58 @@ def flatten(pre: Layer) -> Layer:
     return dataclasses.replace(pre, shape=(pre.size,))
 
 
-def image_shape(pre: Layer) -> tuple[int, ...]:
-    """Return a layer's shape with its channels; ``(rows, columns)`` is one channel."""
-    checked_layer(pre, "pre")
-    return (*pre.shape, 1) if len(pre.shape) == 2 else pre.shape
-
-
-def _layer(
+def weighted_layer(
     pre: Layer,
     weights: LayerWeights,
-    neuron_type: NeuronType | None,
-    shape: tuple[int, ...],
     transform: Transform,
-    *,
-    max_rates: object,
-    intercepts: object,
-    gain: object,
-    bias: object,
-    amplitude: float | None,
-    synapse: Synapse | float | None,
+    neuron_type: NeuronType | None,
+    tuning: Tuning,
     label: str,
-    seed: int | None,
 ) -> Layer:
-    """Add the neurons, or the Node, and the connection of a layer with Keras weights."""
+    """Add a layer of any kind of Keras weights that `nengonet.ann.kinds` knows.
+
+    One Ensemble, or Node where the neuron type is None, and one Connection with ``transform``.
+    """
+    shape = shape_after(weights, pre.shape, pre_label=pre.label)
+    of_layer = {"shape": shape, "label": label, "weights": weights}
+    of_layer |= {"transform": transform, "synapse": tuning.synapse}
     size = math.prod(shape)
     # Channels stand last, so the biases of the filters come round at every position.
     keras_bias = np.zeros(size) if weights.bias is None else np.resize(weights.bias, size)
     if neuron_type is None:
-        return _linear_layer(
-            pre, shape, transform, keras_bias, synapse=synapse, label=label, weights=weights
-        )
+        return node_layer(pre, AddBias(keras_bias) if np.any(keras_bias) else None, **of_layer)
     as_neuron_type(neuron_type, label)
-    if amplitude is not None:
-        neuron_type = with_settings(neuron_type, amplitude=amplitude)
+    if tuning.amplitude is not None:
+        neuron_type = with_settings(neuron_type, amplitude=tuning.amplitude)
+    seed, network = tuning.seed, outermost_network()
     if seed is None:
-        network = outermost_network()
         seed = tuning_seed(network.seed, len(network.all_ensembles))
-    stated = gain is not None
-    gain, bias = gain_bias(
-        neuron_type, size, max_rates, intercepts, gain=gain, bias=bias, seed=seed
-    )
-    layer = neuron_layer(
+    given = {"gain": tuning.gain, "bias": tuning.bias, "seed": seed}
+    gain, bias = gain_bias(neuron_type, size, tuning.max_rates, tuning.intercepts, **given)
+    return neuron_layer(
         pre,
-        shape=shape,
-        transform=transform,
         neuron_type=neuron_type,
         gain=gain,
         bias=bias + gain * keras_bias,
-        synapse=synapse,
-        label=label,
-        weights=weights,
+        tuned_gain=gain if tuning.gain is None else None,
+        **of_layer,
     )
-    return layer if stated else dataclasses.replace(layer, tuned_gain=gain)
 
 
 class AddBias:
     """Node function of a layer without neurons: ``x + bias``."""
 
+    batched = True
+
     def __init__(self, bias: np.ndarray) -> None:
         self.bias = np.asarray(bias, dtype=np.float64)
 
     def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
-        """Return the output at this step."""
-        return x + self.bias
+        """Return the output at this step, also of examples that stand last."""
+        return (x.T + self.bias).T
 
     def moments(
         self, mean: np.ndarray, variance: np.ndarray, dt: float
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Return mean and variance of the output, and its delay, for those of the input."""
         return mean + self.bias, variance, 0.0
-
-
-def _linear_layer(
-    pre: Layer,
-    shape: tuple[int, ...],
-    transform: Transform,
-    bias: np.ndarray,
-    *,
-    synapse: Synapse | float | None,
-    label: str,
-    weights: LayerWeights,
-) -> Layer:
-    output = AddBias(bias) if np.any(bias) else None
-    node = nengo.Node(output, size_in=math.prod(shape), label=label)
-    connect(pre, node, transform, synapse, label)
-    return Layer(label=label, shape=shape, node=node, pre=pre, weights=weights)

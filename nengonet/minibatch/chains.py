@@ -23,7 +23,7 @@ from nengonet.layers.inputs import BLOCK_STEPS
 from nengonet.minibatch.convolutions import fan_out, has_fan_out
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import stretch_of
-from nengonet.minibatch.operators import event_rows, is_add_bias
+from nengonet.minibatch.operators import event_rows, is_batched_function
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import Context, Step, label_of, maker_of
@@ -179,7 +179,7 @@ def _can_follow(rest: list[Operator], links: list, context: Context) -> bool:
         hidden += [neurons.J, *neurons.state.values()]
     hidden += [product.Y for product, _ in links if product is not None]
     for operator in rest:
-        plain = isinstance(operator, (*PURE, TimeUpdate)) or is_add_bias(operator)
+        plain = isinstance(operator, (*PURE, TimeUpdate)) or is_batched_function(operator)
         touched = [*operator.reads, *writes(operator)]
         if not plain or any(overlap(signal, place) for signal in touched for place in hidden):
             return False

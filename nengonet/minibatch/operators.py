@@ -26,7 +26,7 @@ from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 
 from nengonet.exceptions import InputError
-from nengonet.layers.weighted import AddBias
+from nengonet.layers.protocol import known
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
 
@@ -206,13 +206,12 @@ def _product_step(operator: DotInc, context: Context, weights) -> Step:
     return lambda: put(weights @ x)
 
 
-def is_add_bias(operator: Operator) -> bool:
-    """Tell whether the operator is the Node of a layer without neurons, which adds its bias."""
+def is_batched_function(operator: Operator) -> bool:
+    """Tell whether the operator calls a Node's function that takes a whole minibatch."""
     return (
         isinstance(operator, SimPyFunc)
-        and isinstance(operator.fn, AddBias)
-        and operator.x is not None
-        and operator.output is not None
+        and known(operator.fn, "batched", False)
+        and None not in (operator.t, operator.x, operator.output)
     )
 
 
@@ -222,9 +221,8 @@ def _function(operator: SimPyFunc, context: Context) -> Step:
     t = None if operator.t is None else signals[operator.t]
     x = None if operator.x is None else signals.operand(operator.x)
     output = None if operator.output is None else signals[operator.output]
-    if is_add_bias(operator):
-        bias = function.bias[..., np.newaxis]
-        return lambda: np.add(x, bias, out=output)
+    if is_batched_function(operator):
+        return lambda: _store_value(function, function(t.item(), x), output)
     functions = context.own(operator, function)
     rows = None if x is None else np.broadcast_to(x, (*x.shape[:-1], context.batch))
 

@@ -26,6 +26,7 @@ from nengo.builder.processes import SimProcess
 from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
+from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import steps_of
 from nengonet.minibatch.walking import (
     UNBOUND,
@@ -108,6 +109,8 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
         if isinstance(operator, cls)
         # What is registered as element-wise keeps no state.
         and not (cls is SimNeurons and steps_of(operator))
+        # Nor is what takes a whole minibatch called for single examples.
+        and not known(getattr(operator, called[0]), "batched", False)
     ]
 
 

@@ -23,8 +23,7 @@ from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
-from nengonet.layers.inputs import ConstantImage, PoissonImage
-from nengonet.layers.pools import MaxPool
+from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import kernel_of, steps_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
@@ -75,16 +74,15 @@ def make_plan(
 
 def _is_spiking(operator: Operator) -> bool:
     if isinstance(operator, SimProcess):
-        process = operator.process
-        return _is_poisson(operator) or isinstance(process, MaxPool) and bool(process.amplitude)
+        return known(operator.process, "amplitude") is not None
     return isinstance(operator, SimNeurons) and operator.neurons.spiking
 
 
 def _is_poisson(operator: Operator) -> bool:
     return (
         isinstance(operator, SimProcess)
-        and isinstance(operator.process, PoissonImage)
         and is_image(operator.process)
+        and known(operator.process, "events") is not None
     )
 
 
@@ -171,8 +169,8 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
         or (
             isinstance(operator, SimProcess)
             and operator.mode == "set"
-            and isinstance(operator.process, ConstantImage)
             and is_image(operator.process)
+            and known(operator.process, "steady") is not None
         )
     }
 

@@ -13,68 +13,52 @@ from nengo.processes import Piecewise, PresentInput
 from nengo.synapses import LinearFilter, Triangle
 from nengo.utils.numpy import maxint
 
-from nengonet.layers.filters import LowpassPerUnit
-from nengonet.layers.inputs import ConstantImage, ImageInput, PoissonImage
-from nengonet.layers.pools import MaxPool
+from nengonet.layers.inputs import ImageInput
+from nengonet.layers.protocol import known
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register
 from nengonet.streams import reset_seed
 
 # Their output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)
-# Their step takes arrays with the batch last as it is.
-_BATCHED = (
-    LinearFilter.make_step,
-    Triangle.make_step,
-    MaxPool.make_step,
-    LowpassPerUnit.make_step,
-)
-
-
-def is_batched(process: Process) -> bool:
-    """Tell whether one step of the process serves all examples."""
-    return type(process).make_step in _BATCHED or is_image(process)
+# Nengo's own whose step takes arrays with the batch last as it is.
+_BATCHED = (LinearFilter.make_step, Triangle.make_step)
 
 
 def is_image(process: Process) -> bool:
     """Tell whether the process shows images of which every example has its own."""
-    return type(process).make_step in (PoissonImage.make_step, ConstantImage.make_step)
+    ways = (known(process, "steady"), known(process, "events"))
+    return isinstance(process, ImageInput) and any(way is not None for way in ways)
+
+
+def _is_single(process: Process) -> bool:
+    """Tell whether the process is stepped example by example."""
+    batched = known(process, "batched", type(process).make_step in _BATCHED)
+    return not (batched or is_image(process) or type(process) in _SAME_FOR_ALL)
 
 
 def shared_state(operator: Operator) -> list[Signal]:
     """Return what an operator writes that is the same for all examples: a triangle's counter."""
-    if isinstance(operator, SimProcess) and _is_triangle(operator.process):
+    is_process = isinstance(operator, SimProcess)
+    if is_process and type(operator.process).make_step is Triangle.make_step:
         return [operator.state["Xi"]]
     return []
 
 
-def _is_triangle(process: Process) -> bool:
-    return type(process).make_step is Triangle.make_step
-
-
 @register(SimProcess)
 def _process(operator: SimProcess, context: Context) -> Step:
-    process = operator.process
-    if isinstance(process, ImageInput) and is_image(process):
-        return _image(operator, context)
-    output = context.signals[operator.output]
-    if is_batched(process):
-        compute = _for_all(operator, context)
+    process, output = operator.process, context.signals[operator.output]
+    if is_image(process):
+        return _image(operator, context, output)
+    if _is_single(process):
+        compute = _one_by_one(operator, context)
     elif type(process) in _SAME_FOR_ALL:
         compute = _same_for_all(operator, context)
     else:
-        compute = _one_by_one(operator, context)
+        compute = _for_all(operator, context)
     if operator.mode == "inc":
-
-        def step_inc():
-            output[...] += compute()
-
-        return step_inc
-
-    def step_set():
-        output[...] = compute()
-
-    return step_set
+        return lambda: np.add(output, compute(), out=output)
+    return lambda: np.copyto(output, compute())
 
 
 def _for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
@@ -128,28 +112,18 @@ def _one_by_one(operator: SimProcess, context: Context) -> Callable[[], np.ndarr
     return compute
 
 
-def _image(operator: SimProcess, context: Context) -> Step:
+def _image(operator: SimProcess, context: Context, output: np.ndarray) -> Step:
     process, images = operator.process, context.images[operator]
-    output = context.signals[operator.output]
-    if isinstance(process, ConstantImage):
-        values = (process.scale * images).T
+    steady = known(process, "steady")
+    if steady is not None:
+        values = steady(images).T
+        return lambda: np.copyto(output, values)
 
-        def step_constant():
-            output[...] = values
+    def make_events():
+        drawn = process.events(images, context.dt)
+        return PoissonEvents(*drawn, context.examples, context.seed, context.dt, context.kernels)
 
-        return step_constant
-
-    events = context.state(
-        operator,
-        lambda: PoissonEvents(
-            process.max_rate * images,
-            process.amplitude / context.dt,
-            context.examples,
-            context.seed,
-            context.dt,
-            context.kernels,
-        ),
-    )
+    events = context.state(operator, make_events)
     # SciPy multiplies no numbers of 16 bits.
     if output.dtype != np.float16:
         context.events.append((operator.output, events))
@@ -165,11 +139,7 @@ def _image(operator: SimProcess, context: Context) -> Step:
 
 def new_streams(operators: list[SimProcess], seed: int, examples: np.ndarray) -> dict:
     """Return the random streams of the processes that are stepped example by example."""
-    single = [
-        operator
-        for operator in operators
-        if not is_batched(operator.process) and type(operator.process) not in _SAME_FOR_ALL
-    ]
+    single = [operator for operator in operators if _is_single(operator.process)]
     streams: dict = {(operator, "streams"): [] for operator in single}
     for example in examples if single else ():
         rng = np.random.RandomState(reset_seed(seed, int(example)))

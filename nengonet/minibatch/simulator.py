@@ -28,7 +28,6 @@ from nengonet.checks import (
 )
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
-from nengonet.layers.inputs import ImageInput
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.chains import Chain, make_chain
@@ -402,7 +401,6 @@ class MinibatchSimulator(nengo.Simulator):
             for node, signal in self._nodes.items()
             for operator in self.step_order
             if isinstance(operator, SimProcess)
-            and isinstance(operator.process, ImageInput)
             and processes.is_image(operator.process)
             and same_place(operator.output, signal)
         }

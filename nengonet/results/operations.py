@@ -14,8 +14,9 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.layers.ann import Ann
-from nengonet.layers.graph import Graph, Weights, has_weights, owner
+from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.record import Layer, layers_of
+from nengonet.layers.transforms import Weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,16 +43,16 @@ def synapses_of(output: Layer, network: nengo.Network | None = None) -> list[Syn
     return [synapses for _, synapses in sorted(found, key=lambda pair: pair[0])]
 
 
-def _behind(graph: Graph, item: object, within: set) -> dict[object, np.ndarray]:
+def _behind(graph: Graph, item: Item, within: set[Item]) -> dict[Item, np.ndarray]:
     """Return how many weights a spike of each neuron reaches, by the object behind them."""
-    totals: dict[object, np.ndarray] = {}
+    totals: dict[Item, np.ndarray] = {}
     for connection in graph.out_of(item):
         target = owner(connection.post_obj)
         if target not in within:
             continue
         try:
             weights = Weights(connection)
-        except InputError:
+        except InputError:  # such as weights that the build draws
             continue
         if isinstance(target, nengo.Ensemble) or has_weights(connection):
             after = {target: np.ones(connection.post_obj.size_in)}

@@ -1,0 +1,198 @@
+"""What a connection makes of values, and which of its weights a spike reaches."""
+
+from __future__ import annotations
+
+import nengo
+import numpy as np
+import scipy.sparse
+from nengo.builder.transforms import conv2d_gradx
+from nengo.connection import Neurons
+from nengo.dists import Distribution
+
+from nengonet.ann.convolution import conv2d
+from nengonet.exceptions import InputError
+from nengonet.layers.protocol import known
+
+
+class Weights:
+    """What a connection makes of all that its pre object puts out: slices and transform.
+
+    Refuses, by name, a connection that is not from a Node or neurons to a Node or neurons, and
+    what it cannot know before the build.
+    """
+
+    def __init__(self, connection: nengo.Connection) -> None:
+        _check_plain(connection)
+        self._transform = _known_transform(connection)
+        self._sizes = connection.pre_obj.size_out, connection.post_obj.size_in
+        self._from, self._to = (
+            np.arange(size)[chosen].ravel()
+            for size, chosen in zip(
+                self._sizes, (connection.pre_slice, connection.post_slice), strict=True
+            )
+        )
+        expected = self._from.size, self._to.size
+        found = connection.transform.size_in, connection.transform.size_out
+        if found != expected:
+            raise InputError(
+                f"{connection}: expected a transform of {expected[0]} inputs and {expected[1]} "
+                f"outputs, got {found[0]} and {found[1]}"
+            )
+
+    def apply(self, values: np.ndarray, power: int = 1) -> np.ndarray:
+        """Return what comes in, (n_samples, n_post), for values (n_samples, n_pre).
+
+        With the weights to a power: 2 for variances.
+        """
+        if power != 1 and any(len(set(each)) < each.size for each in (self._from, self._to)):
+            return (self.matrix().power(power) @ values.T).T
+        if not _is_all(self._from, self._sizes[0]):
+            values = values[:, self._from]
+        made = self._transform.apply(values, power)
+        return made if _is_all(self._to, self._sizes[1]) else self._spread(made, self._to, 1)
+
+    def _spread(self, values: np.ndarray, where: np.ndarray, end: int) -> np.ndarray:
+        """Add columns up where they belong; one index may come several times."""
+        spread = np.zeros((len(values), self._sizes[end]))
+        np.add.at(spread, (slice(None), where), values)
+        return spread
+
+    def matrix(self) -> scipy.sparse.csr_array:
+        """Return all weights, slices included, as a sparse (n_post, n_pre) matrix."""
+        made = scipy.sparse.csr_array(self._transform.apply(np.eye(self._from.size), 1).T)
+        take, give = (
+            scipy.sparse.csr_array(
+                (np.ones(each.size), (each, np.arange(each.size))), (n, each.size)
+            )
+            for each, n in zip((self._from, self._to), self._sizes, strict=True)
+        )
+        return scipy.sparse.csr_array(give @ made @ take.T)
+
+    def reached(self, after: np.ndarray) -> np.ndarray:
+        """Sum ``after``, (n_post,), over the weights other than 0 of each input."""
+        after, reached = np.asarray(after, float)[self._to], known(self._transform, "reached")
+        if reached is None:
+            sums = (self._transform.apply(np.eye(self._from.size), 1) != 0) @ after
+        else:
+            sums = reached(after)
+        return self._spread(sums[np.newaxis], self._from, 0)[0]
+
+
+def _is_all(indices: np.ndarray, size: int) -> bool:
+    return indices.size == size and np.array_equal(indices, np.arange(size))
+
+
+def _check_plain(connection: nengo.Connection) -> None:
+    """Refuse connections that do more than weigh what Nodes or neurons put out."""
+    what = None
+    if connection.learning_rule_type is not None:
+        what = "a connection with a learning rule"
+    elif isinstance(connection.pre_obj, nengo.Ensemble):
+        what = "a decoded connection; connect from .neurons"
+    elif isinstance(connection.post_obj, nengo.Ensemble):
+        what = "a connection through encoders; connect to .neurons"
+    elif not isinstance(connection.post_obj, (Neurons, nengo.Node)):
+        what = f"a connection to {connection.post_obj}"
+    elif connection.function is not None:
+        what = "a connection that computes a function"
+    if what is not None:
+        raise InputError(f"{connection}: cannot predict {what}")
+
+
+def _known_transform(connection: nengo.Connection) -> object:
+    """Return what applies a transform; refuse those that are unknown, or drawn by the build."""
+    transform = connection.transform
+    if known(transform, "apply") is not None:
+        return transform
+    init = getattr(transform, "init", None)
+    drawn = any(isinstance(each, Distribution) for each in (init, getattr(init, "data", None)))
+    family = _FAMILIES.get(type(transform).sample)
+    if family is None or drawn or getattr(transform, "dimensions", 1) > 2:
+        raise InputError(
+            f"{connection}: cannot predict the transform {type(transform).__name__}; "
+            "expected a matrix, a convolution over one or two dimensions, or none"
+            + (", of stated weights" if drawn else "")
+        )
+    return family(transform)
+
+
+class _Plain:
+    """No transform."""
+
+    def __init__(self, transform: nengo.transforms.NoTransform) -> None:
+        pass
+
+    def apply(self, values: np.ndarray, power: int) -> np.ndarray:
+        return values
+
+    def reached(self, after: np.ndarray) -> np.ndarray:
+        return after
+
+
+class _Matrix:
+    """A matrix, a diagonal or a number; dense or sparse."""
+
+    def __init__(self, transform: nengo.Dense | nengo.Sparse) -> None:
+        if isinstance(transform, nengo.Sparse):
+            matrix = transform.sample()
+            matrix = matrix if scipy.sparse.issparse(matrix) else matrix.allocate()
+        else:
+            matrix = np.asarray(transform.init, dtype=np.float64)
+            if matrix.ndim == 2:
+                self._matrix = matrix
+                return
+            matrix = scipy.sparse.diags_array(np.broadcast_to(matrix, transform.size_in))
+        self._matrix = scipy.sparse.csr_array(matrix)
+
+    def apply(self, values: np.ndarray, power: int) -> np.ndarray:
+        if scipy.sparse.issparse(self._matrix):
+            return (self._matrix.power(power) @ values.T).T
+        return values @ (self._matrix**power).T
+
+    def reached(self, after: np.ndarray) -> np.ndarray:
+        return (self._matrix != 0).astype(np.float64).T @ after
+
+
+class _Convolution:
+    """A convolution over one or two dimensions, or a transposed one."""
+
+    def __init__(self, transform: nengo.Convolution | nengo.ConvolutionTranspose) -> None:
+        self._transform = transform
+        self._is_transposed = isinstance(transform, nengo.ConvolutionTranspose)
+        self._kernel = np.asarray(transform.init, dtype=np.float64)
+
+    def apply(self, values: np.ndarray, power: int) -> np.ndarray:
+        shapes = self._transform.input_shape, self._transform.output_shape
+        return self._convolved(values, self._kernel**power, *shapes, back=self._is_transposed)
+
+    def reached(self, after: np.ndarray) -> np.ndarray:
+        kernel = np.swapaxes(self._kernel != 0, -1, -2).astype(np.float64)
+        shapes = self._transform.output_shape, self._transform.input_shape
+        return self._convolved(after, kernel, *shapes, back=not self._is_transposed)[0]
+
+    def _convolved(self, values, kernel, before, after, *, back: bool) -> np.ndarray:
+        """Convolve, or go back from the outputs of a convolution to its inputs."""
+        images = values.reshape(-1, *before.shape)
+        images = images if before.channels_last else np.moveaxis(images, 1, -1)
+        strides, size = self._transform.strides, after.spatial_shape
+        if self._transform.dimensions == 1:
+            images, kernel = images[:, np.newaxis], kernel[np.newaxis]
+            strides, size = (1, *strides), (1, *size)
+        padding, groups = self._transform.padding, getattr(self._transform, "groups", 1)
+        if back:
+            settings = {"xsize": size, "pad": padding.upper(), "stride": strides}
+            parts = zip(np.split(kernel, groups, 2), np.split(images, groups, 3), strict=True)
+            made = [conv2d_gradx(k, np.ascontiguousarray(x), **settings) for k, x in parts]
+            made = np.concatenate(made, axis=-1)
+        else:
+            made = conv2d(images, kernel, strides=strides, padding=padding, groups=groups)
+        made = made if after.channels_last else np.moveaxis(made, -1, 1)
+        return made.reshape(len(images), -1)
+
+
+_FAMILIES = {
+    nengo.transforms.NoTransform.sample: _Plain,
+    nengo.Dense.sample: _Matrix,
+    nengo.Sparse.sample: _Matrix,
+    nengo.Convolution.sample: _Convolution,
+}
