@@ -7,6 +7,7 @@ checked by `nengonet.layers.inputs.images_at`, which knows the input's shape and
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from nengonet.exceptions import InputError
 
 _LONGEST = 60  # characters of a value in a message
-_LARGEST_SEED = 2**31 - 1
 _WORDS = {
     "O": "Python objects; convert with numpy.asarray(…, dtype=float)",
     "U": "text",
@@ -53,38 +53,25 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 # -- one number, one choice -----------------------------------------------------------------------
 
 
-def as_number(
-    name: str,
-    value: object,
-    unit: str = "a number",
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
-) -> float:
-    """Convert to a finite number within its limits."""
+_LIMITS = {
+    "above": operator.gt,
+    "at_least": operator.ge,
+    "below": operator.lt,
+    "at_most": operator.le,
+}
+
+
+def as_number(name: str, value: object, unit: str = "a number", **limits: float) -> float:
+    """Convert to a finite number within limits: above, at_least, below, at_most."""
     number = np.nan
-    if not (isinstance(value, (str, bytes, bool, np.bool_)) or np.ma.is_masked(value)):
-        try:
-            array = np.asarray(value)
-            if array.ndim == 0 and array.dtype.kind in "iufO":
-                number = float(array)
-        except Exception:  # whatever an object's own conversion raises
-            number = np.nan
-    limits = {
-        "above": (above, operator.gt),
-        "at least": (at_least, operator.ge),
-        "below": (below, operator.lt),
-        "at most": (at_most, operator.le),
-    }
-    limits = {word: limit for word, limit in limits.items() if limit[0] is not None}
-    if np.isfinite(number) and all(fits(number, limit) for limit, fits in limits.values()):
+    with contextlib.suppress(Exception):  # whatever an object's own conversion raises
+        array = np.asarray(value)
+        if array.ndim == 0 and array.dtype.kind in "iufO" and not np.ma.is_masked(value):
+            number = float(array)
+    if np.isfinite(number) and all(_LIMITS[word](number, each) for word, each in limits.items()):
         return number
-    words = " and ".join(f"{word} {limit:g}" for word, (limit, _) in limits.items())
-    raise InputError(
-        f"{name}: expected {unit}{', ' if words else ''}{words}, got {described(value)}"
-    )
+    words = " and ".join(f"{word.replace('_', ' ')} {each:g}" for word, each in limits.items())
+    raise InputError(f"{name}: expected {unit}{words and ', '}{words}, got {described(value)}")
 
 
 def positive_integer(
@@ -92,11 +79,8 @@ def positive_integer(
 ) -> int:
     """Convert to a whole number within its limits, by default from 1."""
     number = None
-    if not isinstance(value, (bool, np.bool_)):
-        try:
-            number = operator.index(value)
-        except Exception:  # TypeError, or what an object's own conversion raises
-            number = None
+    with contextlib.suppress(Exception):  # TypeError, or what an object's own conversion raises
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     if number is None or number < at_least or (at_most is not None and number > at_most):
         limits = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
         raise InputError(f"{name}: expected a whole number {limits}, got {described(value)}")
@@ -106,7 +90,7 @@ def positive_integer(
 def as_seed(seed: object, default: int | None = 0, name: str = "seed") -> int:
     """Convert to a seed, from 0 to 2**31 - 1."""
     seed = default if seed is None else seed
-    return positive_integer(name, 0 if seed is None else seed, 0, _LARGEST_SEED)
+    return positive_integer(name, 0 if seed is None else seed, 0, 2**31 - 1)
 
 
 def count_steps(presentation_time: object, dt: object) -> int:
@@ -131,18 +115,10 @@ def check_among(name: str, value: object, choices: Iterable[object]) -> None:
 
 def _equal(value: object, choice: object) -> bool:
     """Return whether a value is a choice; True is not 1, and an array is nothing."""
-    truth = (bool, np.bool_)
-    if isinstance(value, (np.ndarray, list, tuple)) or isinstance(value, truth) != isinstance(
-        choice, truth
-    ):
+    if isinstance(value, (np.ndarray, list, tuple)):
         return False
-    return bool(value == choice)
-
-
-def check_precision(bits: object) -> None:
-    """Check that numbers have 32 or 64 bits."""
-    if not any(_equal(bits, each) for each in (32, 64)):
-        raise InputError(f"precision: expected 32 or 64 bits, got {described(bits)}")
+    flags = [isinstance(each, (bool, np.bool_)) for each in (value, choice)]
+    return flags[0] == flags[1] and bool(value == choice)
 
 
 def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple[str, ...]:
@@ -167,26 +143,22 @@ def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple
 
 def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
     """Convert to an array of numbers; whatever has ``__array__`` is one."""
+    found, array = None, None
     if np.ma.is_masked(values):
-        raise InputError(
-            f"{name}: expected an array without masked values, got {np.ma.count_masked(values)} "
-            "masked; remove or fill them"
-        )
-    if isinstance(values, (str, bytes, Mapping, set, frozenset)) or values is None:
-        raise InputError(f"{name}: expected an array of numbers, got {described(values)}")
-    if hasattr(values, "toarray"):
-        raise InputError(
-            f"{name}: expected an array of numbers, got {type(values).__name__}; give .toarray()"
-        )
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # ragged rows, or whatever an object's own conversion raises
-        why = "" if isinstance(values, (list, tuple)) else f" ({str(error).splitlines()[0]})"
-        raise InputError(
-            f"{name}: expected an array of numbers, got {described(values)}{why}"
-        ) from None
-    if array.dtype.kind not in kinds:
+        found = f"{np.ma.count_masked(values)} masked values; remove or fill them"
+    elif isinstance(values, (str, bytes, Mapping, set, frozenset)) or values is None:
+        found = described(values)
+    elif hasattr(values, "toarray"):
+        found = f"{type(values).__name__}; give .toarray()"
+    else:
+        try:
+            array = np.asarray(values)
+        except Exception as error:  # ragged rows, or whatever an object's own conversion raises
+            why = "" if isinstance(values, (list, tuple)) else f" ({str(error).splitlines()[0]})"
+            found = f"{described(values)}{why}"
+    if array is not None and array.dtype.kind not in kinds:
         found = _WORDS.get(array.dtype.kind, f"values of type {array.dtype}")
+    if found is not None:
         raise InputError(f"{name}: expected an array of numbers, got {found}")
     return array
 
@@ -242,10 +214,7 @@ def check_batch(name: str, images: np.ndarray) -> None:
 
 
 def as_labels(
-    labels: ArrayLike,
-    n_images: int,
-    n_classes: int | None = None,
-    name: str = "labels",
+    labels: ArrayLike, n_images: int, n_classes: int | None = None, name: str = "labels"
 ) -> np.ndarray:
     """Convert labels to class numbers, one for each image."""
     classes = as_classes(labels, n_classes, name)
@@ -265,32 +234,30 @@ def as_labels(
 def as_classes(labels: ArrayLike, n_classes: int | None = None, name: str = "labels") -> np.ndarray:
     """Convert to class numbers, of any shape."""
     array = as_array(name, labels, "biufUSO")
-    if array.dtype.kind == "O" and array.size and not isinstance(array.flat[0], str):
-        raise InputError(
-            f"{name}: expected class numbers, got Python objects; convert with .astype(int)"
-        )
-    if array.dtype.kind in "USO" and array.size:
-        raise InputError(
-            f"{name}: expected class numbers, got the word {str(array.flat[0])!r}; number them "
-            "in the order of the outputs: [class_names.index(word) for word in labels]"
-        )
-    if array.dtype.kind == "b":
-        raise InputError(f"{name}: expected class numbers, got booleans; convert with .astype(int)")
+    wanted, found = "class numbers", None
     if array.size == 0:
-        raise InputError(f"{name}: expected at least one class number, got shape {array.shape}")
-    with np.errstate(invalid="ignore"):
-        whole = np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**63)
-    if not whole.all():
-        raise InputError(f"{name}: expected whole class numbers, got {array[~whole][0]}")
-    lowest, highest = int(array.min()), int(array.max())
-    if lowest < 0:
-        raise InputError(f"{name}: expected class numbers from 0, got {lowest}")
-    if n_classes is not None and highest >= n_classes:
-        hint = "; they begin at 1: subtract 1" if lowest == 1 and highest == n_classes else ""
-        raise InputError(
-            f"{name}: expected class numbers from 0 to {n_classes - 1}, as there are {n_classes} "
-            f"outputs, got {highest}{hint}"
+        wanted, found = "at least one class number", f"shape {array.shape}"
+    elif array.dtype.kind in "US" or isinstance(array.flat[0], str):
+        found = (
+            f"the word {str(array.flat[0])!r}; number them in the order of the outputs: "
+            "[class_names.index(word) for word in labels]"
         )
+    elif array.dtype.kind in "bO":
+        kind = {"b": "booleans", "O": "Python objects"}[array.dtype.kind]
+        found = f"{kind}; convert with .astype(int)"
+    else:
+        with np.errstate(invalid="ignore"):
+            whole = np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**63)
+        if not whole.all():
+            wanted, found = "whole class numbers", f"{array[~whole][0]}"
+        elif array.min() < 0:
+            wanted, found = "class numbers from 0", f"{int(array.min())}"
+        elif n_classes is not None and array.max() >= n_classes:
+            from_1 = array.min() == 1 and array.max() == n_classes
+            wanted += f" from 0 to {n_classes - 1}, as there are {n_classes} outputs"
+            found = f"{int(array.max())}" + ("; they begin at 1: subtract 1" if from_1 else "")
+    if found is not None:
+        raise InputError(f"{name}: expected {wanted}, got {found}")
     return array.astype(np.int64)
 
 
@@ -299,13 +266,11 @@ def as_examples(examples: ArrayLike | None, n_images: int) -> np.ndarray:
     if examples is None:
         return np.arange(n_images)
     array = as_array("examples", examples, "biuf")
-    wrong = described(array) if array.shape != (n_images,) else None
-    if wrong is None and array.dtype.kind not in "iu":
-        wrong = str(array.dtype)
-    elif wrong is None and np.any((array < 0) | (array >= 2**63)):
-        wrong = str(array[(array < 0) | (array >= 2**63)][0])
-    if wrong is not None:
+    found = described(array) if array.shape != (n_images,) else None
+    if found is None and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**63):
+        found = f"{array.dtype} from {array.min()} to {array.max()}"
+    if found is not None:
         raise InputError(
-            f"examples: expected {n_images} whole numbers from 0, one for each image, got {wrong}"
+            f"examples: expected {n_images} whole numbers from 0, one for each image, got {found}"
         )
     return array.astype(np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 from nengo.base import NengoObject
 from nengo.params import FrozenObject, iter_params
 
-from nengonet.checks import check_precision
+from nengonet.checks import check_among
 
 # How Nengo stores parameters, and what it keeps in its objects as a side effect of use.
 _BOOKKEEPING = frozenset(("_paramdict", "_FrozenObject__argreprs", "_initialized"))
@@ -48,7 +48,7 @@ def precision_of(bits: int | None) -> Iterator[None]:
     if bits is None:
         yield
         return
-    check_precision(bits)
+    check_among("precision", bits, (32, 64))
     if not isinstance(nengo.rc, _Settings):
         nengo.rc.__class__ = _Settings
     before = getattr(_thread, "bits", None)

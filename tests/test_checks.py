@@ -5,7 +5,6 @@ import nengonet as nn
 from nengonet.checks import (
     as_numbers,
     check_among,
-    check_precision,
     count_steps,
     described,
     positive_integer,
@@ -58,5 +57,5 @@ def test_choices_are_listed():
     with pytest.raises(nn.InputError, match="kind: expected one of None, 1, got True"):
         check_among("kind", True, [None, 1])
     for bits in (16, "64", None):
-        with pytest.raises(nn.InputError, match="precision: expected 32 or 64 bits, got"):
-            check_precision(bits)
+        with pytest.raises(nn.InputError, match="bits: expected one of 32, 64, got"):
+            check_among("bits", bits, (32, 64))

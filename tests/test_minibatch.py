@@ -787,7 +787,7 @@ def test_precision(numba):
     assert totals[32].dtype == np.float32
     assert totals[64].dtype == totals[None].dtype == np.float64
     assert np.abs(totals[32] - totals[64]).sum() <= 0.02 * totals[64].sum()
-    with pytest.raises(nn.InputError, match="32 or 64 bits, got 16"):
+    with pytest.raises(nn.InputError, match="one of 32, 64, got 16"):
         twin(network, precision=16)
 
 

@@ -79,6 +79,6 @@ def test_precision_of():
             _ = 1 / (nengo.rc["precision"]["bits"] != "64")
         assert nengo.rc.int_dtype == np.int32
     assert nengo.rc.get("precision", "bits") == "64"
-    with pytest.raises(nn.InputError, match="32 or 64 bits, got 16"):
+    with pytest.raises(nn.InputError, match="one of 32, 64, got 16"):
         with nengo_internals.precision_of(16):
             pass

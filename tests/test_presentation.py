@@ -380,7 +380,7 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"minibatch_size": 0}, "minibatch_size: expected a whole number of at least 1, got 0"),
         ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1 for one per core, got 0"),
         ({"n_jobs": -2}, "n_jobs: expected a number of processes, or -1 for one per core, got -2"),
-        ({"precision": 16}, "precision: expected 32 or 64 bits, got 16"),
+        ({"precision": 16}, "precision: expected one of 32, 64, got 16"),
         ({"readout": "loudest"}, "readout: expected one of spike_count"),
         ({"rasters": ["hiden"]}, "layer 'hiden'; .*input, hidden, output, .*did you mean 'hidden'"),
         ({"rasters": "hidden"}, "rasters: expected a list of spiking layer labels.*got 'hidden'"),

@@ -25,7 +25,6 @@ from nengonet.checks import (
     as_names,
     as_seed,
     check_among,
-    check_precision,
     count_steps,
     positive_integer,
 )
@@ -600,7 +599,7 @@ def _check_layers(
 def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
     check_among("simulator", simulator, ("minibatch", "reference"))
     positive_integer("minibatch_size", minibatch_size)
-    check_precision(precision)
+    check_among("precision", precision, (32, 64))
 
 
 def _fingerprint(
