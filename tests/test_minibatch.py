@@ -32,8 +32,8 @@ from nengo.transforms import SparseMatrix
 import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator, convolutions, register
 from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.neuron_steps import lif_in_numpy
 from nengonet.minibatch.registry import _MAKERS
+from nengonet.neurons import model_of
 from nengonet.run.presentation import present
 from nengonet.run.simulators import reset_to_example
 from nengonet.studies import forum_mnist
@@ -221,7 +221,8 @@ def test_lif_in_numpy_is_nengos_step_to_the_bit(dt, bits):
         }
         for _ in range(2)
     )
-    step = lif_in_numpy(neurons, dt, current, **ours)
+    state = {name: values for name, values in ours.items() if name != "output"}
+    step = model_of(neurons).batched_step(dt, current, ours["output"], state, [])
     spikes = 0
     for _ in range(200):
         current[...] = rng.normal(1.0, 4.0, current.shape) * rng.choice([0.0, 1.0, 30.0], 7)

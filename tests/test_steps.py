@@ -15,7 +15,7 @@ import nengonet as nn
 from nengonet.exceptions import RunawayError
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.neuron_steps import steps_of
+from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.nengo_internals import precision_of
 from nengonet.run.presentation import present
 
@@ -164,7 +164,7 @@ def test_known_types_are_not_stepped_one_by_one(cls):
     network, _, _ = network_of(cls(), 1.01)
     with MinibatchSimulator(network, 2, progress_bar=False) as simulator:
         (operator,) = (op for op in simulator.step_order if isinstance(op, SimNeurons))
-        assert steps_of(operator) is not None
+        assert is_elementwise(operator)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -22,7 +22,7 @@ from nengo.builder.transforms import GeneralConvInc
 from nengonet.layers.inputs import BLOCK_STEPS
 from nengonet.minibatch.convolutions import fan_out, has_fan_out
 from nengonet.minibatch.inputs import PoissonEvents
-from nengonet.minibatch.neuron_steps import stretch_of
+from nengonet.minibatch.neuron_steps import kernel_arguments, kernel_of
 from nengonet.minibatch.operators import event_rows, is_batched_function
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
@@ -139,7 +139,7 @@ def _next_link(
     operators: list[Operator], before: Signal | None, context: Context
 ) -> tuple[SimNeurons | None, Operator | None]:
     for neurons in operators:
-        if not isinstance(neurons, SimNeurons) or stretch_of(neurons, context) is None:
+        if not isinstance(neurons, SimNeurons) or not _has_stretch(neurons, context):
             continue
         if before is None:
             if neurons not in context.currents and not _is_written(neurons.J, operators):
@@ -149,6 +149,10 @@ def _next_link(
             if _is_product(product, before, context) and _is_driven(neurons, product, context):
                 return neurons, product
     return None, None
+
+
+def _has_stretch(neurons: SimNeurons, context: Context) -> bool:
+    return kernel_of(neurons, context) is not None and neurons.neurons.amplitude > 0
 
 
 def _is_written(signal: Signal, operators: list[Operator]) -> bool:
@@ -192,12 +196,14 @@ def make_link(
     product: Operator | None, neurons: SimNeurons, height: float, context: Context
 ) -> Link:
     """Return what does some steps of one layer."""
-    step = stretch_of(neurons, context)(neurons, context)
+    _, stretch = context.kernels.kernels_of(kernel_of(neurons, context))
+    arguments = kernel_arguments(neurons, context)
     dtype = context.signals[neurons.output].dtype
     fan = _fan_out(product, context, dtype.type(height))
 
     def link(spikes: Spikes, n_steps: int) -> Spikes:
-        rows, bounds, valid = step(spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
+        given = (spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
+        rows, bounds, valid = stretch(*given, *arguments)
         if not valid:
             raise _CannotList
         return Spikes(rows, bounds)

@@ -1,4 +1,4 @@
-"""Numba kernels: fused neuron steps, and products over spikes.
+"""Numba kernels: the frames in which neurons are stepped, and products over spikes.
 
 Imported only where Numba is installed (`nengonet.minibatch.acceleration`). Every kernel computes
 what the NumPy step of the reference computes, in the same order for each neuron; only sums over
@@ -9,11 +9,14 @@ its own have gain 1 and bias 0, which changes no current.
 from __future__ import annotations
 
 import functools
-import math
+import hashlib
+import types
 from collections.abc import Callable
 
 import numba
 import numpy as np
+
+from nengonet.neurons.model import Kernel
 
 # Examples that are worked on together: one cache line of a float64 row, twice.
 _LANES = 16
@@ -46,138 +49,6 @@ def uncounted(function: Callable) -> Callable:
 
 # For what is called for each row: with a small minibatch, the call takes longer than the row.
 inlined = functools.partial(compiled, inline="always")
-
-
-@inlined
-def _lif_usual(current, eventful, voltage, refractory, constants):
-    """Step LIF neurons that neither spike nor come out of their refractory time.
-
-    Marks the others as ``eventful``: `_lif_event` finishes them.
-    """
-    dt, _, _, min_voltage, _, decay = constants
-    zero, one = dt - dt, dt / dt
-    # Without a branch, so that the compiler turns it into vector instructions.
-    for k in range(current.shape[0]):
-        left = refractory[k] - dt
-        refractory[k] = left
-        old = voltage[k]
-        new = old - (current[k] - old) * decay
-        new = new if left <= zero else old
-        usual = (left <= zero) | (left >= dt)
-        floored = min_voltage if new < min_voltage else new
-        voltage[k] = floored if usual else old
-        eventful[k] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
-
-
-@inlined
-def _lif_event(drive, voltage, refractory, k, constants):
-    """Finish neuron ``k``; return whether it spikes, and whether its voltage is a number."""
-    dt, tau_rc, tau_ref, min_voltage, _, _ = constants
-    zero, one = dt - dt, dt / dt
-    left, new = refractory[k], voltage[k]
-    if left > zero and left < dt:
-        new = new - (drive - new) * math.expm1(-min(dt - left, dt) / tau_rc)
-        voltage[k] = min_voltage if new < min_voltage else new
-    if new > one:
-        t_spike = dt + tau_rc * math.log1p(-(new - one) / (drive - one))
-        voltage[k] = zero
-        refractory[k] = tau_ref + t_spike
-        return True, t_spike == t_spike
-    return False, new == new
-
-
-@inlined
-def _lif_row(current, eventful, output, voltage, refractory, constants):
-    """Step LIF neurons on ``current``; ``eventful`` is working memory."""
-    _lif_usual(current, eventful, voltage, refractory, constants)
-    height, valid = constants[4], True
-    output[:] = 0
-    for k in range(current.shape[0]):
-        if eventful[k]:
-            spikes, is_number = _lif_event(current[k], voltage, refractory, k, constants)
-            valid &= is_number
-            if spikes:
-                output[k] = height
-    return valid
-
-
-@compiled
-def lif(weighted, gain, bias, output, voltage, refractory, constants):
-    """Step LIF neurons on ``bias + gain * weighted``; return False where a voltage is no number."""
-    n, batch = output.shape
-    current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
-    valid = True
-    for i in range(n):
-        for b in range(batch):
-            current[b] = bias[i] + gain[i] * weighted[i, b]
-        valid &= _lif_row(current, eventful, output[i], voltage[i], refractory[i], constants)
-    return valid
-
-
-@compiled
-def adaptive_lif(
-    weighted, gain, bias, output, voltage, refractory, adaptation, constants, rate, increment
-):
-    """Step AdaptiveLIF neurons on ``bias + gain * weighted``."""
-    n, batch = output.shape
-    current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
-    valid = True
-    for i in range(n):
-        for b in range(batch):
-            current[b] = bias[i] + gain[i] * weighted[i, b] - adaptation[i, b]
-        valid &= _lif_row(current, eventful, output[i], voltage[i], refractory[i], constants)
-        for b in range(batch):
-            adaptation[i, b] += rate * (increment * output[i, b] - adaptation[i, b])
-    return valid
-
-
-@inlined
-def _integrate_usual(current, eventful, voltage, constants):
-    """Step integrate-and-fire neurons that do not spike; `_integrate_event` finishes the others."""
-    rectify, lowest, min_voltage, dt, _ = constants
-    zero, one = dt - dt, dt / dt
-    for k in range(current.shape[0]):
-        drive = current[k]
-        if rectify:
-            drive = zero if drive < zero else drive
-        v = voltage[k] + drive * dt
-        usual = (v < one) & (v >= lowest)
-        floored = min_voltage if v < min_voltage else v
-        voltage[k] = floored if usual else v
-        eventful[k] = np.uint8(0) if usual else np.uint8(1)
-
-
-@inlined
-def _integrate_event(voltage, k, constants):
-    """Finish neuron ``k``, which subtracts one for every spike.
-
-    Returns how many there are, and whether its voltage is a number.
-    """
-    rectify, _, min_voltage, dt, _ = constants
-    v = voltage[k]
-    spikes = np.floor(v) if rectify or v > 0 else dt - dt
-    v -= spikes
-    voltage[k] = min_voltage if v < min_voltage else v
-    return spikes, v - v == 0
-
-
-@compiled
-def integrate(weighted, gain, bias, output, voltage, constants):
-    """Step integrate-and-fire neurons, which subtract one for every spike."""
-    n, batch = output.shape
-    height, valid = constants[4], True
-    current, eventful = np.empty(batch, output.dtype), np.empty(batch, np.uint8)
-    for i in range(n):
-        for b in range(batch):
-            current[b] = bias[i] + gain[i] * weighted[i, b]
-        _integrate_usual(current, eventful, voltage[i], constants)
-        output[i, :] = 0
-        for b in range(batch):
-            if eventful[b]:
-                spikes, is_number = _integrate_event(voltage[i], b, constants)
-                output[i, b] = height * spikes
-                valid &= is_number
-    return valid
 
 
 @compiled
@@ -373,10 +244,9 @@ def _spread_rows(rows, event, last, starts, outputs, taps, kernel, total):
 
 
 @inlined
-def _currents(
-    rows, event, last, dense, starts, outputs, taps, kernel, steady, gain, bias, current
-):  # fmt: skip
+def _currents(rows, event, last, fan_out, steady, gain, bias, current):
     """Compute the current of an example's neurons; with no fan-out it is ``steady``."""
+    dense, starts, outputs, taps, kernel = fan_out
     if dense.shape[0] > 0:
         _sum_rows(rows, event, last, dense, current)
     elif kernel.shape[0] > 0:
@@ -424,182 +294,6 @@ def _find(eventful, n, which):
     return found
 
 
-@inlined
-def _last_outputs(spikes, used, found, height, outputs):
-    """Write the outputs of the last step: its spikes are from ``found`` to ``used``."""
-    outputs[:] = 0
-    for event in range(found, used):
-        outputs[spikes[event]] += height
-
-
-# What a stretch does for one example is a function of its own, in which Numba counts no references
-# to arrays: in a loop that names arrays anew, that took 0.2 us a step. So it makes no array, and
-# returns where it is when there is no more room for spikes.
-
-
-@uncounted
-def _lif_example(
-    rows, bounds, dense, starts, outputs, taps, kernel, steady, gain, bias, voltage, refractory,
-    current, eventful, which, constants, step, spikes, used, found,
-):  # fmt: skip
-    """Do the steps of one example for `lif_stretch`, as far as there is room for its spikes.
-
-    Returns the next step, the room that is used up, and whether every voltage is a number.
-    """
-    n, valid = which.shape[0] - 1, True
-    while step + 1 < found.shape[0] and used + n <= spikes.shape[0]:
-        _currents(
-            rows, bounds[step], bounds[step + 1], dense, starts, outputs, taps, kernel, steady,
-            gain, bias, current,
-        )  # fmt: skip
-        _lif_usual(current, eventful, voltage, refractory, constants)
-        for event in range(_find(eventful, n, which)):
-            i = which[event]
-            is_spike, is_number = _lif_event(current[i], voltage, refractory, i, constants)
-            valid &= is_number
-            spikes[used] = i
-            used += is_spike
-        step += 1
-        found[step] = used
-    return step, used, valid
-
-
-@compiled
-def lif_stretch(
-    rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, refractory,
-    constants,
-):  # fmt: skip
-    """Do ``n_steps`` steps of LIF neurons, one example after the other, on spikes.
-
-    The spikes that come in are as in `event_product`, from step ``first`` on. ``fan_out`` is
-    ``(rows, starts, outputs, taps, kernel)``: the rows of a matrix as in `event_product`, or the
-    ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_convolution`. Where both are
-    empty, the current is constant, ``bias + gain * weighted``. The rows may have zeros behind.
-
-    Returns the neurons that spiked and the bounds of each step in them, (batch, n_steps + 1), in
-    the same way, and whether every voltage is a number.
-    """
-    n, batch = output.shape
-    lanes, height = min(_STRETCH_LANES, batch), constants[4]
-    whole = -(-n // WHOLE) * WHOLE
-    gain, bias = _padded(gain, whole), _padded(bias, whole)
-    current, shape = np.empty(whole, output.dtype), (lanes, whole)
-    vs, lefts = np.zeros(shape, output.dtype), np.zeros(shape, output.dtype)
-    outs, steadies = np.zeros(shape, output.dtype), np.zeros(shape, output.dtype)
-    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
-    spikes = np.empty(16 * batch * n_steps, np.int32)
-    found = np.empty((batch, n_steps + 1), np.int64)
-    dense, starts, outputs, taps, kernel = fan_out
-    used, valid = 0, True
-    for lane in range(0, batch, lanes):
-        here = min(lanes, batch - lane)
-        _by_example(voltage, lane, vs[:here])
-        _by_example(refractory, lane, lefts[:here])
-        _by_example(weighted, lane, steadies[:here])
-        for k in range(here):
-            b, steady = lane + k, steadies[k]
-            for i in range(whole):
-                steady[i] = bias[i] + gain[i] * steady[i]
-            found[b, 0], step = used, 0
-            while step < n_steps:
-                if used + n > spikes.shape[0]:
-                    spikes = longer(spikes, used, n)
-                step, used, are_numbers = _lif_example(
-                    rows, bounds[b, first:], dense, starts, outputs, taps, kernel, steady, gain,
-                    bias, vs[k], lefts[k], current, eventful, which, constants, step, spikes, used,
-                    found[b],
-                )  # fmt: skip
-                valid &= are_numbers
-            _last_outputs(spikes, used, found[b, n_steps - 1], height, outs[k])
-        _by_neuron(vs[:here], lane, voltage)
-        _by_neuron(lefts[:here], lane, refractory)
-        _by_neuron(outs[:here], lane, output)
-    return spikes, found, valid
-
-
-@uncounted
-def _integrate_example(
-    rows, bounds, dense, starts, outputs, taps, kernel, steady, gain, bias, voltage, current,
-    eventful, which, constants, step, event, n_events, spikes, used, most, found,
-):  # fmt: skip
-    """Do the steps of one example for `integrate_stretch`, as far as there is room for its spikes.
-
-    Returns the step and the event, of how many, at which to go on, the room that is used up, and
-    whether the spikes could be listed.
-    """
-    n, zero = which.shape[0] - 1, constants[3] - constants[3]
-    while step + 1 < found.shape[0]:
-        if event == n_events:
-            _currents(
-                rows, bounds[step], bounds[step + 1], dense, starts, outputs, taps, kernel, steady,
-                gain, bias, current,
-            )  # fmt: skip
-            _integrate_usual(current, eventful, voltage, constants)
-            event, n_events = 0, _find(eventful, n, which)
-        while event < n_events:
-            i = which[event]
-            # No number, or too many spikes to list, or fewer than none.
-            if not zero <= voltage[i] < most - used:
-                return step, event, n_events, used, False
-            if used + voltage[i] > spikes.shape[0]:
-                return step, event, n_events, used, True
-            count, _ = _integrate_event(voltage, i, constants)
-            for _ in range(int(count)):
-                spikes[used] = i
-                used += 1
-            event += 1
-        step += 1
-        found[step] = used
-    return step, event, n_events, used, True
-
-
-@compiled
-def integrate_stretch(
-    rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, voltage, constants
-):
-    """Do ``n_steps`` steps of integrate-and-fire neurons: see `lif_stretch`.
-
-    The last value returned tells whether the spikes could be listed: every voltage is a number,
-    none brings spikes below 0, and there are not too many of them.
-    """
-    n, batch = output.shape
-    lanes, height = min(_STRETCH_LANES, batch), constants[4]
-    most = max(_MOST_SPIKES, n * batch * n_steps)
-    whole = -(-n // WHOLE) * WHOLE
-    gain, bias = _padded(gain, whole), _padded(bias, whole)
-    current, shape = np.empty(whole, output.dtype), (lanes, whole)
-    vs, outs = np.zeros(shape, output.dtype), np.zeros(shape, output.dtype)
-    steadies = np.zeros(shape, output.dtype)
-    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
-    spikes = np.empty(16 * batch * n_steps, np.int32)
-    found = np.empty((batch, n_steps + 1), np.int64)
-    dense, starts, outputs, taps, kernel = fan_out
-    used = 0
-    for lane in range(0, batch, lanes):
-        here = min(lanes, batch - lane)
-        _by_example(voltage, lane, vs[:here])
-        _by_example(weighted, lane, steadies[:here])
-        for k in range(here):
-            b, steady = lane + k, steadies[k]
-            for i in range(whole):
-                steady[i] = bias[i] + gain[i] * steady[i]
-            found[b, 0], step, event, n_events = used, 0, 0, 0
-            while step < n_steps:
-                if event < n_events:
-                    spikes = longer(spikes, used, int(vs[k, which[event]]))
-                step, event, n_events, used, valid = _integrate_example(
-                    rows, bounds[b, first:], dense, starts, outputs, taps, kernel, steady, gain,
-                    bias, vs[k], current, eventful, which, constants, step, event, n_events, spikes,
-                    used, most, found[b],
-                )  # fmt: skip
-                if not valid:
-                    return spikes, found, False
-            _last_outputs(spikes, used, found[b, n_steps - 1], height, outs[k])
-        _by_neuron(vs[:here], lane, voltage)
-        _by_neuron(outs[:here], lane, output)
-    return spikes, found, True
-
-
 @compiled
 def spread_stretch(rows, bounds, counts, most):
     """Add spikes to ``counts``, which is ``(batch, n_steps, n)``.
@@ -613,3 +307,164 @@ def spread_stretch(rows, bounds, counts, most):
                 if counts[b, step, rows[event]] > most:
                     return False
     return True
+
+
+# --- neurons, in the frames that all families share
+
+# What a family does: `kernels_of` compiles the frames with the functions of its `Kernel`.
+_usual = _event = _most = None
+
+
+def _step(weighted, gain, bias, output, states, constants, height, current, eventful):
+    """Step neurons on ``bias + gain * weighted``; return False where a voltage is no number.
+
+    ``current`` and ``eventful``, (batch,), are working memory.
+    """
+    n, batch = output.shape
+    valid = True
+    for i in range(n):
+        for b in range(batch):
+            current[b] = bias[i] + gain[i] * weighted[i, b]
+        _usual(current, eventful, states, i, constants)
+        for b in range(batch):
+            if eventful[b]:
+                spikes, is_number = _event(current, states, i, b, constants)
+                output[i, b] = height * spikes
+                valid &= is_number
+            else:
+                output[i, b] = 0
+    return valid
+
+
+# What a stretch does for one example is a function of its own, in which Numba counts no references
+# to arrays: in a loop that names arrays anew, that took 0.2 us a step. So it makes no array, and
+# returns where it is when there is no more room for spikes.
+
+
+def _stretch_of_one(
+    rows, bounds, fan_out, gain, bias, states, k, steady, current, eventful, which, constants,
+    spikes, most, found, at,
+):  # fmt: skip
+    """Do the steps of example ``k`` for `_stretch`, as far as there is room for its spikes.
+
+    It begins ``at = (step, event, n_events, used)``: the step, the event in it, of how many, and
+    the room that is used up. Returns where to go on, and the room that the next event needs: 0
+    where all is done, -1 where its spikes cannot be listed.
+    """
+    step, event, n_events, used = at
+    n = which.shape[0] - 1
+    while step + 1 < found.shape[0]:
+        if event == n_events:
+            _currents(rows, bounds[step], bounds[step + 1], fan_out, steady, gain, bias, current)
+            _usual(current, eventful, states, k, constants)
+            event, n_events = 0, _find(eventful, n, which)
+        while event < n_events:
+            i = which[event]
+            room = _most(states, k, i)
+            # No number, or too many spikes to list, or fewer than none.
+            if not 0 <= room < most - used:
+                return (step, event, n_events, used), -1
+            if used + room >= spikes.shape[0]:
+                return (step, event, n_events, used), int(room) + 1
+            n_spikes, is_number = _event(current, states, k, i, constants)
+            if not is_number:
+                return (step, event, n_events, used), -1
+            # Mostly one or none: written without a branch that would be guessed wrong.
+            spikes[used] = i
+            for more in range(1, int(n_spikes)):
+                spikes[used + more] = i
+            used += int(n_spikes)
+            event += 1
+        step += 1
+        found[step] = used
+    return (step, event, n_events, used), 0
+
+
+def _stretch(
+    rows, bounds, first, n_steps, fan_out, weighted, gain, bias, output, states, constants, height
+):  # fmt: skip
+    """Do ``n_steps`` steps of neurons, one example after the other, on spikes.
+
+    The spikes that come in are as in `event_product`, from step ``first`` on. ``fan_out`` is
+    ``(rows, starts, outputs, taps, kernel)``: the rows of a matrix as in `event_product`, or the
+    ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_convolution`. Where both are
+    empty, the current is constant, ``bias + gain * weighted``. The rows may have zeros behind.
+
+    Returns the neurons that spiked and the bounds of each step in them, (batch, n_steps + 1), in
+    the same way, and whether they could be listed: every voltage is a number, none brings spikes
+    below 0, and there are not too many of them.
+    """
+    n, batch = output.shape
+    lanes, n_states = min(_STRETCH_LANES, batch), len(states)
+    most = max(_MOST_SPIKES, n * batch * n_steps)
+    whole = -(-n // WHOLE) * WHOLE
+    gain, bias = _padded(gain, whole), _padded(bias, whole)
+    # The states of some examples, and their constant currents and last outputs.
+    copies = np.zeros((n_states + 2, lanes, whole), output.dtype)
+    current, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
+    which = np.empty(n + 1, np.int32)
+    spikes = np.empty(16 * batch * n_steps, np.int32)
+    found = np.empty((batch, n_steps + 1), np.int64)
+    used = 0
+    for lane in range(0, batch, lanes):
+        here = min(lanes, batch - lane)
+        for s in range(n_states):
+            _by_example(states[s], lane, copies[s, :here])
+        _by_example(weighted, lane, copies[n_states, :here])
+        for k in range(here):
+            b, steady, last = lane + k, copies[n_states, k], copies[n_states + 1, k]
+            for i in range(whole):
+                steady[i] = bias[i] + gain[i] * steady[i]
+            found[b, 0], at, room = used, (0, 0, 0, used), 1
+            while room > 0:
+                at, room = _stretch_of_one(
+                    rows, bounds[b, first:], fan_out, gain, bias, copies, k, steady, current,
+                    eventful, which, constants, spikes, most, found[b], at,
+                )  # fmt: skip
+                used = at[3]
+                if room > 0:
+                    spikes = longer(spikes, used, room)
+            if room < 0:
+                return spikes, found, False
+            last[:] = 0
+            for event in range(found[b, n_steps - 1], used):
+                last[spikes[event]] += height
+        for s in range(n_states):
+            _by_neuron(copies[s, :here], lane, states[s])
+        _by_neuron(copies[n_states + 1, :here], lane, output)
+    return spikes, found, True
+
+
+def _code_of(function: Callable) -> list:
+    """Return the code of a function and of those that it names."""
+    code = function.__code__
+    named = [function.__globals__.get(name) for name in code.co_names]
+    inner = [_code_of(each) for each in named if isinstance(each, types.FunctionType)]
+    return [code.co_code, code.co_consts, inner]
+
+
+def _with(function: Callable, names: dict[str, Callable], mark: str = "") -> Callable:
+    """Return a copy of a function in which some global names stand for something else."""
+    copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
+    copy.__qualname__ = function.__name__ + mark
+    return copy
+
+
+def _piece(function: Callable) -> Callable:
+    """Compile a function of a family, and those that it names."""
+    named = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    pieces = {n: _piece(each) for n, each in named.items() if isinstance(each, types.FunctionType)}
+    return inlined(_with(function, pieces))
+
+
+@functools.cache
+def kernels_of(kernel: Kernel) -> tuple[Callable, Callable]:
+    """Return one step and a stretch of steps of a family: `_step` and `_stretch`, compiled."""
+    functions = {"_usual": kernel.usual, "_event": kernel.event, "_most": kernel.most}
+    # Numba keeps what it compiled by the frame's file and name, so the name tells families apart.
+    code = repr([_code_of(each) for each in functions.values()])
+    mark = "_" + hashlib.sha256(code.encode()).hexdigest()[:12]
+    pieces = {name: _piece(each) for name, each in functions.items()}
+    one = uncounted(_with(_stretch_of_one, pieces, mark))
+    stretch = compiled(_with(_stretch, {"_stretch_of_one": one}, mark))
+    return uncounted(_with(_step, pieces, mark)), stretch

@@ -27,7 +27,7 @@ from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
-from nengonet.minibatch.neuron_steps import steps_of
+from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.minibatch.walking import (
     UNBOUND,
     cells_of,
@@ -108,7 +108,7 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
         for cls, called in _CALLED.items()
         if isinstance(operator, cls)
         # What is registered as element-wise keeps no state.
-        and not (cls is SimNeurons and steps_of(operator))
+        and not (cls is SimNeurons and is_elementwise(operator))
         # Nor is what takes a whole minibatch called for single examples.
         and not known(getattr(operator, called[0]), "batched", False)
     ]

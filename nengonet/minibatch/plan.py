@@ -24,7 +24,7 @@ from nengo.builder.signal import Signal
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
 from nengonet.layers.protocol import known
-from nengonet.minibatch.neuron_steps import kernel_of, steps_of
+from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
@@ -160,7 +160,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     varying = varying + [
         operator.J
         for operator in operators
-        if isinstance(operator, SimNeurons) and steps_of(operator) is None
+        if isinstance(operator, SimNeurons) and not is_elementwise(operator)
     ]
     static = {
         operator

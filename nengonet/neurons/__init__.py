@@ -5,8 +5,15 @@ where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play n
 (``nengo/builder/connection.py``).
 """
 
-from nengonet.neurons import adaptive, direct, izhikevich, lif, squashing, wrapped
-from nengonet.neurons.model import NeuronModel, OwnRates, as_neuron_type, model_of, register
+from nengonet.neurons import direct, izhikevich, lif, squashing, wrapped
+from nengonet.neurons.model import (
+    NeuronModel,
+    OwnRates,
+    as_neuron_type,
+    elementwise,
+    model_of,
+    register,
+)
 from nengonet.neurons.rectified import IntegrateAndFire
 from nengonet.neurons.stepped import SteppedModel
 from nengonet.neurons.tuning import (
@@ -23,10 +30,10 @@ __all__ = [
     "NeuronModel",
     "OwnRates",
     "SteppedModel",
-    "adaptive",
     "as_neuron_type",
     "current_at",
     "direct",
+    "elementwise",
     "explain_neuron",
     "gain_bias",
     "izhikevich",

@@ -1,9 +1,6 @@
 """Direct mode, which has no neurons."""
 
-from __future__ import annotations
-
 import nengo
-import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import NeuronModel, register
@@ -14,7 +11,7 @@ class DirectModel(NeuronModel):
 
     activation = "linear"
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve(self, current, dt, presentation_time):
         """Refuse."""
         raise InputError("cannot predict Direct mode, which has no neurons")
 

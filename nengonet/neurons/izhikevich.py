@@ -1,7 +1,5 @@
 """Izhikevich's neurons."""
 
-from __future__ import annotations
-
 import nengo
 
 from nengonet.neurons.model import register
@@ -15,11 +13,12 @@ class IzhikevichModel(SteppedModel):
     spike without a current.
     """
 
+    elementwise = True
     noise_effect = "jumps at its threshold"
     exact_step = 0.001
     step_effect = "spikes once a step at most, and without a current in steps above 1 ms"
 
-    def ceiling(self, dt: float) -> float:
+    def ceiling(self, dt):
         """Return one spike a step."""
         return 1.0 / dt
 

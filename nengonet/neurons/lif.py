@@ -1,16 +1,20 @@
-"""Leaky integrate-and-fire neurons: their curve, and what noise makes of a clipped voltage."""
+"""Leaky integrate-and-fire neurons, and those that adapt: their curve, noise and steps."""
 
 from __future__ import annotations
+
+import math
 
 import nengo
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.special import ndtr
 
-from nengonet.neurons.model import CurveModel, density, register
+from nengonet.neurons.model import CurveModel, Kernel, NeuronModel, density, register
+from nengonet.neurons.stepped import SteppedModel
 
-# Voltages at which the LIF chain is solved, and the grid of means and standard deviations between
-# which its rates are interpolated: within 10 Hz of simulated neurons for min_voltage down to -1.
+# Voltages at which the Markov chain of a noisy voltage is solved, and the grid of means and
+# standard deviations between which its rates are interpolated: within 10 Hz of simulated neurons
+# for min_voltage down to -1.
 _N_VOLTAGES = 60
 _N_MEANS = 61
 _N_DEVIATIONS = 16
@@ -22,29 +26,106 @@ _MOST_LEAK = 30.0
 _MOST_CYCLES = 200
 
 
+# --- the step in Numba: see `nengonet.neurons.model.Kernel`
+
+
+def _usual(current, eventful, states, i, constants):
+    """Step neurons that neither spike nor come out of their refractory time."""
+    dt, _, _, min_voltage, decay = constants[:5]
+    zero, one = dt - dt, dt / dt
+    voltage, refractory = states[0][i], states[1][i]
+    # Without a branch, so that the compiler turns it into vector instructions.
+    for k in range(current.shape[0]):
+        left = refractory[k] - dt
+        refractory[k] = left
+        old = voltage[k]
+        new = old - (current[k] - old) * decay
+        new = new if left <= zero else old
+        usual = (left <= zero) | (left >= dt)
+        floored = min_voltage if new < min_voltage else new
+        voltage[k] = floored if usual else old
+        eventful[k] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
+
+
+def _event(current, states, i, k, constants):
+    dt, tau_rc, tau_ref, min_voltage = constants[:4]
+    zero, one = dt - dt, dt / dt
+    voltage, refractory, drive = states[0], states[1], current[k]
+    left, new = refractory[i, k], voltage[i, k]
+    if left > zero and left < dt:
+        new = new - (drive - new) * math.expm1(-min(dt - left, dt) / tau_rc)
+        voltage[i, k] = min_voltage if new < min_voltage else new
+    if new > one:
+        t_spike = dt + tau_rc * math.log1p(-(new - one) / (drive - one))
+        voltage[i, k] = zero
+        refractory[i, k] = tau_ref + t_spike
+        return 1, t_spike == t_spike
+    return 0, new == new
+
+
+def _most(states, i, k):
+    return 1
+
+
+def _constants(neurons, dt, dtype):
+    # Divided in numbers of that many bits, as in the reference's step.
+    decay = np.expm1(-np.full(1, dt, dtype) / neurons.tau_rc)[0]
+    numbers = (dt, neurons.tau_rc, neurons.tau_ref, neurons.min_voltage)
+    return (*map(dtype.type, numbers), decay)
+
+
+def _adaptive_usual(current, eventful, states, i, constants):
+    adaptation, rate = states[2][i], constants[5]
+    for k in range(current.shape[0]):
+        current[k] -= adaptation[k]
+    _usual(current, eventful, states, i, constants)
+    for k in range(current.shape[0]):
+        old = adaptation[k]
+        adaptation[k] = old if eventful[k] else old - rate * old
+
+
+def _adaptive_event(current, states, i, k, constants):
+    rate, increment, adaptation = constants[5], constants[6], states[2]
+    spikes, is_number = _event(current, states, i, k, constants)
+    taken = increment if spikes else increment - increment
+    adaptation[i, k] += rate * (taken - adaptation[i, k])
+    return spikes, is_number
+
+
+def _adaptive_constants(neurons, dt, dtype):
+    # What a spike of the reference's output takes: its height times ``inc_n``.
+    number = dtype.type
+    taken = number(neurons.inc_n) * number(neurons.amplitude / dt)
+    return (*_constants(neurons, dt, dtype), number(dt / neurons.tau_n), taken)
+
+
+_STATES = ("voltage", "refractory_time")
+
+
 class LIFRateModel(CurveModel):
     """`LIFRate`, which puts out the rate of a LIF neuron under its current."""
 
     activation = "relu"
-    _elementwise = True
+    elementwise = True
     threshold = 1.0
     noise_effect = "bends its curve at the threshold"
 
-    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+    def curve_of_step(self, current, dt):
         """Return ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))`` above the threshold."""
         return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref)
 
-    def line(self, current: np.ndarray) -> np.ndarray:
+    def line(self, current):
         """Return ``max(0, J - 1) / tau_rc``."""
         return np.maximum(current - 1, 0) / self.neuron_type.tau_rc
 
-    def ceiling(self, dt: float) -> float:
+    def ceiling(self, dt):
         """Return ``1 / tau_ref``."""
         tau_ref = self.neuron_type.tau_ref
         return 1.0 / tau_ref if tau_ref > 0 else np.inf
 
-    def tuning_advice(self) -> str:
-        """Say where the ceiling is."""
+    @property
+    def tuning(self):
+        """Where the ceiling is."""
         return f"max_rates below {self.ceiling(0.0):g} Hz, so that the gain is finite"
 
 
@@ -52,43 +133,130 @@ class LIFModel(LIFRateModel):
     """`LIF`, which spikes once a step at most and holds its voltage above ``min_voltage``."""
 
     noise_effect = "clips its voltage"
-    _regular = True
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
+    kernel = Kernel(_STATES, _usual, _event, _most, _constants)
+    _regular = True
 
-    @property
-    def exact_step(self) -> float:
-        """Steps up to ``tau_ref`` lose nothing."""
-        return self.neuron_type.tau_ref
+    def __init__(self, neuron_type, family):
+        super().__init__(neuron_type, family)
+        # Steps up to ``tau_ref`` lose nothing. In the longest ones the voltage reaches its current
+        # up to rounding, and `LIF.step` fails.
+        self.exact_step = neuron_type.tau_ref
+        self.longest_step = _MOST_LEAK * neuron_type.tau_rc
 
-    @property
-    def longest_step(self) -> float:
-        """Where the voltage reaches its current up to rounding, and `LIF.step` fails."""
-        return _MOST_LEAK * self.neuron_type.tau_rc
-
-    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+    def curve_of_step(self, current, dt):
         """Return the curve, less what is lost of steps that outlast ``tau_ref``."""
         return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref, dt)
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None):
         """Return what a clipped voltage and a noisy crossing of the threshold add."""
         names = ("tau_rc", "tau_ref", "min_voltage")
         constants = {name: getattr(self.neuron_type, name) for name in names} | {"dt": dt}
         noisy = noisy_lif_rates(current, deviation, **constants)
         return noisy - noisy_lif_rates(current, np.zeros_like(deviation), **constants)
 
-    def ceiling(self, dt: float) -> float:
+    def ceiling(self, dt):
         """Return one spike a step, or one in every ``tau_ref``."""
         return 1.0 / max(self.neuron_type.tau_ref, dt)
+
+    def batched_step(self, dt, current, output, state, streams):
+        """Return what does `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
+
+        Those whose refractory time is over all leak by the same factor.
+        """
+        voltage, refractory_time = (state[name] for name in _STATES)
+        arrays = (current, output, voltage, refractory_time)
+        if not all(array.flags.c_contiguous for array in arrays):
+            return super().batched_step(dt, current, output, state, streams)
+        neurons = self.neuron_type
+        tau_rc, tau_ref, min_voltage = neurons.tau_rc, neurons.tau_ref, neurons.min_voltage
+        height, rise = neurons.amplitude / dt, np.empty_like(voltage)
+
+        def factor(waiting: np.ndarray) -> np.ndarray:
+            return np.expm1(-np.clip(dt - waiting, 0, dt) / tau_rc)
+
+        whole = factor(np.zeros(1, voltage.dtype))
+        # One-dimensional views, for lists of neurons.
+        drives, outputs, voltages, waits, rises = (each.reshape(-1) for each in (*arrays, rise))
+
+        def step_lif():
+            np.subtract(refractory_time, dt, out=refractory_time)
+            np.subtract(current, voltage, out=rise)
+            waiting = np.flatnonzero(waits > 0)
+            held = rises[waiting] * factor(waits[waiting])
+            np.multiply(rise, whole, out=rise)
+            rises[waiting] = held
+            np.subtract(voltage, rise, out=voltage)
+            spiking = np.flatnonzero(voltages > 1)
+            t_spike = dt + tau_rc * np.log1p(-(voltages[spiking] - 1) / (drives[spiking] - 1))
+            np.maximum(voltage, min_voltage, out=voltage)
+            voltages[spiking] = 0
+            waits[spiking] = tau_ref + t_spike
+            outputs[:] = 0
+            outputs[spiking] = height
+
+        return step_lif
+
+
+class _Adapting(SteppedModel):
+    """Each spike takes ``inc_n * amplitude / tau_n`` from the current, and ``tau_n`` gives it back.
+
+    Adapted rates come from stepping: where ``tau_n`` is shorter than the time between spikes, or a
+    spike takes more than the current has above its threshold, the neuron fires in bursts or waits,
+    and its rate is not the fixed point of its curve.
+    """
+
+    def __init__(self, neuron_type, family):
+        super().__init__(neuron_type, family)
+        # From the fixed point on, three time constants; several adaptations, and two seconds.
+        self.settling, self.window = 3 * neuron_type.tau_n + 0.1, 2 + 2 * neuron_type.tau_n
+        # What the current loses to the adaptation for every Hz.
+        self.taken = neuron_type.inc_n * self.amplitude
+
+    def curve(self, current, dt, presentation_time):
+        """Return the rates of stepped neurons, or the curve where nothing is taken."""
+        if self.taken == 0:
+            return self.curve_of_step(current, dt)
+        return super().curve(current, dt, presentation_time)
+
+    def first_rates(self, current, dt):
+        """Return the rates without adaptation."""
+        return self.curve_of_step(current, dt)
+
+    def start(self, shape, current, rng, settled):
+        """Start in the long run from the fixed point of the curve."""
+        states = super().start(shape, current, rng, settled)
+        if settled:
+            low, high = np.zeros(current.shape), np.maximum(current, 0.0)
+            for _ in range(60):
+                middle = (low + high) / 2
+                above = self.taken * self.first_rates(current - middle, 0.0) > middle
+                low, high = np.where(above, middle, low), np.where(above, high, middle)
+            states["adaptation"][:] = low
+        return states
+
+
+class AdaptiveLIFRateModel(_Adapting, LIFRateModel):
+    """`AdaptiveLIFRate`."""
+
+    def variance(self, rates, current, deviation, dt):
+        """Return the variance about the adapted rate: adaptation is slower than noise."""
+        return super().variance(rates, current - self.taken * rates, deviation, dt)
+
+
+class AdaptiveLIFModel(_Adapting, LIFModel):
+    """`AdaptiveLIF`."""
+
+    kernel = Kernel(
+        (*_STATES, "adaptation"), _adaptive_usual, _adaptive_event, _most, _adaptive_constants
+    )
+    batched_step = NeuronModel.batched_step
 
 
 register(nengo.LIFRate, LIFRateModel)
 register(nengo.LIF, LIFModel)
+register(nengo.AdaptiveLIFRate, AdaptiveLIFRateModel)
+register(nengo.AdaptiveLIF, AdaptiveLIFModel)
 
 
 def noisy_lif_rates(
@@ -124,7 +292,7 @@ def noisy_lif_rates(
     positions = np.sinh(np.linspace(-reach, reach, _N_MEANS)) / 20
     table = np.empty((_N_DEVIATIONS, _N_MEANS))
     for row, level in zip(table, np.exp(levels), strict=True):
-        row[:] = _chain_rates(1 + positions * level, level, dt, tau_rc, tau_ref, min_voltage)
+        row[:] = _markov_rates(1 + positions * level, level, dt, tau_rc, tau_ref, min_voltage)
     grid = RegularGridInterpolator((levels, np.arcsinh(20 * positions)), table)
     inside = np.clip(np.arcsinh(20 * z), -reach, reach)
     found = grid(np.column_stack([log_deviation, inside]))
@@ -170,7 +338,7 @@ def _stepwise_rates(climb: np.ndarray, tau_ref: float, dt: float) -> np.ndarray:
     return n_spikes / (n_steps * dt)
 
 
-def _chain_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
+def _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     """Solve the mean time to a spike from voltage 0, for several means and one deviation."""
     pull = -np.expm1(-dt / tau_rc)
     # Four standard deviations below where the voltage would settle without a threshold.
@@ -192,7 +360,7 @@ def _chain_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     time = -tau_rc / dt * np.log1p(-(1 - voltages) / (current - voltages))
     duration = stays + (1 - stays) * np.clip(time, 0, 1)
     identity = np.eye(_N_VOLTAGES)
-    # A mean far below threshold makes the chain all but closed: no spike within a day.
+    # A mean far below the threshold all but closes the states: no spike within a day.
     steps = np.linalg.solve(identity - (1 - 1e-11) * moves, duration[..., None])[..., 0]
     start = np.array([np.interp(0.0, *pair) for pair in zip(voltages, steps, strict=True)])
     # Spikes fall anywhere in a step; what tau_ref leaves of it is lost.

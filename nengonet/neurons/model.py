@@ -1,12 +1,14 @@
 """What nengonet knows of a neuron type: the protocol, and the look-up by its step function.
 
-A type is known by the exact function that steps it. A subclass with a step of its own is never
-taken for its base; one that inherits the step is of its base's family, whatever else it changes.
+A type is known by the exact function that steps it, and those that this may call through
+``super()``. A subclass with a step of its own is never taken for its base; one that inherits the
+step is of its base's family, whatever else it changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
@@ -26,11 +28,34 @@ _POINTS = np.linspace(-5, 5, 201)
 _GAUSSIAN = _POINTS, density(_POINTS) / density(_POINTS).sum()
 
 
+class Kernel(NamedTuple):
+    """One step of a family, as plain functions that Numba compiles when they are first needed.
+
+    They get what `nengonet.minibatch.kernels` works on: the ``current`` of one row of neurons, and
+    ``states[s][i]``, its states in the order of ``states``. Functions that they name are compiled
+    with them. Every number is of the signals' type.
+    """
+
+    # Names of the neuron type's states.
+    states: tuple[str, ...]
+    # (current, eventful, states, i, constants): step row i, without a branch, and mark the neurons
+    # that are left to the next function.
+    usual: Callable[..., None]
+    # (current, states, i, k, constants): finish one neuron; return its spikes and whether its
+    # voltage is a number.
+    event: Callable[..., tuple]
+    # (states, i, k): the most spikes that it can bring.
+    most: Callable[..., float]
+    # (neuron_type, dt, dtype): the constants, of which the first is dt.
+    constants: Callable[..., tuple[np.floating, ...]]
+
+
 class NeuronModel:
     """What one neuron type does, under currents that are constant or noisy.
 
     The base class refuses to predict a rate, and has safe answers for the rest. A family derives
-    from it and overrides `curve` and what else it knows; see `register`.
+    from it and overrides `curve` and what else it knows; see `register`. Currents, deviations and
+    rates are (n_samples, n_neurons) arrays.
 
     Parameters
     ----------
@@ -44,27 +69,37 @@ class NeuronModel:
         Of the Keras layer that these neurons stand for: "relu", "sigmoid", "tanh", "linear".
     threshold : float or None
         Current above which a neuron fires. None where there is no such current.
-    longest_step : float, in seconds
-        Longest step that a simulation can take.
-    noise_effect : str
-        What the step does to a noisy current, as in "LIF clips its voltage".
+    longest_step, exact_step : float, in seconds
+        Longest step that a simulation can take; longest step that changes no rate.
+    noise_effect, step_effect : str
+        What the step does to a noisy current, as in "LIF clips its voltage"; what steps above
+        ``exact_step`` do, as in "LIF spikes once a step at most".
+    tuning : str, optional
+        Which max_rates have a gain above 0, beyond what all types ask.
     random : bool
         Whether the spikes are drawn at random.
-    exact_step : float, in seconds
-        Longest step that changes no rate.
-    step_effect : str
-        What longer steps do, as in "LIF spikes once a step at most".
+    elementwise : bool
+        Whether every neuron is stepped for itself, so that one call of the step serves all
+        examples of a minibatch. Otherwise each example has a call of its own.
+    draws : callable, optional
+        Makes of the examples' random states, a list, what an element-wise step draws from.
+    kernel : Kernel, optional
+        The step in Numba.
     """
 
     activation: str | None = None
     threshold: float | None = None
     longest_step: float = np.inf
+    exact_step: float = np.inf
     noise_effect: str = "is not linear in its current"
+    step_effect: str = "changes its rates in long steps"
+    tuning: str | None = None
     random: bool = False
+    elementwise: bool = False
+    draws: Callable[[list[np.random.RandomState]], object] | None = None
+    kernel: Kernel | None = None
     # Whether spikes come at even intervals under a constant current.
     _regular: bool = False
-    exact_step: float = np.inf
-    step_effect: str = "changes its rates in long steps"
 
     def __init__(self, neuron_type: NeuronType, family: type) -> None:
         self.neuron_type, self.family = neuron_type, family
@@ -164,15 +199,7 @@ class NeuronModel:
         share = np.abs(rates) * dt % 1.0
         return share * (1 - share) / dt**2
 
-    def filtered_variance(
-        self,
-        rates: np.ndarray,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        gain: float,
-        power: float,
-    ) -> np.ndarray:
+    def filtered_variance(self, rates, current, deviation, dt, gain, power) -> np.ndarray:
         """Return the variance of the output behind a filter, for an amplitude of 1.
 
         The filter multiplies means by ``gain`` and the variance of independent steps by ``power``.
@@ -185,9 +212,7 @@ class NeuronModel:
         through = power * self._irregularity(rates, current, deviation, dt)
         return np.minimum(independent, _ripple(rates, gain, power, dt) + through)
 
-    def _irregularity(
-        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
-    ) -> np.ndarray:
+    def _irregularity(self, rates, current, deviation, dt) -> np.ndarray:
         """Return what noise adds to the output, as a variance of independent steps."""
         above = current - (self.threshold or 0.0)
         # A neuron that only noise makes fire has no intervals to keep.
@@ -207,15 +232,27 @@ class NeuronModel:
                 "or neurons without a leak such as SpikingRectifiedLinear"
             )
 
-    def tuning_advice(self) -> str:
-        """Say which max_rates and intercepts have a gain above 0, beyond what all types ask."""
-        return f"other max_rates for {self.name}, or state gain and bias"
+    def batched_step(
+        self,
+        dt: float,
+        current: np.ndarray,
+        output: np.ndarray,
+        state: dict[str, np.ndarray],
+        streams: list[dict[str, np.random.RandomState]],
+    ) -> Callable[[], None]:
+        """Return one step of an element-wise type on (n_neurons, batch) arrays, in NumPy.
+
+        ``streams`` has the random states of each example by name, for a type that draws.
+        """
+        step, names = self.neuron_type.step, streams[0] if streams else ()
+        drawn = {name: self.draws([each[name] for each in streams]) for name in names}
+        return lambda: step(dt, current, output, **state, **drawn)
 
 
 class OwnRates(NeuronModel):
     """A registered type whose ``rates`` say what its step does."""
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve(self, current, dt, presentation_time):
         """Return what the type's own ``rates`` says."""
         return self.own_rates(current)
 
@@ -223,10 +260,7 @@ class OwnRates(NeuronModel):
 class CurveModel(NeuronModel):
     """A type that follows a curve; without spikes, step by step."""
 
-    # In a step of a user's own, neurons may act on each other.
-    _elementwise = False
-
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve(self, current, dt, presentation_time):
         """Return what every step puts out."""
         return self.curve_of_step(current, dt)
 
@@ -237,28 +271,18 @@ class CurveModel(NeuronModel):
             self.neuron_type.step(dt, row, found)
         return rates / self.amplitude
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None):
         """Return the mean of the curve over the noise, less the curve."""
         mean, _ = self._moments(current, deviation, dt)
         return mean - self.curve_of_step(current, dt)
 
-    def variance(
-        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
-    ) -> np.ndarray:
+    def variance(self, rates, current, deviation, dt):
         """Return the variance of the curve over the noise."""
         if self.spiking or not np.any(deviation):
             return super().variance(rates, current, deviation, dt)
         return self._moments(current, deviation, dt)[1]
 
-    def _moments(
-        self, current: np.ndarray, deviation: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _moments(self, current, deviation, dt) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of what steps put out under a Gaussian current."""
 
         def moments(mean: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -269,12 +293,19 @@ class CurveModel(NeuronModel):
                 second += weight * values**2
             return np.stack([first, np.maximum(second - first**2, 0.0)])
 
-        if self._elementwise:
+        if self.elementwise:
             return tuple(on_grid(moments, current, deviation, n=(200, 30), most=20_000))
         return tuple(moments(current, deviation))
 
 
-_MODELS: dict[Callable[..., None], tuple[type, type[NeuronModel]]] = {}
+# What is known of a type, by its step and those that it may call through ``super()``.
+_Steps = tuple[Callable[..., None], ...]
+_MODELS: dict[_Steps, tuple[type, type[NeuronModel]]] = {}
+_ELEMENTWISE: set[_Steps] = set()
+
+
+def _steps_of(cls: type[NeuronType]) -> _Steps:
+    return tuple(base.__dict__["step"] for base in cls.__mro__ if "step" in base.__dict__)
 
 
 def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
@@ -289,6 +320,7 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
         With a ``step`` of its own.
     model : type, optional
         Derived from `NeuronModel`; `nengonet.neurons.SteppedModel` finds the rates by stepping.
+        With ``elementwise = True``, `MinibatchSimulator` steps all examples in one call.
 
     Returns
     -------
@@ -315,7 +347,17 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
             f"{neuron_class.__name__} inherits its step, and is predicted as the class that "
             "defines it: expected a class with a step of its own"
         )
-    _MODELS[neuron_class.step] = (neuron_class, model)
+    _MODELS[_steps_of(neuron_class)] = (neuron_class, model)
+    return neuron_class
+
+
+def elementwise(neuron_class: type[NeuronType]) -> type[NeuronType]:
+    """Let one call of a neuron type's step serve all examples of a minibatch.
+
+    A decorator. Without it, `MinibatchSimulator` steps a neuron type that it does not know example
+    by example, which is as exact but slower. A model's ``elementwise`` says the same.
+    """
+    _ELEMENTWISE.add(_steps_of(neuron_class))
     return neuron_class
 
 
@@ -348,12 +390,15 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
         It is not a neuron type.
     """
     cls = type(as_neuron_type(neuron_type))
-    family, model = _MODELS.get(cls.step, (cls, None))
+    steps = _steps_of(cls)
+    family, model = _MODELS.get(steps, (cls, None))
     if model is None:
         stateless = not (neuron_type.state or neuron_type.spiking)
         plain = stateless and cls.make_state is NeuronType.make_state
         model = CurveModel if plain else NeuronModel
-    return model(neuron_type, family)
+    found = model(neuron_type, family)
+    found.elementwise |= steps in _ELEMENTWISE
+    return found
 
 
 def _ripple(rates: np.ndarray, gain: float, power: float, dt: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from nengo.dists import Choice
 from nengo.params import NumberParam
 from scipy.special import ndtr
 
-from nengonet.neurons.model import CurveModel, density, register
+from nengonet.neurons.model import CurveModel, Kernel, density, register
 
 
 class IntegrateAndFire(nengo.RectifiedLinear):
@@ -95,25 +95,57 @@ class IntegrateAndFire(nengo.RectifiedLinear):
             np.maximum(voltage, self.min_voltage, out=voltage)
 
 
+# --- the step in Numba: see `nengonet.neurons.model.Kernel`
+
+
+def _usual(current, eventful, states, i, constants):
+    """Step integrate-and-fire neurons that do not spike."""
+    dt, least, lowest, min_voltage = constants
+    one, voltage = dt / dt, states[0][i]
+    for k in range(current.shape[0]):
+        drive = least if current[k] < least else current[k]
+        v = voltage[k] + drive * dt
+        usual = (v < one) & (v >= lowest)
+        floored = min_voltage if v < min_voltage else v
+        voltage[k] = floored if usual else v
+        eventful[k] = np.uint8(0) if usual else np.uint8(1)
+
+
+def _event(current, states, i, k, constants):
+    min_voltage, voltage = constants[3], states[0]
+    v = voltage[i, k]
+    spikes = np.floor(v)
+    v -= spikes
+    voltage[i, k] = min_voltage if v < min_voltage else v
+    return spikes, v - v == 0
+
+
+def _most(states, i, k):
+    return states[0][i, k]
+
+
+def _stock_constants(neurons, dt, dtype):
+    # Nengo's rectifying neuron takes the floor of a negative first voltage too.
+    return tuple(map(dtype.type, (dt, 0.0, 0.0, -np.inf)))
+
+
+def _signed_constants(neurons, dt, dtype):
+    return tuple(map(dtype.type, (dt, -np.inf, np.finfo(dtype).min, neurons.min_voltage)))
+
+
 class RectifiedModel(CurveModel):
     """`RectifiedLinear`, which puts out the positive part of its current."""
 
     activation = "relu"
-    _elementwise = True
+    elementwise = True
     threshold = 0.0
     noise_effect = "rectifies its current"
 
-    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+    def curve_of_step(self, current, dt):
         """Return ``max(J, 0)``."""
         return np.maximum(current, 0.0)
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None):
         """Return what the positive half of the noise adds."""
         return rectified_mean(current, deviation) - np.maximum(current, 0.0)
 
@@ -121,11 +153,10 @@ class RectifiedModel(CurveModel):
 class SpikingRectifiedModel(RectifiedModel):
     """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
 
+    kernel = Kernel(("voltage",), _usual, _event, _most, _stock_constants)
     _regular = True
 
-    def _irregularity(
-        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
-    ) -> np.ndarray:
+    def _irregularity(self, rates, current, deviation, dt):
         """Return the variance of ``max(J, 0)``."""
         return self._moments(current, deviation, dt)[1]
 
@@ -133,17 +164,11 @@ class SpikingRectifiedModel(RectifiedModel):
 class IntegrateAndFireModel(RectifiedModel):
     """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
 
+    noise_effect = "clips its voltage"
+    kernel = Kernel(("voltage",), _usual, _event, _most, _signed_constants)
     _regular = True
 
-    noise_effect = "clips its voltage"
-
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None):
         """Return what is reflected at ``min_voltage``."""
         lowest = self.neuron_type.min_voltage
         noisy = noisy_integrator_rates(current, deviation, dt=dt, min_voltage=lowest)

@@ -1,7 +1,5 @@
 """Rate neurons with a bounded curve: the logistic function and the hyperbolic tangent."""
 
-from __future__ import annotations
-
 import nengo
 import numpy as np
 from scipy.special import expit
@@ -13,20 +11,21 @@ class SigmoidModel(CurveModel):
     """`Sigmoid`, between 0 and ``1 / tau_ref``."""
 
     activation = "sigmoid"
-    _elementwise = True
+    elementwise = True
     noise_effect = "bends its curve"
     _function = staticmethod(expit)
 
-    def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
+    def curve_of_step(self, current, dt):
         """Return the function of the current, in units of ``1 / tau_ref``."""
         return self._function(current) / self.neuron_type.tau_ref
 
-    def ceiling(self, dt: float) -> float:
+    def ceiling(self, dt):
         """Return ``1 / tau_ref``."""
         return 1.0 / self.neuron_type.tau_ref
 
-    def tuning_advice(self) -> str:
-        """Say where the middle of the curve is, at the intercept."""
+    @property
+    def tuning(self):
+        """Where the middle of the curve is, at the intercept."""
         return (
             f"max_rates between {self.ceiling(0.0) / 2:g} and {self.ceiling(0.0):g} Hz, because "
             f"{self.name} puts out half of its ceiling at the intercept, or state gain and bias"
@@ -39,8 +38,9 @@ class TanhModel(SigmoidModel):
     activation = "tanh"
     _function = staticmethod(np.tanh)
 
-    def tuning_advice(self) -> str:
-        """Say where the ceiling is."""
+    @property
+    def tuning(self):
+        """Where the ceiling is."""
         return f"max_rates between 0 and {self.ceiling(0.0):g} Hz"
 
 

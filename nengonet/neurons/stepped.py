@@ -28,20 +28,14 @@ class SteppedModel(NeuronModel):
     settling: float = 0.2
     window: float = 2.0
 
-    def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
+    def curve(self, current, dt, presentation_time):
         """Return the rates of stepped neurons."""
         values, where = np.unique(current, return_inverse=True)
         nodes = values if values.size <= _N_CURRENTS else spread(values, _N_CURRENTS)
         rates = self._stepped(nodes, np.zeros(nodes.shape), dt, presentation_time, _N_STARTS)
         return np.interp(values, nodes, rates)[where].reshape(current.shape)
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None):
         """Return what Gaussian currents add to the rates of stepped neurons."""
         time = self.window if presentation_time is None else presentation_time
         settings = (dt, presentation_time, int(np.clip(_DRAWN_TIME / time, *_N_DRAWS)))
@@ -54,14 +48,7 @@ class SteppedModel(NeuronModel):
             return np.zeros(current.shape)
         return on_grid(extra, current, deviation, n=_N_NOISY, most=_N_CURRENTS)
 
-    def _stepped(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None,
-        n_starts: int,
-    ) -> np.ndarray:
+    def _stepped(self, current, deviation, dt, presentation_time, n_starts) -> np.ndarray:
         """Return the rate under each current, a mean over several starting states."""
         rng = np.random.RandomState(0)
         shape = (n_starts, current.size)

@@ -121,7 +121,9 @@ def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: objec
         return "; intercepts must be below 1"
     if not isinstance(max_rates, Distribution) and np.any(np.asarray(max_rates) <= 0):
         return "; max_rates must be above 0 Hz"
-    return f"; expected {model_of(neuron_type).tuning_advice()}"
+    name = type(neuron_type).__name__
+    other = f"other max_rates for {name}, or state gain and bias"
+    return f"; expected {model_of(neuron_type).tuning or other}"
 
 
 def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomState) -> np.ndarray:
