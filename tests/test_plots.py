@@ -164,7 +164,7 @@ def test_raster_shows_rates_beside_the_spikes(result):
 def test_raster_refuses_what_is_not_there(result):
     with pytest.raises(nn.InputError, match="give present.*rasters=.'output'"):
         plot_raster(result, "output")
-    with pytest.raises(nn.InputError, match="expected rates of 3 neurons, found .2,"):
+    with pytest.raises(nn.InputError, match="expected rates of 3 neurons, got .2,"):
         plot_raster(result, "input", predicted=[1.0, 2.0])
     assert plt.get_fignums() == []
 
@@ -283,12 +283,12 @@ def test_sweep_of_one_seed_has_no_interval():
 
 
 def test_sweep_refuses_what_is_no_number():
-    with pytest.raises(nn.InputError, match="value: expected one of accuracy; found 'loss'"):
+    with pytest.raises(nn.InputError, match="value: expected one of accuracy, got 'loss'"):
         plot_sweep(sweep_of(ROWS), "loss", "rate")
     with pytest.raises(nn.InputError, match="expected parameters of the grid"):
         plot_sweep(sweep_of(ROWS), "accuracy", "synapse")
     rows = [dict(row, accuracy=[0.5, 0.6]) for row in ROWS]
-    with pytest.raises(nn.InputError, match="expected a number in each cell, found lists"):
+    with pytest.raises(nn.InputError, match="expected a number in each cell, got lists"):
         plot_sweep(sweep_of(rows), "accuracy", "rate")
     assert plt.get_fignums() == []
 
@@ -344,11 +344,11 @@ def test_convolutions_are_a_grid_of_filters_and_channels():
 
 
 def test_weights_of_another_shape_are_refused():
-    with pytest.raises(nn.InputError, match="expected .rows, columns. of 6 inputs, found .3, 3."):
+    with pytest.raises(nn.InputError, match="expected .rows, columns. of 6 inputs, got .3, 3."):
         plot_weights(np.ones((6, 2)), (3, 3))
     with pytest.raises(nn.InputError, match="expected no shape for a convolution"):
         plot_weights(np.ones((2, 2, 1, 1)), (2, 2))
-    with pytest.raises(nn.InputError, match="n_max: expected 1 or more"):
+    with pytest.raises(nn.InputError, match="n_max: expected a whole number of at least 1"):
         plot_weights(np.ones((6, 2)), n_max=0)
 
 

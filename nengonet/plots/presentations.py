@@ -12,22 +12,22 @@ from scipy.special import softmax
 
 from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.plots.drawing import (
+from nengonet.plots.frame import (
     COLOURS,
-    checked_image,
+    as_image,
+    class_legend,
     draw_curves,
-    draw_image,
-    draw_raster,
-    draw_scores,
+    in_style,
     index_of,
     names_of_classes,
+    step_ends,
     time_unit,
-    times_of,
 )
-from nengonet.plots.firing import draw_spike_histogram
+from nengonet.plots.rates import draw_spike_histogram
 from nengonet.results.result import Result
 
 
+@in_style
 def plot_presentation(
     image: np.ndarray, result: Result, index: int = 0, label: int | None = None
 ) -> Figure:
@@ -42,48 +42,33 @@ def plot_presentation(
         Which of the result's examples.
     label : int, optional
         The right class, for the title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        The result holds no rasters.
     """
-    rastered = [info for info in result.layers if info.label in result.rasters]
-    if not rastered:
+    layers = [info.label for info in result.layers if info.label in result.rasters]
+    if not layers:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
-    index, image = index_of(index, result), checked_image(image)
-    times = times_of(result)
-    figure, axes = plt.subplot_mosaic(
-        [["image", info.label] for info in rastered] + [["image", "scores of the last layer"]],
-        figsize=(9.0, 2.2 * (len(rastered) + 1)),
-        width_ratios=(1, 2.4),
-        layout="constrained",
-    )
-    draw_image(axes["image"], image, result, index, label)
-    for info in rastered:
-        spikes = result.rasters[info.label][index]
-        draw_raster(axes[info.label], times, spikes, info.label, result.n_steps * result.dt)
-        axes[info.label].tick_params(labelbottom=False)
-    draw_scores(axes["scores of the last layer"], times, result, index)
+    size = (9.0, 2.2 * (len(layers) + 1))
+    figure, axes = _beside_image(image, result, index, label, n_rows=len(layers) + 1, size=size)
+    for axis, layer in zip(axes, layers, strict=False):
+        _draw_raster(axis, result, layer, index)
+        axis.set(xlabel="", xticklabels=[])
+    _draw_scores(axes[-1], result, index)
     return figure
 
 
+@in_style
 def plot_output(
     image: np.ndarray,
     result: Result,
     index: int = 0,
     label: int | str | None = None,
+    *,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw an image beside the score of every class over time.
 
     Parameters
     ----------
-    image : (rows, columns) or (rows, columns, channels) array_like, in [0, 1]
+    image : (rows, columns) or (rows, columns, 1 or 3 channels) array_like, in [0, 1]
     result : Result
     index : int
         Which of the result's examples.
@@ -91,21 +76,14 @@ def plot_output(
         The right class, for the title.
     class_names : sequence of str, optional
         By default the class numbers.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
-    index, image = index_of(index, result), checked_image(image)
     class_names = names_of_classes(class_names, result.steps.shape[2])
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9.0, 3.4), width_ratios=(1, 3), layout="constrained"
-    )
-    draw_image(left, image, result, index, label)
-    draw_scores(right, times_of(result), result, index, class_names)
+    figure, axes = _beside_image(image, result, index, label, n_rows=1, size=(9.0, 3.4))
+    _draw_scores(axes[0], result, index, class_names)
     return figure
 
 
+@in_style
 def plot_raster(
     result: Result, label: str, index: int = 0, *, predicted: np.ndarray | None = None
 ) -> Figure:
@@ -116,20 +94,11 @@ def plot_raster(
     result : Result
         With the raster of that layer.
     label : str
-        Of the layer.
+        Label of the layer.
     index : int
         Which of the result's examples.
     predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
         From `nengonet.predict_rates`, drawn beside the observed rates.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        The result holds no raster of that layer, or the predictions are of another shape.
     """
     if label not in result.rasters:
         raise InputError(
@@ -137,31 +106,27 @@ def plot_raster(
             f"give present(…, rasters=[{label!r}])"
         )
     index = index_of(index, result)
-    spikes = result.rasters[label][index]
-    n_steps, n_neurons = spikes.shape
+    counts = result.rasters[label][index].sum(axis=0)
     if predicted is not None:
         rates = np.atleast_2d(predicted)
         rates = rates[index if len(rates) > 1 else 0]
-        if rates.shape != (n_neurons,):
+        if rates.shape != counts.shape:
             raise InputError(
-                f"predicted: expected rates of {n_neurons} neurons, found {np.shape(predicted)}"
+                f"predicted: expected rates of {counts.size} neurons, got {np.shape(predicted)}"
             )
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9.0, 4.0), width_ratios=(2.6, 1), sharey=True, layout="constrained"
-    )
-    duration = n_steps * result.dt
-    draw_raster(left, times_of(result), spikes, label, duration)
-    left.set_xlabel(f"time ({time_unit(duration)[1]})")
-    neurons = np.arange(n_neurons)
-    observed = spikes.sum(axis=0) / duration
+    shared = {"width_ratios": (2.6, 1), "sharey": True}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 4.0), **shared)
+    _draw_raster(left, result, label, index)
+    neurons, observed = np.arange(counts.size), counts / (result.n_steps * result.dt)
     right.barh(neurons, observed, height=1.0, color=COLOURS[0], alpha=0.5, label="observed")
     if predicted is not None:
         right.plot(rates, neurons, ".", color=COLOURS[1], ms=4, label="predicted")
     right.set(xlabel="rate (Hz)", xlim=(0, None))
-    right.legend(fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    right.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
+@in_style
 def plot_logits(
     times: np.ndarray,
     outputs: Mapping[str, np.ndarray],
@@ -181,49 +146,31 @@ def plot_logits(
         Of the images.
     labels : (n_images,) sequence of int
         The right classes, whose curves are drawn thick.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     for logits in outputs.values():
         class_names = names_of_classes(class_names, np.shape(logits)[-1])
     labels = as_labels(labels, len(titles), len(class_names))
-    figure, axes = plt.subplots(
-        len(outputs),
-        len(titles),
-        figsize=((3.6 if len(titles) <= 3 else 2.2) * len(titles) + 1.6, 2.1 * len(outputs) + 0.6),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
+    n_rows, n_columns = len(outputs), len(titles)
+    size = ((3.6 if n_columns <= 3 else 2.2) * n_columns + 1.6, 2.1 * n_rows + 0.6)
+    shared = {"sharex": True, "sharey": "row", "squeeze": False}
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, **shared)
     factor, unit = time_unit(times[-1])
     for row, (name, logits) in zip(axes, outputs.items(), strict=True):
         row[0].set_ylabel(f"{name}\nlogit")
         for axis, curves, label in zip(row, logits, labels, strict=True):
             if np.all(np.isnan(curves)):
                 axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes)
-                continue
-            draw_curves(axis, factor * np.asarray(times), curves, class_names, thick=label)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize="medium")
-    for axis in axes[-1]:
-        axis.set_xlabel(f"time ({unit})")
+            else:
+                draw_curves(axis, factor * np.asarray(times), curves, class_names, label)
+    for top, bottom, title in zip(axes[0], axes[-1], titles, strict=True):
+        top.set_title(title)
+        bottom.set_xlabel(f"time ({unit})")
     drawn = next(axis for axis in axes.flat if axis.lines)
-    handles, names = drawn.get_legend_handles_labels()
-    legend = figure.legend(
-        handles,
-        names,
-        title="class\n(its own: thick)",
-        loc="outside right center",
-        fontsize="small",
-    )
-    for line in legend.get_lines():
-        line.set_linewidth(1.2)
+    class_legend(figure, drawn, "class\n(its own: thick)")
     return figure
 
 
+@in_style
 def plot_rate_and_spikes(
     image: np.ndarray,
     label: int,
@@ -247,58 +194,46 @@ def plot_rate_and_spikes(
     outputs : dict of (n_steps, n_classes) array_like
         Likewise.
     dt : float, in seconds
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     n_classes = min(np.shape(each)[-1] for each in outputs.values())
     label = positive_integer("label", label, 0, n_classes - 1)
-    image = checked_image(image)
+    image = as_image(image)
     dt = as_number("dt", dt, "a time in seconds", above=0)
-    figure, axes = plt.subplots(
-        len(rates),
-        3,
-        figsize=(12.0, 2.3 * len(rates)),
-        width_ratios=(1, 4.4, 2.4),
-        squeeze=False,
-        layout="constrained",
-    )
+    shared = {"width_ratios": (1, 4.4, 2.4), "squeeze": False}
+    figure, axes = plt.subplots(len(rates), 3, figsize=(12.0, 2.3 * len(rates)), **shared)
     for row, (name, maps) in zip(axes, rates.items(), strict=True):
         row[0].imshow(image, cmap="gray")
         row[0].set(xticks=[], yticks=[], ylabel=name)
         # The maps side by side, a gap of one column between them.
-        maps = np.pad(np.asarray(maps, dtype=float), ((0, 0), (0, 1), (0, 0)), "constant")
-        drawn = row[1].imshow(np.concatenate(np.moveaxis(maps, 2, 0), axis=1), cmap="cividis")
+        maps = np.asarray(maps, dtype=float)
+        padded = np.pad(maps, ((0, 0), (0, 1), (0, 0)))
+        drawn = row[1].imshow(np.concatenate(np.moveaxis(padded, 2, 0), axis=1), cmap="cividis")
         figure.colorbar(drawn, ax=row[1], label="Hz", shrink=0.8)
-        neurons = maps[:, :-1]
         row[1].set(xticks=[], yticks=[])
-        row[1].set_title(
-            f"first layer: mean {neurons.mean():,.2f} Hz, max {neurons.max():,.4g} Hz",
-            fontsize="medium",
-        )
-        _draw_one_of_many(row[2], dt, outputs[name], label)
-    axes[0, 0].set_title(f"class {label}", fontsize="medium")
-    axes[-1, 2].set_xlabel("time (ms)")
+        row[1].set_title(f"first layer: mean {maps.mean():,.2f} Hz, max {maps.max():,.4g} Hz")
+        time = _draw_answer(row[2], dt, outputs[name], label)
+    axes[0, 0].set_title(f"class {label}")
+    axes[-1, 2].set_xlabel(time)
     return figure
 
 
-def _draw_one_of_many(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> None:
+def _draw_answer(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> str:
     """Draw probabilities over time: the right class and the last answer, the others in grey."""
     curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
-    times = 1000 * dt * np.arange(1, len(curves) + 1)
+    times, time = step_ends(len(curves), dt)
     answer = int(outputs[-1].argmax())
     axis.plot(times, curves, color="0.75", lw=0.8)
     if answer != label:
-        axis.plot(
-            times, curves[:, answer], "o--", c=COLOURS[1], ms=3, label=f"{answer}, the answer"
-        )
+        style = {"c": COLOURS[1], "ms": 3, "label": f"{answer}, the answer"}
+        axis.plot(times, curves[:, answer], "o--", **style)
     axis.plot(times, curves[:, label], "o-", c=COLOURS[0], ms=3, label=f"{label}, the right class")
     axis.set(ylabel="probability", ylim=(-0.05, 1.05), xlim=(0, times[-1] + times[0] / 2))
-    axis.set_title(f"softmax; answer at the end: {answer}", fontsize="medium")
+    axis.set_title(f"softmax; answer at the end: {answer}")
     axis.legend(fontsize="x-small", loc="center right")
+    return time
 
 
+@in_style
 def plot_spikes_and_probabilities(
     images: np.ndarray,
     labels: Sequence[int],
@@ -320,50 +255,92 @@ def plot_spikes_and_probabilities(
         By title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
         n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the classes that
         are read out (n_images,).
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     images = as_pixels(images)
     for _, _, outputs, _ in cells.values():
         class_names = names_of_classes(class_names, np.shape(outputs)[-1])
     labels = as_labels(labels, len(images), len(class_names))
-    figure, axes = plt.subplots(
-        len(cells) + 1,
-        2 * len(images),
-        figsize=(5.2 * len(images) + 1.4, 1.9 * len(cells) + 2.2),
-        width_ratios=(1, 1.4) * len(images),
-        squeeze=False,
-        layout="constrained",
+    shape, size = (
+        (len(cells) + 1, 2 * len(images)),
+        (5.2 * len(images) + 1.4, 1.9 * len(cells) + 2.2),
     )
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        left, right = axes[0, 2 * number : 2 * number + 2]
-        left.imshow(image, cmap="gray", vmin=0, vmax=1)
-        left.set_title(class_names[label], fontsize="medium")
-        left.set_axis_off()
-        right.set_axis_off()
-        for row, (title, cell) in zip(axes[1:], cells.items(), strict=True):
-            dt, spikes, outputs, answers = cell
-            left, right = row[2 * number : 2 * number + 2]
-            draw_spike_histogram(left, spikes[number])
+    ratios = (1, 1.4) * len(images)
+    figure, axes = plt.subplots(*shape, figsize=size, width_ratios=ratios, squeeze=False)
+    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        axes[0, 2 * k].imshow(image, cmap="gray", vmin=0, vmax=1)
+        axes[0, 2 * k].set_title(class_names[label])
+        for axis in axes[0, 2 * k : 2 * k + 2]:
+            axis.set_axis_off()
+        for row, (title, (dt, spikes, outputs, answers)) in zip(
+            axes[1:], cells.items(), strict=True
+        ):
+            left, right = row[2 * k : 2 * k + 2]
+            draw_spike_histogram(left, spikes[k])
             left.set_title(title, fontsize="small")
-            _draw_probabilities(right, dt, outputs[number], class_names, label)
-            right.set_title(f"answer: {class_names[answers[number]]}", fontsize="small")
-    handles, names = axes[1, 1].get_legend_handles_labels()
-    legend = figure.legend(
-        handles, names, title="class\n(right: thick)", loc="outside right center", fontsize="small"
-    )
-    for line in legend.get_lines():
-        line.set_linewidth(1.2)
+            # Every step's value stands for the whole of its step.
+            curves = softmax(np.asarray(outputs[k], dtype=np.float64), axis=-1)
+            curves, ends = np.concatenate([curves, curves[-1:]]), dt * np.arange(len(curves) + 1)
+            draw_curves(right, ends, curves, class_names, label, drawstyle="steps-post")
+            right.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
+            right.set_title(f"answer: {class_names[answers[k]]}", fontsize="small")
+    class_legend(figure, axes[1, 1], "class\n(right: thick)")
     return figure
 
 
-def _draw_probabilities(axis, dt, outputs, class_names, label):
-    n_steps = len(outputs)
-    # Every step's value stands for the whole of its step.
-    edges = dt * np.arange(n_steps + 1)
-    curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
-    curves = np.concatenate([curves, curves[-1:]])
-    draw_curves(axis, edges, curves, class_names, thick=label, drawstyle="steps-post")
-    axis.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
+def _beside_image(
+    image: np.ndarray,
+    result: Result,
+    index: int,
+    label: int | str | None,
+    *,
+    n_rows: int,
+    size: tuple[float, float],
+) -> tuple[Figure, list[Axes]]:
+    """Draw an image under the run's answer; return the axes in the rows beside it."""
+    index, image = index_of(index, result), as_image(image)
+    rows = [["image", k] for k in range(n_rows)]
+    ratios = (1, 3) if n_rows == 1 else (1, 2.4)
+    figure, axes = plt.subplot_mosaic(rows, figsize=size, width_ratios=ratios)
+    left = axes.pop("image")
+    left.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
+    # Not set_axis_off: the layout would leave no room for the title.
+    left.set(xticks=[], yticks=[], frame_on=False)
+    answer = f"answer {result.predictions()[index]}{', a tie' if result.tied()[index] else ''}"
+    left.set_title(answer if label is None else f"image of a {label}\n{answer}")
+    return figure, list(axes.values())
+
+
+def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
+    """Draw a mark for each spike of a layer."""
+    spikes = result.rasters[label][index]
+    n_steps, n_neurons = spikes.shape
+    times, time = step_ends(n_steps, result.dt)
+    steps, neurons = np.nonzero(spikes)
+    counts = spikes[steps, neurons]
+    # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
+    # of a neuron in one step are one mark, the wider the more they are.
+    height = float(np.clip(200 / n_neurons, 2.0, 12.0))
+    widths = 0.8 * np.minimum(counts, 8)
+    axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=widths)
+    mean_rate = spikes.sum() / n_neurons / (n_steps * result.dt)
+    rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
+    several = f", up to {counts.max()} in a step" if counts.max(initial=0) > 1 else ""
+    axis.set_title(
+        f"{label}: {spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
+    )
+    axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
+
+
+def _draw_scores(
+    axis: Axes, result: Result, index: int, class_names: Sequence[str] | None = None
+) -> None:
+    """Draw the score of every class over time, the winner's thick."""
+    scores = result.scores()[index]
+    names = names_of_classes(class_names, scores.shape[1])
+    times, time = step_ends(result.n_steps, result.dt)
+    draw_curves(axis, times, scores, names, int(result.predictions()[index]))
+    readout = result.settings["readout"].replace("_", " ")
+    axis.set_title(f"{result.layers[-1].label}: {readout} of each class")
+    axis.set(xlabel=time, ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
+    # Beside the axes: within, it would hide the first steps.
+    axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))

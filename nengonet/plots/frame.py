@@ -1,0 +1,110 @@
+"""What all figures share: style, colours, checks, time axes and saving."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+
+from nengonet.checks import as_array, as_pixels, positive_integer
+from nengonet.exceptions import InputError
+from nengonet.results.result import Result
+
+# Okabe & Ito (2008): distinct for colour-blind readers; ten classes need line styles as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# Curves that lie upon each other are recognised by their styles.
+STYLES = ("-", ":", "-.")
+
+in_style = plt.rc_context(
+    {
+        "figure.constrained_layout.use": True,
+        "figure.figsize": (7.0, 4.2),
+        "axes.titlesize": "medium",
+        "legend.fontsize": "small",
+        "legend.title_fontsize": "small",
+    }
+)
+"""Decorator of functions that make a figure."""
+
+
+def as_image(image: np.ndarray) -> np.ndarray:
+    """Return an image as floats, of shape (rows, columns) or with three channels."""
+    image = as_pixels(as_array("image", image, "biuf")[np.newaxis], "image")[0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise InputError(
+            "image: expected (rows, columns) or (rows, columns, 1 or 3 channels), got "
+            f"{image.shape}"
+        )
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[str]:
+    """Return a name for each class, by default its number."""
+    if class_names is None:
+        return [str(k) for k in range(n_classes)]
+    if len(class_names) != n_classes:
+        raise InputError(
+            f"class_names: expected {n_classes}, one for each output, got {len(class_names)}"
+        )
+    return list(class_names)
+
+
+def index_of(index: int, result: Result) -> int:
+    """Return which of the result's examples is meant, from 0."""
+    return positive_integer("index", index, 0, result.n_images - 1)
+
+
+def time_unit(duration: float) -> tuple[float, str]:
+    """Return how to write times up to a duration in seconds: how many of a unit, and which."""
+    return (1000.0, "ms") if duration < 2 else (1.0, "s")
+
+
+def step_ends(n_steps: int, dt: float) -> tuple[np.ndarray, str]:
+    """Return the end of every step of a presentation, and what to call that axis."""
+    factor, unit = time_unit(n_steps * dt)
+    return factor * dt * np.arange(1, n_steps + 1), f"time ({unit})"
+
+
+def draw_curves(
+    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], thick: int, **style
+) -> None:
+    """Draw a curve for each class; ``curves`` are (n_steps, n_classes)."""
+    for k, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
+        line = "--" if k // len(COLOURS) % 2 else "-"
+        width = 2.6 if k == thick else 1.2
+        axis.plot(times, curve, line, c=COLOURS[k % len(COLOURS)], lw=width, label=name, **style)
+    axis.set_xlim(0, times[-1])
+
+
+def class_legend(figure: Figure, axis: Axes, title: str) -> None:
+    """Name the classes beside a figure whose axes all have the curves of one of them."""
+    legend = figure.legend(
+        *axis.get_legend_handles_labels(), title=title, loc="outside right center"
+    )
+    for line in legend.get_lines():
+        line.set_linewidth(1.2)
+
+
+def check_figure_path(path: str | os.PathLike) -> None:
+    """Raise `InputError` now if a figure cannot be saved under that name later."""
+    path = pathlib.Path(path)
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise InputError(
+            f"{path}: expected the name of a figure that ends in one of "
+            f"{', '.join('.' + name for name in sorted(formats))}"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Save a figure in the format that the path's ending says, and close it."""
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

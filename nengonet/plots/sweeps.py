@@ -1,0 +1,179 @@
+"""Figures of accuracy over parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nengonet.checks import check_among
+from nengonet.exceptions import InputError
+from nengonet.plots.frame import COLOURS, STYLES, in_style
+from nengonet.sweeps.sweep import Sweep
+
+# Of what nengonet's own networks are swept over; others are given.
+_UNITS = {
+    "input_rate": "Hz",
+    "full_scale_rate": "Hz",
+    "presentation_time": "s",
+    "synapse": "s",
+}
+# Of the curves beside the thread's: what they are, and their markers.
+_BESIDE = {
+    "compensated": ("weights compensated for the amplitude", "s"),
+    "linear": ("no neurons in the last layer", "^"),
+    "unclipped": ("LIF voltage may go below 0", "v"),
+    "retrained": ("weights trained at that amplitude", "D"),
+}
+
+
+@in_style
+def plot_sweep(
+    sweep: Sweep,
+    value: str = "accuracy",
+    x: str | None = None,
+    *,
+    lines: str | Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw what a sweep found against one of its parameters, with 95 % intervals over the seeds.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        From `nengonet.sweep`.
+    value : str
+        Which of the values that the function returned; a number.
+    x : str, optional
+        The parameter along the axis; by default the one with most values, numbers before others.
+        Numbers make lines; anything else stands side by side.
+    lines : str or sequence of str, optional
+        The parameters whose combinations are lines of their own; by default all others. Over
+        those that are not named, the mean is taken.
+    units : dict of str, optional
+        By the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
+    """
+    check_among("value", value, sweep.values)
+    x = _widest(sweep) if x is None else x
+    if lines is None:
+        lines = [name for name in sweep.parameters if name != x]
+    lines = [lines] if isinstance(lines, str) else list(lines)
+    rows = [row for row in sweep.summary([x, *lines]) if row["value"] == value]
+    if any(np.ndim(row["mean"]) for row in rows):
+        raise InputError(f"{value}: expected a number in each cell, got lists")
+    units = _UNITS | dict(units or {})
+    curves: dict[str, list[dict]] = {}
+    for row in rows:
+        name = ", ".join(f"{_spaced(line)} {_measured(line, row[line], units)}" for line in lines)
+        curves.setdefault(name, []).append(row)
+    figure, axis = plt.subplots()
+    _draw_sweep(axis, curves, x, [row[x] for row in rows])
+    if lines:
+        axis.legend()
+    axis.grid(alpha=0.3)
+    axis.set(xlabel=_with_unit(x, units), ylabel=_with_unit(value, units))
+    numbers = [int(row["n"]) for row in rows]
+    n = "-".join(str(n) for n in sorted({min(numbers), max(numbers)}))
+    many = max(numbers) > 1
+    axis.set_title(f"mean over {n} seeds, with 95 % interval" if many else "one seed")
+    return figure
+
+
+def _draw_sweep(
+    axis: Axes, curves: Mapping[str, list[dict]], x: str, values: Sequence[object]
+) -> None:
+    numbers, names = _are_numbers(values), list(dict.fromkeys(map(_as_text, values)))
+    if not numbers:
+        axis.set_xticks(range(len(names)), names)
+    for k, (name, points) in enumerate(curves.items()):
+        if numbers:
+            points = sorted(points, key=lambda row: row[x])
+        mean, low, high = np.array(
+            [[row[key] for key in ("mean", "low", "high")] for row in points]
+        ).T
+        axis.errorbar(
+            [row[x] if numbers else names.index(_as_text(row[x])) for row in points],
+            mean,
+            np.nan_to_num([mean - low, high - mean]),  # one seed has no interval
+            fmt="o",
+            ls=STYLES[k % len(STYLES)] if numbers else "",
+            c=COLOURS[k % len(COLOURS)],
+            ms=4,
+            lw=1.4,
+            elinewidth=0.8,
+            capsize=3,
+            label=name,
+        )
+
+
+def _widest(sweep: Sweep) -> str:
+    values = {name: [row[name] for row in sweep.rows] for name in sweep.parameters}
+    return max(
+        values, key=lambda name: (_are_numbers(values[name]), len(set(map(_as_text, values[name]))))
+    )
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measured(name: str, value: object, units: Mapping[str, str]) -> str:
+    return _as_text(value) + (f" {units[name]}" if name in units and _are_numbers([value]) else "")
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _with_unit(name: str, units: Mapping[str, str]) -> str:
+    return _spaced(name) + (f" ({units[name]})" if name in units else "")
+
+
+@in_style
+def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
+    """Draw accuracy against the LIF amplitude: one seed, and the mean over seeds.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        From `nengonet.studies.amplitude.reproduce`; every network gets a panel.
+    """
+    panels: dict[str, dict[str, list[Mapping]]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["amplitude"]):
+        panels.setdefault(cell["network"], {}).setdefault(cell["kind"], []).append(cell)
+    names = list(dict.fromkeys(cell["network"] for cell in cells))
+    figure, axes = plt.subplots(len(names), 1, figsize=(10.0, 3.6 * len(names)), squeeze=False)
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        _draw_amplitude(axis, panels[name])
+        axis.set_title(name.upper())
+    axes[-1, 0].set_xlabel("amplitude of the LIF neurons (weights trained at 0.01)")
+    return figure
+
+
+def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
+    def columns(kind: str, *names: str) -> list[np.ndarray]:
+        rows = [[cell["amplitude"], *(100 * cell[name] for name in names)] for cell in kinds[kind]]
+        return np.transpose(rows)
+
+    amplitudes, mean, low, high, one = columns("fixed", "mean", "low", "high", "one_seed")
+    axis.fill_between(amplitudes, low, high, color=COLOURS[0], alpha=0.25, lw=0)
+    label = f"mean of {kinds['fixed'][0]['n']} seeds, 95 % interval"
+    axis.plot(amplitudes, mean, c=COLOURS[0], lw=2, label=label)
+    axis.plot(amplitudes, one, "o-", c=COLOURS[1], ms=2.5, lw=1, label="one seed")
+    # A kind has the same colour in every panel.
+    for colour, (kind, (label, marker)) in zip((*COLOURS[2:], "0.4"), _BESIDE.items(), strict=True):
+        if kind in kinds:
+            style = {"markevery": max(1, len(kinds[kind]) // 10), "ms": 5, "lw": 0.8}
+            axis.plot(*columns(kind, "mean"), marker=marker, c=colour, label=label, **style)
+    axis.set(ylabel="accuracy (%)", xlim=(0, amplitudes[-1] + 0.01))
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
