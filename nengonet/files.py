@@ -54,27 +54,20 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{printable(path)}: no such file") from error
     except Exception as error:
+        text = printable(" ".join(str(error).split()))[:200]
+        what = "truncated" if "truncated file" in text else "damaged or truncated"
+        problem = f"a {what} file ({type(error).__name__}{text and f': {text}'})"
         if isinstance(error, OSError) and error.errno and error.strerror:
             problem = f"a file that cannot be read ({error.strerror})"
         elif isinstance(error, MemoryError):
             problem = "one that needs more memory than there is"
-        else:
-            text = printable(" ".join(str(error).split()))[:200]
-            reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-            what = "truncated" if "truncated file" in reason else "damaged or truncated"
-            problem = f"a {what} file ({reason})"
         raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
 
 
 class Allowance:
-    """Count the bytes that the arrays of one file take, and refuse what no such file holds.
+    """Count the bytes that the arrays of a file of some size take; refuse what no such file holds.
 
-    Parameters
-    ----------
-    size : int
-        Of the file, in bytes.
-    expansion : int
-        How many times the file's size its arrays may take.
+    They may take ``expansion`` times the size of the file.
     """
 
     def __init__(self, size: int, expansion: int = _EXPANSION) -> None:
@@ -102,13 +95,12 @@ class Hdf5:
         self, content: io.BufferedReader | bytes, allowance: Allowance | None = None
     ) -> None:
         if isinstance(content, bytes):
-            self.head = content[:8]
             _check_heaps(content)
             content = io.BytesIO(content)
         else:
-            self.head = content.peek(8)[:8]
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 _check_heaps(mapped)
+        self.head = content.read(8)
         self.root = h5py.File(content, "r")
         self.size = self.root.id.get_filesize()
         self._allowance = allowance or Allowance(self.size)
@@ -165,10 +157,7 @@ class Hdf5:
         return ((path, item) for path, item in self.walk(group) if isinstance(item, h5py.Dataset))
 
     def array(self, dataset: h5py.Dataset) -> np.ndarray | None:
-        """Return the values of a dataset, read-only; None for text, a table, or no values.
-
-        bfloat16 comes as float32.
-        """
+        """Return the values of a dataset, read-only; None for text, a table, or no values."""
         place = address(dataset)
         if place not in self._arrays:
             self._arrays[place] = self._read(dataset)
@@ -190,20 +179,18 @@ class Hdf5:
         bfloat16 = dataset.dtype == "V2"
         if dataset.dtype.kind not in "fiub" and not bfloat16:
             raise InputError(f"{name}: expected numbers, got values of type {dataset.dtype}")
-        if dataset.chunks is None and dataset.nbytes > self.size:
+        n_bytes = dataset.nbytes
+        if dataset.chunks is None and n_bytes > self.size:
             raise InputError(
-                f"{name}: damaged file (an array of {dataset.nbytes} bytes in a file of "
-                f"{self.size})"
+                f"{name}: damaged file (an array of {n_bytes} bytes in a file of {self.size})"
             )
         _check_filters(dataset)
-        n_chunks = math.prod(
-            -(-n // c) for n, c in zip(dataset.shape, dataset.chunks or (), strict=False)
-        )
-        self._allowance.take(dataset.nbytes + _OF_A_CHUNK * n_chunks, name)
-        values = dataset[()]
+        per_chunk = zip(dataset.shape, dataset.chunks or (), strict=False)
+        n_chunks = math.prod(-(-size // chunk) for size, chunk in per_chunk)
+        self._allowance.take(n_bytes + _OF_A_CHUNK * n_chunks, name)
+        values = np.asarray(dataset[()])
         if bfloat16:  # the upper half of a float32
-            values = (np.asarray(values).view("<u2").astype(np.uint32) << 16).view(np.float32)
-        values = np.asarray(values)
+            values = (values.view("<u2").astype(np.uint32) << 16).view(np.float32)
         values.setflags(write=False)
         return values
 
@@ -248,19 +235,15 @@ def _check_filters(dataset: h5py.Dataset) -> None:
         return
     # Twice, because a checksum and the like may be compressed with the values.
     n_bytes = 2 * math.prod(dataset.chunks) * dataset.dtype.itemsize + 1024
-    large: list[tuple[int, ...]] = []
-
-    def collect(chunk) -> None:
-        if chunk.size * _DEFLATE > _ALWAYS_ALLOWED:
-            large.append(chunk.chunk_offset)
-
-    dataset.id.chunk_iter(collect)
-    for offset in large:  # HDF5 would unpack all of it before it looks at the length
-        content = dataset.id.read_direct_chunk(offset)[1]
-        if len(zlib.decompressobj().decompress(content, n_bytes + 1)) > n_bytes:
-            raise InputError(
-                f"{dataset.name}: damaged file (a chunk has more than {n_bytes} bytes)"
-            )
+    chunks = []
+    dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.size, chunk.chunk_offset)))
+    for size, offset in chunks:
+        if size * _DEFLATE > _ALWAYS_ALLOWED:  # HDF5 would unpack it before it looks at the length
+            content = dataset.id.read_direct_chunk(offset)[1]
+            if len(zlib.decompressobj().decompress(content, n_bytes + 1)) > n_bytes:
+                raise InputError(
+                    f"{dataset.name}: damaged file (a chunk has more than {n_bytes} bytes)"
+                )
 
 
 def _check_heaps(content) -> None:
@@ -306,18 +289,16 @@ class Archive:
     def array(self, key: str) -> np.ndarray:
         """Return the array that NumPy saved as ``key``."""
         info = self._zip.getinfo(f"{key}.npy" if f"{key}.npy" in self.names else key)
+        other = InputError(f"{key}: expected an array of numbers, got other data")
         with self._zip.open(info) as member:
             version = np.lib.format.read_magic(member)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read_header is None:
-                raise InputError(f"{key}: expected an array of numbers, got other data")
+            if version not in ((1, 0), (2, 0)):
+                raise other
+            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
             shape, _, dtype = read_header(member)
             n_bytes = math.prod(shape) * dtype.itemsize
             if dtype.hasobject or min(shape, default=0) < 0:
-                raise InputError(f"{key}: expected an array of numbers, got other data")
+                raise other
             if member.tell() + n_bytes != info.file_size:
                 raise InputError(
                     f"{key}: damaged file (an array of {n_bytes} bytes in {info.file_size})"
@@ -337,15 +318,12 @@ def open_binary(path: str | os.PathLike) -> io.BufferedReader:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike, expected: str) -> Iterator[Hdf5 | Archive | io.BufferedReader]:
-    """Open a file as HDF5 or as a zip archive if its content is one; whatever goes wrong is said.
-
-    ``expected`` is for the message, as in `reading`.
-    """
-    with reading(path, expected), open_binary(path) as stream:
-        content = stream
-        if stream.peek(4).startswith(b"PK\x03\x04"):
-            content = Archive(stream)
-        elif stream.peek(8).startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):
-            content = Hdf5(stream)
+    """Open a file as HDF5 or as a zip archive if its content is one; `reading` guards it."""
+    with reading(path, expected), open_binary(path) as content:
+        head = content.peek(8)
+        if head.startswith(b"PK\x03\x04"):
+            content = Archive(content)
+        elif head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):
+            content = Hdf5(content)
         with content:
             yield content

@@ -1,4 +1,4 @@
-"""Model configs: the layers that a file states, and what follows each of them."""
+"""Model configs: the layers that a file lists, and what follows each of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ _IDENTITY = re.compile(
     "InputLayer|Dropout|SpatialDropout[123]D|AlphaDropout|GaussianDropout|GaussianNoise|Flatten"
     "|Reshape|Identity|ActivityRegularization|Layer"
 )
-
 # Activations that are layers, or functions called as layers, by class in lower case.
 _ACTIVATIONS = {
     name.replace("_", ""): name
@@ -31,7 +30,6 @@ _ACTIVATIONS = {
         "exponential hard_sigmoid log_softmax mish thresholded_relu prelu"
     ).split()
 }
-
 # Options of these, with the value that makes no difference to the plain function.
 _RELU = {"max_value": None, "negative_slope": 0.0, "alpha": 0.0, "theta": 0.0, "threshold": 0.0}
 _OPTIONS = {"relu": _RELU, "leaky_relu": _RELU, "thresholded_relu": _RELU, "elu": {"alpha": 1.0}}
@@ -39,7 +37,7 @@ _OPTIONS = {"relu": _RELU, "leaky_relu": _RELU, "thresholded_relu": _RELU, "elu"
 
 @dataclasses.dataclass(eq=False)
 class Entry:
-    """One layer of a model config, and the entries that take its values."""
+    """One layer of a model config, and the entries that take its values (None is an output)."""
 
     name: str
     kind: str
@@ -55,23 +53,24 @@ class Entry:
         return [leaf for entry in self.nested for leaf in entry.leaves()]
 
     def what_follows(self) -> tuple[str, tuple[str, ...]]:
-        """Return what is applied to the layer's values, and the layers that work on them next.
-
-        There is more than one of these at a branch.
-        """
-        layer, functions = self, [self.function or activation_of(self.config.get("activation"))]
+        """Return what is applied to the layer's values, and the layers that take the result."""
+        layer = self
+        functions = [_function(self.kind, self.config) or activation_of(self.config)]
         for _ in range(_MAX_LINE):
-            after = layer._next()
-            if len(after) != 1 or after[0] is None or not after[0].is_passed_through:
+            following = layer._next()
+            if len(following) != 1 or following[0] is None:
                 break
-            layer = after[0]
-            functions.append(layer.function)
+            function = _function(following[0].kind, following[0].config)
+            if not (function or _IDENTITY.fullmatch(following[0].kind)):
+                break
+            layer = following[0]
+            functions.append(function)
         functions = [each for each in dict.fromkeys(functions) if each not in ("", "linear")]
         names = tuple(each.name if each else "(output)" for each in layer._next())
         return " then ".join(functions) or "linear", names
 
     def _next(self) -> list[Entry | None]:
-        """Return the leaves that take the layer's values; None stands for an output."""
+        """Return the leaves that take the layer's values."""
         outer = self
         while not outer.consumers and outer.parent is not None:
             outer = outer.parent
@@ -83,34 +82,23 @@ class Entry:
             found.append(entry)
         return found
 
-    @property
-    def is_passed_through(self) -> bool:
-        """Whether the layer is an activation, or hands on every value."""
-        return bool(self.function or _IDENTITY.fullmatch(self.kind))
 
-    @property
-    def function(self) -> str:
-        """Activation that the layer is, or an empty text."""
-        if self.kind == "Activation":
-            return activation_of(self.config.get("activation"))
-        if self.kind == "TFOpLambda":
-            return _ACTIVATIONS.get(_squeezed(str(self.config.get("function")).split(".")[-1]), "")
-        return _function(self.kind, self.config)
-
-
-def activation_of(value: Any) -> str:
-    """Return the name of an activation that a config states: a name, a function or a layer."""
+def activation_of(config: dict) -> str:
+    """Return the name of the activation that a layer's config gives: a name or a layer."""
+    value = config.get("activation")
     if isinstance(value, dict):
-        config, kind = value.get("config"), str(value.get("class_name", "unknown"))
-        if isinstance(config, dict):
-            return _function(kind, config) or kind
-        value = config or kind
+        inner, kind = value.get("config"), str(value.get("class_name", "unknown"))
+        value = (_function(kind, inner) or kind) if isinstance(inner, dict) else inner or kind
     return "linear" if value is None else str(value)
 
 
 def _function(kind: str, config: dict) -> str:
     """Return the activation that a layer of this class is, or an empty text."""
-    name = _ACTIVATIONS.get(_squeezed(kind), "")
+    if kind == "Activation":
+        return activation_of(config)
+    if kind == "TFOpLambda":
+        kind, config = str(config.get("function")).split(".")[-1], {}
+    name = _ACTIVATIONS.get(kind.replace("_", "").lower(), "")
     options = []
     for key, usual in _OPTIONS.get(name, {}).items():
         value = config.get(key, usual)
@@ -118,10 +106,6 @@ def _function(kind: str, config: dict) -> str:
         if value != usual:
             options.append(f"{key}={value}")
     return f"{name}({', '.join(options)})" if options else name
-
-
-def _squeezed(kind: str) -> str:
-    return kind.replace("_", "").lower()
 
 
 def as_dict(value: Any) -> dict:
@@ -136,43 +120,39 @@ def parse(text: str | bytes) -> Any:
     return json.loads(text)
 
 
-def read_config(model: Any) -> list[Entry]:
+def read_config(model: Any, parent: Entry | None = None, depth: int = 0) -> list[Entry]:
     """Return the layers that a model config lists; none where it lists none."""
-    return _entries(model, None, 0)
-
-
-def _entries(model: Any, parent: Entry | None, depth: int) -> list[Entry]:
-    prefix = f"{parent.name}/" if parent else ""
-    entries = []
-    layers = [as_dict(layer) for layer in _layer_configs(as_dict(model).get("config")) or []]
+    prefix, config = f"{parent.name}/" if parent else "", as_dict(model).get("config")
+    layers = [as_dict(layer) for layer in _layer_configs(config) or []]
     if depth > _MAX_DEPTH or len(layers) > _MAX_LAYERS:
         raise InputError("damaged file (its config has too many layers, or too many in each other)")
+    entries = []
     for layer in layers:
-        config = as_dict(layer.get("config"))
+        own = as_dict(layer.get("config"))
         kind = str(layer.get("class_name", "unknown")).split(">")[-1]
-        name = prefix + str(config.get("name", layer.get("name", kind)))
-        entry = Entry(name, kind, config, parent)
+        entry = Entry(prefix + str(own.get("name", layer.get("name", kind))), kind, own, parent)
         if _layer_configs(layer.get("config")) is not None:
-            entry.nested = _entries(layer, entry, depth + 1)
+            entry.nested = read_config(layer, entry, depth + 1)
         entries.append(entry)
-    _connect(entries, layers, as_dict(as_dict(model).get("config")), prefix)
+    if any("inbound_nodes" in layer for layer in layers):
+        by_name = {entry.name.removeprefix(prefix): entry for entry in entries}
+        for entry, layer in zip(entries, layers, strict=True):
+            for name in dict.fromkeys(_sources(layer.get("inbound_nodes"))):
+                if name in by_name:
+                    by_name[name].consumers.append(entry)
+        for name in _sources(as_dict(config).get("output_layers")):
+            if name in by_name and by_name[name].consumers:
+                by_name[name].consumers.append(None)
+    else:
+        for entry, follower in zip(entries, entries[1:], strict=False):
+            entry.consumers.append(follower)
     return entries
 
 
-def _connect(entries: list[Entry], layers: list[dict], config: dict, prefix: str) -> None:
-    """Fill in which layers take the values of which."""
-    if not any("inbound_nodes" in layer for layer in layers):
-        for entry, follower in zip(entries, entries[1:], strict=False):
-            entry.consumers.append(follower)
-        return
-    by_name = {entry.name.removeprefix(prefix): entry for entry in entries}
-    for entry, layer in zip(entries, layers, strict=True):
-        for name in dict.fromkeys(_sources(layer.get("inbound_nodes"))):
-            if name in by_name:
-                by_name[name].consumers.append(entry)
-    for name in _sources(config.get("output_layers")):
-        if name in by_name and by_name[name].consumers:
-            by_name[name].consumers.append(None)
+def _layer_configs(config: Any) -> list | None:
+    # Before 2.3, Keras wrote a Sequential as the bare list of its layers.
+    layers = config if isinstance(config, list) else as_dict(config).get("layers")
+    return layers if isinstance(layers, list) else None
 
 
 def _sources(nodes: Any) -> Iterator[str]:
@@ -186,16 +166,3 @@ def _sources(nodes: Any) -> Iterator[str]:
         nodes = nodes[3:]
     for node in nodes:
         yield from _sources(node)
-
-
-def _layer_configs(config: Any) -> list | None:
-    # Before 2.3, Keras wrote a Sequential as the bare list of its layers.
-    layers = config if isinstance(config, list) else as_dict(config).get("layers")
-    return layers if isinstance(layers, list) else None
-
-
-def snake_case(name: str) -> str:
-    """Return a class name as Keras 3 makes it a group name."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

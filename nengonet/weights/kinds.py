@@ -9,7 +9,7 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.files import printable
-from nengonet.weights.config import Entry, snake_case
+from nengonet.weights.config import Entry
 from nengonet.weights.records import BATCH_NORM, KERNEL_NDIM, LayerWeights
 
 Arrays = dict[str, np.ndarray]
@@ -17,16 +17,21 @@ Found = tuple[Entry | None, LayerWeights]
 
 _BATCH_NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
 
-_CLASSES = {
-    snake_case(name): name
-    for name in (
-        *KERNEL_NDIM,
-        *f"{BATCH_NORM} LayerNormalization GroupNormalization RMSNormalization".split(),
-        *"Conv1DTranspose Conv3DTranspose SeparableConv1D SeparableConv2D DepthwiseConv1D".split(),
-        *"Embedding LSTM GRU SimpleRNN ConvLSTM2D Bidirectional TimeDistributed PReLU".split(),
-        *"MultiHeadAttention EinsumDense LocallyConnected1D LocallyConnected2D".split(),
-    )
-}
+
+def snake_case(name: str) -> str:
+    """Return a class name as Keras 3 makes it a group name."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+_OTHERS = (
+    "LayerNormalization GroupNormalization RMSNormalization Conv1DTranspose Conv3DTranspose "
+    "SeparableConv1D SeparableConv2D DepthwiseConv1D Embedding LSTM GRU SimpleRNN ConvLSTM2D "
+    "Bidirectional TimeDistributed PReLU MultiHeadAttention EinsumDense LocallyConnected1D "
+    "LocallyConnected2D"
+)
+_CLASSES = {snake_case(name): name for name in (*KERNEL_NDIM, BATCH_NORM, *_OTHERS.split())}
 
 
 def named_layer(name: str, arrays: Arrays, entry: Entry | None = None) -> LayerWeights:

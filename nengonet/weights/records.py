@@ -88,7 +88,7 @@ class LayerWeights:
             ndim = None if self.kernel is None else found["kernel"].ndim
             found["kind"] = {None: "unknown", 2: "Dense", 4: "Conv2D"}.get(ndim, "")
         if self.activation is None and "activation" in self.config:
-            found["activation"] = activation_of(self.config.get("activation"))
+            found["activation"] = activation_of(self.config)
         for field, value in found.items():
             object.__setattr__(self, field, value)
         self._check_shapes()
@@ -333,7 +333,7 @@ def _table_row(layer: LayerWeights) -> tuple[str, ...]:
     ranges = [facts["min"], facts["max"], facts["mean_abs"]]
     notes = [f"{key} {_times(array.shape)}" for key, array in layer.others.items()]
     if "activation" in config:
-        config["activation"] = activation_of(config["activation"])
+        config["activation"] = activation_of(config)
     if isinstance(shape_in := config.get("batch_input_shape", config.get("batch_shape")), list):
         config["input"] = shape_in[1:]
     # The strides of a pool go without saying where they are its size.

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from nengonet.files import Archive, Hdf5, address
-from nengonet.weights.config import Entry, as_dict, parse, read_config, snake_case
+from nengonet.weights.config import Entry, as_dict, parse, read_config
 from nengonet.weights.dialects.keras2 import natural
-from nengonet.weights.kinds import in_order, is_weights, numbered_layer
+from nengonet.weights.kinds import in_order, is_weights, numbered_layer, snake_case
 from nengonet.weights.records import LayerWeights
 
 # What Keras keeps beside the layers of a model: state of the training, no weights.
