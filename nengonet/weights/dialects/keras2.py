@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -12,7 +12,7 @@ import numpy as np
 from nengonet.exceptions import InputError
 from nengonet.files import Hdf5, address
 from nengonet.weights.config import Entry, parse, read_config
-from nengonet.weights.kinds import Arrays, Found, in_order, is_weights, named_layer
+from nengonet.weights.kinds import Arrays, in_order, is_weights, named_layer
 from nengonet.weights.records import LayerWeights
 
 
@@ -32,10 +32,11 @@ def read(
 ) -> tuple[list[LayerWeights], str]:
     """Return the layers, and what wrote them; `adapt` the config and `convert` the arrays first."""
     mirrored = given(file, "backend") == "theano"
-
-    def converted(name: str, arrays: Arrays, entry: Entry | None) -> list[Found]:
+    entries = read_config(adapt(parse(file.attribute("model_config", default="{}"))))
+    found = []
+    for name, arrays, entry in _layers(file, entries):
         if not is_weights(arrays.values()):
-            return []
+            continue
         ends = [path.rpartition("/")[2] for path in arrays]
         if len(set(ends)) == len(ends):
             arrays = dict(zip(ends, arrays.values(), strict=True))
@@ -44,10 +45,7 @@ def read(
         # Theano convolves: it turns kernels over, which all others do not.
         if mirrored and kernel is not None and kernel.ndim > 2:
             arrays = arrays | {"kernel": np.flip(kernel, tuple(range(kernel.ndim - 2)))}
-        return [(entry, named_layer(name, arrays, entry))]
-
-    entries = read_config(adapt(parse(file.attribute("model_config", default="{}"))))
-    found = [layer for each in _groups(file, entries) for layer in _split(*each, converted)]
+        found.append((entry, named_layer(name, arrays, entry)))
     version = version or re.match(r"\d*", str(given(file, "keras_version")))[0] or "2"
     kind = "weights only" if layer_group(file) is file.root else "full model"
     return in_order(entries, found), f"Keras {version} {kind}"
@@ -66,11 +64,8 @@ def given(file: Hdf5, name: str) -> Any:
 
 def names(file: Hdf5, group: h5py.Group, attribute: str) -> list[str] | None:
     """Return a list of names from an attribute; Keras cuts long ones into numbered chunks."""
-    chunks = [file.attribute(attribute, group)] if attribute in group.attrs else []
-    while not chunks or attribute not in group.attrs:
-        if f"{attribute}{len(chunks)}" not in group.attrs:
-            break
-        chunks.append(file.attribute(f"{attribute}{len(chunks)}", group))
+    keys = (attribute, *(f"{attribute}{i}" for i in range(len(group.attrs))))
+    chunks = [file.attribute(key, group) for key in keys if key in group.attrs]
     listed = [
         name.decode() if isinstance(name, bytes) else str(name)
         for chunk in chunks
@@ -87,8 +82,8 @@ def natural(text: str) -> list:
     ]
 
 
-def _groups(file: Hdf5, entries: list[Entry]):
-    """Yield name, arrays by path (``hidden/kernel``) and entry for every group of a layer."""
+def _layers(file: Hdf5, entries: list[Entry]) -> Iterator[tuple[str, Arrays, Entry | None]]:
+    """Yield name, arrays by path (``hidden/kernel``) and entry of every layer that is listed."""
     group, by_name = layer_group(file), {entry.name: entry for entry in entries}
     listed = names(file, group, "layer_names")
     if listed is None:
@@ -96,11 +91,10 @@ def _groups(file: Hdf5, entries: list[Entry]):
         listed = [key for key in by_name if key in own] or sorted(own, key=natural)
     for name in dict.fromkeys([*listed, "top_level_model_weights"]):
         item = file.get(name, group)
-        if item is None and name == "top_level_model_weights":
-            continue
-        if not isinstance(item, h5py.Group):
+        if isinstance(item, h5py.Group):
+            yield from _split(name, _named_arrays(file, item), by_name.get(name))
+        elif name in listed:
             raise InputError(f"damaged file (it lists a layer {name!r}, but does not hold it)")
-        yield name, _named_arrays(file, item), by_name.get(name)
 
 
 def _named_arrays(file: Hdf5, group: h5py.Group) -> Arrays:
@@ -121,25 +115,25 @@ def _named_arrays(file: Hdf5, group: h5py.Group) -> Arrays:
     return arrays
 
 
-def _split(name: str, arrays: Arrays, entry: Entry | None, converted) -> list[Found]:
-    """Return the layers of a group: of a nested model in its order, else one a folder."""
-    if entry is not None and entry.nested is None:
-        return converted(name, arrays, entry)
+def _split(
+    name: str, arrays: Arrays, entry: Entry | None
+) -> Iterator[tuple[str, Arrays, Entry | None]]:
+    """Yield the layers of a group: of a nested model in its order, else one a folder."""
     leaves = entry.leaves() if entry else []
     of_leaf: dict[str, Arrays] = {leaf.name: {} for leaf in leaves}
     folders: dict[str, Arrays] = {}
     for path, array in arrays.items():
         folder, _, end = path.rpartition("/")
-        leaf = _leaf_of_folder(leaves, folder)
+        leaf = entry.name if leaves == [entry] else _leaf_of_folder(leaves, folder)
         if leaf is None:
             folders.setdefault(folder, {})[end] = array
         else:
             of_leaf[leaf][path] = array
-    found = [layer for leaf in leaves for layer in converted(leaf.name, of_leaf[leaf.name], leaf)]
+    for leaf in leaves:
+        yield leaf.name, of_leaf[leaf.name], leaf
     for folder, own in folders.items():
         inner = f"{name}/{folder.removeprefix(f'{name}/')}"
-        found += converted(name if len(folders) == 1 else inner, own, None)
-    return found
+        yield (name if len(folders) == 1 else inner), own, None
 
 
 def _leaf_of_folder(leaves: list[Entry], folder: str) -> str | None:

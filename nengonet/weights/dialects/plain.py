@@ -41,12 +41,19 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
             f"no weights inside (plain HDF5 with no array of 2 or 4 dimensions; it holds: "
             f"{found or 'no arrays'})"
         )
-    layers: dict[str, LayerWeights] = {}
+    layers = {}
     for path in list(arrays):
         name, kernel, bias = _parts(path, arrays)
-        if kernel in arrays:
-            kernel, bias = arrays.pop(kernel), arrays.pop(bias, None)
-            layers[name] = _layer(name, kernel, bias)
+        if kernel not in arrays:
+            continue
+        own = {"kernel": arrays.pop(kernel)}
+        if bias in arrays:
+            own["bias"] = arrays.pop(bias)
+        if len(own) == 1 and own["kernel"].ndim not in (2, 4):
+            layers[name] = record(name, {"array": own["kernel"]}, "unknown")
+        else:
+            kind = kind_of(name, [array.shape for array in own.values()])
+            layers[name] = record(name, own, "" if kind == "unknown" else kind)
     return list(layers.values()), "plain HDF5"
 
 
@@ -60,12 +67,3 @@ def _parts(path: str, arrays: dict[str, np.ndarray]) -> tuple[str, str, str]:
     if kernel not in arrays or arrays[kernel].ndim not in (2, 4):
         return path, path, ""
     return kernel, kernel, f"{kernel}_bias"
-
-
-def _layer(name: str, kernel: np.ndarray, bias: np.ndarray | None) -> LayerWeights:
-    """Return the record of one array, or two, of which only the shapes tell anything."""
-    if bias is None and kernel.ndim not in (2, 4):
-        return record(name, {"array": kernel}, "unknown")
-    arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
-    kind = kind_of(name, [array.shape for array in arrays.values()])
-    return record(name, arrays, "" if kind == "unknown" else kind)
