@@ -25,6 +25,7 @@ An ``.npz`` file may hold only the first images of a split; it then serves reque
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import itertools
@@ -43,7 +44,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from nengonet.checks import as_labels, as_pixels, check_among, check_batch, did_you_mean
+from nengonet.checks import as_labels, as_pixels, check_among, check_batch, described, did_you_mean
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Archive, open_binary, reading
 
@@ -247,25 +248,19 @@ def as_images(
 
 
 def _is_path(name: str | os.PathLike) -> bool:
-    if not isinstance(name, (str, os.PathLike)):
-        raise InputError(
-            f"name: expected a data set ({', '.join(_DATASETS)}) or the path of an .npz file, "
-            f"got {type(name).__name__}; arrays go to as_images"
-        )
-    known = isinstance(name, str) and name.replace("-", "_") in _DATASETS
-    return not known and (
-        isinstance(name, os.PathLike) or name.lower().endswith(".npz") or os.path.isfile(name)
-    )
+    if isinstance(name, str) and name.replace("-", "_") not in _DATASETS:
+        return name.lower().endswith(".npz") or os.path.isfile(name)
+    return isinstance(name, os.PathLike)
 
 
 def _dataset(name: str) -> _Dataset:
     key = str(name).replace("-", "_")
-    if key in _DATASETS:
-        return _DATASETS[key]
-    raise InputError(
-        f"name: expected one of {', '.join(_DATASETS)} or an .npz file, got {name!r}"
-        f"{did_you_mean(key.lower(), _DATASETS)}"
-    )
+    if not isinstance(name, str) or key not in _DATASETS:
+        raise InputError(
+            f"name: expected one of {', '.join(_DATASETS)} or an .npz file (arrays go to "
+            f"as_images), got {described(name)}{did_you_mean(key.lower(), _DATASETS)}"
+        )
+    return _DATASETS[key]
 
 
 def _check_count(n_images: int | str | None, what: str, available: int, default: int) -> int:
@@ -282,13 +277,10 @@ def _check_count(n_images: int | str | None, what: str, available: int, default:
 
 
 def _check_dtype(dtype: DTypeLike) -> np.dtype:
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found is None or found.kind != "f":
-        raise InputError(f"dtype: expected a floating dtype such as numpy.float32, got {dtype!r}")
-    return found
+    with contextlib.suppress(TypeError):
+        if np.dtype(dtype).kind == "f":
+            return np.dtype(dtype)
+    raise InputError(f"dtype: expected a floating dtype such as numpy.float32, got {dtype!r}")
 
 
 def _convert_images(x: ArrayLike, dtype: np.dtype, name: str) -> np.ndarray:
@@ -415,11 +407,8 @@ def _check_arrays(path: Path, x: np.ndarray, y: np.ndarray, split: str, dataset:
 
 def _read_npz(path: Path, choices: list[tuple[str, ...]]) -> dict[str, np.ndarray]:
     """Return the arrays of the first of `choices`, tuples of keys, that the file has."""
-    with (
-        reading(path, "an .npz file of plain arrays"),
-        open_binary(path) as file,
-        Archive(file) as npz,
-    ):
+    with reading(path, "an .npz file of plain arrays"), open_binary(path) as file:
+        npz = Archive(file)
         names = [name.removesuffix(".npy") for name in npz.names]
         keys = next((keys for keys in choices if set(keys) <= set(names)), None)
         if keys is None:
@@ -517,6 +506,5 @@ def _read_cifar_pickle(path: Path) -> Arrays:
 
 
 _READERS = {
-    reader.__name__[1:]: reader
-    for reader in (_npz, _first_npz, _idx, _cifar_tar, _cifar_bin, _cifar_py)
+    read.__name__[1:]: read for read in (_npz, _first_npz, _idx, _cifar_tar, _cifar_bin, _cifar_py)
 }

@@ -220,8 +220,8 @@ def test_class_names(name, n, first, last):
     [
         (("mnits",), {}, "expected one of mnist, .* got 'mnits'; did you mean 'mnist'"),
         (("MNIST",), {}, "did you mean 'mnist'"),
-        (("imagenet",), {}, r"or an \.npz file, got 'imagenet'$"),
-        ((np.zeros((1, 2)),), {}, "got ndarray; arrays go to as_images"),
+        (("imagenet",), {}, r"or an \.npz file .*, got 'imagenet'$"),
+        ((np.zeros((1, 2)),), {}, r"arrays go to as_images., got shape \(1, 2\)"),
         (("mnist", "validation"), {}, "split: expected one of test, train, got 'validation'"),
         (("mnist", "test", 0), {}, "n_images: expected 1 to 10000 .* got 0"),
         (("mnist", "test", -1), {}, "got -1"),
