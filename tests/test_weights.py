@@ -1098,7 +1098,7 @@ def test_fold_refuses():
     negative = others | {"moving_variance": -np.ones(3)}
     for layer, batch, match in [
         (active, norm, "dense and norm: expected a linear layer, got the activation 'relu'"),
-        (LayerWeights(kernel.T, name="dense"), norm, "got 3 channels and 2 outputs"),
+        (LayerWeights(kernel.T, name="dense"), norm, "expected 2 channels, one per output, got 3"),
         (norm, norm, "norm: expected Dense, Conv2D, DepthwiseConv2D to fold"),
         (kernel, norm, r"layer: expected LayerWeights, got shape \(2, 3\)"),
         (dense, 4, "batch_norm: expected LayerWeights, got 4"),

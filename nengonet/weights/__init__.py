@@ -69,16 +69,16 @@ def load_weights(path) -> Weights:
 
     Notes
     -----
-    Files that hold weights only tell less. They have no config: strides, padding, groups and
-    activations are yours to give, and the kind of a layer follows from array names, layer names
-    and shapes: a Conv2DTranspose under a name of yours, with as many channels in as out, looks
-    like a Conv2D. Keras 1 seldom names its backend: kernels that Theano trained are mirrored.
-    Keras 3 ``.weights.h5`` and plain HDF5 give no order: layers are listed in the order in which
-    the file was written, and by number (``dense_2`` before ``dense_10``) where a rewritten file has
-    lost that; a model of a class of its own is written attribute by attribute, in alphabetical
-    order. Its arrays are numbered: three of a BatchNormalization may be ``scale=False`` or
-    ``center=False``, and keep their numbers. A nested model of one layer in a Keras 2 weights-only
-    file carries the nested model's name.
+    Files that hold weights only have no config: strides, padding, groups and activations are yours
+    to give, and the kind of a layer follows from array names, layer names and shapes: a
+    Conv2DTranspose under a name of yours, with as many channels in as out, looks like a Conv2D.
+    Keras 1 seldom names its backend: kernels that Theano trained are mirrored. Keras 3
+    ``.weights.h5`` and plain HDF5 give no order: layers are listed as the file was written, and by
+    number (``dense_2`` before ``dense_10``) where a rewritten file has lost that; a model of a
+    class of its own is written attribute by attribute, in alphabetical order. Its arrays are
+    numbered: three of a BatchNormalization may be ``scale=False`` or ``center=False``, and keep
+    their numbers. A nested model of one layer in a Keras 2 weights-only file carries the nested
+    model's name.
     """
     with opened(path, "HDF5 or a .keras archive") as content:
         for dialect in known_dialects():

@@ -39,7 +39,8 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     for name, given in (("layer", layer), ("batch_norm", batch_norm)):
         if not isinstance(given, LayerWeights):
             raise InputError(f"{name}: expected LayerWeights, got {described(given)}")
-    _check_fold(layer, batch_norm)
+    if problem := _problem(layer, batch_norm):
+        raise InputError(problem)
     given = batch_norm.others | ({} if layer.bias is None else {"bias": layer.bias})
     given = {"gamma": np.ones(1), "beta": np.zeros(1), "bias": np.zeros(1)} | given
     names = ("moving_mean", "moving_variance", "gamma", "beta", "bias")
@@ -57,45 +58,32 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     )
 
 
-def _check_fold(layer: LayerWeights, batch_norm: LayerWeights) -> None:
-    names = f"{layer.name} and {batch_norm.name}"
-    missing = [name for name in ("moving_mean", "moving_variance") if name not in batch_norm.others]
+def _problem(layer: LayerWeights, batch_norm: LayerWeights) -> str:
+    """Return why the two cannot be folded, or nothing."""
+    norm, names = batch_norm.name, f"{layer.name} and {batch_norm.name}"
     axis = [int(n) for n in np.ravel(batch_norm.config.get("axis", -1))]
-    problem = None
     if layer.kind not in LINEAR:
-        problem = f"{layer.name}: expected {', '.join(LINEAR)} to fold into, got {layer.kind}"
-    elif batch_norm.kind != BATCH_NORM:
-        problem = f"{batch_norm.name}: expected a {BATCH_NORM} to fold, got {batch_norm.kind}"
-    elif missing:
-        problem = (
-            f"{batch_norm.name}: expected {' and '.join(missing)}, got the arrays "
+        return f"{layer.name}: expected {', '.join(LINEAR)} to fold into, got {layer.kind}"
+    if batch_norm.kind != BATCH_NORM:
+        return f"{norm}: expected a {BATCH_NORM} to fold, got {batch_norm.kind}"
+    if not {"moving_mean", "moving_variance"} <= set(batch_norm.others):
+        return (
+            f"{norm}: expected moving_mean and moving_variance, got the arrays "
             f"{', '.join(batch_norm.others) or 'none'}; weights alone do not tell scale=False from "
             "center=False: load the full model, or name the arrays in "
             "LayerWeights(kind='BatchNormalization', others={...})"
         )
-    elif layer.activation not in (None, "linear"):
-        problem = (
-            f"{names}: expected a linear layer, got the activation {layer.activation!r} between "
-            "them"
-        )
-    elif layer.followed_by not in (None, (batch_norm.name,)):
+    if layer.activation not in (None, "linear"):
+        return f"{names}: expected a linear layer, got the activation {layer.activation!r} between"
+    if layer.followed_by not in (None, (norm,)):
         found = " and ".join(layer.followed_by)
-        problem = f"{names}: expected one after the other, got {found} after {layer.name}"
-    elif axis not in ([-1], [layer.kernel.ndim - 1]):
-        problem = (
-            f"{batch_norm.name}: expected to normalise the channels, the last axis, got axis "
-            f"{', '.join(map(str, axis))}"
-        )
-    elif batch_norm.moving_mean.shape != (layer.n_outputs,):
-        problem = (
-            f"{names}: expected as many channels as outputs, got {batch_norm.moving_mean.size} "
-            f"channels and {layer.n_outputs} outputs"
-        )
-    else:
-        lowest = float((batch_norm.moving_variance.astype(float) + batch_norm.epsilon).min())
-        if lowest <= 0:
-            problem = (
-                f"{batch_norm.name}: expected moving_variance + epsilon above 0, got {lowest:.4g}"
-            )
-    if problem:
-        raise InputError(problem)
+        return f"{names}: expected one after the other, got {found} after {layer.name}"
+    if axis not in ([-1], [layer.kernel.ndim - 1]):
+        return f"{norm}: expected to normalise the channels, the last axis, got axis {axis}"
+    n_channels = batch_norm.moving_mean.size
+    if n_channels != layer.n_outputs:
+        return f"{names}: expected {layer.n_outputs} channels, one per output, got {n_channels}"
+    lowest = float((batch_norm.moving_variance.astype(float) + batch_norm.epsilon).min())
+    if lowest <= 0:
+        return f"{norm}: expected moving_variance + epsilon above 0, got {lowest:.4g}"
+    return ""

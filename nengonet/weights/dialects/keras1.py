@@ -47,10 +47,14 @@ def matches(content: object) -> bool:
     version = keras2.given(content, "keras_version")
     if version is not None:
         return str(version).startswith(("0", "1"))
-    children = content.children(keras2.layer_group(content))
-    groups = [item for _, item in children if isinstance(item, h5py.Group)]
-    listed = [name for item in groups for name in keras2.names(content, item, "weight_names") or []]
-    return bool(listed) and all(_NAME.fullmatch(name.rpartition("/")[2]) for name in listed)
+    layers = [item for _, item in content.children(keras2.layer_group(content))]
+    listed = [
+        name.rpartition("/")[2]
+        for item in layers
+        if isinstance(item, h5py.Group)
+        for name in keras2.names(content, item, "weight_names") or []
+    ]
+    return bool(listed) and all(map(_NAME.fullmatch, listed))
 
 
 def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
@@ -88,16 +92,19 @@ def _adapt(model: Any) -> Any:
 def _convert(name: str, arrays: Arrays, entry: Entry | None) -> Arrays:
     """Return arrays under the names, and kernels in the order, of Keras 2."""
     old = [_NAME.fullmatch(path.rpartition("/")[2]) for path in arrays]
-    if not all(old):
-        return arrays
-    new = {_ARRAYS[m.group(1)]: array for m, array in zip(old, arrays.values(), strict=True)}
-    kernel = new.get("kernel")
+    new = {_ARRAYS[m[1]]: array for m, array in zip(old, arrays.values(), strict=True) if m}
+    kernel, bias = new.get("kernel"), new.get("bias")
     if len(new) < len(arrays):
         return arrays
     if kernel is None or kernel.ndim < 3:
         return new
     kind = entry.kind if entry else "Conv1D" if "convolution1d" in name else "Conv2D"
-    first = _channels_first(kernel, new.get("bias"), entry)
+    # Whether the filters are the first axis: None if nothing tells.
+    first = None
+    if entry is not None and "data_format" in entry.config:
+        first = entry.config["data_format"] == "channels_first"
+    elif bias is not None and kernel.shape[0] != kernel.shape[-1]:
+        first = {kernel.shape[0]: True, kernel.shape[-1]: False}.get(len(bias))
     if first is None or (entry is None and "deconv" in name):
         return arrays  # whose kind is unknown, then
     if kind == "Conv2DTranspose":
@@ -107,14 +114,3 @@ def _convert(name: str, arrays: Arrays, entry: Entry | None) -> Arrays:
     if kind == "Conv1D" and kernel.ndim == 4:
         kernel = kernel[..., 0, :, :] if kernel.shape[1] == 1 else kernel[0]
     return new | {"kernel": kernel}
-
-
-def _channels_first(
-    kernel: np.ndarray, bias: np.ndarray | None, entry: Entry | None
-) -> bool | None:
-    """Return whether the filters are the first axis of a kernel, or None if nothing tells."""
-    if entry is not None and "data_format" in entry.config:
-        return entry.config["data_format"] == "channels_first"
-    if bias is None or kernel.shape[0] == kernel.shape[-1]:
-        return None
-    return {kernel.shape[0]: True, kernel.shape[-1]: False}.get(len(bias))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -50,8 +49,10 @@ def read(content: Hdf5 | Archive) -> tuple[list[LayerWeights], str]:
 def _layers(file: Hdf5, model: Any) -> list[LayerWeights]:
     """Return the layers of a file; `model` is the config, if there is one."""
     found = [item for item in _walk(file) if is_weights(item.arrays)]
-    entries = read_config(model)
-    leaf_of = _leaves_by_place(entries, {item.place for item in found})
+    entries, held = read_config(model), {item.place for item in found}
+    outer = {place for item in found for place in _above(item.place)}
+    counts = [dict(_places(entries, "", outer, step)) for step in (1, 2)]
+    leaf_of = max(counts, key=lambda leaves: len(held & leaves.keys()))
     layers: dict[str, tuple] = {}
     for item in _in_written_order(found):
         # A layer of several parts (a wrapper, an LSTM and its cell) has groups below its own.
@@ -59,24 +60,20 @@ def _layers(file: Hdf5, model: Any) -> list[LayerWeights]:
         own = leaf if leaf_of.get(item.place) is leaf else None
         name = own.name if own else item.name
         name = item.place if name in layers else name
-        layers[name] = leaf, numbered_layer(name, item.arrays, item.class_name, own)
+        # Only the layers in a list of layers are named by their class.
+        *_, before, last = ("", *item.place.split("/"))
+        class_name = re.sub(r"_\d+$", "", last) if before == "layers" else None
+        layers[name] = leaf, numbered_layer(name, item.arrays, class_name, own)
     return in_order(entries, list(layers.values()))
 
 
-@dataclasses.dataclass
-class _Found:
-    """One ``vars`` group: where it is, its name, what it holds."""
+class _Found(NamedTuple):
+    """One ``vars`` group: where it is, its name, what it holds, where the file has it."""
 
     place: str
     name: str
     arrays: list[np.ndarray]
     address: int
-
-    @property
-    def class_name(self) -> str | None:
-        """Class of a layer in a list of layers, in snake case; others are named by their owner."""
-        *_, before, last = ("", *self.place.split("/"))
-        return re.sub(r"_\d+$", "", last) if before == "layers" else None
 
 
 def _today(path: str) -> str:
@@ -96,8 +93,8 @@ def _walk(file: Hdf5) -> Iterator[_Found]:
     names: dict[str, str] = {}
     datasets: dict[str, dict[str, h5py.Dataset]] = {}
     for path, item in file.walk():
-        *outer, last = parts = _today(path).split("/")
-        if TRAINING_STATE.fullmatch(parts[0]):
+        *outer, last = _today(path).split("/")
+        if TRAINING_STATE.fullmatch((*outer, last)[0]):
             continue
         if last == "vars" and isinstance(item, h5py.Group):
             names["/".join(outer)] = str(file.attribute("name", item, outer[-1] if outer else last))
@@ -105,18 +102,10 @@ def _walk(file: Hdf5) -> Iterator[_Found]:
             datasets.setdefault("/".join(outer[:-1]), {})[last] = item
     for place, own in datasets.items():
         arrays = [file.numbers(own[key]) for key in sorted(own, key=natural)]
-        arrays = [array for array in arrays if array is not None]
         above = [(names.get(each), each.rpartition("/")[2]) for each in _above(place)][::-1]
-        name = "/".join(named or last for named, last in above if last != "layers")
-        if arrays:
-            yield _Found(place, name or "model", arrays, min(map(address, own.values())))
-
-
-def _leaves_by_place(entries: list[Entry], held: set[str]) -> dict[str, Entry]:
-    """Return the layers of a config by their groups, with the count that the file follows."""
-    places = {above for place in held for above in _above(place)}
-    counts = [dict(_places(entries, "", places, step)) for step in (1, 2)]
-    return max(counts, key=lambda leaves: len(held & leaves.keys()))
+        name = "/".join(named or last for named, last in above if last != "layers") or "model"
+        arrays = [array for array in arrays if array is not None]
+        yield _Found(place, name, arrays, min(map(address, own.values())))
 
 
 def _places(
