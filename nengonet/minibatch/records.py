@@ -123,7 +123,7 @@ class OutputRecord:
         Parameters
         ----------
         rows, bounds : (n_spikes,) and (batch, n_steps + 1) ndarray of int
-            See `nengonet.minibatch.chains.Spikes`.
+            See `nengonet.minibatch.stretches.Spikes`.
         height : float
             Of a spike.
         kernels : module

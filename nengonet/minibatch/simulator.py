@@ -30,13 +30,13 @@ from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.chains import Chain, make_chain
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import Plan, make_plan
 from nengonet.minibatch.records import OutputRecord, examples_first
 from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
+from nengonet.minibatch.stretches import FusedRow, fuse_row
 from nengonet.nengo_internals import precision_of, read_clock
 
 # Importing them registers the makers of Nengo's operators.
@@ -336,14 +336,14 @@ class MinibatchSimulator(nengo.Simulator):
         """Do at most so many steps, at once where the network is a row of layers."""
         if self._steps is None:
             self._make_steps()
-        if self._chain is None:
+        if self._row is None:
             self.step()
             return 1
         with np.errstate(invalid="raise", divide="ignore"):
             self._take_first_steps()
-            done = self._chain.advance(most)
-        if self._chain.dense:
-            self._chain = None
+            done = self._row.advance(most)
+        if self._row.dense:
+            self._row = None
         if done == 0:
             self.step()
             return 1
@@ -420,7 +420,7 @@ class MinibatchSimulator(nengo.Simulator):
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
         self._steps: list[tuple[Step, Operator | None]] | None = None
-        self._chain: Chain | None = None
+        self._row: FusedRow | None = None
         self._first_steps: list[tuple[Step, Operator | None]] = []
         self._feeds: list[Step] = []
 
@@ -443,11 +443,11 @@ class MinibatchSimulator(nengo.Simulator):
         )
 
     @property
-    def is_chain(self) -> bool:
+    def runs_in_stretches(self) -> bool:
         """Whether the network is a row of layers, run many steps at a time outside Python."""
         if self._steps is None:
             self._make_steps()
-        return self._chain is not None
+        return self._row is not None
 
     def profile_steps(self, steps: int) -> dict[str, float]:
         """Run some steps, and time each operator.
@@ -487,7 +487,7 @@ class MinibatchSimulator(nengo.Simulator):
             if recording is not None:
                 self._steps.append((self._named(recording, f"record {signal.name}"), None))
         if not self._probed and not self._varying:
-            self._chain = make_chain(plan.always, self._records, context, self._named)
+            self._row = fuse_row(plan.always, self._records, context, self._named)
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]

@@ -434,7 +434,7 @@ class _Runner:
     @property
     def is_outside_python(self) -> bool:
         """Whether the twin runs without Python's lock, so that threads can share the work."""
-        return self.simulator.is_chain
+        return self.simulator.runs_in_stretches
 
     def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
         seed = self.job.settings["seed"]

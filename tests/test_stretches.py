@@ -78,7 +78,7 @@ def test_more_spikes_than_there_was_room_for(name, source):
     expected = present(network, output, IMAGES, simulator="reference", **run)
     assert expected.counts["layer 0"].sum() / len(IMAGES) / 150 > 20
     with MinibatchSimulator(network, 5, seed=4, progress_bar=False) as simulator:
-        assert simulator.is_chain
+        assert simulator.runs_in_stretches
     found = present(network, output, IMAGES, **run)
     for label, counts in expected.counts.items():
         np.testing.assert_array_equal(found.counts[label], counts)
@@ -93,7 +93,7 @@ def test_single_steps_and_stretches_mix(name):
         with MinibatchSimulator(network, 5, seed=1, progress_bar=False) as simulator:
             records = recorded(simulator, output)
             simulator.reset_to_examples(IMAGES)
-            assert simulator.is_chain
+            assert simulator.runs_in_stretches
             for piece in pieces:
                 if piece == 1:
                     simulator.step()
@@ -155,7 +155,7 @@ def test_convolutions_and_a_last_layer_without_neurons(name, source):
     with MinibatchSimulator(network, 9, progress_bar=False) as simulator:
         for each in output.chain():
             simulator.record(each.output, steps=each is output)
-        assert simulator.is_chain
+        assert simulator.runs_in_stretches
     expected = present(network, output, images, simulator="reference", **run)
     for n_jobs in (1, 2):
         found = present(network, output, images, minibatch_size=9, n_jobs=n_jobs, **run)
@@ -181,9 +181,9 @@ def test_too_many_spikes_are_left_to_dense_products():
     network, output = row_of_layers(nn.IntegrateAndFire(), gain=3000.0)
     with MinibatchSimulator(network, 5, seed=1, progress_bar=False) as simulator:
         simulator.reset_to_examples(IMAGES)
-        assert simulator.is_chain
+        assert simulator.runs_in_stretches
         simulator.run_steps(30)
-        assert not simulator.is_chain
+        assert not simulator.runs_in_stretches
     run = {"presentation_time": 0.04, "progress": False}
     expected = present(network, output, IMAGES, simulator="reference", **run)
     found = present(network, output, IMAGES, **run)
@@ -215,13 +215,13 @@ def test_other_networks_run_step_by_step(change):
     expected = present(network, output, IMAGES, simulator="reference", **run)
     np.testing.assert_array_equal(present(network, output, IMAGES, **run).outputs, expected.outputs)
     with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
-        assert not simulator.is_chain
+        assert not simulator.runs_in_stretches
 
 
 def test_a_synapse_between_layers_runs_step_by_step():
     network, output = row_of_layers(nengo.LIF(), synapse=0.005)
     with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
-        assert not simulator.is_chain
+        assert not simulator.runs_in_stretches
 
 
 def test_currents_that_are_no_numbers_are_errors():
@@ -230,7 +230,7 @@ def test_currents_that_are_no_numbers_are_errors():
         with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
             voltage = simulator.signals[simulator.model.sig[output.pre.output]["voltage"]]
             voltage[3, 2] = np.nan
-            assert simulator.is_chain
+            assert simulator.runs_in_stretches
             with pytest.raises(FloatingPointError, match="invalid value"):
                 simulator.run_steps(20)
 
