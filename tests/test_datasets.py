@@ -1,6 +1,5 @@
 """Data sets: embedded samples, whole sets from local files, downloads, files of one's own."""
 
-import ast
 import contextlib
 import dataclasses
 import gzip
@@ -9,7 +8,6 @@ import io
 import os
 import pickle
 import struct
-import sys
 import tarfile
 import threading
 import time
@@ -105,18 +103,6 @@ LABEL_COUNTS = {
     ("fashion_mnist", "test"): [107, 105, 111, 93, 115, 87, 97, 95, 95, 95],
     ("fashion_mnist", "train"): [52, 54, 47, 49, 53, 51, 53, 49, 50, 42],
 }
-FIRST_LABELS = {
-    ("mnist", "test"): [7, 2, 1, 0, 4],
-    ("mnist", "train"): [5, 0, 4, 1, 9],
-    ("fashion_mnist", "test"): [9, 2, 1, 1, 6],
-    ("fashion_mnist", "train"): [9, 0, 0, 3, 0],
-}
-IMAGES_SHA256 = {
-    ("mnist", "test"): "f8f3c5a608a9f7d4bd5e9d69b90c53932b8b99371d9db26121b42f62f3abcd56",
-    ("mnist", "train"): "42763f4baa576da80e627776661f2e4c42f10db171859ecc33c69e4bfccd7820",
-    ("fashion_mnist", "test"): "8d46efb2efae7259de048298adb99140d06082b91c430833a54d7ce30f21c9c9",
-    ("fashion_mnist", "train"): "a2a303f7d309e0a855eeb32799ba2228f8fc7abfcb13cbc2aa3535fdabd082bb",
-}
 
 
 @pytest.mark.parametrize("name, split", LABEL_COUNTS)
@@ -126,10 +112,7 @@ def test_embedded_sample(name, split):
     assert images.dtype == np.float64
     assert (images.min(), images.max()) == (0.0, 1.0)
     assert labels.dtype == np.int64
-    assert labels[:5].tolist() == FIRST_LABELS[name, split]
     assert np.bincount(labels).tolist() == LABEL_COUNTS[name, split]
-    pixels = (images * 255).round().astype(np.uint8)
-    assert hashlib.sha256(pixels.tobytes()).hexdigest() == IMAGES_SHA256[name, split]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -146,65 +129,29 @@ def test_samples_are_small():
     assert sum(path.stat().st_size for path in datasets._EMBEDDED.glob("*.npz")) < 1e6
 
 
-def test_load_signature_of_the_design():
+def test_the_same_images_however_they_are_asked_for():
     images, labels = datasets.load("mnist", split="test")
-    assert images.shape == (1000, 28, 28)
-    assert labels.shape == (1000,)
-
-
-def test_first_images_are_the_same_however_many_are_asked_for():
-    images, labels = datasets.load("mnist")
     few, few_labels = datasets.load("mnist", n_images=3)
     assert np.array_equal(few, images[:3])
     assert np.array_equal(few_labels, labels[:3])
     assert np.array_equal(datasets.load("mnist", n_images=np.int64(1000))[0], images)
-
-
-def test_fashion_mnist_has_two_spellings():
     assert np.array_equal(datasets.load("fashion-mnist")[0], datasets.load("fashion_mnist")[0])
+    small = datasets.load("mnist", n_images=5, dtype=np.float32)[0]
+    assert small.dtype == np.float32
+    assert np.array_equal(small, images[:5].astype(np.float32))
 
 
-def test_float32():
-    images, _ = datasets.load("mnist", n_images=5, dtype=np.float32)
-    assert images.dtype == np.float32
-    assert np.array_equal(images, datasets.load("mnist", n_images=5)[0].astype(np.float32))
-
-
-def test_samples_need_neither_folders_nor_pooch(folder):
+def test_samples_need_no_folders(folder):
     """Files at hand must not change what a script without n_images gives."""
     (folder / "mnist.npz").write_bytes(b"broken")
     assert datasets.load("mnist")[0].shape == (1000, 28, 28)
     refused(r"mnist\.npz: expected an \.npz file", datasets.load, "mnist", n_images=1001)
 
 
-def test_module_imports_little():
-    """NumPy and the guard of files; pooch and Pillow only when a function needs them."""
-    tree = ast.parse(Path(datasets.__file__).read_text(encoding="utf-8"))
-    modules = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            modules.add(node.module)
-    outside = {name for name in modules if name.split(".")[0] not in sys.stdlib_module_names}
-    ours = {"nengonet.checks", "nengonet.exceptions", "nengonet.files"}
-    assert outside == {"numpy", "numpy.typing", *ours}
-
-
-def test_module_loads_no_pickles():
-    source = Path(datasets.__file__).read_text(encoding="utf-8")
-    assert "pickle.load" not in source
-    assert "allow_pickle=True" not in source
-
-
 @pytest.mark.parametrize(
     "name, n, first, last",
-    [
-        ("mnist", 10, "0", "9"),
-        ("fashion-mnist", 10, "T-shirt/top", "Ankle boot"),
-        ("cifar10", 10, "airplane", "truck"),
-        ("bengali", 50, "\u0985", "\u0981"),
-    ],
+    [("mnist", 10, "0", "9"), ("fashion-mnist", 10, "T-shirt/top", "Ankle boot")]
+    + [("cifar10", 10, "airplane", "truck"), ("bengali", 50, "\u0985", "\u0981")],
 )
 def test_class_names(name, n, first, last):
     names = datasets.class_names(name)
@@ -688,9 +635,13 @@ def test_download_cut_short(server, offered, cache, progress):
 
 
 @pytest.mark.usefixtures("offered")
-def test_download_with_a_wrong_hash(server, cache):
-    server.files["/mnist.npz"] = server.files["/mnist.npz"][::-1]
-    refused("failed .*SHA256 hash .* does not match", datasets.load, "mnist", n_images="all")
+@pytest.mark.parametrize(
+    "content, match",
+    [(b"wrong", "failed .*SHA256 hash .* does not match"), (None, r"failed \(HTTPError: 404")],
+)
+def test_download_of_something_else(server, cache, content, match):
+    server.files["/mnist.npz"] = content
+    refused(match, datasets.load, "mnist", n_images="all")
     assert files_in(cache) == []
 
 
@@ -723,27 +674,15 @@ def test_what_a_killed_download_left_is_swept_up(cache):
 def test_a_damaged_file_in_the_cache_is_replaced(server, cache):
     cache.mkdir()
     (cache / "mnist.npz").write_bytes(b"damaged")
-    refused("found no file", datasets.load, "mnist", n_images="all", download=False)
+    refused("found no file with 12 test", datasets.load, "mnist", n_images="all", download=False)
     assert server.requests == []
     assert datasets.load("mnist", n_images="all")[0].shape == (12, 28, 28)
-
-
-def test_download_that_is_not_there(server, offered, cache):
-    server.files.clear()
-    refused(r"failed \(HTTPError: 404", datasets.load, "mnist", n_images="all")
-    assert files_in(cache) == []
 
 
 @pytest.mark.usefixtures("small")
 def test_download_without_a_network(cache):
     refused(r"failed \(no connection to 127", datasets.load, "mnist", n_images="all")
     assert files_in(cache) == []
-
-
-@pytest.mark.usefixtures("offered")
-def test_download_forbidden(server):
-    refused("found no file with 12 test", datasets.load, "mnist", n_images="all", download=False)
-    assert server.requests == []
 
 
 def test_download_into_a_place_that_is_a_file(offered, cache):
@@ -813,15 +752,11 @@ def test_own_npz_with_both_splits(tmp_path):
     assert datasets.load(path, n_images="all")[0].shape == (2, 5)
 
 
-def test_own_npz_in_the_home_folder(tmp_path):
-    np.savez(tmp_path / "home" / "own.npz", x=np.eye(2), y=[0, 1])
+def test_own_npz_by_content_and_in_the_home_folder(tmp_path):
+    path = tmp_path / "home" / "own.npz"
+    np.savez(path, x=np.eye(2), y=[0, 1])
     assert datasets.load("~/own.npz")[0].tolist() == [[1, 0], [0, 1]]
-
-
-def test_own_npz_by_content_not_by_name(tmp_path):
-    np.savez(tmp_path / "own.npz", x=np.eye(2), y=[0, 1])
-    path = (tmp_path / "own.npz").rename(tmp_path / "own.dat")
-    assert datasets.load(str(path))[0].shape == (2, 2)
+    assert datasets.load(str(path.rename(tmp_path / "own.dat")))[0].shape == (2, 2)
 
 
 OWN = {"x": np.zeros((3, 4)), "y": np.arange(3)}
