@@ -19,6 +19,7 @@ from nengonet.layers.record import Layer, checked_layer, image_input
 from nengonet.results.readout import READOUTS
 from nengonet.results.readout import classes as classes_of
 from nengonet.run.presentation import present
+from nengonet.tables import aligned
 
 # Different example numbers give the same image other input noise.
 _EXAMPLES_APART = 10_000_000
@@ -76,17 +77,13 @@ class Budget:
 
     def __str__(self) -> str:
         """Write the budget as a table."""
-        width = max(len(step.name) for step in self.steps)
-        lines = [f"{'':<{width}}  accuracy   change (95 % interval), percentage points"]
-        for k, step in enumerate(self.steps):
-            change = (
-                ""
-                if k == 0
-                else f"{step.change:+7.1f} ({step.interval[0]:+.1f} to {step.interval[1]:+.1f})"
-            )
-            lines.append(f"{step.name:<{width}}  {step.accuracy:8.3f}  {change}".rstrip())
-        lines.append(f"{'total':<{width}}  {'':8}  {self.total:+7.1f}   {self.n_images} images")
-        return "\n".join(lines)
+        rows = [["", "accuracy", " change (95 % interval), percentage points"]]
+        for step in self.steps:
+            change = f"{step.change:+7.1f} ({step.interval[0]:+.1f} to {step.interval[1]:+.1f})"
+            shown = "" if step is self.steps[0] else change
+            rows.append([step.name, f"{step.accuracy:.3f}", shown])
+        rows.append(["total", "", f"{self.total:+7.1f}   {self.n_images} images"])
+        return "\n".join(aligned(rows, left=(0, 2)))
 
 
 def error_budget(
@@ -103,16 +100,16 @@ def error_budget(
 ) -> Budget:
     """Split the difference between the ANN and the network as it is run.
 
+    Its keywords are those of `present`, and two more.
+
     Parameters
     ----------
     output : Layer
         The last layer, of neurons that spike; every layer built from Keras weights.
     images : (n_images, ...) array_like
-        As for `present`.
     labels : (n_images,) or (n_images, 1) array_like of int
     presentation_time, dt : float, in seconds
     seed : int, optional
-        As for `present`.
     readout : str
         Of the network as it is run.
     n_repeats : int
@@ -139,14 +136,11 @@ def error_budget(
     n_repeats = positive_integer("n_repeats", n_repeats)
     ann = list(keras_activations(output, images).values())[-1]
     run = {"dt": dt, "seed": seed, "progress": progress}
-    time = {"dt": dt, "presentation_time": presentation_time}
     once, repeated = _repeated(output, images, presentation_time, n_repeats, run)
-    long = present(
-        output.network, output, images, presentation_time=n_repeats * presentation_time, **run
-    )
-    line, curve = (
-        predict(output, images, lines=lines, **time)[-1].rates for lines in (True, False)
-    )
+    long_time = n_repeats * presentation_time
+    long = present(output.network, output, images, presentation_time=long_time, **run)
+    time = {"dt": dt, "presentation_time": presentation_time}
+    line, curve = (predict(output, images, lines=each, **time)[-1].rates for each in (True, False))
     stages = [
         ("ANN", ann, "Keras' activations"),
         (
@@ -181,19 +175,17 @@ def budget_of(
     steps, before = [], None
     for name, scores, how in stages:
         chosen = classes_of(scores)[0]
-        labels = as_labels(labels, chosen.size, np.shape(scores)[-1])
-        right = chosen == labels
-        change, interval = (0.0, (0.0, 0.0)) if before is None else _change(before, right)
-        steps.append(Step(name, float(right.mean()), change, interval, how))
+        right = chosen == as_labels(labels, chosen.size, np.shape(scores)[-1])
+        change = (0.0, (0.0, 0.0)) if before is None else _change(before, right)
+        steps.append(Step(name, float(right.mean()), *change, how))
         before = right
     return Budget(steps=tuple(steps), n_images=len(labels), n_repeats=n_repeats)
 
 
 def _repeated(output, images, presentation_time, n_repeats, run):
     """Show every image several times; return the first run, and the counts of all together."""
-    first, total = None, 0.0
-    for repeat in range(n_repeats):
-        result = present(
+    runs = (
+        present(
             output.network,
             output,
             images,
@@ -201,9 +193,10 @@ def _repeated(output, images, presentation_time, n_repeats, run):
             examples=np.arange(len(images)) + repeat * _EXAMPLES_APART,
             **run,
         )
-        total = total + result.scores()[:, -1]
-        first = first or result
-    return first, total
+        for repeat in range(n_repeats)
+    )
+    first = next(runs)
+    return first, sum((each.scores()[:, -1] for each in runs), first.scores()[:, -1])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:

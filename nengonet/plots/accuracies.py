@@ -29,7 +29,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
         From `nengonet.Result.latency`, by name of the network.
     ann : Accuracy
         The ANN's on the same images.
-    dt : float, in seconds
+    dt
     """
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if not curves:
@@ -55,13 +55,7 @@ def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.
 
 @in_style
 def plot_budget(budget: Budget) -> Figure:
-    """Draw an error budget as a waterfall from the ANN's accuracy to the network's.
-
-    Parameters
-    ----------
-    budget : Budget
-        From `nengonet.error_budget`.
-    """
+    """Draw a `nengonet.error_budget` as a waterfall from the ANN's accuracy to the network's."""
     steps = budget.steps
     levels = [100 * step.accuracy for step in steps]
     rows = np.arange(len(steps) + 1)
@@ -104,17 +98,7 @@ def plot_confusion(
     """Draw which class was taken for which: a row for each right class, a column for each answer.
 
     Shares of each row are in per cent; 0 is left blank, and so is the row of a class without
-    images.
-
-    Parameters
-    ----------
-    result : Result
-    labels : (n_images,) array_like of int
-        The right classes.
-    class_names : sequence of str, optional
-        By default the class numbers.
-    readout : str, optional
-        By default the one of the run.
+    images. ``readout`` is by default the one of the run.
     """
     n_classes = result.steps.shape[2]
     labels = as_labels(labels, result.n_images, n_classes)

@@ -31,18 +31,7 @@ from nengonet.results.result import Result
 def plot_presentation(
     image: np.ndarray, result: Result, index: int = 0, label: int | None = None
 ) -> Figure:
-    """Draw one presentation: the image, a raster of each spiking layer, the counts over time.
-
-    Parameters
-    ----------
-    image : (rows, columns) or (rows, columns, channels) array_like, in [0, 1]
-    result : Result
-        With the rasters of every spiking layer but the last.
-    index : int
-        Which of the result's examples.
-    label : int, optional
-        The right class, for the title.
-    """
+    """Draw an image, a raster of each spiking layer that has one, and the scores over time."""
     layers = [info.label for info in result.layers if info.label in result.rasters]
     if not layers:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
@@ -64,19 +53,7 @@ def plot_output(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw an image beside the score of every class over time.
-
-    Parameters
-    ----------
-    image : (rows, columns) or (rows, columns, 1 or 3 channels) array_like, in [0, 1]
-    result : Result
-    index : int
-        Which of the result's examples.
-    label : int or str, optional
-        The right class, for the title.
-    class_names : sequence of str, optional
-        By default the class numbers.
-    """
+    """Draw an image beside the score of every class over time; ``label`` may be a word."""
     class_names = names_of_classes(class_names, result.steps.shape[2])
     figure, axes = _beside_image(image, result, index, label, n_rows=1, size=(9.0, 3.4))
     _draw_scores(axes[0], result, index, class_names)
@@ -91,12 +68,9 @@ def plot_raster(
 
     Parameters
     ----------
-    result : Result
-        With the raster of that layer.
+    result, index
     label : str
         Label of the layer.
-    index : int
-        Which of the result's examples.
     predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
         From `nengonet.predict_rates`, drawn beside the observed rates.
     """
@@ -141,11 +115,9 @@ def plot_logits(
     times : (n_steps,) array_like, in seconds
     outputs : dict of (n_images, n_steps, n_classes) array_like
         By the name of the network; all NaN for what was not run.
-    class_names : sequence of str
+    class_names, labels
     titles : sequence of str
         Of the images.
-    labels : (n_images,) sequence of int
-        The right classes, whose curves are drawn thick.
     """
     for logits in outputs.values():
         class_names = names_of_classes(class_names, np.shape(logits)[-1])
@@ -186,14 +158,11 @@ def plot_rate_and_spikes(
 
     Parameters
     ----------
-    image : (rows, columns) array_like
-    label : int
-        The right class.
+    image, label, dt
     rates : dict of (rows, columns, channels) array_like, in Hz
         By the name of the network.
     outputs : dict of (n_steps, n_classes) array_like
         Likewise.
-    dt : float, in seconds
     """
     n_classes = min(np.shape(each)[-1] for each in outputs.values())
     label = positive_integer("label", label, 0, n_classes - 1)
@@ -247,10 +216,7 @@ def plot_spikes_and_probabilities(
 
     Parameters
     ----------
-    images : (n_images, rows, columns) array_like, in [0, 1]
-    labels : (n_images,) sequence of int
-        The right classes, whose curves are drawn thick.
-    class_names : sequence of str
+    images, labels, class_names
     cells : dict of (float, ndarray, ndarray, ndarray)
         By title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
         n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the classes that

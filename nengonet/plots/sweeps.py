@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import matplotlib.pyplot as plt
@@ -16,12 +16,7 @@ from nengonet.plots.frame import COLOURS, STYLES, in_style
 from nengonet.sweeps.sweep import Sweep
 
 # Of what nengonet's own networks are swept over; others are given.
-_UNITS = {
-    "input_rate": "Hz",
-    "full_scale_rate": "Hz",
-    "presentation_time": "s",
-    "synapse": "s",
-}
+_UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "synapse": "s"}
 # Of the curves beside the thread's: what they are, and their markers.
 _BESIDE = {
     "compensated": ("weights compensated for the amplitude", "s"),
@@ -68,8 +63,8 @@ def plot_sweep(
     units = _UNITS | dict(units or {})
     curves: dict[str, list[dict]] = {}
     for row in rows:
-        name = ", ".join(f"{_spaced(line)} {_measured(line, row[line], units)}" for line in lines)
-        curves.setdefault(name, []).append(row)
+        words = (f"{_with_unit(k, {})} {_in_words(row[k], units.get(k))}" for k in lines)
+        curves.setdefault(", ".join(words), []).append(row)
     figure, axis = plt.subplots()
     _draw_sweep(axis, curves, x, [row[x] for row in rows])
     if lines:
@@ -86,7 +81,7 @@ def plot_sweep(
 def _draw_sweep(
     axis: Axes, curves: Mapping[str, list[dict]], x: str, values: Sequence[object]
 ) -> None:
-    numbers, names = _are_numbers(values), list(dict.fromkeys(map(_as_text, values)))
+    numbers, names = all(map(_is_number, values)), list(dict.fromkeys(map(_in_words, values)))
     if not numbers:
         axis.set_xticks(range(len(names)), names)
     for k, (name, points) in enumerate(curves.items()):
@@ -96,7 +91,7 @@ def _draw_sweep(
             [[row[key] for key in ("mean", "low", "high")] for row in points]
         ).T
         axis.errorbar(
-            [row[x] if numbers else names.index(_as_text(row[x])) for row in points],
+            [row[x] if numbers else names.index(_in_words(row[x])) for row in points],
             mean,
             np.nan_to_num([mean - low, high - mean]),  # one seed has no interval
             fmt="o",
@@ -111,43 +106,31 @@ def _draw_sweep(
 
 
 def _widest(sweep: Sweep) -> str:
-    values = {name: [row[name] for row in sweep.rows] for name in sweep.parameters}
-    return max(
-        values, key=lambda name: (_are_numbers(values[name]), len(set(map(_as_text, values[name]))))
-    )
+    def width(name: str) -> tuple[bool, int]:
+        values = [row[name] for row in sweep.rows]
+        return all(map(_is_number, values)), len(set(map(_in_words, values)))
+
+    return max(sweep.parameters, key=width)
 
 
-def _are_numbers(values: Iterable[object]) -> bool:
-    return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _as_text(value: object) -> str:
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _measured(name: str, value: object, units: Mapping[str, str]) -> str:
-    return _as_text(value) + (f" {units[name]}" if name in units and _are_numbers([value]) else "")
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
+def _in_words(value: object, unit: str | None = None) -> str:
+    if not _is_number(value):
+        return "none" if value is None else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if unit is None else f"{text} {unit}"
 
 
 def _with_unit(name: str, units: Mapping[str, str]) -> str:
-    return _spaced(name) + (f" ({units[name]})" if name in units else "")
+    return name.replace("_", " ") + (f" ({units[name]})" if name in units else "")
 
 
 @in_style
 def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
-    """Draw accuracy against the LIF amplitude: one seed, and the mean over seeds.
-
-    Parameters
-    ----------
-    cells : sequence of dict
-        From `nengonet.studies.amplitude.reproduce`; every network gets a panel.
-    """
+    """Draw accuracy against LIF amplitude, of the cells of `nengonet.studies.amplitude`."""
     panels: dict[str, dict[str, list[Mapping]]] = {}
     for cell in sorted(cells, key=lambda cell: cell["amplitude"]):
         panels.setdefault(cell["network"], {}).setdefault(cell["kind"], []).append(cell)

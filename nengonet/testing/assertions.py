@@ -30,23 +30,24 @@ def assert_counts_match_rates(
 ) -> None:
     """Assert that every spike count is what its rate predicts, within the bound for its kind.
 
-    One call serves all kinds of firing, so a keyword may belong to one kind only.
+    One call serves all kinds of firing; hence keywords that belong to one kind only.
 
     Parameters
     ----------
     counts : array_like of whole numbers
         - ``(n_neurons,)`` or ``(n_images, n_neurons)``: spikes in one presentation.
-        - With ``dt``, a raster, ``(n_steps, n_neurons)`` or ``(n_images, n_steps, n_neurons)``:
-          spikes in every single step (not summed up).
-        - For ``kind="noisy"``, one more axis in front: ``(n_repeats, n_neurons)`` or
-          ``(n_repeats, n_images, n_neurons)``, at least 5 repeats with noise of their own.
+        - With ``dt``, a raster, ``([n_images,] n_steps, n_neurons)``: spikes in every step.
+        - For ``"noisy"``, one more axis in front: at least 5 repeats with noise of their own.
     rates : array_like, in Hz
-        Predicted rates, below 0 for spikes below 0 (``Tanh``, wrapped). They broadcast to the
-        counts without repeats and steps: ``(n_neurons,)`` or ``(n_images, n_neurons)``.
+        Predicted rates, below 0 for spikes below 0 (``Tanh``, wrapped); they broadcast to
+        ``(n_neurons,)`` or ``(n_images, n_neurons)``.
     duration : float, in seconds
         Of one presentation. With ``dt`` it is ``n_steps * dt``.
     kind : {"regular", "poisson", "noisy"}
-        How the neurons fire; see Notes.
+        Regular: a constant current, ``abs(count - rate * t) < 1`` at every ``t``. Poisson:
+        independent counts whose variance is their mean; exact tails of counts and sums, and
+        their dispersion. Noisy: neurons driven by noise; Student's t over the repeats. The guide
+        "Test your network" says which neurons fire how, and what each test can show.
     dt : float, in seconds, optional
         Says that ``counts`` is a raster.
     false_alarm : float
@@ -74,16 +75,6 @@ def assert_counts_match_rates(
         many are beyond it and the probable cause.
     InputError
         The shapes do not fit, or a value is not a count, rate or duration.
-
-    Notes
-    -----
-    - ``"regular"``: a constant current; ``abs(count - rate * t) < 1`` at every ``t``.
-    - ``"poisson"``: independent counts whose variance is their mean, as of ``PoissonSpiking``
-      under a constant current; exact tails of counts and sums, and their dispersion.
-    - ``"noisy"``: renewal processes, or neurons driven by noise; Student's t over the repeats for
-      mean counts, their sum and their slope.
-
-    The guide "Test your network" says which neurons fire how, and what each test can show.
 
     Examples
     --------
@@ -136,11 +127,10 @@ def assert_same_spikes(
     Parameters
     ----------
     a, b : array_like, of the same shape
-        ``(n_neurons,)`` or ``(n_images, n_neurons)`` spike counts, or an
-        ``(n_images, n_steps, n_neurons)`` raster. The values are compared as they are, so the
-        data of two probes may be given too.
+        ``(n_neurons,)`` or ``(n_images, n_neurons)`` counts, an ``(n_images, n_steps, n_neurons)``
+        raster, or the data of two probes: the values are compared as they are.
     max_differing : int
-        Number of values that may differ, 0 by default.
+        Number of values that may differ.
     axes : tuple of str, optional
         What the axes are, for the message and the probable cause: ``("step", "neuron")`` for one
         run's raster. By default as above.
