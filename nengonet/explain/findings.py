@@ -340,7 +340,7 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
         if abs(hz) > 0.01 * max(np.abs(layer.rates).mean(), 1.0) and layer.neuron_type is not None:
             touched.append((hz, layer, model_of(layer.neuron_type)))
     effects = sorted({f"{model.name} {model.noise_effect}" for *_, model in touched})
-    clipped = any(getattr(model.neuron_type, "min_voltage", -1) == 0 for *_, model in touched)
+    remedies = sorted({f", or {model.noise_remedy}" for *_, model in touched if model.noise_remedy})
     for hz, layer, _ in touched:
         yield _Fault(
             case.of_images(share, error=0.05, warning=0.02) or "note",
@@ -352,7 +352,7 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
             f"{hz:,.1f} Hz to a mean rate of {layer.rates.mean():,.1f} Hz, and changes the "
             f"predicted class of {share:.1%} of the images",
             "a longer synapse on the connections, such as 0.01, or the neuron type "
-            f"IntegrateAndFire{', or a min_voltage of -1' if clipped else ''}",
+            f"IntegrateAndFire{''.join(remedies)}",
             abs(hz),
         )
 

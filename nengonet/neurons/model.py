@@ -106,6 +106,12 @@ class NeuronModel:
         self.name = type(neuron_type).__name__
 
     @property
+    def noise_remedy(self) -> str | None:
+        """Which argument of the type keeps noise from its rate."""
+        clips = getattr(self.neuron_type, "min_voltage", None) == 0
+        return "a min_voltage of -1" if clips else None
+
+    @property
     def amplitude(self) -> float:
         """Area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh)."""
         return float(getattr(self.neuron_type, "amplitude", 1.0))
