@@ -663,7 +663,10 @@ def test_data_takes_the_place_of_functions_and_processes():
         (lambda s, b: {s: np.zeros((2, 5, 3))}, r"got \(2, 5, 3\)"),
         (lambda s, b: {s: np.full((BATCH, 3), np.nan)}, "finite"),
         (lambda s, b: {s: [["a"] * 3] * BATCH}, "array of numbers"),
-        (lambda s, b: {b: np.zeros((BATCH, 3))}, "input of its own"),
+        (
+            lambda s, b: {b: np.zeros((BATCH, 3))},
+            "expected nodes without an input, got <Node.*size_in 3",
+        ),
         (lambda s, b: {"x": np.zeros((BATCH, 3))}, "expected nodes of the network"),
         (lambda s, b: np.zeros((BATCH, 3)), r"expected a dict of \{Node: values\}, got shape"),
         (lambda s, b: [s], "expected a dict"),
@@ -947,7 +950,9 @@ def test_minibatch_size_follows_the_examples():
             assert simulator.minibatch_size == n
             assert simulator.data[probe].shape == (n, 5, 4)
             assert record.total.shape == (n, 4)
-        with pytest.raises(nn.InputError, match="expected 3 images .* got the last call's 2"):
+        with pytest.raises(
+            nn.InputError, match="expected 3 images .* got those of the last call, 2"
+        ):
             simulator.reset_to_examples(examples=[5, 6, 7])
         simulator.reset_to_examples(examples=[5, 6], seed=1)
         np.testing.assert_array_equal(simulator.examples, [5, 6])
@@ -1000,7 +1005,7 @@ def test_nothing_is_worked_out_for_unused_encoders():
         ({"images": np.zeros((0, 16))}, r"at least one image, got shape \(0, 16\)"),
         ({"images": np.full((3, 16), np.inf)}, "finite"),
         ({"images": np.zeros((3, 16)), "examples": [1, 2]}, "expected 3 whole numbers"),
-        ({"images": {"x": np.zeros((3, 16))}}, "expected image inputs"),
+        ({"images": {"x": np.zeros((3, 16))}}, r"expected Nodes .*\(.*input.*\), got 'x'"),
         ({"images": np.zeros((3, 16)) - 1}, r"expected values in \[0, 1\]"),
         ({"examples": [0, -1]}, "whole numbers from 0, .* got"),
         ({"examples": [0.5]}, "whole numbers"),
@@ -1015,7 +1020,10 @@ def test_bad_examples(settings, message):
 
 def test_images_need_an_image_input():
     network, *_ = passing()
-    with twin(network) as simulator, pytest.raises(nn.InputError, match="has 0 image inputs"):
+    with (
+        twin(network) as simulator,
+        pytest.raises(nn.InputError, match="expected one input that they are for, got none"),
+    ):
         simulator.reset_to_examples(np.zeros((3, 16)))
 
 

@@ -21,7 +21,6 @@ from nengo.builder.operator import (
     TimeUpdate,
 )
 from nengo.builder.probe import SimProbe
-from nengo.builder.signal import Signal
 from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 
@@ -40,18 +39,14 @@ def _kernel_density(n_outputs: int) -> float:
 
 
 @register(TimeUpdate)
-def _time_update(operator: TimeUpdate, context: Context) -> Step:
+@register(Reset)
+def _as_reference(operator: Operator, context: Context) -> Step:
     return operator.make_step(context.signals, context.dt, None)
 
 
 @register(SimProbe)
-def _probe(operator: SimProbe, context: Context) -> None:
+def _nothing(operator: SimProbe, context: Context) -> None:
     return None
-
-
-@register(Reset)
-def _reset(operator: Reset, context: Context) -> Step:
-    return operator.make_step(context.signals, context.dt, None)
 
 
 @register(Copy)
@@ -76,68 +71,60 @@ def _increment(
 
     def step_increment():
         compute(product)
-        y[...] += product
+        np.add(y, product, out=y)
 
     return step_increment
 
 
-def _into(operator: Operator, context: Context, y: np.ndarray) -> Callable[[np.ndarray], None]:
+def _into(operator: Operator, context: Context, y: np.ndarray) -> Callable[[np.ndarray], object]:
     """Return what adds a product to ``y``, or writes it there."""
     if operator in context.assigning:
-
-        def write(product):
-            y[...] = product
-
-        return write
-
-    def add(product):
-        y[...] += product
-
-    return add
+        return lambda product: np.copyto(y, product)
+    return lambda product: np.add(y, product, out=y)
 
 
-def _shared(operator: Operator, signal: Signal, context: Context) -> np.ndarray:
-    if context.signals.is_batched(signal):
+def _operands(
+    operator: DotInc, context: Context
+) -> tuple[np.ndarray | scipy.sparse.sparray, np.ndarray, np.ndarray]:
+    """Return the weights as a matrix, and views of ``x`` and ``y`` as matrices that fit it."""
+    signals = context.signals
+    if signals.is_batched(operator.A):
         raise InputError(
-            f"{operator}: expected weights that all examples share, found weights that change "
+            f"{operator}: expected weights that all examples share, got weights that change "
             "while the simulation runs"
         )
-    return context.signals[signal]
+    weights, x, y = signals[operator.A], signals.operand(operator.X), signals[operator.Y]
+    if isinstance(operator, BsrDotInc):
+        weights = scipy.sparse.bsr_array((weights, operator.indices, operator.indptr))
+    elif isinstance(weights, np.ndarray):
+        weights = weights.reshape(-1, weights.shape[-1])
+    n_rows, n_columns = weights.shape
+    return weights, as_view(x, (n_columns, x.shape[-1])), as_view(y, (n_rows, y.shape[-1]))
 
 
-def _as_matrix(array: np.ndarray, rows: int) -> np.ndarray:
-    return as_view(array, (rows, array.shape[-1]))
+@register(SparseDotInc)
+@register(BsrDotInc)
+def _sparse_dot(operator: DotInc, context: Context) -> Step:
+    weights, x, y = _operands(operator, context)
+    put = _into(operator, context, y)
+    return lambda: put(weights @ x)
 
 
 @register(DotInc)
 def _dot(operator: DotInc, context: Context) -> Step:
-    weights = _shared(operator, operator.A, context)
-    if weights.ndim == 0 or operator.X.ndim == 0:
+    if operator.A.ndim == 0 or operator.X.ndim == 0:
         return _elementwise(operator, context)
-    weights = weights.reshape(-1, weights.shape[-1])
-    y = _as_matrix(context.signals[operator.Y], weights.shape[0])
+    weights, x, y = _operands(operator, context)
     events = context.events_of(operator.X)
     if events is not None:
         return _event_product(operator, context, events, y)
-    x = context.signals.operand(operator.X)
-    x = _as_matrix(x, weights.shape[1])
-    dense = _dense_product(operator, context, weights, x, y)
+    if x.shape[1] == y.shape[1] and y.flags.c_contiguous:
+        dense = _increment(operator, context, y, lambda out: np.matmul(weights, x, out=out))
+    else:
+        dense = _sparse_dot(operator, context)
     if any(same_place(signal, operator.X) for signal in context.spiking):
         return _spike_product(operator, context, weights, x, y, dense)
     return dense
-
-
-def _dense_product(
-    operator: Operator, context: Context, weights: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> Step:
-    if x.shape[1] != y.shape[1] or not y.flags.c_contiguous:
-        put = _into(operator, context, y)
-        return lambda: put(weights @ x)
-    return _increment(operator, context, y, lambda out: np.matmul(weights, x, out=out))
-
-
-def _transposed(operator: Operator, context: Context, weights: np.ndarray) -> np.ndarray:
-    return context.constant((operator, "transposed"), lambda: np.ascontiguousarray(weights.T))
 
 
 def event_rows(operator: DotInc, context: Context, height: np.floating) -> np.ndarray:
@@ -168,42 +155,20 @@ def _spike_product(
 ) -> Step:
     if context.kernels is None and (len(weights) < _SCIPY_OUTPUTS or y.dtype == np.float16):
         return dense
-    rows = _transposed(operator, context, weights)
-    if context.kernels is None:
-        put = _into(operator, context, y)
-
-        def step_spikes_scipy():
-            if np.count_nonzero(x) > _SCIPY_DENSITY * x.size:
-                dense()
-            else:
-                put((scipy.sparse.csr_array(x.T) @ rows).T)
-
-        return step_spikes_scipy
-
-    product, bits, assign = context.kernels.spike_product, as_bits(x), operator in context.assigning
-    return spikes_or_dense(
-        lambda: product(x, bits, rows, y, assign), _kernel_density(len(weights)) * x.size, dense
-    )
-
-
-@register(SparseDotInc)
-def _sparse_dot(operator: SparseDotInc, context: Context) -> Step:
-    weights = _shared(operator, operator.A, context)
-    return _product_step(operator, context, weights)
-
-
-@register(BsrDotInc)
-def _bsr_dot(operator: BsrDotInc, context: Context) -> Step:
-    data = _shared(operator, operator.A, context)
-    weights = scipy.sparse.bsr_array((data, operator.indices, operator.indptr))
-    return _product_step(operator, context, weights)
-
-
-def _product_step(operator: DotInc, context: Context, weights) -> Step:
-    y = _as_matrix(context.signals[operator.Y], weights.shape[0])
-    x = _as_matrix(context.signals.operand(operator.X), weights.shape[1])
+    rows = context.constant((operator, "transposed"), lambda: np.ascontiguousarray(weights.T))
+    if context.kernels is not None:
+        product, bits = context.kernels.spike_product, as_bits(x)
+        assign, limit = operator in context.assigning, _kernel_density(len(weights)) * x.size
+        return spikes_or_dense(lambda: product(x, bits, rows, y, assign), limit, dense)
     put = _into(operator, context, y)
-    return lambda: put(weights @ x)
+
+    def step_spikes_scipy():
+        if np.count_nonzero(x) > _SCIPY_DENSITY * x.size:
+            dense()
+        else:
+            put((scipy.sparse.csr_array(x.T) @ rows).T)
+
+    return step_spikes_scipy
 
 
 def is_batched_function(operator: Operator) -> bool:

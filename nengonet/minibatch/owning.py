@@ -20,6 +20,7 @@ from typing import NamedTuple
 import nengo
 import numpy as np
 from nengo.base import NengoObject
+from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator, SimPyFunc
 from nengo.builder.processes import SimProcess
@@ -28,6 +29,7 @@ from nengo.params import FrozenObject, Parameter
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise
+from nengonet.minibatch.registry import name_of
 from nengonet.minibatch.walking import (
     UNBOUND,
     cells_of,
@@ -132,7 +134,7 @@ class Own(NamedTuple):
                     )
 
 
-def own_copies(roots: Sequence[Root], n: int, name_of: Callable[[Operator], str]) -> Own:
+def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
     """Copy for each of ``n`` examples the objects that it must have of its own."""
     reaches = {root: _Reach(root) for root in roots}
     read = set().union(*(reaches[root].reached for root in roots if not root.is_sink))
@@ -157,7 +159,7 @@ def own_copies(roots: Sequence[Root], n: int, name_of: Callable[[Operator], str]
                 problem = f"cannot be copied ({error})"
         if problem:
             raise InputError(
-                f"{name_of(root.operator)}: expected {root} of which each example can "
+                f"{name_of(root.operator, model)}: expected {root} of which each example can "
                 f"have its own copy, got one that {problem}; hold what changes in attributes or "
                 "in a closure, or state with nengonet.minibatch.stateless that nothing does"
             )

@@ -6,8 +6,8 @@ None where there is nothing to do. `register` adds one for an operator of your o
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
@@ -40,7 +40,7 @@ def spikes_or_dense(product: Callable[[], float], limit: float, dense: Step) -> 
     return step
 
 
-@dataclasses.dataclass
+@dataclass
 class Context:
     """What the makers need beside the operator."""
 
@@ -51,15 +51,13 @@ class Context:
     kernels: ModuleType | None
     constants: dict[Hashable, object]
     states: dict[Hashable, object]
-    spiking: list[Signal] = dataclasses.field(default_factory=list)
-    assigning: set[Operator] = dataclasses.field(default_factory=set)
-    currents: dict[Operator, tuple[Signal, Signal, Signal]] = dataclasses.field(
-        default_factory=dict
-    )
-    images: dict[Operator, np.ndarray] = dataclasses.field(default_factory=dict)
-    event_only: set[Operator] = dataclasses.field(default_factory=set)
-    events: list[tuple[Signal, object]] = dataclasses.field(default_factory=list)
-    objects: list[dict[Operator, object]] = dataclasses.field(default_factory=list)
+    images: dict[Operator, np.ndarray]
+    objects: list[dict[Operator, object]]
+    spiking: list[Signal] = field(default_factory=list)
+    assigning: set[Operator] = field(default_factory=set)
+    currents: dict[Operator, tuple[Signal, Signal, Signal]] = field(default_factory=dict)
+    event_only: set[Operator] = field(default_factory=set)
+    events: list[tuple[Signal, object]] = field(default_factory=list)
 
     @property
     def batch(self) -> int:
@@ -84,10 +82,7 @@ class Context:
 
     def events_of(self, signal: Signal) -> object | None:
         """Return the events that stand for a signal, if there are any."""
-        for place, events in self.events:
-            if same_place(place, signal):
-                return events
-        return None
+        return next((each for place, each in self.events if same_place(place, signal)), None)
 
 
 Maker = Callable[[Operator, Context], "Step | None"]
@@ -117,10 +112,8 @@ def register(operator_class: type[Operator]) -> Callable[[Maker], Maker]:
 
 def maker_of(operator: Operator) -> Maker | None:
     """Return the registered maker; a subclass with a step of its own has none."""
-    for cls in type(operator).__mro__:
-        if cls in _MAKERS:
-            return _MAKERS[cls] if type(operator).make_step is cls.make_step else None
-    return None
+    cls = next((cls for cls in type(operator).__mro__ if cls in _MAKERS), None)
+    return None if cls is None or type(operator).make_step is not cls.make_step else _MAKERS[cls]
 
 
 def label_of(operator: Operator) -> str:

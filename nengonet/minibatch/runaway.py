@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
+import nengo
 import numpy as np
-from nengo.builder import Model
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
 
@@ -17,28 +17,23 @@ ADVICE = "the network runs away: look for connections that feed themselves, larg
 
 def runaway_error(
     error: FloatingPointError,
-    operators: Iterable[Operator],
-    model: Model,
+    simulator: nengo.Simulator,
+    operators: Sequence[Operator],
     array_of: Callable[[Signal], np.ndarray],
-    step: int,
     examples: Sequence[int],
 ) -> RunawayError:
-    """Return the error that names where numbers are no longer finite."""
-    found = None
+    """Return the error that names where numbers are no longer finite, among some operators."""
+    name = name_of(operators[0], simulator.model) if operators else "the network"
     for operator in operators:
-        found = found or operator
         bad = np.zeros(len(examples), bool)
-        for signal in [*operator.reads, *operator.sets, *operator.incs, *operator.updates]:
-            array = array_of(signal)
+        for array in map(array_of, operator.all_signals):
             if isinstance(array, np.ndarray) and array.dtype.kind == "f":
                 bad |= ~np.isfinite(array).reshape(-1, array.shape[-1]).all(axis=0)
         if bad.any():
-            found = operator
-            examples = np.asarray(examples)[bad]
+            name, examples = name_of(operator, simulator.model), np.asarray(examples)[bad]
             break
-    name = "the network" if found is None else name_of(found, model)
-    numbers = ", ".join(str(example) for example in examples[:5])
-    place = f"step {step}, example{'s' * (len(examples) > 1)} {numbers}"
+    numbers = ", ".join(map(str, examples[:5]))
     return RunawayError(
-        f"{name}: expected finite currents, states and spikes, got {error} in {place}; {ADVICE}"
+        f"{name}: expected finite currents, states and spikes, got {error} in step "
+        f"{simulator.n_steps + 1}, example{'s' * (len(examples) > 1)} {numbers}; {ADVICE}"
     )

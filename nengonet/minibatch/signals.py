@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,16 +28,28 @@ class BatchSignals(SignalDict):
         return signal.base in self.batched
 
     def init(self, signal: Signal) -> None:
-        """Make the array of a signal, and that of its base."""
-        if signal.base not in self:
-            dict.__setitem__(self, signal.base, self._new_array(signal.base))
-        if signal.is_view:
-            dict.__setitem__(self, signal, self._view(signal))
+        """Make the array of a signal's base; views are made when they are asked for."""
+        base = signal.base
+        if base in self:
+            return
+        value = base.initial_value
+        if isinstance(value, SparseMatrix):
+            array = value.allocate()
+        elif base in self.batched:
+            array = np.repeat(value[..., np.newaxis], self.batch, axis=-1)
+        else:
+            array = value if base.readonly else value.copy()
+        dict.__setitem__(self, base, array)
 
     def __getitem__(self, signal: Signal) -> np.ndarray:
         """Return the array of a signal."""
         if signal not in self and isinstance(signal, Signal) and signal.base in self:
-            dict.__setitem__(self, signal, self._view(signal))
+            shape, offset, strides = signal.shape, signal.offset, signal.strides
+            if self.is_batched(signal):
+                shape, offset = (*shape, self.batch), offset * self.batch
+                strides = (*(stride * self.batch for stride in strides), signal.itemsize)
+            view = np.ndarray(shape, signal.dtype, self[signal.base], offset, strides)
+            dict.__setitem__(self, signal, view)
         return dict.__getitem__(self, signal)
 
     def operand(self, signal: Signal) -> np.ndarray:
@@ -50,26 +63,6 @@ class BatchSignals(SignalDict):
             self[signal][...] = signal.initial_value[..., np.newaxis]
         elif not signal.readonly:
             self[signal][...] = signal.initial_value
-
-    def _new_array(self, base: Signal) -> np.ndarray:
-        value = base.initial_value
-        if isinstance(value, SparseMatrix):
-            return value.allocate()
-        if base in self.batched:
-            array = np.empty((*value.shape, self.batch), dtype=value.dtype)
-            array[...] = value[..., np.newaxis]
-            return array
-        return value if base.readonly else value.copy()
-
-    def _view(self, signal: Signal) -> np.ndarray:
-        shape, offset, strides = signal.shape, signal.offset, signal.strides
-        if self.is_batched(signal):
-            shape = (*shape, self.batch)
-            offset = offset * self.batch
-            strides = (*(stride * self.batch for stride in strides), signal.itemsize)
-        return np.ndarray(
-            shape, dtype=signal.dtype, buffer=self[signal.base], offset=offset, strides=strides
-        )
 
 
 class Operands:
@@ -129,18 +122,18 @@ class Uses:
     """Which operators write and read a signal, or a part of it."""
 
     def __init__(self, operators: Iterable[Operator]) -> None:
-        self._writers: dict[Signal, list[tuple[Signal, Operator]]] = {}
-        self._readers: dict[Signal, list[tuple[Signal, Operator]]] = {}
+        self._writers: dict[Signal, list[tuple[Signal, Operator]]] = defaultdict(list)
+        self._readers: dict[Signal, list[tuple[Signal, Operator]]] = defaultdict(list)
         for operator in operators:
             for signal in writes(operator):
-                self._writers.setdefault(signal.base, []).append((signal, operator))
+                self._writers[signal.base].append((signal, operator))
             for signal in operator.reads:
-                self._readers.setdefault(signal.base, []).append((signal, operator))
+                self._readers[signal.base].append((signal, operator))
 
     def writers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
         """Return what is written where the signal lies, and by which operator."""
-        return [use for use in self._writers.get(signal.base, ()) if overlap(use[0], signal)]
+        return [use for use in self._writers[signal.base] if overlap(use[0], signal)]
 
     def readers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
         """Return what is read where the signal lies, and by which operator."""
-        return [use for use in self._readers.get(signal.base, ()) if overlap(use[0], signal)]
+        return [use for use in self._readers[signal.base] if overlap(use[0], signal)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import nengo
 import numpy as np
@@ -28,12 +29,13 @@ from nengonet.checks import (
 )
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
+from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import Plan, make_plan
-from nengonet.minibatch.records import OutputRecord, examples_first
-from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
+from nengonet.minibatch.records import OutputRecord
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
 from nengonet.minibatch.stretches import FusedRow, fuse_row
@@ -41,6 +43,8 @@ from nengonet.nengo_internals import precision_of, read_clock
 
 # Importing them registers the makers of Nengo's operators.
 _MAKERS_OF_NENGO = (convolutions, neuron_steps, operators, processes)
+
+_Steps = list[tuple[Step, "Operator | None"]]
 
 
 class MinibatchSimulator(nengo.Simulator):
@@ -120,20 +124,23 @@ class MinibatchSimulator(nengo.Simulator):
         numba: bool | None = None,
     ) -> None:
         self.closed = True
-        self.minibatch_size = positive_integer("minibatch_size", minibatch_size)
+        self.examples = np.arange(positive_integer("minibatch_size", minibatch_size))
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
-        self.examples = np.arange(self.minibatch_size)
-        _refuse_learning(network)
+        for connection in [] if network is None else as_network(network).all_connections:
+            if connection.learning_rule_type is not None:
+                raise InputError(
+                    f"{connection}: MinibatchSimulator cannot learn "
+                    f"({connection.learning_rule_type}); use nengo.Simulator"
+                )
         self._kernels = load_kernels(numba)
-        self._times: dict[str, float] | None = None
         self._constants: dict = {}
         self._records: list[tuple[Signal, OutputRecord]] = []
-        self._images: dict[Operator, np.ndarray] = {}
-        self._batched: set[Signal] | None = None
-        self._fed: tuple[nengo.Node, ...] = ()
-        self._varying: tuple[nengo.Node, ...] = ()
+        self._images: dict[nengo.Node, np.ndarray] = {}
+        self._fed: dict[nengo.Node, np.ndarray] = {}
         self._own: Own | None = None
+        self._batched: set[Signal] | None = None
+        self._times: dict[str, float] | None = None
         with precision_of(precision):
             try:
                 super().__init__(
@@ -153,6 +160,11 @@ class MinibatchSimulator(nengo.Simulator):
         """Refuse to be pickled."""
         raise TypeError("a MinibatchSimulator cannot be pickled: build one in each process")
 
+    @property
+    def minibatch_size(self) -> int:
+        """Number of examples."""
+        return len(self.examples)
+
     def reset(self, seed: int | None = None) -> None:
         """Go back to the initial state, and restart every example's random streams.
 
@@ -161,22 +173,23 @@ class MinibatchSimulator(nengo.Simulator):
         seed : int, optional
             Of all random streams, together with the examples' numbers; by default the last one.
         """
-        if self.closed:
-            raise SimulatorClosed("Cannot reset closed Simulator.")
+        self._check_open()
         if seed is not None:
             self.seed = as_seed(seed)
         if self._batched is None:
             self._prepare()
-        if not isinstance(self.signals, BatchSignals) or self.signals.batch != len(self.examples):
-            self._allocate()
+        if not isinstance(self.signals, BatchSignals) or self.signals.batch != self.minibatch_size:
+            self.signals = BatchSignals(self._batched, self.minibatch_size)
+            for operator in self.model.operators:
+                operator.init_signals(self.signals)
+            for signal in self._nodes.values():
+                self.signals.init(signal)
         for signal in self._written:
             self.signals.reset(signal)
-        seed = int(self.seed)
-        self._states: dict = neuron_steps.new_streams(
-            [op for op in self.step_order if isinstance(op, SimNeurons)], seed, self.examples
-        ) | processes.new_streams(
-            [op for op in self.step_order if isinstance(op, SimProcess)], seed, self.examples
-        )
+        self._states: dict = {}
+        for cls, module in ((SimNeurons, neuron_steps), (SimProcess, processes)):
+            random = [operator for operator in self.step_order if isinstance(operator, cls)]
+            self._states |= module.new_streams(random, int(self.seed), self.examples)
         for signal, record in self._records:
             self._restart(signal, record)
         self._forget_steps()
@@ -213,32 +226,22 @@ class MinibatchSimulator(nengo.Simulator):
         -----
         The number of examples need not be the same in every call: `minibatch_size` follows.
         """
-        if self.closed:
-            raise SimulatorClosed("Cannot reset closed Simulator.")
-        shown = self._checked_images(images)
-        n = next((len(each) for each in shown.values()), None)
-        if n is None:
-            n = self.minibatch_size if examples is None else max(np.size(examples), 1)
-        examples = as_examples(examples, n)
-        for node, each in shown.items():
+        self._check_open()
+        inputs = self._image_inputs
+        shown = {} if images is None else images_by_node(images, inputs, inputs)
+        n = self.minibatch_size if examples is None else max(np.size(examples), 1)
+        examples = as_examples(examples, next(map(len, shown.values()), n))
+        kept = self._images | shown
+        for node, each in kept.items():
             if len(each) != len(examples):
+                found = f"{'' if node in shown else 'those of the last call, '}{len(each)}"
                 raise InputError(
                     f"images: expected {len(examples)} images for {node}, one for each example, "
-                    f"got {len(each)}"
+                    f"got {found}"
                 )
-        kept = self._images | {self._image_inputs[node]: each for node, each in shown.items()}
-        for operator, each in kept.items():
-            if len(each) != len(examples):
-                raise InputError(
-                    f"images: expected {len(examples)} images for {operator.process}, one for "
-                    f"each example, got the last call's {len(each)}"
-                )
-        self.examples, self.minibatch_size, self._images = examples, len(examples), kept
-        self._own = own_copies(roots_of(self.step_order), len(examples), self._name_of)
+        self.examples, self._images = examples, kept
+        self._own = own_copies(roots_of(self.step_order), len(examples), self.model)
         self.reset(seed)
-
-    def _name_of(self, operator: Operator) -> str:
-        return name_of(operator, self.model)
 
     def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
         """Keep the output of a node or of neurons, without a probe.
@@ -258,7 +261,7 @@ class MinibatchSimulator(nengo.Simulator):
         Raises
         ------
         InputError
-            The target is no node and no neurons of the network.
+            The target is not a node or neurons of the network.
         """
         signal = self.model.sig[target].get("out") if target in self.model.sig else None
         if signal is None:
@@ -304,8 +307,7 @@ class MinibatchSimulator(nengo.Simulator):
             The number of steps is not one; a node is not in the network or has an input of its
             own, or its data are of another shape, or not finite numbers.
         """
-        if self.closed:
-            raise SimulatorClosed("Simulator cannot run because it is closed.")
+        self._check_open()
         steps = positive_integer("steps", steps)
         if progress_bar is None:
             progress_bar = self.progress_bar
@@ -320,8 +322,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     def step(self) -> None:
         """Advance by one step of ``dt`` seconds."""
-        if self.closed:
-            raise SimulatorClosed("Simulator cannot run because it is closed.")
+        self._check_open()
         if self._steps is None:
             self._make_steps()
         with np.errstate(invalid="raise", divide="ignore"):
@@ -330,117 +331,11 @@ class MinibatchSimulator(nengo.Simulator):
             self._take_first_steps()
             self._take(self._steps)
         self._own.check()
-        self._probe()
-
-    def _advance(self, most: int) -> int:
-        """Do at most so many steps, at once where the network is a row of layers."""
-        if self._steps is None:
-            self._make_steps()
-        if self._row is None:
-            self.step()
-            return 1
-        with np.errstate(invalid="raise", divide="ignore"):
-            self._take_first_steps()
-            done = self._row.advance(most)
-        if self._row.dense:
-            self._row = None
-        if done == 0:
-            self.step()
-            return 1
-        read_clock(self)
-        return done
-
-    def _take_first_steps(self) -> None:
-        self._take(self._first_steps)
-        self._first_steps = []
-
-    def _take(self, steps: list[tuple[Step, Operator | None]]) -> None:
-        for step, operator in steps:
-            try:
-                step()
-            except FloatingPointError as error:
-                raise runaway_error(
-                    error,
-                    [] if operator is None else [operator],
-                    self.model,
-                    self.signals.operand,
-                    self.n_steps + 1,
-                    self.examples,
-                ) from error
-
-    def _probe(self) -> None:
         read_clock(self)
         for probe, signal in self._probed:
             period = 1 if probe.sample_every is None else probe.sample_every / self.dt
             if self.n_steps % period < 1:
                 self.data.raw[probe].append(self.signals[signal].copy())
-
-    def _prepare(self) -> None:
-        """Look through the model, once: what can be run, and what every example has its own of."""
-        for operator in self.model.operators:
-            if hasattr(operator, "make_step") and maker_of(operator) is None:
-                raise InputError(
-                    f"{operator}: MinibatchSimulator has no batched step for "
-                    f"{type(operator).__name__}; see nengonet.minibatch.register"
-                )
-        shared = {self.model.step.base, self.model.time.base}
-        for operator in self.model.operators:
-            shared.update(signal.base for signal in processes.shared_state(operator))
-        written = {signal.base for operator in self.model.operators for signal in writes(operator)}
-        if any(s.dtype == np.float16 for op in self.model.operators for s in op.all_signals):
-            self._kernels = None
-        self._nodes = {
-            node: sig["out"]
-            for node, sig in self.model.sig.items()
-            if isinstance(node, nengo.Node) and sig.get("out") is not None
-        }
-        self._batched = (written | {signal.base for signal in self._nodes.values()}) - shared
-        self._written = [*self._batched, *shared]
-        self._image_inputs = {
-            node: operator
-            for node, signal in self._nodes.items()
-            for operator in self.step_order
-            if isinstance(operator, SimProcess)
-            and processes.is_image(operator.process)
-            and same_place(operator.output, signal)
-        }
-        self.data = MinibatchData(self)
-
-    def _allocate(self) -> None:
-        self.signals = BatchSignals(self._batched, len(self.examples))
-        for operator in self.model.operators:
-            operator.init_signals(self.signals)
-        for signal in self._nodes.values():
-            if signal not in self.signals:
-                self.signals.init(signal)
-
-    def _restart(self, signal: Signal, record: OutputRecord) -> None:
-        record.restart((len(self.examples), signal.size), signal.dtype)
-
-    def _forget_steps(self) -> None:
-        # With the operators that they are made from.
-        self._steps: list[tuple[Step, Operator | None]] | None = None
-        self._row: FusedRow | None = None
-        self._first_steps: list[tuple[Step, Operator | None]] = []
-        self._feeds: list[Step] = []
-
-    def _context(self) -> Context:
-        batch = len(self.examples)
-        images = {
-            operator: np.broadcast_to(operator.process.image, (batch, operator.process.size))
-            for operator in self._image_inputs.values()
-        }
-        return Context(
-            signals=self.signals,
-            dt=self.dt,
-            seed=int(self.seed),
-            examples=self.examples,
-            kernels=self._kernels,
-            constants=self._constants,
-            states=self._states,
-            images=images | self._images,
-            objects=self._own.objects,
-        )
 
     @property
     def runs_in_stretches(self) -> bool:
@@ -470,11 +365,84 @@ class MinibatchSimulator(nengo.Simulator):
             self._times = None
             self._forget_steps()
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise SimulatorClosed("Simulator cannot run or be reset because it is closed.")
+
+    def _advance(self, most: int) -> int:
+        """Do one step, or several at once where the network is a row of layers."""
+        done = 0
+        if self.runs_in_stretches:
+            with np.errstate(invalid="raise", divide="ignore"):
+                self._take_first_steps()
+                done = self._row.advance(most)
+            if self._row.dense:
+                self._row = None
+        if done == 0:
+            self.step()
+            return 1
+        read_clock(self)
+        return done
+
+    def _take_first_steps(self) -> None:
+        self._take(self._first_steps)
+        self._first_steps = []
+
+    def _take(self, steps: _Steps) -> None:
+        for step, operator in steps:
+            try:
+                step()
+            except FloatingPointError as error:
+                failed = [] if operator is None else [operator]
+                operand = self.signals.operand
+                raise runaway_error(error, self, failed, operand, self.examples) from error
+
+    def _prepare(self) -> None:
+        """Look through the model, once: what can be run, and what every example has its own of."""
+        for operator in self.model.operators:
+            if hasattr(operator, "make_step") and maker_of(operator) is None:
+                raise InputError(
+                    f"{operator}: MinibatchSimulator has no batched step for "
+                    f"{type(operator).__name__}; see nengonet.minibatch.register"
+                )
+        all_operators = self.model.operators
+        if any(s.dtype == np.float16 for operator in all_operators for s in operator.all_signals):
+            self._kernels = None
+        self._nodes = {
+            node: signals["out"]
+            for node, signals in self.model.sig.items()
+            if isinstance(node, nengo.Node) and signals.get("out") is not None
+        }
+        shared = [self.model.step, self.model.time]
+        shared += [s for operator in all_operators for s in processes.shared_state(operator)]
+        batched = [signal for operator in all_operators for signal in writes(operator)]
+        shared = {signal.base for signal in shared}
+        self._batched = {s.base for s in (*batched, *self._nodes.values())} - shared
+        self._written = [*self._batched, *shared]
+        self._image_inputs = {
+            node: operator
+            for node, signal in self._nodes.items()
+            for operator in self.step_order
+            if isinstance(operator, SimProcess)
+            and processes.is_image(operator.process)
+            and same_place(operator.output, signal)
+        }
+        self.data = MinibatchData(self)
+
+    def _restart(self, signal: Signal, record: OutputRecord) -> None:
+        record.restart((self.minibatch_size, signal.size), signal.dtype)
+
+    def _forget_steps(self) -> None:
+        # With the operators that they are made from.
+        self._steps: _Steps | None = None
+        self._row: FusedRow | None = None
+        self._first_steps: _Steps = []
+        self._feeds: list[Step] = []
+
     def _make_steps(self) -> None:
         if self._own is None:
-            n = len(self.examples)
-            roots = roots_of(self.step_order) if n > 1 else []
-            self._own = own_copies(roots, n, self._name_of)
+            roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
+            self._own = own_copies(roots, self.minibatch_size, self.model)
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         context = self._context()
         plan = self._plan(context)
@@ -483,39 +451,54 @@ class MinibatchSimulator(nengo.Simulator):
         self._first_steps = self._made(plan.once, context)
         self._steps = self._made(plan.always, context)
         for signal, record in self._records:
-            recording = self._recording(signal, record, context)
-            if recording is not None:
-                self._steps.append((self._named(recording, f"record {signal.name}"), None))
-        if not self._probed and not self._varying:
+            events, array = context.events_of(signal), self.signals[signal]
+            if events is not None and not record.keeps_steps:
+                events.keep(record)
+            else:
+                step = self._named(functools.partial(record.add, array), f"record {signal.name}")
+                self._steps.append((step, None))
+        if not self._probed and all(rows.ndim == 2 for rows in self._fed.values()):
             self._row = fuse_row(plan.always, self._records, context, self._named)
+
+    def _context(self) -> Context:
+        images = {}
+        for node, operator in self._image_inputs.items():
+            shown = self._images.get(node, operator.process.image)
+            images[operator] = np.broadcast_to(shown, (self.minibatch_size, node.size_out))
+        return Context(
+            signals=self.signals,
+            dt=self.dt,
+            seed=int(self.seed),
+            examples=self.examples,
+            kernels=self._kernels,
+            constants=self._constants,
+            states=self._states,
+            images=images,
+            objects=self._own.objects,
+        )
 
     def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
-        operators = [
-            operator
-            for operator in self.step_order
-            if not any(same_place(place, signal) for place in writes(operator) for signal in fed)
-        ]
-        looked_at = [signal for _, signal in self._probed]
-        looked_at += [
-            signal
-            for signal, record in self._records
-            if record.keeps_steps or not self._is_image(signal)
-        ]
+        shown = [operator.output for operator in self._image_inputs.values()]
+        kept = [signal for _, signal in self._probed]
+        for signal, record in self._records:
+            if record.keeps_steps or not any(same_place(signal, each) for each in shown):
+                kept.append(signal)
         return make_plan(
-            operators,
+            [
+                operator
+                for operator in self.step_order
+                if not any(
+                    same_place(place, signal) for place in writes(operator) for signal in fed
+                )
+            ],
             inputs=self._nodes.values(),
-            varying=[self._nodes[node] for node in self._varying],
-            kept=looked_at,
+            varying=[self._nodes[node] for node, rows in self._fed.items() if rows.ndim == 3],
+            kept=kept,
             context=context,
         )
 
-    def _is_image(self, signal: Signal) -> bool:
-        return any(same_place(op.output, signal) for op in self._image_inputs.values())
-
-    def _made(
-        self, operators: list[Operator], context: Context
-    ) -> list[tuple[Step, Operator | None]]:
+    def _made(self, operators: Sequence[Operator], context: Context) -> _Steps:
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
         return [
             (self._named(step, label_of(operator)), operator)
@@ -538,17 +521,8 @@ class MinibatchSimulator(nengo.Simulator):
 
         return timed
 
-    def _recording(self, signal: Signal, record: OutputRecord, context: Context) -> Step | None:
-        events, array = context.events_of(signal), self.signals[signal]
-        if events is not None and not record.keeps_steps:
-            events.keep(record)
-            return None
-        return lambda: record.add(array)
-
     @contextlib.contextmanager
-    def _feeding(
-        self, data: Mapping[nengo.Node, np.ndarray] | None, n_steps: int
-    ) -> Iterator[None]:
+    def _feeding(self, data: object, n_steps: int) -> Iterator[None]:
         """Let nodes put out ``data`` for a while."""
         if data is None or isinstance(data, Mapping) and not data:
             yield
@@ -557,25 +531,24 @@ class MinibatchSimulator(nengo.Simulator):
             raise InputError(f"data: expected a dict of {{Node: values}}, got {described(data)}")
         rows = {node: self._checked_data(node, each, n_steps) for node, each in data.items()}
         self._forget_steps()
-        self._fed = tuple(rows)
-        self._varying = tuple(node for node, each in rows.items() if each.ndim == 3)
+        self._fed = rows
         try:
-            for node, each in rows.items():
-                if each.ndim == 2:
-                    self.signals[self._nodes[node]][...] = each.T
+            feeds = [self._feed(self.signals[self._nodes[node]], rows[node]) for node in rows]
             self._make_steps()
-            self._feeds = [self._feed(node, rows[node]) for node in self._varying]
+            self._feeds = [feed for feed in feeds if feed is not None]
             yield
         finally:
             self._forget_steps()
-            self._fed = self._varying = ()
-            if not self.closed:
-                for node in rows:
-                    signal = self._nodes[node]
-                    self.signals[signal][...] = signal.initial_value[..., np.newaxis]
+            self._fed = {}
+            for node in () if self.closed else rows:
+                self.signals.reset(self._nodes[node])
 
-    def _feed(self, node: nengo.Node, rows: np.ndarray) -> Step:
-        array, first = self.signals[self._nodes[node]], self.n_steps
+    def _feed(self, array: np.ndarray, rows: np.ndarray) -> Step | None:
+        """Write what stays the same; return what writes the rows of a step."""
+        if rows.ndim == 2:
+            array[...] = rows.T
+            return None
+        first = self.n_steps
 
         def feed():
             array[...] = rows[:, self.n_steps - first].T
@@ -587,8 +560,7 @@ class MinibatchSimulator(nengo.Simulator):
             raise InputError(f"data: expected nodes of the network, got {node!r}")
         if node.size_in > 0:
             raise InputError(
-                f"data: {node} has an input of its own (size_in {node.size_in}); only nodes "
-                "without one can be fed"
+                f"data: expected nodes without an input, got {node} (size_in {node.size_in})"
             )
         rows = as_numbers(f"data for {node}", data)
         batch, size = self.minibatch_size, node.size_out
@@ -601,25 +573,6 @@ class MinibatchSimulator(nengo.Simulator):
         with np.errstate(over="ignore"):
             return check_finite(f"data for {node}", rows.astype(self._nodes[node].dtype))
 
-    def _checked_images(self, images: object) -> dict[nengo.Node, np.ndarray]:
-        if images is None:
-            return {}
-        if not isinstance(images, Mapping):
-            if len(self._image_inputs) != 1:
-                raise InputError(
-                    f"images: the network has {len(self._image_inputs)} image inputs; give "
-                    "{node: images} for each of them"
-                )
-            images = {next(iter(self._image_inputs)): images}
-        if not images:
-            raise InputError("images: expected {node: images}, got an empty dict")
-        checked = {}
-        for node, each in images.items():
-            if node not in self._image_inputs:
-                raise InputError(f"images: expected image inputs of the network, got {node!r}")
-            checked[node] = self._image_inputs[node].process.rows(each, "images", str(node))
-        return checked
-
 
 class MinibatchData(SimulationData):
     """Built parameters, and the data of probes with the batch first."""
@@ -627,35 +580,16 @@ class MinibatchData(SimulationData):
     def __init__(self, simulator: MinibatchSimulator) -> None:
         super().__init__(simulator.model.params)
         self._batch = lambda: simulator.minibatch_size
-        self._probes = {probe: simulator.model.sig[probe]["in"] for probe in simulator.model.probes}
+        self._probed = {probe: simulator.model.sig[probe]["in"] for probe in simulator.model.probes}
         self._batched = simulator._batched
-        self._stacked: dict[nengo.Probe, np.ndarray] = {}
-
-    def reset(self) -> None:
-        """Forget what was stacked."""
-        super().reset()
-        self._stacked.clear()
 
     def __getitem__(self, key: object) -> object:
         """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
-        if key not in self._probes:
-            return super().__getitem__(key)
-        steps, signal, batch = self.raw[key], self._probes[key], self._batch()
-        if key not in self._stacked or self._stacked[key].shape[1] != len(steps):
-            if signal.base in self._batched:
-                array = examples_first(steps, (batch, *signal.shape))
-                array.setflags(write=False)
-            else:
-                array = np.asarray(steps)
-                array = np.broadcast_to(array, (batch, *array.shape))
-            self._stacked[key] = array
-        return self._stacked[key]
-
-
-def _refuse_learning(network: nengo.Network | None) -> None:
-    for connection in () if network is None else as_network(network).all_connections:
-        if connection.learning_rule_type is not None:
-            raise InputError(
-                f"{connection}: MinibatchSimulator cannot learn "
-                f"({connection.learning_rule_type}); use nengo.Simulator"
-            )
+        found = super().__getitem__(key)
+        if key not in self._probed:
+            return found
+        signal, batch = self._probed[key], self._batch()
+        steps = len(self.raw[key]), *signal.shape
+        if signal.base in self._batched:
+            return np.moveaxis(found.reshape(*steps, batch), -1, 0)
+        return np.broadcast_to(found.reshape(steps), (batch, *steps))

@@ -181,9 +181,7 @@ def fuse_row(
     return row if all([row.keep(signal, record) for signal, record in records]) else None
 
 
-def _row_of(
-    operators: Sequence[Operator], context: Context
-) -> tuple[list[_Layer], list[Operator]]:
+def _row_of(operators: Sequence[Operator], context: Context) -> tuple[list[_Layer], list[Operator]]:
     """Return the longest row of layers, and the other operators."""
     sources = [signal for signal, _ in context.events]
     rest = [
@@ -248,9 +246,7 @@ def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) ->
     return True
 
 
-def _link(
-    layer: _Layer, height: float, context: Context
-) -> Callable[[Spikes, int], Spikes | None]:
+def _link(layer: _Layer, height: float, context: Context) -> Callable[[Spikes, int], Spikes | None]:
     """Return what does some steps of one layer; None where its spikes cannot be listed."""
     _, stretch = context.kernels.kernels_of(kernel_of(layer.neurons, context))
     arguments = kernel_arguments(layer.neurons, context)

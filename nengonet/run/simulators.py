@@ -20,7 +20,6 @@ from nengo.builder.operator import Operator
 
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.owning import own_copies, roots_of
-from nengonet.minibatch.registry import name_of
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.nengo_internals import precision_of
 from nengonet.streams import neuron_seeds, reset_seed
@@ -112,7 +111,7 @@ def reset_to_example(
     originals = _originals.setdefault(simulator, {root.operator: root.value for root in roots})
     for root in roots:
         setattr(root.operator, root.attribute, originals[root.operator])
-    own = own_copies(roots, 1, lambda operator: name_of(operator, simulator.model))
+    own = own_copies(roots, 1, simulator.model)
     for root in roots:
         original = called = originals[root.operator]
         for copies in own.objects:
@@ -138,11 +137,7 @@ def take_step(simulator: nengo.Simulator, example: int) -> None:
         simulator.step()
     except FloatingPointError as error:
         neurons = [op for op in simulator.step_order if isinstance(op, SimNeurons)]
+        signals = simulator.signals
         raise runaway_error(
-            error,
-            neurons,
-            simulator.model,
-            lambda signal: simulator.signals[signal][..., np.newaxis],
-            simulator.n_steps + 1,
-            [example],
+            error, simulator, neurons, lambda signal: signals[signal][..., np.newaxis], [example]
         ) from error
