@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     layers = bengali.cnn_layers(load_weights(pretrained("bengali_cnn")))
-    images, _ = bengali.load_images(split="train", progress=False)
+    images, _ = bengali.DATA.load("train", "all")
     sample = images[: bengali.N_SAMPLE]
     shown = images[bengali.N_SAMPLE : bengali.N_SAMPLE + arguments.images]
     answers = logits_of(layers, shown).argmax(axis=1)

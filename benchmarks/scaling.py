@@ -48,7 +48,7 @@ def table(head: str, columns, values) -> None:
 def count_differences(images) -> None:
     """Print how many spike counts differ from the reference simulator's."""
     for neurons in ("lif", "if", "relu"):
-        example = forum_mnist.build(neurons=neurons)
+        example = forum_mnist.STUDY.build(neurons=neurons)
         twin, reference = (
             nn.present(
                 example.network,
@@ -69,7 +69,7 @@ def count_differences(images) -> None:
 
 def compare_on_bengali() -> None:
     """Print images per second of the Bengali CNN, as posted and repaired, 30 steps."""
-    images, _ = bengali.load_images(n_images=200)
+    images, _ = bengali.DATA.load(n_images=200)
     layers = bengali.cnn_layers(nn.load_weights(nn.pretrained("bengali_cnn")))
     networks = {
         "posted": bengali.posted(layers, neurons="spiking"),
@@ -104,7 +104,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     images, _ = nn.datasets.load("mnist")
     more = np.concatenate([images] * 4)
-    example = forum_mnist.build()
+    example = forum_mnist.STUDY.build()
     seconds(example, images[:500])  # compiles
 
     sizes = (1, 10, 50, 100, 250, 500, 1000)

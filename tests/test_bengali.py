@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import h5py
 import matplotlib.pyplot as plt
@@ -38,7 +39,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(digits):
-    return bengali.reproduce(data=digits, n_sweep=2, n_images=12, n_jobs=1, progress=False)
+    return bengali.STUDY.reproduce(data=digits, n_sweep=2, n_images=12, n_jobs=1, progress=False)
 
 
 def call(*arguments):
@@ -124,13 +125,13 @@ def test_posted_network_is_nearly_silent():
 
 
 def test_causes_are_named_before_a_run(digits):
-    found = bengali.diagnose(data=digits, variant="posted", n_images=10)
+    found = bengali.STUDY.diagnose(data=digits, variant="posted", n_images=10)
     errors = [finding.code for finding in found.findings if finding.severity == "error"]
     assert errors == ["few-spikes", "readout-last-step", "rectified-noise"]
     assert found.predicted_accuracy.value == 1
     few = found.findings[0]
     assert few.layers == tuple(layer.name for layer in LAYERS[:-1])
-    found = bengali.diagnose(data=digits, n_images=10)
+    found = bengali.STUDY.diagnose(data=digits, n_images=10)
     assert found.worst in (None, "note")
     assert found.ann_accuracy.value == found.predicted_accuracy_with_noise.value == 1
 
@@ -188,7 +189,7 @@ def test_no_published_figure_stands_beside_the_repaired_network(report):
 
 
 @pytest.mark.parametrize("helped", [True, False])
-def test_the_note_on_many_spikes_is_chosen_by_the_figures(helped):
+def test_the_note_on_many_spikes_is_chosen_by_the_figures(helped, monkeypatch):
     def cell(synapse, readout):
         value = 0.9 if (synapse is not None) == helped else 0.3
         return {
@@ -201,19 +202,21 @@ def test_the_note_on_many_spikes_is_chosen_by_the_figures(helped):
         }
 
     sweep = [cell(s, r) for s in bengali.SYNAPSES for r in bengali.READOUTS]
-    note = bengali._note_on_sweep(sweep, accuracy(np.arange(200) // 188, np.zeros(200)))
+    monkeypatch.setattr(bengali, "_sweep_rows", lambda report: sweep)
+    ann = accuracy(np.arange(200) // 188, np.zeros(200))
+    (note,) = bengali.on_sweep(types.SimpleNamespace(ann_accuracy=ann))
     assert ("is not enough" in note) == helped
     assert ("rectifies the noise" in note) == helped
 
 
-def test_figure_of_one_image_shows_rate_beside_spiking(digits):
-    runs = bengali.example_runs(data=digits, index=2)
-    figure = plot_rate_and_spikes(*runs)
+def test_figure_of_one_image_shows_rate_beside_spiking(report):
+    image, label, found_rates, found_outputs = bengali.example_runs(report, index=2)
+    figure = plot_rate_and_spikes(image, label, found_rates, found_outputs)
     rows = np.array(figure.axes[:9]).reshape(3, 3)
     names = [row[0].get_ylabel() for row in rows]
     assert names == ["rate", "spiking", "repaired"]
     for name, (_, maps, curves) in zip(names, rows, strict=True):
-        rates, outputs = runs.rates[name], runs.outputs[name]
+        rates, outputs = found_rates[name], found_outputs[name]
         title = f"mean {rates.mean():,.2f} Hz, max {rates.max():,.4g} Hz"
         assert maps.get_title() == f"first layer: {title}"
         drawn = maps.images[0].get_array()
@@ -221,20 +224,20 @@ def test_figure_of_one_image_shows_rate_beside_spiking(digits):
         np.testing.assert_array_equal(drawn[:, 28:55], rates[..., 1])
         assert outputs.shape == (10, 50)
         assert f"answer at the end: {outputs[-1].argmax()}" in curves.get_title()
-        right = softmax(outputs, axis=1)[:, runs.label]
+        right = softmax(outputs, axis=1)[:, label]
         (line,) = [each for each in curves.get_lines() if "right" in each.get_label()]
         np.testing.assert_allclose(line.get_ydata(), right)
     # the rate network's answer is the ANN's; its rates are the activations
     found = np.maximum(activations(LAYERS, DIGITS[2:3])["conv0"], 0)
-    np.testing.assert_allclose(runs.rates["rate"], found[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found_rates["rate"], found[0], rtol=1e-5, atol=1e-6)
     # a spike in 10 ms is 100 Hz
-    np.testing.assert_allclose(runs.rates["spiking"] / 100, np.rint(runs.rates["spiking"] / 100))
+    np.testing.assert_allclose(found_rates["spiking"] / 100, np.rint(found_rates["spiking"] / 100))
     plt.close(figure)
 
 
 def test_budget_ends_with_the_network_as_it_is_run(digits, report):
     posted, repaired = (
-        bengali.budget(data=digits, variant=variant, n_images=12, n_jobs=1, progress=False)
+        bengali.STUDY.budget(data=digits, variant=variant, n_images=12, n_jobs=1, progress=False)
         for variant in ("posted", "repaired")
     )
     assert [step.name for step in posted.steps][-3:] == [
@@ -285,20 +288,20 @@ def test_weights_of_the_same_shapes_fit_whatever_their_names(tmp_path):
 
 
 def test_what_does_not_fit_is_named(tmp_path):
-    with pytest.raises(nn.InputError, match=r"forum post's layers.*\(23040, 256\).*found hidden"):
-        bengali.reproduce(nn.pretrained("mnist_dense"))
+    with pytest.raises(nn.InputError, match=r"forum post's layers.*\(23040, 256\).*got hidden"):
+        bengali.STUDY.reproduce(nn.pretrained("mnist_dense"))
     with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking, got 'lif'"):
         bengali.posted(LAYERS, neurons="lif")
-    for function in (bengali.diagnose, bengali.budget):
-        with pytest.raises(nn.InputError, match="variant: expected one of posted, repaired, got"):
+    for function in (bengali.STUDY.diagnose, bengali.STUDY.budget):
+        with pytest.raises(nn.InputError, match="variant: expected one of repaired, posted, got"):
             function(variant="obvious")
     file = tmp_path / "other.npz"
     np.savez(file, x=np.zeros((2, 32, 32)), y=np.zeros(2, int))
-    with pytest.raises(nn.InputError, match=r"28 x 28 pixels.*found images of shape \(32, 32\)"):
-        bengali.load_images(file)
+    with pytest.raises(nn.InputError, match=r"28 x 28 pixels.*got images of shape \(32, 32\)"):
+        bengali.DATA.load(data=file)
     np.savez(file, x=np.zeros((2, 28, 28)), y=np.array([0, 50]))
-    with pytest.raises(nn.InputError, match="labels 0 to 49, found .* labels up to 50"):
-        bengali.load_images(file)
+    with pytest.raises(nn.InputError, match="labels 0 to 49, got .* labels up to 50"):
+        bengali.DATA.load(data=file)
 
 
 def test_settled():
@@ -309,7 +312,7 @@ def test_settled():
 
 @needs_whole_data
 def test_ann_classifies_the_test_images():
-    images, labels = bengali.load_images()
+    images, labels = bengali.DATA.load(n_images="all")
     assert len(images) == 3000
     assert (logits_of(LAYERS, images).argmax(axis=1) == labels).mean() >= 0.82
 
@@ -317,7 +320,7 @@ def test_ann_classifies_the_test_images():
 @needs_whole_data
 def test_posted_network_guesses_and_the_repaired_one_does_not():
     """Images and a seed other than the README's first ones."""
-    images, labels = (part[2000:2200] for part in bengali.load_images())
+    images, labels = (part[2000:2200] for part in bengali.DATA.load(n_images="all"))
     sample = bengali.training_sample()
     ann = logits_of(LAYERS, images).argmax(axis=1)
     running = {"keep": ["dense"], "minibatch_size": 50, "precision": 32, "progress": False}

@@ -12,7 +12,7 @@ IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="tes
 
 
 def budget_of(variant="repaired", n_repeats=3, **settings):
-    example = forum_mnist.build(variant=variant, **settings)
+    example = forum_mnist.STUDY.build(variant=variant, **settings)
     return error_budget(
         example.output,
         IMAGES,
@@ -40,7 +40,7 @@ def test_steps_add_up_to_the_total(posted):
 
 
 def test_last_step_is_the_network_as_it_is_run(posted):
-    example = forum_mnist.build(variant="posted")
+    example = forum_mnist.STUDY.build(variant="posted")
     result = nn.present(
         example.network,
         example.output,
@@ -68,7 +68,7 @@ def test_signed_neurons_lose_nothing_by_clipping():
 
 
 def test_repeats_have_input_noise_of_their_own():
-    example = forum_mnist.build(neurons="if")
+    example = forum_mnist.STUDY.build(neurons="if")
     run = {"dt": 0.001, "seed": 0, "progress": False}
     first, total = _repeated(example.output, IMAGES[:5], 0.1, 3, run)
     assert np.any(total != 3 * first.counts["output"])

@@ -101,8 +101,8 @@ def leaves(command):
     if not isinstance(command, click.Group):
         yield command
         return
-    for child in command.commands.values():
-        yield from leaves(child)
+    for name in command.list_commands(None):
+        yield from leaves(command.get_command(None, name))
 
 
 def test_every_command_has_json():
@@ -159,8 +159,8 @@ def test_the_line_for_completion_in_the_readme_works(tmp_path):
 def test_ctrl_c_within_an_exec_of_text_has_its_exit_code(tmp_path):
     code = """
         from nengonet.cli import main
-        from nengonet.studies import forum_mnist
-        forum_mnist.reproduce = lambda *_, **__: exec("raise KeyboardInterrupt")
+        from nengonet.studies.engine import Study
+        Study.reproduce = lambda *_, **__: exec("raise KeyboardInterrupt")
         main(["reproduce", "forum-mnist"], prog_name="nengonet")
     """
     (tmp_path / "interrupted.py").write_text(textwrap.dedent(code))

@@ -16,7 +16,7 @@ LAYERS = forum_mnist.mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 
 
 def diagnosed(variant="repaired", images=IMAGES, labels=LABELS, **settings):
-    example = forum_mnist.build(variant=variant, **settings)
+    example = forum_mnist.STUDY.build(variant=variant, **settings)
     return nn.diagnose(example.output, images, labels=labels, readout=example.readout)
 
 
@@ -66,7 +66,7 @@ def test_obvious_repair_fails_by_noise():
     diagnosis = diagnosed("obvious")
     assert codes(diagnosis, "error") == ["rectified-noise"]
     assert diagnosis.predicted_accuracy.value > 0.96
-    example = forum_mnist.build(variant="obvious")
+    example = forum_mnist.STUDY.build(variant="obvious")
     result = present(example.network, example.output, IMAGES[:200], progress=False)
     measured = result.accuracy(LABELS[:200]).value
     predicted = diagnosed("obvious", IMAGES[:200], LABELS[:200])
@@ -142,7 +142,7 @@ def test_each_fault_is_found(settings, code, severity, words):
 
 
 def test_a_filtered_probe_of_the_users_is_found():
-    example = forum_mnist.build(neurons="if")
+    example = forum_mnist.STUDY.build(neurons="if")
     assert codes(nn.diagnose(example.output, IMAGES[:50])) == []
     with example.network:
         nengo.Probe(example.output.ensemble.neurons, synapse=0.1)
@@ -189,7 +189,7 @@ def test_json_has_stable_keys():
 
 @pytest.fixture(scope="module")
 def run():
-    example = forum_mnist.build(neurons="if", seed=3)
+    example = forum_mnist.STUDY.build(neurons="if", seed=3)
     images = IMAGES[500:560]
     return example, images, present(example.network, example.output, images, progress=False)
 
@@ -210,7 +210,7 @@ def test_observed_rates_follow_the_predicted_ones(run):
 def test_a_wrong_network_does_not_follow_its_prediction(run):
     """Compared with the prediction of a network whose hidden gain is doubled."""
     example, images, result = run
-    other = forum_mnist.build(neurons="if", seed=3)
+    other = forum_mnist.STUDY.build(neurons="if", seed=3)
     layer = list(other.output.chain())[1]
     layer.ensemble.gain = 2 * layer.ensemble.gain
     rows = {row["label"]: row for row in nn.compare(result, other.output, images).layers}
@@ -421,7 +421,7 @@ def test_a_stated_gain_is_not_called_tuned():
 
 @pytest.mark.parametrize("part", [slice(0, 2), [3, 1], 5])
 def test_a_filtered_probe_of_some_neurons_is_found(part):
-    example = forum_mnist.build(neurons="if")
+    example = forum_mnist.STUDY.build(neurons="if")
     with example.network:
         nengo.Probe(example.output.ensemble.neurons[part], synapse=0.01)
     assert "readout-filter" in codes(nn.diagnose(example.output, IMAGES[:50]))
@@ -495,7 +495,7 @@ def test_hidden_neurons_that_spike_at_random_are_not_pixels():
 
 
 def test_few_images_do_not_make_neurons_silent():
-    layer = forum_mnist.build(neurons="if").output
+    layer = forum_mnist.STUDY.build(neurons="if").output
     few, many = (codes(nn.diagnose(layer, IMAGES[:n])) for n in (1, 200))
     assert "silent-neurons" not in few
     assert "silent-neurons" not in many

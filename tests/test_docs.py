@@ -84,8 +84,8 @@ def test_every_command_of_the_documentation_exists(line):
 
 def leaves(command, path=()):
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
-            yield from leaves(child, (*path, name))
+        for name in command.list_commands(None):
+            yield from leaves(command.get_command(None, name), (*path, name))
     else:
         yield " ".join(path), command
 
@@ -136,7 +136,7 @@ def test_every_public_name_is_in_the_reference():
 
 
 def reproductions():
-    return list(main.commands["reproduce"].commands)
+    return main.commands["reproduce"].list_commands(None)
 
 
 @pytest.mark.parametrize("name", reproductions())

@@ -11,16 +11,8 @@ from nengo.solvers import NoSolver
 
 import nengonet as nn
 from nengonet.neurons import current_at
-from nengonet.studies.forum_mnist import (
-    Example,
-    _notes_repaired,
-    build,
-    mlp_layers,
-    posted,
-    repaired,
-    reproduce,
-    sweep_cell,
-)
+from nengonet.studies.engine import Case
+from nengonet.studies.forum_mnist import STUDY, differences, mlp_layers, posted, repaired
 
 LAYERS = mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
@@ -28,7 +20,7 @@ IMAGES, LABELS = nn.datasets.load("mnist", split="test")
 
 @pytest.fixture(scope="module")
 def run_as_posted():
-    return reproduce(variant="posted", n_images=250, progress=False)
+    return STUDY.reproduce(variant="posted", n_images=250, progress=False)
 
 
 def test_as_posted_fails_as_it_did_there(run_as_posted):
@@ -149,7 +141,9 @@ def plain_file(tmp_path):
 
 
 def test_names_and_order_of_the_users_file_do_not_matter(plain_file):
-    ours, theirs = (reproduce(path, n_images=5, progress=False) for path in (None, plain_file))
+    ours, theirs = (
+        STUDY.reproduce(path, n_images=5, progress=False) for path in (None, plain_file)
+    )
     np.testing.assert_array_equal(ours.result.outputs, theirs.result.outputs)
     assert list(theirs.spikes_per_image) == ["input", "inpToHidden", "hiddenToOut"]
 
@@ -159,9 +153,9 @@ def test_weights_of_another_network_are_named(tmp_path):
     with h5py.File(file, "w") as handle:
         handle["first"], handle["second"] = np.ones((784, 100)), np.ones((90, 10))
     with pytest.raises(nn.InputError, match=r"expected Dense layers from 784 inputs to 10 .*first"):
-        reproduce(file, n_images=1)
+        STUDY.reproduce(file, n_images=1)
     with pytest.raises(nn.InputError, match="neurons: expected one of lif, if, relu, got 'hh'"):
-        reproduce(neurons="hh", n_images=1)
+        STUDY.reproduce(neurons="hh", n_images=1)
 
 
 def test_the_posts_readouts_are_those_of_a_filtered_probe(run_as_posted):
@@ -186,7 +180,7 @@ def test_first_voltages_of_the_posted_network():
     """Drawn once, one image always gives the same spikes of LIF neurons that nothing drives."""
     counts = {}
     for kind in ("network", "image", "zero"):
-        example = build(variant="posted", initial_voltage=kind)
+        example = STUDY.build(variant="posted", initial_voltage=kind)
         blank = np.zeros((3, 28, 28))
         result = nn.present(
             example.network,
@@ -203,14 +197,14 @@ def test_first_voltages_of_the_posted_network():
     # held at their threshold, neurons do not spike; from voltages near it, neither
     assert all(not each.any() for each in counts.values())
     found = {
-        kind: sweep_cell(
+        kind: STUDY.measure(
             variant="posted", initial_voltage=kind, presentation_time=0.02, n_images=20
         )["accuracy"]
         for kind in ("network", "image", "zero")
     }
     assert all(0 <= float(each) <= 1 for each in found.values())
     with pytest.raises(nn.InputError, match="initial_voltage: expected the variant posted, got re"):
-        sweep_cell(initial_voltage="zero", n_images=1)
+        STUDY.measure(initial_voltage="zero", n_images=1)
 
 
 def without_spaces(text):
@@ -228,7 +222,7 @@ def without_spaces(text):
     ],
 )
 def test_a_published_figure_is_that_of_the_same_network(options, published):
-    report = reproduce(n_images=2, progress=False, **options)
+    report = STUDY.reproduce(n_images=2, progress=False, **options)
     assert report.published == report.to_json()["published"] == published
     text = without_spaces(report)
     assert ("published 0.45" in text) == (published is not None)
@@ -250,21 +244,21 @@ def deep_file(tmp_path):
 def test_a_run_that_falls_short_of_its_ann_says_why(deep_file):
     """Layer by layer, LIF rectifies more noise; IntegrateAndFire does not."""
     run = {"weights": deep_file, "n_images": 100, "progress": False}
-    short = reproduce(**run, full_scale_rate=100.0)
+    short = STUDY.reproduce(**run, full_scale_rate=100.0)
     assert short.falls_short
-    example = build(deep_file, full_scale_rate=100.0)
+    example = STUDY.build(weights=deep_file, full_scale_rate=100.0)
     first = nn.diagnose(example.output, IMAGES[:50], labels=LABELS[:50]).findings[0]
     assert short.finding == first
     assert short.to_json()["finding"]["code"] == first.code
     assert f"puts first: {first.severity}: {' '.join(first.message.split())} [{first.code}]" in (
         without_spaces(short)
     )
-    near = reproduce(**run, neurons="if")
+    near = STUDY.reproduce(**run, neurons="if")
     assert not near.falls_short
     assert near.finding is near.to_json()["finding"] is None
     assert "short of the ANN" not in str(near)
     # of another network than the post's
-    assert reproduce(variant="posted", **run | {"n_images": 2}).published is None
+    assert STUDY.reproduce(variant="posted", **run | {"n_images": 2}).published is None
 
 
 def test_where_nothing_is_found_the_report_says_so(run_as_posted):
@@ -283,16 +277,16 @@ def test_what_differs_is_read_from_both_networks():
         for layer in LAYERS
     ]
     for layers in (LAYERS, own):
-        network, output = repaired(layers)
-        example = Example(network, output, layers, "spike_count", build().settings)
-        notes = _notes_repaired(example)
+        _, output = repaired(layers)
+        case = Case("repaired", output, layers, None, 0.35, settings=STUDY.build().settings)
+        notes = differences(case)
         gains = [layer.ensemble.gain[0] for layer in list(output.chain())[1:]]
         assert f"gain hidden {gains[0]:.4g}, output {gains[1]:.4g} instead of 2.033" in notes[1]
         assert "instead of 25,500 Hz" in notes[0]
         assert notes[2].startswith("bias 0 instead of 1, ")
         for layer in list(output.chain())[1:]:
             layer.ensemble.bias = np.asarray(layer.ensemble.bias) + 0.25
-        assert _notes_repaired(example)[2].startswith("bias 0.25 instead of 1, ")
+        assert differences(case)[2].startswith("bias 0.25 instead of 1, ")
 
 
 def test_report_says_what_was_measured(run_as_posted):
@@ -322,7 +316,7 @@ def test_gain_is_matched_to_the_rate():
 
 def test_more_spikes_need_fewer_steps():
     """Constant input and a high full scale: on other images, near the ANN after 20 steps."""
-    report = reproduce(
+    report = STUDY.reproduce(
         neurons="if",
         input_kind="constant",
         full_scale_rate=2000.0,
@@ -334,7 +328,7 @@ def test_more_spikes_need_fewer_steps():
     # both answer alike but for a few images near a tie
     assert abs(report.accuracy.value - report.ann_accuracy.value) <= 0.01
     assert "input_rate" not in report.settings
-    slower = reproduce(
+    slower = STUDY.reproduce(
         neurons="if", input_kind="constant", n_images=400, presentation_time=0.02, progress=False
     )
     assert slower.accuracy.value < report.accuracy.value

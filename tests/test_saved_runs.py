@@ -24,8 +24,8 @@ from nengonet import datasets
 from nengonet.cli import main
 from nengonet.results.result import Journal
 from nengonet.run import presentation
-from nengonet.studies import bengali, cifar_csnn
-from nengonet.studies.shared import files_of_runs
+from nengonet.studies import bengali, cifar_csnn, engine
+from nengonet.studies.engine import in_folder
 
 IMAGES = np.random.default_rng(0).random((6, 4))
 LAYER = {"max_rates": 200.0, "synapse": None}
@@ -421,25 +421,25 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def test_no_folder_no_files():
-    assert files_of_runs(None)("a") == {}
+    assert in_folder(None)("a") == {}
 
 
 def test_each_run_has_its_file(tmp_path):
-    saved = files_of_runs(tmp_path / "study")
+    saved = in_folder(tmp_path / "study")
     assert saved("a") == {"save": tmp_path / "study" / "a.h5", "resume": True}
     assert (tmp_path / "study").is_dir()
-    files_of_runs(tmp_path / "study")  # an empty one is as good as none
+    in_folder(tmp_path / "study")  # an empty one is as good as none
 
 
 def test_what_cannot_be_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(nn.InputError, match="file: expected a folder, .*; found a file"):
-        files_of_runs(tmp_path / "file")
+    with pytest.raises(nn.InputError, match="file: expected a folder, .*; got a file"):
+        in_folder(tmp_path / "file")
     with pytest.raises(nn.InputError, match="the folder .*no does not exist"):
-        files_of_runs(tmp_path / "no" / "study")
-    with pytest.raises(nn.InputError, match=r"holds files already: go on with them \(resume\)"):
-        files_of_runs(tmp_path)
-    files_of_runs(tmp_path, resume=True)
+        in_folder(tmp_path / "no" / "study")
+    with pytest.raises(nn.InputError, match=r"expected an empty folder, got files; resume"):
+        in_folder(tmp_path)
+    in_folder(tmp_path, resume=True)
 
 
 STUDIES = {
@@ -456,7 +456,9 @@ def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
     images = np.random.default_rng(0).random(shape)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))
     settings |= {"n_images": 2, "n_jobs": 1, "progress": False}
-    present, begun = module.present, []
+    engine_of = engine if hasattr(module, "STUDY") else module
+    reproduce = module.STUDY.reproduce if hasattr(module, "STUDY") else module.reproduce
+    present, begun = engine_of.present, []
 
     def interrupted(*arguments, **given):
         begun.append(given["save"])
@@ -464,23 +466,23 @@ def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return present(*arguments, **given)
 
-    monkeypatch.setattr(module, "present", interrupted)
+    monkeypatch.setattr(engine_of, "present", interrupted)
     with contextlib.suppress(KeyboardInterrupt):
-        module.reproduce(**settings, save=tmp_path / "study")
+        reproduce(**settings, save=tmp_path / "study")
     written = {file: os.stat(file).st_mtime_ns for file in begun[:2]}
     assert [file.name for file in sorted((tmp_path / "study").iterdir())] == sorted(
         file.name for file in written
     )
-    resumed = module.reproduce(**settings, save=tmp_path / "study", resume=True)
+    resumed = reproduce(**settings, save=tmp_path / "study", resume=True)
     assert {file: os.stat(file).st_mtime_ns for file in written} == written
     assert len(list((tmp_path / "study").iterdir())) == 3
     assert resumed.result.n_images == 2
-    monkeypatch.setattr(module, "present", present)
+    monkeypatch.setattr(engine_of, "present", present)
     if name == "bengali":
         return  # its networks take seconds to build
-    assert resumed.to_json() == module.reproduce(**settings).to_json()
+    assert resumed.to_json() == reproduce(**settings).to_json()
     with pytest.raises(nn.InputError, match="another network"):
-        module.reproduce(**settings, seed=5, save=tmp_path / "study", resume=True)
+        reproduce(**settings, seed=5, save=tmp_path / "study", resume=True)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -18,7 +18,7 @@ if __name__ == "__main__":
         precision={"type": int, "choices": [32, 64], "default": 64},
     )
     images, labels = common.load_images(args.data, args.images)
-    example = forum_mnist.build(args.weights)
+    example = forum_mnist.STUDY.build(weights=args.weights)
 
     def present():
         """Build the simulators, run, and bring the results back from the processes."""

@@ -1,8 +1,9 @@
-"""The command line: a thin shell over the library, one module for each command.
+"""The command line: a thin shell over the library.
 
-A command is a few lines that call one library function. Tables for people go to standard output,
-progress to standard error; ``--json`` prints one JSON object and nothing else. A command imports
-what it runs when it runs, so that ``nengonet --help`` and a completion take a tenth of a second.
+A command is a few lines that call one library function. Human-readable tables go to standard
+output, progress to standard error; ``--json`` prints one JSON object and nothing else. A command
+imports what it runs when it runs, so that ``nengonet --help`` and a completion take a tenth of a
+second.
 
 Exit codes: 0 for done; 1 for a sweep with cells that failed, and for an error in nengonet itself
 (then with a traceback); 2 for bad input; 130 for Ctrl-C.
@@ -13,11 +14,10 @@ from __future__ import annotations
 import click
 
 from nengonet.cli.bench import bench
-from nengonet.cli.budget import budget
-from nengonet.cli.diagnose import diagnose
-from nengonet.cli.reproduce import reproduce
+from nengonet.cli.old import reproduce
+from nengonet.cli.old_sweep import sweep
 from nengonet.cli.shared import Commands
-from nengonet.cli.sweep import sweep
+from nengonet.cli.studies import GROUPS
 from nengonet.cli.weights import weights
 from nengonet.version import __version__
 
@@ -31,5 +31,9 @@ def main() -> None:
     """
 
 
-for _command in (reproduce, diagnose, budget, sweep, weights, bench):
+for _command in (*GROUPS, weights, bench):
     main.add_command(_command)
+
+for _group, _old in ((GROUPS[0], reproduce), (GROUPS[3], sweep)):
+    for _command in _old.commands.values():
+        _group.add_command(_command)

@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import click
 
@@ -20,7 +20,7 @@ FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_EXAMPLE = "Example: "
+EXAMPLE = "Example: "
 _WORDS = "nengonet.words"
 
 
@@ -42,7 +42,7 @@ class Group(click.Group):
 
 def example_of(command: click.Command) -> str:
     """Return the line after ``Example:`` in a command's docstring."""
-    return command.help.split(_EXAMPLE)[1].splitlines()[0].strip()
+    return command.help.split(EXAMPLE)[1].splitlines()[0].strip()
 
 
 class Commands(Group):
@@ -74,7 +74,7 @@ class Commands(Group):
         except Exception as error:
             if not _is_callers(error):
                 raise
-            _complain(" ".join(str(error).split()))
+            _complain(_in_the_callers_words(context, " ".join(str(error).split())))
             context.exit(BAD_INPUT)
 
 
@@ -114,20 +114,39 @@ def _complain(message: str) -> None:
     click.echo(f"{click.style('nengonet:', fg='red', bold=True)} {message}", err=True)
 
 
-def _how_to_go_on(context: click.Context) -> str:
-    """Say what is kept, and with which line to go on: of the command that was called."""
-    command, words = context.command, list(context.meta[_WORDS])
-    for word in words:
+def _called(context: click.Context) -> click.Command:
+    """Return the command that the words name."""
+    command = context.command
+    for word in context.meta[_WORDS]:
         if not isinstance(command, click.Group):
             break
         command = command.get_command(context, word) or command
-    if not any(option.name == "save" for option in command.params):
+    return command
+
+
+def _how_to_go_on(context: click.Context) -> str:
+    """Say what is kept, and with which line to resume."""
+    words = list(context.meta[_WORDS])
+    if not any(option.name == "save" for option in _called(context).params):
         return "nothing is kept, as this command has no --save"
     if not any(word.split("=")[0] == "--save" for word in words):
         return "nothing is kept: with --save FILE, what is finished is, and --resume goes on"
     resume = [] if "--resume" in words else ["--resume"]
     line = shlex.join([context.info_name, *words, *resume])
     return f"what is finished is kept; go on with: {line}"
+
+
+def _in_the_callers_words(context: click.Context, message: str) -> str:
+    """Call Python's arguments in a message what the command line calls them."""
+    flags = {
+        getattr(option, "argument", option.name): option.opts[0]
+        for option in _called(context).get_params(context)
+        if isinstance(option, click.Option)
+    }
+    # Within a sentence, a name of one word is a word.
+    names = [name for name in flags if re.search(r"\W|_", name) or message.startswith(f"{name}: ")]
+    pattern = rf"(?<![\w-])({'|'.join(names)})(?![\w-])"
+    return re.sub(pattern, lambda found: flags[found[1]], message) if names else message
 
 
 def answer(as_json: bool, report: dict, text: str) -> None:
@@ -163,19 +182,13 @@ def _coloured(text: str) -> str:
 
 # Options.
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-SEED = click.option("--seed", default=0, show_default=True)
-POSTED = click.option("--as-posted", "posted", is_flag=True, help="The spiking network as posted.")
-PRESENTATION_TIME = click.option(
-    "--presentation-time", default=0.35, show_default=True, help="Seconds per image."
-)
-SAVE_RUNS = click.option("--save", type=click.Path(), help="Folder for the finished runs.")
-RESUME = click.option("--resume", is_flag=True, help="Go on with the interrupted run in --save.")
+JSON = {"is_flag": True, "help": "Print one JSON object."}
+json_option = click.option("--json", "as_json", **JSON)
 
 
-def plot_option(text: str) -> Callable:
+def plot_option(text: str) -> click.Option:
     """Return the option ``--plot``, whose file is checked before anything runs."""
-    return click.option("--plot", type=click.Path(), callback=_checked_figure, help=text)
+    return click.Option(["--plot"], type=click.Path(), callback=_checked_figure, help=text)
 
 
 def _checked_figure(
@@ -189,127 +202,12 @@ def _checked_figure(
     return path
 
 
-def images_option(default: int | str) -> Callable:
-    """Return the option ``--images``."""
-    return click.option(
-        "--images", default=str(default), show_default=True, help='How many, or "all".'
-    )
-
-
-def image_count(text: str | None) -> int | str | None:
-    """Return the value of ``--images``: a number, "all", or None where it was not given."""
-    if text is None or text == "all":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f'--images: expected a whole number or "all", found {text!r}') from None
-
-
-def check_resume(resume: bool, save: str | None) -> None:
+def check_resume(options: dict) -> None:
     """Refuse ``--resume`` without ``--save``."""
-    if resume and not save:
+    if options["resume"] and not options["save"]:
         raise InputError("--resume: expected --save FILE, the file of the interrupted run")
 
 
-def options(given: list[Callable]) -> Callable:
-    """Return a decorator that adds options to a command, in this order."""
-
-    def decorate(command: Callable) -> Callable:
-        for option in reversed(given):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def stated(**given: object) -> dict:
+def given(**options: object) -> dict:
     """Leave out the options that keep the library's default."""
-    return {name: value for name, value in given.items() if value is not None}
-
-
-forum_options = options(
-    [
-        click.option("--as-posted", "posted", is_flag=True, help="The network as posted."),
-        click.option(
-            "--obvious", is_flag=True, help="The first repair to come to mind: amplitude 0.01."
-        ),
-        click.option("--weights", type=click.Path(), help="Keras file of an MLP 784-…-10."),
-        click.option(
-            "--neurons",
-            type=click.Choice(["lif", "if", "relu"]),
-            help="Of the repaired network.  [default: lif]",
-        ),
-        click.option(
-            "--input-rate", type=float, help="Hz of a white pixel, repaired.  [default: 255]"
-        ),
-        click.option(
-            "--constant-input",
-            is_flag=True,
-            default=None,
-            help="The repaired network sees the pixels themselves instead of Poisson spikes.",
-        ),
-        click.option(
-            "--full-scale-rate",
-            type=float,
-            help="Hz of a layer's largest activations, repaired.  [default: 250]",
-        ),
-        SEED,
-    ]
-)
-
-
-def _forum_network(posted: bool, obvious: bool, constant_input: bool | None, **chosen) -> dict:
-    """Turn the options into arguments of `forum_mnist.build`."""
-    if posted and obvious:
-        raise InputError("--as-posted and --obvious: expected one of them")
-    if constant_input and chosen["input_rate"] is not None:
-        raise InputError("--constant-input and --input-rate: expected one of them")
-    chosen = stated(input_kind="constant" if constant_input else None, **chosen)
-    if (posted or obvious) and chosen:
-        raise InputError(
-            f"--{'as-posted' if posted else 'obvious'} fixes the neurons, the input and the "
-            "rates: leave those options"
-        )
-    return stated(variant="posted" if posted else "obvious" if obvious else None) | chosen
-
-
-_NETWORK_OPTIONS = (
-    "posted",
-    "obvious",
-    "constant_input",
-    "neurons",
-    "input_rate",
-    "full_scale_rate",
-)
-
-
-def forum_options_of(given: dict) -> dict:
-    """Take the options of the network out of a command's, and turn them into arguments."""
-    return _forum_network(**{name: given.pop(name) for name in _NETWORK_OPTIONS})
-
-
-def forum_case(images: str, given: dict) -> tuple:
-    """Build the network that a command's options ask for, and load its images and labels."""
-    from nengonet import datasets
-    from nengonet.studies import forum_mnist
-
-    example = forum_mnist.build(**forum_options_of(given), **given)
-    return example, *datasets.load("mnist", n_images=image_count(images))
-
-
-bengali_options = options(
-    [
-        click.option("--weights", type=click.Path(), help="Keras file of the same CNN."),
-        click.option(
-            "--data",
-            type=click.Path(),
-            help="Folder with bengali50.npz, or an .npz file of your own.  "
-            "[default: the folder NENGONET_DATA]",
-        ),
-        click.option(
-            "--steps", "n_steps", type=int, help="Of 1 ms, an image.  [default: 10, as posted]"
-        ),
-        SEED,
-    ]
-)
+    return {name: value for name, value in options.items() if value not in (None, ())}

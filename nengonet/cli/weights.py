@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from nengonet.cli.shared import JSON, answer
+from nengonet.cli.shared import answer, json_option
 
 
 @click.command()
 @click.argument("file", type=click.Path())
-@JSON
+@json_option
 def weights(file: str, as_json: bool) -> None:
     """List the layers of a Keras file: shapes, parameters, ranges.
 

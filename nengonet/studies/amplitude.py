@@ -40,7 +40,7 @@ from nengonet.studies.amplitude_cells import (
     read_layers,
     simulate,
 )
-from nengonet.studies.report import Reproduction
+from nengonet.studies.old_report import Reproduction
 from nengonet.studies.shared import measured, tuning_of
 from nengonet.sweeps.sweep import Sweep, sweep
 from nengonet.weights import load_weights, pretrained

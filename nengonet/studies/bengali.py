@@ -13,46 +13,37 @@ from __future__ import annotations
 
 import itertools
 import os
-import pathlib
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import nengo
 import numpy as np
 
-from nengonet import datasets
 from nengonet.ann.activations import activations, full_scale
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
-from nengonet.explain.budget import Budget, budget_of
-from nengonet.explain.diagnosis import Diagnosis
-from nengonet.explain.diagnosis import diagnose as _diagnose
 from nengonet.layers.inputs import constant_input
 from nengonet.layers.record import Layer
 from nengonet.layers.weighted import conv2d, dense
 from nengonet.neurons import IntegrateAndFire
-from nengonet.results.readout import Accuracy, accuracy
 from nengonet.results.result import Result
-from nengonet.run.presentation import present
+from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
+from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
-    files_of_runs,
     layers_of_shapes,
     logits_of,
     matched,
-    measured,
     scaled_firing_rates,
     settled,
-    tuning_of,
 )
-from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+from nengonet.weights import LayerWeights, Weights
 
-NAME = "bengali"
-SOURCE = 'Nengo forum, "Discrepancy in Accuracy between RectifiedLinear and SpikingRectifiedLinear"'
-SHAPE = (28, 28)
-N_CLASSES = 50
-VARIANTS = ("posted", "repaired")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DATA = Data("bengali", (28, 28), 50)
 KERNELS = (
     (2, 2, 1, 5),
     (2, 2, 5, 10),
@@ -84,9 +75,6 @@ READOUTS = ("last_step", "mean")
 # chooses others for five layers, by one to three of 300 images.
 FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
-
-# Signals of 50 examples still stay in cache for most layers.
-_MINIBATCH_SIZE = 50
 
 
 def cnn_layers(weights: Weights) -> list[LayerWeights]:
@@ -136,7 +124,7 @@ def repaired(
 def _network(layers, neuron_type, tunings, synapse, seed) -> tuple[nengo.Network, Layer]:
     *hidden, last = layers
     with nengo.Network(seed=seed) as network:
-        layer = constant_input(SHAPE)
+        layer = constant_input(DATA.shape)
         for index, (weights, tuning) in enumerate(zip(hidden, tunings, strict=True)):
             add = conv2d if weights.kernel.ndim == 4 else dense
             # The input does not spike: there is nothing to filter.
@@ -146,238 +134,79 @@ def _network(layers, neuron_type, tunings, synapse, seed) -> tuple[nengo.Network
     return network, output
 
 
-def load_images(
-    data: str | os.PathLike | None = None,
-    split: str = "test",
-    n_images: int | str = "all",
-    *,
-    progress: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Load images of Bengali characters."""
-    if data is None or pathlib.Path(data).is_dir():
-        return datasets.load(NAME, split, n_images, data_dir=data, progress=progress)
-    images, labels = datasets.load_npz(data, split, n_images)
-    if images[0].size != SHAPE[0] * SHAPE[1] or labels.max() >= N_CLASSES:
-        raise InputError(
-            f"{data}: expected images of {SHAPE[0]} x {SHAPE[1]} pixels with labels 0 to "
-            f"{N_CLASSES - 1}, found images of shape {images[0].shape} with labels up to "
-            f"{labels.max()}"
-        )
-    return images.reshape(-1, *SHAPE), labels
-
-
-def training_sample(data: str | os.PathLike | None = None, *, progress: bool = True) -> np.ndarray:
+def training_sample(data: str | os.PathLike | None = None) -> np.ndarray:
     """Load the training images that the repaired network takes its scales from."""
-    images, _ = load_images(data, "train", progress=progress)
-    return images[:N_SAMPLE]
+    return DATA.load("train", "all", data)[0][:N_SAMPLE]
 
 
-def reproduce(
-    weights: str | os.PathLike | None = None,
-    *,
-    data: str | os.PathLike | None = None,
-    n_images: int | str = "all",
-    n_sweep: int = 200,
-    n_steps: int = 10,
-    seed: int = 0,
-    minibatch_size: int = _MINIBATCH_SIZE,
-    n_jobs: int = -1,
-    precision: int = 32,
-    save: str | os.PathLike | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> Reproduction:
-    """Run the post's networks, what changes them, and the repaired one, on test images."""
-    path, layers = _layers(weights)
-    saved = files_of_runs(save, resume)
-    images, labels = load_images(data, n_images=n_images, progress=progress)
-    sample = training_sample(data, progress=progress)
-    running = {
-        "seed": seed,
-        "minibatch_size": minibatch_size,
-        "n_jobs": n_jobs,
-        "precision": precision,
-        "progress": progress,
-    }
-
-    cells, sweep, runs = [], [], {}
-    for neurons in NEURONS:
-        _, output = posted(layers, neurons=neurons, seed=seed)
-        runs[neurons] = _run(
-            output, images, max(STEPS), readout="last_step", **saved(neurons), **running
-        )
-        cells += _cells(runs[neurons], labels, neurons, readouts=["last_step"])
-    few = slice(0, n_sweep)
-    for scale, synapse in itertools.product(SCALES, SYNAPSES) if n_sweep else ():
-        _, output = posted(layers, scale=scale, synapse=synapse, seed=seed)
-        of_cell = running | saved(f"scale-{scale:g}-synapse-{synapse or 'none'}")
-        result = _run(output, images[few], max(STEPS), readout="last_step", **of_cell)
-        sweep += _cells(result, labels[few], "spiking", scale=scale, synapse=synapse)
-    network, output = repaired(layers, sample, seed=seed)
-    result = _run(output, images, n_steps, readout="mean", **saved("repaired"), **running)
-    longer = result
-    if n_steps < max(STEPS):
-        longer = _run(
-            output, images, max(STEPS), readout="mean", **saved("repaired-longer"), **running
-        )
-    steps = sorted({*STEPS, n_steps})
-    cells += _cells(longer, labels, "repaired", scale=None, readouts=["mean"], steps=steps)
-    logits = logits_of(layers, images)
-    ann = accuracy(logits.argmax(axis=1), labels)
-    curves = {neurons: result.latency(labels) for neurons, result in runs.items()}
-    curves["repaired"] = longer.latency(labels)
-    return Reproduction(
-        name=NAME,
-        source=SOURCE,
-        accuracy=result.accuracy(labels),
-        ann_accuracy=ann,
-        result=result,
-        settings={
-            "network": "repaired",
-            "readout": "mean",
-            "seed": seed,
-            "weights": str(path),
-            "presentation_time": result.settings["presentation_time"],
-            "dt": result.dt,
-            "precision": precision,
-            "tuning": tuning_of(output),
-        },
-        notes=_notes(runs, sweep, curves["repaired"], logits.argmax(axis=1), ann, result),
-        cells=cells + sweep,
-        tables=(_table(cells), *([_sweep_table(sweep)] if sweep else [])),
-        curves=curves,
-        network=network,
-        output=output,
-        images=images,
-        labels=labels,
-    )
+_Steps = Annotated[int, Option("Of 1 ms, an image.", flag="--steps", default="10, as posted")]
 
 
-def sweep_cell(
+def network(
+    given: Given,
     *,
     neurons: Literal["spiking", "rate", "repaired"] = "spiking",
-    scale: float = 1.0,
-    synapse: float | None = None,
-    n_steps: int = 10,
+    scale: Annotated[float, "Factor of the firing rates."] = 1.0,
+    synapse: Annotated[float | None, "Low-pass filter between layers, in seconds."] = None,
+    n_steps: _Steps = 10,
     readout: Literal["last_step", "mean"] = "last_step",
-    n_images: int | str = 200,
-    weights: str | os.PathLike | None = None,
-    data: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Run one network, for a sweep."""
-    _, layers = _layers(weights)
-    images, labels = load_images(data, n_images=n_images, progress=False)
+) -> Case:
+    """Build the posted network, of rate or spiking neurons, or the repaired one."""
+    weights = given.load_weights("bengali_cnn")
+    layers = cnn_layers(weights)
     if neurons == "repaired":
         if synapse is not None:
-            raise InputError(f"synapse: the repaired network has none, found {synapse}")
+            raise InputError(f"synapse: expected none for the repaired network, got {synapse}")
         rates = [scale * rate for rate in FULL_SCALE_RATES]
-        sample = training_sample(data, progress=False)
-        _, output = repaired(layers, sample, rates=rates, seed=seed)
+        _, output = repaired(layers, training_sample(given.data), rates=rates, seed=given.seed)
     else:
         chosen = {"neurons": neurons, "scale": scale, "synapse": synapse}
-        _, output = posted(layers, **chosen, seed=seed)
-    result = _run(
+        _, output = posted(layers, **chosen, seed=given.seed)
+    return Case(
+        neurons,
         output,
-        images,
-        n_steps,
-        readout=readout,
-        seed=seed,
-        minibatch_size=_MINIBATCH_SIZE,
-        precision=32,
-        progress=False,
+        layers,
+        weights.path,
+        n_steps * DT,
+        DT,
+        readout,
+        keep=[output.label],
     )
-    return measured(result, result.accuracy(labels))
 
 
-def diagnose(
-    weights: str | os.PathLike | None = None,
+def runs(
+    given: Given,
     *,
-    data: str | os.PathLike | None = None,
-    variant: str = "repaired",
-    n_images: int | str = 50,
-    n_steps: int = 10,
-    seed: int = 0,
-) -> Diagnosis:
-    """Say what the network will do and why, with no simulation."""
-    check_among("variant", variant, VARIANTS)
-    _, layers = _layers(weights)
-    images, labels = load_images(data, n_images=n_images)
-    if variant == "posted":
-        (_, output), readout = posted(layers, seed=seed), "last_step"
-    else:
-        output, readout = _repaired(layers, data, seed), "mean"
-    return _diagnose(output, images, labels=labels, presentation_time=n_steps * DT, readout=readout)
+    n_sweep: Annotated[
+        int, Option("Images of the sweep; 0 for none.", flag="--sweep-images")
+    ] = 200,
+    n_steps: _Steps = 10,
+) -> dict[str, Run]:
+    """Run the post's networks, what changes them, and the repaired one."""
+    longest = {"n_steps": max(STEPS)}
+    found = {neurons: Run({"neurons": neurons} | longest) for neurons in NEURONS}
+    for scale, synapse in itertools.product(SCALES, SYNAPSES) if n_sweep else ():
+        options = {"scale": scale, "synapse": synapse} | longest
+        found[_swept(scale, synapse)] = Run(options, n_sweep)
+    repair = {"neurons": "repaired", "readout": "mean"}
+    found["repaired"] = Run(repair | {"n_steps": n_steps})
+    if n_steps < max(STEPS):
+        found["repaired-longer"] = Run(repair | longest)
+    return found
 
 
-def budget(
-    weights: str | os.PathLike | None = None,
-    *,
-    data: str | os.PathLike | None = None,
-    variant: str = "repaired",
-    n_images: int | str = 200,
-    n_steps: int = 10,
-    seed: int = 0,
-    minibatch_size: int = _MINIBATCH_SIZE,
-    n_jobs: int = -1,
-    precision: int = 32,
-    progress: bool = True,
-) -> Budget:
-    """Run the network with one effect after the other added."""
-    check_among("variant", variant, VARIANTS)
-    _, layers = _layers(weights)
-    images, labels = load_images(data, n_images=n_images, progress=progress)
-
-    def run(output: Layer, n_steps: int) -> Result:
-        return _run(
-            output,
-            images,
-            n_steps,
-            readout="mean",
-            seed=seed,
-            minibatch_size=minibatch_size,
-            n_jobs=n_jobs,
-            precision=precision,
-            progress=progress,
-        )
-
-    rate = run(posted(layers, neurons="rate", seed=seed)[1], 1)
-    stages = [
-        ("ANN", logits_of(layers, images), "Keras' activations"),
+def stages(
+    show: Callable[..., Result], case: Case, images: np.ndarray, *, n_steps: _Steps = 10
+) -> list[tuple[str, np.ndarray, str]]:
+    """Return the stages of a budget: rate neurons, then many spikes, then as it is run."""
+    rate = show(neurons="rate", n_steps=1, readout="mean")
+    found = [
+        ("ANN", logits_of(case.layers, images), "Keras' activations"),
         ("the network, of rate neurons", rate.scores()[:, -1], "RectifiedLinear"),
     ]
-    if variant == "posted":
-        fast = {"scale": max(SCALES), "seed": seed}
-        smooth = run(posted(layers, synapse=SYNAPSES[1], **fast)[1], 10 * n_steps)
-        noisy = run(posted(layers, **fast)[1], 10 * n_steps)
-        slow = run(posted(layers, seed=seed)[1], n_steps)
-        stages += [
-            (
-                "spikes, many and smoothed",
-                smooth.scores()[:, -1],
-                f"scale_firing_rates {max(SCALES):g}, synapses of {1000 * SYNAPSES[1]:g} ms, mean "
-                f"over {10 * n_steps} steps",
-            ),
-            ("rectified noise", noisy.scores()[:, -1], "the same without synapses"),
-            (
-                "finite presentation time",
-                noisy.scores()[:, n_steps - 1],
-                f"the same run, mean over its first {n_steps} steps",
-            ),
-            (
-                "readout of the last step",
-                noisy.scores("last_step")[:, n_steps - 1],
-                f"the same run, step {n_steps} alone",
-            ),
-            (
-                "few spikes",
-                slow.scores("last_step")[:, -1],
-                "as posted: scale_firing_rates 1, an activation of 1 fires at 1 Hz",
-            ),
-        ]
-    else:
-        longer = run(_repaired(layers, data, seed), 10 * n_steps).scores()
-        stages += [
+    if case.name == "repaired":
+        longer = show(neurons="repaired", n_steps=10 * n_steps, readout="mean").scores()
+        return found + [
             ("spiking neurons", longer[:, -1], f"mean over {10 * n_steps} steps"),
             (
                 "finite presentation time",
@@ -385,33 +214,77 @@ def budget(
                 f"the same run, mean over its first {n_steps} steps, as it is run",
             ),
         ]
-    return budget_of(stages, labels)
+    fast = {"scale": max(SCALES), "n_steps": 10 * n_steps, "readout": "mean"}
+    smooth, noisy = show(synapse=SYNAPSES[1], **fast), show(**fast)
+    slow = show(n_steps=n_steps, readout="mean")
+    return found + [
+        (
+            "spikes, many and smoothed",
+            smooth.scores()[:, -1],
+            f"scale_firing_rates {max(SCALES):g}, synapses of {1000 * SYNAPSES[1]:g} ms, mean over "
+            f"{10 * n_steps} steps",
+        ),
+        ("rectified noise", noisy.scores()[:, -1], "the same without synapses"),
+        (
+            "finite presentation time",
+            noisy.scores()[:, n_steps - 1],
+            f"the same run, mean over its first {n_steps} steps",
+        ),
+        (
+            "readout of the last step",
+            noisy.scores("last_step")[:, n_steps - 1],
+            f"the same run, step {n_steps} alone",
+        ),
+        (
+            "few spikes",
+            slow.scores("last_step")[:, -1],
+            "as posted: scale_firing_rates 1, an activation of 1 fires at 1 Hz",
+        ),
+    ]
 
 
-def _layers(weights: str | os.PathLike | None) -> tuple[str | os.PathLike, list[LayerWeights]]:
-    path = pretrained("bengali_cnn") if weights is None else weights
-    return path, cnn_layers(load_weights(path))
+# What is reported.
 
 
-def _repaired(layers: Sequence[LayerWeights], data: str | os.PathLike | None, seed: int) -> Layer:
-    return repaired(layers, training_sample(data), seed=seed)[1]
+def _longer(report: Reproduction) -> Result:
+    """Return the longest run of the repaired network."""
+    return report.results.get("repaired-longer", report.result)
 
 
-def _run(output: Layer, images: np.ndarray, n_steps: int, **running: object) -> Result:
-    return present(
-        output.network,
-        output,
-        images,
-        presentation_time=n_steps * DT,
-        dt=DT,
-        keep=[output.label],
-        **running,
-    )
+def curves(report: Reproduction) -> dict[str, np.ndarray]:
+    """Return the accuracy by step of the networks that ran on all images."""
+    of = {neurons: report.results[neurons] for neurons in NEURONS} | {"repaired": _longer(report)}
+    return {name: result.latency(report.labels) for name, result in of.items()}
 
 
-def _cells(
-    result: Result,
-    labels: np.ndarray,
+def cells(report: Reproduction) -> list[dict]:
+    """Return the rows of all networks, by number of steps and readout, and those of the sweep."""
+    return _main_rows(report) + _sweep_rows(report)
+
+
+def _main_rows(report: Reproduction) -> list[dict]:
+    steps = sorted({*STEPS, report.result.n_steps})
+    rows = [row for name in NEURONS for row in _rows(report, name, name, readouts=["last_step"])]
+    longer = "repaired-longer" if "repaired-longer" in report.results else "repaired"
+    return rows + _rows(report, longer, "repaired", scale=None, readouts=["mean"], steps=steps)
+
+
+def _sweep_rows(report: Reproduction) -> list[dict]:
+    return [
+        row
+        for scale, synapse in itertools.product(SCALES, SYNAPSES)
+        if (name := _swept(scale, synapse)) in report.results
+        for row in _rows(report, name, "spiking", scale=scale, synapse=synapse)
+    ]
+
+
+def _swept(scale: float, synapse: float | None) -> str:
+    return f"scale-{scale:g}-synapse-{synapse or 'none'}"
+
+
+def _rows(
+    report: Reproduction,
+    name: str,
     neurons: str,
     *,
     scale: float | None = 1.0,
@@ -420,11 +293,12 @@ def _cells(
     steps: Sequence[int] = STEPS,
 ) -> list[dict]:
     """Return a run's rows of the report: one for each number of steps and readout."""
-    cells = []
+    rows, result = [], report.results[name]
+    labels = report.labels[: result.n_images]
     for n_steps, readout in itertools.product(steps, readouts):
         found = result.accuracy(labels, readout, n_steps=n_steps)
         as_posted = scale == 1 and synapse is None and readout == "last_step"
-        cells.append(
+        rows.append(
             {
                 "neurons": neurons,
                 "n_steps": n_steps,
@@ -437,11 +311,12 @@ def _cells(
                 "published": PUBLISHED.get((neurons, n_steps)) if as_posted else None,
             }
         )
-    return cells
+    return rows
 
 
-def _table(cells: list[dict]) -> str:
+def table(report: Reproduction) -> Iterator[str]:
     """Write the accuracies on all images, with the published ones."""
+    cells = _main_rows(report)
     lines = [
         f"{'neurons':<10}{'steps':>5}  {'readout':<9}  {'published':>9}  measured on "
         f"{cells[0]['n_images']} images (95 % interval)",
@@ -453,14 +328,16 @@ def _table(cells: list[dict]) -> str:
             f"{cell['neurons']:<10}{cell['n_steps']:>5}  {cell['readout']:<9}  {published:>9}  "
             f"{cell['accuracy']:.4f} ({low:.4f} to {high:.4f})"
         )
-    return "\n".join(lines)
+    yield "\n".join(lines)
 
 
-def _sweep_table(cells: list[dict]) -> str:
-    found = {
-        (cell["scale"], cell["synapse"], cell["n_steps"], cell["readout"]): cell["accuracy"]
-        for cell in cells
-    }
+def sweep_table(report: Reproduction) -> Iterator[str]:
+    """Write the accuracies of the sweep, a row for each scale and synapse."""
+    cells = _sweep_rows(report)
+    if not cells:
+        return
+    keys = ("scale", "synapse", "n_steps", "readout")
+    found = {tuple(cell[key] for key in keys): cell["accuracy"] for cell in cells}
     columns = list(itertools.product(STEPS, READOUTS))
     titles = "".join(f"{f'{n_steps} steps, {readout}':>21}" for n_steps, readout in columns)
     lines = [
@@ -471,18 +348,12 @@ def _sweep_table(cells: list[dict]) -> str:
         name = "none" if synapse is None else f"{1000 * synapse:g} ms"
         values = "".join(f"{found[(scale, synapse, *column)]:>21.3f}" for column in columns)
         lines.append(f"{scale:>5g}  {name:>7}{values}")
-    return "\n".join(lines)
+    yield "\n".join(lines)
 
 
-def _notes(
-    runs: dict[str, Result],
-    sweep: list[dict],
-    curve: np.ndarray,
-    ann_answers: np.ndarray,
-    ann: Accuracy,
-    result: Result,
-) -> tuple[str, ...]:
-    spiking, rate = runs["spiking"], runs["rate"]
+def on_spikes(report: Reproduction) -> Iterator[str]:
+    """Say how few spikes the posted network has, and in how many images no output."""
+    spiking = report.results["spiking"]
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
     spikes = sum(spiking.spikes_per_image().values())
     blank = float((spiking.steps[:, STEPS[0] - 1] == 0).all(axis=1).mean())
@@ -491,43 +362,37 @@ def _notes(
         if spikes < neurons
         else ""
     )
-    alike = [float(np.mean(rate.predictions(n_steps=n) == ann_answers)) for n in (1, rate.n_steps)]
-    notes = [
+    yield (
         f"as posted, an activation of 1 fires at 1 Hz: {neurons:,} neurons emit {spikes:,.0f} "
         f"spikes in {spiking.n_steps} steps{few}; in {blank:.0%} of the images every output is 0 "
-        f"in step {STEPS[0]}",
-        f"rate neurons answer as the ANN in {alike[0]:.1%} of the images in step 1, and in "
-        f"{alike[1]:.1%} in step {rate.n_steps}",
-    ]
-    if sweep:
-        notes.append(_note_on_sweep(sweep, ann))
-    steps = settled(curve, ann.value)
-    reached = (
-        f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
-        if steps is None
-        else f"stays within 1 percentage point of the ANN from step {steps} on"
+        f"in step {STEPS[0]}"
     )
-    operations, multiplied = result.operations_per_image(), result.layers[1].label
-    notes += [
-        f"repaired: {reached}; after 5 steps it has {curve[4]:.4f}",
-        f"repaired: {sum(result.spikes_per_image().values()):,.0f} spikes and "
-        f"{sum(operations.values()):,.0f} synaptic operations per image in {result.n_steps} "
-        f"steps; {multiplied} multiplies, as its input is the image: once, since that stays",
-    ]
-    return tuple(notes)
 
 
-def _note_on_sweep(sweep: list[dict], ann: Accuracy) -> str:
+def on_rates(report: Reproduction) -> Iterator[str]:
+    """Say how often rate neurons answer as the ANN does."""
+    rate = report.results["rate"]
+    answers = logits_of(report.case.layers, report.images).argmax(axis=1)
+    alike = [float(np.mean(rate.predictions(n_steps=n) == answers)) for n in (1, rate.n_steps)]
+    yield (
+        f"rate neurons answer as the ANN in {alike[0]:.1%} of the images in step 1, and in "
+        f"{alike[1]:.1%} in step {rate.n_steps}"
+    )
+
+
+def on_sweep(report: Reproduction) -> Iterator[str]:
     """Say what many spikes give without a synapse and with one."""
     fast = {
         (cell["synapse"], cell["readout"]): cell
-        for cell in sweep
+        for cell in _sweep_rows(report)
         if cell["scale"] == max(SCALES) and cell["n_steps"] == max(STEPS)
     }
+    if not fast:
+        return
     filtered = min(filter(None, SYNAPSES))
     plain, smooth = ([fast[synapse, each] for each in READOUTS] for synapse in (None, filtered))
     best = max(plain, key=lambda cell: cell["accuracy"])
-    short = best["interval"][1] < ann.value
+    short = best["interval"][1] < report.ann_accuracy.value
     helped = best["interval"][1] < min(cell["interval"][0] for cell in smooth)
 
     def written(cells: list[dict]) -> str:
@@ -537,7 +402,7 @@ def _note_on_sweep(sweep: list[dict], ann: Accuracy) -> str:
             f"{by_readout['last_step']:.3f}"
         )
 
-    return (
+    yield (
         f"{max(SCALES):g} times the rate {'is not enough' if short else 'is enough'}: "
         f"{written(plain)}; with synapses of {1000 * filtered:g} ms {written(smooth)}"
         + (
@@ -548,39 +413,35 @@ def _note_on_sweep(sweep: list[dict], ann: Accuracy) -> str:
     )
 
 
-class ExampleRuns(NamedTuple):
-    """One image in the posted and the repaired network, as `plot_rate_and_spikes` takes it."""
+def on_repair(report: Reproduction) -> Iterator[str]:
+    """Say when the repaired network is as good as its ANN, and what it costs."""
+    curve, result = report.curves["repaired"], report.result
+    steps = settled(curve, report.ann_accuracy.value)
+    reached = (
+        f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
+        if steps is None
+        else f"stays within 1 percentage point of the ANN from step {steps} on"
+    )
+    operations, multiplied = result.operations_per_image(), result.layers[1].label
+    yield f"repaired: {reached}; after 5 steps it has {curve[4]:.4f}"
+    yield (
+        f"repaired: {sum(result.spikes_per_image().values()):,.0f} spikes and "
+        f"{sum(operations.values()):,.0f} synaptic operations per image in {result.n_steps} steps; "
+        f"{multiplied} multiplies, as its input is the image: once, since that stays"
+    )
 
-    image: np.ndarray
-    label: int
-    rates: dict[str, np.ndarray]
-    outputs: dict[str, np.ndarray]
 
-
-def example_runs(
-    weights: str | os.PathLike | None = None,
-    index: int = 0,
-    *,
-    data: str | os.PathLike | None = None,
-    n_steps: int = 10,
-    seed: int = 0,
-) -> ExampleRuns:
+def example_runs(report: Reproduction, index: int = 0) -> tuple:
     """Show one test image to every network: what the post draws."""
-    _, layers = _layers(weights)
-    images, labels = load_images(data, n_images=index + 1, progress=False)
-    networks = {name: posted(layers, neurons=name, seed=seed)[1] for name in NEURONS}
-    networks["repaired"] = _repaired(layers, data, seed)
     rates, outputs = {}, {}
-    for name, output in networks.items():
-        first = list(output.chain())[1]
-        result = present(
-            output.network,
-            output,
-            images[index:],
+    n_steps = report.options.get("n_steps", 10)
+    for name in (*NEURONS, "repaired"):
+        case = report.cases[name]
+        first = list(case.output.chain())[1]
+        result = case.present(
+            report.images[index : index + 1],
             examples=[index],
             presentation_time=n_steps * DT,
-            dt=DT,
-            seed=seed,
             readout="last_step",
             keep=[first.label],
             progress=False,
@@ -588,4 +449,56 @@ def example_runs(
         # Of rate neurons, an activation of 1 is 1 Hz.
         found = result.mean_output(first.label) if name == "rate" else result.rates(first.label)
         rates[name], outputs[name] = found[0].reshape(first.shape), result.outputs[0]
-    return ExampleRuns(images[index], int(labels[index]), rates, outputs)
+    return report.images[index], int(report.labels[index]), rates, outputs
+
+
+def figure(report: Reproduction) -> Figure:
+    """Draw the first image, and its rates and outputs in every network."""
+    from nengonet.plots import plot_rate_and_spikes
+
+    return plot_rate_and_spikes(*example_runs(report))
+
+
+_FEW = {"minibatch_size": 50, "precision": 32}  # signals of 50 examples still stay in cache
+STUDY = Study(
+    name="bengali",
+    title="the forum's CNN",
+    summary="Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.",
+    source='Nengo forum, "Discrepancy in Accuracy between RectifiedLinear and '
+    'SpikingRectifiedLinear"',
+    data=DATA,
+    network=network,
+    variants={
+        "repaired": Variant({"neurons": "repaired", "readout": "mean"}),
+        "posted": Variant(
+            {"neurons": "spiking", "readout": "last_step"},
+            "--as-posted",
+            "The spiking network as posted.",
+        ),
+    },
+    runs=runs,
+    headline="repaired",
+    cells=cells,
+    curves=curves,
+    tables=(table, sweep_table),
+    notes=(on_spikes, on_rates, on_sweep, on_repair),
+    stages=stages,
+    figure=figure,
+    defaults={
+        "reproduce": {"n_images": "all", "n_jobs": -1} | _FEW,
+        "diagnose": {"n_images": 50},
+        "budget": {"n_jobs": -1} | _FEW,
+        "sweep": {"n_images": 200} | _FEW,
+    },
+    examples={
+        "reproduce": "--images 300",
+        "budget": "--as-posted",
+        "sweep": "--set scale=1,1000 --set synapse=none,0.005 --images 100",
+    },
+    help={
+        "weights": "Keras file of the same CNN.",
+        "data": "Folder with bengali50.npz, or an .npz file of your own.  "
+        "[default: the folder NENGONET_DATA]",
+        "plot": "Draw an image, rates and probabilities in every network to this file.",
+    },
+)

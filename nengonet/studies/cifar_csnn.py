@@ -32,7 +32,7 @@ from nengonet.neurons import IntegrateAndFire
 from nengonet.results.readout import Accuracy, accuracy, cross_entropy
 from nengonet.results.result import Result
 from nengonet.run.presentation import present
-from nengonet.studies.report import Reproduction
+from nengonet.studies.old_report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
     files_of_runs,

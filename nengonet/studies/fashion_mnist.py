@@ -33,7 +33,7 @@ from nengonet.results.readout import Accuracy, accuracy
 from nengonet.results.result import Result
 from nengonet.run.presentation import present
 from nengonet.studies.forum_mnist import mlp_layers
-from nengonet.studies.report import Reproduction
+from nengonet.studies.old_report import Reproduction
 from nengonet.studies.shared import INITIAL_VOLTAGES, logits_of, measured, tuning_of
 from nengonet.sweeps.sweep import Sweep, sweep
 from nengonet.tables import aligned

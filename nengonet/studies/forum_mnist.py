@@ -11,9 +11,8 @@ of 1 ms, spike counts, reset before every example.
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import nengo
 import numpy as np
@@ -23,29 +22,23 @@ from nengonet.ann.activations import activations, full_scale
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
-from nengonet.layers.initial import InitialStates
 from nengonet.layers.inputs import constant_input, poisson_input
 from nengonet.layers.record import Layer
 from nengonet.layers.weighted import dense
 from nengonet.neurons import IntegrateAndFire
-from nengonet.results.readout import Accuracy, accuracy
-from nengonet.results.readout import classes as classes_of
-from nengonet.results.result import Result
-from nengonet.run.presentation import present
+from nengonet.results.readout import accuracy, classes
+from nengonet.studies.engine import Case, Data, Given, Study, Variant
+from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
     INITIAL_VOLTAGES,
     listed,
     matched,
-    measured,
     settled,
-    tuning_of,
 )
-from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+from nengonet.weights import LayerWeights, Weights
 
-NAME = "forum-mnist"
-SOURCE = 'Nengo forum, "A simple ANN-SNN conversion attempt"'
 PUBLISHED = 0.45
 # What the posted network gave here with the poster's own weights, a public file: accuracy and 95 %
 # interval on the first 1000 test images.
@@ -54,7 +47,6 @@ PUBLISHED_SHAPES = [(784, 128), (128, 10)]
 PUBLISHED_TIME = 0.35
 SHAPE = (28, 28)
 N_CLASSES = 10
-VARIANTS = ("posted", "obvious", "repaired")
 
 # A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
 # 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
@@ -106,7 +98,7 @@ def mlp_layers(weights: Weights) -> list[LayerWeights]:
     if left or width != N_CLASSES:
         raise InputError(
             f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
-            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10); found {listed(weights)}"
+            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10), got {listed(weights)}"
         )
     return chain
 
@@ -191,191 +183,87 @@ def repaired(
     return network, layer
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Example:
-    """A network of the forum's, and how it is read out."""
-
-    network: nengo.Network
-    output: Layer
-    layers: list[LayerWeights]
-    readout: str
-    settings: dict
-    initial_states: InitialStates = dataclasses.field(default_factory=dict)
-
-    @property
-    def published(self) -> dict[str, float]:
-        """The post's accuracy, by the network that it is of."""
-        shapes = [layer.kernel.shape for layer in self.layers]
-        return {"posted": PUBLISHED} if shapes == PUBLISHED_SHAPES else {}
-
-    def in_plain_nengo(self) -> Layer:
-        """Return the last layer of the same network with an ensemble of Poisson neurons."""
-        if self.settings["network"] != "repaired" or self.settings["input_kind"] == "constant":
-            return self.output  # it is plain Nengo already
-        names = ("neurons", "input_rate", "full_scale_rate", "seed")
-        chosen = {name: self.settings[name] for name in names}
-        return repaired(self.layers, input_kind="ensemble", **chosen)[1]
-
-
-def build(
-    weights: str | os.PathLike | None = None,
-    *,
-    variant: str = "repaired",
-    neurons: str = "lif",
-    input_rate: float = 255.0,
-    input_kind: str = "process",
-    full_scale_rate: float = FULL_SCALE_RATE,
-    initial_voltage: str = "network",
-    seed: int = 0,
-) -> Example:
-    """Build one of the three networks."""
-    check_among("variant", variant, VARIANTS)
-    path = pretrained("mnist_dense") if weights is None else weights
-    layers = mlp_layers(load_weights(path))
-    readout, states = "spike_count", {}
-    if variant == "posted":
-        network, output = posted(layers, initial_voltage=initial_voltage, seed=seed)
-        chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
-        if initial_voltage == "image":
-            states = {layer.name: INITIAL_STATE for layer in layers}
-    elif variant == "obvious":
-        network, output = obvious(layers, seed=seed)
-        chosen = {"neurons": "lif", "input_rate": 100.0}
-    else:
-        chosen = {
-            "neurons": neurons,
-            "input_rate": input_rate,
-            "input_kind": input_kind,
-            "full_scale_rate": full_scale_rate,
-        }
-        network, output = repaired(layers, **chosen, seed=seed)
-        if input_kind == "constant":
-            del chosen["input_rate"]
-    settings = {
-        "network": variant,
-        **chosen,
-        "readout": readout,
-        "seed": seed,
-        "weights": str(path),
-        "tuning": tuning_of(output),
-    }
-    return Example(network, output, layers, readout, settings, states)
-
-
-def reproduce(
-    weights: str | os.PathLike | None = None,
-    *,
-    variant: str = "repaired",
-    neurons: str = "lif",
-    n_images: int | str = 1000,
-    presentation_time: float = 0.35,
-    input_rate: float = 255.0,
-    input_kind: str = "process",
-    full_scale_rate: float = FULL_SCALE_RATE,
-    seed: int = 0,
-    progress: bool = True,
-    **running: object,
-) -> Reproduction:
-    """Classify MNIST test images with the forum's network, as posted or repaired."""
-    example = build(
-        weights,
-        variant=variant,
-        neurons=neurons,
-        input_rate=input_rate,
-        input_kind=input_kind,
-        full_scale_rate=full_scale_rate,
-        seed=seed,
-    )
-    images, labels = datasets.load("mnist", split="test", n_images=n_images, progress=progress)
-    result = present(
-        example.network,
-        example.output,
-        images,
-        presentation_time=presentation_time,
-        seed=seed,
-        readout=example.readout,
-        progress=progress,
-        **running,
-    )
-    logits = list(activations(example.layers, images).values())[-1]
-    ann = accuracy(logits.argmax(axis=1), labels)
-    published = example.published if presentation_time == PUBLISHED_TIME else {}
-    cells = []
-    if variant == "repaired":
-        notes = _notes_repaired(example) + _notes_on_time(result, labels, ann)
-    else:
-        cells = _readout_cells(result, labels) if variant == "posted" else []
-        notes = _notes_failing(result, labels, example.output, cells, published.get(variant))
-    return Reproduction(
-        name=NAME,
-        source=SOURCE,
-        all_published=published,
-        accuracy=result.accuracy(labels),
-        ann_accuracy=ann,
-        result=result,
-        settings=example.settings
-        | {"presentation_time": result.settings["presentation_time"], "dt": result.dt},
-        notes=notes,
-        cells=cells,
-        network=example.network,
-        output=example.output,
-        images=images,
-        labels=labels,
-    )
-
-
-def sweep_cell(
+def network(
+    given: Given,
     *,
     variant: Literal["repaired", "obvious", "posted"] = "repaired",
-    neurons: Literal["lif", "if", "relu"] = "lif",
-    input_rate: float = 255.0,
-    input_kind: Literal["process", "ensemble", "constant"] = "process",
-    full_scale_rate: float = FULL_SCALE_RATE,
-    initial_voltage: Literal["network", "image", "zero"] = "network",
-    presentation_time: float = 0.35,
-    n_images: int | str = 1000,
-    weights: str | os.PathLike | None = None,
-    data: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Run one network, for a sweep."""
+    neurons: Annotated[Literal["lif", "if", "relu"], "Of the repaired network."] = "lif",
+    input_rate: Annotated[float, "Hz of a white pixel, repaired."] = 255.0,
+    input_kind: Annotated[
+        Literal["process", "ensemble", "constant"],
+        Option(
+            "The repaired network sees the pixels themselves instead of Poisson spikes.",
+            switches={"constant": "--constant-input"},
+            without="input_rate",
+        ),
+    ] = "process",
+    full_scale_rate: Annotated[
+        float, "Hz of a layer's largest activations, repaired."
+    ] = FULL_SCALE_RATE,
+    initial_voltage: Annotated[
+        Literal["network", "image", "zero"],
+        "Of the posted network: drawn once for each neuron, for each image anew, or 0.",
+    ] = "network",
+    presentation_time: Annotated[float, "Seconds per image."] = PUBLISHED_TIME,
+) -> Case:
+    """Build one of the three networks."""
+    weights, seed = given.load_weights("mnist_dense"), given.seed
+    layers = mlp_layers(weights)
     chosen = {
         "neurons": neurons,
         "input_rate": input_rate,
         "input_kind": input_kind,
         "full_scale_rate": full_scale_rate,
     }
-    defaults = {name: build.__kwdefaults__[name] for name in chosen}
     if variant != "posted" and initial_voltage != "network":
         raise InputError(f"initial_voltage: expected the variant posted, got {variant}")
-    if variant != "repaired" and chosen != defaults:
+    if variant != "repaired" and chosen != {name: network.__kwdefaults__[name] for name in chosen}:
         raise InputError(
             f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
         )
-    example = build(weights, variant=variant, **chosen, initial_voltage=initial_voltage, seed=seed)
-    images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
-    result = present(
-        example.network,
-        example.output,
-        images,
-        presentation_time=presentation_time,
-        seed=seed,
-        readout=example.readout,
-        initial_states=example.initial_states,
-        progress=False,
+    readout, states, published = "spike_count", {}, None
+    if variant == "posted":
+        _, output = posted(layers, initial_voltage=initial_voltage, seed=seed)
+        chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
+        if initial_voltage == "image":
+            states = {layer.name: INITIAL_STATE for layer in layers}
+        as_published = [layer.kernel.shape for layer in layers] == PUBLISHED_SHAPES
+        published = PUBLISHED if as_published and presentation_time == PUBLISHED_TIME else None
+    elif variant == "obvious":
+        _, output = obvious(layers, seed=seed)
+        chosen = {"neurons": "lif", "input_rate": 100.0}
+    else:
+        _, output = repaired(layers, **chosen, seed=seed)
+        if input_kind == "constant":
+            del chosen["input_rate"]
+    return Case(
+        variant,
+        output,
+        layers,
+        weights.path,
+        presentation_time,
+        readout=readout,
+        settings=chosen,
+        initial_states=states,
+        published=published,
     )
-    return measured(result, result.accuracy(labels))
 
 
-def _readout_cells(result: Result, labels: np.ndarray) -> list[dict]:
+# What is reported.
+
+
+def cells(report: Reproduction) -> list[dict]:
     """Return the accuracy of every readout that the post tried, and of counting spikes."""
+    if report.case.name != "posted":
+        return []
+    result, labels = report.result, report.labels
     probe = result.scores("filtered")
     totals = {"sum(probe)": probe.sum(axis=1), "mean(probe)": probe.mean(axis=1)}
-    found = {
-        "sum(probe > 0)": result.accuracy(labels),
-        **{name: _accuracy_of(total, labels) for name, total in totals.items()},
-        "spike count": result.accuracy(labels, "spike_count"),
-    }
+    found = {"sum(probe > 0)": report.accuracy}
+    for name, total in totals.items():
+        answers, tied = classes(total)
+        found[name] = accuracy(answers, labels, tied)
+    found["spike count"] = result.accuracy(labels, "spike_count")
     return [
         {
             "readout": name,
@@ -388,59 +276,60 @@ def _readout_cells(result: Result, labels: np.ndarray) -> list[dict]:
     ]
 
 
-def _accuracy_of(scores: np.ndarray, labels: np.ndarray) -> Accuracy:
-    classes, tied = classes_of(scores)
-    return accuracy(classes, labels, tied)
-
-
-def _notes_failing(
-    result: Result,
-    labels: np.ndarray,
-    output: Layer,
-    cells: list[dict],
-    published: float | None,
-) -> tuple[str, ...]:
-    notes = []
-    if published is not None:
-        low, high = result.accuracy(labels).interval
-        place = "inside" if low <= published <= high else "outside"
+def on_published(report: Reproduction) -> Iterator[str]:
+    """Set the published figure beside the interval of these weights and of the poster's."""
+    if report.published is not None:
+        low, high = report.accuracy.interval
+        place = "inside" if low <= report.published <= high else "outside"
         value, *interval = POSTERS_WEIGHTS
-        notes.append(
-            f"the published {published:.2f} is {place} the interval of these weights. "
+        yield (
+            f"the published {report.published:.2f} is {place} the interval of these weights. "
             f"The poster's own file gave {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) with "
             "this network, on 1000 images, when it was run here"
         )
-    if cells:
-        ties = cells[0]["ties"]
-        notes.append(
-            "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
-            f"{ties} of {result.n_images} examples tie"
-            + (", and the lowest class number wins" if ties else "")
-        )
-        notes += [
-            f"the readout {cell['readout']} instead: {cell['accuracy']:.4f} (95 % interval "
-            f"{cell['interval'][0]:.4f} to {cell['interval'][1]:.4f}, {cell['ties']} ties)"
-            for cell in cells[1:]
-        ]
-    for layer in output.chain():
-        if layer.weights is None:
-            continue
-        ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
-        rates = result.rates(layer.label)
-        saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
-        neurons = rates.shape[1]
-        notes.append(
-            f"{layer.label}: of {neurons} neurons, {saturated * neurons:.1f} are saturated (above "
-            f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * neurons:.1f} "
-            "silent, in an average image"
-        )
-    return tuple(notes)
 
 
-def _notes_repaired(example: Example) -> tuple[str, ...]:
+def on_readouts(report: Reproduction) -> Iterator[str]:
+    """Say what the post's readout counts, and what others give."""
+    for number, cell in enumerate(report.cells):
+        if number == 0:
+            yield (
+                "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
+                f"{cell['ties']} of {cell['n_images']} examples tie"
+                + (", and the lowest class number wins" if cell["ties"] else "")
+            )
+        else:
+            yield (
+                f"the readout {cell['readout']} instead: {cell['accuracy']:.4f} (95 % interval "
+                f"{cell['interval'][0]:.4f} to {cell['interval'][1]:.4f}, {cell['ties']} ties)"
+            )
+
+
+def on_saturation(report: Reproduction) -> Iterator[str]:
+    """Count the neurons that say nothing, as they always spike or never."""
+    for layer in report.case.output.chain() if report.case.name != "repaired" else ():
+        if layer.weights is not None:
+            ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
+            rates = report.result.rates(layer.label)
+            saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
+            n = rates.shape[1]
+            yield (
+                f"{layer.label}: of {n} neurons, {saturated * n:.1f} are saturated (above "
+                f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * n:.1f} "
+                "silent, in an average image"
+            )
+
+
+def on_repair(report: Reproduction) -> Iterator[str]:
     """Say what differs from the posted network, read from both."""
-    chosen = example.settings
-    before, after = posted(example.layers)[1], example.output
+    if report.case.name == "repaired":
+        yield from differences(report.case)
+
+
+def differences(case: Case) -> tuple[str, ...]:
+    """Say in what a repaired network differs from the posted one with the same weights."""
+    chosen = case.settings
+    before, after = posted(case.layers)[1], case.output
     white = 255 * float(list(before.chain())[1].ensemble.gain[0])
     full_scale_rate = chosen["full_scale_rate"]
     if chosen["input_kind"] == "constant":
@@ -491,13 +380,49 @@ def _amplitude(layer: Layer) -> float:
     return layer.ensemble.neuron_type.amplitude
 
 
-def _notes_on_time(result: Result, labels: np.ndarray, ann: Accuracy) -> tuple[str, ...]:
-    curve = result.latency(labels)
-    steps = [n for n in (10, 20, 40, 75, 100, 200, 350) if n <= result.n_steps]
-    near = settled(curve, ann.value, margin=0.001)
-    reached = "not within" if near is None else f"from step {near} on within"
-    return (
-        f"after {'/'.join(map(str, steps))} steps "
-        f"{'/'.join(f'{curve[n - 1]:.4f}' for n in steps)}; {reached} 0.1 percentage points of "
-        "the ANN",
-    )
+def on_time(report: Reproduction) -> Iterator[str]:
+    """Say after how many steps the repaired network is as good as its ANN."""
+    if report.case.name == "repaired":
+        curve = report.result.latency(report.labels)
+        steps = [n for n in (10, 20, 40, 75, 100, 200, 350) if n <= len(curve)]
+        near = settled(curve, report.ann_accuracy.value, margin=0.001)
+        reached = "not within" if near is None else f"from step {near} on within"
+        yield (
+            f"after {'/'.join(map(str, steps))} steps "
+            f"{'/'.join(f'{curve[n - 1]:.4f}' for n in steps)}; {reached} 0.1 percentage points "
+            "of the ANN"
+        )
+
+
+STUDY = Study(
+    name="forum-mnist",
+    title="the forum's MLP",
+    summary="Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike "
+    "counts.",
+    source='Nengo forum, "A simple ANN-SNN conversion attempt"',
+    data=Data("mnist", SHAPE, N_CLASSES),
+    network=network,
+    variants={
+        "repaired": Variant({"variant": "repaired"}),
+        "posted": Variant({"variant": "posted"}, "--as-posted", "The network as posted."),
+        "obvious": Variant(
+            {"variant": "obvious"},
+            "--obvious",
+            "The first repair to come to mind: amplitude 0.01.",
+        ),
+    },
+    cells=cells,
+    notes=(on_published, on_readouts, on_saturation, on_repair, on_time),
+    defaults={"diagnose": {"n_images": 1000}},
+    examples={
+        "reproduce": "--as-posted --images 100",
+        "diagnose": "--as-posted",
+        "budget": "--as-posted --images 100",
+        "sweep": "--set input-rate=255,1000 --seeds 5",
+    },
+    help={
+        "weights": "Keras file of an MLP 784-…-10.",
+        "save": "HDF5 file for the counts.",
+        "plot": "Draw the first image's run to this file.",
+    },
+)

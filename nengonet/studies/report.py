@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import textwrap
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import nengo
 import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.explain.diagnosis import diagnose
 from nengonet.explain.findings import Finding
-from nengonet.layers.initial import InitialStates
-from nengonet.layers.record import Layer
 from nengonet.results.operations import ann_multiply_adds
-from nengonet.results.readout import Accuracy
+from nengonet.results.readout import Accuracy, accuracy
 from nengonet.results.result import Result
-from nengonet.run.presentation import present
+from nengonet.studies.shared import logits_of
 from nengonet.sweeps.sweep import Sweep, first_failures
 from nengonet.tables import aligned
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nengonet.studies.engine import Case, Given, Study
 
 # Images of which the first finding is asked for.
 _N_DIAGNOSED = 50
@@ -29,29 +31,95 @@ _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s",
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reproduction:
-    """What a study measured of a network, beside what was published of the same network."""
+    """What a study measured, beside what was published of the same network.
 
-    name: str
-    source: str
-    accuracy: Accuracy
-    ann_accuracy: Accuracy
-    result: Result
-    settings: dict
-    network: nengo.Network
-    output: Layer
+    Attributes
+    ----------
+    study : Study
+    given : Given
+    options : dict
+        Of the study, as the caller gave them.
+    cases : dict of {str: Case}
+        The networks, by the names of the runs.
+    results : dict of {str: Result}
+    sweeps : dict of {str: Sweep}
+    headline : str
+        Which of the runs the report's own figures are of.
+    images, labels : ndarray
+        That the headline's network was shown.
+    """
+
+    study: Study
+    given: Given
+    options: dict
+    cases: dict[str, Case]
+    results: dict[str, Result]
+    sweeps: dict[str, Sweep]
+    headline: str
     images: np.ndarray
     labels: np.ndarray
-    notes: tuple[str, ...] = ()
-    cells: list[dict] = dataclasses.field(default_factory=list)
-    tables: tuple[str, ...] = ()
-    curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    initial_states: InitialStates = dataclasses.field(default_factory=dict)
-    all_published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    @property
+    def case(self) -> Case:
+        """The network that the report's own figures are of."""
+        return self.cases[self.headline]
+
+    @property
+    def result(self) -> Result:
+        """The run that the report's own figures are of."""
+        return self.results[self.headline]
 
     @property
     def published(self) -> float | None:
         """The published accuracy of the network that was measured; None where there is none."""
-        return self.all_published.get(self.settings["network"])
+        return self.case.published
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The accuracy of the network that was measured."""
+        return self.result.accuracy(self.labels)
+
+    @functools.cached_property
+    def ann_accuracy(self) -> Accuracy:
+        """The accuracy of its ANN."""
+        if self.study.ann is not None:
+            return self.study.ann(self)
+        logits = logits_of(self.case.layers, self.images)
+        return accuracy(logits.argmax(axis=1), self.labels)
+
+    @functools.cached_property
+    def cells(self) -> list[dict]:
+        """Rows of figures, one for each network, readout and so on."""
+        return self.study.cells(self)
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What follows from the figures, in words."""
+        return tuple(text for note in self.study.notes for text in note(self))
+
+    @functools.cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The figures, written below each other."""
+        return tuple(text for table in self.study.tables for text in table(self))
+
+    @functools.cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Accuracies by step, or along another axis."""
+        return self.study.curves(self)
+
+    @functools.cached_property
+    def settings(self) -> dict:
+        """What the figures were measured with."""
+        described = self.case.describe()
+        tuning = described.pop("tuning")
+        names = ("presentation_time", "dt", "precision")
+        described |= {name: self.result.settings[name] for name in names}
+        return described | self.study.settings(self) | {"tuning": tuning}
 
     @functools.cached_property
     def finding(self) -> Finding | None:
@@ -65,7 +133,7 @@ class Reproduction:
         few = slice(0, _N_DIAGNOSED)
         try:
             found = diagnose(
-                self.output,
+                self.case.output,
                 self.images[few],
                 labels=self.labels[few],
                 presentation_time=running["presentation_time"],
@@ -94,33 +162,33 @@ class Reproduction:
     @property
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of the ANN for one image, by layer."""
-        return ann_multiply_adds(self.output)
+        return ann_multiply_adds(self.case.output)
 
     def present_again(self, index: int) -> Result:
         """Show one of the images again, now with rasters: the same seed, the same spikes."""
-        return present(
-            self.network,
-            self.output,
+        *layers, _ = self.case.output.chain()
+        return self.case.present(
             self.images[index : index + 1],
             examples=self.result.examples[index : index + 1],
-            initial_states=self.initial_states,
-            presentation_time=self.result.settings["presentation_time"],
-            dt=self.result.dt,
-            seed=self.result.settings["seed"],
-            readout=self.result.settings["readout"],
-            rasters=[
-                layer.label
-                for layer in self.output.chain()
-                if layer.spiking and layer is not self.output
-            ],
+            keep=None,
+            precision=self.result.settings["precision"],
+            rasters=[each.label for each in layers if each.spiking],
             progress=False,
         )
+
+    def figure(self) -> Figure:
+        """Draw what the study's ``--plot`` shows."""
+        if self.study.figure is not None:
+            return self.study.figure(self)
+        from nengonet.plots import plot_presentation
+
+        return plot_presentation(self.images[0], self.present_again(0), label=self.labels[0])
 
     def to_json(self) -> dict:
         """Return the report as JSON's own types."""
         return {
             "name": self.name,
-            "source": self.source,
+            "source": self.study.source,
             "published": self.published,
             "accuracy": self.accuracy.value,
             "interval": list(self.accuracy.interval),
@@ -137,13 +205,13 @@ class Reproduction:
             "notes": list(self.notes),
             "cells": self.cells,
             "curves": {name: curve.tolist() for name, curve in self.curves.items()},
-        }
+        } | ({"rows": {name: run.rows for name, run in self.sweeps.items()}} if self.sweeps else {})
 
     def __str__(self) -> str:
         """Write the report for people."""
         published = "none for this network" if self.published is None else f"{self.published:.2f}"
         rows = [
-            ("source", self.source),
+            ("source", self.study.source),
             ("published", published),
             ("ANN", str(self.ann_accuracy)),
             ("spiking", str(self.accuracy)),

@@ -79,8 +79,8 @@ def layers_of_shapes(
     if len(by_shape) != len(weights) or set(by_shape) != set(shapes):
         expected = ", ".join(map(str, shapes))
         raise InputError(
-            f"{weights.path}: expected {what} layers, with kernels of the shapes {expected}; "
-            f"found {listed(weights)}"
+            f"{weights.path}: expected {what} layers, with kernels of the shapes {expected}, "
+            f"got {listed(weights)}"
         )
     return [by_shape[shape] for shape in shapes]
 

@@ -1,9 +1,7 @@
 """The parameters of reproductions, and ``nengonet sweep``, which goes through them."""
 
 import csv
-import importlib
 import json
-import pkgutil
 
 import h5py
 import matplotlib.pyplot as plt
@@ -12,69 +10,61 @@ import pytest
 from click.testing import CliRunner
 
 import nengonet as nn
-from nengonet import datasets
-from nengonet import studies as reproductions
+from nengonet import datasets, studies
 from nengonet.cli import main
-from nengonet.cli.sweep import _EXAMPLES
-from nengonet.studies import forum_mnist
-from nengonet.studies.parameters import NAMES, cell_of, grid_of, parameters_of
+from nengonet.studies.forum_mnist import STUDY
+from nengonet.studies.options import grid_of
 
 
 def call(*arguments):
     return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
 
 
-def test_every_reproduction_that_can_be_swept_is_listed():
-    modules = [module.name for module in pkgutil.iter_modules(reproductions.__path__)]
-    found = {
-        name.replace("_", "-")
-        for name in modules
-        if hasattr(importlib.import_module(f"nengonet.studies.{name}"), "sweep_cell")
-    }
-    assert found == set(NAMES) == set(_EXAMPLES)
+def grid(name, settings):
+    return grid_of(name, studies.get(name).parameters, settings)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", studies.names())
 def test_every_parameter_has_values_and_a_default_among_them(name):
-    parameters = parameters_of(cell_of(name))
+    parameters = studies.get(name).parameters
     assert len(parameters) > 3
     for parameter in parameters.values():
         assert bool(parameter.choices) != bool(parameter.number)
         text = "none" if parameter.default is None else str(parameter.default)
         assert parameter.parse(text) == [parameter.default]
-        assert parameter.name in str(parameter)
+        assert parameter.dashed in str(parameter)
 
 
 def test_values_are_read_by_their_kind():
-    grid = grid_of("bengali", ["synapse=none,0.005", "n-steps=10,30", "neurons=rate", "scale=1e3"])
-    assert grid == {
+    found = grid("bengali", ["synapse=none,0.005", "n-steps=10,30", "neurons=rate", "scale=1e3"])
+    assert found == {
         "synapse": [None, 0.005],
         "n_steps": [10, 30],
         "neurons": ["rate"],
         "scale": [1000.0],
     }
-    assert [type(n) for n in grid["n_steps"]] == [int, int]
+    assert [type(n) for n in found["n_steps"]] == [int, int]
 
 
 def test_a_range_has_no_rounding_error_and_includes_its_end():
-    (values,) = grid_of("forum-mnist", ["presentation-time=0.01:0.5:0.01"]).values()
+    (values,) = grid("forum-mnist", ["presentation-time=0.01:0.5:0.01"]).values()
     assert values == [k / 100 for k in range(1, 51)]
-    assert grid_of("bengali", ["n-steps=5:9:2,20"]) == {"n_steps": [5, 7, 9, 20]}
-    assert grid_of("bengali", ["n-steps=5:8:2"]) == {"n_steps": [5, 7]}
+    assert grid("bengali", ["n-steps=5:9:2,20"]) == {"n_steps": [5, 7, 9, 20]}
+    assert grid("bengali", ["n-steps=5:8:2"]) == {"n_steps": [5, 7]}
 
 
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (["input-rate"], "--set: expected NAME=VALUE,VALUE,…; found 'input-rate'"),
+        (["input-rate"], "--set: expected NAME=VALUE,VALUE,…, got 'input-rate'"),
         (["input-rate="], "--set: expected NAME=VALUE"),
-        (["input-rat=1"], "no parameter 'input-rat'; did you mean input-rate.* full-scale-rate"),
+        (["input-rat=1"], "no parameter 'input-rat'; did you mean 'input-rate'.* full-scale-rate"),
         (["xyzzy=1"], "forum-mnist has no parameter 'xyzzy'; there are: variant, neurons"),
-        (["input-rate=1,fast"], "--set input-rate: expected a number, found 'fast'"),
-        (["neurons=lif,adex"], "--set neurons: expected lif or if or relu, found 'adex'"),
-        (["neurons=none"], "found 'none'"),
-        (["input-rate=1,1.0"], "--set input-rate: 1.0 is there twice"),
-        (["input-rate=1", "input-rate=2"], "--set: input-rate is there twice"),
+        (["input-rate=1,fast"], "--set input-rate: expected a number, got 'fast'"),
+        (["neurons=lif,adex"], "--set neurons: expected lif or if or relu, got 'adex'"),
+        (["neurons=none"], "got 'none'"),
+        (["input-rate=1,1.0"], "--set input-rate: got 1.0 twice"),
+        (["input-rate=1", "input-rate=2"], "--set: got input-rate twice"),
         (["input-rate=1:2"], "expected START:STOP:STEP"),
         (["input-rate=1:2:0"], "expected START:STOP:STEP"),
         (["input-rate=2:1:1"], "expected START:STOP:STEP"),
@@ -85,31 +75,31 @@ def test_a_range_has_no_rounding_error_and_includes_its_end():
 )
 def test_what_cannot_be_set_is_refused(settings, message):
     with pytest.raises(nn.InputError, match=message):
-        grid_of("forum-mnist", settings)
+        grid("forum-mnist", settings)
 
 
 def test_a_cell_is_the_reproduction():
     chosen = {"neurons": "if", "full_scale_rate": 400.0, "n_images": 20, "presentation_time": 0.1}
-    measured = forum_mnist.sweep_cell(**chosen, seed=3)
-    report = forum_mnist.reproduce(**chosen, seed=3, progress=False)
+    measured = STUDY.measure(**chosen, seed=3)
+    report = STUDY.reproduce(**chosen, seed=3, progress=False)
     assert measured["accuracy"] == report.accuracy
     assert measured["ties"] == report.accuracy.ties / 20
     assert measured["spikes"] == sum(report.spikes_per_image.values())
     assert measured["operations"] == sum(report.operations_per_image.values())
-    posted = forum_mnist.sweep_cell(variant="posted", n_images=20)
-    again = forum_mnist.reproduce(variant="posted", n_images=20, progress=False)
+    posted = STUDY.measure(variant="posted", n_images=20)
+    again = STUDY.reproduce(variant="posted", n_images=20, progress=False)
     assert posted["accuracy"] == again.accuracy
     with pytest.raises(nn.InputError, match="posted fixes neurons, input_rate"):
-        forum_mnist.sweep_cell(variant="posted", neurons="if")
+        STUDY.measure(variant="posted", neurons="if")
 
 
-@pytest.mark.parametrize("name", ["bengali", "cifar-csnn"])
+@pytest.mark.parametrize("name", sorted({"bengali", "cifar-csnn"} & set(studies.names())))
 def test_cells_of_convolutional_reproductions(name, monkeypatch):
     """On noise for images: what counts is that the parameters reach the network."""
     shape = (2, 28, 28) if name == "bengali" else (2, 32, 32, 3)
     images = np.random.default_rng(0).random(shape)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))
-    cell = cell_of(name)
+    cell = studies.get(name).measure
     few = {"n_images": 2} | ({"n_steps": 5} if name == "bengali" else {"presentation_time": 0.005})
     spiking = {"neurons": "spiking" if name == "bengali" else "relu"} | few
     fast = cell(**spiking, scale=1000.0)
@@ -119,7 +109,7 @@ def test_cells_of_convolutional_reproductions(name, monkeypatch):
     # With the CSNN's weights this filter gave more spikes on this noise, not fewer.
     assert name == "cifar-csnn" or filtered < fast["spikes"]
     assert cell(**few | {"neurons": "repaired"})["spikes"] > 0
-    with pytest.raises(nn.InputError, match="synapse: the repaired network has none, found 0.01"):
+    with pytest.raises(nn.InputError, match="expected none for the repaired network, got 0.01"):
         cell(**few, neurons="repaired", synapse=0.01)
 
 
@@ -182,9 +172,9 @@ def test_json_of_one_seed_has_null_for_its_interval():
     [
         (["forum-mnist"], "--set: expected one parameter or more, such as --set input-rate"),
         ([*SMALL, "--seeds", "a"], "--seeds: expected how many, or several seeds as 3,7,11"),
-        ([*SMALL, "--seeds", "0"], "seeds: expected how many"),
+        ([*SMALL, "--seeds", "0"], "--seeds: expected how many"),
         ([*SMALL, "--resume"], "--resume: expected --save FILE"),
-        ([*SMALL, "--jobs", "0"], "n_jobs: expected a number of processes"),
+        ([*SMALL, "--jobs", "0"], "--jobs: expected a number of processes"),
         ([*SMALL, "--plot", "a.xyz"], "expected the name of a figure"),
         ([*SMALL, "--set", "speed=1"], "has no parameter 'speed'"),
     ],

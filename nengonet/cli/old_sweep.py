@@ -8,7 +8,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from nengonet.cli.shared import (
+from nengonet.cli.old_shared import (
     FAILED,
     JSON,
     Group,
@@ -22,9 +22,7 @@ from nengonet.exceptions import InputError
 
 # As in nengonet.studies.parameters, which a completion need not import.
 _EXAMPLES = {
-    "forum-mnist": "--set input-rate=255,1000 --seeds 5",
     "amplitude": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
-    "bengali": "--set scale=1,1000 --set synapse=none,0.005 --images 100",
     "fashion-mnist": "--set dt=0.01,0.1,1 --set initial-voltage=image,network --seeds 3",
     "cifar-csnn": "--set neurons=relu,lif --set synapse=0.005,0.02 --images 100",
 }
@@ -34,7 +32,7 @@ class _SweepCommand(click.Command):
     """A command whose help lists the parameters of its reproduction."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        from nengonet.studies.parameters import cell_of, parameters_of
+        from nengonet.studies.old import cell_of, parameters_of
 
         with formatter.section("Parameters for --set (times in seconds, rates in Hz)"):
             for parameter in parameters_of(cell_of(self.name)).values():
@@ -48,7 +46,7 @@ class _Setting(click.ParamType):
     def shell_complete(
         self, context: click.Context, option: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from nengonet.studies.parameters import cell_of, parameters_of
+        from nengonet.studies.old import cell_of, parameters_of
 
         names = parameters_of(cell_of(context.info_name))
         return [
@@ -104,7 +102,7 @@ def _add(name: str) -> None:
         as_json,
     ):
         from nengonet.plots import plot_sweep, save_figure
-        from nengonet.studies.parameters import cell_of, grid_of
+        from nengonet.studies.old import cell_of, grid_of
         from nengonet.studies.report import sweep_table
         from nengonet.sweeps.sweep import sweep as run
 

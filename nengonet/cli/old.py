@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import click
 
-from nengonet.cli.shared import (
+from nengonet.cli.old_shared import (
     JSON,
-    PRESENTATION_TIME,
     RESUME,
     SAVE_RUNS,
     SEED,
     Group,
     answer,
-    bengali_options,
     check_resume,
-    forum_options,
-    forum_options_of,
     image_count,
     images_option,
     plot_option,
@@ -29,52 +25,6 @@ def reproduce() -> None:
 
     Example: nengonet reproduce forum-mnist
     """
-
-
-@reproduce.command("forum-mnist")
-@forum_options
-@images_option(1000)
-@PRESENTATION_TIME
-@click.option(
-    "--simulator",
-    type=click.Choice(["minibatch", "reference"]),
-    help="The twin, or the unmodified nengo.Simulator.  [default: minibatch]",
-)
-@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: 1]")
-@click.option("--save", type=click.Path(), help="HDF5 file for the counts.")
-@RESUME
-@plot_option("Draw the first image's run to this file.")
-@JSON
-def reproduce_forum_mnist(
-    images,
-    simulator,
-    n_jobs,
-    save,
-    resume,
-    plot,
-    as_json,
-    **options,
-):
-    """Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike counts.
-
-    Example: nengonet reproduce forum-mnist --as-posted --images 100
-    """
-    from nengonet.plots import plot_presentation, save_figure
-    from nengonet.studies import forum_mnist
-
-    check_resume(resume, save)
-    report = forum_mnist.reproduce(
-        n_images=image_count(images),
-        save=save,
-        resume=resume,
-        **stated(simulator=simulator, n_jobs=n_jobs),
-        **forum_options_of(options),
-        **options,
-    )
-    if plot:
-        shown = report.present_again(0)
-        save_figure(plot_presentation(report.images[0], shown, label=report.labels[0]), plot)
-    answer(as_json, report.to_json(), str(report))
 
 
 @reproduce.command("cifar-csnn")
@@ -131,35 +81,6 @@ def reproduce_cifar_csnn(images, synapses, n_seeds, n_jobs, plot, as_json, **opt
             seed=options["seed"],
         )
         save_figure(plot_logits(*curves), plot)
-    answer(as_json, report.to_json(), str(report))
-
-
-@reproduce.command("bengali")
-@bengali_options
-@images_option("all")
-@click.option(
-    "--sweep-images", "n_sweep", type=int, help="For the sweep; 0 for none.  [default: 200]"
-)
-@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
-@SAVE_RUNS
-@RESUME
-@plot_option("Draw an image, rates and probabilities in every network to this file.")
-@JSON
-def reproduce_bengali(images, n_sweep, n_jobs, plot, as_json, **options):
-    """Classify Bengali characters with the forum's CNN: rate, spiking and repaired neurons.
-
-    Example: nengonet reproduce bengali --images 300
-    """
-    from nengonet.plots import plot_rate_and_spikes, save_figure
-    from nengonet.studies import bengali
-
-    check_resume(options["resume"], options["save"])
-    example = stated(**{name: options[name] for name in ("weights", "data", "n_steps", "seed")})
-    report = bengali.reproduce(
-        n_images=image_count(images), **stated(n_sweep=n_sweep, n_jobs=n_jobs, **options)
-    )
-    if plot:
-        save_figure(plot_rate_and_spikes(*bengali.example_runs(**example)), plot)
     answer(as_json, report.to_json(), str(report))
 
 

@@ -1,0 +1,230 @@
+"""What every reproduction reports: for people as text, for programs as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import textwrap
+from collections.abc import Mapping
+
+import nengo
+import numpy as np
+
+from nengonet.exceptions import InputError
+from nengonet.explain.diagnosis import diagnose
+from nengonet.explain.findings import Finding
+from nengonet.layers.initial import InitialStates
+from nengonet.layers.record import Layer
+from nengonet.results.operations import ann_multiply_adds
+from nengonet.results.readout import Accuracy
+from nengonet.results.result import Result
+from nengonet.run.presentation import present
+from nengonet.sweeps.sweep import Sweep, first_failures
+from nengonet.tables import aligned
+
+# Images of which the first finding is asked for.
+_N_DIAGNOSED = 50
+_UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reproduction:
+    """What a study measured of a network, beside what was published of the same network."""
+
+    name: str
+    source: str
+    accuracy: Accuracy
+    ann_accuracy: Accuracy
+    result: Result
+    settings: dict
+    network: nengo.Network
+    output: Layer
+    images: np.ndarray
+    labels: np.ndarray
+    notes: tuple[str, ...] = ()
+    cells: list[dict] = dataclasses.field(default_factory=list)
+    tables: tuple[str, ...] = ()
+    curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
+    all_published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def published(self) -> float | None:
+        """The published accuracy of the network that was measured; None where there is none."""
+        return self.all_published.get(self.settings["network"])
+
+    @functools.cached_property
+    def finding(self) -> Finding | None:
+        """What `nengonet.diagnose` puts first, where the run falls short of the ANN.
+
+        None where the ANN's accuracy lies within the run's interval, or nothing is found.
+        """
+        if not self.falls_short:
+            return None
+        running = self.result.settings
+        few = slice(0, _N_DIAGNOSED)
+        try:
+            found = diagnose(
+                self.output,
+                self.images[few],
+                labels=self.labels[few],
+                presentation_time=running["presentation_time"],
+                dt=running["dt"],
+                readout=running["readout"],
+            ).findings
+        except InputError:  # something in the network cannot be predicted
+            return None
+        return found[0] if found else None
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether the ANN's accuracy lies above the interval of the run's."""
+        return self.accuracy.interval[1] < self.ann_accuracy.value
+
+    @property
+    def spikes_per_image(self) -> dict[str, float]:
+        """Spikes, by the label of the layer that emits them."""
+        return self.result.spikes_per_image()
+
+    @property
+    def operations_per_image(self) -> dict[str, float]:
+        """Synaptic operations, by the label of the layer that the spikes come into."""
+        return self.result.operations_per_image()
+
+    @property
+    def multiply_adds(self) -> dict[str, int]:
+        """Multiply-adds of the ANN for one image, by layer."""
+        return ann_multiply_adds(self.output)
+
+    def present_again(self, index: int) -> Result:
+        """Show one of the images again, now with rasters: the same seed, the same spikes."""
+        return present(
+            self.network,
+            self.output,
+            self.images[index : index + 1],
+            examples=self.result.examples[index : index + 1],
+            initial_states=self.initial_states,
+            presentation_time=self.result.settings["presentation_time"],
+            dt=self.result.dt,
+            seed=self.result.settings["seed"],
+            readout=self.result.settings["readout"],
+            rasters=[
+                layer.label
+                for layer in self.output.chain()
+                if layer.spiking and layer is not self.output
+            ],
+            progress=False,
+        )
+
+    def to_json(self) -> dict:
+        """Return the report as JSON's own types."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "published": self.published,
+            "accuracy": self.accuracy.value,
+            "interval": list(self.accuracy.interval),
+            "ann_accuracy": self.ann_accuracy.value,
+            "n_images": self.accuracy.n_images,
+            "n_steps": self.result.n_steps,
+            "ties": self.accuracy.ties,
+            "falls_short": self.falls_short,
+            "finding": None if self.finding is None else dataclasses.asdict(self.finding),
+            "spikes_per_image": self.spikes_per_image,
+            "operations_per_image": self.operations_per_image,
+            "multiply_adds": self.multiply_adds,
+            "settings": self.settings,
+            "notes": list(self.notes),
+            "cells": self.cells,
+            "curves": {name: curve.tolist() for name, curve in self.curves.items()},
+        }
+
+    def __str__(self) -> str:
+        """Write the report for people."""
+        published = "none for this network" if self.published is None else f"{self.published:.2f}"
+        rows = [
+            ("source", self.source),
+            ("published", published),
+            ("ANN", str(self.ann_accuracy)),
+            ("spiking", str(self.accuracy)),
+            ("steps", f"{self.result.n_steps} of {self.result.dt:g} s"),
+            ("spikes per image", by_layer(self.spikes_per_image)),
+            ("synaptic operations", by_layer(self.operations_per_image)),
+            ("multiply-adds, ANN", by_layer(self.multiply_adds)),
+        ]
+        for name, value in self.settings.items():
+            if isinstance(value, dict):
+                rows += [(f"{part} {name}", _short(settings)) for part, settings in value.items()]
+            else:
+                rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
+        width = max(len(name) for name, _ in rows)
+        lines = [self.name] + [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
+        for table in self.tables:
+            lines += ["", table]
+        notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
+        lines += [""] if self.tables and notes else []
+        for note in notes:
+            lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
+        return "\n".join(lines)
+
+    def _why_short(self) -> str:
+        """Say what the diagnosis puts first, for a run that falls short of its ANN."""
+        short = 100 * (self.ann_accuracy.value - self.accuracy.value)
+        text = (
+            f"{short:.1f} percentage points short of the ANN, which lies above the interval; "
+            "`nengonet.diagnose` "
+        )
+        if self.finding is None:
+            return text + "finds nothing that explains it"
+        return text + (
+            f"puts first: {self.finding.severity}: {self.finding.message} [{self.finding.code}]. "
+            f"Change: {self.finding.change}"
+        )
+
+
+def by_layer(counts: dict[str, float]) -> str:
+    """Write counts by layer in one line, with their sum."""
+    each = ", ".join(f"{label} {n:,.0f}" for label, n in counts.items())
+    return f"{sum(counts.values()):,.0f} ({each})"
+
+
+def sweep_table(name: str, sweep: Sweep) -> str:
+    """Write a sweep over a reproduction's parameters, one line for each of their combinations."""
+    seeds = len({row["seed"] for row in sweep.rows})
+    means = f"means of {seeds} seeds" if seeds > 1 else "one seed"
+    by_cell: dict[str, dict] = {}
+    for row in sweep.summary():
+        of_cell = {parameter: row[parameter] for parameter in sweep.parameters}
+        by_cell.setdefault(str(of_cell), {"": of_cell})[row["value"]] = row
+    names = [parameter.replace("_", "-") for parameter in sweep.parameters]
+    table = [[*names, *sweep.values, "95 % interval of accuracy"]]
+    for cell in by_cell.values():
+        accuracy = cell.get("accuracy", {"n": 0})
+        table.append(
+            [
+                *("none" if each is None else _short(each) for each in cell[""].values()),
+                *(_sweep_value(value, cell[value]["mean"]) for value in sweep.values),
+                interval_text(accuracy) if accuracy["n"] > 1 else "-",
+            ]
+        )
+    title = f"{name}: {len(sweep.rows)} cells, {len(sweep.failed)} failed; {means}"
+    return "\n".join([title, *aligned(table), *first_failures(sweep)])
+
+
+def interval_text(row: dict) -> str:
+    """Write the interval of an accuracy over seeds."""
+    return f"{row['low']:.4f} to {row['high']:.4f}"
+
+
+def _sweep_value(name: str, mean: float) -> str:
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:,.0f}" if name in ("spikes", "operations") else f"{mean:.4f}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(item)}" for name, item in value.items())
+    return str(value)

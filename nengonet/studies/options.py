@@ -1,0 +1,199 @@
+"""The options of a study, read from the signatures of its functions.
+
+A keyword's annotation says what it takes: a number, one of several words (``Literal``), either of
+them or None, or a sequence of them. ``Annotated[…, "help"]`` or ``Annotated[…, Option(…)]`` adds
+words for the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+from nengonet.checks import check_among, did_you_mean
+from nengonet.exceptions import InputError
+
+_NONE = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What an annotation says beside the type.
+
+    Attributes
+    ----------
+    help : str
+        A sentence, with the unit.
+    flag : str, optional
+        The name on the command line, where it is not that of Python with two dashes.
+    values : dict of {str: object}
+        Values by their words on the command line, where those are not the values themselves.
+    switches : dict of {object: str}
+        Flags that stand for one value each, such as ``{"constant": "--constant-input"}``.
+    without : str
+        The name of an option that says nothing beside this one.
+    default : str
+        The default in words, where Python's is not what a reader wants to know.
+    """
+
+    help: str = ""
+    flag: str | None = None
+    values: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    switches: Mapping[object, str] = dataclasses.field(default_factory=dict)
+    without: str = ""
+    default: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A keyword of a study's function: what it takes, and how it is called."""
+
+    name: str
+    default: object
+    choices: tuple
+    number: type | None
+    optional: bool
+    many: bool
+    option: Option
+
+    @property
+    def dashed(self) -> str:
+        """The name in a sweep's ``--set``."""
+        return self.name.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return self.option.flag or f"--{self.dashed}"
+
+    @property
+    def expected(self) -> str:
+        """What values it takes, in words."""
+        words = " or ".join(map(str, self.choices))
+        if self.number is not None:
+            words = "a whole number" if self.number is int else "a number"
+        return f"{words} or {_NONE}" if self.optional else words
+
+    @property
+    def default_text(self) -> str:
+        """The default, as a help text shows it."""
+        shown = _NONE if self.default is None else self.default
+        return self.option.default or (f"{shown:g}" if isinstance(shown, float) else str(shown))
+
+    def __str__(self) -> str:
+        """Write name, values and default in one line."""
+        return f"{self.dashed}: {self.expected}  [default: {self.default_text}]"
+
+    def check(self, value: object) -> None:
+        """Refuse a value that is not among the choices."""
+        known = tuple(self.option.values.values()) or self.choices
+        if known:
+            for each in value if self.many else [value]:
+                if not (each is None and self.optional):
+                    check_among(self.name, each, known)
+
+    def parse(self, text: str) -> list:
+        """Return the values in ``"100,250"`` or, numbers with a step, in ``"0.01:0.5:0.01"``."""
+        values = [value for part in text.split(",") for value in self._expanded(part.strip())]
+        for position, value in enumerate(values):
+            if value in values[:position]:
+                raise InputError(f"--set {self.dashed}: got {value} twice")
+        return values
+
+    def _expanded(self, part: str) -> Iterable:
+        if self.number is None or ":" not in part:
+            return [self._value(part)]
+        try:
+            start, stop, step = map(Decimal, part.split(":"))
+        except (ValueError, InvalidOperation):
+            start, stop, step = Decimal(0), Decimal(0), Decimal(0)
+        if not (step > 0 and stop >= start):
+            raise InputError(
+                f"--set {self.dashed}: expected START:STOP:STEP, such as 0.1:0.5:0.1, got {part!r}"
+            )
+        # Decimal numbers, so that 0.01 in 50 steps ends at 0.5.
+        return [self._value(str(start + k * step)) for k in range(int((stop - start) / step) + 1)]
+
+    def _value(self, text: str) -> object:
+        if self.optional and text == _NONE:
+            return None
+        if text in self.choices:
+            return text
+        try:
+            if self.number is not None:
+                return self.number(text)
+        except ValueError:
+            pass
+        raise InputError(f"--set {self.dashed}: expected {self.expected}, got {text!r}")
+
+
+def parameters_of(function: Callable) -> dict[str, Parameter]:
+    """Read the parameters of a function: its annotated keywords, by name.
+
+    Parameters
+    ----------
+    function : callable
+
+    Returns
+    -------
+    parameters : dict of {str: Parameter}
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        name: _parameter(name, hints[name], each.default)
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
+
+
+def _parameter(name: str, hint: object, default: object) -> Parameter:
+    option = Option()
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, said = typing.get_args(hint)
+        option = Option(said) if isinstance(said, str) else said
+    many = typing.get_origin(hint) is Sequence
+    if many:
+        (hint,) = typing.get_args(hint)
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
+    choices = tuple(option.values) or typing.get_args(hint)
+    number = hint if hint in (int, float) and not choices else None
+    return Parameter(name, default, choices, number, optional, many, option)
+
+
+def grid_of(
+    name: str, parameters: Mapping[str, Parameter], settings: Iterable[str]
+) -> dict[str, list]:
+    """Turn settings such as ``"input-rate=255,1000"`` into the grid of a sweep.
+
+    Parameters
+    ----------
+    name : str
+        Of the study, for messages.
+    parameters : dict of {str: Parameter}
+    settings : iterable of str
+
+    Returns
+    -------
+    grid : dict of {str: list}
+    """
+    by_name, grid = {each.dashed: each for each in parameters.values()}, {}
+    for setting in settings:
+        chosen, equals, values = setting.partition("=")
+        if not equals or not values:
+            raise InputError(f"--set: expected NAME=VALUE,VALUE,…, got {setting!r}")
+        if chosen not in by_name:
+            raise InputError(
+                f"--set: {name} has no parameter {chosen!r}{did_you_mean(chosen, by_name)}; "
+                f"there are: {', '.join(by_name)}"
+            )
+        parameter = by_name[chosen]
+        if parameter.name in grid:
+            raise InputError(f"--set: got {chosen} twice; give all its values at once")
+        grid[parameter.name] = parameter.parse(values)
+    return grid
