@@ -23,6 +23,7 @@ from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.explain.budget import Budget, budget_of, error_budget
 from nengonet.explain.diagnosis import Diagnosis, diagnose
+from nengonet.explain.prediction import predict
 from nengonet.layers.initial import InitialStates
 from nengonet.layers.record import Layer
 from nengonet.results.journal import checked_file
@@ -31,7 +32,7 @@ from nengonet.results.result import Result
 from nengonet.run.presentation import present
 from nengonet.studies.options import Parameter, parameters_of
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import tuning_of
+from nengonet.studies.shared import logits_of, tuning_of
 from nengonet.sweeps.sweep import Sweep, sweep
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
@@ -46,6 +47,10 @@ class Data:
     name: str
     shape: tuple[int, ...] = (28, 28)
     n_classes: int = 10
+
+    def wanted(self, data: str | os.PathLike | None = None) -> str | None:
+        """Return "all" where there is a folder of data, and None for the embedded sample."""
+        return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
 
     def load(
         self,
@@ -66,8 +71,8 @@ class Data:
             A folder, or an ``.npz`` file of one's own.
         progress : bool
         """
-        if n_images is None and (data is not None or os.environ.get("NENGONET_DATA")):
-            n_images = "all"
+        if n_images is None:
+            n_images = self.wanted(data)
         if data is None or not pathlib.Path(data).is_file():
             return datasets.load(
                 self.name, split=split, n_images=n_images, data_dir=data, progress=progress
@@ -588,7 +593,7 @@ class Opened:
     def budget(self, n_jobs: int | None = None) -> Budget:
         """Return the error budget of the network, of the study's own stages where it has some."""
         case, progress = self.case, self.given.progress
-        if self.study.stages is None:
+        if self.study.stages is None and case.output.spiking:
             return error_budget(
                 case.output,
                 self.images,
@@ -606,8 +611,45 @@ class Opened:
             shown = self.study._case(self.given, options)
             return shown.present(self.images, progress=progress, **running)
 
-        stages = self.study.stages(show, case, self.images, **self.options)
+        if self.study.stages is None:
+            stages = stages_of_means(case, self.images, progress=progress, **running)
+        else:
+            stages = self.study.stages(show, case, self.images, **self.options)
         return budget_of(stages, self.labels)
+
+
+def stages_of_means(
+    case: Case, images: np.ndarray, *, n_times: int = 10, **running: object
+) -> list[tuple[str, np.ndarray, str]]:
+    """Return the stages of a budget of a network whose last layer does not spike."""
+    time = {"dt": case.dt, "presentation_time": case.presentation_time}
+    line, curve = (
+        predict(case.output, images, lines=lines, **time)[-1].mean_outputs
+        for lines in (True, False)
+    )
+    long = case.present(images, **running, presentation_time=n_times * case.presentation_time)
+    steps = long.n_steps // n_times
+    mean = long.scores("mean")
+    return [
+        ("ANN", logits_of(case.layers, images), "Keras' activations"),
+        (
+            "scales and biases of the network",
+            line,
+            "rate model with its gains, biases and amplitudes, neurons rectified lines",
+        ),
+        ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
+        ("clipping of noisy currents", mean[:, -1], f"mean over {n_times * steps} steps"),
+        (
+            "finite presentation time",
+            mean[:, steps - 1],
+            f"the same run, mean over its first {steps} steps",
+        ),
+        (
+            "readout",
+            long.scores(case.readout)[:, steps - 1],
+            f"the same steps, read out by {case.readout}",
+        ),
+    ]
 
 
 def _check(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:

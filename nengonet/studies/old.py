@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import typing
 from collections.abc import Callable, Iterable
 
 from nengonet.studies import options
@@ -16,8 +18,12 @@ def cell_of(name: str) -> Callable:
 def parameters_of(function: Callable) -> dict[str, options.Parameter]:
     """Read the parameters of a function, by their names in a sweep."""
     skip = ("weights", "data", "n_images", "seed")
-    found = options.parameters_of(function)
-    return {each.dashed: each for name, each in found.items() if name not in skip}
+    hints = typing.get_type_hints(function)
+    given = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    found = (
+        options._parameter(name, hints[name], given[name]) for name in given if name not in skip
+    )
+    return {each.dashed: each for each in found}
 
 
 def grid_of(name: str, settings: Iterable[str]) -> dict[str, list]:
