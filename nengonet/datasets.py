@@ -151,15 +151,6 @@ def class_names(name: str) -> tuple[str, ...]:
     Parameters
     ----------
     name : {"mnist", "fashion_mnist", "cifar10", "bengali"}
-
-    Returns
-    -------
-    names : tuple of str
-
-    Raises
-    ------
-    InputError
-        If the name is unknown.
     """
     return tuple(_dataset(name).class_names)
 
@@ -192,11 +183,6 @@ def load_npz(
     images : (n_images, n_pixels), (n_images, height, width) or \
             (n_images, height, width, channels) array of `dtype`, in [0, 1]
     labels : (n_images,) int64 array
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or its arrays cannot be used.
     """
     path = Path(path).expanduser()
     pairs = [("x_test", "y_test"), ("x", "y"), ("images", "labels")]
@@ -234,11 +220,6 @@ def as_images(
     images : array of `dtype`, in the shape given
         Not a copy where nothing had to be converted.
     labels : (n_images,) int64 array, or None
-
-    Raises
-    ------
-    InputError
-        If the images or labels cannot be used.
     """
     x = _convert_images(images, _check_dtype(dtype), "images")
     return x, None if labels is None else as_labels(labels, len(x))

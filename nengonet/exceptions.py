@@ -4,7 +4,7 @@
 class InputError(ValueError):
     """Something the caller gave cannot be used.
 
-    The message is one line: the file, layer or argument, what was expected, what was found and,
+    The message is one line: the file, layer or argument, what was expected, what was given and,
     where it is known, what to do. The command line prints it and exits with 2.
     """
 

@@ -288,24 +288,15 @@ class Archive:
 
     def array(self, key: str) -> np.ndarray:
         """Return the array that NumPy saved as ``key``."""
-        info = self._zip.getinfo(f"{key}.npy" if f"{key}.npy" in self.names else key)
-        other = InputError(f"{key}: expected an array of numbers, got other data")
-        with self._zip.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            if version not in ((1, 0), (2, 0)):
-                raise other
-            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-            shape, _, dtype = read_header(member)
-            n_bytes = math.prod(shape) * dtype.itemsize
-            if dtype.hasobject or min(shape, default=0) < 0:
-                raise other
-            if member.tell() + n_bytes != info.file_size:
-                raise InputError(
-                    f"{key}: damaged file (an array of {n_bytes} bytes in {info.file_size})"
-                )
-        self.allowance.take(n_bytes, key)
-        with self._zip.open(info) as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
+        stream = io.BytesIO(self.read(f"{key}.npy" if f"{key}.npy" in self.names else key))
+        try:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+        except (ValueError, MemoryError) as error:
+            found = f"other data ({str(error)[:100]})"
+            raise InputError(f"{key}: expected an array of numbers, got {found}") from None
+        if stream.read(1):
+            raise InputError(f"{key}: damaged file (it has more bytes than its array)")
+        return array
 
 
 def open_binary(path: str | os.PathLike) -> io.BufferedReader:

@@ -111,15 +111,6 @@ def pretrained(name: str) -> pathlib.Path:
     ----------
     name : str
         Name of the file without ``.h5``, e.g. ``mnist_dense``.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    InputError
-        If the name is unknown; lists those there are.
     """
     files = pretrained_files()
     check_among("name", name, sorted(files))

@@ -64,11 +64,6 @@ class LayerWeights:
     followed_by : tuple of str, optional
         Names of the layers that work on these values next, after activations and layers that change
         no value (Flatten, Dropout); more than one where the model branches.
-
-    Raises
-    ------
-    InputError
-        If an array is not numeric, not finite, or of a shape that the kind cannot have.
     """
 
     kernel: np.ndarray | None = None
@@ -176,11 +171,6 @@ class LayerWeights:
             Groups of a Conv2D; by default the file's, else 1.
         pre_label : str, optional
             Name of the layer before, for the message.
-
-        Raises
-        ------
-        InputError
-            If the number of inputs (Dense) or channels (convolutions) differs.
         """
         kernel = self._need_kernel()
         pre_shape = tuple(int(n) for n in np.atleast_1d(pre_shape))
@@ -242,11 +232,6 @@ class Weights(collections.abc.Mapping):
         The file that they come from.
     dialect : str
         How the file is written, e.g. ``Keras 2 full model``.
-
-    Raises
-    ------
-    InputError
-        For a layer that the file does not have; a `KeyError` as well.
     """
 
     def __init__(self, layers, path="weights", dialect=""):
