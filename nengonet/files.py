@@ -283,8 +283,12 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a member."""
-        self.allowance.take(self._zip.getinfo(name).file_size, name)
-        return self._zip.read(name)
+        size = self._zip.getinfo(name).file_size
+        self.allowance.take(size, name)
+        content = self._zip.read(name)
+        if len(content) != size:
+            raise InputError(f"{name}: damaged file ({len(content)} bytes in place of {size})")
+        return content
 
     def array(self, key: str) -> np.ndarray:
         """Return the array that NumPy saved as ``key``."""
