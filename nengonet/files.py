@@ -84,7 +84,7 @@ class Allowance:
             )
 
 
-class Hdf5:
+class Hdf5(contextlib.AbstractContextManager):
     """An HDF5 file, of which nothing harmful can be read.
 
     Links within the file are followed. Links to other files, virtual datasets and external storage
@@ -106,9 +106,6 @@ class Hdf5:
         self._allowance = allowance or Allowance(self.size)
         self._arrays: dict[int, np.ndarray | None] = {}
         self._n_names = 0
-
-    def __enter__(self) -> Hdf5:
-        return self
 
     def __exit__(self, *_) -> None:
         self.root.close()
@@ -267,25 +264,19 @@ def _check_heaps(content) -> None:
         start = content.find(_HEAP, start + 8)
 
 
-class Archive:
+class Archive(zipfile.ZipFile):
     """A zip archive, of which nothing harmful can be read: arrays of an ``.npz``, or bytes."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
-        self._zip = zipfile.ZipFile(stream)
+        super().__init__(stream)
         self.allowance = Allowance(stream.seek(0, os.SEEK_END))
-        self.names = self._zip.namelist()
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._zip.close()
+        self.names = self.namelist()
 
     def read(self, name: str) -> bytes:
         """Return the content of a member."""
-        size = self._zip.getinfo(name).file_size
+        size = self.getinfo(name).file_size
         self.allowance.take(size, name)
-        content = self._zip.read(name)
+        content = super().read(name)
         if len(content) != size:
             raise InputError(f"{name}: damaged file ({len(content)} bytes in place of {size})")
         return content

@@ -11,11 +11,7 @@ import numpy as np
 
 from nengonet.checks import as_seed
 
-# The input's is 0.
-_RESET_STREAM = 1
-_NEURON_STREAM = 2
-_STATE_STREAM = 3
-_TUNING_STREAM = 4
+_RESET_STREAM, _NEURON_STREAM, _STATE_STREAM, _TUNING_STREAM = 1, 2, 3, 4  # the input's is 0
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:

@@ -62,20 +62,20 @@ def numbered_layer(
     shapes = [array.shape for array in arrays]
     kind = kind_of(name, shapes) if class_name is None else _CLASSES.get(class_name, "unknown")
     kind = entry.kind if entry else kind
-    names = [str(number) for number in range(len(arrays))]
-    known = names
+    names = []
     if kind in KERNEL_NDIM and len(shapes[0]) == KERNEL_NDIM[kind]:
         n_scales = int(arrays[0].dtype == np.int8)
-        known = ["kernel", "bias"][: len(arrays) - n_scales] + ["kernel_scale"] * n_scales
+        names = ["kernel", "bias"][: len(arrays) - n_scales] + ["kernel_scale"] * n_scales
     elif kind == BATCH_NORM:
-        config = entry.config if entry else {}
+        options = entry.config if entry else {}
         left_out = {
             name
             for name, option in (("gamma", "scale"), ("beta", "center"))
-            if config.get(option) is False or len(arrays) == 2
+            if options.get(option) is False or len(arrays) == 2
         }
-        known = [name for name in _BATCH_NORM_ARRAYS if name not in left_out]
-    names = known if len(known) == len(arrays) else names
+        names = [name for name in _BATCH_NORM_ARRAYS if name not in left_out]
+    if len(names) != len(arrays):
+        names = [str(number) for number in range(len(arrays))]
     without_kernel = kind in KERNEL_NDIM and "kernel" not in names
     if entry and without_kernel:
         raise InputError(
