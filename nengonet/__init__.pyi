@@ -18,7 +18,8 @@ from .results import readout
 from .results.readout import Accuracy
 from .results.result import Result, load_result
 from .run.presentation import present
-from .sweeps.sweep import Sweep, sweep
+from .sweeps.result import Sweep
+from .sweeps.sweep import sweep
 from .version import __version__
 from .weights import (
     LayerWeights,

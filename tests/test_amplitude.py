@@ -13,7 +13,7 @@ from nengonet.cli import main
 from nengonet.plots import plot_amplitude
 from nengonet.studies import amplitude, amplitude_answers
 from nengonet.studies import amplitude_cells as cells
-from nengonet.sweeps.sweep import Sweep as cells_of
+from nengonet.sweeps.result import Sweep as cells_of
 from nengonet.sweeps.sweep import sweep
 
 DIGITS, LABELS = nn.datasets.load("mnist", split="test", n_images=40)

@@ -1,12 +1,13 @@
 """Files that survive kills, power cuts, full disks and second writers."""
 
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import zlib
 
+import numpy as np
 import pytest
 
 import nengonet as nn
@@ -14,24 +15,18 @@ from nengonet.results import journal as journals
 from nengonet.results.journal import Journal
 
 
-class Numbers(Journal[int]):
-    magic = b"numbers 1\n"
+class Numbers(Journal):
     holds = "earlier count"
     advice = "count anew"
 
-    @staticmethod
-    def encode(record):
-        return json.dumps(record).encode()
 
-    @staticmethod
-    def decode(payload):
-        return int(json.loads(payload))
+MAGIC = b"nengonet earlier count 5\n"
 
 
 def read(path, fingerprint=None):
     found = []
     with Numbers(path, fingerprint) as journal:
-        journal.replay(found.append)
+        journal.replay(lambda record: found.append(int(record["n"])))
     return found
 
 
@@ -40,7 +35,7 @@ def file(tmp_path):
     """Return a journal of 1, 22, 333, … that depends on x."""
     with Numbers(tmp_path / "numbers", {"x": "1"}) as journal:
         for n in range(1, 6):
-            journal.append(int(str(n) * n))
+            journal.append({"n": int(str(n) * n)})
     return journal.path
 
 
@@ -48,7 +43,7 @@ def test_what_was_appended_is_read(file):
     assert read(file, {"x": "1"}) == [1, 22, 333, 4444, 55555]
     with Numbers(file, {"x": "1"}) as journal:
         journal.replay(lambda _: None)
-        journal.append(7)
+        journal.append({"n": 7})
     assert read(file)[-2:] == [55555, 7]
 
 
@@ -71,14 +66,14 @@ def test_every_cut_and_every_tail_of_zeros_leaves_what_is_whole(file, monkeypatc
     """A power cut may leave a file of its full length whose end was never written."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     whole, expected = file.read_bytes(), read(file)
-    for length in range(len(Numbers.magic), len(whole)):
+    for length in range(len(MAGIC), len(whole)):
         for tail in (b"", bytes(len(whole) - length), bytes(4096)):
             file.write_bytes(whole[:length] + tail)
             found = read(file, {"x": "1"})
             assert found == expected[: len(found)]
             with Numbers(file, {"x": "1"}) as journal:
                 journal.replay(lambda _: None)
-                journal.append(7)
+                journal.append({"n": 7})
             assert read(file) == [*found, 7]
 
 
@@ -89,17 +84,38 @@ def test_every_flipped_byte_is_seen(file):
         try:
             found = read(file, {"x": "1"})
         except nn.InputError:
-            assert at < len(Numbers.magic)
+            assert at < len(MAGIC)
         else:
             assert found == expected[: len(found)]
             assert len(found) < len(expected)
 
 
-@pytest.mark.parametrize("payload", [b"", b"null", b'"x"', b"[" * 99999, b"\xff\xff"])
+def test_arrays_are_kept_as_they_are(file):
+    arrays = {
+        "counts": np.arange(12, dtype=">i2").reshape(3, 4).T,
+        "none": np.zeros((0, 3), np.float32),
+        "line\n": np.array(np.nan),
+    }
+    with Numbers(file, None) as journal:
+        journal.replay(lambda _: None)
+        journal.append({"n": 7, "list": [1.5, None]} | arrays)
+    records = []
+    with Numbers(file, None) as journal:
+        journal.replay(records.append)
+    assert records[-1]["list"] == [1.5, None]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(records[-1][name], array)
+        assert records[-1][name].dtype == array.dtype
+
+
+NOT_RECORDS = [b"", b"null", b'"x"', b"[" * 99999, b"\xff\xff", b"[{}, []]\nmore"]
+
+
+@pytest.mark.parametrize("payload", [*NOT_RECORDS, b'[{}, [["n", "O", [1]]]]\n' + bytes(8)])
 def test_a_record_of_something_else_is_refused(file, payload):
     with Numbers(file, None) as journal:
         journal.replay(lambda _: None)
-        journal._append(payload)
+        journal._write(journals._HEADER.pack(len(payload), zlib.crc32(payload, 1)) + payload)
     with pytest.raises(
         nn.InputError, match="a record holds no part of this earlier count .*delete"
     ):
@@ -118,7 +134,7 @@ def test_a_second_writer_is_refused_while_the_first_lives(file):
         first.replay(lambda _: None)
         with pytest.raises(nn.InputError, match="another run writes this file; wait"):
             read(file)
-        first.append(7)
+        first.append({"n": 7})
     assert read(file)[-1] == 7
 
 
@@ -128,7 +144,7 @@ sys.path.insert(0, {folder!r})
 from test_journal import Numbers
 with Numbers({file!r}, {{"x": "1"}}) as journal:
     journal.replay(lambda _: None)
-    journal.append(7)
+    journal.append({{"n": 7}})
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -163,7 +179,7 @@ def test_a_file_deleted_and_made_anew_while_waiting_is_the_one_that_is_locked(fi
 
     monkeypatch.setattr(journals, "_lock", slow)
     with Numbers(file, {"x": "2"}) as journal:
-        journal.append(1)
+        journal.append({"n": 1})
     assert read(file, {"x": "2"}) == [1]
 
 
@@ -185,11 +201,11 @@ def test_a_full_disk_leaves_what_is_finished(file):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
         try:
             with pytest.raises(OSError, match="what is finished is kept: .* and resume"):
-                journal.append(10**30)
+                journal.append({"n": 10**30})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert file.stat().st_size == size
-        journal.append(6)
+        journal.append({"n": 6})
     assert read(file) == [1, 22, 333, 4444, 55555, 6]
 
 
@@ -220,7 +236,7 @@ def test_finished_records_reach_the_disk(file, monkeypatch):
     with Numbers(file, None) as journal:
         journal.replay(lambda _: None)
         for n in range(3):
-            journal.append(n)
+            journal.append({"n": n})
     assert len(synced) == 4
 
 

@@ -22,7 +22,7 @@ from nengonet.plots import (
 )
 from nengonet.results.readout import accuracy, scores
 from nengonet.results.result import LayerInfo, Result
-from nengonet.sweeps.sweep import Sweep
+from nengonet.sweeps.result import Sweep
 
 RASTER = np.zeros((1, 6, 3), dtype=int)
 RASTER[0, [0, 2, 5], [1, 1, 2]] = 1

@@ -11,8 +11,9 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
-from nengonet.results.result import Collector, Journal, load_result
-from nengonet.run.presentation import default_minibatch_size, present
+from nengonet.results.result import Collector, load_result
+from nengonet.run.presentation import RunJournal, default_minibatch_size, present
+from nengonet.run.runner import Runner
 
 RNG = np.random.default_rng(42)
 KERNELS = [RNG.normal(0, 0.5, (16, 12)), RNG.normal(0, 0.5, (12, 4))]
@@ -242,16 +243,14 @@ class Stop(Exception):
 def recorded(file):
     """The examples that are finished."""
     batches = []
-    with Journal(file, None) as journal:
+    with RunJournal(file, None) as journal:
         journal.replay(batches.append)
     return [int(example) for batch in batches for example in batch["examples"]]
 
 
 def interrupted_run(file, monkeypatch, after, **settings):
     """Run until ``after`` examples are finished, then fail."""
-    from nengonet.run import presentation
-
-    whole, finished = presentation._Runner._finished, []
+    whole, finished = Runner._arrays, []
 
     def counted(*arguments):
         if len(finished) == after:
@@ -261,7 +260,7 @@ def interrupted_run(file, monkeypatch, after, **settings):
 
     settings = {"minibatch_size": 1} | settings
     with monkeypatch.context() as patch:
-        patch.setattr(presentation._Runner, "_finished", counted)
+        patch.setattr(Runner, "_arrays", counted)
         with pytest.raises(Stop):
             run(save=file, **settings)
     return finished

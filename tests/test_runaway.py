@@ -9,6 +9,7 @@ from nengonet.exceptions import RunawayError
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.results.readout import most_spikes, spike_counts
 from nengonet.run.presentation import present
+from nengonet.run.runner import Job, Runner
 
 # Nengo lets NumPy warn on the way to infinity.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -152,7 +153,7 @@ def test_probes_that_nobody_reads_keep_nothing():
     with network:
         probes = [nengo.Probe(output.output), nengo.Probe(network.ensembles[0].neurons)]
     for simulator in ("minibatch", "reference"):
-        runner = nn.run.presentation._Runner(_job(network, output, simulator), 4)
+        runner = Runner(_job(network, output, simulator))
         try:
             runner.run(IMAGES, np.arange(4))
             assert not any(probe in runner.simulator.model.probes for probe in probes)
@@ -168,6 +169,4 @@ def test_probes_that_nobody_reads_keep_nothing():
 
 def _job(network, output, simulator):
     settings = {"dt": 0.001, "seed": 0, "precision": 64, "n_steps": 50, "presentation_time": 0.05}
-    return nn.run.presentation._Job(
-        network, output, settings, [], (), ("hidden", "output"), simulator, 4
-    )
+    return Job(network, output, settings, [], (), ("hidden", "output"), simulator, 4)

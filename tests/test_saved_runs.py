@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import io
-import json
 import os
 import pathlib
 import random
@@ -22,8 +21,10 @@ from scipy import sparse
 import nengonet as nn
 from nengonet import datasets
 from nengonet.cli import main
-from nengonet.results.result import Journal
+from nengonet.results.journal import _decoded, _payloads
 from nengonet.run import presentation
+from nengonet.run.presentation import RunJournal
+from nengonet.run.runner import Runner
 from nengonet.studies import bengali, cifar_csnn, engine
 from nengonet.studies.engine import in_folder
 
@@ -62,7 +63,7 @@ def same(one, two):
 @pytest.fixture
 def partial(tmp_path, monkeypatch):
     """Return the journal of a run that was stopped after 4 of 6 images."""
-    finished = presentation._Runner._finished
+    finished = Runner._arrays
     calls = []
 
     def stopping(*arguments):
@@ -72,7 +73,7 @@ def partial(tmp_path, monkeypatch):
         return finished(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(presentation._Runner, "_finished", stopping)
+        patch.setattr(Runner, "_arrays", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run.h5")
     return tmp_path / "run.h5.partial"
@@ -217,17 +218,17 @@ def test_numbers_of_numpy_are_saved(tmp_path):
 
 
 def test_a_second_writer_is_refused(tmp_path, monkeypatch):
-    finished, refused = presentation._Runner._finished, []
+    finished, refused = Runner._arrays, []
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(presentation._Runner, "_finished", finished)
+        monkeypatch.setattr(Runner, "_arrays", finished)
         for resume in (False, True):
             with pytest.raises(nn.InputError, match="writes this file|already exists") as found:
                 run(tmp_path / "run.h5", resume=resume)
             refused.append(str(found.value))
         return finished(*arguments)
 
-    monkeypatch.setattr(presentation._Runner, "_finished", meanwhile)
+    monkeypatch.setattr(Runner, "_arrays", meanwhile)
     same(run(tmp_path / "run.h5"), run(None))
     assert "another run writes this file" in refused[1]
     assert os.listdir(tmp_path) == ["run.h5"]
@@ -237,11 +238,11 @@ def test_a_second_writer_is_refused(tmp_path, monkeypatch):
 def test_records_say_which_examples_they_hold(partial, order):
     """As two writers on a file system without locks may leave them."""
     batches = []
-    with Journal(partial, None) as journal:
+    with RunJournal(partial, None) as journal:
         journal.replay(batches.append)
-        fingerprint = dict(json.loads(next(_records(partial))))
+        fingerprint = _decoded(next(_records(partial)))
         journal.delete()
-    with Journal(partial, fingerprint) as journal:
+    with RunJournal(partial, fingerprint) as journal:
         for number in order:
             journal.append(batches[number])
     with pytest.raises(nn.InputError, match=r"expected the example \d of the run, got .*delete"):
@@ -249,8 +250,6 @@ def test_records_say_which_examples_they_hold(partial, order):
 
 
 def _records(path):
-    from nengonet.results.journal import _payloads
-
     with path.open("rb") as file:
         file.readline()
         yield from _payloads(file)
@@ -305,7 +304,7 @@ def test_a_full_disk_at_the_end_is_told_and_resumed(partial, monkeypatch):
             run(file, resume=True)
     assert "\n" not in str(told.value)
     assert os.listdir(partial.parent) == ["run.h5.partial"]
-    monkeypatch.setattr(presentation, "_run", lambda *_: iter(()))  # nothing is left to do
+    monkeypatch.setattr(presentation, "run_examples", lambda *_: iter(()))  # nothing is left to do
     same(run(file, resume=True), nn.load_result(file))
     assert os.listdir(partial.parent) == ["run.h5"]
 

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import pathlib
 import struct
@@ -22,7 +23,8 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+
+import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.files import printable
@@ -32,40 +34,28 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-_HEADER = struct.Struct("<QI")  # length of the payload; CRC-32 of that length and the payload
-_LENGTH = struct.Struct("<Q")
+_HEADER = struct.Struct("<QI")  # length of the payload, and its CRC-32
+_SEED = 1  # of the CRC-32: a tail of zeros is not a row of empty records
 _SYNC_EVERY = 1.0  # seconds: what a power cut may lose
 _LOCKED_BYTE = 2**31 - 2  # on Windows a byte is locked, and nobody can read it
-Record = TypeVar("Record")
 
 
-class Journal(Generic[Record]):
+class Journal:
     """What a run has finished so far, one record after the other; a context that locks the file.
 
-    A kind of journal states ``magic`` (its first line), ``holds`` (the words of its messages),
-    ``advice`` (what to do with a file that does not fit), `encode` and `decode`.
+    A record is a dict of arrays and of what JSON holds. A kind of journal states two words for
+    messages: what it ``holds``, and the ``advice`` for a file that does not fit. Without a
+    fingerprint, any file of the kind is read.
     """
 
-    magic: bytes
     holds: str
     advice: str
 
     def __init__(self, path: str | os.PathLike, fingerprint: dict[str, str] | None) -> None:
-        self.path = pathlib.Path(path)
-        self.fingerprint = fingerprint
+        self.path, self.fingerprint = pathlib.Path(path), fingerprint
         self._start, self._whole, self._synced = 0, 0, 0.0
 
-    @staticmethod
-    def encode(record: Record) -> bytes:
-        """Return a record as bytes."""
-        raise NotImplementedError
-
-    @staticmethod
-    def decode(payload: bytes) -> Record:
-        """Return the record that `encode` made bytes of; ValueError if they are something else."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Journal[Record]:
+    def __enter__(self) -> Journal:
         try:
             self._file = _locked(self.path)
         except BlockingIOError:
@@ -93,8 +83,9 @@ class Journal(Generic[Record]):
                     self._sync()
 
     def _begin(self) -> None:
-        first = self._file.read(len(self.magic))
-        if not self.magic.startswith(first):
+        magic = f"nengonet {self.holds} 5\n".encode()
+        first = self._file.read(len(magic))
+        if not magic.startswith(first):
             raise InputError(
                 f"{self.path}: expected the journal of an {self.holds}, as this version of "
                 "nengonet writes it, got another file; give another name, or delete it"
@@ -102,26 +93,25 @@ class Journal(Generic[Record]):
         for payload in _payloads(self._file):
             if self.fingerprint is not None:
                 with self._holding_a_part():
-                    found = dict(json.loads(payload))
-                check_fingerprint(
-                    f"{self.path}: the {self.holds}", self.fingerprint, found, self.advice
-                )
+                    found = dict(_decoded(payload))
+                name = f"{self.path}: the {self.holds}"
+                check_fingerprint(name, self.fingerprint, found, self.advice)
             break
         else:  # new, or killed before it had begun
-            self._write(self.magic, start=0)
-            self._append(json.dumps(self.fingerprint).encode())
+            self._write(magic)
+            self.append(self.fingerprint or {})
         self._start = self._whole = self._file.tell()
 
-    def replay(self, take: Callable[[Record], object]) -> None:
+    def replay(self, take: Callable[[dict], object]) -> None:
         """Give every record to a function; `append` writes over one that is not whole."""
         for payload in _payloads(self._file):
             with self._holding_a_part():
-                take(self.decode(payload))
+                take(_decoded(payload))
             self._whole = self._file.tell()
 
     @contextlib.contextmanager
     def _holding_a_part(self) -> Iterator[None]:
-        """Refuse a record that is whole, but was not written by this kind of journal."""
+        """Refuse a record that is whole, but was not written by this kind of run."""
         try:
             yield
         except Exception as error:
@@ -130,20 +120,16 @@ class Journal(Generic[Record]):
                 "delete the file"
             ) from error
 
-    def append(self, record: Record) -> None:
+    def append(self, record: dict) -> None:
         """Add something finished."""
-        self._append(self.encode(record))
+        payload = _encoded(record)
+        self._write(_HEADER.pack(len(payload), zlib.crc32(payload, _SEED)) + payload)
 
-    def _append(self, payload: bytes) -> None:
-        length = _LENGTH.pack(len(payload))
-        checksum = zlib.crc32(payload, zlib.crc32(length))
-        self._write(_HEADER.pack(len(payload), checksum) + payload, start=self._whole)
-
-    def _write(self, data: bytes, start: int) -> None:
-        """Write at the end of what is whole, and leave nothing of it behind if that fails."""
+    def _write(self, data: bytes) -> None:
+        """Write behind what is whole, and leave nothing of it behind if that fails."""
         try:
-            self._file.truncate(start)
-            self._file.seek(start)
+            self._file.truncate(self._whole)
+            self._file.seek(self._whole)
             left = memoryview(data)
             while left:
                 left = left[self._file.write(left) :]
@@ -151,9 +137,9 @@ class Journal(Generic[Record]):
                 self._sync()
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._file.truncate(start)
+                self._file.truncate(self._whole)
             raise unwritable(self.path, error) from error
-        self._whole = start + len(data)
+        self._whole += len(data)
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -166,6 +152,45 @@ class Journal(Generic[Record]):
         self.path.unlink(missing_ok=True)
 
 
+def _encoded(record: dict) -> bytes:
+    """Return a line of JSON, with the types and shapes of arrays, and their bytes after it."""
+    arrays = {name: each for name, each in record.items() if isinstance(each, np.ndarray)}
+    rest = {name: each for name, each in record.items() if name not in arrays}
+    heads = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+    line = json.dumps([rest, heads]).encode() + b"\n"
+    return b"".join([line, *map(np.ascontiguousarray, arrays.values())])
+
+
+def _decoded(payload: bytes) -> dict:
+    """Return the record that `_encoded` made bytes of."""
+    start = payload.index(b"\n") + 1
+    record, heads = json.loads(payload[:start])
+    for name, kind, shape in heads:
+        dtype, count = np.dtype(kind), math.prod(shape)
+        if dtype.kind not in "biuf":
+            raise ValueError(f"expected numbers, got values of type {dtype}")
+        record[name] = np.frombuffer(payload, dtype, count, start).reshape(shape)
+        start += count * dtype.itemsize
+    if start != len(payload):
+        raise ValueError("expected nothing after the arrays")
+    return record
+
+
+def _payloads(file: io.FileIO) -> Iterator[bytes]:
+    """Yield what the records hold, up to the first that is not whole."""
+    size = os.fstat(file.fileno()).st_size
+    while len(header := file.read(_HEADER.size)) == _HEADER.size:
+        length, checksum = _HEADER.unpack(header)
+        if length > size - file.tell():
+            return
+        payload = bytearray()
+        while part := file.read(length - len(payload)):  # the system reads 2 GB at once, or less
+            payload += part
+        if zlib.crc32(payload, _SEED) != checksum:
+            return
+        yield payload
+
+
 def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None:
     """Refuse another run, with the first thing in which it differs."""
     for each in {**expected, **got}:
@@ -173,6 +198,22 @@ def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None
         if wanted != found:
             difference = printable(f"another {each}: expected {wanted}, got {found}")
             raise InputError(f"{name} has {difference}; {advice}")
+
+
+def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = ()) -> pathlib.Path:
+    """Check that a run can have its file."""
+    name = os.fspath(save) if isinstance(save, (str, os.PathLike)) else save
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise InputError(f"save: expected the name of a file, got {save!r}")
+    save = pathlib.Path(name)
+    if not save.parent.is_dir():
+        raise InputError(f"{save}: the folder {save.parent} does not exist")
+    if save.is_dir():
+        raise InputError(f"{save}: expected the name of a file, got a folder")
+    for path in (save, *(save.with_name(save.name + ending) for ending in beside)):
+        if path.exists() and not resume:
+            raise InputError(f"{path} already exists: resume it, or delete it")
+    return save
 
 
 def unwritable(path: pathlib.Path, error: OSError) -> OSError:
@@ -187,7 +228,7 @@ def unwritable(path: pathlib.Path, error: OSError) -> OSError:
 def _locked(path: pathlib.Path) -> io.FileIO:
     """Open a file for reading and writing, and lock it until it is closed."""
     while True:
-        file = path.open("r+b", buffering=0) if path.exists() else path.open("x+b", buffering=0)
+        file = path.open("r+b" if path.exists() else "x+b", buffering=0)
         try:
             _lock(file)
             # Whoever held the lock may have deleted the file, and a third made another one.
@@ -215,34 +256,3 @@ def _lock(file: io.FileIO) -> None:
             "other process writes the same file",
             stacklevel=2,
         )
-
-
-def _payloads(file: io.FileIO) -> Iterator[bytes]:
-    """Yield what the records hold, up to the first that is not whole."""
-    size = os.fstat(file.fileno()).st_size
-    while len(header := file.read(_HEADER.size)) == _HEADER.size:
-        length, checksum = _HEADER.unpack(header)
-        if length > size - file.tell():
-            return
-        payload = bytearray()
-        while part := file.read(length - len(payload)):  # the system reads 2 GB at once, or less
-            payload += part
-        if zlib.crc32(payload, zlib.crc32(header[: _LENGTH.size])) != checksum:
-            return
-        yield payload
-
-
-def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = ()) -> pathlib.Path:
-    """Check that a run can have its file."""
-    name = os.fspath(save) if isinstance(save, (str, os.PathLike)) else save
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise InputError(f"save: expected the name of a file, got {save!r}")
-    save = pathlib.Path(name)
-    if not save.parent.is_dir():
-        raise InputError(f"{save}: the folder {save.parent} does not exist")
-    if save.is_dir():
-        raise InputError(f"{save}: expected the name of a file, got a folder")
-    for path in (save, *(save.with_name(save.name + ending) for ending in beside)):
-        if path.exists() and not resume:
-            raise InputError(f"{path} already exists: resume it, or delete it")
-    return save

@@ -13,12 +13,11 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import pathlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import h5py
 import numpy as np
@@ -26,7 +25,6 @@ import numpy as np
 from nengonet.checks import as_labels, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Hdf5, open_binary, reading
-from nengonet.results import journal as journals
 from nengonet.results import readout as readouts
 from nengonet.results.readout import Accuracy
 from nengonet.version import __version__
@@ -117,6 +115,15 @@ class Result:
         """Number of steps of a presentation."""
         return self.settings["n_steps"]
 
+    @property
+    def outputs(self) -> np.ndarray:
+        """(n_images, n_steps, n_classes) ndarray: as an unfiltered probe of the last layer."""
+        return self._outputs(slice(None))
+
+    def _outputs(self, part: slice) -> np.ndarray:
+        amplitude = self.layers[-1].amplitude
+        return self.steps[part] * (1.0 if amplitude is None else amplitude / self.dt)
+
     def layer(self, label: str) -> LayerInfo:
         """Return what is known of a layer.
 
@@ -127,29 +134,34 @@ class Result:
         Returns
         -------
         LayerInfo
+        """
+        known = {info.label: info for info in self.layers}
+        if label not in known:
+            raise InputError(
+                f"unknown layer {label!r}; expected any of {', '.join(known)}, got {label!r}"
+                f"{did_you_mean(label, known)}"
+            )
+        return known[label]
+
+    def rates(self, label: str) -> np.ndarray:
+        """Return a layer's measured rates: spike counts over the presentation time.
+
+        Parameters
+        ----------
+        label : str
+
+        Returns
+        -------
+        rates : (n_images, n_neurons) ndarray, in Hz
 
         Raises
         ------
         InputError
-            Unknown layer.
+            No such layer, or one that does not spike or was not kept.
         """
-        for info in self.layers:
-            if info.label == label:
-                return info
-        known = [info.label for info in self.layers]
-        raise InputError(
-            f"unknown layer {label!r}; expected any of {', '.join(known)}, got {label!r}"
-            f"{did_you_mean(label, known)}"
-        )
-
-    @property
-    def outputs(self) -> np.ndarray:
-        """(n_images, n_steps, n_classes) ndarray: as an unfiltered probe of the last layer."""
-        return self._outputs(slice(None))
-
-    def _outputs(self, part: slice) -> np.ndarray:
-        amplitude = self.layers[-1].amplitude
-        return self.steps[part] * (1.0 if amplitude is None else amplitude / self.dt)
+        if self.layer(label).amplitude is None:
+            raise InputError(f"{label}: the layer does not spike; see mean_output")
+        return self._kept(self.counts, label) / (self.n_steps * self.dt)
 
     def mean_output(self, label: str) -> np.ndarray:
         """Return a layer's mean output over the presentation.
@@ -173,7 +185,6 @@ class Result:
         return self._kept(self.counts, label) * (amplitude / (self.n_steps * self.dt))
 
     def _kept(self, arrays: dict[str, np.ndarray], label: str) -> np.ndarray:
-        self.layer(label)
         if label not in arrays:
             raise InputError(
                 f"{label}: the run did not keep this layer image by image: name it in keep"
@@ -210,10 +221,15 @@ class Result:
             tau=tau,
         )
 
-    def _chunks(self) -> Iterator[slice]:
-        """Yield the examples some at a time, so that few scores are in memory at once."""
-        for start in range(0, self.n_images, _CHUNK):
-            yield slice(start, start + _CHUNK)
+    def _classes(
+        self, readout: str | None, tau: float, steps: int | slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return classes and ties at some steps; few scores are in memory at once."""
+        found = [
+            readouts.classes(self._scores(slice(start, start + _CHUNK), readout, tau)[:, steps])
+            for start in range(0, self.n_images, _CHUNK)
+        ]
+        return tuple(np.concatenate(each) for each in zip(*found, strict=True))
 
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
@@ -222,24 +238,17 @@ class Result:
 
         Parameters
         ----------
-        readout : str, optional
-            By default the one of the run.
+        readout, tau
+            As for `scores`.
         n_steps : int, optional
             Answer after this many steps instead of all.
-        tau : float, in seconds
-            For ``"filtered"``.
 
         Returns
         -------
         classes : (n_images,) ndarray of int
             The lowest class number where several share the highest score.
-
-        Raises
-        ------
-        InputError
-            As for `scores`; or there are not so many steps.
         """
-        return self._predict(readout, n_steps, tau)[0]
+        return self._classes(readout, tau, self._step(n_steps))[0]
 
     def tied(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
@@ -254,23 +263,12 @@ class Result:
         Returns
         -------
         tied : (n_images,) ndarray of bool
-
-        Raises
-        ------
-        InputError
-            As for `predictions`.
         """
-        return self._predict(readout, n_steps, tau)[1]
+        return self._classes(readout, tau, self._step(n_steps))[1]
 
-    def _predict(self, readout, n_steps, tau):
-        step = self.n_steps if n_steps is None else n_steps
-        step = positive_integer("n_steps", step, 1, self.n_steps)
-        found = [
-            readouts.classes(self._scores(part, readout, tau)[:, step - 1])
-            for part in self._chunks()
-        ]
-        classes, tied = (np.concatenate(each) for each in zip(*found, strict=True))
-        return classes, tied
+    def _step(self, n_steps: int | None) -> int:
+        n_steps = self.n_steps if n_steps is None else n_steps
+        return positive_integer("n_steps", n_steps, 1, self.n_steps) - 1
 
     def accuracy(
         self,
@@ -292,13 +290,8 @@ class Result:
         -------
         Accuracy
             With its 95 % interval and the number of ties.
-
-        Raises
-        ------
-        InputError
-            As for `predictions`; or the labels are not one for each example.
         """
-        predictions, tied = self._predict(readout, n_steps, tau)
+        predictions, tied = self._classes(readout, tau, self._step(n_steps))
         return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
@@ -309,45 +302,17 @@ class Result:
         Parameters
         ----------
         labels : (n_images,) or (n_images, 1) array_like of int
-        readout : str, optional
-        tau : float, in seconds
+        readout, tau
+            As for `scores`.
 
         Returns
         -------
         accuracy : (n_steps,) ndarray
             Element ``k`` is the accuracy after ``k + 1`` steps.
-
-        Raises
-        ------
-        InputError
-            As for `accuracy`.
         """
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
-        right = np.zeros(self.n_steps, dtype=np.int64)
-        for part in self._chunks():
-            classes, _ = readouts.classes(self._scores(part, readout, tau))
-            right += (classes == labels[part, None]).sum(axis=0)
-        return right / self.n_images
-
-    def rates(self, label: str) -> np.ndarray:
-        """Return a layer's measured rates: spike counts over the presentation time.
-
-        Parameters
-        ----------
-        label : str
-
-        Returns
-        -------
-        rates : (n_images, n_neurons) ndarray, in Hz
-
-        Raises
-        ------
-        InputError
-            No such layer, or one that does not spike or was not kept.
-        """
-        if self.layer(label).amplitude is None:
-            raise InputError(f"{label}: the layer does not spike; see mean_output")
-        return self._kept(self.counts, label) / (self.n_steps * self.dt)
+        classes, _ = self._classes(readout, tau, slice(None))
+        return (classes == labels[:, None]).sum(axis=0) / self.n_images
 
     def spikes_per_image(self) -> dict[str, float]:
         """Return the mean number of spikes that each spiking layer emits for one example."""
@@ -373,7 +338,12 @@ class Result:
 
 def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
     """Write a result to a temporary file beside its own, and rename that."""
-    infos, arrays = [dataclasses.asdict(info) for info in result.layers], _flat(result)
+    infos = [dataclasses.asdict(info) for info in result.layers]
+    arrays = {"examples": result.examples, "steps": result.steps} | {
+        name: getattr(result, kind)[label]
+        for kind, label, name in _places(result.layers)
+        if label in getattr(result, kind)
+    }
     for name, value in zip(_TEXTS, (result.settings, infos, list(arrays)), strict=True):
         # As arrays: the number and length of labels is unlimited, that of attributes is not.
         arrays[name] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
@@ -427,16 +397,17 @@ def load_result(path: str | os.PathLike) -> Result:
                     "with this version, or give the file of another run"
                 )
             texts = {name: _array(file, name) for name in _TEXTS}
-            settings, layers, names = (json.loads(text.tobytes()) for text in texts.values())
+            settings, infos, names = (json.loads(text.tobytes()) for text in texts.values())
             arrays = {name: _array(file, name) for name in names}
             if file.attribute("checksum") != _checksum(arrays | texts):
                 raise InputError("damaged file (its content is not what was written)")
-        named = {name: arrays.pop(name) for name in ("examples", "steps")}
-        for number, info in enumerate(layers):
-            for kind in _BY_LAYER:
-                if (name := _name(kind, number, info["label"])) in arrays:
-                    named[f"{kind}/{info['label']}"] = arrays[name]
-        return assemble(layers, settings, named)
+        layers = [LayerInfo(**info | {"shape": tuple(info["shape"])}) for info in infos]
+        named = {
+            f"{kind}/{label}": arrays[name]
+            for kind, label, name in _places(layers)
+            if name in arrays
+        }
+        return assemble(layers, settings, arrays | named)
 
 
 def _array(file: Hdf5, name: str) -> np.ndarray:
@@ -455,41 +426,26 @@ def _checksum(arrays: dict[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def assemble(layers: list[dict], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
-    """Make a result of flat arrays, as the file and the journal hold them."""
-
-    def group(name: str) -> dict[str, np.ndarray]:
-        return {
-            info["label"]: arrays[f"{name}/{info['label']}"]
+def assemble(layers: Sequence[LayerInfo], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
+    """Make a result of flat arrays, named ``kind/label``."""
+    by_layer = {
+        kind: {
+            info.label: arrays[f"{kind}/{info.label}"]
             for info in layers
-            if f"{name}/{info['label']}" in arrays
+            if f"{kind}/{info.label}" in arrays
         }
-
-    return Result(
-        layers=tuple(
-            LayerInfo(info["label"], tuple(info["shape"]), info["amplitude"]) for info in layers
-        ),
-        settings=settings,
-        examples=arrays["examples"],
-        steps=arrays["steps"],
-        **{name: group(name) for name in _BY_LAYER},
-    )
+        for kind in _BY_LAYER
+    }
+    return Result(tuple(layers), settings, arrays["examples"], arrays["steps"], **by_layer)
 
 
-def _flat(result: Result) -> dict[str, np.ndarray]:
-    """Return the arrays by their names in the file."""
-    arrays = {"examples": result.examples, "steps": result.steps}
+def _places(layers: Sequence[LayerInfo]) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, label and name in the file of every array that layers may have."""
     for kind in _BY_LAYER:
-        of_kind = getattr(result, kind)
-        for number, info in enumerate(result.layers):
-            if info.label in of_kind:
-                arrays[_name(kind, number, info.label)] = of_kind[info.label]
-    return arrays
-
-
-def _name(kind: str, number: int, label: str) -> str:
-    """Return an array's name in the file: a label that HDF5 may not take is a number."""
-    return f"{kind}/{label if re.fullmatch(r'[A-Za-z0-9_ -]{1,99}', label) else f'#{number}'}"
+        for number, info in enumerate(layers):
+            # HDF5 may not take the label.
+            plain = re.fullmatch(r"[A-Za-z0-9_ -]{1,99}", info.label)
+            yield kind, info.label, f"{kind}/{info.label if plain else f'#{number}'}"
 
 
 class Collector:
@@ -501,53 +457,19 @@ class Collector:
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Add finished examples, by the names that `assemble` knows."""
-        start, numbers = self.n_done, batch["examples"]
-        if not np.array_equal(numbers, self.examples[start : start + len(numbers)]):
+        numbers, start = batch["examples"], self.n_done
+        end = start + len(numbers)
+        if not np.array_equal(numbers, self.examples[start:end]):
             raise ValueError(f"expected the example {start} of the run, got {numbers[:1]}")
-        kept = self.arrays or batch
         if {name: rows.shape[1:] for name, rows in batch.items()} != {
-            name: rows.shape[1:] for name, rows in kept.items()
+            name: rows.shape[1:] for name, rows in (self.arrays or batch).items()
         } or any(len(rows) != len(numbers) for rows in batch.values()):
             raise ValueError("expected the same arrays as of the examples before")
         for name, rows in batch.items():
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((len(self.examples), *rows.shape[1:]), rows.dtype)
-            wanted = np.promote_types(self.arrays[name].dtype, rows.dtype)
-            if wanted != self.arrays[name].dtype:
-                self.arrays[name] = self.arrays[name].astype(wanted)
-            self.arrays[name][start : start + len(numbers)] = rows
-        self.n_done += len(numbers)
-
-
-class Journal(journals.Journal[dict[str, np.ndarray]]):
-    """The finished examples of a run that is not finished, some in each record.
-
-    See `nengonet.results.journal.Journal`; a record is a dict of ndarray, examples first.
-    """
-
-    magic = b"nengonet journal 4\n"
-    holds = "unfinished run"
-    advice = "resume with the same settings, or delete the file"
-
-    @staticmethod
-    def encode(record: dict[str, np.ndarray]) -> bytes:
-        """Return a line of names, types and shapes, and the arrays' bytes after it."""
-        heads = [(name, array.dtype.str, array.shape) for name, array in record.items()]
-        line = json.dumps(heads).encode() + b"\n"
-        return b"".join([line, *(np.ascontiguousarray(array) for array in record.values())])
-
-    @staticmethod
-    def decode(payload: bytes) -> dict[str, np.ndarray]:
-        """Return the arrays."""
-        start = payload.index(b"\n") + 1
-        arrays = {}
-        for name, kind, shape in json.loads(payload[:start]):
-            dtype = np.dtype(kind)
-            if dtype.kind not in "biuf":
-                raise ValueError(f"expected numbers, got values of type {dtype}")
-            count = math.prod(shape)
-            arrays[name] = np.frombuffer(payload, dtype, count, start).reshape(shape)
-            start += count * dtype.itemsize
-        if start != len(payload):
-            raise ValueError("expected nothing after the arrays")
-        return arrays
+            kept = self.arrays.get(name)
+            if kept is None:
+                kept = np.empty((len(self.examples), *rows.shape[1:]), rows.dtype)
+            kept = kept.astype(np.promote_types(kept.dtype, rows.dtype), copy=False)
+            kept[start:end] = rows
+            self.arrays[name] = kept
+        self.n_done = end

@@ -1,16 +1,22 @@
-"""Processes that share out work, for `nengonet.run.presentation` and `nengonet.sweeps.sweep`."""
+"""One window of submitted calls: in this process, threads, other processes or a Dask cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 
+import cloudpickle
 import loky
 import numpy as np
 from tqdm import tqdm
@@ -30,9 +36,18 @@ _ONE_THREAD = {
         "VECLIB_MAXIMUM_THREADS",
     )
 }
+_CHECK_EVERY = 1.0  # seconds
 # Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a leak:
 # it is the first convolutional network that it steps.
 _ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "2e9"}
+
+
+def _nothing() -> None:
+    pass
+
+
+class WorkerDied(Exception):
+    """The process that worked on a task ended without an answer."""
 
 
 def n_processes(n_jobs: int) -> int:
@@ -48,7 +63,164 @@ def n_processes(n_jobs: int) -> int:
         ) from None
 
 
-def process_pool(n_jobs: int) -> Executor:
+def progress_bar(doing: str, unit: str, n_done: int, total: int, shown: bool) -> tqdm:
+    """Return a bar on standard error, if that is a terminal."""
+    disable = None if shown else True
+    return tqdm(None, doing, total, initial=n_done, unit=unit, disable=disable, file=sys.stderr)
+
+
+def shared_out(
+    function: Callable,
+    tasks: Iterable[tuple],
+    n_jobs: int,
+    scheduler: str | None = None,
+    *,
+    name: str,
+    in_order: bool = True,
+) -> Iterator[tuple[tuple, Callable[[], object]]]:
+    """Call a function for every task, and yield each task with what gives its result.
+
+    With one job it is called here, else in other processes, or by the workers of a Dask scheduler.
+    What gives the result raises what the function raised, or `WorkerDied`.
+    """
+    with _workers(function, n_jobs, scheduler, name) as (submit, at_once, check):
+        for task, future in in_window(submit, tasks, at_once, in_order=in_order, check=check):
+            yield task, functools.partial(_result, future, name, scheduler)
+
+
+def in_window(
+    submit: Callable[..., Future],
+    tasks: Iterable[tuple],
+    at_once: int | None,
+    *,
+    in_order: bool = True,
+    check: Callable[[], object] = _nothing,
+) -> Iterator[tuple[tuple, Future]]:
+    """Yield tasks with their finished futures, and drop what has not begun if nobody waits.
+
+    ``check`` is called now and then, and may raise.
+    """
+    waiting, running = iter(tasks), {}
+    try:
+        while True:
+            for task in itertools.islice(waiting, at_once and at_once - len(running)):
+                running[submit(*task)] = task
+            if not running:
+                return
+            looked_at = [next(iter(running))] if in_order else running
+            for future in wait(looked_at, _CHECK_EVERY, FIRST_COMPLETED).done:
+                yield running.pop(future), future
+            check()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@contextlib.contextmanager
+def _workers(
+    function: Callable, n_jobs: int, scheduler: str | None, name: str
+) -> Iterator[tuple[Callable[..., Future], int | None, Callable[[], object]]]:
+    """Yield what submits a call of the function, how many at once, and what checks that it can."""
+    if scheduler is None and n_jobs == 1:
+        yield functools.partial(_call_here, function), 1, _nothing
+        return
+    try:
+        # Once for all tasks; as bytes, so that a scheduler need not load what its workers know.
+        payload = cloudpickle.dumps(function)
+    except (pickle.PicklingError, TypeError) as error:
+        raise _unsendable(name, error) from None
+    if scheduler is None:
+        # Not all at once: every task takes a copy of its arguments and of the function along.
+        yield functools.partial(_submit_to_process, n_jobs, _call, payload), 2 * n_jobs, _nothing
+        return
+    with _client(scheduler) as client:
+        # Dask may run again what is lost with a worker: the function that it holds, and calls.
+        settings = {"pure": False, "retries": 2}
+        shared = client.submit(bytes, payload, **settings)
+        submit = functools.partial(client.get_executor(**settings).submit, _call, shared)
+
+        def check() -> None:
+            # An executor's future may wait for ever when the scheduler ends.
+            if client.status != "running":
+                raise _gone(scheduler)
+
+        yield submit, None, check
+
+
+def _call_here(function: Callable, *arguments: object) -> Future:
+    future = Future()
+    future.set_result(function(*arguments))
+    return future
+
+
+def _submit_to_process(n_jobs: int, *call: object) -> Future:
+    with contextlib.suppress(BrokenProcessPool):  # by a process that has just died
+        return _process_pool(n_jobs).submit(*call)
+    return _process_pool(n_jobs).submit(*call)
+
+
+@contextlib.contextmanager
+def _client(scheduler: str) -> Iterator:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError(
+            "scheduler: Dask is not installed: pip install 'nengonet[distributed]'"
+        ) from None
+    try:
+        client = Client(scheduler, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "scheduler: expected the address of a running Dask scheduler, such as "
+            f"tcp://10.0.0.1:8786, got {scheduler} ({error}); start one with `dask scheduler`"
+        ) from None
+    with client:
+        yield client
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(payload: bytes) -> Callable:
+    return pickle.loads(payload)
+
+
+def _call(payload: bytes, *arguments: object) -> object:
+    """Call, in a worker, the function that it loads once."""
+    try:
+        function = _loaded(payload)
+    except Exception as error:
+        raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
+    return function(*arguments)
+
+
+def _result(future: Future, name: str, scheduler: str | None) -> object:
+    try:
+        return future.result()
+    except CancelledError:
+        raise _gone(scheduler) from None
+    except Exception as error:
+        # Dask's, which may not be installed, and loky's.
+        if type(error).__name__ in ("KilledWorker", "TerminatedWorkerError"):
+            raise WorkerDied(f"a worker process ended without an answer ({error})") from None
+        if isinstance(error, (pickle.PickleError, BrokenProcessPool, ImportError)):
+            raise _unsendable(name, error) from None
+        raise
+
+
+def _gone(scheduler: str | None) -> ConnectionError:
+    return ConnectionError(
+        f"the scheduler {scheduler} is gone; with save, every finished cell is kept: start it "
+        "again, and resume"
+    )
+
+
+def _unsendable(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name} cannot be sent to other processes, or not be loaded there ({error}); expected "
+        "a picklable function or network, of a module that is installed there"
+    )
+
+
+def _process_pool(n_jobs: int) -> Executor:
     """Return a pool of worker processes: the one that is there, or a new one.
 
     A pool that a process has broken by dying is replaced.
@@ -92,10 +264,6 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _begin_worker(parent: int) -> None:

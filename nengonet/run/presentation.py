@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import itertools
 import os
 import pathlib
-import queue
-import sys
-import threading
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import nengo
 import numpy as np
-from tqdm import tqdm
 
 from nengonet.checks import (
     as_examples,
@@ -28,26 +19,18 @@ from nengonet.checks import (
     count_steps,
     positive_integer,
 )
-from nengonet.exceptions import InputError, RunawayError
-from nengonet.layers.graph import Graph, as_network, owner
-from nengonet.layers.initial import DrawnState, InitialStates, drawn_states, set_states
+from nengonet.exceptions import InputError
+from nengonet.layers.graph import as_network
+from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import ImageInput, images_at
-from nengonet.layers.record import Layer, checked_layer, image_input, layers_of
-from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.runaway import ADVICE
+from nengonet.layers.record import Layer, checked_layer, layers_of
 from nengonet.neurons import model_of
-from nengonet.results.journal import check_fingerprint, checked_file, unwritable
-from nengonet.results.operations import synapses_of
-from nengonet.results.readout import READOUTS, as_small, spike_counts
-from nengonet.results.result import Collector, Journal, Result, assemble, load_result, write_result
+from nengonet.results.journal import Journal, check_fingerprint, checked_file, unwritable
+from nengonet.results.readout import READOUTS
+from nengonet.results.result import Collector, Result, assemble, load_result, write_result
 from nengonet.run.content import digest, versions
-from nengonet.run.parallel import n_processes, process_pool
-from nengonet.run.simulators import (
-    minibatch_simulator,
-    reference_simulator,
-    reset_to_example,
-    take_step,
-)
+from nengonet.run.parallel import n_processes, progress_bar
+from nengonet.run.runner import Job, run_examples
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
@@ -162,96 +145,37 @@ def present(
     """
     layers = layers_of(checked_layer(output, "output"), as_network(network))
     _check_layers(network, layers, readout, rasters, () if keep is None else keep)
-    seed = as_seed(seed, network.seed)
-    images = images_at(image_input(network, output.output), images)
-    examples = as_examples(examples, len(images))
+    check_among("simulator", simulator, ("minibatch", "reference"))
+    check_among("precision", precision, (32, 64))
     n_steps = count_steps(presentation_time, dt)
-    dt = float(dt)
     _check_leaks(layers, dt)
-    states = drawn_states(layers, initial_states)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
-    _check_running(simulator, minibatch_size, precision)
-    n_jobs = n_processes(n_jobs)
-
-    settings = {
-        "presentation_time": float(n_steps * dt),
-        "dt": float(dt),
-        "n_steps": n_steps,
-        "seed": seed,
-        "readout": readout,
-        "precision": int(precision),
-    }
-    infos = [
-        {
-            "label": layer.label,
-            "shape": [int(size) for size in layer.shape],
-            "amplitude": None if layer.amplitude is None else float(layer.amplitude),
-        }
-        for layer in layers
-    ]
-    job = _Job(
+    job = Job(
         network=network,
         output=output,
-        settings=settings,
-        states=states,
+        settings={
+            "presentation_time": n_steps * float(dt),
+            "dt": float(dt),
+            "n_steps": n_steps,
+            "seed": as_seed(seed, network.seed),
+            "readout": readout,
+            "precision": int(precision),
+        },
+        states=drawn_states(layers, initial_states),
         rasters=tuple(rasters),
         kept=tuple(layer.label for layer in layers) if keep is None else tuple(keep),
         simulator=simulator,
-        minibatch_size=minibatch_size,
+        minibatch_size=positive_integer("minibatch_size", minibatch_size),
     )
-    if save is None:
-        if resume:
-            raise InputError("resume: expected save=…, the file of the interrupted run")
-        return assemble(infos, settings, _collected(job, images, examples, n_jobs, progress))
-    save = checked_file(save, resume, (_PARTIAL, _WRITING))
-    settings["fingerprint"] = _fingerprint(job, infos, images, examples)
-    partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
-    if save.exists() and not partial.exists():
-        return _saved(save, settings)
-    if writing.exists() and not partial.exists():
-        raise InputError(f"{writing} already exists, of another run: rename it, or save elsewhere")
-    with Journal(partial, settings["fingerprint"]) as journal:
-        if save.exists():  # by a run that was killed, or has just ended
-            journal.delete()
-            return _saved(save, settings)
-        arrays = _collected(job, images, examples, n_jobs, progress, journal)
-        result = assemble(infos, settings, arrays)
-        try:
-            write_result(result, save, writing)
-        except OSError as error:
-            raise unwritable(save, error) from error
-        journal.delete()
-    return result
-
-
-def _collected(
-    job: _Job,
-    images: np.ndarray,
-    examples: np.ndarray,
-    n_jobs: int,
-    progress: bool,
-    journal: Journal | None = None,
-) -> dict[str, np.ndarray]:
-    """Return the arrays of all examples: those in the journal, and the others run now."""
-    found = Collector(examples)
-    if journal is not None:
-        journal.replay(found.add)
-    n_done = found.n_done
-    with tqdm(
-        desc="presenting",
-        unit="image",
-        initial=n_done,
-        total=len(images),
-        disable=None if progress else True,
-        file=sys.stderr,
-    ) as bar:
-        for batch in _run(job, images[n_done:], examples[n_done:], n_jobs):
-            found.add(batch)
-            if journal is not None:
-                journal.append(batch)
-            bar.update(found.n_done - bar.n)
-    return found.arrays
+    images = images_at(job.image_input, images)
+    examples = as_examples(examples, len(images))
+    run = functools.partial(_run, job, images, examples, n_processes(n_jobs), progress)
+    if save is not None:
+        return _saved(checked_file(save, resume, (_PARTIAL, _WRITING)), job, images, examples, run)
+    if resume:
+        raise InputError("resume: expected save=…, the file of the interrupted run")
+    return run()
 
 
 def default_minibatch_size(network: nengo.Network) -> int:
@@ -261,299 +185,93 @@ def default_minibatch_size(network: nengo.Network) -> int:
     return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(size, 1)))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Job:
-    """What a process needs to run examples."""
+class RunJournal(Journal):
+    """The finished examples of a run that is not finished, some in each record."""
 
-    network: nengo.Network
-    output: Layer
-    settings: dict
-    states: list[DrawnState]
-    rasters: tuple[str, ...]
-    kept: tuple[str, ...]
-    simulator: str
-    minibatch_size: int
-
-    @functools.cached_property
-    def layers(self) -> list[Layer]:
-        return layers_of(self.output, self.network)
-
-    @functools.cached_property
-    def image_input(self) -> nengo.Node:
-        return image_input(self.network, self.output.output)
-
-    def keeps_steps(self, layer: Layer) -> bool:
-        return layer is self.output or layer.label in self.rasters
+    holds = "unfinished run"
+    advice = "resume with the same settings, or delete the file"
 
 
 def _run(
-    job: _Job, images: np.ndarray, examples: np.ndarray, n_jobs: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
-    if len(images) == 0:
-        return
-    n_jobs = min(n_jobs, len(images))
-    # The reference runs single examples; a process gets no more than its share.
-    size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
-    size = min(size, -(-len(images) // n_jobs))
-    parts = [slice(start, start + size) for start in range(0, len(images), size)]
-    if n_jobs == 1 or job.simulator == "minibatch":
-        with contextlib.closing(_Runner(job, size)) as runner:
-            if n_jobs == 1:
-                for part in parts:
-                    yield runner.run(images[part], examples[part])
-                return
-            if runner.is_outside_python:
-                yield from _run_in_threads(runner, n_jobs, parts, images, examples)
-                return
-    # Not joblib's generator: it waits a second before its last result.
-    pool, job_id = process_pool(n_jobs), uuid.uuid4().hex
-
-    def submit(part: slice) -> Future:
-        return pool.submit(_run_part, job_id, job, size, images[part], examples[part])
-
-    yield from _in_order(submit, parts, n_jobs)
+    job: Job,
+    images: np.ndarray,
+    examples: np.ndarray,
+    n_jobs: int,
+    progress: bool,
+    journal: RunJournal | None = None,
+) -> Result:
+    """Return the result of all examples: those in the journal, and the others run now."""
+    found = Collector(examples)
+    if journal is not None:
+        journal.replay(found.add)
+    n_done = found.n_done
+    with progress_bar("presenting", "image", n_done, len(images), progress) as bar:
+        for batch in run_examples(job, images[n_done:], examples[n_done:], n_jobs):
+            found.add(batch)
+            if journal is not None:
+                journal.append(batch)
+            bar.update(found.n_done - bar.n)
+    return assemble(job.infos, job.settings, found.arrays)
 
 
-def _run_in_threads(
-    runner: _Runner, n_jobs: int, parts: list[slice], images: np.ndarray, examples: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
-    idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
-    idle.put(runner)
-    building = threading.Lock()
-
-    def another() -> _Runner:
-        # While the first is at work.
-        with building:
-            return opened.enter_context(contextlib.closing(runner.twin()))
-
-    def run(part: slice) -> dict[str, np.ndarray]:
-        try:
-            mine = idle.get_nowait()
-        except queue.Empty:
-            mine = another()
-        try:
-            return mine.run(images[part], examples[part])
-        finally:
-            idle.put(mine)
-
-    with contextlib.ExitStack() as opened:
-        pool = opened.enter_context(ThreadPoolExecutor(n_jobs))
-        yield from _in_order(lambda part: pool.submit(run, part), parts, n_jobs)
-
-
-def _in_order(
-    submit: Callable[[slice], Future], parts: list[slice], n_jobs: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the results, and drop what has not begun if nobody waits for the rest."""
-    # Not all at once: every part takes a copy of the job along.
-    waiting = iter(parts)
-    running = deque(submit(part) for part in itertools.islice(waiting, 2 * n_jobs))
-    try:
-        while running:
-            result = running.popleft().result()
-            running.extend(submit(part) for part in itertools.islice(waiting, 1))
-            yield result
-    finally:
-        for future in running:
-            future.cancel()
-
-
-# In a worker process: the job that it works on, and what it has built for it.
-_under_way: dict[str, _Runner] = {}
-
-
-def _run_part(
-    job_id: str, job: _Job, size: int, images: np.ndarray, examples: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Run some examples in a process of their own, which builds its simulator once for a job."""
-    if job_id not in _under_way:
-        for runner in _under_way.values():
-            runner.close()
-        _under_way.clear()
-        _under_way[job_id] = _Runner(job, size)
-    return _under_way[job_id].run(images, examples)
-
-
-def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.ndarray:
-    """Return the sum of each example's counts, times weights, as whole numbers."""
-    weights = np.broadcast_to(weights, counts.shape[1])
-    if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
-        raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
-    return (counts * weights).sum(axis=1)
-
-
-def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
-    """Refuse outputs of a layer that does not spike, added up, that are not finite."""
-    bad = ~np.isfinite(sums).all(axis=1)
-    if bad.any():
-        numbers = ", ".join(map(str, examples[bad][:5]))
-        raise RunawayError(
-            f"{label}: expected finite outputs, got {sums[~np.isfinite(sums)][0]} in "
-            f"example{'s' * int(bad.sum() > 1)} {numbers}; {ADVICE}"
-        )
-
-
-class _Runner:
-    """A simulator that is built, and what is kept of its layers."""
-
-    def __init__(self, job: _Job, size: int, model: nengo.builder.Model | None = None) -> None:
-        self.job, self._size, self._open = job, size, contextlib.ExitStack()
-        self._synapses = synapses_of(job.output, job.network)
-        graph = Graph(job.network)
-        self._signed = [graph.may_be_negative(owner(layer.output)) for layer in job.layers]
-        dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
-        if job.simulator == "reference":
-            self.simulator = self._open.enter_context(
-                reference_simulator(job.network, dt, seed, precision=precision)
+def _saved(
+    save: pathlib.Path,
+    job: Job,
+    images: np.ndarray,
+    examples: np.ndarray,
+    run: Callable[..., Result],
+) -> Result:
+    """Return a finished run from its file; else finish it, and write the file."""
+    job.settings["fingerprint"] = fingerprint = _fingerprint(job, images, examples)
+    partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
+    if not partial.exists():
+        if save.exists():
+            return _loaded(save, job.settings)
+        if writing.exists():
+            raise InputError(
+                f"{writing} already exists, of another run: rename it, or save elsewhere"
             )
-            self.run = self._run_reference
+    with RunJournal(partial, fingerprint) as journal:
+        if save.exists():  # by a run that was killed, or has just ended
+            result = _loaded(save, job.settings)
         else:
-            self.simulator = self._open.enter_context(
-                minibatch_simulator(job.network, size, dt, seed, precision=precision, model=model)
-            )
-            self._kept = [
-                self.simulator.record(layer.output, steps=job.keeps_steps(layer))
-                for layer in job.layers
-            ]
-            for record, signed in zip(self._kept, self._signed, strict=True):
-                if signed:
-                    record.keep_signs()
-            self.run = self._run_minibatch
-        # Nobody reads the user's probes here, and each would keep every step.
-        self.simulator.model.probes.clear()
-
-    def close(self) -> None:
-        """Close the simulator."""
-        self._open.close()
-
-    def twin(self) -> _Runner:
-        """Return another runner of the same model."""
-        return _Runner(self.job, self._size, self.simulator.model)
-
-    @property
-    def is_outside_python(self) -> bool:
-        """Whether the twin runs without Python's lock, so that threads can share the work."""
-        return self.simulator.runs_in_stretches
-
-    def _run_minibatch(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
-        seed = self.job.settings["seed"]
-        self.simulator.reset_to_examples({self.job.image_input: images}, examples, seed)
-        set_states(self.simulator, self.job.states, seed, examples)
-        self.simulator.run_steps(self.job.settings["n_steps"])
-        pairs = list(zip(self.job.layers, self._kept, strict=True))
-        return self._finished(
-            examples,
-            [record.total for _, record in pairs],
-            [record.negative for _, record in pairs],
-            {
-                layer.label: functools.partial(self._steps, layer, record, examples)
-                for layer, record in pairs
-            },
-        )
-
-    def _steps(self, layer: Layer, record: OutputRecord, examples: np.ndarray) -> np.ndarray | None:
-        if not record.keeps_steps:
-            return None
-        counts = record.step_counts if layer.spiking else None
-        return self._as_kept(layer, record.steps, examples) if counts is None else counts
-
-    def _as_kept(self, layer: Layer, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
-        """Return the outputs of every step, of a spiking layer as its spikes."""
-        return as_small(self._counted(layer, outputs, examples)) if layer.spiking else outputs
-
-    def _counted(self, layer: Layer, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
-        """Return the spikes that outputs hold, examples first."""
-        dt, bits = (self.job.settings[name] for name in ("dt", "precision"))
-        outputs = np.asarray(outputs, f"f{bits // 8}")
-        try:
-            return spike_counts(outputs, dt, layer.amplitude)
-        except RunawayError:
-            pass
-        for example, each in zip(examples, outputs, strict=True):
+            result = run(journal=journal)
             try:
-                spike_counts(each, dt, layer.amplitude)
-            except RunawayError as error:
-                raise RunawayError(
-                    f"{layer.label}: {error} in example {example}, with numbers of {bits} bits; "
-                    f"{ADVICE}"
-                ) from None
+                write_result(result, save, writing)
+            except OSError as error:
+                raise unwritable(save, error) from error
+        journal.delete()
+    return result
 
-    def _run_reference(self, images: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
-        job, simulator, layers = self.job, self.simulator, self.job.layers
-        n_steps, seed = job.settings["n_steps"], job.settings["seed"]
-        # A layer's output signal is what an unfiltered probe would copy at every step.
-        signals = [simulator.signals[simulator.model.sig[layer.output]["out"]] for layer in layers]
-        totals = [np.zeros((len(images), layer.size)) for layer in layers]
-        negatives = [
-            np.zeros_like(total) if signed else None
-            for total, signed in zip(totals, self._signed, strict=True)
-        ]
-        steps = {
-            layer.label: np.empty((len(images), n_steps, layer.size))
-            for layer in layers
-            if job.keeps_steps(layer)
-        }
-        for row, (image, example) in enumerate(zip(images, examples, strict=True)):
-            reset_to_example(simulator, seed, int(example), {job.image_input: image})
-            set_states(simulator, job.states, seed, [example])
-            for step in range(n_steps):
-                take_step(simulator, int(example))
-                for k, (layer, signal) in enumerate(zip(layers, signals, strict=True)):
-                    totals[k][row] += signal
-                    if self._signed[k]:
-                        negatives[k][row] += np.minimum(signal, 0)
-                    if layer.label in steps:
-                        steps[layer.label][row, step] = signal
-        return self._finished(
-            examples,
-            totals,
-            negatives,
-            {
-                layer.label: functools.partial(self._as_kept, layer, steps[layer.label], examples)
-                for layer in layers
-                if layer.label in steps
-            },
-        )
 
-    def _finished(
-        self,
-        examples: np.ndarray,
-        totals: list[np.ndarray],
-        negatives: list[np.ndarray | None],
-        steps: dict[str, Callable[[], np.ndarray | None]],
-    ) -> dict[str, np.ndarray]:
-        """Return counts and outputs, examples first, under the names that `assemble` knows.
+def _loaded(save: pathlib.Path, settings: dict) -> Result:
+    """Return a finished run of the same fingerprint, with the readout asked for now."""
+    result = load_result(save)
+    check_fingerprint(
+        f"{save}: the saved run",
+        settings["fingerprint"],
+        result.settings.get("fingerprint", {}),
+        "give the same settings, save to another file, or read it as it is with load_result",
+    )
+    return dataclasses.replace(result, settings=result.settings | settings)
 
-        ``steps`` return the outputs of every step, as `_as_kept` does.
-        """
-        job = self.job
-        n_steps, arrays = job.settings["n_steps"], {"examples": examples}
-        for layer, total, negative in zip(job.layers, totals, negatives, strict=True):
-            label = layer.label
-            if layer.spiking:
-                counts = sent = self._counted(layer, total, examples)
-                if negative is not None:
-                    sent = self._counted(layer, total - 2 * negative, examples)
-                arrays[f"spikes/{label}"] = _added_up(sent, 1, label)
-                for synapses in self._synapses:
-                    if synapses.source == label:
-                        name = f"operations/{synapses.label}"
-                        arrays[name] = arrays.get(name, 0) + _added_up(
-                            sent, synapses.per_spike, label
-                        )
-                if label in job.kept:
-                    arrays[f"counts/{label}"] = as_small(counts)
-            else:
-                _check_sums(total, examples, label)
-                if label in job.kept:
-                    arrays[f"means/{label}"] = np.asarray(total, dtype=np.float64) / n_steps
-            every = steps[label]() if label in steps else None
-            if label in job.rasters:
-                arrays[f"rasters/{label}"] = every
-            if layer is job.output:
-                arrays["steps"] = every
-        return arrays
+
+def _fingerprint(job: Job, images: np.ndarray, examples: np.ndarray) -> dict[str, str]:
+    """Return what the saved arrays depend on."""
+    # What the input showed last does not count.
+    without = {id(job.image_input.output): ImageInput.shown}
+    states = [(each.place, each.name, each.distribution) for each in job.states]
+    return {
+        "network": digest(job.network, "network", without),
+        "layers": digest([dataclasses.asdict(info) for info in job.infos], "layers"),
+        "images": digest(images, "images"),
+        "examples": digest(examples, "examples"),
+        **{name: repr(job.settings[name]) for name in ("seed", "dt", "n_steps", "precision")},
+        "rasters": ", ".join(job.rasters),
+        "kept layers": ", ".join(job.kept),
+        "initial states": digest(states, "initial_states"),
+        **versions(),
+    }
 
 
 def _check_leaks(layers: list[Layer], dt: float) -> None:
@@ -594,41 +312,3 @@ def _check_layers(
                 f"the layer {layer.label} is not part of the network that was given; expected the "
                 "one in which it was built, output.network"
             )
-
-
-def _check_running(simulator: str, minibatch_size: int, precision: int) -> None:
-    check_among("simulator", simulator, ("minibatch", "reference"))
-    positive_integer("minibatch_size", minibatch_size)
-    check_among("precision", precision, (32, 64))
-
-
-def _fingerprint(
-    job: _Job, infos: list[dict], images: np.ndarray, examples: np.ndarray
-) -> dict[str, str]:
-    """Return what the saved arrays depend on, for `Journal`."""
-    # What the input showed last does not count.
-    without = {id(job.image_input.output): ImageInput.shown}
-    states = [(each.place, each.name, each.distribution) for each in job.states]
-    return {
-        "network": digest(job.network, "network", without),
-        "layers": digest(infos, "layers"),
-        "images": digest(images, "images"),
-        "examples": digest(examples, "examples"),
-        **{name: repr(job.settings[name]) for name in ("seed", "dt", "n_steps", "precision")},
-        "rasters": ", ".join(job.rasters),
-        "kept layers": ", ".join(job.kept),
-        "initial states": digest(states, "initial_states"),
-        **versions(),
-    }
-
-
-def _saved(save: pathlib.Path, settings: dict) -> Result:
-    """Return a finished run of the same fingerprint, with the readout asked for now."""
-    result = load_result(save)
-    check_fingerprint(
-        f"{save}: the saved run",
-        settings["fingerprint"],
-        result.settings.get("fingerprint", {}),
-        "give the same settings, save to another file, or read it as it is with load_result",
-    )
-    return dataclasses.replace(result, settings=result.settings | settings)

@@ -42,7 +42,8 @@ from nengonet.studies.amplitude_cells import (
 )
 from nengonet.studies.old_report import Reproduction
 from nengonet.studies.shared import measured, tuning_of
-from nengonet.sweeps.sweep import Sweep, sweep
+from nengonet.sweeps.result import Sweep
+from nengonet.sweeps.sweep import sweep
 from nengonet.weights import load_weights, pretrained
 
 NAME = "amplitude"

@@ -17,7 +17,7 @@ from nengonet.studies.amplitude_cells import (
     tuning_counts,
 )
 from nengonet.studies.report import interval_text
-from nengonet.sweeps.sweep import Sweep
+from nengonet.sweeps.result import Sweep
 
 # What a variant of the network takes away or adds, each a possible cause of the loss.
 _CAUSES = {

@@ -35,7 +35,8 @@ from nengonet.run.presentation import present
 from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.old_report import Reproduction
 from nengonet.studies.shared import INITIAL_VOLTAGES, logits_of, measured, tuning_of
-from nengonet.sweeps.sweep import Sweep, sweep
+from nengonet.sweeps.result import Sweep
+from nengonet.sweeps.sweep import sweep
 from nengonet.tables import aligned
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 

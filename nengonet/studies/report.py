@@ -16,7 +16,7 @@ from nengonet.results.operations import ann_multiply_adds
 from nengonet.results.readout import Accuracy, accuracy
 from nengonet.results.result import Result
 from nengonet.studies.shared import logits_of
-from nengonet.sweeps.sweep import Sweep, first_failures
+from nengonet.sweeps.result import Sweep, first_failures
 from nengonet.tables import aligned
 
 if TYPE_CHECKING:

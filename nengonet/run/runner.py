@@ -1,0 +1,271 @@
+"""Examples through a simulator that is built once: counts and outputs of each, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import nengo
+import numpy as np
+
+from nengonet.exceptions import RunawayError
+from nengonet.layers.graph import Graph, owner
+from nengonet.layers.initial import DrawnState, set_states
+from nengonet.layers.record import Layer, image_input, layers_of
+from nengonet.minibatch.records import OutputRecord
+from nengonet.minibatch.runaway import ADVICE
+from nengonet.results.operations import synapses_of
+from nengonet.results.readout import as_small, spike_counts
+from nengonet.results.result import LayerInfo
+from nengonet.run.parallel import in_window, shared_out
+from nengonet.run.simulators import (
+    minibatch_simulator,
+    reference_simulator,
+    reset_to_example,
+    take_step,
+)
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """What a process needs to run examples; called with some, it runs them."""
+
+    network: nengo.Network
+    output: Layer
+    settings: dict
+    states: list[DrawnState]
+    rasters: tuple[str, ...]
+    kept: tuple[str, ...]
+    simulator: str
+    minibatch_size: int
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """The layers of the result, from the input on."""
+        return layers_of(self.output, self.network)
+
+    @functools.cached_property
+    def infos(self) -> list[LayerInfo]:
+        """What the result knows of its layers."""
+        return [
+            LayerInfo(
+                layer.label,
+                tuple(map(int, layer.shape)),
+                None if layer.amplitude is None else float(layer.amplitude),
+            )
+            for layer in self.layers
+        ]
+
+    @functools.cached_property
+    def image_input(self) -> nengo.Node:
+        """The Node that shows the images."""
+        return image_input(self.network, self.output.output)
+
+    @functools.cached_property
+    def runner(self) -> Runner:
+        """The simulator of this process."""
+        return Runner(self)
+
+    def __call__(self, images: np.ndarray, examples: np.ndarray) -> Arrays:
+        """Run some examples."""
+        return self.runner.run(images, examples)
+
+
+def run_examples(
+    job: Job, images: np.ndarray, examples: np.ndarray, n_jobs: int
+) -> Iterator[Arrays]:
+    """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
+    if len(images) == 0:
+        return
+    n_jobs = min(n_jobs, len(images))
+    # The reference runs single examples; a process gets no more than its share.
+    size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
+    size = min(size, -(-len(images) // n_jobs))
+    job = dataclasses.replace(job, minibatch_size=size)
+    parts = [slice(start, start + size) for start in range(0, len(images), size)]
+    tasks = [(images[part], examples[part]) for part in parts]
+    if n_jobs == 1 or job.simulator == "minibatch":
+        with contextlib.closing(Runner(job)) as runner:
+            if n_jobs == 1:
+                yield from (runner.run(*task) for task in tasks)
+                return
+            if runner.is_outside_python:
+                with _threads(runner, n_jobs) as submit:
+                    for _, future in in_window(submit, tasks, 2 * n_jobs):
+                        yield future.result()
+                return
+    for _, result in shared_out(job, tasks, n_jobs, name="network: it"):
+        yield result()
+
+
+@contextlib.contextmanager
+def _threads(runner: Runner, n_jobs: int) -> Iterator[Callable[..., Future]]:
+    """Yield what submits examples to threads, each with a simulator of the runner's model."""
+    idle: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+    idle.put(runner)
+
+    def build() -> None:
+        for _ in range(n_jobs - 1):
+            idle.put(opened.enter_context(contextlib.closing(runner.another())))
+
+    def call(images: np.ndarray, examples: np.ndarray) -> Arrays:
+        mine = idle.get()
+        try:
+            return mine.run(images, examples)
+        finally:
+            idle.put(mine)
+
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(n_jobs) as pool:
+        building = pool.submit(build)  # while the first is at work
+        yield functools.partial(pool.submit, call)
+        building.result()
+
+
+class Runner:
+    """A simulator that is built, and a record of each layer's outputs."""
+
+    def __init__(self, job: Job, model: nengo.builder.Model | None = None) -> None:
+        self.job, self._open = job, contextlib.ExitStack()
+        self._synapses = synapses_of(job.output, job.network)
+        dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
+        steps = [layer is job.output or layer.label in job.rasters for layer in job.layers]
+        if job.simulator == "reference":
+            self.simulator = self._open.enter_context(
+                reference_simulator(job.network, dt, seed, precision=precision)
+            )
+            self._records = [OutputRecord(steps=each) for each in steps]
+        else:
+            size = job.minibatch_size
+            self.simulator = self._open.enter_context(
+                minibatch_simulator(job.network, size, dt, seed, precision=precision, model=model)
+            )
+            self._records = [
+                self.simulator.record(layer.output, steps=each)
+                for layer, each in zip(job.layers, steps, strict=True)
+            ]
+        graph = Graph(job.network)
+        for layer, record in zip(job.layers, self._records, strict=True):
+            if graph.may_be_negative(owner(layer.output)):
+                record.keep_signs()
+        # Nobody reads the user's probes here, and each would keep every step.
+        self.simulator.model.probes.clear()
+
+    def close(self) -> None:
+        """Close the simulator."""
+        self._open.close()
+
+    def another(self) -> Runner:
+        """Return another runner of the same model."""
+        return Runner(self.job, self.simulator.model)
+
+    @property
+    def is_outside_python(self) -> bool:
+        """Whether most steps run without Python's lock, so that threads can share the work."""
+        return self.simulator.runs_in_stretches
+
+    def run(self, images: np.ndarray, examples: np.ndarray) -> Arrays:
+        """Return counts and outputs, examples first, under the names that `assemble` knows."""
+        if self.job.simulator == "reference":
+            parts = [self._run_reference(*each) for each in zip(images, examples, strict=True)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        seed = self.job.settings["seed"]
+        self.simulator.reset_to_examples({self.job.image_input: images}, examples, seed)
+        set_states(self.simulator, self.job.states, seed, examples)
+        self.simulator.run_steps(self.job.settings["n_steps"])
+        return self._arrays(examples)
+
+    def _run_reference(self, image: np.ndarray, example: int) -> Arrays:
+        job, simulator, seed = self.job, self.simulator, self.job.settings["seed"]
+        reset_to_example(simulator, seed, int(example), {job.image_input: image})
+        set_states(simulator, job.states, seed, [example])
+        # A layer's output signal is what an unfiltered probe would copy at every step.
+        signals = [simulator.model.sig[layer.output]["out"] for layer in job.layers]
+        signals = [simulator.signals[signal][:, np.newaxis] for signal in signals]
+        pairs = list(zip(self._records, signals, strict=True))
+        for record, signal in pairs:
+            record.restart(signal.T.shape, np.dtype(np.float64))
+        for _ in range(job.settings["n_steps"]):
+            take_step(simulator, int(example))
+            for record, signal in pairs:
+                record.add(signal)
+        return self._arrays(np.array([example]))
+
+    def _arrays(self, examples: np.ndarray) -> Arrays:
+        """Return what the records hold, examples first."""
+        job, arrays = self.job, {"examples": examples}
+        for info, layer, record in zip(job.infos, job.layers, self._records, strict=True):
+            label, total = info.label, record.total
+            if info.amplitude is None:
+                _check_sums(total, examples, label)
+                if label in job.kept:
+                    arrays[f"means/{label}"] = (
+                        np.asarray(total, np.float64) / job.settings["n_steps"]
+                    )
+            else:
+                counts = sent = self._counted(info, total, examples)
+                if record.negative is not None:
+                    sent = self._counted(info, total - 2 * record.negative, examples)
+                arrays[f"spikes/{label}"] = _added_up(sent, 1, label)
+                for synapses in self._synapses:
+                    if synapses.source == label:
+                        name = f"operations/{synapses.label}"
+                        reached = _added_up(sent, synapses.per_spike, label)
+                        arrays[name] = arrays.get(name, 0) + reached
+                if label in job.kept:
+                    arrays[f"counts/{label}"] = as_small(counts)
+            if record.keeps_steps:
+                steps = self._steps(info, record, examples)
+                if label in job.rasters:
+                    arrays[f"rasters/{label}"] = steps
+                if layer is job.output:
+                    arrays["steps"] = steps
+        return arrays
+
+    def _steps(self, info: LayerInfo, record: OutputRecord, examples: np.ndarray) -> np.ndarray:
+        """Return the outputs of every step, of a spiking layer as its spikes."""
+        if info.amplitude is None:
+            return record.steps
+        counts = record.step_counts
+        return as_small(self._counted(info, record.steps, examples)) if counts is None else counts
+
+    def _counted(self, info: LayerInfo, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """Return the spikes that outputs hold, examples first."""
+        dt, bits = (self.job.settings[name] for name in ("dt", "precision"))
+        outputs = np.asarray(outputs, f"f{bits // 8}")
+        try:
+            return spike_counts(outputs, dt, info.amplitude)
+        except RunawayError:
+            pass
+        for example, each in zip(examples, outputs, strict=True):
+            try:
+                spike_counts(each, dt, info.amplitude)
+            except RunawayError as error:
+                raise RunawayError(
+                    f"{info.label}: {error} in example {example}, with numbers of {bits} bits; "
+                    f"{ADVICE}"
+                ) from None
+
+
+def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.ndarray:
+    """Return the sum of each example's counts, times weights, as whole numbers."""
+    weights = np.broadcast_to(weights, counts.shape[1])
+    if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
+        raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
+    return (counts * weights).sum(axis=1)
+
+
+def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
+    """Refuse outputs of a layer that does not spike, added up, that are not finite."""
+    bad = ~np.isfinite(sums).all(axis=1)
+    if bad.any():
+        numbers = ", ".join(map(str, examples[bad][:5]))
+        raise RunawayError(
+            f"{label}: expected finite outputs, got {sums[~np.isfinite(sums)][0]} in "
+            f"example{'s' * int(bad.sum() > 1)} {numbers}; {ADVICE}"
+        )

@@ -1,0 +1,162 @@
+"""The cells of a sweep: checked, named by a key, and what their values rest on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from nengonet.checks import described, positive_integer
+from nengonet.exceptions import InputError
+from nengonet.run.content import digest, file_digest, versions
+
+COLUMNS = ("seed", "error", "seconds")
+_LONGEST = 60  # characters of a constant in a message; of a longer one its digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One call of the function."""
+
+    parameters: dict
+    seed: int
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What stands for the cell in the file: equal for equal values."""
+        return key_of({"parameters": self.parameters, "seed": self.seed})
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON holds it, equal for equal values; of arrays and files, the digest."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str) and os.path.isfile(value):
+        return [value, file_digest(value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, os.PathLike):
+        return {"file": digest(value, os.fspath(value))}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufcSU":
+        return {"array": digest(value, "array")}
+    raise TypeError(type(value).__name__)
+
+
+def key_of(value: object) -> str:
+    """Return a value's plain form as text."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def name_of(function: Callable) -> str:
+    """Return a function's module and name."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def fingerprint(function: Callable, constants: dict) -> dict[str, str]:
+    """Return what all cells of a sweep rest on."""
+    found = {
+        "function": name_of(function),
+        "code": digest(function, "function"),
+        "set of constants": ", ".join(sorted(constants)) or "none",
+    }
+    for name, value in constants.items():
+        text = ""
+        with contextlib.suppress(TypeError):
+            text = key_of(value)
+        short = 0 < len(text) <= _LONGEST
+        found[f"constant {name}"] = text if short else digest(value, f"constants: {name}")
+    return found | versions()
+
+
+def checked_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Return the seeds that are meant."""
+    if not isinstance(seeds, (str, bytes, Mapping)) and isinstance(seeds, Iterable):
+        found = [positive_integer("seeds", seed, at_least=0) for seed in seeds]
+    else:
+        with contextlib.suppress(InputError):
+            return list(range(positive_integer("seeds", seeds)))
+        found = []
+    if not found:
+        raise InputError(
+            "seeds: expected how many, at least 1, or a list of whole numbers from 0, "
+            f"got {described(seeds)}"
+        )
+    return found
+
+
+def checked_cells(
+    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]], seeds: list[int]
+) -> tuple[tuple[str, ...], list[Cell]]:
+    """Return the names of the parameters, and the cells, seeds innermost."""
+    grids = [grid] if isinstance(grid, Mapping) else grid
+    if isinstance(grids, str) or not isinstance(grids, Sequence) or not grids:
+        raise InputError(f"grid: expected a dict of lists, or a list of them, got {grid!r}")
+    names, cells = {}, {}
+    for each in grids:
+        _check_grid(each)
+        names |= dict.fromkeys(each)
+        for values in itertools.product(*each.values()):
+            values = [
+                value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+                for value in values
+            ]
+            for seed in seeds:
+                cell = Cell(dict(zip(each, values, strict=True)), seed)
+                cells.setdefault(cell.key, cell)
+    return tuple(names), list(cells.values())
+
+
+def _check_grid(grid: Mapping[str, Sequence]) -> None:
+    if not isinstance(grid, Mapping) or not all(isinstance(name, str) for name in grid):
+        raise InputError(f"grid: expected a dict of parameter names and lists, got {grid!r}")
+    for name, values in grid.items():
+        if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
+            raise InputError(f"grid: {name}: expected a list of values, got {values!r}")
+        if len(values) == 0:
+            raise InputError(f"grid: {name}: expected one value or more, got none")
+        try:
+            key_of(list(values))
+        except TypeError as error:
+            raise InputError(
+                f"grid: {name}: expected numbers, strings, None, or lists and dicts of them, "
+                f"got {error}; name what it should be, and make it in the function"
+            ) from None
+
+
+def check_names(function: Callable, names: tuple[str, ...], cell: Cell, constants: dict) -> None:
+    """Check that the function takes the parameters, constants and seed."""
+    if not callable(function):
+        raise InputError(f"function: expected a function, got {function!r}")
+    for name in constants:
+        if name in names:
+            raise InputError(f"constants: {name} is a parameter of the grid as well")
+    for name in (*names, *constants):
+        if name in COLUMNS:
+            raise InputError(
+                f"{'grid' if name in names else 'constants'}: {name} is a column of the table; "
+                "expected another name (seeds are given as seeds)"
+            )
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return  # some functions written in C have none
+    try:
+        signature.bind(**cell.parameters, **constants, seed=cell.seed)
+    except TypeError as error:
+        given = ", ".join((*cell.parameters, *constants, "seed"))
+        raise InputError(
+            f"function: expected {name_of(function)} to take the arguments {given}, got: {error}"
+        ) from None

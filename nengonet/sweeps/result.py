@@ -1,0 +1,195 @@
+"""The table that a sweep gives, and what it says over the seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import t as students_t
+
+from nengonet.exceptions import InputError
+from nengonet.results.readout import share_interval
+from nengonet.sweeps.grid import key_of, plain
+from nengonet.tables import aligned
+
+_LONGEST = 60  # characters of a value
+_SHOWN = 20  # rows of a printed table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep found, one row for each cell.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        Names of the grid's parameters.
+    values : tuple of str
+        Names of what the function returned.
+    rows : list of dict
+        In the order of the grid, seeds innermost: the parameters, ``seed``, the values, ``error``
+        (None, or type, message and last place of the traceback) and ``seconds``. A failing cell's
+        values are None.
+    n_images : list of dict of int
+        For each row, the number of images behind each value that was returned as an `Accuracy`.
+    """
+
+    parameters: tuple[str, ...]
+    values: tuple[str, ...]
+    rows: list[dict]
+    n_images: list[dict[str, int]] = dataclasses.field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return (*self.parameters, "seed", *self.values, "error", "seconds")
+
+    @property
+    def failed(self) -> list[dict]:
+        """The rows of the cells that failed."""
+        return [row for row in self.rows if row["error"] is not None]
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write the rows as CSV, with a header; sequences as JSON, None as nothing.
+
+        Parameters
+        ----------
+        path : path_like
+        """
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.columns)
+            for row in self.rows:
+                cells = (row[column] for column in self.columns)
+                writer.writerow(
+                    json.dumps(plain(cell)) if isinstance(cell, (list, tuple, dict)) else cell
+                    for cell in cells
+                )
+
+    def to_pandas(self):
+        """Return the rows as a pandas frame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise InputError(
+                "to_pandas: pandas is not installed: pip install pandas, or use to_csv"
+            ) from None
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
+
+    def summary(self, by: Sequence[str] | None = None) -> list[dict]:
+        """Compute mean, spread and 95 % interval over the seeds.
+
+        The interval of a value returned as an `Accuracy` includes the sampling of the images and
+        stays in [0, 1] (`nengonet.results.readout.share_interval`); that of others is Student's t,
+        and NaN where all seeds agree, which says nothing of how far others would differ.
+
+        Parameters
+        ----------
+        by : sequence of str, optional
+            The parameters that make a group; all by default. Over the others, every seed's mean is
+            taken first, so that the interval is over seeds alone.
+
+        Returns
+        -------
+        rows : list of dict
+            One for each group and value: the parameters, ``value`` (its name), ``mean``, ``std``
+            (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). Lists, element by
+            element, for a value that is a list. A seed counts in a group only if all its cells
+            have the value; with less than two seeds the interval is NaN.
+
+        Raises
+        ------
+        InputError
+            No such parameter, or lists of different lengths.
+        """
+        by = self.parameters if by is None else tuple(by)
+        for name in by:
+            if name not in self.parameters:
+                raise InputError(
+                    f"by: expected parameters of the grid ({', '.join(self.parameters)}), "
+                    f"got {name!r}"
+                )
+        groups: dict[str, list[tuple[dict, dict]]] = {}
+        for row, behind in zip(self.rows, self.n_images or [{}] * len(self.rows), strict=True):
+            groups.setdefault(key_of([row[name] for name in by]), []).append((row, behind))
+        return [
+            {name: rows[0][0][name] for name in by} | {"value": value} | _over_seeds(rows, value)
+            for rows in groups.values()
+            for value in self.values
+        ]
+
+    def __str__(self) -> str:
+        """Write how many cells there are, a table of means, and the first errors."""
+        summary, names = self.summary(), (*self.parameters, "value")
+        table = [[*names, "mean", "interval", "n"]]
+        for row in summary[:_SHOWN]:
+            low, high = row["low"], row["high"]
+            interval = f"{_short(low)} to {_short(high)}" if np.isfinite(low).any() else ""
+            cells = [str(row[name]) for name in names]
+            table.append([*cells, _short(row["mean"]), interval, str(row["n"])])
+        more = len(summary) - _SHOWN
+        return "\n".join(
+            [
+                f"{len(self.rows)} cells, {len(self.failed)} failed; mean (95 % interval, seeds)",
+                *aligned(table),
+                *([f"… {more} more rows: see summary()"] if more > 0 else []),
+                *first_failures(self),
+            ]
+        )
+
+
+def first_failures(sweep: Sweep) -> list[str]:
+    """Write where the first three cells failed, and why, one line each."""
+    return [
+        f"failed: {', '.join(f'{name}={row[name]}' for name in (*sweep.parameters, 'seed'))}: "
+        f"{row['error']}"
+        for row in sweep.failed[:3]
+    ]
+
+
+def _over_seeds(rows: list[tuple[dict, dict]], value: str) -> dict:
+    seeds: dict[int, list] = {}
+    for row, _ in rows:
+        seeds.setdefault(row["seed"], []).append(row[value])
+    try:
+        of_seeds = np.array(
+            [np.mean(found, axis=0) for found in seeds.values() if None not in found], dtype=float
+        )
+    except ValueError:
+        raise InputError(
+            f"summary: {value}: expected lists of one length, got several; see rows"
+        ) from None
+    n = len(of_seeds)
+    mean = std = low = high = np.full(of_seeds.shape[1:], np.nan)
+    if n:
+        mean = of_seeds.mean(axis=0)
+    if n > 1:
+        std = of_seeds.std(axis=0, ddof=1)
+        images = [n_images[value] for _, n_images in rows if value in n_images]
+        if images:
+            low, high = share_interval(of_seeds, min(images))
+        else:
+            margin = students_t.ppf(0.975, n - 1) * np.where(std > 0, std, np.nan) / math.sqrt(n)
+            low, high = mean - margin, mean + margin
+    figures = {"mean": mean, "std": std, "n": np.array(n), "low": low, "high": high}
+    return {name: each.tolist() for name, each in figures.items()}
+
+
+def _short(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
