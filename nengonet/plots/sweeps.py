@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.plots.frame import COLOURS, STYLES, in_style
-from nengonet.sweeps.sweep import Sweep
+from nengonet.sweeps.result import Sweep
 
 # Of what nengonet's own networks are swept over; others are given.
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "synapse": "s"}
