@@ -33,7 +33,8 @@ from nengonet.run.presentation import present
 from nengonet.studies.options import Parameter, parameters_of
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import logits_of, tuning_of
-from nengonet.sweeps.sweep import Sweep, sweep
+from nengonet.sweeps.result import Sweep
+from nengonet.sweeps.sweep import sweep
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from nengonet.results.operations import ann_multiply_adds
 from nengonet.results.readout import Accuracy
 from nengonet.results.result import Result
 from nengonet.run.presentation import present
-from nengonet.sweeps.sweep import Sweep, first_failures
+from nengonet.sweeps.result import Sweep, first_failures
 from nengonet.tables import aligned
 
 # Images of which the first finding is asked for.
