@@ -28,6 +28,12 @@ RASTER = np.zeros((1, 6, 3), dtype=int)
 RASTER[0, [0, 2, 5], [1, 1, 2]] = 1
 
 
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
 @pytest.fixture
 def result():
     steps = np.zeros((1, 6, 2), dtype=np.int8)
@@ -53,7 +59,6 @@ def test_figure_shows_what_the_result_holds(result):
     np.testing.assert_array_equal(counts.lines[1].get_ydata(), [0, 1, 1, 2, 2, 2])
     np.testing.assert_array_equal(counts.lines[0].get_ydata(), scores(result.outputs)[0, :, 0])
     assert counts.get_xlabel() == "time (ms)"
-    plt.close(figure)
 
 
 def test_a_result_without_rasters_is_refused(result):
@@ -82,7 +87,6 @@ def test_comparison_shows_every_layer():
     assert hidden.get_title() == "hidden\ncorrelation 0.500"
     assert output.get_title() == "output"
     assert hidden.get_xlabel() == "predicted rate (Hz)"
-    plt.close(figure)
 
 
 def test_budget_is_a_waterfall():
@@ -101,7 +105,6 @@ def test_budget_is_a_waterfall():
         "as it is run",
     ]
     assert {text.get_text() for text in axis.texts} == {"-20.0", "+5.0", "90.0 %", "75.0 %"}
-    plt.close(figure)
 
 
 def test_logits_of_every_network_and_image():
@@ -119,14 +122,12 @@ def test_logits_of_every_network_and_image():
     assert below.get_xlabel() == "time (ms)"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "frog"]
-    plt.close(figure)
     outputs["one"] = np.stack([np.full((4, 3), np.nan), outputs["one"][1]])
     figure = plot_logits(times, outputs, ["cat", "dog", "frog"], ["first", "second"], [2, 0])
     left, right = figure.axes[:2]
     assert [text.get_text() for text in left.texts] == ["not run"]
     assert (len(left.lines), len(right.lines)) == (0, 3)
     assert len(figure.legends[0].get_texts()) == 3
-    plt.close(figure)
 
 
 def test_output_stands_beside_the_image(result):
@@ -137,7 +138,6 @@ def test_output_stands_beside_the_image(result):
     np.testing.assert_array_equal(counts.lines[1].get_ydata(), [0, 1, 1, 2, 2, 2])
     names = [text.get_text() for text in counts.get_legend().get_texts()]
     assert names == ["zero", "one"]
-    plt.close(figure)
 
 
 def test_titles_are_within_the_figure(result):
@@ -145,7 +145,6 @@ def test_titles_are_within_the_figure(result):
     figure.canvas.draw()
     for axis in figure.axes:
         assert axis.title.get_window_extent().y1 <= figure.bbox.y1
-    plt.close(figure)
 
 
 def test_raster_shows_rates_beside_the_spikes(result):
@@ -158,7 +157,6 @@ def test_raster_shows_rates_beside_the_spikes(result):
     np.testing.assert_allclose([bar.get_width() for bar in rates.patches], [0, 1000 / 3, 500 / 3])
     np.testing.assert_array_equal(rates.lines[0].get_xdata(), [0, 300, 200])
     assert rates.get_xlabel() == "rate (Hz)"
-    plt.close(figure)
 
 
 def test_raster_refuses_what_is_not_there(result):
@@ -171,28 +169,20 @@ def test_raster_refuses_what_is_not_there(result):
 
 def test_latency_has_intervals():
     ann = accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
-    figure = plot_latency({"net": np.array([0.0, 0.5, 1.0])}, ann)
-    (axis,) = figure.axes
+    curves = {"net": np.array([0.0, 0.5, 1.0]), "two": np.array([0.25, 0.75])}
+    (axis,) = plot_latency(curves, ann).axes
     band = axis.collections[0].get_paths()[0].vertices
     # Wilson's interval of 0, 2 and 4 of 4: z**2 / (n + z**2) = 0.4899 is the width at the ends
     for step, low, high in [(1, 0, 48.99), (2, 15.00, 85.00), (3, 51.01, 100)]:
         found = band[band[:, 0] == step, 1]
         np.testing.assert_allclose([found.min(), found.max()], [low, high], atol=0.01)
-    np.testing.assert_array_equal(axis.lines[-1].get_ydata(), [0, 50, 100])
-    plt.close(figure)
-
-
-def test_latency_tells_networks_apart():
-    ann = accuracy(np.arange(10), np.arange(10))
-    figure = plot_latency({"one": np.array([0.1, 0.5]), "two": np.array([0.2, 0.2, 0.9])}, ann)
-    (axis,) = figure.axes
     _, one, two = axis.lines
-    np.testing.assert_array_equal(one.get_xydata(), [[1, 10], [2, 50]])
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ANN", "one", "two"]
+    np.testing.assert_array_equal(one.get_ydata(), [0, 50, 100])
+    np.testing.assert_array_equal(two.get_xydata(), [[1, 25], [2, 75]])
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ANN", "net", "two"]
     assert axis.get_xlim() == (1, 3)
     assert two.get_linestyle() != one.get_linestyle()
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("steps of 1 ms", "accuracy (%) on 10 images")
-    plt.close(figure)
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("steps of 1 ms", "accuracy (%) on 4 images")
 
 
 def test_rates_are_shares_of_all(result):
@@ -206,7 +196,6 @@ def test_rates_are_shares_of_all(result):
     np.testing.assert_allclose(heights[[0, 23]], [100 * 3 / 6, 100 / 6])
     assert np.count_nonzero(heights) == 2
     assert axis.get_title().startswith("input: 33% silent\nmean 2.08e+03 Hz")
-    plt.close(figure)
     result.counts.clear()
     with pytest.raises(nn.InputError, match="name it in keep"):
         plot_rates(result)
@@ -241,7 +230,6 @@ def test_sweep_draws_means_and_intervals_over_the_seeds():
     np.testing.assert_allclose([low[1], high[1]], 0.5 + 0.02 * 12.7062047 * np.r_[-1, 1])
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("rate (Hz)", "accuracy")
     assert axis.get_title() == "mean over 2 seeds, with 95 % interval"
-    plt.close(figure)
 
 
 def test_sweep_draws_both_ends_of_an_interval_that_is_not_symmetric():
@@ -254,7 +242,6 @@ def test_sweep_draws_both_ends_of_an_interval_that_is_not_symmetric():
     figure = plot_sweep(sweep)
     low, high = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
     np.testing.assert_allclose([low[1], high[1]], [summary["low"], summary["high"]])
-    plt.close(figure)
 
 
 def test_sweep_sets_other_parameters_side_by_side():
@@ -262,7 +249,6 @@ def test_sweep_sets_other_parameters_side_by_side():
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
     np.testing.assert_allclose(axis.containers[0][0].get_xydata(), [[0, 0.6], [1, 0.7]])
-    plt.close(figure)
 
 
 def test_sweep_names_the_unit_of_numbers_in_its_legend():
@@ -271,7 +257,6 @@ def test_sweep_names_the_unit_of_numbers_in_its_legend():
     assert {bars.get_label() for bars in axis.containers} == {"rate 10 Hz", "rate 20 Hz"}
     figure = plot_sweep(sweep_of(ROWS), x="rate", units={"kind": "m"})
     assert {bars.get_label() for bars in figure.axes[0].containers} == {"kind a", "kind b"}
-    plt.close("all")
 
 
 def test_sweep_of_one_seed_has_no_interval():
@@ -279,7 +264,6 @@ def test_sweep_of_one_seed_has_no_interval():
     (axis,) = figure.axes
     np.testing.assert_allclose(axis.containers[0][0].get_ydata(), [0.48, 0.69])
     assert axis.get_title() == "one seed"
-    plt.close(figure)
 
 
 def test_sweep_refuses_what_is_no_number():
@@ -309,7 +293,6 @@ def test_confusion_shows_shares_of_the_right_class():
     assert {text.get_text() for text in axis.texts} == {"33", "67", "100"}
     assert axis.get_ylabel() == "right class"
     assert axis.get_title() == "accuracy 50.0 % on 4 images"
-    plt.close(figure)
 
 
 def picture(figure):
@@ -326,10 +309,8 @@ def test_dense_weights_are_images_of_their_inputs():
         )
     # The largest weight sets both ends of the scale.
     assert figure.axes[0].images[0].get_clim() == (-10, 10)
-    plt.close(figure)
     figure = plot_weights(kernel)
     np.testing.assert_array_equal(picture(figure), kernel.T)
-    plt.close(figure)
 
 
 def test_convolutions_are_a_grid_of_filters_and_channels():
@@ -340,7 +321,6 @@ def test_convolutions_are_a_grid_of_filters_and_channels():
     np.testing.assert_array_equal(found[6:8, 3:5], kernel[:, :, 1, 2])
     assert np.isnan(found[2]).all()
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("input channel", "filter")
-    plt.close(figure)
 
 
 def test_weights_of_another_shape_are_refused():
