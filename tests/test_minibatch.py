@@ -984,7 +984,7 @@ def test_constant_input_is_worked_out_once(numba):
                 np.testing.assert_allclose(
                     record.total / 100, result.mean_output(layer.label), atol=1e-12
                 )
-        names = [type(operator).__name__ for operator in simulator._plan(simulator._context()).once]
+        names = [type(operator).__name__ for operator in simulator._planned().once]
         assert "SimProcess" in names
         assert "DotInc" in names
 
@@ -992,7 +992,7 @@ def test_constant_input_is_worked_out_once(numba):
 def test_nothing_is_worked_out_for_unused_encoders():
     network, _ = small_network()
     with twin(network) as simulator:
-        operators = simulator._plan(simulator._context()).always
+        operators = simulator._planned().always
         assert not any("encoding" in str(operator) for operator in operators)
         assert any("encoding" in str(operator) for operator in simulator.step_order)
 

@@ -30,14 +30,7 @@ from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.minibatch.registry import name_of
-from nengonet.minibatch.walking import (
-    UNBOUND,
-    cells_of,
-    content_of,
-    globals_of,
-    names_in,
-    uses_of,
-)
+from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, globals_of, names_in, uses_of
 from nengonet.nengo_internals import state_of
 
 # Packages whose functions keep no state between calls, except where they are bound to an object.

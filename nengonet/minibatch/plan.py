@@ -5,7 +5,6 @@ Everything here follows from what operators write and read; none of it changes a
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 from nengo.builder.neurons import SimNeurons
@@ -34,20 +33,6 @@ _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTrans
 PURE = (*_PRODUCTS, Reset, Copy)
 
 
-@dataclasses.dataclass
-class Plan:
-    """The operators to run, in order."""
-
-    once: list[Operator]
-    always: list[Operator]
-    assigning: set[Operator] = dataclasses.field(default_factory=set)
-    currents: dict[Operator, tuple[Signal, Signal, Signal]] = dataclasses.field(
-        default_factory=dict
-    )
-    event_only: set[Operator] = dataclasses.field(default_factory=set)
-    spiking: list[Signal] = dataclasses.field(default_factory=list)
-
-
 def make_plan(
     operators: Sequence[Operator],
     *,
@@ -55,21 +40,19 @@ def make_plan(
     varying: Iterable[Signal],
     kept: Iterable[Signal],
     context: Context,
-) -> Plan:
-    """Decide what has to run."""
+) -> None:
+    """Decide what has to run, in the context."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
     operators = [operator for operator in operators if not isinstance(operator, SimProbe)]
     operators = _without_zeros(operators, inputs)
     operators = _without_unread(operators, kept)
     static = _static(operators, varying)
-    plan = Plan(once=[], always=[])
-    operators = _assign(operators, plan)
-    operators = _fuse_currents(operators, plan, static, kept, context)
-    _find_events(operators, plan, kept)
-    plan.spiking = [operator.output for operator in operators if _is_spiking(operator)]
-    plan.once = [operator for operator in operators if operator in static]
-    plan.always = [operator for operator in operators if operator not in static]
-    return plan
+    operators = _assign(operators, context)
+    operators = _fuse_currents(operators, static, kept, context)
+    _find_events(operators, kept, context)
+    context.spiking = [operator.output for operator in operators if _is_spiking(operator)]
+    context.once = [operator for operator in operators if operator in static]
+    context.always = [operator for operator in operators if operator not in static]
 
 
 def _is_spiking(operator: Operator) -> bool:
@@ -198,7 +181,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
         static -= changing
 
 
-def _assign(operators: list[Operator], plan: Plan) -> list[Operator]:
+def _assign(operators: list[Operator], context: Context) -> list[Operator]:
     """Let a signal's only increment set it, instead of a reset and an increment."""
     uses = Uses(operators)
     dropped = set()
@@ -208,14 +191,13 @@ def _assign(operators: list[Operator], plan: Plan) -> list[Operator]:
             continue
         place, operator = others[0]
         if isinstance(operator, _PRODUCTS) and same_place(place, reset.dst):
-            plan.assigning.add(operator)
+            context.assigning.add(operator)
             dropped.add(reset)
     return [operator for operator in operators if operator not in dropped]
 
 
 def _fuse_currents(
     operators: list[Operator],
-    plan: Plan,
     static: set[Operator],
     kept: list[Signal],
     context: Context,
@@ -240,7 +222,7 @@ def _fuse_currents(
         if _is_bias(copy, context.signals) and _is_gain(product, neurons, context.signals):
             if copy in static and product in static:
                 continue
-            plan.currents[neurons] = (copy.src, product.A, product.X)
+            context.currents[neurons] = (copy.src, product.A, product.X)
             # The neurons take the place of the product: later, a synapse may have changed X.
             hoisted[product] = neurons
             dropped |= {copy, neurons}
@@ -267,7 +249,7 @@ def _is_gain(operator: Operator, neurons: SimNeurons, signals: BatchSignals) -> 
     )
 
 
-def _find_events(operators: list[Operator], plan: Plan, kept: list[Signal]) -> None:
+def _find_events(operators: list[Operator], kept: list[Signal], context: Context) -> None:
     """Find Poisson inputs whose signal need not be written: only products read it."""
     uses = Uses(operators)
     for source in filter(_is_poisson, operators):
@@ -280,4 +262,4 @@ def _find_events(operators: list[Operator], plan: Plan, kept: list[Signal]) -> N
             for _, operator in uses.readers(source.output)
         )
         if read_as_events and not any(overlap(signal, source.output) for signal in kept):
-            plan.event_only.add(source)
+            context.event_only.add(source)

@@ -53,10 +53,14 @@ class Context:
     states: dict[Hashable, object]
     images: dict[Operator, np.ndarray]
     objects: list[dict[Operator, object]]
+    # What `nengonet.minibatch.plan` decides.
+    once: list[Operator] = field(default_factory=list)
+    always: list[Operator] = field(default_factory=list)
     spiking: list[Signal] = field(default_factory=list)
     assigning: set[Operator] = field(default_factory=set)
     currents: dict[Operator, tuple[Signal, Signal, Signal]] = field(default_factory=dict)
     event_only: set[Operator] = field(default_factory=set)
+    # What stands for the signals of Poisson inputs, once their steps are made.
     events: list[tuple[Signal, object]] = field(default_factory=list)
 
     @property

@@ -33,7 +33,7 @@ from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.owning import Own, own_copies, roots_of
-from nengonet.minibatch.plan import Plan, make_plan
+from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import Context, Step, label_of, maker_of
 from nengonet.minibatch.runaway import runaway_error
@@ -78,7 +78,6 @@ class MinibatchSimulator(nengo.Simulator):
 
     Attributes
     ----------
-    minibatch_size : int
     examples : (batch,) ndarray of int
         The examples' numbers, which choose their random streams.
     data : Mapping
@@ -102,12 +101,12 @@ class MinibatchSimulator(nengo.Simulator):
     first voltages; in 32 bits rounding is coarser, and now and then moves a spike elsewhere too.
 
     With several examples, each has its own copy of what keeps a state in Python: functions of
-    Nodes, processes and neuron types that are not Nengo's. The copies are made when the simulator
-    is built, and anew in `reset_to_examples`, from the objects as they are then; `reset` leaves
-    them as they are, as `nengo.Simulator.reset` does. What cannot be copied (generators, globals
-    that a function writes, NumPy's global random stream, arrays above 1 MB that it writes to) is an
-    error that names the Node. A Node without output that shares nothing with the others has one
-    function for all examples. Unlike the reference, `reset` restarts the random neuron types too.
+    Nodes, processes and neuron types that are not Nengo's. Copies are made when the simulator is
+    built, and anew in `reset_to_examples`; `reset` leaves them as they are, as `nengo.Simulator`
+    does. What cannot be copied (generators, globals that a function writes, NumPy's global random
+    stream, arrays above 1 MB that it writes to) is an error that names the Node. A Node without
+    output that shares nothing with the others has one function for all examples. Unlike the
+    reference, `reset` restarts the random neuron types too.
     """
 
     def __init__(
@@ -444,12 +443,9 @@ class MinibatchSimulator(nengo.Simulator):
             roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
             self._own = own_copies(roots, self.minibatch_size, self.model)
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
-        context = self._context()
-        plan = self._plan(context)
-        context.spiking, context.assigning = plan.spiking, plan.assigning
-        context.currents, context.event_only = plan.currents, plan.event_only
-        self._first_steps = self._made(plan.once, context)
-        self._steps = self._made(plan.always, context)
+        context = self._planned()
+        self._first_steps = self._made(context.once, context)
+        self._steps = self._made(context.always, context)
         for signal, record in self._records:
             events, array = context.events_of(signal), self.signals[signal]
             if events is not None and not record.keeps_steps:
@@ -458,14 +454,15 @@ class MinibatchSimulator(nengo.Simulator):
                 step = self._named(functools.partial(record.add, array), f"record {signal.name}")
                 self._steps.append((step, None))
         if not self._probed and all(rows.ndim == 2 for rows in self._fed.values()):
-            self._row = fuse_row(plan.always, self._records, context, self._named)
+            self._row = fuse_row(context.always, self._records, context, self._named)
 
-    def _context(self) -> Context:
+    def _planned(self) -> Context:
+        """Return what steps are made from, and which of them are needed."""
         images = {}
         for node, operator in self._image_inputs.items():
             shown = self._images.get(node, operator.process.image)
             images[operator] = np.broadcast_to(shown, (self.minibatch_size, node.size_out))
-        return Context(
+        context = Context(
             signals=self.signals,
             dt=self.dt,
             seed=int(self.seed),
@@ -476,15 +473,14 @@ class MinibatchSimulator(nengo.Simulator):
             images=images,
             objects=self._own.objects,
         )
-
-    def _plan(self, context: Context) -> Plan:
         fed = [self._nodes[node] for node in self._fed]
-        shown = [operator.output for operator in self._image_inputs.values()]
         kept = [signal for _, signal in self._probed]
         for signal, record in self._records:
-            if record.keeps_steps or not any(same_place(signal, each) for each in shown):
+            # The spikes of an image input need not be written to be added up.
+            inputs = self._image_inputs.values()
+            if record.keeps_steps or not any(same_place(signal, each.output) for each in inputs):
                 kept.append(signal)
-        return make_plan(
+        make_plan(
             [
                 operator
                 for operator in self.step_order
@@ -497,6 +493,7 @@ class MinibatchSimulator(nengo.Simulator):
             kept=kept,
             context=context,
         )
+        return context
 
     def _made(self, operators: Sequence[Operator], context: Context) -> _Steps:
         made = ((maker_of(operator)(operator, context), operator) for operator in operators)
