@@ -142,14 +142,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._times: dict[str, float] | None = None
         with precision_of(precision):
             try:
-                super().__init__(
-                    network,
-                    dt=dt,
-                    seed=seed,
-                    model=model,
-                    progress_bar=progress_bar,
-                    optimize=optimize,
-                )
+                super().__init__(network, dt, seed, model, progress_bar, optimize)
                 self._make_steps()  # refuses what it cannot run
             except BaseException:
                 self.closed = True
@@ -190,7 +183,7 @@ class MinibatchSimulator(nengo.Simulator):
             random = [operator for operator in self.step_order if isinstance(operator, cls)]
             self._states |= module.new_streams(random, int(self.seed), self.examples)
         for signal, record in self._records:
-            self._restart(signal, record)
+            record.restart((self.minibatch_size, signal.size), signal.dtype)
         self._forget_steps()
         self.clear_probes()
         read_clock(self)
@@ -267,7 +260,7 @@ class MinibatchSimulator(nengo.Simulator):
             raise InputError(f"record: expected a node or neurons of the network, got {target!r}")
         record = OutputRecord(steps)
         self._records.append((signal, record))
-        self._restart(signal, record)
+        record.restart((self.minibatch_size, signal.size), signal.dtype)
         self._forget_steps()
         return record
 
@@ -325,8 +318,6 @@ class MinibatchSimulator(nengo.Simulator):
         if self._steps is None:
             self._make_steps()
         with np.errstate(invalid="raise", divide="ignore"):
-            for feed in self._feeds:
-                feed()
             self._take_first_steps()
             self._take(self._steps)
         self._own.check()
@@ -428,15 +419,11 @@ class MinibatchSimulator(nengo.Simulator):
         }
         self.data = MinibatchData(self)
 
-    def _restart(self, signal: Signal, record: OutputRecord) -> None:
-        record.restart((self.minibatch_size, signal.size), signal.dtype)
-
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
         self._steps: _Steps | None = None
         self._row: FusedRow | None = None
         self._first_steps: _Steps = []
-        self._feeds: list[Step] = []
 
     def _make_steps(self) -> None:
         if self._own is None:
@@ -444,8 +431,15 @@ class MinibatchSimulator(nengo.Simulator):
             self._own = own_copies(roots, self.minibatch_size, self.model)
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         context = self._planned()
+        feeds: _Steps = []
+        for node, rows in self._fed.items():
+            array = self.signals[self._nodes[node]]
+            if rows.ndim == 2:
+                array[...] = rows.T
+            else:
+                feeds.append((functools.partial(self._feed, array, rows), None))
         self._first_steps = self._made(context.once, context)
-        self._steps = self._made(context.always, context)
+        self._steps = feeds + self._made(context.always, context)
         for signal, record in self._records:
             events, array = context.events_of(signal), self.signals[signal]
             if events is not None and not record.keeps_steps:
@@ -528,11 +522,8 @@ class MinibatchSimulator(nengo.Simulator):
             raise InputError(f"data: expected a dict of {{Node: values}}, got {described(data)}")
         rows = {node: self._checked_data(node, each, n_steps) for node, each in data.items()}
         self._forget_steps()
-        self._fed = rows
+        self._fed, self._fed_from = rows, self.n_steps
         try:
-            feeds = [self._feed(self.signals[self._nodes[node]], rows[node]) for node in rows]
-            self._make_steps()
-            self._feeds = [feed for feed in feeds if feed is not None]
             yield
         finally:
             self._forget_steps()
@@ -540,17 +531,8 @@ class MinibatchSimulator(nengo.Simulator):
             for node in () if self.closed else rows:
                 self.signals.reset(self._nodes[node])
 
-    def _feed(self, array: np.ndarray, rows: np.ndarray) -> Step | None:
-        """Write what stays the same; return what writes the rows of a step."""
-        if rows.ndim == 2:
-            array[...] = rows.T
-            return None
-        first = self.n_steps
-
-        def feed():
-            array[...] = rows[:, self.n_steps - first].T
-
-        return feed
+    def _feed(self, array: np.ndarray, rows: np.ndarray) -> None:
+        array[...] = rows[:, self.n_steps - self._fed_from].T
 
     def _checked_data(self, node: nengo.Node, data: np.ndarray, n_steps: int) -> np.ndarray:
         if node not in self._nodes:
