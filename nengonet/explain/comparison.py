@@ -6,13 +6,11 @@ import dataclasses
 
 import nengo
 import numpy as np
-from nengo.connection import Neurons
 
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import saturated
-from nengonet.explain.prediction import LayerPrediction, predict
-from nengonet.layers.record import Layer
+from nengonet.explain.prediction import Images, LayerPrediction, Target, predict
 from nengonet.results.result import Result
 from nengonet.tables import table
 
@@ -63,8 +61,8 @@ class Comparison:
 
 def compare(
     result: Result,
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-    images: np.ndarray,
+    output: Target,
+    images: Images,
     *,
     noise: bool = True,
     network: nengo.Network | None = None,

@@ -6,12 +6,18 @@ import dataclasses
 
 import nengo
 import numpy as np
-from nengo.connection import Neurons
 
 from nengonet.checks import as_labels, as_number, check_among, count_steps
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import CHECKS, PEAK, SEVERITIES, Case, Finding, peak, saturated
-from nengonet.explain.prediction import LayerPrediction, keras_activations, predict, target_of
+from nengonet.explain.prediction import (
+    Images,
+    LayerPrediction,
+    Target,
+    keras_activations,
+    predict,
+    target_of,
+)
 from nengonet.layers.record import Layer
 from nengonet.results.readout import READOUTS, Accuracy, accuracy
 from nengonet.results.readout import classes as classes_of
@@ -90,8 +96,8 @@ class Diagnosis:
 
 
 def diagnose(
-    output: Layer | nengo.Ensemble | Neurons | nengo.Node,
-    images: np.ndarray,
+    output: Target,
+    images: Images,
     *,
     labels: np.ndarray | None = None,
     presentation_time: float = 0.35,

@@ -1,6 +1,6 @@
 """What can be wrong with a network, one check each: a code, a condition, and what to say of it.
 
-To add a finding, write a function that yields a `_Fault` for each layer at fault, and register it.
+To add a finding, write a function that yields a `_fault` of each layer at fault, and register it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import nengo
 import numpy as np
@@ -130,18 +129,15 @@ def saturated(layer: LayerPrediction, rates: np.ndarray, dt: float) -> float | N
     return None if ceiling == np.inf else float((np.abs(rates) > SATURATED * ceiling).mean())
 
 
-class _Fault(NamedTuple):
-    """What a check says of a layer: nothing without a severity."""
+def _fault(severity: str | None, layer: LayerPrediction, size: float | None = None) -> Callable:
+    """Take what a check says of a layer: nothing without a severity.
 
-    severity: str | None
-    layer: LayerPrediction
-    message: str
-    evidence: str
-    change: str
-    # Faults with a size make one finding, about the largest.
-    size: float | None = None
+    Faults with a size make one finding, about the largest.
+    """
+    return lambda message, evidence, change: (severity, layer, size, message, evidence, change)
 
 
+_Fault = tuple[str | None, LayerPrediction, float | None, str, str, str]
 CHECKS: list[Callable[[Case], Iterator[Finding]]] = []
 
 
@@ -150,12 +146,12 @@ def _check(code: str) -> Callable:
 
     def register(check: Callable[[Case], Iterator[_Fault]]) -> Callable:
         def findings(case: Case) -> Iterator[Finding]:
-            faults = [fault for fault in check(case) if fault.severity]
-            sized = [fault for fault in faults if fault.size is not None]
-            groups = [[fault] for fault in faults if fault.size is None] + [sized] * bool(sized)
+            faults = [fault for fault in check(case) if fault[0] is not None]
+            sized = [fault for fault in faults if fault[2] is not None]
+            groups = [[fault] for fault in faults if fault[2] is None] + [sized] * bool(sized)
             for group in groups:
-                severity, _, *texts, _ = max(group, key=lambda fault: fault.size or 0.0)
-                yield Finding(code, severity, tuple(each.layer.label for each in group), *texts)
+                severity, _, _, *texts = max(group, key=lambda fault: fault[2] or 0.0)
+                yield Finding(code, severity, tuple(fault[1].label for fault in group), *texts)
 
         CHECKS.append(findings)
         return check
@@ -169,9 +165,7 @@ def _stored_pixels(case: Case) -> Iterator[_Fault]:
     for layer in case.layers:
         low, high = float(layer.drive.min()), float(layer.drive.max())
         if layer.label in inputs and not layer.spiking and low >= 0 and 32 < high <= 255:
-            yield _Fault(
-                "warning",
-                layer,
+            yield _fault("warning", layer)(
                 f"{layer.label}: the pixels look like stored ones, which go from 0 to 255",
                 f"they reach {high:,.4g}; most networks are trained on [0, 1], [-1, 1] or "
                 "standardised pixels",
@@ -184,9 +178,7 @@ def _bright_pixels(case: Case) -> Iterator[_Fault]:
     for layer in case.layers:
         rate, drive = peak(layer.rates), peak(layer.drive)
         if layer.spiking and rate > max(1 / case.dt, 1000.0) and case.encodes(layer):
-            yield _Fault(
-                "error",
-                layer,
+            yield _fault("error", layer)(
                 f"{layer.label}: the brightest pixels fire at {rate:,.0f} Hz",
                 f"the pixels reach {drive:,.4g} and the tuning turns 1 into {rate / drive:,.4g} Hz,"
                 f" which makes {rate * case.dt:,.1f} spikes in a step of {case.dt:g} s",
@@ -205,9 +197,7 @@ def _saturation(case: Case) -> Iterator[_Fault]:
         threshold = f", where the threshold is {model.threshold or 0:g}"
         silent = float((layer.rates == 0).mean())
         binary = ": on or off, and nothing between" if share + silent > 0.9 else ""
-        yield _Fault(
-            case.of_images(share, error=0.1, warning=0.02),
-            layer,
+        yield _fault(case.of_images(share, error=0.1, warning=0.02), layer, share)(
             f"{layer.label}: {share:.0%} of the neurons fire at more than {SATURATED:.0%} of their "
             f"ceiling of {model.ceiling(case.dt):,.0f} Hz{binary}",
             f"currents reach {peak(layer.current):,.3g}"
@@ -215,7 +205,6 @@ def _saturation(case: Case) -> Iterator[_Fault]:
             "silent, in an average image",
             "lower gain (state gain=… and bias=0), or the amplitude of the layer before, until the "
             "largest drive asks for about half the ceiling",
-            share,
         )
 
 
@@ -233,15 +222,12 @@ def _coarse_step(case: Case) -> Iterator[_Fault]:
             bad += [(share, long[-1], short[-1], model, layer)] if share > 0.03 else []
     exact = min((model.exact_step for *_, model, _ in bad), default=0.0)
     for share, long, short, model, layer in bad:
-        yield _Fault(
-            _severity(share, error=0.3, warning=0.1) or "note",
-            layer,
+        yield _fault(_severity(share, error=0.3, warning=0.1) or "note", layer, share)(
             f"{layer.label}: {model.name} {model.step_effect}, and a step is {case.dt:g} s",
             f"no neuron can exceed {model.ceiling(case.dt):,.4g} Hz; the largest currents give "
             f"{long:,.4g} Hz, and {short:,.4g} Hz in short steps",
             (f"dt up to {exact:g} s" if exact > 0 else "a shorter dt")
             + ", or neurons that spike several times in a step, such as IntegrateAndFire",
-            share,
         )
 
 
@@ -249,9 +235,7 @@ def _coarse_step(case: Case) -> Iterator[_Fault]:
 def _steps_for_spikes(case: Case) -> Iterator[_Fault]:
     if case.readout == "steps_after_first_spike":
         spiking = (case.noisy[-1].rates * case.presentation_time > 2).sum(axis=1)
-        yield _Fault(
-            "error",
-            case.layers[-1],
+        yield _fault("error", case.layers[-1])(
             "the readout counts steps after the first spike, not spikes: a filter stands in front "
             "of `> 0`, and a filtered spike never comes back to 0",
             f"in {(spiking > 1).mean():.0%} of the images two classes or more are expected to "
@@ -265,9 +249,7 @@ def _filtered_probe(case: Case) -> Iterator[_Fault]:
     for probe in case.network.all_probes:
         filtered = owner(probe.target) is case.target and probe.synapse is not None
         if filtered and case.readout == "spike_count" and case.layers[-1].spiking:
-            yield _Fault(
-                "warning",
-                case.layers[-1],
+            yield _fault("warning", case.layers[-1])(
                 f"{probe} filters the output, so its data hold no spikes to count",
                 f"synapse={probe.synapse}",
                 "nengo.Probe(…, synapse=None)",
@@ -280,16 +262,13 @@ def _few_spikes(case: Case) -> Iterator[_Fault]:
         rate = peak(layer.rates)
         count = rate * case.presentation_time
         if layer.spiking and count > 0:
-            yield _Fault(
-                _severity(-count, error=-1, warning=-3),
-                layer,
+            yield _fault(_severity(-count, error=-1, warning=-3), layer, -count)(
                 f"{layer.label}: even the most active neurons are expected to spike {count:.2g} "
                 f"times in {case.presentation_time:g} s, so hardly anything reaches the next layer",
                 f"an activation that only one in a thousand exceeds fires at {rate:.3g} Hz",
                 f"{10 / count:.2g} times the gain and 1 / {10 / count:.2g} of the amplitude "
                 "(nengonet.scale_firing_rates): ten spikes, and the same mean output; or a longer "
                 "presentation_time",
-                -count,
             )
 
 
@@ -303,9 +282,7 @@ def _last_step(case: Case) -> Iterator[_Fault]:
     lead = float(np.median(first - second))
     variance = np.take_along_axis(last.variance, best, axis=1).sum(axis=1)  # of the difference
     deviation = float(np.median(np.sqrt(variance)))
-    yield _Fault(
-        _severity(deviation / max(lead, 1e-300), error=1.0, warning=0.3),
-        last,
+    yield _fault(_severity(deviation / max(lead, 1e-300), error=1.0, warning=0.3), last)(
         f"{last.label}: the last step alone is read out, and holds the spikes of "
         f"{1000 * case.dt:g} ms",
         f"the winner leads by {lead:,.3g} on average over time, and from step to step that "
@@ -319,9 +296,7 @@ def _silent_output(case: Case) -> Iterator[_Fault]:
     last = case.noisy[-1]
     if last.spiking and case.readout in ("spike_count", "first_spike"):
         share = float(((last.rates * case.presentation_time).max(axis=1) < 1).mean())
-        yield _Fault(
-            case.of_images(share, error=0.05, warning=0.01),
-            last,
+        yield _fault(case.of_images(share, error=0.05, warning=0.01), last)(
             f"{last.label}: in {share:.0%} of the images no class is expected to spike, so there "
             "is nothing to count",
             f"in {(last.current.max(axis=1) <= 0).mean():.0%} of the images every current is "
@@ -342,9 +317,7 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
     effects = sorted({f"{model.name} {model.noise_effect}" for *_, model in touched})
     remedies = sorted({f", or {model.noise_remedy}" for *_, model in touched if model.noise_remedy})
     for hz, layer, _ in touched:
-        yield _Fault(
-            case.of_images(share, error=0.05, warning=0.02) or "note",
-            layer,
+        yield _fault(case.of_images(share, error=0.05, warning=0.02) or "note", layer, abs(hz))(
             f"{' and '.join(effects)} at every step, so the noise of what comes in changes the "
             "rate",
             f"{layer.label}: currents deviate by {np.median(layer.deviation):,.3g} from step to "
@@ -353,7 +326,6 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
             f"predicted class of {share:.1%} of the images",
             "a longer synapse on the connections, such as 0.01, or the neuron type "
             f"IntegrateAndFire{''.join(remedies)}",
-            abs(hz),
         )
 
 
@@ -361,9 +333,7 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
 def _synapse_delay(case: Case) -> Iterator[_Fault]:
     last, time = case.layers[-1], case.presentation_time
     delay = last.delay + (case.readout_tau if case.readout == "filtered" else 0.0)
-    yield _Fault(
-        _severity(delay / time, error=0.5, warning=0.2),
-        last,
+    yield _fault(_severity(delay / time, error=0.5, warning=0.2), last)(
         f"the synapses delay the answer by {1000 * delay:.3g} ms, of a presentation of "
         f"{1000 * time:.3g} ms",
         f"their time constants add up to {delay / time:.0%} of it",
@@ -381,9 +351,7 @@ def _quantisation(case: Case) -> Iterator[_Fault]:
     close = float((best[:, -1] - best[:, -2] < 1).mean()) if best.shape[1] > 1 else 0.0
     of_count = _severity(-count, error=-3, warning=-6)
     of_close = case.of_images(close, error=0.4, warning=0.15)
-    yield _Fault(
-        min(filter(None, (of_count, of_close)), key=SEVERITIES.index, default=None),
-        last,
+    yield _fault(min(filter(None, (of_count, of_close)), key=SEVERITIES.index, default=None), last)(
         f"{last.label}: too few spikes to tell the classes apart in {case.presentation_time:g} s",
         f"the winner's expected count has the median {count:.1f}, and in {close:.0%} of the images "
         "it is less than one spike ahead",
@@ -401,15 +369,12 @@ def _gain_on_neurons(case: Case) -> Iterator[_Fault]:
         enough = current_at(layer.neuron_type, SATURATED * ceiling)
         drive, pushed = peak(layer.drive), peak(layer.gain * layer.drive)
         if pushed > 10 * enough:
-            yield _Fault(
-                "warning",
-                layer,
+            yield _fault("warning", layer, pushed / enough)(
                 f"{layer.label}: the gain of {np.median(layer.gain):.4g} multiplies what comes "
                 "into .neurons too; it was tuned for a drive in [-1, 1]",
                 f"drives reach {drive:,.3g}, and gain * drive {pushed:,.3g}, where {enough:,.3g} "
                 f"makes {SATURATED:.0%} of the ceiling",
                 f"gain={enough / 2 / drive:.3g}, bias=0",
-                pushed / enough,
             )
 
 
@@ -420,14 +385,11 @@ def _bias_threshold(case: Case) -> Iterator[_Fault]:
         bias = float(np.median(layer.bias - layer.gain * case.keras_bias.get(layer.label, 0.0)))
         if model.threshold and bias >= 1.0:
             why = f"; max_rates with intercepts=0 give {model.name} a bias of 1"
-            yield _Fault(
-                "warning",
-                layer,
+            yield _fault("warning", layer, bias)(
                 f"{layer.label}: the bias alone holds every neuron "
                 f"{'exactly at' if bias == 1.0 else 'above'} its threshold of 1",
                 f"bias {bias:.4g}{why if case.tuned(layer) else ''}",
                 "bias=0 beside a stated gain, or intercepts above 0",
-                bias,
             )
 
 
@@ -443,9 +405,7 @@ def _amplitude(case: Case) -> Iterator[_Fault]:
         # Where the curve is a line through 0, another scale changes no class.
         scales = model.activation == "relu" and model.threshold == 0
         free = scales and slope > 0 and after.label not in case.keras_bias
-        yield _Fault(
-            "note" if free else "warning",
-            layer,
+        yield _fault("note" if free else "warning", layer)(
             f"{layer.label}: the mean output is not the activation that the next layer's weights "
             "were trained on",
             f"for an activation of 1 it puts out {slope:,.3g}",
@@ -461,9 +421,7 @@ def _silent_neurons(case: Case) -> Iterator[_Fault]:
         if few or layer.neuron_type is None or case.encodes(layer):  # or black pixels
             continue
         share = float((np.abs(layer.rates).max(axis=0) < 0.1).mean())
-        yield _Fault(
-            "warning" if share > 0.6 else "note" if share > 0.2 else None,
-            layer,
+        yield _fault("warning" if share > 0.6 else "note" if share > 0.2 else None, layer)(
             f"{layer.label}: {share:.0%} of the neurons stay silent for every image",
             "their predicted rates stay below 0.1 Hz",
             "a higher gain or bias, if the ANN's units are active",
