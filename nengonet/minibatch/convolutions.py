@@ -145,8 +145,8 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     sums = np.empty((_LANES, _n_positions(conv.output_shape), weights.shape[-1]), y.dtype)
     arguments = (x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y)
     arguments += (_strides(conv.output_shape), operator in context.assigning)
-    convolve = context.kernels.spike_convolution
-    return spikes_or_dense(lambda: convolve(*arguments), _DENSITY * x.size, dense)
+    product = context.kernels.spike_product
+    return spikes_or_dense(lambda: product(*arguments), _DENSITY * x.size, dense)
 
 
 def has_fan_out(operator: GeneralConvInc) -> bool:

@@ -16,10 +16,8 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from nengonet.neurons.model import Kernel
-
 # Examples that are worked on together: one cache line of a float64 row, twice.
-_LANES = 16
+LANES = 16
 
 # Examples whose states are copied together: a cache line of float64.
 _STRETCH_LANES = 8
@@ -60,16 +58,6 @@ def _any(bits, row, start, stop):
     return together != 0
 
 
-@compiled
-def _store(sums, n, start, product, assign):
-    for j in range(product.shape[0]):
-        for k in range(n):
-            if assign:
-                product[j, start + k] = sums[k, j]
-            else:
-                product[j, start + k] += sums[k, j]
-
-
 @inlined
 def _sum_rows(rows, event, last, weights, total):
     """Add up ``weights[rows[event:last]]``.
@@ -106,55 +94,30 @@ def event_product(rows, bounds, step, weights, product, assign):
     ``(n_inputs, n_outputs)``.
     """
     n_outputs, batch = product.shape
-    sums = np.empty((_LANES, n_outputs), weights.dtype)
-    for start in range(0, batch, _LANES):
-        n = min(_LANES, batch - start)
+    sums = np.empty((LANES, n_outputs), weights.dtype)
+    for start in range(0, batch, LANES):
+        n = min(LANES, batch - start)
         for k in range(n):
             _sum_rows(rows, bounds[start + k, step], bounds[start + k, step + 1], weights, sums[k])
-        _store(sums, n, start, product, assign)
-
-
-@compiled
-def spike_product(spikes, bits, weights, product, assign):
-    """Multiply ``weights.T`` with signals that are mostly 0; return how many were not.
-
-    ``spikes`` is ``(n_inputs, batch)``, ``weights`` ``(n_inputs, n_outputs)``; ``bits`` are the
-    spikes as integers.
-    """
-    n_inputs, batch = spikes.shape
-    n_outputs = weights.shape[1]
-    sums = np.empty((_LANES, n_outputs), weights.dtype)
-    zero = spikes.dtype.type(0)
-    found = 0
-    for start in range(0, batch, _LANES):
-        n = min(_LANES, batch - start)
-        sums[:n] = 0
-        for i in range(n_inputs):
-            if not _any(bits, i, start, start + n):
-                continue
-            row = weights[i]
+        for j in range(n_outputs):
             for k in range(n):
-                spike = spikes[i, start + k]
-                if spike != zero:
-                    found += 1
-                    total = sums[k]
-                    for j in range(n_outputs):
-                        total[j] += spike * row[j]
-        _store(sums, n, start, product, assign)
-    return found
+                if assign:
+                    product[j, start + k] = sums[k, j]
+                else:
+                    product[j, start + k] += sums[k, j]
 
 
-@compiled
-def spike_convolution(
+@uncounted
+def spike_product(
     spikes, bits, in_strides, shape, table, kernel, sums, product, out_strides, assign
 ):
     """Spread each spike over the outputs that it reaches; return how many there were.
 
     ``shape`` is ``(n_positions, n_channels)`` of the input. Element ``(position, channel)`` stands
-    in row ``position * strides[0] + channel * strides[1]`` of the input and of the output. The
-    spikes of a position reach ``table = (starts, outputs, taps)``: the output positions
-    ``outputs[starts[position]:starts[position + 1]]``, through those taps of ``kernel``
-    (n_taps, n_channels, n_outputs).
+    in row ``position * strides[0] + channel * strides[1]`` of the input and of the output;
+    ``bits`` are the spikes as integers. The spikes of a position reach ``table = (starts, outputs,
+    taps)``: the output positions ``outputs[starts[position]:starts[position + 1]]``, through those
+    taps of ``kernel`` (n_taps, n_channels, n_outputs). ``sums`` is working memory.
     """
     starts, outputs, taps = table
     lanes, n_positions, n_outputs = sums.shape
@@ -276,14 +239,6 @@ def _by_neuron(rows, first, signal):
 
 
 @inlined
-def _padded(values, n):
-    """Return a copy with zeros behind."""
-    longer_values = np.zeros(n, values.dtype)
-    longer_values[: values.shape[0]] = values
-    return longer_values
-
-
-@inlined
 def _find(eventful, n, which):
     """List those of the first ``n`` that are eventful in ``which``; return how many they are."""
     found = 0
@@ -387,8 +342,9 @@ def _stretch(
 
     The spikes that come in are as in `event_product`, from step ``first`` on. ``fan_out`` is
     ``(rows, starts, outputs, taps, kernel)``: the rows of a matrix as in `event_product`, or the
-    ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_convolution`. Where both are
-    empty, the current is constant, ``bias + gain * weighted``. The rows may have zeros behind.
+    ways and the kernel (n_taps, n_channels, n_outputs) as in `spike_product`. Where both are
+    empty, the current is constant, ``bias + gain * weighted``. The rows, ``gain`` and ``bias`` may
+    have zeros behind.
 
     Returns the neurons that spiked and the bounds of each step in them, (batch, n_steps + 1), in
     the same way, and whether they could be listed: every voltage is a number, none brings spikes
@@ -396,11 +352,10 @@ def _stretch(
     """
     n, batch = output.shape
     lanes, n_states = min(_STRETCH_LANES, batch), len(states)
-    most = max(_MOST_SPIKES, n * batch * n_steps)
-    whole = -(-n // WHOLE) * WHOLE
-    gain, bias = _padded(gain, whole), _padded(bias, whole)
-    # The states of some examples, and their constant currents and last outputs.
-    copies = np.zeros((n_states + 2, lanes, whole), output.dtype)
+    whole, most = len(gain), max(_MOST_SPIKES, n * batch * n_steps)
+    # The states of some examples, and their constant currents and last outputs: each so long that
+    # no two begin at the same place of a page of memory, where they would wait for each other.
+    copies = np.zeros((n_states + 2, lanes, whole + (24 - whole) % 64), output.dtype)
     current, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
     which = np.empty(n + 1, np.int32)
     spikes = np.empty(16 * batch * n_steps, np.int32)
@@ -435,14 +390,6 @@ def _stretch(
     return spikes, found, True
 
 
-def _code_of(function: Callable) -> list:
-    """Return the code of a function and of those that it names."""
-    code = function.__code__
-    named = [function.__globals__.get(name) for name in code.co_names]
-    inner = [_code_of(each) for each in named if isinstance(each, types.FunctionType)]
-    return [code.co_code, code.co_consts, inner]
-
-
 def _with(function: Callable, names: dict[str, Callable], mark: str = "") -> Callable:
     """Return a copy of a function in which some global names stand for something else."""
     copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
@@ -450,21 +397,23 @@ def _with(function: Callable, names: dict[str, Callable], mark: str = "") -> Cal
     return copy
 
 
-def _piece(function: Callable) -> Callable:
-    """Compile a function of a family, and those that it names."""
-    named = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-    pieces = {n: _piece(each) for n, each in named.items() if isinstance(each, types.FunctionType)}
-    return inlined(_with(function, pieces))
+def _piece(function: Callable, codes: list) -> Callable:
+    """Compile a function of a family, and those that it names; add their code to ``codes``."""
+    code = function.__code__
+    codes.append((code.co_code, code.co_consts))
+    named = {name: function.__globals__.get(name) for name in code.co_names}
+    named = {name: each for name, each in named.items() if isinstance(each, types.FunctionType)}
+    return inlined(_with(function, {name: _piece(each, codes) for name, each in named.items()}))
 
 
 @functools.cache
-def kernels_of(kernel: Kernel) -> tuple[Callable, Callable]:
-    """Return one step and a stretch of steps of a family: `_step` and `_stretch`, compiled."""
-    functions = {"_usual": kernel.usual, "_event": kernel.event, "_most": kernel.most}
+def kernels_of(usual: Callable, event: Callable, most: Callable) -> tuple[Callable, Callable]:
+    """Return one step and a stretch of steps of a family, by functions of its `Kernel`."""
+    codes: list = []
+    functions = {"_usual": usual, "_event": event, "_most": most}
+    pieces = {name: _piece(each, codes) for name, each in functions.items()}
     # Numba keeps what it compiled by the frame's file and name, so the name tells families apart.
-    code = repr([_code_of(each) for each in functions.values()])
-    mark = "_" + hashlib.sha256(code.encode()).hexdigest()[:12]
-    pieces = {name: _piece(each) for name, each in functions.items()}
+    mark = "_" + hashlib.sha256(repr(codes).encode()).hexdigest()[:12]
     one = uncounted(_with(_stretch_of_one, pieces, mark))
     stretch = compiled(_with(_stretch, {"_stretch_of_one": one}, mark))
     return uncounted(_with(_step, pieces, mark)), stretch

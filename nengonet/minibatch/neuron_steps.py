@@ -90,7 +90,7 @@ def kernel_arguments(operator: SimNeurons, context: Context) -> tuple:
 
 
 def _in_numba(operator: SimNeurons, context: Context) -> Step:
-    step, _ = context.kernels.kernels_of(kernel_of(operator, context))
+    step, _ = context.kernels.kernels_of(*kernel_of(operator, context)[:3])
     arguments = kernel_arguments(operator, context)
     output = context.signals[operator.output]
     memory = np.empty(output.shape[1], output.dtype), np.empty(output.shape[1], np.uint8)

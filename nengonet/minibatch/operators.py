@@ -157,9 +157,14 @@ def _spike_product(
         return dense
     rows = context.constant((operator, "transposed"), lambda: np.ascontiguousarray(weights.T))
     if context.kernels is not None:
-        product, bits = context.kernels.spike_product, as_bits(x)
-        assign, limit = operator in context.assigning, _kernel_density(len(weights)) * x.size
-        return spikes_or_dense(lambda: product(x, bits, rows, y, assign), limit, dense)
+        # All inputs are channels of one position, which reach the one position of the output.
+        n_outputs, n_inputs = weights.shape
+        table = np.array([0, 1]), np.array([0]), np.array([0])
+        sums = np.empty((context.kernels.LANES, 1, n_outputs), y.dtype)
+        arguments = (x, as_bits(x), (n_inputs, 1), (1, n_inputs), table, rows[np.newaxis], sums, y)
+        arguments += ((n_outputs, 1), operator in context.assigning)
+        product, limit = context.kernels.spike_product, _kernel_density(n_outputs) * x.size
+        return spikes_or_dense(lambda: product(*arguments), limit, dense)
     put = _into(operator, context, y)
 
     def step_spikes_scipy():

@@ -248,14 +248,15 @@ def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) ->
 
 def _link(layer: _Layer, height: float, context: Context) -> Callable[[Spikes, int], Spikes | None]:
     """Return what does some steps of one layer; None where its spikes cannot be listed."""
-    _, stretch = context.kernels.kernels_of(kernel_of(layer.neurons, context))
-    arguments = kernel_arguments(layer.neurons, context)
+    _, stretch = context.kernels.kernels_of(*kernel_of(layer.neurons, context)[:3])
+    current, gain, bias, *rest = kernel_arguments(layer.neurons, context)
+    scale = [np.pad(each, (0, -len(each) % context.kernels.WHOLE)) for each in (gain, bias)]
     dtype = context.signals[layer.neurons.output].dtype
     fan = _fan_out(layer.product, context, dtype.type(height))
 
     def link(spikes: Spikes, n_steps: int) -> Spikes | None:
         given = (spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
-        rows, bounds, could = stretch(*given, *arguments)
+        rows, bounds, could = stretch(*given, current, *scale, *rest)
         return Spikes(rows, bounds) if could else None
 
     return link

@@ -134,7 +134,7 @@ class LIFModel(LIFRateModel):
 
     noise_effect = "clips its voltage"
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
-    kernel = Kernel(_STATES, _usual, _event, _most, _constants)
+    kernel = Kernel(_usual, _event, _most, _constants, _STATES)
     _regular = True
 
     def __init__(self, neuron_type, family):
@@ -248,7 +248,7 @@ class AdaptiveLIFModel(_Adapting, LIFModel):
     """`AdaptiveLIF`."""
 
     kernel = Kernel(
-        (*_STATES, "adaptation"), _adaptive_usual, _adaptive_event, _most, _adaptive_constants
+        _adaptive_usual, _adaptive_event, _most, _adaptive_constants, (*_STATES, "adaptation")
     )
     batched_step = NeuronModel.batched_step
 

@@ -31,23 +31,26 @@ _GAUSSIAN = _POINTS, density(_POINTS) / density(_POINTS).sum()
 class Kernel(NamedTuple):
     """One step of a family, as plain functions that Numba compiles when they are first needed.
 
-    They get what `nengonet.minibatch.kernels` works on: the ``current`` of one row of neurons, and
-    ``states[s][i]``, its states in the order of ``states``. Functions that they name are compiled
-    with them. Every number is of the signals' type.
+    `nengonet.minibatch.kernels` calls them on the ``current`` of a row ``i`` of neurons and on
+    ``states[s][i]``, with numbers of the signals' type. Functions that they name are compiled too.
+
+    usual(current, eventful, states, i, constants)
+        Steps a row without a branch, and marks the neurons that are left to ``event``.
+    event(current, states, i, k, constants)
+        Finishes a neuron; returns its spikes and whether its voltage is a number.
+    most(states, i, k)
+        Returns the most spikes that ``event`` can bring.
+    constants(neuron_type, dt, dtype)
+        Returns numbers, in Python.
+    states
+        Names of the type's states, in order.
     """
 
-    # Names of the neuron type's states.
-    states: tuple[str, ...]
-    # (current, eventful, states, i, constants): step row i, without a branch, and mark the neurons
-    # that are left to the next function.
     usual: Callable[..., None]
-    # (current, states, i, k, constants): finish one neuron; return its spikes and whether its
-    # voltage is a number.
     event: Callable[..., tuple]
-    # (states, i, k): the most spikes that it can bring.
     most: Callable[..., float]
-    # (neuron_type, dt, dtype): the constants, of which the first is dt.
     constants: Callable[..., tuple[np.floating, ...]]
+    states: tuple[str, ...]
 
 
 class NeuronModel:

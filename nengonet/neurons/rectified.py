@@ -57,21 +57,7 @@ class IntegrateAndFire(nengo.RectifiedLinear):
         super().__init__(amplitude=amplitude, initial_state=initial_state)
         self.min_voltage = min_voltage
 
-    def rates(self, x, gain, bias):
-        """Compute the mean output, ``amplitude * max(0, gain * x + bias)``, as Nengo's ReLU does.
-
-        Parameters
-        ----------
-        x : (n_samples,) or (n_samples, n_neurons) array_like
-            Drive.
-        gain, bias : (n_neurons,) array_like
-
-        Returns
-        -------
-        rates : (n_samples, n_neurons) ndarray
-            In Hz where the amplitude is 1.
-        """
-        return self.amplitude * np.maximum(self.current(x, gain, bias), 0.0)
+    rates = nengo.SpikingRectifiedLinear.rates
 
     def step(self, dt, J, output, voltage):
         """Integrate for one step, in place.
@@ -153,7 +139,7 @@ class RectifiedModel(CurveModel):
 class SpikingRectifiedModel(RectifiedModel):
     """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
 
-    kernel = Kernel(("voltage",), _usual, _event, _most, _stock_constants)
+    kernel = Kernel(_usual, _event, _most, _stock_constants, ("voltage",))
     _regular = True
 
     def _irregularity(self, rates, current, deviation, dt):
@@ -165,7 +151,7 @@ class IntegrateAndFireModel(RectifiedModel):
     """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
 
     noise_effect = "clips its voltage"
-    kernel = Kernel(("voltage",), _usual, _event, _most, _signed_constants)
+    kernel = Kernel(_usual, _event, _most, _signed_constants, ("voltage",))
     _regular = True
 
     def noise(self, current, deviation, dt, presentation_time=None):
