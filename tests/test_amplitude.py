@@ -1,6 +1,7 @@
 """The amplitude thread: networks, causes, the channel, the answers and the command."""
 
 import json
+import types
 
 import matplotlib.pyplot as plt
 import nengo
@@ -11,8 +12,9 @@ from click.testing import CliRunner
 import nengonet as nn
 from nengonet.cli import main
 from nengonet.plots import plot_amplitude
-from nengonet.studies import amplitude, amplitude_answers
-from nengonet.studies import amplitude_cells as cells
+from nengonet.run.content import file_digest
+from nengonet.studies import amplitude
+from nengonet.studies import amplitude_networks as cells
 from nengonet.sweeps.result import Sweep as cells_of
 from nengonet.sweeps.sweep import sweep
 
@@ -29,17 +31,17 @@ def call(*arguments):
 
 
 def run(name, images=DIGITS[:3], simulator="minibatch", **options):
-    network, output = cells.build(LAYERS[name], **options)
-    return cells.simulate(network, output, images, simulator=simulator)
+    _, output = cells.build(LAYERS[name], **options)
+    return cells.simulate(output, images, simulator=simulator)
 
 
 def constants(name, n_images=5):
     path = str(nn.pretrained({"mlp": "mnist_dense", "cnn": "amplitude_cnn"}[name]))
-    files = {"": [path, cells.digest(path)]}
+    files = {"": [path, file_digest(path)]}
     return {"files": files, "n_images": n_images, "poisson": False, "precision": 32}
 
 
-@pytest.mark.parametrize("name", cells.NETWORKS)
+@pytest.mark.parametrize("name", cells.WHITE)
 def test_tuning_is_the_threads(name):
     _, output = cells.build(LAYERS[name], amplitude=0.3)
     neurons = [layer for layer in output.chain() if layer.ensemble is not None]
@@ -92,7 +94,7 @@ def test_cnn_is_what_plain_nengo_makes_of_the_tutorial():
         simulator.run_steps(cells.N_STEPS)
         *spikes, outputs = (simulator.data[probe] for probe in probes)
         logits = simulator.data[filtered][-1]
-    result = cells.simulate(ours, output, DIGITS[:1])
+    result = cells.simulate(output, DIGITS[:1])
     for layer, found in zip(LAYERS["cnn"], spikes, strict=False):
         counts = np.rint(found.sum(axis=0) * 0.001 / 0.03)
         assert counts.sum() > 1000
@@ -114,7 +116,7 @@ def test_twin_gives_the_reference_counts(kind):
     np.testing.assert_allclose(twin.steps, reference.steps, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", cells.NETWORKS)
+@pytest.mark.parametrize("name", cells.WHITE)
 def test_compensated_weights_give_the_same_spikes(name):
     """Exactly: a power of two changes no digits."""
     large = 64 * cells.TRAINED_AT
@@ -191,9 +193,7 @@ def test_channel_doubles_with_the_amplitude():
     grid = {"decoders": ["fixed", "solved"], "amplitude": [0.01, 0.02, 0.25, 0.5]}
     found = sweep(cells.channel, grid, seeds=2, progress=False)
     assert not found.failed
-    fixed, solved = (
-        amplitude_answers.channel_slopes(found, decoders) for decoders in ("fixed", "solved")
-    )
+    fixed, solved = (amplitude.channel_slopes(found, decoders) for decoders in ("fixed", "solved"))
     assert len(fixed) == 2
     np.testing.assert_allclose(fixed.mean(), 1.0, atol=0.02)
     np.testing.assert_allclose(solved, 0.0, atol=1e-6)
@@ -203,11 +203,11 @@ def test_channel_doubles_with_the_amplitude():
 
 def test_roughness():
     line = np.linspace(0.9, 0.2, 50)
-    assert amplitude_answers.roughness(line) < 1e-15
+    assert amplitude.roughness(line) < 1e-15
     noise = np.random.default_rng(0).normal(0, 0.03, 20_000)
     # Squares of second differences are correlated; 5 % is more than 5 standard errors.
-    assert amplitude_answers.roughness(noise) == pytest.approx(0.03, rel=0.05)
-    assert amplitude_answers.roughness([0, 1, 0]) == pytest.approx(2 / np.sqrt(6))
+    assert amplitude.roughness(noise) == pytest.approx(0.03, rel=0.05)
+    assert amplitude.roughness([0, 1, 0]) == pytest.approx(2 / np.sqrt(6))
 
 
 def test_seed_changes_first_voltages_only():
@@ -219,8 +219,8 @@ def test_seed_changes_first_voltages_only():
 
 def test_cell_counts_what_the_network_does():
     found = cells.cell("fixed", 0.07, seed=2, **(constants("mlp") | {"precision": 64}))
-    network, output = cells.build(LAYERS["mlp"], amplitude=0.07, seed=2)
-    result = cells.simulate(network, output, DIGITS[:5])
+    _, output = cells.build(LAYERS["mlp"], amplitude=0.07, seed=2)
+    result = cells.simulate(output, DIGITS[:5])
     right = result.scores("filtered")[:, -1].argmax(axis=1) == LABELS[:5]
     assert float(found["accuracy"]) == right.mean()
     assert found["spikes"] == [result.counts[label].sum() / 5 for label in ("hidden", "output")]
@@ -245,7 +245,7 @@ def test_retrained_files_say_what_they_were_trained_at():
 def test_errors(tmp_path):
     with pytest.raises(nn.InputError, match="kind: expected one of fixed, .* got 'none'"):
         cells.build(LAYERS["mlp"], kind="none")
-    with pytest.raises(nn.InputError, match="amplitude: expected a number above 0, found 0"):
+    with pytest.raises(nn.InputError, match="amplitude: expected a number, above 0, got 0"):
         cells.build(LAYERS["mlp"], amplitude=0)
     with pytest.raises(nn.InputError, match="decoders: expected one of fixed, solved"):
         cells.channel(0.1, "none", seed=0)
@@ -256,17 +256,16 @@ def test_errors(tmp_path):
     with pytest.raises(nn.InputError, match="was changed while the sweep ran"):
         cells.read_layers(str(copy), "0" * 64)
     with pytest.raises(nn.InputError, match="holds the network mlp"):
-        amplitude.reproduce(copy, networks=["cnn"])
+        amplitude.STUDY.reproduce(copy, networks=["cnn"])
     with pytest.raises(nn.InputError, match="networks: expected one of mlp, cnn, got 'rnn'"):
-        amplitude.reproduce(networks=["rnn"])
-    with pytest.raises(nn.InputError, match="no such file"):
-        cells.digest(tmp_path / "none.h5")
+        amplitude.STUDY.reproduce(networks=["rnn"])
 
 
 @pytest.fixture
 def small(monkeypatch):
     """The command, with few amplitudes."""
-    monkeypatch.setitem(amplitude.reproduce.__kwdefaults__, "amplitudes", (0.01, 0.25, 0.5))
+    few = (0.01, 0.25, 0.5)
+    monkeypatch.setitem(amplitude.runs.__kwdefaults__, "amplitudes", few)
     monkeypatch.setattr(amplitude, "CHANNEL_AMPLITUDES", (0.01, 0.5))
     monkeypatch.setattr(amplitude, "N_CHANNEL_SEEDS", 1)
     monkeypatch.setattr(amplitude, "N_LOOP_SEEDS", 3)
@@ -314,11 +313,11 @@ def test_command(small, tmp_path):
         assert words in " ".join(again.stdout.split())
 
 
-@pytest.mark.parametrize("poisson, published", [(False, 0.99), (True, None)])
-def test_the_published_figure_is_of_constant_pixels(small, poisson, published, monkeypatch):
+@pytest.mark.parametrize("kind, published", [("constant", 0.99), ("process", None)])
+def test_the_published_figure_is_of_constant_pixels(small, kind, published, monkeypatch):
     monkeypatch.setattr(amplitude, "cell", made_up)
     settings = {"n_images": 5, "n_seeds": 2, "amplitudes": [0.01], "n_jobs": 1, "progress": False}
-    report = amplitude.reproduce(networks=["cnn"], poisson=poisson, **settings)
+    report = amplitude.STUDY.reproduce(networks=["cnn"], input_kind=kind, **settings)
     assert report.published == published
 
 
@@ -338,7 +337,9 @@ def made_up(kind, amplitude, *, files, n_images, poisson, precision, seed):
 
 def test_cnn_and_its_retrained_files_are_one_table(small, monkeypatch):
     monkeypatch.setattr(amplitude, "cell", made_up)
-    report = amplitude.reproduce(networks=["cnn"], n_images=2, n_seeds=2, n_jobs=1, progress=False)
+    report = amplitude.STUDY.reproduce(
+        networks=["cnn"], n_images=2, n_seeds=2, n_jobs=1, progress=False
+    )
     found = {(cell["kind"], cell["amplitude"]): cell for cell in report.cells}
     assert found["fixed", 0.25]["mean"] == pytest.approx(0.7505)
     assert found["fixed", 0.25]["one_seed"] == 0.75
@@ -365,7 +366,7 @@ def failing(kind, amplitude, *, files, n_images, poisson, precision, seed):
 def test_failed_cells_are_named(small, monkeypatch):
     monkeypatch.setattr(amplitude, "cell", failing)
     with pytest.raises(nn.InputError, match=r"mlp: \d+ of \d+ cells failed, .* no luck"):
-        amplitude.reproduce(networks=["mlp"], n_seeds=1, n_jobs=1, progress=False)
+        amplitude.STUDY.reproduce(networks=["mlp"], n_seeds=1, n_jobs=1, progress=False)
 
 
 def made_up_sweep(accuracy):
@@ -400,13 +401,13 @@ def test_what_is_lost_is_said_as_it_was_measured():
     def accuracy(kind, at, seed):
         return 0.9 + (left.get(kind, 0.9) - 0.9) * (at - 0.01) / 0.49
 
-    note = amplitude_answers._note_on_accuracy("cnn", made_up_sweep(accuracy), explained(0.5))
+    note = amplitude.loss("cnn", made_up_sweep(accuracy), explained(0.5))
     assert "0.900 at 0.01, 0.400 at 0.5: a loss of 50.0 points" in note
     assert "The drive of a grows 50.0 times" in note
     assert "three quarters of it go away with a synapse of 5 ms. A quarter" in note
     assert note.endswith("go away with biases that grow as well")
     # nothing is lost: no cause
-    note = amplitude_answers._note_on_accuracy(
+    note = amplitude.loss(
         "cnn", made_up_sweep(lambda kind, at, seed: 0.8 + at / 5), explained(None)
     )
     assert "a loss of -9.8 points" in note
@@ -422,33 +423,31 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
         )
         for each in (lambda k, seed: jumps[0, k], lambda k, seed: jumps[seed, k])
     )
-    note = amplitude_answers._note_on_zigzag("mlp", of_seeds)
+    note = amplitude.zigzag("mlp", of_seeds)
     assert "50 seeds have accuracies" in note
     assert "no property of an amplitude" in note
     curves = 0.7 + jumps
-    typical = np.sqrt(np.mean([amplitude_answers.roughness(curve) ** 2 for curve in curves]))
-    of_mean = amplitude_answers.roughness(curves.mean(axis=0))
+    typical = np.sqrt(np.mean([amplitude.roughness(curve) ** 2 for curve in curves]))
+    of_mean = amplitude.roughness(curves.mean(axis=0))
     assert f"an average seed jumps by {100 * typical:.2f}, the mean of 4 seeds by" in note
     assert f"seeds by {100 * of_mean:.2f}: {typical / of_mean:.1f} times less" in note
-    note = amplitude_answers._note_on_zigzag("mlp", shared)
+    note = amplitude.zigzag("mlp", shared)
     assert "1.0 times less" in note
     assert note.endswith("the same for all seeds")
-    flat = amplitude_answers._note_on_zigzag("mlp", made_up_sweep(lambda kind, at, seed: 0.7))
+    flat = amplitude.zigzag("mlp", made_up_sweep(lambda kind, at, seed: 0.7))
     assert flat.endswith("no zig-zag")
 
 
 def test_retrained_and_other_trainings_are_said_as_measured():
     run = made_up_sweep(lambda kind, at, seed: {"retrained": 0.6 + at}.get(kind, 0.5 + at / 2))
-    note = amplitude_answers._note_on_retrained(
-        run, {at: {"rate": 0.9, "drive": 3.0} for at in cells.RETRAINED}
-    )
+    note = amplitude.retraining(run, {at: {"rate": 0.9, "drive": 3.0} for at in cells.RETRAINED})
     assert note.endswith("that is better than the weights of 0.01")
-    note = amplitude_answers._note_on_trainings(run)
+    note = amplitude.trainings(run)
     assert "0.505/0.505/0.505 at 0.01 (standard deviation 0.0 points" in note
     assert note.endswith("0 of 3 lose accuracy from 0.01 to 0.5")
     for slope, falling in ((0, 0), (-0.1, 3)):
         run = made_up_sweep(lambda kind, at, seed, slope=slope: 0.7 + slope * at)
-        assert f"{falling} of 3 lose" in amplitude_answers._note_on_trainings(run)
+        assert f"{falling} of 3 lose" in amplitude.trainings(run)
 
 
 def test_channel_answer_follows_the_slope():
@@ -460,8 +459,11 @@ def test_channel_answer_follows_the_slope():
         ]
         return cells_of(("decoders", "amplitude"), ("output", "decoder"), rows)
 
-    assert "output: yes." in amplitude_answers._note_on_channel(channel(1.0))
-    assert "output: not in proportion." in amplitude_answers._note_on_channel(channel(0.4))
+    def answer(run):
+        return next(amplitude.on_channel(types.SimpleNamespace(sweeps={"channel": run})))
+
+    assert "output: yes." in answer(channel(1.0))
+    assert "output: not in proportion." in answer(channel(0.4))
 
 
 def test_figure():
@@ -489,8 +491,8 @@ def test_figure():
 
 def test_a_sweep_takes_either_network_and_a_file_of_ones_own():
     run = {"n_images": 20, "amplitude": 0.05, "seed": 3}
-    cnn = amplitude.sweep_cell(network="cnn", **run)
-    assert cnn == amplitude.sweep_cell(weights=nn.pretrained("amplitude_cnn"), **run)
-    assert cnn["spikes"] > amplitude.sweep_cell(**run)["spikes"] > 0
+    cnn = amplitude.STUDY.measure(network="cnn", **run)
+    assert cnn == amplitude.STUDY.measure(weights=nn.pretrained("amplitude_cnn"), **run)
+    assert cnn["spikes"] > amplitude.STUDY.measure(**run)["spikes"] > 0
     with pytest.raises(nn.InputError, match="network: expected mlp beside a weights file"):
-        amplitude.sweep_cell(network="cnn", weights=nn.pretrained("amplitude_cnn"))
+        amplitude.STUDY.measure(network="cnn", weights=nn.pretrained("amplitude_cnn"))

@@ -5,51 +5,53 @@ https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/
 The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
 ``synapse`` None), sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50, leaves the weights
 as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. Here are the
-study's sweeps and its report; the networks and single runs are in `amplitude_cells`, the tables and
-answers in `amplitude_answers`.
+study's sweeps, and the answers to the thread's questions; its networks are in `amplitude_networks`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import pathlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import nengo
 import numpy as np
 
-from nengonet import datasets
-from nengonet.checks import check_among
+from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
-from nengonet.results.journal import checked_file
-from nengonet.studies import amplitude_answers as answers
-from nengonet.studies.amplitude_cells import (
+from nengonet.run.content import file_digest
+from nengonet.studies.amplitude_networks import (
     AMPLITUDES,
-    NETWORKS,
+    CHANNEL,
+    DT,
+    KINDS,
+    N_STEPS,
     RETRAINED,
+    SHAPE,
+    SYNAPSE,
     TRAINED_AT,
     WHITE,
     build,
     cell,
     channel,
-    digest,
     digits,
     explain,
     network_layers,
     read_layers,
     simulate,
+    tuning_counts,
 )
-from nengonet.studies.old_report import Reproduction
-from nengonet.studies.shared import measured, tuning_of
+from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping, beside
+from nengonet.studies.options import Option
+from nengonet.studies.report import Reproduction, interval_text
 from nengonet.sweeps.result import Sweep
-from nengonet.sweeps.sweep import sweep
+from nengonet.tables import aligned
 from nengonet.weights import load_weights, pretrained
 
-NAME = "amplitude"
-SOURCE = 'NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01'
-# By network and amplitude, as the report names them.
-PUBLISHED = {"cnn, amplitude 0.01": 0.99}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PUBLISHED = 0.99  # of the CNN at amplitude 0.01
 N_IMAGES = {"mlp": 1000, "cnn": 200}
 N_SEEDS = {"mlp": 10, "cnn": 5}
 _FILES = {"mlp": "mnist_dense", "cnn": "amplitude_cnn"}
@@ -68,141 +70,110 @@ CHANNEL_AMPLITUDES = (0.01, *(n / 20 for n in range(1, 11)))
 N_CHANNEL_SEEDS = 5
 # Images whose spikes are kept neuron by neuron.
 N_EXPLAINED = 50
+_Input = Annotated[
+    Literal["constant", "process"],
+    Option("Poisson spikes, not constant pixels.", switches={"process": "--poisson-input"}),
+]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class AmplitudeReport(Reproduction):
-    """The sweeps behind a `Reproduction`, whose figures are those at amplitude 0.01, seed 0."""
-
-    sweeps: dict[str, Sweep] = dataclasses.field(default_factory=dict)
-
-    def to_json(self) -> dict:
-        """Return the report as JSON's own types, the table of every sweep included."""
-        return super().to_json() | {"rows": {name: run.rows for name, run in self.sweeps.items()}}
-
-
-def sweep_cell(
+def network(
+    given: Given,
     *,
-    network: Literal["mlp", "cnn"] = "mlp",
-    amplitude: float = TRAINED_AT,
-    kind: Literal[
-        "fixed", "compensated", "linear", "rate", "unclipped", "synapse", "biases"
+    network: Annotated[Literal["mlp", "cnn"], "The forum's MLP or the tutorial's CNN."] = "mlp",
+    amplitude: Annotated[float, "Of the LIF neurons."] = TRAINED_AT,
+    kind: Annotated[
+        Literal["fixed", "compensated", "linear", "rate", "unclipped", "synapse", "biases"],
+        "What is changed beside it.",
     ] = "fixed",
-    input_kind: Literal["constant", "process"] = "constant",
-    n_images: int | str = 200,
-    weights: str | os.PathLike | None = None,
-    data: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Run one network at one amplitude, for a sweep."""
-    if weights is not None and network != "mlp":
-        raise InputError(f"network: expected mlp beside a weights file, found {network!r}")
-    _, layers = network_layers(load_weights(weights or pretrained(_FILES[network])))
-    built, output = build(
-        layers, amplitude=amplitude, kind=kind, poisson=input_kind == "process", seed=seed
+    input_kind: _Input = "constant",
+) -> Case:
+    """Build one network at one amplitude."""
+    if given.weights is not None and network != "mlp":
+        raise InputError(f"network: expected mlp beside a weights file, got {network!r}")
+    weights = given.load_weights(_FILES[network])
+    name, layers = network_layers(weights)
+    poisson = input_kind == "process"
+    _, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=given.seed)
+    as_published = (name, amplitude, kind, poisson) == ("cnn", TRAINED_AT, "fixed", False)
+    return Case(
+        f"{name}, amplitude {amplitude:g}",
+        output,
+        layers,
+        weights.path,
+        N_STEPS * DT,
+        DT,
+        "filtered",
+        settings={"input": "Poisson, 255 Hz" if poisson else f"constant, white {WHITE[name]:g}"},
+        published=PUBLISHED if as_published else None,
     )
-    images, labels = datasets.load("mnist", n_images=n_images, data_dir=data, progress=False)
-    result = simulate(built, output, images, seed=seed)
-    return measured(result, result.accuracy(labels))
 
 
-def reproduce(
-    weights: str | os.PathLike | None = None,
+def runs(
+    given: Given,
     *,
-    networks: Sequence[str] = (),
-    n_images: int | str | None = None,
-    n_seeds: int | None = None,
-    amplitudes: Sequence[float] = AMPLITUDES,
-    poisson: bool = False,
-    n_jobs: int = -1,
-    scheduler: str | None = None,
-    precision: int = 32,
-    save: str | os.PathLike | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> AmplitudeReport:
-    """Sweep the amplitude of the LIF neurons, and say what it does and why."""
-    files = _files(weights, networks)
-    counts = {name: N_IMAGES[name] if n_images is None else n_images for name in files}
-    seeds = {name: N_SEEDS[name] if n_seeds is None else n_seeds for name in files}
-    grids = {name: _grids(name, amplitudes) for name in files}
-    # Cells of other files, or of more seeds: sweeps of their own, whose rows join the network's.
-    joined = {f"loop-{name}": name for name in files}
-    for extra, name in list(joined.items()):
-        files[extra], counts[extra], grids[extra] = files[name], counts[name], LOOP
-        seeds[extra] = N_LOOP_SEEDS
-    if "cnn" in files and weights is None:
-        joined["retrained"], counts["retrained"] = "cnn", counts["cnn"]
-        files["retrained"], seeds["retrained"] = _retrained_files(), seeds["cnn"]
-        grids["retrained"] = [_at(["retrained", *TRAININGS], RETRAINED)]
-    saves = {name: _save(save, name, resume) for name in (*files, "channel")}
-    running = {
-        "n_jobs": 1 if scheduler else n_jobs,
-        "scheduler": scheduler,
-        "resume": resume,
-        "progress": progress,
-    }
-    sweeps = {
-        name: sweep(
-            cell,
-            grids[name],
-            seeds=seeds[name],
-            constants={
-                "files": files[name],
-                "n_images": counts[name],
-                "poisson": poisson,
-                "precision": precision,
-            },
-            save=saves[name],
-            **running,
-        )
-        for name in files
-    }
-    sweeps["channel"] = sweep(
-        channel,
-        {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES},
-        seeds=N_CHANNEL_SEEDS,
-        save=saves["channel"],
-        **running,
-    )
-    _check_failed(sweeps)
-    for extra, name in joined.items():
-        run, more = sweeps[name], sweeps.pop(extra)
-        sweeps[name] = dataclasses.replace(
-            run, rows=run.rows + more.rows, n_images=run.n_images + more.n_images
-        )
-        del files[extra], counts[extra]
-    return _report(files, counts, sweeps, poisson=poisson, precision=precision)
+    networks: Annotated[
+        Sequence[Literal["mlp", "cnn"]],
+        Option("Only this one; the MLP takes a minute.", "--network", default="both"),
+    ] = (),
+    n_seeds: Annotated[
+        int | None, Option(flag="--seeds", default="10 for the MLP, 5 for the CNN")
+    ] = None,
+    amplitudes: Annotated[
+        Sequence[float],
+        Option("Only these; may be repeated.", "--amplitude", default="0.01 to 0.50"),
+    ] = AMPLITUDES,
+    input_kind: _Input = "constant",
+) -> dict[str, Run | Sweeping]:
+    """Sweep the amplitude, the same one from many seeds, retrained networks and the channel."""
+    files, plan, rest = _files(given.weights, networks), {}, {}
+
+    def sweeping(name: str, files: dict, grid: object, seeds: int, joins: str = "") -> Sweeping:
+        constants = {
+            "files": files,
+            "n_images": N_IMAGES[name] if given.n_images is None else given.n_images,
+            "poisson": input_kind == "process",
+            "precision": given.precision,
+        }
+        return Sweeping(grid, range(given.seed, given.seed + seeds), constants, cell, joins)
+
+    for name, file in files.items():
+        seeds = N_SEEDS[name] if n_seeds is None else positive_integer("n_seeds", n_seeds)
+        grids = [_at(CURVES[name], amplitudes), _at(("fixed", *CAUSES[name]), RETRAINED)]
+        plan[name] = sweeping(name, file, grids, seeds)
+        rest[f"loop-{name}"] = sweeping(name, file, LOOP, N_LOOP_SEEDS, name)
+        if name == "cnn" and given.weights is None:
+            grid = _at(["retrained", *TRAININGS], RETRAINED)
+            rest["retrained"] = sweeping(name, _retrained_files(), [grid], seeds, name)
+    grid = {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES}
+    rest["channel"] = Sweeping(grid, N_CHANNEL_SEEDS, {}, channel)
+    # The report's own figures: of the tutorial's network, where it runs.
+    shown, n_images = {"input_kind": input_kind}, plan[name].constants["n_images"]
+    if given.weights is None:
+        shown["network"] = name
+    n_images = None if n_images == "all" else n_images
+    rate = Run(shown | {"kind": "rate", "input_kind": "constant"}, n_images)
+    return plan | rest | {"rate": rate, "trained": Run(shown, n_images)}
 
 
 def _at(kinds: Sequence[str], amplitudes: Sequence[float]) -> dict[str, Sequence]:
     return {"kind": kinds, "amplitude": amplitudes}
 
 
-def _grids(name: str, amplitudes: Sequence[float]) -> list[dict[str, Sequence]]:
-    return [_at(CURVES[name], amplitudes), _at(("fixed", *CAUSES[name]), RETRAINED)]
-
-
-def _files(
-    weights: str | os.PathLike | None, networks: Sequence[str]
-) -> dict[str, dict[str, list[str]]]:
+def _files(weights: object, networks: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Return the files of every network that runs, as `cell` takes them."""
-    for name in networks:
-        check_among("networks", name, NETWORKS)
-    if weights is not None:
-        path = pathlib.Path(weights).resolve()
-        name, _ = network_layers(load_weights(path))
-        if networks and tuple(networks) != (name,):
-            raise InputError(
-                f"{weights}: holds the network {name}; leave networks, or name only that one"
-            )
-        return {name: {"": [str(path), digest(path)]}}
-    found = {}
-    for name in NETWORKS:
-        if name in networks or not networks:
-            path = pretrained(_FILES[name])
-            found[name] = {"": [str(path), digest(path)]}
-    return found
+    if weights is None:
+        chosen = [name for name in _FILES if name in networks or not networks]
+        return {name: {"": _file(pretrained(_FILES[name]))} for name in chosen}
+    name, _ = network_layers(load_weights(weights))
+    if networks and tuple(networks) != (name,):
+        raise InputError(
+            f"{weights}: holds the network {name}; leave networks, or name only that one"
+        )
+    return {name: {"": _file(pathlib.Path(weights).resolve())}}
+
+
+def _file(path: pathlib.Path) -> list[str]:
+    return [str(path), file_digest(path)]
 
 
 def _retrained_files() -> dict[str, list[str]]:
@@ -210,97 +181,392 @@ def _retrained_files() -> dict[str, list[str]]:
         f"{amplitude:g}": "amplitude_cnn" + ("" if amplitude == TRAINED_AT else f"_{amplitude:g}")
         for amplitude in RETRAINED
     }
-    paths = {key: pretrained(name) for key, name in (names | TRAININGS).items()}
-    return {key: [str(path), digest(path)] for key, path in paths.items()}
+    return {key: _file(pretrained(name)) for key, name in (names | TRAININGS).items()}
 
 
-def _save(save: str | os.PathLike | None, name: str, resume: bool) -> pathlib.Path | None:
-    if save is None:
-        return None
-    path = pathlib.Path(save)
-    return checked_file(path.with_name(f"{path.stem}-{name}{path.suffix}"), resume)
+# What is measured beside the sweeps, and reported.
 
 
-def _check_failed(sweeps: dict[str, Sweep]) -> None:
-    for name, run in sweeps.items():
-        if run.failed:
-            first = run.failed[0]
-            raise InputError(
-                f"{name}: {len(run.failed)} of {len(run.rows)} cells failed, the first at "
-                f"amplitude {first['amplitude']:g}, seed {first['seed']}: {first['error']}"
+def _networks(report: Reproduction) -> list[str]:
+    return [name for name in _FILES if name in report.sweeps]
+
+
+def further(report: Reproduction) -> dict[str, dict]:
+    """Measure what reaches the layers, and the retrained networks without spikes."""
+    explained, retrained = {}, {}
+    for name in _networks(report):
+        constants = report.plan[name].constants
+        layers = read_layers(*constants["files"][""])
+        images, _ = digits(constants["n_images"])
+        explained[name] = explain(layers, images[:N_EXPLAINED], poisson=constants["poisson"])
+    if "retrained" in report.plan:
+        for amplitude in RETRAINED:
+            layers = read_layers(*_retrained_files()[f"{amplitude:g}"])
+            _, output = build(layers, kind="rate", amplitude=amplitude)
+            rate = simulate(
+                output, report.images, precision=report.given.precision, keep=[output.label]
             )
+            first, *_ = explain(layers, report.images[:N_EXPLAINED], [amplitude])
+            right = rate.accuracy(report.labels).value
+            retrained[amplitude] = {"rate": right, "drive": first["drive"]}
+    return {"explained": explained, "retrained": retrained}
 
 
-def _as_trained(
-    images: np.ndarray, labels: np.ndarray, precision: int
-) -> dict[float, dict[str, float]]:
-    """Measure the retrained networks without spikes, and what their spikes drive."""
+def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the amplitudes of one kind of cell, and its accuracies (n_amplitudes, n_seeds)."""
+    found: dict[float, list[float]] = {}
+    for row in run.rows:
+        if row["kind"] == kind:
+            found.setdefault(row["amplitude"], []).append(row["accuracy"])
+    amplitudes = sorted(found)
+    return np.array(amplitudes), np.array([found[amplitude] for amplitude in amplitudes])
+
+
+def _means(run: Sweep) -> dict[tuple[str, float], dict]:
+    """Return mean accuracy and interval over seeds, by kind and amplitude."""
+    return {
+        (row["kind"], row["amplitude"]): row for row in run.summary() if row["value"] == "accuracy"
+    }
+
+
+def curves(report: Reproduction) -> dict[str, np.ndarray]:
+    """Return the accuracies by amplitude, of the first seed and of all."""
     found = {}
-    files = _retrained_files()
-    for amplitude in RETRAINED:
-        layers = read_layers(*files[f"{amplitude:g}"])
-        network, output = build(layers, kind="rate", amplitude=amplitude)
-        rate = simulate(network, output, images, precision=precision, keep=[output.label])
-        first, *_ = explain(layers, images[:N_EXPLAINED], [amplitude])
-        found[amplitude] = {"rate": rate.accuracy(labels).value, "drive": first["drive"]}
+    for name in _networks(report):
+        _, fixed = accuracies(report.sweeps[name], "fixed")
+        found |= {f"{name}, seed 0": fixed[:, 0], f"{name}, mean": fixed.mean(axis=1)}
     return found
 
 
-def _report(
-    files: dict[str, dict[str, list[str]]],
-    counts: dict[str, int | str],
-    sweeps: dict[str, Sweep],
-    *,
-    poisson: bool,
-    precision: int,
-) -> AmplitudeReport:
-    # The tutorial's network, where it ran.
-    name = "cnn" if "cnn" in files else "mlp"
-    path = files[name][""][0]
-    layers = read_layers(*files[name][""])
-    images, labels = digits(counts[name])
-    network, output = build(layers, poisson=poisson)
-    result = simulate(network, output, images, seed=0, precision=precision, keep=[output.label])
-    rate_network, rate_output = build(layers, kind="rate")
-    rate = simulate(
-        rate_network, rate_output, images, precision=precision, keep=[rate_output.label]
+def cells(report: Reproduction) -> list[dict]:
+    """Return one row for every network, kind and amplitude."""
+    rows = []
+    for name in _networks(report):
+        run = report.sweeps[name]
+        first = {(row["kind"], row["amplitude"]): row for row in reversed(run.rows)}
+        for (kind, amplitude), row in _means(run).items():
+            one_seed = first[kind, amplitude]["accuracy"]
+            at = {"network": name, "kind": kind, "amplitude": amplitude, "one_seed": one_seed}
+            rows.append(
+                at | {figure: row[figure] for figure in ("mean", "std", "low", "high", "n")}
+            )
+    return rows
+
+
+def curve_tables(report: Reproduction) -> Iterator[str]:
+    """Write the poster's question and the answer beside each other."""
+    for name in _networks(report):
+        run = report.sweeps[name]
+        amplitudes, found = accuracies(run, "fixed")
+        means = _means(run)
+        others = [
+            kind
+            for kind in ("compensated", "linear", "retrained")
+            if (kind, 0.01) in means and any((kind, each) in means for each in amplitudes)
+        ]
+        rows = [["amplitude", "seed 0", f"mean of {found.shape[1]} seeds (95 % interval)", *others]]
+        for amplitude, (first, *_) in zip(amplitudes, found, strict=True):
+            mean = means["fixed", amplitude]
+            row = [f"{amplitude:.2f}", f"{first:.3f}", f"{mean['mean']:.4f}"]
+            row[-1] += f" ({interval_text(mean)})" if mean["n"] > 1 else ""
+            others_here = [means.get((kind, amplitude)) for kind in others]
+            rows.append([*row, *("" if m is None else f"{m['mean']:.4f}" for m in others_here)])
+        n_images = report.plan[name].constants["n_images"]
+        title = [
+            f"{name}, {n_images} images: weights fixed, and the same amplitudes with",
+            *(f"  {kind}: {KINDS[kind]}" for kind in others),
+        ]
+        yield "\n".join(title + aligned(rows, left=(2,)))
+
+
+def cause_tables(report: Reproduction) -> Iterator[str]:
+    """Write the accuracies of all kinds at five amplitudes."""
+    for name in _networks(report):
+        means = _means(report.sweeps[name])
+        rows = [["", "", *(f"{amplitude:g}" for amplitude in RETRAINED)]]
+        for kind, text in KINDS.items():
+            found = [means.get((kind, amplitude)) for amplitude in RETRAINED]
+            if kind not in ("linear", "retrained") and None not in found:
+                rows.append([kind, text, *(f"{each['mean']:.4f}" for each in found)])
+        title = f"{name}: what makes the difference (means over seeds)"
+        yield "\n".join([title, *aligned(rows, left=(0, 1))])
+
+
+def explained_tables(report: Reproduction) -> Iterator[str]:
+    """Write what reaches each layer."""
+    for name, explained in report.further["explained"].items():
+        rows = [["amplitude", "layer", "drive", "bias", "mean Hz", "silent", "saturated"]]
+        for row in explained:
+            texts = [f"{row['amplitude']:.2f}", row["layer"], f"{row['drive']:.4g}"]
+            rows.append([*texts, f"{row['bias']:.2g}", "", "", ""])
+            if row["rate"] is not None:
+                rates = [f"{row['rate']:.1f}", f"{row['silent']:.0%}", f"{row['saturated']:.0%}"]
+                rows[-1][-3:] = rates
+        title = f"{name}: what reaches each layer (root mean squares over images), weights fixed"
+        yield "\n".join([title, *aligned(rows, left=(1,))])
+
+
+# The thread's questions, each answered by a measurement.
+
+# What a variant of the network takes away or adds, each a possible cause of the loss.
+_LOST_BY = {
+    "rate": "rates in place of spikes",
+    "unclipped": "a voltage that may go below 0",
+    "synapse": f"a synapse of {1000 * SYNAPSE:g} ms",
+    "biases": "biases that grow as well",
+}
+# Jumps of a mean are called averaged out up to this many times what chance leaves.
+_AVERAGED_OUT = 1.5
+
+
+def on_tuning(report: Reproduction) -> Iterator[str]:
+    """Say what ``max_rates`` and ``intercepts`` mean, by spikes in a second."""
+    drives = [0.5, 1.0, 10.0, 1e6]
+    gain, bias = nengo.LIF().gain_bias(np.array([100.0]), np.array([0.0]))
+    measured = ", ".join(
+        f"{count} at a drive of {drive:,.7g}"
+        for drive, count in zip(drives, tuning_counts(drives), strict=True)
     )
-    curves = {}
-    for each in files:
-        _, found = answers.accuracies(sweeps[each], "fixed")
-        curves |= {f"{each}, seed 0": found[:, 0], f"{each}, mean": found.mean(axis=1)}
-    explained = {
-        each: explain(read_layers(*of[""]), digits(counts[each])[0][:N_EXPLAINED], poisson=poisson)
-        for each, of in files.items()
+    yield (
+        "what max_rates means: the rate at a drive of 1, the same for all neurons (a Choice of "
+        f"one value), and no ceiling. Choice([100]) is a gain of {gain[0]:.3f} and, with "
+        f"intercepts 0, a bias of {bias[0]:g}. Spikes of one neuron in a second: {measured}; the "
+        f"ceiling is 1 / tau_ref = {1 / nengo.LIF().tau_ref:g} Hz"
+    )
+    drives = [-0.01, 0.0, 0.001, 0.01, 0.1]
+    measured = ", ".join(
+        f"{count} at {drive:g}" for drive, count in zip(drives, tuning_counts(drives), strict=True)
+    )
+    yield (
+        "what intercepts mean: the drive above which a neuron fires. Spikes in a second with "
+        f"intercepts 0: {measured}. For LIF that is a bias of 1, which holds every neuron at its "
+        "threshold"
+    )
+
+
+def on_networks(report: Reproduction) -> Iterator[str]:
+    """Answer the questions that both networks answer."""
+    names = _networks(report)
+    yield from (zigzag(name, report.sweeps[name]) for name in names)
+    explained = report.further["explained"]
+    yield from (loss(name, report.sweeps[name], explained[name]) for name in names)
+    yield from (compensation(name, report.sweeps[name]) for name in names)
+
+
+def zigzag(name: str, run: Sweep) -> str:
+    """Give the one account of the zig-zag: what a seed changes, and whether it averages out."""
+    (amplitude,), same = accuracies(run, "loop")
+    _, found = accuracies(run, "fixed")
+    n_seeds, mean = found.shape[1], found.mean(axis=1)
+    each = np.array([roughness(curve) for curve in found.T])
+    typical, of_means = np.sqrt(np.mean(each**2)), roughness(mean)
+    text = (
+        f"why the zig-zag, {name}: a seed draws the first voltages, and so the timing of spikes. "
+        f"At one amplitude ({amplitude:g}), with the same images, {same.shape[1]} seeds have "
+        f"accuracies from {same.min():.4f} to {same.max():.4f}, with a standard deviation of "
+        f"{100 * same.std(ddof=1):.2f} percentage points. Along the amplitudes, seed 0 rises in "
+        f"{int((np.diff(found[:, 0]) > 0).sum())} of {len(mean) - 1} steps, and jumps by "
+        f"{100 * each[0]:.2f} points (standard deviation about a smooth curve)"
+    )
+    if n_seeds < 2:
+        return text
+    times, chance = typical / max(of_means, 1e-12), np.sqrt(n_seeds)
+    text += (
+        f"; an average seed jumps by {100 * typical:.2f}, the mean of {n_seeds} seeds by "
+        f"{100 * of_means:.2f}: {times:.1f} times less, where jumps that are independent from "
+        f"seed to seed would give {chance:.1f}. "
+    )
+    if not typical:
+        return text + "Here there is no zig-zag"
+    if times > chance / _AVERAGED_OUT:
+        return text + "So the zig-zag is the timing of spikes, and no property of an amplitude"
+    return text + "So part of the zig-zag is the same for all seeds"
+
+
+def roughness(curve: np.ndarray) -> float:
+    """Return the standard deviation of independent noise on a smooth curve.
+
+    From second differences, in which a straight line cancels and such noise has six times its
+    variance.
+    """
+    return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
+
+
+def loss(name: str, run: Sweep, explained: list[dict]) -> str:
+    """Say what the network loses, and how much of it is left without each of the causes."""
+    means, largest = _means(run), RETRAINED[-1]
+    losses = {
+        kind: 100 * (means[kind, TRAINED_AT]["mean"] - means[kind, largest]["mean"])
+        for kind in ("fixed", *_LOST_BY)
+        if (kind, largest) in means
     }
-    is_retrained = any(row["kind"] == "retrained" for row in sweeps[name].rows)
-    retrained = _as_trained(images, labels, precision) if is_retrained else {}
-    return AmplitudeReport(
-        name=NAME,
-        source=SOURCE,
-        all_published={} if poisson else PUBLISHED,
-        accuracy=result.accuracy(labels),
-        ann_accuracy=rate.accuracy(labels),
-        result=result,
-        settings={
-            "network": f"{name}, amplitude {TRAINED_AT:g}",
-            "ann": "the same network of LIFRate neurons",
-            "readout": "filtered (0.1 s), last step",
-            "seed": 0,
-            "weights": path,
-            "input": "Poisson, 255 Hz" if poisson else f"constant, white {WHITE[name]:g}",
-            "presentation_time": result.settings["presentation_time"],
-            "dt": result.dt,
-            "precision": precision,
-            "tuning": tuning_of(output),
-        },
-        notes=answers.notes(sweeps, explained, retrained),
-        cells=answers.cells(sweeps),
-        tables=answers.tables(sweeps, counts, explained),
-        curves=curves,
-        network=network,
-        output=output,
-        images=images,
-        labels=labels,
-        sweeps=sweeps,
+    fixed = losses.pop("fixed")
+    layer = explained[0]["layer"]
+    small, large = (
+        next(row for row in explained if (row["layer"], row["amplitude"]) == (layer, amplitude))
+        for amplitude in (TRAINED_AT, largest)
     )
+    text = (
+        f"what more amplitude does to accuracy, {name}: {means['fixed', TRAINED_AT]['mean']:.3f} "
+        f"at {TRAINED_AT:g}, {means['fixed', largest]['mean']:.3f} at {largest:g}: a loss of "
+        f"{fixed:.1f} points. The drive of {layer} grows "
+        f"{large['drive'] / small['drive']:.1f} times"
+    )
+    if small["silent"] is not None:
+        text += (
+            f", and the share of its neurons that are silent goes from {small['silent']:.0%} to "
+            f"{large['silent']:.0%}"
+        )
+    text += ". The loss is " + ", ".join(
+        f"{lost:.1f} points with {_LOST_BY[kind]}" for kind, lost in losses.items()
+    )
+    if fixed < 1.0:
+        return text
+    most = [_LOST_BY[kind] for kind, lost in losses.items() if lost < 0.25 * fixed]
+    some = [_LOST_BY[kind] for kind, lost in losses.items() if 0.25 <= lost / fixed < 0.75]
+    if most:
+        text += f". At least three quarters of it go away with {', or with '.join(most)}"
+    if some:
+        text += f". A quarter to three quarters go away with {', or with '.join(some)}"
+    return text
+
+
+def compensation(name: str, run: Sweep) -> str:
+    """Count the cells whose accuracy compensated weights leave as it was."""
+    amplitudes, found = accuracies(run, "compensated")
+    same = int((found == found[0]).sum())
+    text = (
+        f"amplitude and weights, {name}: with compensated weights {same} of {found.size} cells "
+        f"(amplitudes {amplitudes[0]:g} to {amplitudes[-1]:g}, every seed) have exactly the "
+        f"accuracy of amplitude {amplitudes[0]:g}"
+    )
+    if name == "mlp":
+        _, linear = accuracies(run, "linear")
+        same = int((linear == linear[0]).sum())
+        text += f"; without neurons in the last layer {same} of {linear.size} do with fixed ones"
+    return text
+
+
+def on_trainings(report: Reproduction) -> Iterator[str]:
+    """Report the retrained networks, and those of other seeds."""
+    if report.further["retrained"]:
+        yield retraining(report.sweeps["cnn"], report.further["retrained"])
+        yield trainings(report.sweeps["cnn"])
+
+
+def retraining(run: Sweep, retrained: dict[float, dict[str, float]]) -> str:
+    """Say what weights trained at the amplitude give."""
+    means = _means(run)
+    rates = "/".join(f"{found['rate']:.3f}" for found in retrained.values())
+    drives = "/".join(f"{found['drive']:.3g}" for found in retrained.values())
+    spiking = "/".join(f"{means['retrained', amplitude]['mean']:.3f}" for amplitude in retrained)
+    helped = means["retrained", RETRAINED[-1]]["mean"] > means["fixed", RETRAINED[-1]]["mean"]
+    return (
+        f"weights trained anew at the amplitude, cnn: at {'/'.join(f'{a:g}' for a in retrained)} "
+        f"they have {rates} with rates, as they were trained, and {spiking} with spikes; "
+        f"the root mean square drive of the second layer is {drives}. At {RETRAINED[-1]:g}, with "
+        f"spikes, that is {'better' if helped else 'no better'} than the weights of 0.01"
+    )
+
+
+def trainings(run: Sweep) -> str:
+    """Report the spread over trained networks beside the one over first voltages."""
+    kinds = ["fixed", *TRAININGS]
+    found = {kind: dict(zip(*accuracies(run, kind), strict=True)) for kind in kinds}
+    parts = []
+    for amplitude in RETRAINED:
+        seeds = np.array([found[kind][amplitude] for kind in kinds])
+        means = seeds.mean(axis=1)
+        of_seeds = 100 * seeds.std(axis=1, ddof=1).mean() if seeds.shape[1] > 1 else None
+        parts.append(
+            f"{'/'.join(f'{mean:.3f}' for mean in means)} at {amplitude:g} (standard deviation "
+            f"{100 * means.std(ddof=1):.1f} points"
+            + ("" if of_seeds is None else f", over first voltages {of_seeds:.1f}")
+            + ")"
+        )
+    falling = sum(
+        found[kind][RETRAINED[-1]].mean() < found[kind][TRAINED_AT].mean() for kind in kinds
+    )
+    return (
+        f"the same from other seeds of the training, cnn: {len(kinds)} networks trained at "
+        f"{TRAINED_AT:g} have {', '.join(parts)}; {falling} of {len(kinds)} lose accuracy from "
+        f"{TRAINED_AT:g} to {RETRAINED[-1]:g}"
+    )
+
+
+def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
+    """Fit a line to the channel's output against the amplitude, for every seed."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in run.rows:
+        if row["decoders"] == decoders:
+            found.setdefault(row["seed"], []).append((row["amplitude"], row["output"]))
+    slopes = []
+    for points in found.values():
+        amplitudes, outputs = np.transpose(points)
+        slopes.append(np.polyfit(amplitudes / TRAINED_AT, outputs / CHANNEL["value"], 1)[0])
+    return np.array(slopes)
+
+
+def on_channel(report: Reproduction) -> Iterator[str]:
+    """Say whether the amplitude scales the output."""
+    run = report.sweeps["channel"]
+    fixed, solved = (channel_slopes(run, decoders) for decoders in ("fixed", "solved"))
+    decoders = {
+        row["amplitude"]: row["decoder"]
+        for row in reversed(run.rows)
+        if row["decoders"] == "solved"
+    }
+    low, high = min(decoders), max(decoders)
+    deviation = f" (standard deviation {fixed.std(ddof=1):.4f})" if len(fixed) > 1 else ""
+    answer = "yes" if abs(fixed.mean() - 1) < 0.05 else "not in proportion"
+    yield (
+        f"does amplitude scale the output: {answer}. A communication channel from "
+        f"{CHANNEL['sender']} LIF neurons to {CHANNEL['receiver']}, decoders fixed: the slope of "
+        f"output / input against amplitude / {TRAINED_AT:g} is {fixed.mean():.4f}, mean of "
+        f"{len(fixed)} seeds{deviation}. Where Nengo solves for the decoders, their mean size is "
+        f"{decoders[low]:.3g} at {low:g} and {decoders[high]:.3g} at {high:g}, and the slope is "
+        f"{round(solved.mean(), 4) + 0.0:.4f}"
+    )
+
+
+def figure(report: Reproduction) -> Figure:
+    """Draw accuracy against amplitude."""
+    from nengonet.plots import plot_amplitude
+
+    return plot_amplitude(report.cells)
+
+
+STUDY = Study(
+    name="amplitude",
+    title="the forum's networks at an amplitude",
+    summary="Sweep the amplitude of LIF neurons: one seed, the mean of several, and why accuracy "
+    "falls.",
+    source='NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01',
+    data=Data("mnist", SHAPE),
+    network=network,
+    runs=runs,
+    further=further,
+    ann=lambda report: report.results["rate"].accuracy(report.labels),
+    cells=cells,
+    curves=curves,
+    settings=lambda report: {
+        "ann": "the same network of LIFRate neurons",
+        "readout": "filtered (0.1 s), last step",
+    },
+    tables=(curve_tables, cause_tables, explained_tables),
+    notes=(on_tuning, on_networks, on_trainings, on_channel),
+    figure=figure,
+    saved=beside,
+    defaults={"reproduce": {"n_jobs": -1, "precision": 32}, "sweep": {"n_images": 200}},
+    examples={
+        "reproduce": "--network mlp",
+        "budget": "--images 50",
+        "sweep": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
+    },
+    help={
+        "weights": "Keras file of the tutorial's CNN, or an MLP.",
+        "n_images": 'How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]',
+        "save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
+        "plot": "Draw accuracy against amplitude to this file.",
+    },
+)

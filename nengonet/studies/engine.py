@@ -98,6 +98,7 @@ class Given:
     n_images: int | str | None = None
     seed: int = 0
     progress: bool = False
+    precision: int = 64
 
     def load_weights(self, bundled: str) -> Weights:
         """Load the caller's weights file, or a bundled one."""
@@ -218,12 +219,16 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Sweeping:
-    """One sweep of `reproduce`; ``function`` is the study's own `Study.measure` by default."""
+    """One sweep of `reproduce`; ``function`` is the study's own `Study.measure` by default.
+
+    With ``joins``, its rows join those of another sweep.
+    """
 
     grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]]
     seeds: int | Sequence[int] = 1
     constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
     function: Callable | None = None
+    joins: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,8 +260,9 @@ class Study:
         of its own. By default one variant of the network.
     headline : str
         Which of the runs the report's own figures are of; by default the last one.
-    cells, curves, settings : callable
-        Functions of the `Reproduction`: rows of its table, accuracies by step, more settings.
+    further, cells, curves, settings : callable
+        Functions of the `Reproduction`: what else is measured, rows of its table, accuracies by
+        step, more settings.
     tables, notes : sequence of callable
         Functions of the `Reproduction` that return texts; notes may come in several lines.
     ann : callable, optional
@@ -284,6 +290,7 @@ class Study:
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=lambda: {"": Variant()})
     runs: Callable[..., dict[str, Run | Sweeping]] | None = None
     headline: str = ""
+    further: Callable[[Reproduction], dict] = lambda report: {}
     cells: Callable[[Reproduction], list[dict]] = lambda report: []
     curves: Callable[[Reproduction], dict[str, np.ndarray]] = lambda report: {}
     settings: Callable[[Reproduction], dict] = lambda report: {}
@@ -484,10 +491,6 @@ class Study:
         -------
         report : Reproduction
         """
-        given = Given(self.data, weights, data, n_images, seed, progress)
-        plan = self._plan(given, variant, options)
-        files = (self.saved or (one_file if len(plan) == 1 else in_folder))(save, resume, plan)
-        n_images = self.default("reproduce", "n_images") if n_images is None else n_images
         running = {"simulator": simulator, "progress": progress}
         for name, value in (
             ("n_jobs", n_jobs),
@@ -495,11 +498,19 @@ class Study:
             ("precision", precision),
         ):
             running[name] = self.default("reproduce", name) if value is None else value
+        bits = running["precision"]
+        given = Given(self.data, weights, data, n_images, seed, progress, bits)
+        plan = self._plan(given, variant, options)
+        files = (self.saved or (one_file if len(plan) == 1 else in_folder))(save, resume, plan)
+        n_images = self.default("reproduce", "n_images") if n_images is None else n_images
         images = labels = None
         cases, results, sweeps = {}, {}, {}
         for name, run in plan.items():
             if isinstance(run, Sweeping):
-                sweeps[name] = self._sweep(name, run, given, running, scheduler, files(name))
+                found = self._sweep(name, run, given, running, scheduler, files(name))
+                sweeps[run.joins or name] = (
+                    _joined(sweeps[run.joins], found) if run.joins else found
+                )
                 continue
             own = dataclasses.replace(
                 given,
@@ -522,6 +533,7 @@ class Study:
             study=self,
             given=given,
             options=dict(options),
+            plan=plan,
             cases=cases,
             results=results,
             sweeps=sweeps,
@@ -651,6 +663,11 @@ def stages_of_means(
             f"the same steps, read out by {case.readout}",
         ),
     ]
+
+
+def _joined(one: Sweep, other: Sweep) -> Sweep:
+    n_images = one.n_images + other.n_images
+    return dataclasses.replace(one, rows=one.rows + other.rows, n_images=n_images)
 
 
 def _check(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:

@@ -39,6 +39,8 @@ class Reproduction:
     given : Given
     options : dict
         Of the study, as the caller gave them.
+    plan : dict of {str: Run or Sweeping}
+        What ran.
     cases : dict of {str: Case}
         The networks, by the names of the runs.
     results : dict of {str: Result}
@@ -52,6 +54,7 @@ class Reproduction:
     study: Study
     given: Given
     options: dict
+    plan: dict
     cases: dict[str, Case]
     results: dict[str, Result]
     sweeps: dict[str, Sweep]
@@ -91,6 +94,11 @@ class Reproduction:
             return self.study.ann(self)
         logits = logits_of(self.case.layers, self.images)
         return accuracy(logits.argmax(axis=1), self.labels)
+
+    @functools.cached_property
+    def further(self) -> dict:
+        """What the study measured beside its runs."""
+        return self.study.further(self)
 
     @functools.cached_property
     def cells(self) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The networks of the forum's "Effect of amplitude on accuracy", and the runs of its sweep.
+"""The networks of the forum's "Effect of amplitude on accuracy", and what is measured of them.
 
 `build` makes the thread's network at an amplitude, and variants that tell causes apart; `cell` is
 one run of it. `channel` is a communication channel whose spikes grow.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import os
-import pathlib
 from collections.abc import Sequence
 
 import nengo
@@ -19,25 +16,25 @@ import numpy as np
 from nengonet import datasets
 from nengonet.ann.convolution import conv2d as convolved
 from nengonet.ann.scaling import multiplied
-from nengonet.checks import check_among
+from nengonet.checks import as_number, check_among
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
 from nengonet.layers.inputs import constant_input, poisson_input
 from nengonet.layers.record import Layer
 from nengonet.layers.weighted import conv2d, dense
 from nengonet.results.result import Result
+from nengonet.run.content import file_digest
 from nengonet.run.presentation import present
 from nengonet.run.simulators import reference_simulator
-from nengonet.studies import forum_mnist
+from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.shared import INITIAL_STATE, layers_of_shapes
 from nengonet.weights import LayerWeights, Weights, load_weights
 
 SHAPE = (28, 28)
 KERNELS = ((3, 3, 1, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3200, 10))
-NETWORKS = ("mlp", "cnn")
 AMPLITUDES = tuple(n / 100 for n in range(1, 51))
 TRAINED_AT = 0.01
-# What the weights files that come along were trained at.
+# What the bundled weights files were trained at.
 RETRAINED = (0.01, 0.05, 0.1, 0.25, 0.5)
 N_STEPS = 30
 DT = 0.001
@@ -65,27 +62,24 @@ CHANNEL = {"sender": 100, "receiver": 500, "value": 0.5, "settle": 0.2, "measure
 
 
 def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
-    """Return the thread's neurons, with Nengo's own initial voltages stated."""
+    """Return the thread's neurons, with Nengo's own initial voltages given."""
     if kind == "rate":
         return nengo.LIFRate(amplitude=amplitude)
-    return nengo.LIF(
-        amplitude=amplitude,
-        min_voltage=-np.inf if kind == "unclipped" else 0.0,
-        initial_state=INITIAL_STATE,
-    )
+    lowest = -np.inf if kind == "unclipped" else 0.0
+    return nengo.LIF(amplitude=amplitude, min_voltage=lowest, initial_state=INITIAL_STATE)
 
 
 def network_layers(weights: Weights) -> tuple[str, list[LayerWeights]]:
-    """Tell by the shapes which network a file holds, and return its layers in order."""
-    if any(np.ndim(layer.kernel) == 4 for layer in weights.values()):
-        *convolutions, last = layers_of_shapes(weights, KERNELS, "the tutorial's")
-        # A plain file of arrays tells no strides.
-        convolutions = [
-            dataclasses.replace(layer, config={"strides": [stride, stride]} | layer.config)
-            for layer, stride in zip(convolutions, (1, 2, 2), strict=True)
-        ]
-        return "cnn", [*convolutions, last]
-    return "mlp", forum_mnist.mlp_layers(weights)
+    """Find out by the shapes which network a file holds, and return its layers in order."""
+    if all(np.ndim(layer.kernel) != 4 for layer in weights.values()):
+        return "mlp", mlp_layers(weights)
+    *convolutions, last = layers_of_shapes(weights, KERNELS, "the tutorial's")
+    # A plain file of arrays tells no strides.
+    convolutions = [
+        dataclasses.replace(layer, config={"strides": [stride, stride]} | layer.config)
+        for layer, stride in zip(convolutions, (1, 2, 2), strict=True)
+    ]
+    return "cnn", [*convolutions, last]
 
 
 def build(
@@ -102,10 +96,8 @@ def build(
     linear, a Node; the MLP's is LIF, as in the forum's own post, and its spikes are read out.
     """
     check_among("kind", kind, KINDS)
-    if not (np.isfinite(amplitude) and amplitude > 0):
-        raise InputError(f"amplitude: expected a number above 0, found {amplitude!r}")
-    name = _name(layers)
-    larger = amplitude / TRAINED_AT
+    larger = as_number("amplitude", amplitude, above=0) / TRAINED_AT
+    name = "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
     kernel_factor = 1 / larger if kind == "compensated" else 1.0
     bias_factor = larger if kind == "biases" else 1.0
     with nengo.Network(seed=seed) as network:
@@ -125,8 +117,10 @@ def build(
     return network, layer
 
 
-def _name(layers: Sequence[LayerWeights]) -> str:
-    return "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
+def simulate(output: Layer, images: np.ndarray, **running: object) -> Result:
+    """Show images as the tutorial does: 30 steps, outputs low-passed (0.1 s), the last one read."""
+    settings = {"presentation_time": N_STEPS * DT, "dt": DT, "readout": "filtered"}
+    return present(output.network, output, images, progress=False, **settings, **running)
 
 
 def cell(
@@ -142,38 +136,22 @@ def cell(
     """Run one network at one amplitude from one seed: a cell of the sweep."""
     file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
     layers = read_layers(*files[file])
-    network, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
+    _, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
     images, labels = digits(n_images)
-    found = simulate(network, output, images, seed=seed, precision=precision, keep=[output.label])
+    found = simulate(output, images, seed=seed, precision=precision, keep=[output.label])
     accuracy = found.accuracy(labels)
     values = {"accuracy": accuracy, "ties": accuracy.ties}
     spikes = [mean for label, mean in found.spikes_per_image().items() if label != "input"]
     return values | ({"spikes": spikes} if spikes else {})
 
 
-def simulate(
-    network: nengo.Network, output: Layer, images: np.ndarray, **running: object
-) -> Result:
-    """Show images as the tutorial does: 30 steps, outputs low-passed (0.1 s), the last one read."""
-    return present(
-        network,
-        output,
-        images,
-        presentation_time=N_STEPS * DT,
-        dt=DT,
-        readout="filtered",
-        progress=False,
-        **running,
-    )
-
-
 # A process reads a file and the images once for all its cells.
 
 
 @functools.lru_cache(maxsize=len(RETRAINED) + 3)
-def read_layers(path: str, sha256: str) -> list[LayerWeights]:
+def read_layers(path: str, digest: str) -> list[LayerWeights]:
     """Return the layers of a file that has this digest."""
-    if digest(path) != sha256:
+    if file_digest(path) != digest:
         raise InputError(f"{path}: the file was changed while the sweep ran; start it anew")
     return network_layers(load_weights(path))[1]
 
@@ -182,14 +160,6 @@ def read_layers(path: str, sha256: str) -> list[LayerWeights]:
 def digits(n_images: int | str) -> tuple[np.ndarray, np.ndarray]:
     """Return the first test images of MNIST and their labels."""
     return datasets.load("mnist", n_images=n_images, progress=False)
-
-
-def digest(path: str | os.PathLike) -> str:
-    """Return a file's sha256."""
-    try:
-        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
 
 
 # The channel.
@@ -249,8 +219,8 @@ def explain(
     """Measure what reaches every layer at an amplitude, the weights being fixed."""
     rows = []
     for amplitude in amplitudes:
-        network, output = build(layers, amplitude=amplitude, poisson=poisson, seed=seed)
-        found = simulate(network, output, images, seed=seed)
+        _, output = build(layers, amplitude=amplitude, poisson=poisson, seed=seed)
+        found = simulate(output, images, seed=seed)
         for layer in list(output.chain())[2:]:
             before = found.mean_output(layer.pre.label).reshape(-1, *layer.pre.shape)
             kernel = layer.weights.kernel
