@@ -1,0 +1,63 @@
+"""Convolutions of a minibatch, one row of the output at a time."""
+
+import nengo
+import numpy as np
+import pytest
+from minibatches import BATCH, assert_same_as_nengo, minibatch, random_rows
+
+import nengonet as nn
+from nengonet.minibatch import convolutions
+
+ROW_BY_ROW = {
+    "one pixel": {"input_shape": (1, 1, 3), "kernel_size": (1, 1)},
+    "valid": {"input_shape": (5, 4, 2), "kernel_size": (3, 2)},
+    "valid, strides": {"input_shape": (6, 7, 1), "kernel_size": (2, 3), "strides": (2, 3)},
+    "same": {"input_shape": (4, 3, 2), "kernel_size": (3, 2), "padding": "same"},
+    "same, strides": {
+        "input_shape": (5, 6, 2),
+        "kernel_size": (4, 5),
+        "strides": (2, 3),
+        "padding": "same",
+    },
+    "one dimension": {
+        "input_shape": (7, 2),
+        "kernel_size": (3,),
+        "strides": (2,),
+        "padding": "same",
+    },
+}
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("case", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
+def test_convolutions_row_by_row(case, optimize, monkeypatch):
+    """Optimized, one reset serves both connections, so that they add to it."""
+    calls, rowwise = [], convolutions._rowwise
+    monkeypatch.setattr(convolutions, "_ROWWISE_EXAMPLES", BATCH)
+    monkeypatch.setattr(
+        convolutions, "_rowwise", lambda *given: calls.append(given) or rowwise(*given)
+    )
+    size, n_channels = case["kernel_size"], case["input_shape"][-1]
+    kernel = np.random.default_rng(3).normal(0, 0.4, (*size, n_channels, 3))
+    with nengo.Network(seed=1) as network:
+        transform = nengo.Convolution(3, init=kernel, **{"strides": (1,) * len(size)} | case)
+        node = nengo.Node(np.zeros(transform.size_in))
+        target = nengo.Node(size_in=transform.size_out)
+        through = [
+            nengo.Connection(node, target, transform=transform, synapse=synapse)
+            for synapse in (None, 0.005)
+        ]
+        probes = [nengo.Probe(each) for each in (target, *through)]
+    rows = random_rows(transform.size_in)
+    assert_same_as_nengo(network, probes, {node: rows}, optimize=optimize)
+    assert calls
+
+
+def test_convolutions_over_three_dimensions_are_refused():
+    with nengo.Network() as network:
+        node = nengo.Node(np.zeros(27))
+        conv = nengo.Convolution(1, (3, 3, 3, 1), kernel_size=(2, 2, 2), strides=(1, 1, 1))
+        nengo.Connection(node, nengo.Node(size_in=conv.size_out), transform=conv)
+        nengo.Probe(network.nodes[1])
+    with pytest.raises(nn.InputError, match="ConvInc.*one or two dimensions"):
+        minibatch(network)

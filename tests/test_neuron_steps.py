@@ -1,0 +1,105 @@
+"""Neurons of a minibatch, stepped together or one by one, against Nengo's."""
+
+import nengo
+import numpy as np
+import pytest
+from minibatches import (
+    NUMBA,
+    STEPS,
+    assert_same_as_nengo,
+    minibatch,
+    neurons,
+    random_rows,
+    reference,
+)
+from nengo.dists import Choice, Uniform
+
+import nengonet as nn
+
+RELU = nengo.RectifiedLinear()
+NEURONS = {
+    "LIF": nengo.LIF(),
+    "LIF, deep": nengo.LIF(min_voltage=-1, amplitude=0.1, tau_ref=0.0005),
+    "LIF, late": nengo.LIF(
+        min_voltage=-0.5,
+        initial_state={"voltage": Choice([-2.0]), "refractory_time": Uniform(0, 0.004)},
+    ),
+    "LIFRate": nengo.LIFRate(),
+    "AdaptiveLIF": nengo.AdaptiveLIF(tau_n=0.05, inc_n=0.05),
+    "AdaptiveLIFRate": nengo.AdaptiveLIFRate(tau_n=0.05),
+    "RectifiedLinear": nengo.RectifiedLinear(amplitude=0.3),
+    "SpikingRectifiedLinear": nengo.SpikingRectifiedLinear(amplitude=0.01),
+    "Sigmoid": nengo.Sigmoid(),
+    "Tanh": nengo.Tanh(),
+    "Izhikevich": nengo.Izhikevich(),
+    "RegularSpiking": nengo.RegularSpiking(nengo.LIFRate()),
+    "RegularSpiking(Tanh)": nengo.RegularSpiking(nengo.Tanh()),
+    "StochasticSpiking": nengo.StochasticSpiking(nengo.Tanh()),
+    "PoissonSpiking": nengo.PoissonSpiking(RELU),
+    "PoissonSpiking(Tanh)": nengo.PoissonSpiking(nengo.Tanh(), amplitude=0.2),
+    "IntegrateAndFire": nn.IntegrateAndFire(amplitude=0.5),
+    "IntegrateAndFire, clipped": nn.IntegrateAndFire(min_voltage=-0.25),
+}
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("name", NEURONS)
+def test_neurons(name, optimize):
+    neuron_type, rng = NEURONS[name], np.random.default_rng(0)
+    scale = 500 if "Rectified" in name or name.startswith(("Integrate", "Poisson")) else 3
+    with nengo.Network(seed=1) as network:
+        node = nengo.Node(np.zeros(4))
+        one, two = (
+            neurons(n, neuron_type, rng.uniform(0.5, 1, n) * scale, rng.uniform(-0.2, 1, n) * scale)
+            for n in (12, 7)
+        )
+        first = nengo.Connection(
+            node, one.neurons, transform=rng.normal(0, 1, (12, 4)), synapse=None
+        )
+        weights = rng.normal(0, 0.002 if neuron_type.spiking else 0.02, (7, 12))
+        nengo.Connection(one.neurons, two.neurons, transform=weights, synapse=0.003)
+        probes = [nengo.Probe(each) for each in (one.neurons, two.neurons, first)]
+        probes.append(nengo.Probe(one.neurons, "input"))
+        probes += [nengo.Probe(two.neurons, state) for state in neuron_type.state]
+    # Merged, random neurons share one stream.
+    optimize = optimize and "Spiking" not in name
+    expected = assert_same_as_nengo(network, probes, {node: random_rows(4)}, optimize=optimize)
+    assert len(np.unique(expected[probes[0]])) > 1
+
+
+@pytest.mark.parametrize("name", sorted(set(NEURONS) - {"Izhikevich"}))
+def test_numbers_of_16_bits_are_those_of_nengo(name, monkeypatch):
+    rng = np.random.default_rng(1)
+    before = nengo.rc.get("precision", "bits")
+    nengo.rc.set("precision", "bits", "16")
+    try:
+        with nengo.Network(seed=1) as network:
+            node = nengo.Node(np.zeros(6))
+            one, two = (neurons(n, NEURONS[name], 2.0, 1.0) for n in (6, 300))
+            nengo.Connection(node, one.neurons, synapse=None)
+            weights = rng.normal(0, 0.002, (300, 6))
+            nengo.Connection(one.neurons, two.neurons, transform=weights, synapse=0.005)
+            probes = [nengo.Probe(layer.neurons) for layer in (one, two)]
+        rows = random_rows(6).astype(np.float16)
+        expected = reference(network, probes, {node: rows})
+        with minibatch(network) as simulator:
+            simulator.run_steps(STEPS, data={node: rows})
+            for probe in probes:
+                assert simulator.data[probe].dtype == np.float16
+                np.testing.assert_array_equal(simulator.data[probe], expected[probe])
+    finally:
+        nengo.rc.set("precision", "bits", before)
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+@pytest.mark.parametrize("neuron_type", [nengo.LIF(), nn.IntegrateAndFire()])
+def test_currents_that_are_no_numbers_are_errors(numba, neuron_type):
+    with nengo.Network(seed=0) as network:
+        node, ensemble = nengo.Node(np.zeros(2)), neurons(2, neuron_type)
+        nengo.Connection(node, ensemble.neurons, transform=[[1e308, -1e308], [1, 1]], synapse=None)
+    with (
+        np.errstate(over="ignore"),
+        minibatch(network, numba=numba) as simulator,
+        pytest.raises(FloatingPointError, match="invalid"),
+    ):
+        simulator.run_steps(3, data={node: np.full((3, 2), 1e10)})

@@ -1,0 +1,98 @@
+"""Which operators run, how often and in which order changes no spike."""
+
+import nengo
+import numpy as np
+import pytest
+from minibatches import (
+    NUMBA,
+    STEPS,
+    assert_equal_runs,
+    image_network,
+    minibatch,
+    minibatch_of,
+    neurons,
+    random_rows,
+    reference,
+)
+from nengo.builder.neurons import SimNeurons
+from nengo.builder.operator import Copy
+from nengo.builder.signal import Signal
+
+import nengonet as nn
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+def test_constant_input_is_worked_out_once(numba):
+    weights = np.random.default_rng(0).normal(0, 0.3, (16, 20))
+    with nengo.Network(seed=0) as network:
+        pixels = nn.constant_input((4, 4), scale=2.0)
+        hidden = nn.dense(pixels, weights, nengo.LIF(), label="hidden")
+        output = nn.dense(hidden, weights.T[:, :3], None, label="output")
+    images, run = np.random.default_rng(0).uniform(size=(4, 16)), {"seed": 0, "progress": False}
+    result = nn.present(
+        network, output, images, presentation_time=0.1, simulator="reference", **run
+    )
+    with minibatch(network, 4, numba=numba) as simulator:
+        records = {layer.label: simulator.record(layer.output) for layer in output.chain()}
+        for _ in range(2):
+            simulator.reset_to_examples(images, seed=0)
+            simulator.run_steps(100)
+            for label, record in records.items():
+                expected = result.mean_output(label)
+                np.testing.assert_allclose(record.total / 100, expected, atol=1e-12)
+        once = {type(operator).__name__ for operator in simulator._planned().once}
+        assert once >= {"SimProcess", "DotInc"}
+
+
+def test_nothing_is_worked_out_for_unused_encoders():
+    network, _ = image_network()
+    with minibatch(network) as simulator:
+        operators = simulator._planned().always
+        assert not any("encoding" in str(operator) for operator in operators)
+        assert any("encoding" in str(operator) for operator in simulator.step_order)
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+def test_neurons_see_their_current_before_a_synapse_goes_on(numba):
+    """Any order that respects the dependencies gives the same spikes."""
+    with nengo.Network(seed=1) as network:
+        node, ensemble = nengo.Node(np.zeros(3)), neurons(6, nengo.LIF(), bias=1.0)
+        weights = np.random.default_rng(0).normal(0, 5, (6, 3))
+        nengo.Connection(node, ensemble.neurons, transform=weights, synapse=0.01)
+        probe = nengo.Probe(ensemble.neurons)
+    data = {node: random_rows(3)}
+    expected = reference(network, [probe], data)
+    with minibatch(network, numba=numba) as simulator:
+        last = [op for op in simulator.step_order if isinstance(op, SimNeurons)]
+        simulator._step_order = [op for op in simulator.step_order if op not in last] + last
+        simulator.reset()
+        simulator.run_steps(STEPS, data=data)
+        assert_equal_runs(expected, simulator.data)
+
+
+def test_states_that_others_read_are_up_to_date_at_every_step():
+    """A row of layers would run many steps before anything else."""
+
+    def summing_model():
+        current, spikes = Signal(np.array([90.0, 30.0])), Signal(np.zeros(2))
+        voltage, total = Signal(np.zeros(2)), Signal(np.zeros(2))
+        model = nengo.builder.Model()
+        with nengo.Network() as network:
+            node = nengo.Node([0.0, 0.0])
+        model.build(network)
+        model.add_op(SimNeurons(nn.IntegrateAndFire(), current, spikes, {"voltage": voltage}))
+        model.add_op(Copy(voltage, total, inc=True))
+        model.sig[node]["out"] = total
+        return model, node
+
+    (model, node), expected = summing_model(), []
+    with nengo.Simulator(None, model=model, progress_bar=False, optimize=False) as simulator:
+        for _ in range(30):
+            simulator.step()
+            expected.append(simulator.signals[model.sig[node]["out"]].copy())
+    model, node = summing_model()
+    with minibatch_of(model) as simulator:
+        record = simulator.record(node, steps=True)
+        simulator.run_steps(30)
+        np.testing.assert_allclose(record.steps, [expected] * 2)
+    assert expected[-1].min() > 1

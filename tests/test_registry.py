@@ -1,0 +1,68 @@
+"""Operators that have no batched step are refused, and how to add one."""
+
+import nengo
+import numpy as np
+import pytest
+from minibatches import minibatch, minibatch_of, model_of
+from nengo.builder import Builder, Operator
+from nengo.builder.operator import DotInc, Reset
+from nengo.builder.signal import Signal
+
+import nengonet as nn
+from nengonet.minibatch import register
+from nengonet.minibatch.registry import _MAKERS
+
+
+class TwoStep(Operator):
+    """A user's operator: ``y = 2 * x``."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.sets, self.incs, self.reads, self.updates = [y], [], [x], []
+
+    def make_step(self, signals, dt, rng):
+        x, y = signals[self.reads[0]], signals[self.sets[0]]
+        return lambda: np.multiply(x, 2, out=y)
+
+
+class Doubled(nengo.transforms.NoTransform):
+    """A user's transform."""
+
+
+def build_doubled(model, transform, sig_in, decoders=None, encoders=None, rng=None):
+    weighted = Signal(shape=sig_in.shape, name="doubled")
+    model.add_op(TwoStep(sig_in, weighted))
+    return weighted, None
+
+
+def test_unknown_operators_are_refused_until_they_are_registered(monkeypatch):
+    monkeypatch.setitem(Builder.builders, Doubled, build_doubled)
+    with nengo.Network() as network:
+        a, b = nengo.Node([1.0, 2.0]), nengo.Node(size_in=2)
+        nengo.Connection(a, b, transform=Doubled(2), synapse=None)
+        probe = nengo.Probe(b)
+    with pytest.raises(nn.InputError, match="no batched step for TwoStep"):
+        minibatch(network)
+    monkeypatch.setitem(_MAKERS, TwoStep, None)  # which is taken out again
+
+    @register(TwoStep)
+    def two_step(operator, context):
+        return operator.make_step(context.signals, context.dt, None)
+
+    with minibatch(network) as simulator:
+        simulator.run_steps(2)
+        np.testing.assert_array_equal(simulator.data[probe], np.full((3, 2, 2), [2.0, 4.0]))
+
+
+def test_subclasses_with_a_step_of_their_own_are_refused():
+    class OtherDot(DotInc):
+        def make_step(self, signals, dt, rng):
+            return lambda: None
+
+    class SameReset(Reset):
+        pass
+
+    x, y, w = (Signal(np.zeros(shape)) for shape in (2, 2, (2, 2)))
+    minibatch_of(model_of(SameReset(x))).close()
+    with pytest.raises(nn.InputError, match="no batched step for OtherDot"):
+        minibatch_of(model_of(SameReset(x), OtherDot(w, x, y)))
