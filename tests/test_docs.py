@@ -117,6 +117,13 @@ def test_only_the_last_digits_of_numbers_may_differ():
     assert not examples.agree("True", "False")
 
 
+def test_tests_that_the_pages_name_exist():
+    found = re.findall(r"`(tests/\w+\.py)::(\w+)`", " ".join(TEXTS.values()))
+    assert found
+    for path, name in found:
+        assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
 def test_set_up_is_two_commands_that_ci_runs():
     lines = re.findall(r"^python -m pip install.*$", README, flags=re.MULTILINE)
     assert len(lines) == 2
