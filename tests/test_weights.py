@@ -1,3 +1,4 @@
+import importlib
 import io
 import itertools
 import json
@@ -13,7 +14,6 @@ import pytest
 
 import nengonet as nn
 from nengonet.exceptions import InputError
-from nengonet.files import Archive
 from nengonet.weights import (
     LayerWeights,
     Weights,
@@ -738,31 +738,29 @@ def test_plain_hdf5(tmp_path):
 # A dialect of one's own: everything that a new one needs
 
 
-@pytest.fixture
-def npz_dialect(monkeypatch):
-    monkeypatch.setattr(dialects, "_registered", [])
+NPZ = """
+from nengonet.files import Archive
+from nengonet.weights import LayerWeights
 
-    @nn.weights.register_dialect
-    class Npz:
-        """Archives of NumPy, whose arrays are called ``LAYER.kernel`` and ``LAYER.bias``."""
+def matches(content):
+    return isinstance(content, Archive) and "order.npy" in content.names
 
-        @staticmethod
-        def matches(content):
-            return isinstance(content, Archive) and "order.npy" in content.names
-
-        @staticmethod
-        def read(content):
-            layers = [
-                LayerWeights(content.array(f"{name}.kernel"), content.array(f"{name}.bias"), name)
-                for name in ("hidden", "output")[: content.array("order")[0]]
-            ]
-            return layers, "NumPy arrays"
-
-    return Npz
+def read(content):
+    names = ["hidden", "output"][: content.array("order")[0]]
+    parts = [[content.array(f"{name}.{part}") for part in ("kernel", "bias")] for name in names]
+    return [LayerWeights(*each, name) for each, name in zip(parts, names)], "NumPy arrays"
+"""
 
 
-@pytest.mark.usefixtures("npz_dialect")
-def test_a_dialect_from_outside(tmp_path):
+@pytest.mark.parametrize("way", ["found in the folder", "registered"])
+def test_a_dialect_is_one_file(way, tmp_path, monkeypatch):
+    (tmp_path / "zipped_arrays.py").write_text(NPZ)
+    if way == "registered":
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(dialects, "_registered", [])
+        nn.weights.register_dialect(importlib.import_module("zipped_arrays"))
+    else:
+        monkeypatch.setattr(dialects, "__path__", [*dialects.__path__, str(tmp_path)])
     arrays = {"hidden.kernel": np.ones((4, 3)), "hidden.bias": np.arange(3), "order": [1]}
     np.savez(tmp_path / "own.npz", **arrays)
     weights = nn.load_weights(tmp_path / "own.npz")
@@ -770,16 +768,11 @@ def test_a_dialect_from_outside(tmp_path):
     assert list(weights) == ["hidden"]
     np.testing.assert_array_equal(weights["hidden"].bias, [0, 1, 2])
     assert load_weights(DATA / "keras3_nested.keras").dialect == "Keras 3 archive"
+    asked = [each.__name__.rpartition(".")[2] for each in dialects.known_dialects()]
+    assert asked.index("zipped_arrays") < asked.index("plain") == len(asked) - 1
     arrays.pop("hidden.bias")
     np.savez(tmp_path / "own.npz", **arrays)  # its readers are guarded as all others are
     refuse(tmp_path / "own.npz", "damaged or truncated file .KeyError: .*hidden.bias")
-
-
-def test_dialects_are_found_in_their_folder():
-    found = [each.__name__.rpartition(".")[2] for each in dialects.known_dialects()]
-    folder = pathlib.Path(dialects.__file__).parent
-    assert {*found, "__init__"} == {path.stem for path in folder.glob("*.py")}
-    assert found[-1] == "plain"
 
 
 # Bad files
@@ -1013,9 +1006,10 @@ def test_layer_acts_as_its_kernel():
     assert np.asarray(layer, dtype=np.float32).dtype == np.float32
     with pytest.raises(ValueError, match="read-only"):
         layer.kernel[0, 0] = 1
-    copy = np.array(layer)
-    copy[0, 0] = 7
-    assert layer.kernel[0, 0] == 1
+    given = np.ones((2, 3))
+    kept, copy = LayerWeights(given), np.array(layer)
+    given[0, 0] = copy[0, 0] = 7
+    assert layer.kernel[0, 0] == kept.kernel[0, 0] == 1
 
 
 @pytest.mark.parametrize(
