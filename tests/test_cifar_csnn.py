@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import types
 
 import h5py
 import nengo
@@ -22,15 +23,14 @@ from nengonet.studies.cifar_csnn import (
     KERNELS,
     NEURONS,
     PUBLISHED,
+    STUDY,
+    build,
     cnn_layers,
     logit_curves,
     measure,
-    published,
-    repaired,
-    reproduce,
     with_pools,
 )
-from nengonet.studies.shared import logits_of
+from nengonet.studies.shared import logits_of, scaled_firing_rates
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ("conv2d_102", "conv2d_103", "conv2d_104", "dense_68", "dense_69")
@@ -82,9 +82,10 @@ def random_data(monkeypatch):
     monkeypatch.setattr(cifar_csnn.datasets, "load", load)
 
 
-def show(network, output, images, n_steps, **settings):
+def show(output, images, n_steps, **settings):
     settings = {"readout": "last_step", "progress": False} | settings
-    return nn.present(network, output, images, presentation_time=n_steps / 1000, **settings)
+    time = {"presentation_time": n_steps / 1000}
+    return nn.present(output.network, output, images, **time, **settings)
 
 
 def call(*arguments):
@@ -95,10 +96,10 @@ def call(*arguments):
 def test_rate_neurons_come_to_the_anns_logits():
     """Four filters in series hold back (t/tau)^3/6 exp(-t/tau) of the end: 1e-13 after 40 tau."""
     ann = logits_of(with_pools(LAYERS, "average"), IMAGES[:2])
-    late = show(*published(LAYERS, neurons="rate", synapse=0.005), IMAGES[:2], 200).outputs
+    late = show(build(LAYERS, "rate", synapse=0.005), IMAGES[:2], 200).outputs
     np.testing.assert_allclose(late[:, -1], ann, rtol=1e-9)
     assert np.abs(late[:, 20] - ann).max() > 1e-2 * np.abs(ann).max()
-    at_once = show(*published(LAYERS, neurons="rate", synapse=None), IMAGES[:2], 2).outputs
+    at_once = show(build(LAYERS, "rate"), IMAGES[:2], 2).outputs
     np.testing.assert_allclose(at_once, np.repeat(ann[:, np.newaxis], 2, axis=1), rtol=1e-9)
     assert (
         np.abs(ann - logits_of(with_pools(LAYERS, "max"), IMAGES[:2])).max()
@@ -107,7 +108,7 @@ def test_rate_neurons_come_to_the_anns_logits():
 
 
 def test_network_is_the_papers():
-    network, output = published(LAYERS, neurons="lif", synapse=0.015)
+    output = build(LAYERS, "lif", synapse=0.015)
     first, pool0, second, pool1, third, hidden, last = list(output.chain())[1:]
     assert [layer.shape for layer in (first, pool0, second, pool1, third, hidden, last)] == [
         (30, 30, 32),
@@ -127,25 +128,25 @@ def test_network_is_the_papers():
         np.testing.assert_allclose(layer.ensemble.bias[: len(bias)], 415 * bias.astype(float))
         assert layer.ensemble.neuron_type.amplitude == 1 / 415
     assert last.ensemble is None
-    assert len(network.all_ensembles) == 4
+    assert len(output.network.all_ensembles) == 4
 
 
 @pytest.mark.parametrize("neurons", NEURONS)
-def test_twin_is_the_reference(neurons):
+def test_minibatches_are_the_reference(neurons):
     """So many at once that the convolutions go row by row."""
-    network, output = published(LAYERS, neurons=neurons, synapse=0.01, seed=3)
-    twin = show(network, output, IMAGES, 12, seed=5, minibatch_size=16)
-    reference = show(network, output, IMAGES[:2], 12, seed=5, simulator="reference")
+    output = build(LAYERS, neurons, synapse=0.01, seed=3)
+    batched = show(output, IMAGES, 12, seed=5, minibatch_size=16)
+    reference = show(output, IMAGES[:2], 12, seed=5, simulator="reference")
     assert len(reference.counts) == (0 if neurons == "rate" else 4)
     for label, counts in reference.counts.items():
-        np.testing.assert_array_equal(twin.counts[label][:2], counts)
+        np.testing.assert_array_equal(batched.counts[label][:2], counts)
         assert counts.any()
-    np.testing.assert_allclose(twin.outputs[:2], reference.outputs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(batched.outputs[:2], reference.outputs, rtol=1e-9, atol=1e-12)
 
 
 def test_repair_keeps_the_max_pools():
-    network, output = repaired(LAYERS, IMAGES[8:])
-    result = show(network, output, IMAGES[:2], 60)
+    output = build(LAYERS, "repaired", sample=IMAGES[8:])
+    result = show(output, IMAGES[:2], 60)
     first, pool = result.layers[1:3]
     counts = result.counts[first.label].reshape(2, *first.shape)
     pooled = result.counts[pool.label].reshape(2, *pool.shape)
@@ -159,7 +160,7 @@ def test_repair_keeps_the_max_pools():
 def test_scales_come_from_the_sample_only():
     gains = []
     for sample in (IMAGES[8:], 0.5 * IMAGES[8:]):
-        _, output = repaired(LAYERS, sample)
+        output = build(LAYERS, "repaired", sample=sample)
         gains.append([layer.ensemble.gain[0] for layer in output.chain() if layer.ensemble])
     found = activations(with_pools(LAYERS, "max"), IMAGES[8:])
     scales = [np.percentile(found[name], 99.9) for name in NAMES[:4]]
@@ -179,7 +180,7 @@ def test_authors_file_runs_unchanged(authors_file, random_data):
     assert report["published"] is None  # of the repaired network, which the paper has not
     logits = [
         show(
-            *published(LAYERS, neurons="relu", seed=seed), IMAGES[:3], 100, seed=seed, precision=32
+            build(LAYERS, synapse=0.005, seed=seed), IMAGES[:3], 100, seed=seed, precision=32
         ).steps
         for seed in (0, 1)
     ]
@@ -214,12 +215,12 @@ def test_report_for_people_and_figure(random_data, tmp_path):
     assert done.exit_code == 0, done.output
     for words in (
         "accuracy / cross-entropy: mean over all steps, as the paper measures (100 steps)",
-        "  published    0.3821 / 1.750 0.3573 / 1.820",
+        "lif, paper  0.3821 / 1.750  0.3573 / 1.820",
         "published_accuracy 0.7103, published_loss 0.84",
         "last step (100 steps)",
         "logits averaged over time (100 steps)",
         "at rest: rates in place of spikes, no filters, average pools",
-        "on or off            415",
+        "on or off    415",
         "- lif, from 5 ms to 20 ms: ",
         "spikes of neurons per image in 100 steps",
     ):
@@ -229,7 +230,9 @@ def test_report_for_people_and_figure(random_data, tmp_path):
 
 
 def test_a_panel_for_each_cell_and_image(random_data):
-    curves = logit_curves(neurons=["rate", "relu"], synapses=[None, 0.01])
+    chosen = {"neurons": ["rate", "relu"], "synapses": [None, 0.01]}
+    report = STUDY.reproduce(**chosen, n_images=1, n_jobs=1, progress=False)
+    curves = types.SimpleNamespace(**logit_curves(report))
     layers = cnn_layers(nn.load_weights(nn.pretrained(cifar_csnn.WEIGHTS)))
     shown = np.stack([IMAGES[-1], IMAGES[0]])  # the first for training, the first for testing
     ann = logits_of(with_pools(layers, "average"), shown)
@@ -281,16 +284,16 @@ def test_intervals_are_over_images_and_seeds():
     assert alone == pytest.approx(nn.readout.wilson_interval(200, 400), abs=1e-4)
 
 
-def test_claims_are_answered_by_the_shares():
-    shares = {
-        ("lif", 0.005): np.full((2, 400), 0.5),
-        ("lif", 0.02): np.full((2, 400), 0.475),
-        ("adaptive-lif", 0.02): np.full((2, 400), 0.5),
-        ("relu", 0.02): np.tile([0.0, 0.95], (2, 200)),
-        ("rate", 0.005): np.full((1, 400), 0.5),
-        ("rate", 0.02): np.full((1, 400), 0.1),
+def test_claims_are_answered_by_the_shares_of_right_answers():
+    right = {
+        ("lif", 0.005): np.full((2, 400, 1), 0.5),
+        ("lif", 0.02): np.full((2, 400, 1), 0.475),
+        ("adaptive-lif", 0.02): np.full((2, 400, 1), 0.5),
+        ("relu", 0.02): np.tile([[0.0], [0.95]], (2, 200, 1)),
+        ("rate", 0.005): np.full((1, 400, 1), 0.5),
+        ("rate", 0.02): np.full((1, 400, 1), 0.1),
     }
-    rate, lif, against_relu, adaptive = cifar_csnn._claims(shares)
+    rate, lif, against_relu, adaptive = cifar_csnn.on_claims(right)
     assert rate.startswith(
         "rate, from 5 ms to 20 ms: -40.0 points of accuracy (95 % interval -40.5"
     )
@@ -300,16 +303,17 @@ def test_claims_are_answered_by_the_shares():
     assert "20 ms level, +0.00" in against_relu
     assert against_relu.endswith("paper +16.94)")
     assert "20 ms ahead, +2.50 (+2.01 to +2.99; paper +0.17)" in adaptive
-    shares["adaptive-lif", 0.02] = np.full((2, 400), 0.25)
-    assert "20 ms behind, -22.50" in list(cifar_csnn._claims(shares))[-1]
-    shares["rate", 0.02] = np.full((1, 400), 0.5)
-    assert next(cifar_csnn._claims(shares)).endswith("-20.7 is below the interval")
+    right["adaptive-lif", 0.02] = np.full((2, 400, 1), 0.25)
+    assert "20 ms behind, -22.50" in list(cifar_csnn.on_claims(right))[-1]
+    right["rate", 0.02] = np.full((1, 400, 1), 0.5)
+    assert next(cifar_csnn.on_claims(right)).endswith("-20.7 is below the interval")
 
 
 def test_delays_are_read_from_the_curves():
-    curve = np.repeat([0.1, 0.39, 0.4], [30, 10, 60])
-    curves = {("lif", 0.005): curve, ("lif", 0.02): np.full(100, 0.4), ("rate", None): curve}
-    assert list(cifar_csnn._delays(curves)) == [
+    curve = np.repeat([[[0.1, 0.39, 0.4]]], [30, 10, 60], axis=-1)
+    right = {("lif", 0.005): curve, ("lif", 0.02): np.full((1, 1, 100), 0.4)}
+    right["rate", None] = curve
+    assert list(cifar_csnn.on_delays(right)) == [
         "lif: within 2 points of the last step's accuracy from step 31/1 on, at 5 ms/20 ms"
     ]
 
@@ -342,14 +346,14 @@ def test_curves_at_rest_are_those_of_the_neurons():
     tenfold = cifar_csnn.lif_curve()(np.array([0.01, 0.1]))
     assert tenfold[1] / tenfold[0] == pytest.approx(3, abs=0.1)  # the documentation says so
     np.testing.assert_allclose(cifar_csnn.on_or_off(drive), [0, *4 * [500 / 415]])
-    with nengo.Network(seed=0) as network:
+    with nengo.Network(seed=0):
         layer = nn.dense(
             nn.constant_input((5,)),
             nn.LayerWeights(np.eye(5), None, name="neurons"),
             NEURONS["lif"],
-            **cifar_csnn.scaled_firing_rates(415.0),
+            **scaled_firing_rates(415.0),
         )
-    (counts,) = show(network, layer, np.abs(drive[np.newaxis]) / 3, 1000).counts.values()
+    (counts,) = show(layer, np.abs(drive[np.newaxis]) / 3, 1000).counts.values()
     expected = cifar_csnn.lif_curve()(np.abs(drive) / 3) * 415
     assert np.abs(counts[0] - expected).max() <= 1 + 1e-6
 
@@ -377,16 +381,16 @@ def test_cells_are_those_of_the_tables():
 def test_bad_input_is_named(tmp_path):
     with h5py.File(tmp_path / "other", "w") as file:
         file["first"] = np.ones((3, 3, 3, 16))
-    with pytest.raises(nn.InputError, match=r"\(3, 3, 3, 32\), .*; found first Conv2D \(3, 3, 3"):
-        reproduce(tmp_path / "other")
+    with pytest.raises(nn.InputError, match=r"\(3, 3, 3, 32\), .*, got first Conv2D \(3, 3, 3"):
+        STUDY.reproduce(tmp_path / "other")
     with pytest.raises(nn.InputError, match="neurons: expected one of rate, relu, .* 'hh'"):
-        reproduce(neurons=["hh"])
+        STUDY.reproduce(neurons=["hh"])
     with pytest.raises(nn.InputError, match="synapses: expected one of None, 0.005, .* 0.5"):
-        reproduce(synapses=[0.5])
+        STUDY.reproduce(synapses=[0.5])
     with pytest.raises(nn.InputError, match="only the neurons 'rate' have one without a synapse"):
-        reproduce(neurons=["lif"], synapses=[None])
+        STUDY.reproduce(neurons=["lif"], synapses=[None])
     with pytest.raises(nn.InputError, match="n_seeds: expected"):
-        reproduce(n_seeds=0)
+        STUDY.reproduce(n_seeds=0)
 
 
 def test_without_the_data_set(tmp_path, monkeypatch):
@@ -429,7 +433,9 @@ def test_repair_follows_the_ann(trained):
     """
     images, _ = nn.datasets.load("cifar10", split="test", n_images=100)
     sample, _ = nn.datasets.load("cifar10", split="train", n_images=100)
-    result = show(*repaired(trained, sample), images, 100, readout="mean", minibatch_size=50)
+    result = show(
+        build(trained, "repaired", sample=sample), images, 100, readout="mean", minibatch_size=50
+    )
     same = result.predictions() == logits_of(with_pools(trained, "max"), images).argmax(axis=1)
     assert same.sum() >= 100 - 18
 

@@ -7,13 +7,11 @@ import click
 from nengonet.cli.old_shared import (
     JSON,
     RESUME,
-    SAVE_RUNS,
     SEED,
     Group,
     answer,
     check_resume,
     image_count,
-    images_option,
     plot_option,
     stated,
 )
@@ -25,63 +23,6 @@ def reproduce() -> None:
 
     Example: nengonet reproduce forum-mnist
     """
-
-
-@reproduce.command("cifar-csnn")
-@click.option("--weights", type=click.Path(), help="Keras file of the paper's CNN.")
-@click.option("--data", "data_dir", type=click.Path(), help="Folder with CIFAR-10.")
-@images_option(1000)
-@click.option(
-    "--neurons",
-    multiple=True,
-    type=click.Choice(["rate", "relu", "lif", "adaptive-lif"]),
-    help="Only these cells; may be repeated.  [default: all]",
-)
-@click.option(
-    "--synapse",
-    "synapses",
-    multiple=True,
-    type=click.Choice(["none", "5", "10", "15", "20"]),
-    help="Only these cells, in ms; may be repeated.  [default: all]",
-)
-@SEED
-@click.option(
-    "--seeds",
-    "n_seeds",
-    type=int,
-    help="How many first voltages each spiking cell is run with.  [default: 1]",
-)
-@click.option("--jobs", "n_jobs", type=int, help="Processes; -1 for one per core.  [default: -1]")
-@SAVE_RUNS
-@RESUME
-@plot_option("Draw the logits of two images in these cells to this file.")
-@JSON
-def reproduce_cifar_csnn(images, synapses, n_seeds, n_jobs, plot, as_json, **options):
-    """Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a repair.
-
-    Example: nengonet reproduce cifar-csnn --images 100 --neurons relu
-    """
-    from nengonet.plots import plot_logits, save_figure
-    from nengonet.studies import cifar_csnn
-
-    check_resume(options["resume"], options["save"])
-    synapses = [None if synapse == "none" else int(synapse) / 1000 for synapse in synapses]
-    report = cifar_csnn.reproduce(
-        n_images=image_count(images),
-        synapses=synapses,
-        **stated(n_seeds=n_seeds, n_jobs=n_jobs),
-        **options,
-    )
-    if plot:
-        curves = cifar_csnn.logit_curves(
-            options["weights"],
-            neurons=options["neurons"],
-            synapses=synapses,
-            data_dir=options["data_dir"],
-            seed=options["seed"],
-        )
-        save_figure(plot_logits(*curves), plot)
-    answer(as_json, report.to_json(), str(report))
 
 
 @reproduce.command("fashion-mnist")

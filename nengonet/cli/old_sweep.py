@@ -23,7 +23,6 @@ from nengonet.exceptions import InputError
 # As in nengonet.studies.parameters, which a completion need not import.
 _EXAMPLES = {
     "fashion-mnist": "--set dt=0.01,0.1,1 --set initial-voltage=image,network --seeds 3",
-    "cifar-csnn": "--set neurons=relu,lif --set synapse=0.005,0.02 --images 100",
 }
 
 

@@ -137,6 +137,8 @@ class Case:
         ``values(result, labels)`` returns what a sweep records beside accuracy, ties, spikes and
         operations, or in their place.
     seed : int
+    anns : sequence of (str, sequence of LayerWeights and Pool, str), optional
+        The first stages of a budget, where the network stands for another ANN than was trained.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Case:
     keep: Sequence[str] | None = None
     values: Callable[[Result, np.ndarray], dict] = lambda result, labels: {}
     seed: int = 0
+    anns: Sequence[tuple[str, Sequence[LayerWeights | Pool], str]] = ()
 
     @property
     def network(self) -> nengo.Network:
@@ -643,8 +646,9 @@ def stages_of_means(
     long = case.present(images, **running, presentation_time=n_times * case.presentation_time)
     steps = long.n_steps // n_times
     mean = long.scores("mean")
+    anns = case.anns or [("ANN", case.layers, "Keras' activations")]
     return [
-        ("ANN", logits_of(case.layers, images), "Keras' activations"),
+        *((name, logits_of(layers, images), how) for name, layers, how in anns),
         (
             "scales and biases of the network",
             line,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import nengo
 import numpy as np
@@ -16,6 +16,7 @@ from nengonet.layers.record import Layer
 from nengonet.neurons import current_at
 from nengonet.results.readout import Accuracy
 from nengonet.results.result import Result
+from nengonet.tables import aligned
 from nengonet.weights import LayerWeights, Weights
 
 # Nengo's own default, stated: one voltage for each neuron, the same for all images.
@@ -85,14 +86,15 @@ def layers_of_shapes(
     return [by_shape[shape] for shape in shapes]
 
 
+def in_chunks(compute: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Compute something of every image, with few in memory at once."""
+    starts = range(0, len(images), _CHUNK)
+    return np.concatenate([compute(images[start : start + _CHUNK]) for start in starts])
+
+
 def logits_of(layers: Sequence[LayerWeights | Pool], images: np.ndarray) -> np.ndarray:
-    """Compute the logits of the ANN, with the activations of few images in memory at once."""
-    return np.concatenate(
-        [
-            list(activations(layers, images[start : start + _CHUNK]).values())[-1]
-            for start in range(0, len(images), _CHUNK)
-        ]
-    )
+    """Compute the logits of the ANN."""
+    return in_chunks(lambda few: list(activations(layers, few).values())[-1], images)
 
 
 def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | None:
@@ -101,6 +103,20 @@ def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | Non
     below = np.flatnonzero(np.asarray(curve) < target - margin - 1e-9)
     steps = 1 if below.size == 0 else int(below[-1]) + 2
     return steps if steps <= len(curve) else None
+
+
+def after(curve: np.ndarray, steps: Sequence[int]) -> str:
+    """Write a latency curve at some of its steps."""
+    few = [n for n in steps if n <= len(curve)]
+    accuracies = "/".join(f"{curve[n - 1]:.4f}" for n in few)
+    return f"after {'/'.join(map(str, few))} steps {accuracies}"
+
+
+def crossed(texts: Mapping[tuple[str, str], str]) -> list[str]:
+    """Write texts by row and column as a table; what is missing is left blank."""
+    rows, columns = (list(dict.fromkeys(each)) for each in zip(*texts, strict=True))
+    body = [[row, *(texts.get((row, each), "") for each in columns)] for row in rows]
+    return aligned([["", *columns], *body], left=(0,))
 
 
 def measured(result: Result, found: Accuracy) -> dict[str, float]:
