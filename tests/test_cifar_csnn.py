@@ -293,7 +293,8 @@ def test_claims_are_answered_by_the_shares_of_right_answers():
         ("rate", 0.005): np.full((1, 400, 1), 0.5),
         ("rate", 0.02): np.full((1, 400, 1), 0.1),
     }
-    rate, lif, against_relu, adaptive = cifar_csnn.on_claims(right)
+    report = types.SimpleNamespace(further=right)
+    rate, lif, against_relu, adaptive = cifar_csnn.on_claims(report)
     assert rate.startswith(
         "rate, from 5 ms to 20 ms: -40.0 points of accuracy (95 % interval -40.5"
     )
@@ -304,16 +305,17 @@ def test_claims_are_answered_by_the_shares_of_right_answers():
     assert against_relu.endswith("paper +16.94)")
     assert "20 ms ahead, +2.50 (+2.01 to +2.99; paper +0.17)" in adaptive
     right["adaptive-lif", 0.02] = np.full((2, 400, 1), 0.25)
-    assert "20 ms behind, -22.50" in list(cifar_csnn.on_claims(right))[-1]
+    assert "20 ms behind, -22.50" in list(cifar_csnn.on_claims(report))[-1]
     right["rate", 0.02] = np.full((1, 400, 1), 0.5)
-    assert next(cifar_csnn.on_claims(right)).endswith("-20.7 is below the interval")
+    assert next(cifar_csnn.on_claims(report)).endswith("-20.7 is below the interval")
 
 
 def test_delays_are_read_from_the_curves():
     curve = np.repeat([[[0.1, 0.39, 0.4]]], [30, 10, 60], axis=-1)
     right = {("lif", 0.005): curve, ("lif", 0.02): np.full((1, 1, 100), 0.4)}
     right["rate", None] = curve
-    assert list(cifar_csnn.on_delays(right)) == [
+    report = types.SimpleNamespace(further=right)
+    assert list(cifar_csnn.on_delays(report)) == [
         "lif: within 2 points of the last step's accuracy from step 31/1 on, at 5 ms/20 ms"
     ]
 

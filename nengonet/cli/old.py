@@ -6,11 +6,9 @@ import click
 
 from nengonet.cli.old_shared import (
     JSON,
-    RESUME,
     SEED,
     Group,
     answer,
-    check_resume,
     image_count,
     plot_option,
     stated,

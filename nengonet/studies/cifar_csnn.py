@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import nengo
@@ -99,8 +99,6 @@ FULL_SCALE_RATE = 500.0
 N_SAMPLE = 500
 
 _POOL = " pool"
-# Images that tell which rates the activations ask for.
-_N_ASKED = 100
 
 
 def cnn_layers(weights: Weights) -> list[LayerWeights]:
@@ -239,25 +237,23 @@ def runs(
         )
     seeds = range(given.seed, given.seed + positive_integer("n_seeds", n_seeds))
     found = {
-        f"{_prefix(cell)}{seed}": Run({"neurons": cell[0], "synapse": cell[1]}, seed=seed)
-        for cell in chosen
-        for seed in (seeds if cell[0] != "rate" else seeds[:1])
+        f"{name}-synapse-{synapse or 'none'}-seed-{seed}": Run(
+            {"neurons": name, "synapse": synapse}, seed=seed
+        )
+        for name, synapse in chosen
+        for seed in (seeds if name != "rate" else seeds[:1])
     }
     return found | {"repaired": Run({"neurons": "repaired", "readout": "time_average"})}
 
 
-def _prefix(cell: _Cell) -> str:
-    """Return what the names of a cell's runs begin with, before their seed."""
-    return f"{cell[0]}-synapse-{cell[1] or 'none'}-seed-"
-
-
-def cells_of(values: dict[str, object]) -> dict[_Cell, list]:
+def by_cell(report: Reproduction, values: Mapping[str, object]) -> dict[_Cell, list]:
     """Sort what there is of every run by its cell, over seeds."""
-    found = {
-        cell: [each for name, each in values.items() if name.startswith(_prefix(cell))]
-        for cell in CELLS
-    }
-    return {cell: each for cell, each in found.items() if each}
+    found = {}
+    for name, run in report.plan.items():
+        if name != report.headline:
+            cell = run.options["neurons"], run.options["synapse"]
+            found.setdefault(cell, []).append(values[name])
+    return found
 
 
 # The network without time.
@@ -343,10 +339,16 @@ def _interval(shares: np.ndarray) -> list[float]:
 # What is reported.
 
 
+def further(report: Reproduction) -> dict:
+    """Return for each seed, image and step of every cell whether its answer is right."""
+    logits = by_cell(report, {name: each.steps for name, each in report.results.items()})
+    return {cell: _right(np.array(each), report.labels) for cell, each in logits.items()}
+
+
 def cells(report: Reproduction) -> list[dict]:
     """Return a row for each cell and readout, and those of the network at rest."""
     rows = []
-    for cell, results in cells_of(report.results).items():
+    for cell, results in by_cell(report, report.results).items():
         measured = measure(np.array([each.steps for each in results]), report.labels)
         for readout, values in measured.items():
             # The paper has no other readout.
@@ -388,7 +390,7 @@ def settings(report: Reproduction) -> dict:
     names = ("published_accuracy", "published_loss")
     anns["max pools"] |= dict(zip(names, PUBLISHED_ANN, strict=True))
     *hidden, _ = _layers(report)
-    found = activations(with_pools(_layers(report), "average"), report.images[:_N_ASKED])
+    found = activations(with_pools(_layers(report), "average"), report.images[:100])
     active = {layer.name: found[layer.name] > 0 for layer in hidden}
     asked = {
         name: {
@@ -441,16 +443,9 @@ def table_at_rest(report: Reproduction) -> Iterator[str]:
         yield "\n".join([title, *table(rows, columns)])
 
 
-def right_of(report: Reproduction) -> dict[_Cell, np.ndarray]:
-    """Return for each seed, image and step of every cell whether its answer is right."""
-    return {
-        cell: _right(np.array([each.steps for each in results]), report.labels)
-        for cell, results in cells_of(report.results).items()
-    }
-
-
-def on_claims(right: dict[_Cell, np.ndarray]) -> Iterator[str]:
+def on_claims(report: Reproduction) -> Iterator[str]:
     """Answer what the paper says of its table 1: falls, and which neurons are ahead."""
+    right = report.further
     ends = SYNAPSES[0], SYNAPSES[-1]
     for name in NEURONS:
         pair = [(name, synapse) for synapse in ends]
@@ -490,9 +485,9 @@ def _difference(
     return tuple(100 * each for each in (mean, mean - half, mean + half, paper))
 
 
-def on_delays(right: dict[_Cell, np.ndarray]) -> Iterator[str]:
+def on_delays(report: Reproduction) -> Iterator[str]:
     """Say when each cell's accuracy comes to within 2 points of its last step's."""
-    curves = {cell: each.mean(axis=(0, 1)) for cell, each in right.items()}
+    curves = {cell: right.mean(axis=(0, 1)) for cell, right in report.further.items()}
     for name in NEURONS:
         steps = {
             _synapse(cell[1]): settled(curve, curve[-1], 0.02)
@@ -545,7 +540,7 @@ def logit_curves(report: Reproduction) -> dict[str, object]:
     images, labels = (np.concatenate(each) for each in zip(*shown, strict=True))
     found = {
         cell: cases[0].present(images, progress=False).steps
-        for cell, cases in cells_of(report.cases).items()
+        for cell, cases in by_cell(report, report.cases).items()
     }
     neurons, synapses = (dict.fromkeys(each) for each in zip(*found, strict=True))
     columns = sorted(synapses, key=lambda synapse: synapse or 0.0)
@@ -594,15 +589,11 @@ STUDY = Study(
     },
     runs=runs,
     headline="repaired",
+    further=further,
     cells=cells,
     settings=settings,
     tables=(readout_tables, table_at_rest),
-    notes=(
-        lambda report: on_claims(right_of(report)),
-        lambda report: on_delays(right_of(report)),
-        on_rest,
-        on_repair,
-    ),
+    notes=(on_claims, on_delays, on_rest, on_repair),
     figure=figure,
     defaults={
         "reproduce": {"n_jobs": -1} | _FEW,
