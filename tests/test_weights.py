@@ -753,7 +753,7 @@ def read(content):
 
 
 @pytest.mark.parametrize("way", ["found in the folder", "registered"])
-def test_a_dialect_is_one_file(way, tmp_path, monkeypatch):
+def test_a_dialect_from_outside(way, tmp_path, monkeypatch):
     (tmp_path / "zipped_arrays.py").write_text(NPZ)
     if way == "registered":
         monkeypatch.syspath_prepend(tmp_path)
