@@ -52,6 +52,8 @@ def test_the_repaired_networks_are_in_order(neurons, images):
 
 def test_networks_built_by_hand_are_in_order():
     assert alarms(mlp(), IMAGES[:200]) == []
+    rows = nn.diagnose(mlp(), IMAGES[:50]).layers
+    assert [row["output_per_activation"] for row in rows] == [None, *[pytest.approx(1)] * 2]
     assert not found(mlp(input_rate=1000.0), "input-range")
     assert alarms(mlp(), dt=0.05, presentation_time=1.0) == []
     with nengo.Network(seed=0):
@@ -177,6 +179,12 @@ def test_few_spikes_are_found():
     assert f"fires at {peak:.3g} Hz" in finding.evidence
     assert f"spike {0.35 * peak:.2g} times" in finding.message
     assert not found(mlp(), "few-spikes", readout="mean")
+
+
+def test_a_finding_names_all_layers_and_describes_the_worst():
+    (finding,) = found(mlp(), "few-spikes", presentation_time=0.01)
+    assert finding.layers == ("input", "hidden")
+    assert finding.message.startswith("hidden: ")
 
 
 def test_one_of_twenty_images_is_not_an_error():
