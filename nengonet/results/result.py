@@ -15,9 +15,8 @@ import io
 import json
 import os
 import pathlib
-import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
@@ -29,8 +28,7 @@ from nengonet.results import readout as readouts
 from nengonet.results.readout import Accuracy
 from nengonet.version import __version__
 
-_FORMAT = "nengonet result 4"
-_TEXTS = ("settings", "layers", "arrays")
+_FORMAT = "nengonet result 5"
 _BY_LAYER = ("spikes", "operations", "counts", "means", "rasters")
 # Examples whose scores are computed at once: those of many steps are large.
 _CHUNK = 500
@@ -80,6 +78,14 @@ class Result:
         Mean output over the presentation of each kept layer that does not spike.
     rasters : dict of (n_images, n_steps, n_neurons) ndarray of int
         Spikes of each step, for the layers that were asked for.
+
+    Notes
+    -----
+    Methods take the ``label`` of a layer; a ``readout`` (`nengonet.results.readout.scores`), by
+    default the run's, with its ``tau`` in seconds; ``n_steps``, to answer after this many steps
+    instead of all; and ``labels``, (n_images,) or (n_images, 1) class numbers. They raise
+    `InputError` for a layer that is unknown, does not spike or was not kept, and for a readout
+    that needs spikes where the last layer has none.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -118,23 +124,11 @@ class Result:
     @property
     def outputs(self) -> np.ndarray:
         """(n_images, n_steps, n_classes) ndarray: as an unfiltered probe of the last layer."""
-        return self._outputs(slice(None))
-
-    def _outputs(self, part: slice) -> np.ndarray:
         amplitude = self.layers[-1].amplitude
-        return self.steps[part] * (1.0 if amplitude is None else amplitude / self.dt)
+        return self.steps * (1.0 if amplitude is None else amplitude / self.dt)
 
     def layer(self, label: str) -> LayerInfo:
-        """Return what is known of a layer.
-
-        Parameters
-        ----------
-        label : str
-
-        Returns
-        -------
-        LayerInfo
-        """
+        """Return what is known of a layer."""
         known = {info.label: info for info in self.layers}
         if label not in known:
             raise InputError(
@@ -146,18 +140,9 @@ class Result:
     def rates(self, label: str) -> np.ndarray:
         """Return a layer's measured rates: spike counts over the presentation time.
 
-        Parameters
-        ----------
-        label : str
-
         Returns
         -------
         rates : (n_images, n_neurons) ndarray, in Hz
-
-        Raises
-        ------
-        InputError
-            No such layer, or one that does not spike or was not kept.
         """
         if self.layer(label).amplitude is None:
             raise InputError(f"{label}: the layer does not spike; see mean_output")
@@ -166,18 +151,9 @@ class Result:
     def mean_output(self, label: str) -> np.ndarray:
         """Return a layer's mean output over the presentation.
 
-        Parameters
-        ----------
-        label : str
-
         Returns
         -------
         mean : (n_images, n_neurons) ndarray
-
-        Raises
-        ------
-        InputError
-            No such layer, or one that was not kept.
         """
         amplitude = self.layer(label).amplitude
         if amplitude is None:
@@ -194,81 +170,49 @@ class Result:
     def scores(self, readout: str | None = None, *, tau: float = 0.1) -> np.ndarray:
         """Compute every class's score at every step.
 
-        Parameters
-        ----------
-        readout : str, optional
-            See `nengonet.results.readout.scores`. By default the one of the run.
-        tau : float, in seconds
-            For ``"filtered"``.
-
         Returns
         -------
         scores : (n_images, n_steps, n_classes) ndarray
-
-        Raises
-        ------
-        InputError
-            No such readout, or one that needs spikes where the last layer has none.
         """
-        return self._scores(slice(None), readout, tau)
-
-    def _scores(self, part: slice, readout: str | None, tau: float) -> np.ndarray:
-        return readouts.scores(
-            self._outputs(part),
-            self.settings["readout"] if readout is None else readout,
-            dt=self.dt,
-            amplitude=self.layers[-1].amplitude,
-            tau=tau,
-        )
+        readout = self.settings["readout"] if readout is None else readout
+        amplitude = self.layers[-1].amplitude
+        return readouts.scores(self.outputs, readout, dt=self.dt, amplitude=amplitude, tau=tau)
 
     def _classes(
         self, readout: str | None, tau: float, steps: int | slice
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return classes and ties at some steps; few scores are in memory at once."""
-        found = [
-            readouts.classes(self._scores(slice(start, start + _CHUNK), readout, tau)[:, steps])
-            for start in range(0, self.n_images, _CHUNK)
-        ]
+        starts = range(0, self.n_images, _CHUNK)
+        parts = (dataclasses.replace(self, steps=self.steps[n : n + _CHUNK]) for n in starts)
+        found = [readouts.classes(each.scores(readout, tau=tau)[:, steps]) for each in parts]
         return tuple(np.concatenate(each) for each in zip(*found, strict=True))
+
+    def _last(self, n_steps: int | None) -> int:
+        n_steps = self.n_steps if n_steps is None else n_steps
+        return positive_integer("n_steps", n_steps, 1, self.n_steps) - 1
 
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
         """Return the class of every example.
 
-        Parameters
-        ----------
-        readout, tau
-            As for `scores`.
-        n_steps : int, optional
-            Answer after this many steps instead of all.
-
         Returns
         -------
         classes : (n_images,) ndarray of int
             The lowest class number where several share the highest score.
         """
-        return self._classes(readout, tau, self._step(n_steps))[0]
+        return self._classes(readout, tau, self._last(n_steps))[0]
 
     def tied(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
         """Return for every example whether several classes share the highest score.
 
-        Parameters
-        ----------
-        readout, n_steps, tau
-            As for `predictions`.
-
         Returns
         -------
         tied : (n_images,) ndarray of bool
         """
-        return self._classes(readout, tau, self._step(n_steps))[1]
-
-    def _step(self, n_steps: int | None) -> int:
-        n_steps = self.n_steps if n_steps is None else n_steps
-        return positive_integer("n_steps", n_steps, 1, self.n_steps) - 1
+        return self._classes(readout, tau, self._last(n_steps))[1]
 
     def accuracy(
         self,
@@ -280,30 +224,18 @@ class Result:
     ) -> Accuracy:
         """Return the share of examples whose class is right.
 
-        Parameters
-        ----------
-        labels : (n_images,) or (n_images, 1) array_like of int
-        readout, n_steps, tau
-            As for `predictions`.
-
         Returns
         -------
         Accuracy
             With its 95 % interval and the number of ties.
         """
-        predictions, tied = self._classes(readout, tau, self._step(n_steps))
+        predictions, tied = self._classes(readout, tau, self._last(n_steps))
         return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
         self, labels: np.ndarray, readout: str | None = None, *, tau: float = 0.1
     ) -> np.ndarray:
         """Return the accuracy after every number of steps.
-
-        Parameters
-        ----------
-        labels : (n_images,) or (n_images, 1) array_like of int
-        readout, tau
-            As for `scores`.
 
         Returns
         -------
@@ -312,7 +244,7 @@ class Result:
         """
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
         classes, _ = self._classes(readout, tau, slice(None))
-        return (classes == labels[:, None]).sum(axis=0) / self.n_images
+        return (classes == labels[:, np.newaxis]).mean(axis=0)
 
     def spikes_per_image(self) -> dict[str, float]:
         """Return the mean number of spikes that each spiking layer emits for one example."""
@@ -326,34 +258,41 @@ class Result:
         return {label: float(each.mean()) for label, each in self.operations.items()}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the result to an HDF5 file, whole or not at all.
-
-        Parameters
-        ----------
-        path : path_like
-        """
+        """Write the result to an HDF5 file, whole or not at all."""
         path = pathlib.Path(path)
         write_result(self, path, path.with_name(f".{uuid.uuid4().hex}.writing"))
 
 
+def assemble(layers: Sequence[LayerInfo], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
+    """Make a result of arrays named ``examples``, ``steps`` and ``kind/label``."""
+    by_layer = {
+        kind: {
+            info.label: arrays[f"{kind}/{info.label}"]
+            for info in layers
+            if f"{kind}/{info.label}" in arrays
+        }
+        for kind in _BY_LAYER
+    }
+    return Result(tuple(layers), settings, arrays["examples"], arrays["steps"], **by_layer)
+
+
 def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
     """Write a result to a temporary file beside its own, and rename that."""
-    infos = [dataclasses.asdict(info) for info in result.layers]
     arrays = {"examples": result.examples, "steps": result.steps} | {
-        name: getattr(result, kind)[label]
-        for kind, label, name in _places(result.layers)
-        if label in getattr(result, kind)
+        f"{kind}/{label}": array
+        for kind in _BY_LAYER
+        for label, array in getattr(result, kind).items()
     }
-    for name, value in zip(_TEXTS, (result.settings, infos, list(arrays)), strict=True):
-        # As arrays: the number and length of labels is unlimited, that of attributes is not.
-        arrays[name] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+    layers = [dataclasses.asdict(info) for info in result.layers]
+    about = {"settings": result.settings, "layers": layers, "arrays": list(arrays)}
+    # As an array: the number and length of labels is unlimited, that of attributes is not.
+    parts = [np.frombuffer(json.dumps(about).encode(), np.uint8), *arrays.values()]
     # In memory first: HDF5 itself ends the process on a full disk.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        attributes = {"format": _FORMAT, "nengonet": __version__, "checksum": _checksum(arrays)}
-        file.attrs.update(attributes)
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array, compression="gzip", compression_opts=1)
+        file.attrs.update(format=_FORMAT, nengonet=__version__, checksum=_checksum(parts))
+        for number, part in enumerate(parts):
+            file.create_dataset(str(number), data=part, compression="gzip", compression_opts=1)
     try:
         with temporary.open("wb") as file:
             file.write(content.getbuffer())
@@ -396,56 +335,31 @@ def load_result(path: str | os.PathLike) -> Result:
                     f"expected a result written by nengonet ({_FORMAT}), got {found}; run it again "
                     "with this version, or give the file of another run"
                 )
-            texts = {name: _array(file, name) for name in _TEXTS}
-            settings, infos, names = (json.loads(text.tobytes()) for text in texts.values())
-            arrays = {name: _array(file, name) for name in names}
-            if file.attribute("checksum") != _checksum(arrays | texts):
+            parts = [_part(file, 0)]
+            about = json.loads(parts[0].tobytes())
+            parts += [_part(file, number) for number in range(1, 1 + len(about["arrays"]))]
+            if file.attribute("checksum") != _checksum(parts):
                 raise InputError("damaged file (its content is not what was written)")
-        layers = [LayerInfo(**info | {"shape": tuple(info["shape"])}) for info in infos]
-        named = {
-            f"{kind}/{label}": arrays[name]
-            for kind, label, name in _places(layers)
-            if name in arrays
-        }
-        return assemble(layers, settings, arrays | named)
+        layers = [LayerInfo(**info | {"shape": tuple(info["shape"])}) for info in about["layers"]]
+        return assemble(
+            layers, about["settings"], dict(zip(about["arrays"], parts[1:], strict=True))
+        )
 
 
-def _array(file: Hdf5, name: str) -> np.ndarray:
-    found = file.get(name)
+def _part(file: Hdf5, number: int) -> np.ndarray:
+    found = file.get(str(number))
     values = file.array(found) if isinstance(found, h5py.Dataset) else None
     if values is None:
-        raise InputError(f"{name}: damaged file (this part is missing)")
+        raise InputError(f"{number}: damaged file (this part is missing)")
     return values
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
+def _checksum(arrays: Sequence[np.ndarray]) -> str:
     total = hashlib.sha256()
-    for name, array in arrays.items():
-        total.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+    for array in arrays:
+        total.update(f"{array.dtype.str} {array.shape} ".encode())
         total.update(np.ascontiguousarray(array))
     return total.hexdigest()
-
-
-def assemble(layers: Sequence[LayerInfo], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
-    """Make a result of flat arrays, named ``kind/label``."""
-    by_layer = {
-        kind: {
-            info.label: arrays[f"{kind}/{info.label}"]
-            for info in layers
-            if f"{kind}/{info.label}" in arrays
-        }
-        for kind in _BY_LAYER
-    }
-    return Result(tuple(layers), settings, arrays["examples"], arrays["steps"], **by_layer)
-
-
-def _places(layers: Sequence[LayerInfo]) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, label and name in the file of every array that layers may have."""
-    for kind in _BY_LAYER:
-        for number, info in enumerate(layers):
-            # HDF5 may not take the label.
-            plain = re.fullmatch(r"[A-Za-z0-9_ -]{1,99}", info.label)
-            yield kind, info.label, f"{kind}/{info.label if plain else f'#{number}'}"
 
 
 class Collector:
@@ -461,10 +375,6 @@ class Collector:
         end = start + len(numbers)
         if not np.array_equal(numbers, self.examples[start:end]):
             raise ValueError(f"expected the example {start} of the run, got {numbers[:1]}")
-        if {name: rows.shape[1:] for name, rows in batch.items()} != {
-            name: rows.shape[1:] for name, rows in (self.arrays or batch).items()
-        } or any(len(rows) != len(numbers) for rows in batch.values()):
-            raise ValueError("expected the same arrays as of the examples before")
         for name, rows in batch.items():
             kept = self.arrays.get(name)
             if kept is None:

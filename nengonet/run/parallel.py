@@ -18,49 +18,43 @@ from concurrent.futures.process import BrokenProcessPool
 
 import cloudpickle
 import loky
-import numpy as np
 from tqdm import tqdm
 
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 
-# Of the libraries below NumPy: worker processes share out the cores, and threads of each on top
-# of that fight for them. On two busy cores, a convolution took 14 times as long.
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OPENBLAS_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    )
-}
 _CHECK_EVERY = 1.0  # seconds
-# Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a leak:
-# it is the first convolutional network that it steps.
-_ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "2e9"}
-
-
-def _nothing() -> None:
-    pass
+_ENVIRONMENT = dict.fromkeys(
+    # Of the libraries below NumPy: worker processes share out the cores, and threads of each on
+    # top of that fight for them. On two busy cores, a convolution took 14 times as long.
+    (
+        *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+        "VECLIB_MAXIMUM_THREADS",
+    ),
+    "1",
+) | {
+    # Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a
+    # leak: it is the first convolutional network that it steps.
+    "LOKY_MAX_MEMORY_LEAK_SIZE": "2e9"
+}
 
 
 class WorkerDied(Exception):
     """The process that worked on a task ended without an answer."""
 
 
+def _nothing() -> None:
+    pass
+
+
 def n_processes(n_jobs: int) -> int:
     """Return how many processes are meant: -1 is one per core."""
-    if isinstance(n_jobs, (int, np.integer)) and n_jobs == -1:
-        return loky.cpu_count()
-    try:
-        return positive_integer("n_jobs", n_jobs)
-    except InputError:
-        raise InputError(
-            "n_jobs: expected a number of processes, or -1 for one per core, got "
-            f"{described(n_jobs)}"
-        ) from None
+    with contextlib.suppress(InputError):
+        given = positive_integer("n_jobs", n_jobs, at_least=-1)
+        return loky.cpu_count() if given == -1 else positive_integer("n_jobs", given)
+    raise InputError(
+        f"n_jobs: expected a number of processes, or -1 for one per core, got {described(n_jobs)}"
+    )
 
 
 def progress_bar(doing: str, unit: str, n_done: int, total: int, shown: bool) -> tqdm:
@@ -159,23 +153,20 @@ def _submit_to_process(n_jobs: int, *call: object) -> Future:
     return _process_pool(n_jobs).submit(*call)
 
 
-@contextlib.contextmanager
-def _client(scheduler: str) -> Iterator:
+def _client(scheduler: str) -> contextlib.AbstractContextManager:
     try:
         from distributed import Client
+
+        return Client(scheduler, set_as_default=False)
     except ImportError:
         raise InputError(
             "scheduler: Dask is not installed: pip install 'nengonet[distributed]'"
         ) from None
-    try:
-        client = Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
             "scheduler: expected the address of a running Dask scheduler, such as "
             f"tcp://10.0.0.1:8786, got {scheduler} ({error}); start one with `dask scheduler`"
         ) from None
-    with client:
-        yield client
 
 
 @functools.lru_cache(maxsize=1)
@@ -230,7 +221,7 @@ def _process_pool(n_jobs: int) -> Executor:
         pool = loky.get_reusable_executor(
             max_workers=n_jobs,
             timeout=60,
-            env=_ONE_THREAD | _ROOM_TO_GROW,
+            env=_ENVIRONMENT,
             initializer=_begin_worker,
             initargs=(os.getpid(),),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import inspect
 import itertools
@@ -19,19 +18,6 @@ from nengonet.run.content import digest, file_digest, versions
 
 COLUMNS = ("seed", "error", "seconds")
 _LONGEST = 60  # characters of a constant in a message; of a longer one its digest
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One call of the function."""
-
-    parameters: dict
-    seed: int
-
-    @functools.cached_property
-    def key(self) -> str:
-        """What stands for the cell in the file: equal for equal values."""
-        return key_of({"parameters": self.parameters, "seed": self.seed})
 
 
 def plain(value: object) -> object:
@@ -81,42 +67,43 @@ def fingerprint(function: Callable, constants: dict) -> dict[str, str]:
     return found | versions()
 
 
-def checked_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Return the seeds that are meant."""
-    if not isinstance(seeds, (str, bytes, Mapping)) and isinstance(seeds, Iterable):
-        found = [positive_integer("seeds", seed, at_least=0) for seed in seeds]
-    else:
-        with contextlib.suppress(InputError):
-            return list(range(positive_integer("seeds", seeds)))
-        found = []
-    if not found:
-        raise InputError(
-            "seeds: expected how many, at least 1, or a list of whole numbers from 0, "
-            f"got {described(seeds)}"
-        )
-    return found
+def cells_of(
+    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]], seeds: int | Sequence[int]
+) -> tuple[tuple[str, ...], dict[str, dict]]:
+    """Return the names of the parameters, and the arguments of every cell, seeds innermost.
 
-
-def checked_cells(
-    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]], seeds: list[int]
-) -> tuple[tuple[str, ...], list[Cell]]:
-    """Return the names of the parameters, and the cells, seeds innermost."""
-    grids = [grid] if isinstance(grid, Mapping) else grid
+    A cell's key is equal for equal values.
+    """
+    seeds, grids = _checked_seeds(seeds), [grid] if isinstance(grid, Mapping) else grid
     if isinstance(grids, str) or not isinstance(grids, Sequence) or not grids:
         raise InputError(f"grid: expected a dict of lists, or a list of them, got {grid!r}")
     names, cells = {}, {}
     for each in grids:
         _check_grid(each)
         names |= dict.fromkeys(each)
-        for values in itertools.product(*each.values()):
+        for *values, seed in itertools.product(*each.values(), seeds):
             values = [
                 value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
                 for value in values
             ]
-            for seed in seeds:
-                cell = Cell(dict(zip(each, values, strict=True)), seed)
-                cells.setdefault(cell.key, cell)
-    return tuple(names), list(cells.values())
+            arguments = dict(zip(each, values, strict=True))
+            cells.setdefault(key_of([arguments, seed]), arguments | {"seed": seed})
+    return tuple(names), cells
+
+
+def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
+    if not isinstance(seeds, (str, bytes, Mapping)) and isinstance(seeds, Iterable):
+        found = [positive_integer("seeds", seed, at_least=0) for seed in seeds]
+    else:
+        found = []
+        with contextlib.suppress(InputError):
+            found = list(range(positive_integer("seeds", seeds)))
+    if not found:
+        raise InputError(
+            "seeds: expected how many, at least 1, or a list of whole numbers from 0, "
+            f"got {described(seeds)}"
+        )
+    return found
 
 
 def _check_grid(grid: Mapping[str, Sequence]) -> None:
@@ -136,27 +123,25 @@ def _check_grid(grid: Mapping[str, Sequence]) -> None:
             ) from None
 
 
-def check_names(function: Callable, names: tuple[str, ...], cell: Cell, constants: dict) -> None:
-    """Check that the function takes the parameters, constants and seed."""
+def check_names(function: Callable, names: tuple[str, ...], cell: dict, constants: dict) -> None:
+    """Check that the function takes the arguments of a cell and the constants."""
     if not callable(function):
         raise InputError(f"function: expected a function, got {function!r}")
-    for name in constants:
-        if name in names:
-            raise InputError(f"constants: {name} is a parameter of the grid as well")
-    for name in (*names, *constants):
-        if name in COLUMNS:
-            raise InputError(
-                f"{'grid' if name in names else 'constants'}: {name} is a column of the table; "
-                "expected another name (seeds are given as seeds)"
-            )
+    for where, given in {"grid": names, "constants": constants}.items():
+        for name in given:
+            if where == "constants" and name in names:
+                raise InputError(f"constants: {name} is a parameter of the grid as well")
+            if name in COLUMNS:
+                raise InputError(
+                    f"{where}: {name} is a column of the table; expected another name (seeds are "
+                    "given as seeds)"
+                )
     try:
-        signature = inspect.signature(function)
+        inspect.signature(function).bind(**cell, **constants)
     except ValueError:
-        return  # some functions written in C have none
-    try:
-        signature.bind(**cell.parameters, **constants, seed=cell.seed)
+        pass  # some functions written in C have no signature
     except TypeError as error:
-        given = ", ".join((*cell.parameters, *constants, "seed"))
         raise InputError(
-            f"function: expected {name_of(function)} to take the arguments {given}, got: {error}"
+            f"function: expected {name_of(function)} to take the arguments "
+            f"{', '.join((*cell, *constants))}, got: {error}"
         ) from None

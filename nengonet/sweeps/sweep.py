@@ -22,17 +22,10 @@ from nengonet.exceptions import InputError
 from nengonet.results.journal import Journal, checked_file
 from nengonet.results.readout import Accuracy
 from nengonet.run.parallel import WorkerDied, n_processes, progress_bar, shared_out
-from nengonet.sweeps.grid import (
-    COLUMNS,
-    Cell,
-    check_names,
-    checked_cells,
-    checked_seeds,
-    fingerprint,
-    name_of,
-)
+from nengonet.sweeps.grid import COLUMNS, cells_of, check_names, fingerprint, name_of
 from nengonet.sweeps.result import Sweep
 
+_RECORD = ("values", "n_images", "error", "seconds")
 _DIED = "WorkerDied: the process that ran this cell ended without an answer"
 
 
@@ -54,9 +47,8 @@ def sweep(
     Parameters
     ----------
     function : callable
-        Called as ``function(**parameters, **constants, seed=seed)``. It returns a number, or a
-        flat dict of numbers; an `Accuracy`, a short list or a 1-d array of numbers may stand for a
-        number. All its
+        Called as ``function(**parameters, **constants, seed=seed)``. It returns a number or a flat
+        dict of numbers; an `Accuracy`, a short list or a 1-d array may stand for a number. All its
         randomness must come from ``seed``. It must be picklable; functions of the script or
         notebook that runs are.
     grid : dict of sequences, or several of them
@@ -75,10 +67,10 @@ def sweep(
     save : path_like, optional
         Journal of the finished cells; each is written as soon as it is finished.
     resume : bool
-        Go on with the sweep in ``save``. Its cells that the grid no longer asks for stay in the
-        file. Another function or other constants are refused.
+        Resume the sweep in ``save``. Its cells that the grid no longer asks for stay in the file.
+        Another function or other constants are refused.
     retry_failed : bool
-        When going on, run the cells again that failed. By default their errors stand.
+        When resuming, run the cells again that failed. By default their errors stand.
     progress : bool
         Show a progress bar on standard error, if that is a terminal.
 
@@ -91,8 +83,8 @@ def sweep(
     ------
     InputError
         The grid, the seeds or the constants cannot be used, or the function does not take them; the
-        function cannot be sent to other processes; there is no such scheduler, or Dask is missing;
-        or the file of ``save`` already exists, or is that of another sweep.
+        function cannot be sent to other processes; the scheduler or Dask is missing; or the file of
+        ``save`` already exists, or is that of another sweep.
 
     Notes
     -----
@@ -104,8 +96,8 @@ def sweep(
     version of nengonet, Nengo, NumPy or Python is refused.
     """
     constants = dict(constants or {})
-    names, cells = checked_cells(grid, checked_seeds(seeds))
-    check_names(function, names, cells[0], constants)
+    names, cells = cells_of(grid, seeds)
+    check_names(function, names, next(iter(cells.values())), constants)
     if scheduler is not None and n_jobs != 1:
         raise InputError(
             f"n_jobs: the scheduler's workers run the cells; expected 1 beside it, got {n_jobs}"
@@ -115,76 +107,64 @@ def sweep(
     found: dict[str, dict] = {}
 
     def take(record: dict) -> None:
-        record = _checked_record(record)
         if record["error"] is None or not retry_failed:
-            found[record["key"]] = record
+            found[record["key"]] = {name: record[name] for name in _RECORD}
 
     with contextlib.ExitStack() as opened:
         if save is not None:
             journal = SweepJournal(checked_file(save, resume), fingerprint(function, constants))
             opened.enter_context(journal).replay(take)
-        missing = [cell for cell in cells if cell.key not in found]
+        missing = [each for each in cells.items() if each[0] not in found]
         n_done = len(cells) - len(missing)
         bar = opened.enter_context(progress_bar("sweeping", "cell", n_done, len(cells), progress))
         outcomes = contextlib.closing(_outcomes(job, missing, n_jobs, scheduler))
-        for cell, outcome in opened.enter_context(outcomes):
-            found[cell.key] = record = {"key": cell.key, **outcome}
+        for key, outcome in opened.enter_context(outcomes):
+            found[key] = outcome
             if save is not None:
-                journal.append(record)
+                journal.append({"key": key} | outcome)
             bar.update()
-    return _table(names, cells, found)
+    records = [found[key] for key in cells]
+    values = tuple(dict.fromkeys(name for record in records for name in record["values"]))
+    rows = [
+        dict.fromkeys(names)
+        | cell
+        | dict.fromkeys(values)
+        | record["values"]
+        | {"error": record["error"], "seconds": record["seconds"]}
+        for cell, record in zip(cells.values(), records, strict=True)
+    ]
+    return Sweep(names, values, rows, [record["n_images"] for record in records])
 
 
 class SweepJournal(Journal):
-    """The finished cells of a sweep: each has ``key``, ``values``, ``error``, ``seconds``."""
+    """The finished cells of a sweep."""
 
     holds = "earlier sweep"
     advice = "use the same one, or save to another file"
 
 
-def _checked_record(record: dict) -> dict:
-    if not isinstance(record["error"], (str, type(None))):
-        raise ValueError("expected an error's text")
-    for name in ("values", "n_images"):
-        _checked_values(record[name], frozenset())
-    return {name: record[name] for name in ("key", "values", "n_images", "error", "seconds")}
-
-
-def _table(names: tuple[str, ...], cells: list[Cell], found: dict[str, dict]) -> Sweep:
-    records = [found[cell.key] for cell in cells]
-    values = tuple(dict.fromkeys(name for record in records for name in record["values"]))
-    rows = [
-        dict.fromkeys(names)
-        | cell.parameters
-        | {"seed": cell.seed}
-        | dict.fromkeys(values)
-        | record["values"]
-        | {"error": record["error"], "seconds": record["seconds"]}
-        for cell, record in zip(cells, records, strict=True)
-    ]
-    return Sweep(names, values, rows, [record["n_images"] for record in records])
-
-
 def _outcomes(
-    job: _Job, cells: list[Cell], n_jobs: int, scheduler: str | None, alone: bool = False
-) -> Iterator[tuple[Cell, dict]]:
-    """Run cells, and yield each with its outcome, in any order.
+    job: _Job,
+    cells: list[tuple[str, dict]],
+    n_jobs: int,
+    scheduler: str | None,
+    alone: bool = False,
+) -> Iterator[tuple[str, dict]]:
+    """Run cells, and yield the key and the outcome of each, in any order.
 
     A process that dies takes cells with it that did nothing wrong. They run again one by one:
     alone, the guilty one shows.
     """
     lost = []
-    tasks = [(cell,) for cell in cells]
     name = f"function: {name_of(job.function)} and its arguments"
-    for (cell,), result in shared_out(job, tasks, n_jobs, scheduler, name=name, in_order=False):
+    for cell, result in shared_out(job, cells, n_jobs, scheduler, name=name, in_order=False):
         try:
-            outcome = result()
+            yield cell[0], result()
         except WorkerDied:
-            if not alone:
+            if alone:
+                yield cell[0], dict(zip(_RECORD, ({}, {}, _DIED, None), strict=True))
+            else:
                 lost.append(cell)
-                continue
-            outcome = {"values": {}, "n_images": {}, "error": _DIED, "seconds": None}
-        yield cell, outcome
     for cell in lost:
         yield from _outcomes(job, [cell], n_jobs, scheduler, alone=True)
 
@@ -197,48 +177,38 @@ class _Job:
     constants: dict
     taken: frozenset[str]  # names of columns that values cannot have
 
-    def __call__(self, cell: Cell) -> dict:
+    def __call__(self, key: str, cell: dict) -> dict:
         """Call the function, and return its values or its error."""
         values, n_images, error = {}, {}, None
         start = time.perf_counter()
         try:
             # A function that changes its arguments must not change those of the next cell.
-            arguments = copy.deepcopy(cell.parameters | self.constants)
-            named = _named_values(self.function(**arguments, seed=cell.seed))
+            named = self.function(**copy.deepcopy(cell | self.constants))
+            if not isinstance(named, Mapping):
+                named = {"accuracy" if isinstance(named, Accuracy) else "value": named}
             values = _checked_values(named, self.taken)
             n_images = {k: each.n_images for k, each in named.items() if isinstance(each, Accuracy)}
         except (Exception, SystemExit) as raised:
-            error = _told(raised)
+            place = traceback.extract_tb(raised.__traceback__)[-1]
+            where = f"{pathlib.Path(place.filename).name}, line {place.lineno}, in {place.name}"
+            text = f": {place.line}" if place.line else ""
+            error = f"{type(raised).__name__}: {raised} ({where}{text})"
         seconds = time.perf_counter() - start
-        return {"values": values, "n_images": n_images, "error": error, "seconds": seconds}
-
-
-def _told(error: BaseException) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{pathlib.Path(place.filename).name}, line {place.lineno}, in {place.name}"
-    return f"{type(error).__name__}: {error} ({where}{f': {place.line}' if place.line else ''})"
-
-
-def _named_values(returned: object) -> Mapping:
-    if isinstance(returned, Mapping):
-        return returned
-    return {"accuracy" if isinstance(returned, Accuracy) else "value": returned}
+        return dict(zip(_RECORD, (values, n_images, error, seconds), strict=True))
 
 
 def _checked_values(values: Mapping, taken: frozenset[str]) -> dict:
-    for name in values:
+    checked = {}
+    for name, value in values.items():
         if not isinstance(name, str) or name in taken:
             raise InputError(
                 "expected values named by strings that are neither parameters nor "
                 f"{', '.join(COLUMNS)}; got {name!r}"
             )
-    return {name: _checked_number(name, value) for name, value in values.items()}
-
-
-def _checked_number(name: str, value: object) -> float | list:
-    array = np.asarray(value.value if isinstance(value, Accuracy) else value)
-    if array.dtype.kind not in "biuf" or array.ndim > 1:
-        raise InputError(
-            f"{name}: expected a number, or a 1-d list of numbers, got {described(value)}"
-        )
-    return array.tolist()
+        array = np.asarray(value.value if isinstance(value, Accuracy) else value)
+        if array.dtype.kind not in "biuf" or array.ndim > 1:
+            raise InputError(
+                f"{name}: expected a number, or a 1-d list of numbers, got {described(value)}"
+            )
+        checked[name] = array.tolist()
+    return checked
