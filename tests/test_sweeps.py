@@ -812,7 +812,9 @@ def test_what_is_refused(changed, message):
 
 
 def test_a_summary_by_no_parameter_is_refused():
-    with pytest.raises(nn.InputError, match="by: expected parameters of the grid"):
+    with pytest.raises(
+        nn.InputError, match="by: unknown parameter 'sclae'; expected any of scale, kind"
+    ):
         run().summary(by=["sclae"])
 
 

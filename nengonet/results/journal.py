@@ -65,41 +65,38 @@ class Journal:
             ) from None
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
-        try:
+        with contextlib.ExitStack() as failing:
+            failing.callback(self._file.close)
             self._begin()
-        except BaseException:
-            self._file.close()
-            raise
+            failing.pop_all()
         return self
 
     def __exit__(self, kind: type | None, *raised: object) -> None:
-        with contextlib.closing(self._file):
-            if self._file.closed:  # deleted
-                return
-            if os.fstat(self._file.fileno()).st_size <= self._start:
-                self.delete()
-            else:
-                with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+        ignored = [OSError] if kind else []
+        with contextlib.closing(self._file) as file, contextlib.suppress(*ignored):
+            if not file.closed:  # as where it is deleted
+                if os.fstat(file.fileno()).st_size <= self._start:
+                    self.delete()
+                else:
                     self._sync()
 
     def _begin(self) -> None:
+        """Read the first line and the fingerprint, or write them."""
         magic = f"nengonet {self.holds} 5\n".encode()
-        first = self._file.read(len(magic))
-        if not magic.startswith(first):
+        if not magic.startswith(self._file.read(len(magic))):
             raise InputError(
                 f"{self.path}: expected the journal of an {self.holds}, as this version of "
                 "nengonet writes it, got another file; give another name, or delete it"
             )
-        for payload in _payloads(self._file):
-            if self.fingerprint is not None:
-                with self._holding_a_part():
-                    found = dict(_decoded(payload))
-                name = f"{self.path}: the {self.holds}"
-                check_fingerprint(name, self.fingerprint, found, self.advice)
-            break
-        else:  # new, or killed before it had begun
+        payload = next(_payloads(self._file), None)
+        if payload is None:  # new, or killed before it had begun
             self._write(magic)
             self.append(self.fingerprint or {})
+        elif self.fingerprint is not None:
+            with self._holding_a_part():
+                found = dict(_decoded(payload))
+            name = f"{self.path}: the {self.holds}"
+            check_fingerprint(name, self.fingerprint, found, self.advice)
         self._start = self._whole = self._file.tell()
 
     def replay(self, take: Callable[[dict], object]) -> None:
@@ -166,13 +163,8 @@ def _decoded(payload: bytes) -> dict:
     start = payload.index(b"\n") + 1
     record, heads = json.loads(payload[:start])
     for name, kind, shape in heads:
-        dtype, count = np.dtype(kind), math.prod(shape)
-        if dtype.kind not in "biuf":
-            raise ValueError(f"expected numbers, got values of type {dtype}")
-        record[name] = np.frombuffer(payload, dtype, count, start).reshape(shape)
-        start += count * dtype.itemsize
-    if start != len(payload):
-        raise ValueError("expected nothing after the arrays")
+        array = np.frombuffer(payload, kind, math.prod(shape), start).reshape(shape)
+        record[name], start = array, start + array.nbytes
     return record
 
 

@@ -2,7 +2,8 @@
 
 A readout gives every class a score at every step; the answer after a presentation is the class
 with the highest score at its last step. Where several classes share it, the example is a tie:
-it is counted, and the lowest class number wins.
+it is counted, and the lowest class number wins. All functions raise `InputError` for arguments that
+they cannot use.
 """
 
 from __future__ import annotations
@@ -67,18 +68,11 @@ def scores(
     Returns
     -------
     scores : (..., n_steps, n_classes) ndarray of float
-
-    Raises
-    ------
-    InputError
-        An argument is out of range, or the readout needs spikes where there are none.
     """
     outputs = as_numbers("outputs", outputs, "biuf")
     if outputs.ndim < 2 or outputs.shape[-2] == 0:
-        raise InputError(
-            "outputs: expected shape (..., n_steps, n_classes) with at least one step, got "
-            f"{outputs.shape}"
-        )
+        wanted = "shape (..., n_steps, n_classes) with at least one step"
+        raise InputError(f"outputs: expected {wanted}, got {outputs.shape}")
     check_among("readout", readout, READOUTS)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     tau = as_number("tau", tau, "a time in seconds", at_least=0)
@@ -168,10 +162,8 @@ def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     final_scores = as_array("scores", final_scores, "biuf")
     if final_scores.ndim == 0 or final_scores.shape[-1] == 0 or np.isnan(final_scores).any():
-        raise InputError(
-            "scores: expected shape (..., n_classes) without NaN, got "
-            f"{described(final_scores)}{'' if final_scores.size == 0 else ' with NaN'}"
-        )
+        found = described(final_scores) + (" with NaN" if final_scores.size else "")
+        raise InputError(f"scores: expected shape (..., n_classes) without NaN, got {found}")
     best = final_scores.max(axis=-1, keepdims=True)
     return final_scores.argmax(axis=-1), (final_scores == best).sum(axis=-1) > 1
 
@@ -188,11 +180,6 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns
     -------
     loss : (...) ndarray, in nats
-
-    Raises
-    ------
-    InputError
-        The logits are not finite, or a label is not a class of theirs.
     """
     logits = as_numbers("logits", logits)
     if logits.ndim == 0 or logits.size == 0:
@@ -203,12 +190,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         labels = labels[..., 0]
     # Broadcast over steps and networks, not over images: one label for all is a mistake.
     rows = shape[len(shape) - labels.ndim :]
-    fits = labels.ndim <= len(shape) and labels.shape[:1] == rows[:1]
-    if not fits or any(n not in (1, m) for n, m in zip(labels.shape, rows, strict=True)):
+    try:
+        if labels.shape[:1] != rows[:1]:
+            raise ValueError
+        labels = np.broadcast_to(labels, shape)
+    except ValueError:
         raise InputError(
             f"labels: expected shape {shape}, one for each row of logits, got {labels.shape}"
-        )
-    labels = np.broadcast_to(labels, shape)
+        ) from None
     return np.take_along_axis(losses, labels[..., np.newaxis], axis=-1)[..., 0]
 
 
@@ -246,7 +235,7 @@ class Accuracy:
 
 
 def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share.
+    """Return the 95 % interval of a share (Wilson 1927, JASA 22:209-212).
 
     Parameters
     ----------
@@ -255,11 +244,6 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     Returns
     -------
     low, high : float, in [0, 1]
-
-    References
-    ----------
-    E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22:209-212.
     """
     n_images = positive_integer("n_images", n_images)
     n_right = positive_integer("n_right", n_right, 0, n_images)

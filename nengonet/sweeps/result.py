@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t as students_t
 
+from nengonet.checks import as_names
 from nengonet.exceptions import InputError
 from nengonet.results.readout import share_interval
 from nengonet.sweeps.grid import key_of, plain
 from nengonet.tables import aligned
 
+_LONG = (list, tuple, dict)
 _LONGEST = 60  # characters of a value
 _SHOWN = 20  # rows of a printed table
 
@@ -55,34 +57,18 @@ class Sweep:
         return [row for row in self.rows if row["error"] is not None]
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write the rows as CSV, with a header; sequences as JSON, None as nothing.
-
-        Parameters
-        ----------
-        path : path_like
-        """
+        """Write the rows as CSV, with a header; sequences as JSON, None as nothing."""
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.columns)
             for row in self.rows:
-                cells = (row[column] for column in self.columns)
                 writer.writerow(
-                    json.dumps(plain(cell)) if isinstance(cell, (list, tuple, dict)) else cell
-                    for cell in cells
+                    json.dumps(plain(row[name])) if isinstance(row[name], _LONG) else row[name]
+                    for name in self.columns
                 )
 
     def to_pandas(self):
-        """Return the rows as a pandas frame.
-
-        Returns
-        -------
-        frame : pandas.DataFrame
-
-        Raises
-        ------
-        InputError
-            pandas is not installed.
-        """
+        """Return the rows as a ``pandas.DataFrame``."""
         try:
             import pandas
         except ImportError:
@@ -111,19 +97,9 @@ class Sweep:
             (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). Lists, element by
             element, for a value that is a list. A seed counts in a group only if all its cells
             have the value; with less than two seeds the interval is NaN.
-
-        Raises
-        ------
-        InputError
-            No such parameter, or lists of different lengths.
         """
         by = self.parameters if by is None else tuple(by)
-        for name in by:
-            if name not in self.parameters:
-                raise InputError(
-                    f"by: expected parameters of the grid ({', '.join(self.parameters)}), "
-                    f"got {name!r}"
-                )
+        as_names("by", by, self.parameters, "parameter")
         groups: dict[str, list[tuple[dict, dict]]] = {}
         for row, behind in zip(self.rows, self.n_images or [{}] * len(self.rows), strict=True):
             groups.setdefault(key_of([row[name] for name in by]), []).append((row, behind))
@@ -143,14 +119,9 @@ class Sweep:
             cells = [str(row[name]) for name in names]
             table.append([*cells, _short(row["mean"]), interval, str(row["n"])])
         more = len(summary) - _SHOWN
-        return "\n".join(
-            [
-                f"{len(self.rows)} cells, {len(self.failed)} failed; mean (95 % interval, seeds)",
-                *aligned(table),
-                *([f"… {more} more rows: see summary()"] if more > 0 else []),
-                *first_failures(self),
-            ]
-        )
+        head = f"{len(self.rows)} cells, {len(self.failed)} failed; mean (95 % interval, seeds)"
+        rest = [f"… {more} more rows: see summary()"] if more > 0 else []
+        return "\n".join([head, *aligned(table), *rest, *first_failures(self)])
 
 
 def first_failures(sweep: Sweep) -> list[str]:
