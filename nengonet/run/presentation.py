@@ -61,6 +61,8 @@ def present(
 ) -> Result:
     """Show every image for ``presentation_time``, from the reset state, and count the spikes.
 
+    One call is an experiment, with a keyword for each thing that may vary by itself.
+
     Parameters
     ----------
     network : nengo.Network
@@ -100,8 +102,8 @@ def present(
         Examples that run at once. It changes speed and memory; spikes only by rounding, as in the
         notes. By default 250, or as many as have two million neurons together.
     n_jobs : int
-        Examples are shared out over so many processes, or over threads where the twin does many
-        steps outside Python; -1 for one per core. It changes speed, and as the examples that run
+        Examples are shared out over so many processes, or over threads where many steps run
+        outside Python; -1 for one per core. It changes speed, and as the examples that run
         at once become fewer, spikes only by rounding, as in the notes.
     precision : {32, 64}
         Bits of a number. 32 is faster; counts can shift by a spike. A neuron's spikes are counted
@@ -121,22 +123,19 @@ def present(
     Raises
     ------
     InputError
-        An argument is out of range; the images do not fit the input
-        (`nengonet.layers.inputs.images_at` says how); a layer, state or readout is unknown,
-        or not in the network; ``dt`` is too long for a LIF neuron's leak; or the file of ``save``
-        already exists, or is that of another run. What a Node keeps cannot be copied for each
-        example.
+        An argument is out of range, unknown or not in the network; the images do not fit the input;
+        ``dt`` is too long for a LIF neuron's leak; the file of ``save`` already exists, or is that
+        of another run; or what a Node keeps cannot be copied for each example.
     RunawayError
         Currents or spikes grow beyond what numbers hold; it is an InputError too.
 
     Notes
     -----
     Spikes are counted by their area, so several spikes in one step count as several, whatever the
-    amplitude. Nengo's own random neuron types (``PoissonSpiking``, ``StochasticSpiking``) keep one
-    random stream from the build on, which ``Simulator.reset`` does not restart
-    (``nengo/builder/neurons.py``); here it is restarted for every example. So are functions of
-    Nodes, a user's processes and neuron types that keep a state: every example begins with a copy
-    of the network's.
+    amplitude. The random streams of Nengo's own neuron types (``PoissonSpiking``,
+    ``StochasticSpiking``), which ``Simulator.reset`` does not restart, are restarted for every
+    example. Functions of Nodes, a user's processes and neuron types that keep a state begin every
+    example as a copy of the network's.
 
     The order in which a sum over inputs is added up depends on the simulator and on how many
     examples run at once. In 64 bits a count can differ by a spike where a voltage meets its
@@ -171,11 +170,13 @@ def present(
     images = images_at(job.image_input, images)
     examples = as_examples(examples, len(images))
     run = functools.partial(_run, job, images, examples, n_processes(n_jobs), progress)
-    if save is not None:
-        return _saved(checked_file(save, resume, (_PARTIAL, _WRITING)), job, images, examples, run)
-    if resume:
-        raise InputError("resume: expected save=…, the file of the interrupted run")
-    return run()
+    if save is None:
+        if resume:
+            raise InputError("resume: expected save=…, the file of the interrupted run")
+        return run()
+    save = checked_file(save, resume, (_PARTIAL, _WRITING))
+    job.settings["fingerprint"] = _fingerprint(job, images, examples)
+    return _saved(save, job.settings, run)
 
 
 def default_minibatch_size(network: nengo.Network) -> int:
@@ -214,26 +215,19 @@ def _run(
     return assemble(job.infos, job.settings, found.arrays)
 
 
-def _saved(
-    save: pathlib.Path,
-    job: Job,
-    images: np.ndarray,
-    examples: np.ndarray,
-    run: Callable[..., Result],
-) -> Result:
+def _saved(save: pathlib.Path, settings: dict, run: Callable[..., Result]) -> Result:
     """Return a finished run from its file; else finish it, and write the file."""
-    job.settings["fingerprint"] = fingerprint = _fingerprint(job, images, examples)
     partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
     if not partial.exists():
         if save.exists():
-            return _loaded(save, job.settings)
+            return _loaded(save, settings)
         if writing.exists():
             raise InputError(
                 f"{writing} already exists, of another run: rename it, or save elsewhere"
             )
-    with RunJournal(partial, fingerprint) as journal:
+    with RunJournal(partial, settings["fingerprint"]) as journal:
         if save.exists():  # by a run that was killed, or has just ended
-            result = _loaded(save, job.settings)
+            result = _loaded(save, settings)
         else:
             result = run(journal=journal)
             try:

@@ -55,11 +55,9 @@ class Job:
         """What the result knows of its layers."""
         return [
             LayerInfo(
-                layer.label,
-                tuple(map(int, layer.shape)),
-                None if layer.amplitude is None else float(layer.amplitude),
+                label=each.label, shape=tuple(map(int, each.shape)), amplitude=area and float(area)
             )
-            for layer in self.layers
+            for each, area in ((layer, layer.amplitude) for layer in self.layers)
         ]
 
     @functools.cached_property
@@ -133,26 +131,23 @@ class Runner:
     def __init__(self, job: Job, model: nengo.builder.Model | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
         self._synapses = synapses_of(job.output, job.network)
-        dt, seed, precision = (job.settings[name] for name in ("dt", "seed", "precision"))
-        steps = [layer is job.output or layer.label in job.rasters for layer in job.layers]
+        network, size = job.network, job.minibatch_size
+        dt, seed, bits = (job.settings[name] for name in ("dt", "seed", "precision"))
         if job.simulator == "reference":
-            self.simulator = self._open.enter_context(
-                reference_simulator(job.network, dt, seed, precision=precision)
-            )
-            self._records = [OutputRecord(steps=each) for each in steps]
+            built = reference_simulator(network, dt, seed, precision=bits)
         else:
-            size = job.minibatch_size
-            self.simulator = self._open.enter_context(
-                minibatch_simulator(job.network, size, dt, seed, precision=precision, model=model)
-            )
-            self._records = [
-                self.simulator.record(layer.output, steps=each)
-                for layer, each in zip(job.layers, steps, strict=True)
-            ]
-        graph = Graph(job.network)
-        for layer, record in zip(job.layers, self._records, strict=True):
+            built = minibatch_simulator(network, size, dt, seed, precision=bits, model=model)
+        self.simulator, self._records = self._open.enter_context(built), []
+        graph = Graph(network)
+        for layer in job.layers:
+            steps = layer is job.output or layer.label in job.rasters
+            if job.simulator == "reference":
+                record = OutputRecord(steps)
+            else:
+                record = self.simulator.record(layer.output, steps=steps)
             if graph.may_be_negative(owner(layer.output)):
                 record.keep_signs()
+            self._records.append(record)
         # Nobody reads the user's probes here, and each would keep every step.
         self.simulator.model.probes.clear()
 

@@ -82,9 +82,9 @@ def sweep(
     Raises
     ------
     InputError
-        The grid, the seeds or the constants cannot be used, or the function does not take them; the
-        function cannot be sent to other processes; the scheduler or Dask is missing; or the file of
-        ``save`` already exists, or is that of another sweep.
+        An argument cannot be used, or the function does not take it; the function cannot be sent to
+        other processes; the scheduler or Dask is missing; or the file of ``save`` already exists,
+        or is that of another sweep.
 
     Notes
     -----
