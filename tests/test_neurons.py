@@ -148,7 +148,7 @@ def test_stated_gain_takes_the_place_of_the_tuning():
     [
         ({"max_rates": 600}, "LIF: .*below the inverse refractory period"),
         ({"gain": -1.0}, "gain: expected finite values above 0, got -1"),
-        ({"gain": [1.0, 2.0]}, r"gain: expected one number, 3 numbers .* found shape \(2,\)"),
+        ({"gain": [1.0, 2.0]}, r"gain: expected one number, 3 numbers .* got shape \(2,\)"),
         ({"gain": [[1.0], [1.0, 2.0]]}, "gain: expected one number.* rows of unequal lengths"),
         ({"bias": "high"}, "bias: expected one number"),
         ({"bias": np.nan}, "bias: expected finite values"),

@@ -223,19 +223,11 @@ def _currents(rows, event, last, fan_out, steady, gain, bias, current):
 
 
 @compiled
-def _by_example(signal, first, rows):
-    """Copy some examples of a signal (n, batch) into ``rows`` (examples, n or more)."""
-    for i in range(signal.shape[0]):
-        for k in range(rows.shape[0]):
-            rows[k, i] = signal[i, first + k]
-
-
-@compiled
-def _by_neuron(rows, first, signal):
-    """Copy ``rows`` back."""
-    for i in range(signal.shape[0]):
-        for k in range(rows.shape[0]):
-            signal[i, first + k] = rows[k, i]
+def _copy_rows(source, target):
+    """Copy some examples of a signal (n, batch), or back, in the order of the signal."""
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            target[i, k] = source[i, k]
 
 
 @inlined
@@ -364,8 +356,8 @@ def _stretch(
     for lane in range(0, batch, lanes):
         here = min(lanes, batch - lane)
         for s in range(n_states):
-            _by_example(states[s], lane, copies[s, :here])
-        _by_example(weighted, lane, copies[n_states, :here])
+            _copy_rows(states[s][:, lane : lane + here], copies[s, :here].T)
+        _copy_rows(weighted[:, lane : lane + here], copies[n_states, :here].T)
         for k in range(here):
             b, steady, last = lane + k, copies[n_states, k], copies[n_states + 1, k]
             for i in range(whole):
@@ -385,8 +377,8 @@ def _stretch(
             for event in range(found[b, n_steps - 1], used):
                 last[spikes[event]] += height
         for s in range(n_states):
-            _by_neuron(copies[s, :here], lane, states[s])
-        _by_neuron(copies[n_states + 1, :here], lane, output)
+            _copy_rows(copies[s, :here, :n].T, states[s][:, lane : lane + here])
+        _copy_rows(copies[n_states + 1, :here, :n].T, output[:, lane : lane + here])
     return spikes, found, True
 
 

@@ -6,14 +6,7 @@ where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play n
 """
 
 from nengonet.neurons import direct, izhikevich, lif, squashing, wrapped
-from nengonet.neurons.model import (
-    NeuronModel,
-    OwnRates,
-    as_neuron_type,
-    elementwise,
-    model_of,
-    register,
-)
+from nengonet.neurons.model import NeuronModel, as_neuron_type, elementwise, model_of, register
 from nengonet.neurons.rectified import IntegrateAndFire
 from nengonet.neurons.stepped import SteppedModel
 from nengonet.neurons.tuning import (
@@ -25,22 +18,7 @@ from nengonet.neurons.tuning import (
 )
 
 __all__ = [
-    "IntegrateAndFire",
-    "NeuronFacts",
-    "NeuronModel",
-    "OwnRates",
-    "SteppedModel",
-    "as_neuron_type",
-    "current_at",
-    "direct",
-    "elementwise",
-    "explain_neuron",
-    "gain_bias",
-    "izhikevich",
-    "lif",
-    "model_of",
-    "register",
-    "squashing",
-    "with_settings",
-    "wrapped",
-]
+    "IntegrateAndFire", "NeuronFacts", "NeuronModel", "SteppedModel", "as_neuron_type",
+    "current_at", "direct", "elementwise", "explain_neuron", "gain_bias", "izhikevich", "lif",
+    "model_of", "register", "squashing", "with_settings", "wrapped",
+]  # fmt: skip

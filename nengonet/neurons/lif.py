@@ -13,11 +13,9 @@ from nengonet.neurons.model import CurveModel, Kernel, NeuronModel, density, reg
 from nengonet.neurons.stepped import SteppedModel
 
 # Voltages at which the Markov chain of a noisy voltage is solved, and the grid of means and
-# standard deviations between which its rates are interpolated: within 10 Hz of simulated neurons
-# for min_voltage down to -1.
-_N_VOLTAGES = 60
-_N_MEANS = 61
-_N_DEVIATIONS = 16
+# deviations between which its rates are interpolated: within 10 Hz of simulated neurons for
+# min_voltage down to -1.
+_N_VOLTAGES, _N_MEANS, _N_DEVIATIONS = 60, 61, 16
 # A step of this many tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
 # LIF.step (nengo/neurons.py) takes the logarithm of 0, or of what rounding makes a number below 0,
 # and raises a FloatingPointError in some networks and not in others.
@@ -162,38 +160,32 @@ class LIFModel(LIFRateModel):
     def batched_step(self, dt, current, output, state, streams):
         """Return what does `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
 
-        Those whose refractory time is over all leak by the same factor.
+        All others leak by the same factor.
         """
-        voltage, refractory_time = (state[name] for name in _STATES)
-        arrays = (current, output, voltage, refractory_time)
+        arrays = (current, output, *(state[name] for name in _STATES))
         if not all(array.flags.c_contiguous for array in arrays):
             return super().batched_step(dt, current, output, state, streams)
-        neurons = self.neuron_type
-        tau_rc, tau_ref, min_voltage = neurons.tau_rc, neurons.tau_ref, neurons.min_voltage
-        height, rise = neurons.amplitude / dt, np.empty_like(voltage)
+        drives, outputs, voltages, waits = (array.reshape(-1) for array in arrays)
+        neurons, rises, factors = self.neuron_type, np.empty_like(drives), np.empty_like(drives)
 
         def factor(waiting: np.ndarray) -> np.ndarray:
-            return np.expm1(-np.clip(dt - waiting, 0, dt) / tau_rc)
+            return np.expm1(-np.clip(dt - waiting, 0, dt) / neurons.tau_rc)
 
-        whole = factor(np.zeros(1, voltage.dtype))
-        # One-dimensional views, for lists of neurons.
-        drives, outputs, voltages, waits, rises = (each.reshape(-1) for each in (*arrays, rise))
+        whole = factor(np.zeros(1, drives.dtype))
 
         def step_lif():
-            np.subtract(refractory_time, dt, out=refractory_time)
-            np.subtract(current, voltage, out=rise)
+            np.subtract(waits, dt, out=waits)
             waiting = np.flatnonzero(waits > 0)
-            held = rises[waiting] * factor(waits[waiting])
-            np.multiply(rise, whole, out=rise)
-            rises[waiting] = held
-            np.subtract(voltage, rise, out=voltage)
+            factors[:] = whole
+            factors[waiting] = factor(waits[waiting])
+            np.multiply(np.subtract(drives, voltages, out=rises), factors, out=rises)
+            np.subtract(voltages, rises, out=voltages)
             spiking = np.flatnonzero(voltages > 1)
-            t_spike = dt + tau_rc * np.log1p(-(voltages[spiking] - 1) / (drives[spiking] - 1))
-            np.maximum(voltage, min_voltage, out=voltage)
-            voltages[spiking] = 0
-            waits[spiking] = tau_ref + t_spike
-            outputs[:] = 0
-            outputs[spiking] = height
+            late = np.log1p(-(voltages[spiking] - 1) / (drives[spiking] - 1))
+            waits[spiking] = neurons.tau_ref + (dt + neurons.tau_rc * late)
+            np.maximum(voltages, neurons.min_voltage, out=voltages)
+            voltages[spiking] = outputs[:] = 0
+            outputs[spiking] = neurons.amplitude / dt
 
         return step_lif
 
@@ -260,22 +252,14 @@ register(nengo.AdaptiveLIF, AdaptiveLIFModel)
 
 
 def noisy_lif_rates(
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    *,
-    dt: float = 0.001,
-    tau_rc: float = 0.02,
-    tau_ref: float = 0.002,
-    min_voltage: float = 0.0,
+    mean, deviation, *, dt=0.001, tau_rc=0.02, tau_ref=0.002, min_voltage=0.0
 ) -> np.ndarray:
     """Return the rates of ``nengo.LIF`` neurons under noisy currents.
 
     The voltage is a Markov chain: ``v + (J - v) * (1 - exp(-dt / tau_rc))``, held above
     ``min_voltage``, and a spike when it passes 1. Its mean time to a spike is solved on a grid of
-    means and deviations, and interpolated between.
-
-    Without clipping (``min_voltage=-inf``) and with deviations far above the threshold, the grid
-    of voltages is coarse, and rates come out up to a fifth too low.
+    means and deviations, and interpolated between. Without clipping (``min_voltage=-inf``) and
+    with deviations far above the threshold, rates come out up to a fifth too low.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = lif_curve(mean, tau_rc, tau_ref, dt)

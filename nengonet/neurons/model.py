@@ -139,7 +139,7 @@ class NeuronModel:
         current : (n_samples, n_neurons) ndarray
             Mean over time.
         deviation : (n_samples, n_neurons) ndarray, optional
-            Standard deviation of the current from step to step, at least 0.
+            Standard deviation from step to step, at least 0.
         dt : float, in seconds
         presentation_time : float, in seconds, optional
             Average over this time from the reset state; by default the rate in the long run. It
@@ -188,19 +188,11 @@ class NeuronModel:
         """Return the rates in Hz that are left without refractory time and bends."""
         return self.rates(current)
 
-    def noise(
-        self,
-        current: np.ndarray,
-        deviation: np.ndarray,
-        dt: float,
-        presentation_time: float | None = None,
-    ) -> np.ndarray:
+    def noise(self, current, deviation, dt, presentation_time=None) -> np.ndarray:
         """Return what noise in the current adds to the rate, in Hz: 0 where that is unknown."""
         return np.zeros(current.shape)
 
-    def variance(
-        self, rates: np.ndarray, current: np.ndarray, deviation: np.ndarray, dt: float
-    ) -> np.ndarray:
+    def variance(self, rates, current, deviation, dt) -> np.ndarray:
         """Return the variance of the output from step to step, for an amplitude of 1."""
         if not self.spiking:
             return np.zeros(rates.shape)
@@ -241,17 +233,10 @@ class NeuronModel:
                 "or neurons without a leak such as SpikingRectifiedLinear"
             )
 
-    def batched_step(
-        self,
-        dt: float,
-        current: np.ndarray,
-        output: np.ndarray,
-        state: dict[str, np.ndarray],
-        streams: list[dict[str, np.random.RandomState]],
-    ) -> Callable[[], None]:
+    def batched_step(self, dt, current, output, state, streams) -> Callable[[], None]:
         """Return one step of an element-wise type on (n_neurons, batch) arrays, in NumPy.
 
-        ``streams`` has the random states of each example by name, for a type that draws.
+        ``state`` has arrays by name; ``streams`` each example's random states by name.
         """
         step, names = self.neuron_type.step, streams[0] if streams else ()
         drawn = {name: self.draws([each[name] for each in streams]) for name in names}

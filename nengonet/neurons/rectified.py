@@ -48,30 +48,16 @@ class IntegrateAndFire(nengo.RectifiedLinear):
 
     min_voltage = NumberParam("min_voltage", high=0)
 
-    def __init__(
-        self,
-        amplitude: float = 1.0,
-        min_voltage: float = -np.inf,
-        initial_state: dict | None = None,
-    ) -> None:
+    def __init__(self, amplitude=1.0, min_voltage=-np.inf, initial_state=None) -> None:
         super().__init__(amplitude=amplitude, initial_state=initial_state)
         self.min_voltage = min_voltage
 
     rates = nengo.SpikingRectifiedLinear.rates
 
     def step(self, dt, J, output, voltage):
-        """Integrate for one step, in place.
+        """Integrate the current ``J`` for one step of ``dt`` seconds, in place.
 
-        Parameters
-        ----------
-        dt : float
-            Step, in seconds.
-        J : (n_neurons,) ndarray
-            Current, in spikes per second.
-        output : (n_neurons,) ndarray
-            Set to ``amplitude / dt`` times the number of spikes.
-        voltage : (n_neurons,) ndarray
-            Updated.
+        ``output`` is set to ``amplitude / dt`` times the number of spikes.
         """
         voltage += J * dt
         n_spikes = np.maximum(np.floor(voltage), 0.0)
@@ -181,8 +167,7 @@ def noisy_integrator_rates(
 ) -> np.ndarray:
     """Return the rates of `IntegrateAndFire` neurons whose voltage is held above a minimum.
 
-    The mean time in which a diffusing voltage with drift first gains 1, reflected at
-    ``min_voltage``.
+    From the mean time in which a diffusing voltage with drift first gains 1.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = np.maximum(mean, 0.0)

@@ -67,7 +67,14 @@ class SteppedModel(NeuronModel):
             if step == settle:
                 total[:], before = 0.0, last.copy()
             noisy = flat + width * rng.standard_normal(flat.shape) if width.any() else flat.copy()
-            self._step(dt, noisy, output, state)
+            try:
+                with np.errstate(invalid="raise", divide="ignore", over="ignore"):
+                    self.neuron_type.step(dt, noisy, output, **state)
+            except FloatingPointError as error:
+                raise InputError(
+                    f"no rate prediction for {self.name} in steps of {dt:g} s, in which its step "
+                    f"fails ({error}): expected a smaller dt"
+                ) from None
             total += output
             last[output != 0] = step + 1
         rates = total * area / (n_steps * dt)
@@ -77,28 +84,15 @@ class SteppedModel(NeuronModel):
             rates[whole] = (total * area)[whole] / ((last - before)[whole] * dt)
         return rates.reshape(shape).mean(axis=0).reshape(current.shape)
 
-    def _step(self, dt: float, current: np.ndarray, output: np.ndarray, state: dict) -> None:
-        """Step the type, or say that it fails."""
-        try:
-            with np.errstate(invalid="raise", divide="ignore", over="ignore"):
-                self.neuron_type.step(dt, current, output, **state)
-        except FloatingPointError as error:
-            raise InputError(
-                f"no rate prediction for {self.name} in steps of {dt:g} s, in which its step "
-                f"fails ({error}): expected a smaller dt"
-            ) from None
-
-    def start(
-        self, shape: tuple[int, int], current: np.ndarray, rng: np.random.RandomState, settled: bool
-    ) -> dict[str, np.ndarray]:
+    def start(self, shape, current, rng, settled) -> dict[str, np.ndarray]:
         """Return starting states, (n_starts, n_currents) each, as Nengo draws them.
 
         With ``settled``, they may be nearer to those of the long run.
         """
-        stated = self.neuron_type.initial_state or {}
+        given = self.neuron_type.initial_state or {}
         states = {}
         for name, default in self.neuron_type.state.items():
-            law = stated.get(name, default)
+            law = given.get(name, default)
             if isinstance(law, Distribution):
                 values = np.ravel(law.sample(shape[0], rng=rng))
             else:

@@ -40,8 +40,8 @@ def gain_bias(
     """Compute the gain and bias of a layer.
 
     ``max_rates`` and ``intercepts`` fix both, as Nengo does: the neuron fires at ``max_rates``
-    for a drive of 1 (it is no ceiling), and starts to fire at a drive of ``intercepts``. A stated
-    ``gain`` takes their place; its ``bias`` is then 0 unless stated too.
+    for a drive of 1 (it is no ceiling), and starts to fire at a drive of ``intercepts``. A given
+    ``gain`` takes their place; its ``bias`` is then 0 unless given too.
 
     Parameters
     ----------
@@ -70,26 +70,17 @@ def gain_bias(
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
     """
-    stated = gain is not None
-    gain, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
-    if not np.all(np.isfinite(gain)) or not np.all(gain > 0):
-        advice = "" if stated else _tuning_advice(neuron_type, max_rates, intercepts)
+    found, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
+    if not np.all(np.isfinite(found)) or not np.all(found > 0):
+        advice = "" if gain is not None else _tuning_advice(neuron_type, max_rates, intercepts)
         raise InputError(
-            f"gain: expected finite values above 0, got {gain.min():.4g} to {gain.max():.4g}"
+            f"gain: expected finite values above 0, got {found.min():.4g} to {found.max():.4g}"
             f"{advice}"
         )
-    return gain, bias
+    return found, bias
 
 
-def _tuned(
-    neuron_type: NeuronType,
-    n_neurons: int,
-    max_rates: object,
-    intercepts: object,
-    gain: object,
-    bias: object,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
     """Return gain and bias as `gain_bias` does, of any sign."""
     if type(as_neuron_type(neuron_type)).step is nengo.Direct.step:
         raise InputError(
@@ -99,44 +90,40 @@ def _tuned(
     rng = np.random.RandomState(seed)
 
     def sampled(name: str, value: object) -> np.ndarray:
-        return _sampled(name, value, n_neurons, rng)
+        if isinstance(value, Distribution):
+            return get_samples(value, n_neurons, rng=rng)
+        try:
+            values = np.broadcast_to(np.asarray(value, dtype=np.float64), (n_neurons,))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
+                f"nengo Distribution, got {described(value)}"
+            ) from None
+        return as_numbers(name, values)
 
-    if gain is None:
+    tuned = np.zeros(n_neurons)
+    if gain is not None:
+        gain = sampled("gain", gain)
+    else:
         max_rates, intercepts = sampled("max_rates", max_rates), sampled("intercepts", intercepts)
         try:
             with np.errstate(all="ignore"):
-                gain, tuned_bias = neuron_type.gain_bias(max_rates, intercepts)
+                gain, tuned = neuron_type.gain_bias(max_rates, intercepts)
         except ValidationError as error:
             raise InputError(f"{type(neuron_type).__name__}: {error}") from None
-        bias = tuned_bias if bias is None else sampled("bias", bias)
-    else:
-        gain = sampled("gain", gain)
-        bias = np.zeros(n_neurons) if bias is None else sampled("bias", bias)
+    bias = tuned if bias is None else sampled("bias", bias)
     return np.array(gain, dtype=np.float64), np.array(bias, dtype=np.float64)
 
 
 def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: object) -> str:
     """Say what max_rates and intercepts must be for a gain above 0."""
+    model = model_of(neuron_type)
     if not isinstance(intercepts, Distribution) and np.any(np.asarray(intercepts) >= 1):
         return "; intercepts must be below 1"
     if not isinstance(max_rates, Distribution) and np.any(np.asarray(max_rates) <= 0):
         return "; max_rates must be above 0 Hz"
-    name = type(neuron_type).__name__
-    other = f"other max_rates for {name}, or state gain and bias"
-    return f"; expected {model_of(neuron_type).tuning or other}"
-
-
-def _sampled(name: str, value: object, n_neurons: int, rng: np.random.RandomState) -> np.ndarray:
-    if isinstance(value, Distribution):
-        return get_samples(value, n_neurons, rng=rng)
-    try:
-        values = np.broadcast_to(np.asarray(value, dtype=np.float64), (n_neurons,))
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{name}: expected one number, {n_neurons} numbers (one for each neuron) or a "
-            f"nengo Distribution, found {described(value)}"
-        ) from None
-    return as_numbers(name, values)
+    other = f"other max_rates for {model.name}, or give gain and bias"
+    return f"; expected {model.tuning or other}"
 
 
 def current_at(neuron_type: NeuronType, rate: float) -> float:
@@ -152,8 +139,7 @@ class NeuronFacts:
     Attributes
     ----------
     neuron_type : NeuronType
-    gain, bias : float
-    drive : float
+    gain, bias, drive : float
     current : float
         ``gain * drive + bias``.
     rate : float, in Hz
@@ -175,14 +161,14 @@ class NeuronFacts:
 
     def __str__(self) -> str:
         """Write the sum out, one line a step."""
-        amplitude = model_of(self.neuron_type).amplitude
         first = "" if self.first_rate == self.rate else f"rate {self.first_rate:.6g} Hz at first\n"
         return (
             f"{self.neuron_type}\n"
             f"gain {self.gain:.6g}, bias {self.bias:.6g}\n"
             f"J = gain * drive + bias = {self.gain:.6g} * {self.drive:.6g} + {self.bias:.6g}"
             f" = {self.current:.6g}\n{first}"
-            f"rate {self.rate:.6g} Hz, mean output {self.output:.6g} (amplitude {amplitude:.6g})"
+            f"rate {self.rate:.6g} Hz, mean output {self.output:.6g} "
+            f"(amplitude {model_of(self.neuron_type).amplitude:.6g})"
         )
 
 
@@ -214,9 +200,7 @@ def explain_neuron(
     Returns
     -------
     NeuronFacts
-        ``gain``, ``bias``, ``current`` (J), ``rate`` in Hz and ``output``, the mean output
-        ``amplitude * rate``; of a type that adapts, the rate once it has adapted, and beside it
-        the ``first_rate``. ``print`` writes the sum out.
+        ``print`` writes the sum out.
 
     Raises
     ------
@@ -233,17 +217,9 @@ def explain_neuron(
     """
     drive = as_number("drive", drive)
     dt = as_number("dt", dt, "a time in seconds", above=0)
-    gains, biases = _tuned(neuron_type, 1, max_rate, intercept, gain, bias, seed=0)
-    current = gains * drive + biases
-    model = model_of(neuron_type)
-    rate = float(model.rates(current[None], dt=dt)[0, 0])
-    return NeuronFacts(
-        neuron_type=neuron_type,
-        gain=float(gains[0]),
-        bias=float(biases[0]),
-        drive=float(drive),
-        current=float(current[0]),
-        rate=rate,
-        output=rate * model.amplitude,
-        first_rate=float(model.first_rates(current[None], dt)[0, 0]),
-    )
+    gain, bias = _tuned(neuron_type, 1, max_rate, intercept, gain, bias)
+    current, model = gain * drive + bias, model_of(neuron_type)
+    rate = model.rates(current[None], dt=dt).item()
+    first = model.first_rates(current[None], dt).item()
+    numbers = (gain.item(), bias.item(), drive, current.item(), rate, rate * model.amplitude)
+    return NeuronFacts(neuron_type, *numbers, first)
