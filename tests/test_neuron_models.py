@@ -9,8 +9,7 @@ from nengo.dists import Choice
 
 import nengonet as nn
 import nengonet.neurons.model
-from nengonet.neurons import NeuronModel, SteppedModel, model_of, register
-from nengonet.testing import assert_counts_match_rates
+from nengonet.neurons import SteppedModel, model_of, register
 
 # Nengo divides by zero in what it computes, and does not need, of stated gains.
 pytestmark = [
@@ -318,49 +317,21 @@ def one_class(base=nengo.neurons.NeuronType):
     return Quarter
 
 
-@pytest.mark.parametrize("model", [None, SteppedModel, "own"])
-def test_a_registered_type_has_prediction_diagnosis_budget_and_testing(model):
+@pytest.mark.parametrize("model", [(), (SteppedModel,)], ids=["its rates", "stepped"])
+def test_a_registered_type_is_predicted_without_a_model_of_its_own(model):
     quarter = one_class()
-
-    class Own(NeuronModel):
-        activation, threshold = "relu", 0.0
-
-        def curve(self, current, dt, presentation_time):
-            return np.maximum(current, 0) / 4
-
-        def ceiling(self, dt):
-            return 1 / dt
-
     kernels = [np.array([[0.5, 0.2], [0.3, 0.9], [-0.1, 0.4]]), np.array([[1.0, -0.3], [0.1, 0.8]])]
-
-    def network():
-        with nengo.Network(seed=0):
-            layer = nn.constant_input((3,))
-            for label, kernel in zip("ab", (kernels[0], kernels[1] / 100), strict=True):
-                layer = nn.dense(layer, kernel, quarter(), gain=400.0, bias=0.0, label=label)
-        return layer
-
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((3,))
+        for label, kernel in zip("ab", (kernels[0], kernels[1] / 100), strict=True):
+            layer = nn.dense(layer, kernel, quarter(), gain=400.0, bias=0.0, label=label)
     with pytest.raises(nn.InputError, match="no rate prediction for Quarter"):
-        nn.predict_rates(network(), IMAGES)
-    arguments = () if model is None else (Own if model == "own" else model,)
-    assert register(quarter, *arguments) is quarter
-    output = network()
-    hidden = np.maximum(IMAGES @ kernels[0], 0)
-    wanted = np.maximum(hidden @ kernels[1], 0) * 100
-    np.testing.assert_allclose(nn.predict_rates(output, IMAGES), wanted, rtol=0.02, atol=0.6)
-    labels = wanted.argmax(axis=1)
-    diagnosis = nn.diagnose(output, IMAGES, labels=labels)
-    assert diagnosis.predicted_accuracy.value == 1
-    result = nn.present(output.network, output, IMAGES, presentation_time=0.5, progress=False)
-    assert_counts_match_rates(result.counts["a"], 100 * hidden, 0.5, "regular")
-    compared = nn.compare(result, output, IMAGES)
-    assert all(row["rms_spikes"] < 2 for row in compared.layers)
-    if model == "own":
-        budget = nn.error_budget(
-            output, IMAGES, labels, presentation_time=0.5, n_repeats=2, progress=False
-        )
-        assert [step.accuracy for step in budget.steps] == [1.0] * len(budget.steps)
-        assert model_of(quarter()).ceiling(0.01) == 100
+        nn.predict_rates(layer, IMAGES)
+    assert register(quarter, *model) is quarter
+    wanted = np.maximum(np.maximum(IMAGES @ kernels[0], 0) @ kernels[1], 0) * 100
+    np.testing.assert_allclose(nn.predict_rates(layer, IMAGES), wanted, rtol=0.02, atol=0.6)
+    result = nn.present(layer.network, layer, IMAGES, presentation_time=0.5, progress=False)
+    assert all(row["rms_spikes"] < 2 for row in nn.compare(result, layer, IMAGES).layers)
 
 
 def test_registering_names_what_it_needs():

@@ -195,5 +195,5 @@ def test_with_settings_changes_only_what_is_named():
 
 
 def test_the_example_of_the_docstring_holds():
-    results = doctest.testmod(nengonet.neurons.tuning)
+    results = doctest.testmod(nengonet.neurons.tuning, extraglobs={"nengo": nengo})
     assert (results.failed, results.attempted) == (0, 1)

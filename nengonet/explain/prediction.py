@@ -275,7 +275,7 @@ def _ensemble(ensemble, gain, bias, drive, variance, delay, time, noise, lines) 
 
 def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
     """Return gain and bias as Nengo's builder computes them."""
-    if type(ensemble.neuron_type).step is nengo.Direct.step:
+    if not model_of(ensemble.neuron_type).has_neurons:
         raise InputError("cannot predict Direct mode, which has no neurons")
     names = ("gain", "bias") if ensemble.gain is not None else ("max_rates", "intercepts")
     for name in names:

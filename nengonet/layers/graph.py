@@ -7,10 +7,8 @@ reads it here, from Nengo's objects, when it is needed.
 from __future__ import annotations
 
 import nengo
-import numpy as np
 from nengo.base import ObjView
 from nengo.connection import Neurons
-from nengo.dists import Choice, Distribution, Uniform
 
 from nengonet.checks import described
 from nengonet.exceptions import InputError
@@ -116,18 +114,10 @@ class Graph:
         0, once.
         """
         if isinstance(item, nengo.Ensemble):
-            first = (item.neuron_type.initial_state or {}).get("voltage", Choice([0.0]))
-            return bool(item.neuron_type.negative) or _may_draw_below_0(first)
+            return model_of(item.neuron_type).may_be_negative
         return item not in seen and any(
             self.may_be_negative(owner(each.pre_obj), (*seen, item)) for each in self.into(item)
         )
-
-
-def _may_draw_below_0(values: Distribution | np.ndarray) -> bool:
-    if isinstance(values, Distribution):
-        lowest = {Choice: "options", Uniform: "low"}.get(type(values))
-        return lowest is None or bool(np.min(getattr(values, lowest)) < 0)
-    return bool(np.min(values) < 0)
 
 
 def passes_spikes(node: nengo.Node) -> bool:

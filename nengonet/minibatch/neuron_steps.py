@@ -83,7 +83,7 @@ def kernel_arguments(operator: SimNeurons, context: Context) -> tuple:
     else:
         bias, gain, weighted = np.zeros(n, dtype), np.ones(n, dtype), operator.J
     states = tuple(signals[operator.state[name]] for name in kernel.states)
-    height = dtype.type(neurons.amplitude / context.dt)
+    height = dtype.type(model_of(neurons).amplitude / context.dt)
     constants = kernel.constants(neurons, context.dt, dtype)
     current = _full(signals.operand(weighted), output.shape)
     return current, gain, bias, output, states, constants, height

@@ -26,6 +26,7 @@ from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import Context, label_of, maker_of
 from nengonet.minibatch.signals import overlap, same_place, writes
+from nengonet.neurons import model_of
 
 # With more spikes than this per neuron and step, dense products in single steps are faster.
 _DENSEST = 0.3
@@ -69,7 +70,7 @@ class FusedRow:
         self._source = self._come_in
         if self._events is not None:
             self._source = named(self._come_in, f"{self._input.name}, in stretches")
-        heights = [neurons.neurons.amplitude / context.dt for _, neurons in layers]
+        heights = [model_of(neurons.neurons).amplitude / context.dt for _, neurons in layers]
         self._heights = [
             signals[neurons.output].dtype.type(height)
             for height, (_, neurons) in zip(heights, layers, strict=True)
@@ -205,7 +206,7 @@ def _next_layer(
         if (
             not isinstance(neurons, SimNeurons)
             or kernel_of(neurons, context) is None
-            or neurons.neurons.amplitude <= 0
+            or model_of(neurons.neurons).amplitude <= 0
         ):
             continue
         current = context.currents.get(neurons)

@@ -10,6 +10,7 @@ class DirectModel(NeuronModel):
     """`Direct`, for which there is nothing to predict."""
 
     activation = "linear"
+    has_neurons = False
 
     def curve(self, current, dt, presentation_time):
         """Refuse."""

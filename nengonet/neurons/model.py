@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from nengo.dists import Choice, Distribution, Uniform
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 from scipy.interpolate import RegularGridInterpolator
 
@@ -60,12 +61,6 @@ class NeuronModel:
     from it and overrides `curve` and what else it knows; see `register`. Currents, deviations and
     rates are (n_samples, n_neurons) arrays.
 
-    Parameters
-    ----------
-    neuron_type : NeuronType
-    family : type
-        The class whose step this is.
-
     Attributes
     ----------
     activation : str or None
@@ -88,6 +83,8 @@ class NeuronModel:
         Makes of the examples' random states, a list, what an element-wise step draws from.
     kernel : Kernel, optional
         The step in Numba.
+    has_neurons : bool
+        False for Direct mode.
     """
 
     activation: str | None = None
@@ -101,6 +98,7 @@ class NeuronModel:
     elementwise: bool = False
     draws: Callable[[list[np.random.RandomState]], object] | None = None
     kernel: Kernel | None = None
+    has_neurons: bool = True
     # Whether spikes come at even intervals under a constant current.
     _regular: bool = False
 
@@ -123,6 +121,14 @@ class NeuronModel:
     def spiking(self) -> bool:
         """Whether the output is spikes."""
         return bool(self.neuron_type.spiking)
+
+    @property
+    def may_be_negative(self) -> bool:
+        """Whether spikes may be below 0: always, or once, from a first voltage below 0."""
+        first = (self.neuron_type.initial_state or {}).get("voltage", 0.0)
+        if isinstance(first, Distribution):
+            first = getattr(first, {Choice: "options", Uniform: "low"}.get(type(first), ""), -1)
+        return bool(self.neuron_type.negative or np.min(first) < 0)
 
     def rates(
         self,

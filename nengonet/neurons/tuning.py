@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 
-import nengo
 import numpy as np
 from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
@@ -13,7 +12,7 @@ from nengo.neurons import NeuronType
 
 from nengonet.checks import as_number, as_numbers, described
 from nengonet.exceptions import InputError
-from nengonet.neurons.model import as_neuron_type, model_of
+from nengonet.neurons.model import model_of
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
@@ -82,7 +81,7 @@ def gain_bias(
 
 def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
     """Return gain and bias as `gain_bias` does, of any sign."""
-    if type(as_neuron_type(neuron_type)).step is nengo.Direct.step:
+    if not model_of(neuron_type).has_neurons:
         raise InputError(
             "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
             "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
