@@ -286,6 +286,14 @@ def with_a_false_claim(content, rng):
     return bytes(content)
 
 
+def with_damaged_bytes(content, rng):
+    content = bytearray(content)
+    for _ in range(3):
+        reach = min(rng.choice([400, 4000, len(content)]), len(content))
+        content[rng.randrange(reach)] = rng.choice([0, 255, rng.randrange(256)])
+    return bytes(content)
+
+
 def with_other_objects(content, rng):
     """Change what an HDF5 file holds, by means of HDF5."""
     stream = io.BytesIO(content)
@@ -318,13 +326,20 @@ def with_other_objects(content, rng):
 
 CHILD = """
 import resource, sys
+import numpy as np
 import nengonet as nn
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 for line in sys.stdin:
     path = line.strip()
     try:
-        str(nn.datasets.load(path)) if path.endswith(".npz") else str(nn.load_weights(path))
+        if path.endswith(".npz"):
+            arrays = nn.datasets.load(path)
+        else:
+            weights = nn.load_weights(path)
+            arrays = [array for layer in weights.values() for array in layer.arrays.values()]
+            assert arrays and str(weights)
+        assert all(np.isfinite(array).all() for array in arrays)
         print("read", path)
     except nn.InputError as error:
         print("refused" if str(error).isprintable() else "unprintable", path)
@@ -342,9 +357,10 @@ def test_mutations_are_read_or_refused(tmp_path):
     np.savez(tmp_path / "own.npz", x=np.ones((6, 4), np.uint8), y=np.arange(6))
     files = [tmp_path / "own.npz", *sorted(DATA.glob("keras*.h5")), *sorted(DATA.glob("*.keras"))]
     paths = []
-    for i in range(160):
+    for i in range(240):
         original = rng.choice(files)
-        ways = [with_a_false_claim, with_other_objects][: 2 if original.suffix == ".h5" else 1]
+        ways = [with_damaged_bytes, with_a_false_claim, with_other_objects]
+        ways = ways if original.suffix == ".h5" else ways[:2]
         paths.append(tmp_path / f"{i}{original.suffix}")
         paths[-1].write_bytes(rng.choice(ways)(original.read_bytes(), rng))
     done = subprocess.run(

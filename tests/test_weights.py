@@ -125,9 +125,15 @@ def run(model, x, w):
     return dense(relu(dense(y, w["encoder/expand"])) + dense(x, w["bypass"]), w["alpha"])
 
 
-def test_every_model_in_every_dialect_is_there():
+def test_content_decides_not_the_name(tmp_path):
     assert len(KERAS_FILES) == 18
-    assert {load_weights(DATA / name).dialect for name in KERAS_FILES} == set(DIALECTS.values())
+    found = {}
+    for name in KERAS_FILES:
+        weights = load_weights(str(shutil.copy(DATA / name, tmp_path / "foo.bin")))
+        assert list(weights) == list(load_weights(DATA / name))
+        found[name] = weights.dialect
+    assert DIALECTS.items() <= found.items()
+    assert set(found.values()) == set(DIALECTS.values())
 
 
 @pytest.mark.parametrize("name", KERAS_FILES)
@@ -194,22 +200,14 @@ def test_fold_by_hand():
     np.testing.assert_array_equal(folded.bias, [3.5, 4.0])
 
 
-@pytest.mark.parametrize("name, dialect", DIALECTS.items())
-def test_content_decides_not_the_name(name, dialect, tmp_path):
-    shutil.copy(DATA / name, tmp_path / "foo.bin")
-    weights = load_weights(str(tmp_path / "foo.bin"))
-    assert weights.dialect == dialect
-    assert list(weights) == list(load_weights(DATA / name))
+CONV = "Conv2D BatchNormalization DepthwiseConv2D BatchNormalization Conv2D Dense".split()
 
 
 @pytest.mark.parametrize("name", WITH_CONFIG)
 def test_config_comes_from_the_file(name):
     weights = load_weights(DATA / name)
     if "conv" in name:
-        assert [layer.kind for layer in weights.values()] == [
-            *("Conv2D", "BatchNormalization", "DepthwiseConv2D", "BatchNormalization"),
-            *("Conv2D", "Dense"),
-        ]
+        assert [layer.kind for layer in weights.values()] == CONV
         config = weights["grouped"].config
         assert (config["groups"], config["strides"], config["padding"]) == (2, [2, 2], "same")
         assert weights["after_grouped"].epsilon == 0.01
@@ -221,10 +219,7 @@ def test_config_comes_from_the_file(name):
 
 def test_kinds_without_config():
     weights = load_weights(DATA / "keras3_conv.weights.h5")
-    assert [layer.kind for layer in weights.values()] == [
-        *("Conv2D", "BatchNormalization", "DepthwiseConv2D", "BatchNormalization"),
-        *("Conv2D", "Dense"),
-    ]
+    assert [layer.kind for layer in weights.values()] == CONV
     assert all(layer.config == {} for layer in weights.values())
     with pytest.raises(InputError, match="after_depthwise: expected moving_mean and .*scale=False"):
         fold_batch_norm(weights["depthwise"], weights["after_depthwise"])
@@ -266,16 +261,10 @@ def test_activations_and_what_follows(ending):
     }
     folded = fold_batch_norm(weights["first"], weights["first_norm"])
     assert (folded.activation, folded.followed_by) == ("relu(max_value=6.0)", ("largest",))
-    for before, after, match in [
-        (
-            "second",
-            "late_norm",
-            "second and late_norm: expected a linear layer, got the activation 'relu'",
-        ),
-        ("first", "late_norm", "expected one after the other, got first_norm after first"),
-    ]:
-        with pytest.raises(InputError, match=match):
-            fold_batch_norm(weights[before], weights[after])
+    with pytest.raises(InputError, match="expected a linear layer, got the activation 'relu'"):
+        fold_batch_norm(weights["second"], weights["late_norm"])
+    with pytest.raises(InputError, match="one after the other, got first_norm after first"):
+        fold_batch_norm(weights["first"], weights["late_norm"])
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_CONFIG if re.search("conv|nested", name)])
@@ -800,16 +789,10 @@ def refuse(path, match):
     assert "\n" not in message
 
 
-def test_missing_directory_empty(tmp_path):
-    refuse(tmp_path / "none.h5", "no such file")
-    refuse(tmp_path, "expected a file, got a folder")
-    (tmp_path / "x").write_bytes(b"")
-    refuse(tmp_path / "x", "expected HDF5 or a .keras archive, got an empty file")
-
-
 @pytest.mark.parametrize(
     "head, match",
     [
+        (b"", "expected HDF5 or a .keras archive, got an empty file"),
         (b"<!DOCTYPE html>", "look like HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         (b"\x93NUMPY\x01\x00", "a NumPy .npy file"),
@@ -865,19 +848,6 @@ def test_listed_layer_is_missing(tmp_path):
     refuse(tmp_path / "x", "lists a layer 'hidden', but does not hold it")
 
 
-def test_nothing_outside_the_file_is_read(tmp_path):
-    plain(tmp_path / "other", hidden=np.ones((2, 2)))
-    with h5py.File(tmp_path / "x", "w") as file:
-        file["hidden"] = h5py.ExternalLink("other", "/hidden")
-    refuse(tmp_path / "x", "a link into another file is not followed")
-
-
-def test_walking_in_circles(tmp_path):
-    with h5py.File(tmp_path / "x", "w") as file:
-        file["a"] = file["/"]
-    refuse(tmp_path / "x", "in a circle")
-
-
 def test_links_and_many_names_of_one_array(tmp_path):
     with h5py.File(tmp_path / "x", "w") as file:
         file["a/kernel"] = np.arange(6.0).reshape(2, 3)
@@ -922,31 +892,6 @@ def test_names_cannot_steer_a_terminal(tmp_path):
     weights = load_weights(keras2(tmp_path / "k", layers, arrays, version=f"2{evil}"))
     assert all(line.isprintable() for line in str(weights).splitlines())
     assert weights[f"a{safe}"].activation == safe
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_bytes_give_one_error_or_finite_arrays(name, tmp_path):
-    rng = np.random.default_rng(17)
-    content = np.fromfile(DATA / name, dtype=np.uint8)
-    path = tmp_path / "x"
-    outcomes = set()
-    for trial in range(20):
-        damaged = content.copy()
-        at = rng.integers(min((400, 4000, content.size)[trial % 3], content.size), size=3)
-        damaged[at] = rng.choice([0, 255, rng.integers(256)], size=3)
-        damaged.tofile(path)
-        try:
-            weights = load_weights(path)
-        except InputError as error:
-            one_line = "\n" not in str(error)
-            outcomes.add("error" if one_line else "lines")
-        else:
-            arrays = [a for layer in weights.values() for a in layer.arrays.values()]
-            assert arrays
-            assert all(np.isfinite(array).all() for array in arrays)
-            assert str(weights)
-            outcomes.add("arrays")
-    assert "error" in outcomes <= {"error", "arrays"}
 
 
 # The mapping
