@@ -430,7 +430,8 @@ def test_a_cnn_of_rate_neurons_is_predicted(kind):
     predicted = predict(output, CNN_IMAGES)
     labels = ["input", "conv", "largest", "depthwise", "mean", "dense", "output"]
     assert [layer.label for layer in predicted] == labels
-    assert [layer.is_input for layer in predicted] == [True] + [False] * 6
+    assert predicted[0].item.size_in == 0
+    assert [layer.item.label for layer in predicted] == [layer.label for layer in predicted]
     for layer in predicted:
         np.testing.assert_allclose(
             layer.mean_outputs, result.mean_output(layer.label), rtol=1e-9, atol=1e-12

@@ -16,6 +16,7 @@ import numpy as np
 from nengonet.explain.prediction import LayerPrediction
 from nengonet.layers.graph import Graph, owner
 from nengonet.layers.inputs import ImageInput
+from nengonet.layers.record import known_layers
 from nengonet.neurons import current_at, model_of
 from nengonet.results.readout import wilson_interval
 
@@ -86,25 +87,19 @@ class Case:
         """The layers of neurons."""
         return [layer for layer in self.layers if layer.neuron_type is not None]
 
-    def ensemble(self, layer: LayerPrediction) -> nengo.Ensemble:
-        """Return the neurons that were predicted."""
-        ensembles = self.network.all_ensembles
-        return next(each for each in ensembles if (each.label or str(each)) == layer.label)
-
     def tuned(self, layer: LayerPrediction) -> bool:
         """Whether max_rates and intercepts gave the neurons their gain."""
-        ensemble = self.ensemble(layer)
-        record = self.network.__dict__.get("nengonet_layers", {}).get(ensemble)
-        return ensemble.gain is None or (record is not None and record.tuned)
+        record = known_layers(None, self.network).get(layer.item)
+        return layer.item.gain is None or (record is not None and record.tuned)
 
     def encodes(self, layer: LayerPrediction) -> bool:
         """Whether every neuron stands for one pixel."""
         if layer.neuron_type is None:
-            return layer.is_input
+            return layer.item.size_in == 0
         return all(
             getattr(owner(each.pre_obj), "size_in", None) == 0
             and np.ndim(getattr(each.transform, "init", 1.0)) < 2
-            for each in Graph(self.network).into(self.ensemble(layer))
+            for each in Graph(self.network).into(layer.item)
         )
 
     def of_images(self, share: float, *, error: float, warning: float) -> str | None:
@@ -161,10 +156,10 @@ def _check(code: str) -> Callable:
 
 @_check("input-range")
 def _stored_pixels(case: Case) -> Iterator[_Fault]:
-    inputs = {n.label for n in case.network.all_nodes if isinstance(n.output, ImageInput)}
     for layer in case.layers:
         low, high = float(layer.drive.min()), float(layer.drive.max())
-        if layer.label in inputs and not layer.spiking and low >= 0 and 32 < high <= 255:
+        pixels = isinstance(getattr(layer.item, "output", None), ImageInput)
+        if pixels and not layer.spiking and low >= 0 and 32 < high <= 255:
             yield _fault("warning", layer)(
                 f"{layer.label}: the pixels look like stored ones, which go from 0 to 255",
                 f"they reach {high:,.4g}; most networks are trained on [0, 1], [-1, 1] or "

@@ -39,6 +39,7 @@ Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
 class LayerPrediction:
     """What one layer is predicted to do, image by image."""
 
+    item: Item
     label: str
     drive: np.ndarray
     current: np.ndarray
@@ -52,7 +53,6 @@ class LayerPrediction:
     neuron_type: NeuronType | None = None
     gain: np.ndarray | None = None
     bias: np.ndarray | None = None
-    is_input: bool = False
 
     def filtered_variance(self, after: Filter, dt: float) -> np.ndarray:
         """Return the variance of the output behind a filter."""
@@ -153,7 +153,7 @@ def predict(
             else:
                 now = _node(item, *came_in, images, dt, graph.spike_area(item))
         label = layers[item].label if item in layers else item.label or str(item)
-        found[item] = LayerPrediction(label=label, **now)
+        found[item] = LayerPrediction(item, label, **now)
     return list(found.values())
 
 
@@ -229,7 +229,6 @@ def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
         "amplitude": spike_area or 1.0,
         "spiking": spike_area is not None,
         "delay": delay + late,
-        "is_input": node.size_in == 0,
     }
 
 
