@@ -1,4 +1,4 @@
-"""Tables of text, for people."""
+"""Aligned tables of text."""
 
 from __future__ import annotations
 

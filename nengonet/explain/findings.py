@@ -384,7 +384,7 @@ def _bias_threshold(case: Case) -> Iterator[_Fault]:
                 f"{layer.label}: the bias alone holds every neuron "
                 f"{'exactly at' if bias == 1.0 else 'above'} its threshold of 1",
                 f"bias {bias:.4g}{why if case.tuned(layer) else ''}",
-                "bias=0 beside a stated gain, or intercepts above 0",
+                "bias=0 beside a given gain, or intercepts above 0",
             )
 
 

@@ -41,7 +41,7 @@ class Layer:
     network : nengo.Network
         The network that the layer was built in.
     tuned_gain : ndarray or None
-        The gain that ``max_rates`` and ``intercepts`` gave; None where it was stated.
+        The gain that ``max_rates`` and ``intercepts`` gave; None where it was given.
     """
 
     label: str
@@ -139,7 +139,7 @@ def checked_layer(layer: object, name: str) -> Layer:
 
 
 def new_label(label: str | None, default: str, *before: Layer) -> str:
-    """Return the label of a layer that is being added: the one stated, or a numbered default."""
+    """Return the label of a layer that is being added: the one given, or a numbered default."""
     network = outermost_network()
     if network is None:
         raise InputError(

@@ -25,7 +25,7 @@ _STRETCH_LANES = 8
 # Spikes of a stretch are listed up to this number, or one for each neuron and step.
 _MOST_SPIKES = 2**22
 
-# Neurons of a layer are worked on in multiples of so many: a few vector instructions.
+# Neurons of a layer are worked on in multiples of this many: a few vector instructions.
 WHOLE = 16
 
 
@@ -263,7 +263,7 @@ _usual = _event = _most = None
 
 
 def _step(weighted, gain, bias, output, states, constants, height, current, eventful):
-    """Step neurons on ``bias + gain * weighted``; return False where a voltage is no number.
+    """Step neurons on ``bias + gain * weighted``; return False where a voltage is not a number.
 
     ``current`` and ``eventful``, (batch,), are working memory.
     """

@@ -21,7 +21,7 @@ from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 Step = Callable[[], None]
 
-# Where a product over spikes meets too many of them, so many steps are dense before it tries again.
+# Steps that are dense after a product over spikes has met too many of them.
 DENSE_STEPS = 20
 
 

@@ -22,7 +22,7 @@ def runaway_error(
     array_of: Callable[[Signal], np.ndarray],
     examples: Sequence[int],
 ) -> RunawayError:
-    """Return the error that names where numbers are no longer finite, among some operators."""
+    """Return the error that names where numbers cease to be finite, among some operators."""
     name = name_of(operators[0], simulator.model) if operators else "the network"
     for operator in operators:
         bad = np.zeros(len(examples), bool)

@@ -30,7 +30,7 @@ from nengonet.neurons import model_of
 
 # With more spikes than this per neuron and step, dense products in single steps are faster.
 _DENSEST = 0.3
-# Steps to begin with: who knows how many spikes there are. Later, as many as bring so many spikes.
+# Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
 _FIRST, _SPIKES = 10, 4_000_000
 # Stretches whose spikes cannot be listed, before all steps are single ones.
 _FAILURES = 3
@@ -137,7 +137,7 @@ class FusedRow:
         return [self._signals[neurons.output] for _, neurons in self._layers]
 
     def _come_in(self, most: int) -> tuple[Spikes, int]:
-        """Return the spikes of at most so many steps: none where the current is constant."""
+        """Return the spikes of `most` steps or fewer: none where the current is constant."""
         if self._events is None:
             return self._no_spikes, most
         first, n_steps = self._events.stretch(most)

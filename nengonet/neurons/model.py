@@ -66,7 +66,7 @@ class NeuronModel:
     activation : str or None
         Of the Keras layer that these neurons stand for: "relu", "sigmoid", "tanh", "linear".
     threshold : float or None
-        Current above which a neuron fires. None where there is no such current.
+        Current above which a neuron fires. None where no current does.
     longest_step, exact_step : float, in seconds
         Longest step that a simulation can take; longest step that changes no rate.
     noise_effect, step_effect : str

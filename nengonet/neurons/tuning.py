@@ -39,7 +39,7 @@ def gain_bias(
     """Compute the gain and bias of a layer.
 
     ``max_rates`` and ``intercepts`` fix both, as Nengo does: the neuron fires at ``max_rates``
-    for a drive of 1 (it is no ceiling), and starts to fire at a drive of ``intercepts``. A given
+    for a drive of 1 (not a ceiling), and starts to fire at a drive of ``intercepts``. A given
     ``gain`` takes their place; its ``bias`` is then 0 unless given too.
 
     Parameters

@@ -102,7 +102,7 @@ def present(
         Examples that run at once. It changes speed and memory; spikes only by rounding, as in the
         notes. By default 250, or as many as have two million neurons together.
     n_jobs : int
-        Examples are shared out over so many processes, or over threads where many steps run
+        Examples are shared out over this many processes, or over threads where many steps run
         outside Python; -1 for one per core. It changes speed, and as the examples that run
         at once become fewer, spikes only by rounding, as in the notes.
     precision : {32, 64}

@@ -93,7 +93,7 @@ WEIGHTS = "cifar_csnn_paper"
 # Of firing rates: how much a network depends on how large its activations are.
 SCALES_AT_REST = (SCALE / 10, SCALE / 3, SCALE, SCALE * 3, SCALE * 10)
 
-# Of the repaired network: a layer's 99.9th percentile of activation on so many training images
+# Of the repaired network: a layer's 99.9th percentile of activation on this many training images
 # fires at this rate, a spike every other step.
 FULL_SCALE_RATE = 500.0
 N_SAMPLE = 500

@@ -1,6 +1,6 @@
 """KerasSpiking's "Classifying Fashion MNIST with spiking activations", in plain Nengo.
 
-The tutorial trains an MLP 784-128(relu)-10, replaces the relu by neurons that spike at so many Hz,
+The tutorial trains an MLP 784-128(relu)-10, replaces the relu by neurons that spike at a rate,
 shows each image for 10 steps, and averages the output over time. Longer steps make better answers
 with more spikes; training with spikes does without them. Its figures are the accuracy, and the
 least, the mean and the largest spike rate, of seven such networks. Three things that it mentions
@@ -46,7 +46,7 @@ SHAPE = (28, 28)
 N_STEPS = 10
 DTS = (0.001, 0.01, 0.1, 1.0)
 
-# The files that nengonet brings along, by the name of the network.
+# The bundled files, by the name of the network.
 FILES = {
     "plain": "fashion_dense",
     "spiking-aware": "fashion_spiking_aware",

@@ -28,7 +28,7 @@ _DISPERSION_MEAN = 20.0
 # rectified adds a rate of its own.
 _SLOPE_DEVIATIONS = 3.0
 _SLOPE_COUNTS = 10
-# Part of the stated chance of a false alarm that is shared out. The rest is kept for what is not
+# Part of the given chance of a false alarm that is shared out. The rest is kept for what is not
 # exact: the tails of the dispersion and of Student's t.
 _SPENT = 0.75
 _MIN_REPEATS = 5
