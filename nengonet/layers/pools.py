@@ -297,9 +297,9 @@ class AveragePool(nengo.Sparse):
         shares = 1.0 / np.bincount(indices[:, 0])
         super().__init__((outputs.size, inputs.size), indices=indices, init=shares[indices[:, 0]])
 
-    @property
-    def _argreprs(self):
-        return [f"image_shape={self.image_shape}", f"pool={self.pool}"]
+    def __repr__(self) -> str:
+        """Write what it was made from; the indices would fill the screen."""
+        return f"{type(self).__name__}(image_shape={self.image_shape}, pool={self.pool})"
 
 
 def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
