@@ -300,12 +300,13 @@ def node(t):
     from package.inner import deep
     local = [math.sin(FACTOR * each) for each in TABLE[:1]]
     value = plain(t) + cached(t) + generic(t) + Helper.scale(t) + len(NAMES) + Helper().half
-    return value + sum(local) + helpers.aid(t) + late.AID + deep(t)
+    nested = sum(helpers.more(each) for each in (t,))
+    return value + sum(local) + nested + helpers.aid(t) + late.AID + deep(t)
 
 def unrelated():
     return 15
 """
-HELPERS = "def aid(t):\n    return t + 16\n\nother = 17\n"
+HELPERS = "def aid(t):\n    return t + 16\n\nother = 17\ndef more(t):\n    return t + 20\n"
 LATE = "AID = 18\n"
 INNER = "def deep(t):\n    return t + 19\n"
 
@@ -355,7 +356,8 @@ def loaded(tmp_path, monkeypatch):
         ("TABLE[:1]", "TABLE[:-1]"),
         ("t + 16", "t + 17"),
         ("AID = 18", "AID = 19"),
-        ("t + 19", "t + 20"),
+        ("t + 19", "t + 18"),
+        ("t + 20", "t + 21"),
     ],
 )
 def test_whatever_a_function_computes_with_counts(loaded, old, new):

@@ -128,6 +128,18 @@ def global_variable(t, x):
     return CALLS + x
 
 
+def closure_of_a_method():
+    calls = 0
+
+    class Counting:
+        def __call__(self, t, x):
+            nonlocal calls
+            calls += 1
+            return calls + x
+
+    return Counting()
+
+
 def generated():
     return closure((n for n in range(99)), lambda state, x: next(state) + x)
 
@@ -237,6 +249,7 @@ REFUSED = {
     "global variable": (lambda: global_variable, "writes the global CALLS"),
     "list of a class": (ListInItsClass, "reaches a list"),
     "default of a method": (WithDefault, "reaches a list"),
+    "variable of a method": (closure_of_a_method, "reaches the variable calls"),
     "global of a method": (WritesToGlobal, "reaches a list"),
     "NumPy's stream": (lambda: lambda t, x: x + np.random.rand(), "reaches a RandomState"),  # noqa: NPY002
     "Python's stream": (lambda: lambda t, x: x + random.random(), r"reaches Random\.random"),

@@ -5,6 +5,7 @@ Where the reference operator is right on arrays whose last axis is the batch, it
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -21,8 +22,6 @@ from nengo.builder.operator import (
     TimeUpdate,
 )
 from nengo.builder.probe import SimProbe
-from nengo.exceptions import SimulationError
-from nengo.utils.functions import function_name
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
@@ -50,7 +49,7 @@ def _nothing(operator: SimProbe, context: Context) -> None:
 
 
 @register(Copy)
-def _copy(operator: Copy, context: Context) -> Step:
+def _copy(operator: Operator, context: Context) -> Step:
     return operator.make_step(Operands(context.signals), context.dt, None)
 
 
@@ -187,43 +186,25 @@ def is_batched_function(operator: Operator) -> bool:
 
 @register(SimPyFunc)
 def _function(operator: SimPyFunc, context: Context) -> Step:
-    function, signals = operator.fn, context.signals
-    t = None if operator.t is None else signals[operator.t]
-    x = None if operator.x is None else signals.operand(operator.x)
-    output = None if operator.output is None else signals[operator.output]
     if is_batched_function(operator):
-        return lambda: _store_value(function, function(t.item(), x), output)
-    functions = context.own(operator, function)
-    rows = None if x is None else np.broadcast_to(x, (*x.shape[:-1], context.batch))
+        return _copy(operator, context)
+    steps = []
+    for example, function in enumerate(context.own(operator, operator.fn)):
+        single = copy.copy(operator)
+        single.fn = function
+        signals = Operands(context.signals, example)
+        steps.append(single.make_step(signals, context.dt, None))
 
-    def step_function():
-        time = () if t is None else (t.item(),)
-        for b, function in enumerate(functions):
-            # An array of its own, as the reference gives its functions: they may keep it.
-            arguments = time if rows is None else (*time, np.array(rows[..., b]))
-            try:
-                value = function(*arguments)
-            except ValueError as error:
-                if context.objects and "read-only" in str(error):
-                    raise InputError(
-                        f"{operator}: expected a function that does not write to arrays above 1 "
-                        f"MB, of which examples have no copies of their own, got: {error}"
-                    ) from error
+    def step_functions():
+        try:
+            for step in steps:
+                step()
+        except ValueError as error:
+            if not context.objects or "read-only" not in str(error):
                 raise
-            if output is not None:
-                _store_value(function, value, output[..., b])
+            raise InputError(
+                f"{operator}: expected a function that does not write to arrays above 1 MB, of "
+                f"which examples have no copies of their own, got: {error}"
+            ) from error
 
-    return step_function
-
-
-def _store_value(function: Callable, value: object, output: np.ndarray) -> None:
-    # The reference's checks and messages (nengo/builder/operator.py, SimPyFunc).
-    name = function_name(function)
-    try:
-        if value is None or not np.all(np.isfinite(value)):
-            raise SimulationError(f"Function '{name}' returned non-finite value")
-        output[...] = value
-    except (TypeError, ValueError) as error:
-        raise SimulationError(
-            f"Function '{name}' returned a value {value!r} of invalid type {type(value)!r}"
-        ) from error
+    return step_functions

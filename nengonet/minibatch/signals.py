@@ -66,14 +66,15 @@ class BatchSignals(SignalDict):
 
 
 class Operands:
-    """The signals as reference operators may read them: all with a batch axis."""
+    """The signals as reference operators may read them: all with a batch axis, or one example's."""
 
-    def __init__(self, signals: BatchSignals) -> None:
-        self._signals = signals
+    def __init__(self, signals: BatchSignals, example: int | None = None) -> None:
+        self._signals, self._example = signals, example
 
     def __getitem__(self, signal: Signal) -> np.ndarray:
-        """Return the array of a signal, with a batch axis."""
-        return self._signals.operand(signal)
+        """Return the array of a signal."""
+        array = self._signals.operand(signal)
+        return array if self._example is None else array[..., self._example % array.shape[-1]]
 
 
 def as_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
