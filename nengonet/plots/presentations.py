@@ -36,7 +36,7 @@ def plot_presentation(
     if not layers:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
     size = (9.0, 2.2 * (len(layers) + 1))
-    figure, axes = _beside_image(image, result, index, label, n_rows=len(layers) + 1, size=size)
+    figure, axes = _beside_image(image, result, index, label, len(layers) + 1, size)
     for axis, layer in zip(axes, layers, strict=False):
         _draw_raster(axis, result, layer, index)
         axis.set(xlabel="", xticklabels=[])
@@ -55,7 +55,7 @@ def plot_output(
 ) -> Figure:
     """Draw an image beside the score of every class over time; ``label`` may be a word."""
     class_names = names_of_classes(class_names, result.steps.shape[2])
-    figure, axes = _beside_image(image, result, index, label, n_rows=1, size=(9.0, 3.4))
+    figure, axes = _beside_image(image, result, index, label, 1, (9.0, 3.4))
     _draw_scores(axes[0], result, index, class_names)
     return figure
 
@@ -253,15 +253,7 @@ def plot_spikes_and_probabilities(
     return figure
 
 
-def _beside_image(
-    image: np.ndarray,
-    result: Result,
-    index: int,
-    label: int | str | None,
-    *,
-    n_rows: int,
-    size: tuple[float, float],
-) -> tuple[Figure, list[Axes]]:
+def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, list[Axes]]:
     """Draw an image under the run's answer; return the axes in the rows beside it."""
     index, image = index_of(index, result), as_image(image)
     rows = [["image", k] for k in range(n_rows)]
@@ -297,9 +289,7 @@ def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
     axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
 
 
-def _draw_scores(
-    axis: Axes, result: Result, index: int, class_names: Sequence[str] | None = None
-) -> None:
+def _draw_scores(axis: Axes, result: Result, index: int, class_names=None) -> None:
     """Draw the score of every class over time, the winner's thick."""
     scores = result.scores()[index]
     names = names_of_classes(class_names, scores.shape[1])

@@ -78,9 +78,7 @@ def plot_sweep(
     return figure
 
 
-def _draw_sweep(
-    axis: Axes, curves: Mapping[str, list[dict]], x: str, values: Sequence[object]
-) -> None:
+def _draw_sweep(axis: Axes, curves: Mapping[str, list[dict]], x: str, values: list) -> None:
     numbers, names = all(map(_is_number, values)), list(dict.fromkeys(map(_in_words, values)))
     if not numbers:
         axis.set_xticks(range(len(names)), names)

@@ -67,6 +67,10 @@ class Bounds(NamedTuple):
         return text, cause
 
 
+# Bounds that are held one after another, until some are not kept; and the share.
+Stages = tuple[list[list[Bounds]], float]
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """Spikes and expected counts, with every axis there.
@@ -139,7 +143,7 @@ def checked_case(
     return Case(kind, *arrays, duration, has_images, has_steps)
 
 
-def regular(case: Case, bound: float, rtol: float) -> tuple[list[list[Bounds]], float]:
+def regular(case: Case, bound: float, rtol: float) -> Stages:
     """Hold counts to a bound at every step; spikes must be evenly spaced as well."""
     n_steps = case.raster.shape[2]
     shares = np.arange(1, n_steps + 1)[:, None] / n_steps
@@ -187,7 +191,7 @@ def _rounding(expected: np.ndarray, rtol: float) -> np.ndarray:
     return np.where(expected > 0, 1e-6 + rtol * expected, -1e-9)
 
 
-def poisson(case: Case, false_alarm: float) -> tuple[list[list[Bounds]], float]:
+def poisson(case: Case, false_alarm: float) -> Stages:
     """Hold counts and their sums to Poisson tails, and their dispersion."""
     counts, expected = case.counts[0], case.expected
     # Each set: its name, how to name one of its members, observed and expected counts.
@@ -211,9 +215,7 @@ def poisson(case: Case, false_alarm: float) -> tuple[list[list[Bounds]], float]:
     return [tails, dispersions], needed / np.sqrt(spikes) if spikes > 0 else np.inf
 
 
-def _tails(
-    what: str, name: Callable[[int], str], observed: np.ndarray, mean: np.ndarray, share: float
-) -> Bounds:
+def _tails(what, name, observed: np.ndarray, mean: np.ndarray, share: float) -> Bounds:
     # A rate of 0 leaves nothing to chance, so it takes no part of the share.
     random = mean > 0
     tail = share / (2 * max(1, random.sum()))
@@ -239,7 +241,6 @@ def _dispersion(what: str, observed: np.ndarray, mean: np.ndarray, share: float)
     third = np.sum(8 + 22 / mean + 1 / mean**2)
     shape, scale = 4 * second**3 / third**2, third / (2 * second)
     law = stats.gamma(shape, loc=first - shape * scale, scale=scale)
-    low, high = law.ppf(share / 2) / first, law.isf(share / 2) / first
     causes = (
         'too regular for a Poisson process: is it kind "regular", or one with a synapse?',
         "more variable than a Poisson process of these rates: single rates are off, or the counts "
@@ -247,12 +248,11 @@ def _dispersion(what: str, observed: np.ndarray, mean: np.ndarray, share: float)
     )
     name = f"dispersion of the {what}, the mean of (observed - expected)^2 / expected".format
     dispersion = np.mean((observed - mean) ** 2 / mean)
-    return Bounds(None, name, 1.0, dispersion, low, high, unit="", causes=causes)
+    ends = (law.ppf(share / 2) / first, law.isf(share / 2) / first)
+    return Bounds(None, name, 1.0, dispersion, *ends, unit="", causes=causes)
 
 
-def noisy(
-    case: Case, false_alarm: float, bias: ArrayLike, relative: float
-) -> tuple[list[list[Bounds]], float]:
+def noisy(case: Case, false_alarm: float, bias: ArrayLike, relative: float) -> Stages:
     """Hold mean counts over repeats, their sum and their slope to Student's t."""
     counts, expected, n_repeats = case.counts, case.expected, len(case.counts)
     mean, variance = counts.mean(axis=0), counts.var(axis=0, ddof=1)

@@ -110,27 +110,20 @@ def _factor(case: Case, observed: np.ndarray, expected: np.ndarray) -> str | Non
     if abs(factor - 1) < 0.2:
         return f"weights or gain off by {100 * (factor - 1):+.2g} %"
     steps = case.raster.shape[2] / case.duration if case.has_steps else 1000.0
-    for value, tolerance, cause in (
-        (2, 0.05, "twice the expected ones: gain or weights doubled?"),
-        (0.5, 0.05, "half the expected ones: gain or weights halved?"),
-        (
-            steps,
-            0.1,
-            f"{steps:g} times the expected ones: heights of spikes (1/dt) summed instead of areas?",
-        ),
-        (
-            1 / steps,
-            0.1,
-            f"1/{steps:g} of the expected ones: duration given in steps or milliseconds, not in "
-            "seconds?",
-        ),
-    ):
-        if abs(factor / value - 1) < tolerance:
-            return f"counts are {cause}"
-    return (
-        f"counts are {factor:.4g} times the expected ones: another gain or weights, an amplitude "
-        "not taken out of counts or rates, or another duration"
+    known = {
+        (2, 0.05): "twice the expected ones: gain or weights doubled?",
+        (0.5, 0.05): "half the expected ones: gain or weights halved?",
+        (steps, 0.1): f"{steps:g} times the expected ones: heights of spikes (1/dt) summed instead "
+        "of areas?",
+        (1 / steps, 0.1): f"1/{steps:g} of the expected ones: duration given in steps or "
+        "milliseconds, not in seconds?",
+    }
+    other = (
+        f"{factor:.4g} times the expected ones: another gain or weights, an amplitude not taken "
+        "out of counts or rates, or another duration"
     )
+    like = (text for (value, within), text in known.items() if abs(factor / value - 1) < within)
+    return f"counts are {next(like, other)}"
 
 
 def cause_of_difference(a: np.ndarray, b: np.ndarray, axes: tuple[str, ...]) -> str | None:
