@@ -53,12 +53,8 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 # -- one number, one choice -----------------------------------------------------------------------
 
 
-_LIMITS = {
-    "above": operator.gt,
-    "at_least": operator.ge,
-    "below": operator.lt,
-    "at_most": operator.le,
-}
+_LIMITS = {"above": operator.gt, "at_least": operator.ge}
+_LIMITS |= {"below": operator.lt, "at_most": operator.le}
 
 
 def as_number(name: str, value: object, unit: str = "a number", **limits: float) -> float:

@@ -132,7 +132,6 @@ def load(
     MNIST: LeCun, Cortes, Burges. Fashion-MNIST: Xiao, Rasul, Vollgraf, arXiv:1708.07747. CIFAR-10:
     Krizhevsky, "Learning multiple layers of features from tiny images", 2009. Bengali: CMATERdb
     3.1.2, as prepared in github.com/Sanzee/Bangla-character-recognition-using-deep-neural-network.
-    Downloads are those of ``keras.datasets``; CIFAR-10 is the binary version on the author's page.
     """
     check_among("split", split, _SPLITS)
     if _is_path(name):

@@ -5,6 +5,7 @@ module of `nengonet.weights.dialects`. What comes back is a read-only mapping fr
 `LayerWeights`, in the order of the model.
 """
 
+import os
 import pathlib
 
 from nengonet.checks import check_among
@@ -36,7 +37,7 @@ _FIRST_BYTES = {
 }
 
 
-def load_weights(path) -> Weights:
+def load_weights(path: str | os.PathLike) -> Weights:
     """Read the weights of a Keras model, or of a plain HDF5 file of named arrays.
 
     The content decides, never the name of the file:
@@ -53,19 +54,11 @@ def load_weights(path) -> Weights:
     keep their arrays in `LayerWeights.others`. bfloat16 is read as float32, Dense kernels of int8
     are multiplied by their scales, kernels of Keras 1 and Theano come in today's order.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    Weights
-
     Raises
     ------
     InputError
-        If the file is missing, not HDF5 nor a ``.keras`` archive, damaged, without weights, refers
-        to other files, unpacks to more than files of its size do, or holds NaN or infinite weights.
+        If the file is missing, in no dialect, damaged, without weights, refers to other files,
+        unpacks to more than files of its size do, or holds NaN or infinite weights.
 
     Notes
     -----

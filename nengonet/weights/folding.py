@@ -25,16 +25,9 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
         `layer` with a kernel and a bias that do both steps at once, followed by what follows
         `batch_norm`. What the file says of `layer` stays in its config.
 
-    Raises
-    ------
-    InputError
-        If a non-linear activation or another layer stands between the two, the number of channels
-        differs, or arrays are missing.
-
     Notes
     -----
-    ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta``, in float64. Epsilon is
-    the file's, else Keras' default 1e-3.
+    ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta``, in float64.
     """
     for name, given in (("layer", layer), ("batch_norm", batch_norm)):
         if not isinstance(given, LayerWeights):

@@ -2,9 +2,7 @@
 
 A dialect has ``matches(content)``, which says whether a file is its own, and ``read(content)``,
 which returns its layers (`LayerWeights`, in the order of the model) and what wrote them. The
-content is an open `nengonet.files.Hdf5`, a `nengonet.files.Archive` for zip files, or the binary
-stream of anything else. The modules are asked in the order of their names, after the dialects that
-`register_dialect` was given; one with ``ASKED_LAST`` after all others.
+modules are asked in the order of their names; one with ``ASKED_LAST`` after all others.
 """
 
 from __future__ import annotations
@@ -17,17 +15,13 @@ _registered: list[Any] = []
 
 
 def register_dialect(dialect: Any) -> Any:
-    """Add a dialect, to be asked before all others.
+    """Add a dialect, which is asked before all others; return it, so that this can decorate.
 
     Parameters
     ----------
     dialect : module, class or object
-        Has ``matches(content)`` and ``read(content)``.
-
-    Returns
-    -------
-    dialect
-        As it was given, so that this can decorate a class.
+        Has ``matches(content)`` and ``read(content)``; the content is an open
+        `nengonet.files.Hdf5`, `nengonet.files.Archive` or binary stream.
     """
     _registered.insert(0, dialect)
     return dialect
