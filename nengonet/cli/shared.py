@@ -182,13 +182,27 @@ def _coloured(text: str) -> str:
 
 # Options.
 
-JSON = {"is_flag": True, "help": "Print one JSON object."}
-json_option = click.option("--json", "as_json", **JSON)
+
+def flag(long: str, text: str, argument: str | None = None) -> click.Option:
+    """Return a flag; messages call it by this argument in Python."""
+    option = click.Option([long], is_flag=True, help=text)
+    option.argument = argument or option.name
+    return option
+
+
+def path_option(long: str, text: str, **settings: object) -> click.Option:
+    """Return an option that names a file or folder."""
+    return click.Option([long], type=click.Path(), help=text, **settings)
+
+
+def json_option() -> click.Option:
+    """Return the option ``--json``."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object.")
 
 
 def plot_option(text: str) -> click.Option:
     """Return the option ``--plot``, whose file is checked before anything runs."""
-    return click.Option(["--plot"], type=click.Path(), callback=_checked_figure, help=text)
+    return path_option("--plot", text, callback=_checked_figure)
 
 
 def _checked_figure(

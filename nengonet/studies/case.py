@@ -1,0 +1,173 @@
+"""What a study is described with: its data, one network of it, and what `reproduce` runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import nengo
+import numpy as np
+
+from nengonet import datasets
+from nengonet.ann.activations import Pool
+from nengonet.exceptions import InputError
+from nengonet.explain.diagnosis import Diagnosis, diagnose
+from nengonet.layers.initial import InitialStates
+from nengonet.layers.record import Layer
+from nengonet.results.result import Result
+from nengonet.run.presentation import present
+from nengonet.studies.shared import tuning_of
+from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set of a study, or a file of the same kind."""
+
+    name: str
+    shape: tuple[int, ...] = (28, 28)
+    n_classes: int = 10
+
+    def wanted(self, data: str | os.PathLike | None = None) -> str | None:
+        """Return "all" where there is a folder of data, and None for the embedded sample."""
+        return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
+
+    def load(
+        self,
+        split: str = "test",
+        n_images: int | str | None = None,
+        data: str | os.PathLike | None = None,
+        *,
+        progress: bool = False,
+    ) -> Arrays:
+        """Load images and labels from a folder, or from an ``.npz`` file of one's own."""
+        n_images = self.wanted(data) if n_images is None else n_images
+        if data is None or not pathlib.Path(data).is_file():
+            where = {"data_dir": data, "progress": progress}
+            return datasets.load(self.name, split=split, n_images=n_images, **where)
+        images, labels = datasets.load_npz(data, split, n_images)
+        if images[0].size != np.prod(self.shape) or labels.max() >= self.n_classes:
+            raise InputError(
+                f"{data}: expected images of {' x '.join(map(str, self.shape))} pixels with labels "
+                f"0 to {self.n_classes - 1}, got images of shape {images[0].shape} with labels up "
+                f"to {labels.max()}"
+            )
+        return images.reshape(-1, *self.shape), labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a caller gives beside a study's own options: files, a number of images, a seed."""
+
+    dataset: Data
+    weights: str | os.PathLike | None = None
+    data: str | os.PathLike | None = None
+    n_images: int | str | None = None
+    seed: int = 0
+    progress: bool = False
+    precision: int = 64
+
+    def load_weights(self, bundled: str) -> Weights:
+        """Load the caller's weights file, or a bundled one."""
+        return load_weights(pretrained(bundled) if self.weights is None else self.weights)
+
+    def images(self, split: str = "test", n_images: int | str | None = None) -> Arrays:
+        """Load images and labels from the caller's data."""
+        return self.dataset.load(split, n_images, self.data, progress=self.progress)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """One network of a study, and how it is shown its images."""
+
+    #: As the report's setting ``network`` calls it.
+    name: str
+    output: Layer
+    #: What the ANN computes, from first to last.
+    layers: Sequence[LayerWeights | Pool]
+    weights: str | os.PathLike | None
+    presentation_time: float
+    dt: float = 0.001
+    readout: str = "spike_count"
+    #: Options that the network was built with.
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    initial_states: InitialStates = dataclasses.field(default_factory=dict)
+    #: The published accuracy of this very network.
+    published: float | None = None
+    keep: Sequence[str] | None = None
+    #: ``values(result, labels)``: what a sweep records beside accuracy, ties and so on, or instead.
+    values: Callable[[Result, np.ndarray], dict] = lambda result, labels: {}
+    seed: int = 0
+    #: The first stages of a budget (name, layers, how), of a network that stands for another ANN
+    #: than was trained.
+    anns: Sequence[tuple[str, Sequence[LayerWeights | Pool], str]] = ()
+
+    @property
+    def network(self) -> nengo.Network:
+        """The network."""
+        return self.output.network
+
+    def describe(self) -> dict:
+        """Return the settings of a report: the options, how the network is run, its tuning."""
+        return {
+            "network": self.name,
+            **self.settings,
+            "readout": self.readout,
+            "seed": self.seed,
+            "weights": str(self.weights),
+            "presentation_time": self.presentation_time,
+            "dt": self.dt,
+            "tuning": tuning_of(self.output),
+        }
+
+    def present(self, images: np.ndarray, **running: object) -> Result:
+        """Show images to the network as the study does; ``running`` goes to `nengonet.present`."""
+        names = ("presentation_time", "dt", "seed", "readout", "initial_states", "keep")
+        own = {name: getattr(self, name) for name in names}
+        return present(self.network, self.output, images, **own | running)
+
+    def diagnose(self, images: np.ndarray, labels: np.ndarray) -> Diagnosis:
+        """Say what the network will do with these images, with no simulation."""
+        names = ("presentation_time", "dt", "readout")
+        own = {name: getattr(self, name) for name in names}
+        return diagnose(self.output, images, labels=labels, **own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of `reproduce`: options of the network, and what differs from the caller's."""
+
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: The first so many of the caller's images alone.
+    n_images: int | None = None
+    weights: str | os.PathLike | None = None
+    seed: int | None = None
+    #: Whether the spikes of all layers are kept step by step.
+    rasters: bool = False
+    #: Further arguments of `nengonet.present`.
+    running: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweeping:
+    """One sweep of `reproduce`, of a function or of the study's own networks."""
+
+    grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]]
+    seeds: int | Sequence[int] = 1
+    constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    function: Callable | None = None
+    #: The sweep whose rows these rows join.
+    joins: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Options of a network under one name, and its flag on the command line."""
+
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    flag: str = ""
+    help: str = ""
