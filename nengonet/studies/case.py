@@ -11,7 +11,7 @@ import nengo
 import numpy as np
 
 from nengonet import datasets
-from nengonet.ann.activations import Pool
+from nengonet.ann.kinds import Pool
 from nengonet.exceptions import InputError
 from nengonet.explain.diagnosis import Diagnosis, diagnose
 from nengonet.layers.initial import InitialStates

@@ -33,6 +33,7 @@ from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
     INITIAL_VOLTAGES,
+    after,
     listed,
     matched,
     settled,
@@ -384,14 +385,10 @@ def on_time(report: Reproduction) -> Iterator[str]:
     """Say after how many steps the repaired network is as good as its ANN."""
     if report.case.name == "repaired":
         curve = report.result.latency(report.labels)
-        steps = [n for n in (10, 20, 40, 75, 100, 200, 350) if n <= len(curve)]
         near = settled(curve, report.ann_accuracy.value, margin=0.001)
         reached = "not within" if near is None else f"from step {near} on within"
-        yield (
-            f"after {'/'.join(map(str, steps))} steps "
-            f"{'/'.join(f'{curve[n - 1]:.4f}' for n in steps)}; {reached} 0.1 percentage points "
-            "of the ANN"
-        )
+        steps = (10, 20, 40, 75, 100, 200, 350)
+        yield f"{after(curve, steps)}; {reached} 0.1 percentage points of the ANN"
 
 
 STUDY = Study(

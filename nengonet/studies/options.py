@@ -22,29 +22,19 @@ _NONE = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an annotation says beside the type.
+    """What an annotation says beside the type."""
 
-    Attributes
-    ----------
-    help : str
-        A sentence, with the unit.
-    flag : str, optional
-        The name on the command line, where it is not that of Python with two dashes.
-    values : dict of {str: object}
-        Values by their words on the command line, where those are not the values themselves.
-    switches : dict of {object: str}
-        Flags that stand for one value each, such as ``{"constant": "--constant-input"}``.
-    without : str
-        The name of an option that says nothing beside this one.
-    default : str
-        The default in words, where Python's is not what a reader wants to know.
-    """
-
+    #: A sentence, with the unit.
     help: str = ""
+    #: The name on the command line, where it is not that of Python with two dashes.
     flag: str | None = None
+    #: Values by their words on the command line, where those are not the values themselves.
     values: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: Flags that stand for one value each, such as ``{"constant": "--constant-input"}``.
     switches: Mapping[object, str] = dataclasses.field(default_factory=dict)
+    #: The name of an option that says nothing beside those flags.
     without: str = ""
+    #: The default in words, where Python's is not what a reader wants to know.
     default: str = ""
 
 
@@ -132,16 +122,7 @@ class Parameter:
 
 
 def parameters_of(function: Callable) -> dict[str, Parameter]:
-    """Read the parameters of a function: its annotated keywords, by name.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    parameters : dict of {str: Parameter}
-    """
+    """Read the parameters of a function, by name: its annotated keywords."""
     hints = typing.get_type_hints(function, include_extras=True)
     return {
         name: _parameter(name, hints[name], each.default)
@@ -169,19 +150,7 @@ def _parameter(name: str, hint: object, default: object) -> Parameter:
 def grid_of(
     name: str, parameters: Mapping[str, Parameter], settings: Iterable[str]
 ) -> dict[str, list]:
-    """Turn settings such as ``"input-rate=255,1000"`` into the grid of a sweep.
-
-    Parameters
-    ----------
-    name : str
-        Of the study, for messages.
-    parameters : dict of {str: Parameter}
-    settings : iterable of str
-
-    Returns
-    -------
-    grid : dict of {str: list}
-    """
+    """Turn a study's settings such as ``"input-rate=255,1000"`` into the grid of a sweep."""
     by_name, grid = {each.dashed: each for each in parameters.values()}, {}
     for setting in settings:
         chosen, equals, values = setting.partition("=")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import diagnose
 from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
 from nengonet.results.readout import Accuracy, accuracy
@@ -31,34 +30,20 @@ _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s",
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reproduction:
-    """What a study measured, beside what was published of the same network.
-
-    Attributes
-    ----------
-    study : Study
-    given : Given
-    options : dict
-        Of the study, as the caller gave them.
-    plan : dict of {str: Run or Sweeping}
-        What ran.
-    cases : dict of {str: Case}
-        The networks, by the names of the runs.
-    results : dict of {str: Result}
-    sweeps : dict of {str: Sweep}
-    headline : str
-        Which of the runs the report's own figures are of.
-    images, labels : ndarray
-        That the headline's network was shown.
-    """
+    """What a study measured, beside what was published of the same network."""
 
     study: Study
     given: Given
+    #: Of the study, as the caller gave them.
     options: dict
+    #: What ran; cases, results and sweeps have the same names.
     plan: dict
     cases: dict[str, Case]
     results: dict[str, Result]
     sweeps: dict[str, Sweep]
+    #: Which of the runs the report's own figures are of.
     headline: str
+    #: That the headline's network was shown.
     images: np.ndarray
     labels: np.ndarray
 
@@ -106,19 +91,19 @@ class Reproduction:
         return self.study.cells(self)
 
     @functools.cached_property
-    def notes(self) -> tuple[str, ...]:
-        """What follows from the figures, in words."""
-        return tuple(text for note in self.study.notes for text in note(self))
-
-    @functools.cached_property
-    def tables(self) -> tuple[str, ...]:
-        """The figures, written below each other."""
-        return tuple(text for table in self.study.tables for text in table(self))
-
-    @functools.cached_property
     def curves(self) -> dict[str, np.ndarray]:
         """Accuracies by step, or along another axis."""
         return self.study.curves(self)
+
+    @functools.cached_property
+    def tables(self) -> list[str]:
+        """The figures, written below each other."""
+        return [text for table in self.study.tables for text in table(self)]
+
+    @functools.cached_property
+    def notes(self) -> list[str]:
+        """What follows from the figures, in words."""
+        return [text for note in self.study.notes for text in note(self)]
 
     @functools.cached_property
     def settings(self) -> dict:
@@ -137,17 +122,9 @@ class Reproduction:
         """
         if not self.falls_short:
             return None
-        running = self.result.settings
-        few = slice(0, _N_DIAGNOSED)
         try:
-            found = diagnose(
-                self.case.output,
-                self.images[few],
-                labels=self.labels[few],
-                presentation_time=running["presentation_time"],
-                dt=running["dt"],
-                readout=running["readout"],
-            ).findings
+            few = self.images[:_N_DIAGNOSED], self.labels[:_N_DIAGNOSED]
+            found = self.case.diagnose(*few).findings
         except InputError:  # something in the network cannot be predicted
             return None
         return found[0] if found else None
@@ -210,7 +187,7 @@ class Reproduction:
             "operations_per_image": self.operations_per_image,
             "multiply_adds": self.multiply_adds,
             "settings": self.settings,
-            "notes": list(self.notes),
+            "notes": self.notes,
             "cells": self.cells,
             "curves": {name: curve.tolist() for name, curve in self.curves.items()},
         } | ({"rows": {name: run.rows for name, run in self.sweeps.items()}} if self.sweeps else {})
@@ -224,9 +201,9 @@ class Reproduction:
             ("ANN", str(self.ann_accuracy)),
             ("spiking", str(self.accuracy)),
             ("steps", f"{self.result.n_steps} of {self.result.dt:g} s"),
-            ("spikes per image", by_layer(self.spikes_per_image)),
-            ("synaptic operations", by_layer(self.operations_per_image)),
-            ("multiply-adds, ANN", by_layer(self.multiply_adds)),
+            ("spikes per image", _by_layer(self.spikes_per_image)),
+            ("synaptic operations", _by_layer(self.operations_per_image)),
+            ("multiply-adds, ANN", _by_layer(self.multiply_adds)),
         ]
         for name, value in self.settings.items():
             if isinstance(value, dict):
@@ -258,7 +235,7 @@ class Reproduction:
         )
 
 
-def by_layer(counts: dict[str, float]) -> str:
+def _by_layer(counts: dict[str, float]) -> str:
     """Write counts by layer in one line, with their sum."""
     each = ", ".join(f"{label} {n:,.0f}" for label, n in counts.items())
     return f"{sum(counts.values()):,.0f} ({each})"
