@@ -269,7 +269,7 @@ def test_sweep_of_one_seed_has_no_interval():
 def test_sweep_refuses_what_is_no_number():
     with pytest.raises(nn.InputError, match="value: expected one of accuracy, got 'loss'"):
         plot_sweep(sweep_of(ROWS), "loss", "rate")
-    with pytest.raises(nn.InputError, match="expected parameters of the grid"):
+    with pytest.raises(nn.InputError, match="by: unknown parameter 'synapse'"):
         plot_sweep(sweep_of(ROWS), "accuracy", "synapse")
     rows = [dict(row, accuracy=[0.5, 0.6]) for row in ROWS]
     with pytest.raises(nn.InputError, match="expected a number in each cell, got lists"):
