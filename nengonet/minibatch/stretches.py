@@ -45,11 +45,32 @@ class Spikes(NamedTuple):
     first: int = 0
 
 
-class _Layer(NamedTuple):
+class _Layer:
     """One layer of the row: the product that drives it, if any does, and its neurons."""
 
-    product: Operator | None
-    neurons: SimNeurons
+    def __init__(self, product: Operator | None, neurons: SimNeurons, context: Context) -> None:
+        self.product, self.neurons = product, neurons
+        self.output = context.signals[neurons.output]
+        self.changed = [self.output, *(context.signals[each] for each in neurons.state.values())]
+        self.height = self.output.dtype.type(model_of(neurons.neurons).amplitude / context.dt)
+        self.records: list[OutputRecord] = []
+
+    def link(self, height: float, context: Context) -> Callable[[Spikes, int], Spikes | None]:
+        """Return what does some steps; it returns None where spikes cannot be listed.
+
+        ``height`` is that of a spike that comes in.
+        """
+        _, stretch = context.kernels.kernels_of(*kernel_of(self.neurons, context)[:3])
+        current, gain, bias, *rest = kernel_arguments(self.neurons, context)
+        scale = [np.pad(each, (0, -len(each) % context.kernels.WHOLE)) for each in (gain, bias)]
+        fan = _fan_out(self.product, context, self.output.dtype.type(height))
+
+        def link(spikes: Spikes, n_steps: int) -> Spikes | None:
+            given = (spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
+            rows, bounds, could = stretch(*given, current, *scale, *rest)
+            return Spikes(rows, bounds) if could else None
+
+        return link
 
 
 class FusedRow:
@@ -62,96 +83,84 @@ class FusedRow:
         context: Context,
         named: Callable[[Callable, str], Callable],
     ) -> None:
-        signals = self._signals = context.signals
-        self._kernels, self._layers, self._others = context.kernels, layers, rest
+        self._signals, self._kernels = context.signals, context.kernels
+        self._layers, self._others = layers, rest
         self._input, self._events = context.events[0] if context.events else (None, None)
-        no_spikes = np.zeros((context.batch, BLOCK_STEPS + 1), np.int64)
-        self._no_spikes = Spikes(np.empty(0, np.int32), no_spikes)
-        self._source = self._come_in
+        self._come_in, height, self._links = self._constant, 1.0, []
         if self._events is not None:
-            self._source = named(self._come_in, f"{self._input.name}, in stretches")
-        heights = [model_of(neurons.neurons).amplitude / context.dt for _, neurons in layers]
-        self._heights = [
-            signals[neurons.output].dtype.type(height)
-            for height, (_, neurons) in zip(heights, layers, strict=True)
-        ]
-        before = [1.0 if self._events is None else self._events.height, *heights]
-        self._links = [
-            named(_link(layer, height, context), f"{layer.neurons.output.name}, in stretches")
-            for layer, height in zip(layers, before, strict=False)
-        ]
-        changed = [(neurons.output, *neurons.state.values()) for _, neurons in layers]
-        self._states = [signals[signal] for each in changed for signal in each]
+            self._come_in = named(self._spiking, f"{self._input.name}, in stretches")
+            height = self._events.height
+        for layer in layers:
+            link = layer.link(height, context)
+            self._links.append(named(link, f"{layer.neurons.output.name}, in stretches"))
+            height = layer.height
         self._rest = [
             named(step, f"{label_of(operator)}, after stretches")
             for operator in rest
             if (step := maker_of(operator)(operator, context)) is not None
         ]
-        self._kept: list[list[OutputRecord]] = [[] for _ in layers]
         self._steady: list[tuple[OutputRecord, np.ndarray]] = []
         self._most, self._failures, self.dense = _FIRST, 0, False
 
     def keep(self, signal: Signal, record: OutputRecord) -> bool:
         """Add to a record from now on; return False where stretches cannot."""
-        for (_, neurons), kept in zip(self._layers, self._kept, strict=True):
-            if same_place(signal, neurons.output):
-                kept.append(record)
+        for layer in self._layers:
+            if same_place(signal, layer.neurons.output):
+                layer.records.append(record)
                 return True
         array = self._signals[signal]
         if _is_written(signal, self._others):
             self._rest.append(lambda: record.add(array))
             return True
-        if self._events is None and not record.keeps_steps:
+        if record.keeps_steps:
+            return False
+        if self._events is None:
             self._steady.append((record, array))
-            return True
         # Events add to the record of the image input themselves.
-        return not (self._events is None or record.keeps_steps) and same_place(signal, self._input)
+        return self._events is None or same_place(signal, self._input)
 
     def advance(self, most: int) -> int:
         """Do at most ``most`` steps; return how many: 0 where the next needs a single step.
 
         Afterwards, ``dense`` tells that there were too many spikes for this to be fast.
         """
-        before = [state.copy() for state in self._states]
-        spikes, n_steps = self._source(min(most, self._most))
+        changed = [array for layer in self._layers for array in layer.changed]
+        before = [array.copy() for array in changed]
+        spikes, n_steps = self._come_in(min(most, self._most))
         found: list[Spikes] = []
         for link in self._links:
             spikes = link(spikes, n_steps)
             if spikes is None:
-                return self._undo(before, n_steps)
+                # Single steps can do what cannot be listed, or say why not.
+                if self._events is not None:
+                    self._events.back(n_steps)
+                for array, old in zip(changed, before, strict=True):
+                    array[...] = old
+                self._failures += 1
+                self.dense = self._failures > _FAILURES
+                return 0
             found.append(spikes)
-        for records, each, height in zip(self._kept, found, self._heights, strict=True):
-            for record in records:
-                record.add_spikes(each.rows, each.bounds, height, self._kernels)
+        for layer, each in zip(self._layers, found, strict=True):
+            for record in layer.records:
+                record.add_spikes(each.rows, each.bounds, layer.height, self._kernels)
         self._go_on(spikes, n_steps)
         for record, output in self._steady:
             record.add(output, n_steps)
         total = sum(each.bounds[-1, -1] for each in found)
-        size = sum(each.size for each in self._outputs)
+        size = sum(layer.output.size for layer in self._layers)
         self.dense = total > _DENSEST * size * n_steps
         self._most = int(np.clip(_SPIKES * n_steps / max(total, 1), _FIRST, BLOCK_STEPS))
         return n_steps
 
-    @property
-    def _outputs(self) -> list[np.ndarray]:
-        return [self._signals[neurons.output] for _, neurons in self._layers]
-
-    def _come_in(self, most: int) -> tuple[Spikes, int]:
-        """Return the spikes of `most` steps or fewer: none where the current is constant."""
-        if self._events is None:
-            return self._no_spikes, most
+    def _spiking(self, most: int) -> tuple[Spikes, int]:
+        """Return the input's spikes in `most` steps or fewer, and the number of steps."""
         first, n_steps = self._events.stretch(most)
         return Spikes(self._events.pixels, self._events.bounds, first), n_steps
 
-    def _undo(self, before: list[np.ndarray], n_steps: int) -> int:
-        """Go back, and leave to single steps what cannot be listed: they do it, or say why not."""
-        if self._events is not None:
-            self._events.back(n_steps)
-        for state, old in zip(self._states, before, strict=True):
-            state[...] = old
-        self._failures += 1
-        self.dense = self._failures > _FAILURES
-        return 0
+    def _constant(self, most: int) -> tuple[Spikes, int]:
+        """Return the spikes of an input that sends none."""
+        batch = self._layers[0].output.shape[1]
+        return Spikes(np.empty(0, np.int32), np.zeros((batch, most + 1), np.int64)), most
 
     def _go_on(self, spikes: Spikes, n_steps: int) -> None:
         """Let the other operators follow, step by step, or the clock alone at once."""
@@ -159,9 +168,9 @@ class FusedRow:
             self._signals[self._others[0].step][...] += n_steps - 1
             self._rest[0]()
             return
-        last, height = self._outputs[-1], self._heights[-1]
+        last = self._layers[-1]
         for step in range(n_steps):
-            self._kernels.spread_events(spikes.rows, spikes.bounds, step, height, last)
+            self._kernels.spread_events(spikes.rows, spikes.bounds, step, last.height, last.output)
             for rest in self._rest:
                 rest()
 
@@ -175,46 +184,32 @@ def fuse_row(
     """Return what does what the operators do, or None where they are no row of layers."""
     if context.kernels is None or len(context.events) > 1:
         return None
-    layers, rest = _row_of(operators, context)
+    sources = [signal for signal, _ in context.events]
+    rest = [op for op in operators if not (isinstance(op, SimProcess) and op.output in sources)]
+    before = sources[0] if sources else None
+    layers: list[_Layer] = []
+    while (layer := _next_layer(rest, before, context)) is not None:
+        layers.append(layer)
+        rest = [operator for operator in rest if operator not in (layer.product, layer.neurons)]
+        before = layer.neurons.output
     if not layers or not _can_follow(rest, layers, context):
         return None
     row = FusedRow(layers, rest, context, named)
     return row if all([row.keep(signal, record) for signal, record in records]) else None
 
 
-def _row_of(operators: Sequence[Operator], context: Context) -> tuple[list[_Layer], list[Operator]]:
-    """Return the longest row of layers, and the other operators."""
-    sources = [signal for signal, _ in context.events]
-    rest = [
-        operator
-        for operator in operators
-        if not (isinstance(operator, SimProcess) and operator.output in sources)
-    ]
-    layers: list[_Layer] = []
-    before = sources[0] if sources else None
-    while (layer := _next_layer(rest, before, context)) is not None:
-        layers.append(layer)
-        rest = [operator for operator in rest if operator not in layer]
-        before = layer.neurons.output
-    return layers, rest
-
-
 def _next_layer(
     operators: list[Operator], before: Signal | None, context: Context
 ) -> _Layer | None:
     for neurons in operators:
-        if (
-            not isinstance(neurons, SimNeurons)
-            or kernel_of(neurons, context) is None
-            or model_of(neurons.neurons).amplitude <= 0
-        ):
+        if not isinstance(neurons, SimNeurons) or kernel_of(neurons, context) is None:
             continue
         current = context.currents.get(neurons)
         if before is None and current is None and not _is_written(neurons.J, operators):
-            return _Layer(None, neurons)
+            return _Layer(None, neurons, context)
         for product in () if before is None or current is None else operators:
             if _is_product(product, before, context) and same_place(current[2], product.Y):
-                return _Layer(product, neurons)
+                return _Layer(product, neurons, context)
     return None
 
 
@@ -234,9 +229,10 @@ def _is_product(operator: Operator, before: Signal, context: Context) -> bool:
 def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) -> bool:
     """Tell whether the other operators only go on from the last layer, and need no Python."""
     last = layers[-1].neurons.output
-    hidden = [neurons.output for _, neurons in layers[:-1]] + [each for each, _ in context.events]
-    hidden += [signal for _, neurons in layers for signal in (neurons.J, *neurons.state.values())]
-    hidden += [product.Y for product, _ in layers if product is not None]
+    hidden = [layer.neurons.output for layer in layers[:-1]] + [each for each, _ in context.events]
+    hidden += [layer.product.Y for layer in layers if layer.product is not None]
+    for layer in layers:
+        hidden += [layer.neurons.J, *layer.neurons.state.values()]
     for operator in rest:
         plain = isinstance(operator, (*PURE, TimeUpdate)) or is_batched_function(operator)
         touched = [*operator.reads, *writes(operator)]
@@ -245,22 +241,6 @@ def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) ->
         if any(overlap(signal, last) for signal in writes(operator)):
             return False
     return True
-
-
-def _link(layer: _Layer, height: float, context: Context) -> Callable[[Spikes, int], Spikes | None]:
-    """Return what does some steps of one layer; None where its spikes cannot be listed."""
-    _, stretch = context.kernels.kernels_of(*kernel_of(layer.neurons, context)[:3])
-    current, gain, bias, *rest = kernel_arguments(layer.neurons, context)
-    scale = [np.pad(each, (0, -len(each) % context.kernels.WHOLE)) for each in (gain, bias)]
-    dtype = context.signals[layer.neurons.output].dtype
-    fan = _fan_out(layer.product, context, dtype.type(height))
-
-    def link(spikes: Spikes, n_steps: int) -> Spikes | None:
-        given = (spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
-        rows, bounds, could = stretch(*given, current, *scale, *rest)
-        return Spikes(rows, bounds) if could else None
-
-    return link
 
 
 def _fan_out(product: Operator | None, context: Context, height: np.floating) -> tuple:
