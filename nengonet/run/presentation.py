@@ -271,16 +271,8 @@ def _fingerprint(job: Job, images: np.ndarray, examples: np.ndarray) -> dict[str
 def _check_leaks(layers: list[Layer], dt: float) -> None:
     """Refuse steps that are too long for a layer's neurons."""
     for layer in layers:
-        if layer.ensemble is None:
-            continue
-        longest = model_of(layer.ensemble.neuron_type).longest_step
-        if dt > longest:
-            raise InputError(
-                f"dt: a step of {dt:g} s is too long for {layer.label}, whose "
-                f"{type(layer.ensemble.neuron_type).__name__} neurons leak all of their voltage in "
-                f"it: expected at most {longest:g} s, or neurons without a leak such as "
-                "SpikingRectifiedLinear"
-            )
+        if layer.ensemble is not None:
+            model_of(layer.ensemble.neuron_type).check_step(dt, layer.label)
 
 
 def _check_layers(
