@@ -36,7 +36,7 @@ def _convolution(operator: GeneralConvInc, context: Context) -> Step:
     conv = operator.conv
     if conv.dimensions > 2:
         raise InputError(
-            f"{operator}: expected a convolution over one or two dimensions, found "
+            f"{operator}: expected a convolution over one or two dimensions, got "
             f"{conv.dimensions} (the reference simulator refuses it too)"
         )
     dense = _dense(operator, context)

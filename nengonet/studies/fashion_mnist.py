@@ -101,7 +101,7 @@ def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | N
     if len(filters) > 1 or tau.size != n_hidden:
         shapes = ", ".join(str(each.others["tau"].shape) for each in filters)
         raise InputError(
-            f"{weights.path}: expected one layer of filters with {n_hidden} values tau, found tau "
+            f"{weights.path}: expected one layer of filters with {n_hidden} values tau, got tau "
             f"of the shapes {shapes}"
         )
     # A time constant below 0 is a filter of no time in KerasSpiking, too.
@@ -184,7 +184,7 @@ def sweep_cell(
 ) -> dict[str, float]:
     """Run one network, for a sweep."""
     if weights is not None and network != "plain":
-        raise InputError(f"network: expected plain beside a weights file, found {network!r}")
+        raise InputError(f"network: expected plain beside a weights file, got {network!r}")
     images, labels = _load(n_images, data, progress=False)
     layers = network_layers(
         load_weights(pretrained(FILES[network]) if weights is None else weights)
