@@ -12,7 +12,7 @@ from nengo.solvers import NoSolver
 import nengonet as nn
 from nengonet.neurons import current_at
 from nengonet.studies.engine import Case
-from nengonet.studies.forum_mnist import STUDY, differences, mlp_layers, posted, repaired
+from nengonet.studies.forum_mnist import STUDY, build, differences, mlp_layers
 
 LAYERS = mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
@@ -40,8 +40,8 @@ def test_as_posted_fails_as_it_did_there(run_as_posted):
 def test_repaired_network_classifies(neurons):
     """Another seed and other images than the README's."""
     images, labels = IMAGES[600:750], LABELS[600:750]
-    network, output = repaired(LAYERS, neurons=neurons, seed=11)
-    result = nn.present(network, output, images, seed=11, progress=False)
+    output = build(LAYERS, neurons=neurons, seed=11)
+    result = nn.present(output.network, output, images, seed=11, progress=False)
     hidden = np.maximum(images.reshape(150, -1) @ LAYERS[0].kernel, 0)
     ann = (hidden @ LAYERS[1].kernel).argmax(axis=1)
     # 97.4 to 98.1 % on 1000 images
@@ -92,7 +92,7 @@ def test_plain_nengo_gives_the_posted_counts(run_as_posted, example):
 
 
 def test_posted_network_is_the_posts():
-    network, output = posted(LAYERS)
+    network = build(LAYERS, "posted").network
     gains = {ensemble.label: ensemble.gain[0] for ensemble in network.ensembles}
     assert gains == pytest.approx({"input": 100, "hidden": 2.033245, "output": 2.033245}, abs=1e-6)
     assert {type(ensemble.neuron_type).__name__ for ensemble in network.ensembles} == {
@@ -103,7 +103,7 @@ def test_posted_network_is_the_posts():
 
 
 def test_repaired_differs_from_posted_in_scales_only():
-    (_, posted_output), (_, repaired_output) = posted(LAYERS), repaired(LAYERS)
+    posted_output, repaired_output = build(LAYERS, "posted"), build(LAYERS)
     for before, after in zip(
         list(posted_output.chain())[2:], list(repaired_output.chain())[1:], strict=True
     ):
@@ -126,8 +126,8 @@ def test_repair_follows_the_scale_of_the_weights(factor):
     ]
     counts = []
     for layers in (exact, scaled):
-        network, output = repaired(layers, seed=2)
-        counts.append(nn.present(network, output, IMAGES[:20], progress=False).counts)
+        output = build(layers, seed=2)
+        counts.append(nn.present(output.network, output, IMAGES[:20], progress=False).counts)
     # equal up to rounding, which may move a spike over the end of the presentation
     assert np.abs(counts[0]["output"] - counts[1]["output"]).max() <= 1
 
@@ -277,16 +277,16 @@ def test_what_differs_is_read_from_both_networks():
         for layer in LAYERS
     ]
     for layers in (LAYERS, own):
-        _, output = repaired(layers)
+        output = build(layers)
         case = Case("repaired", output, layers, None, 0.35, settings=STUDY.build().settings)
-        notes = differences(case)
+        notes = list(differences(case))
         gains = [layer.ensemble.gain[0] for layer in list(output.chain())[1:]]
         assert f"gain hidden {gains[0]:.4g}, output {gains[1]:.4g} instead of 2.033" in notes[1]
         assert "instead of 25,500 Hz" in notes[0]
         assert notes[2].startswith("bias 0 instead of 1, ")
         for layer in list(output.chain())[1:]:
             layer.ensemble.bias = np.asarray(layer.ensemble.bias) + 0.25
-        assert differences(case)[2].startswith("bias 0.25 instead of 1, ")
+        assert list(differences(case))[2].startswith("bias 0.25 instead of 1, ")
 
 
 def test_report_says_what_was_measured(run_as_posted):

@@ -61,7 +61,8 @@ def test_batch_size_order_and_company_change_nothing(kind, numba):
 
 def forum(kind):
     layers = forum_mnist.mlp_layers(nn.load_weights(nn.pretrained("mnist_dense")))
-    return *forum_mnist.repaired(layers, neurons=kind), nn.datasets.load("mnist", n_images=12)[0]
+    output = forum_mnist.build(layers, neurons=kind)
+    return output.network, output, nn.datasets.load("mnist", n_images=12)[0]
 
 
 CASES = {name: lambda name=name: (*image_network(**RANDOM[name]), IMAGES) for name in RANDOM}

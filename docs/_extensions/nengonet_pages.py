@@ -1,9 +1,10 @@
-"""Directives of these pages: results and their figures, what blocks drew, commands."""
+"""Directives of these pages: results and their figures, what blocks drew, studies, commands."""
 
 from __future__ import annotations
 
 import functools
 import pathlib
+import types
 
 import click
 import examples
@@ -14,8 +15,8 @@ from docutils.statemachine import StringList
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
+from nengonet import studies
 from nengonet.cli import main
-from nengonet.plots import plot_amplitude
 
 
 class _Lines(SphinxDirective):
@@ -96,10 +97,64 @@ class ResultFigure(_Figure):
         name = self.arguments[0]
         self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
         record = results.load(name)
-        return self.place(_FIGURES[name](record["report"])) if record else []
+        if not record:
+            return []
+        return self.place(studies.get(name).figure(types.SimpleNamespace(**record["report"])))
 
 
-_FIGURES = {"amplitude": lambda report: plot_amplitude(report["cells"])}
+class _Markdown(SphinxDirective):
+    """Lines of Markdown, from the descriptions of the studies."""
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes."""
+        node = nodes.container()
+        lines = StringList(self.lines(), source=type(self).__name__)
+        self.state.nested_parse(lines, self.content_offset, node)
+        return node.children
+
+
+class Studies(_Markdown):
+    """A table of the studies: page, source, and what a run does."""
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        found = [studies.get(name) for name in studies.names()]
+        rows = [[f"[{each.name}]({each.name}.md)", each.source, each.summary] for each in found]
+        return results.table(["", "source", "what `nengonet reproduce` does"], rows)
+
+
+class StudyModules(_Markdown):
+    """The reference of every study's module."""
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        modules = [
+            f".. automodule:: nengonet.studies.{name.replace('-', '_')}\n   :members:\n"
+            for name in studies.names()
+        ]
+        text = "\n".join([".. currentmodule:: nengonet", "", *modules])
+        return ["```{eval-rst}", *text.splitlines(), "```"]
+
+
+class AllCommands(_Markdown):
+    """The help of every command, group by group."""
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        found = []
+        for name in main.list_commands(None):
+            command = main.get_command(None, name)
+            words = [name]
+            if isinstance(command, click.Group):
+                words = [f"{name} {each}" for each in command.list_commands(None)]
+            found += [f"**{name}**", ""]
+            for each in words:
+                found += [f"```{{command-help}} nengonet {each}", "```", ""]
+        return found
 
 
 @functools.cache
@@ -134,4 +189,7 @@ def setup(app) -> dict:
     app.add_directive("result-notes", ResultNotes)
     app.add_directive("drawn", Drawn)
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("all-commands", AllCommands)
+    app.add_directive("studies", Studies)
+    app.add_directive("study-modules", StudyModules)
     return {"version": "1", "parallel_read_safe": True}

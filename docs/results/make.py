@@ -18,14 +18,11 @@ import subprocess
 import sys
 import time
 
+from nengonet import studies
+
 FOLDER = pathlib.Path(__file__).parent
-RUNS = {
-    "forum-mnist": "nengonet reproduce forum-mnist",
+RUNS = {name: f"nengonet reproduce {name}" for name in studies.names()} | {
     "forum-mnist-posted": "nengonet reproduce forum-mnist --as-posted",
-    "amplitude": "nengonet reproduce amplitude",
-    "bengali": "nengonet reproduce bengali",
-    "fashion-mnist": "nengonet reproduce fashion-mnist",
-    "cifar-csnn": "nengonet reproduce cifar-csnn",
     "cifar-csnn-augmented": "nengonet reproduce cifar-csnn --weights weights/cifar_csnn.h5",
 }
 PACKAGES = ("nengonet", "nengo", "numpy", "numba")

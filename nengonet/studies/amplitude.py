@@ -44,8 +44,9 @@ from nengonet.studies.amplitude_networks import (
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping, beside
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction, interval_text
+from nengonet.studies.shared import crossed
 from nengonet.sweeps.result import Sweep
-from nengonet.tables import aligned
+from nengonet.tables import table
 from nengonet.weights import load_weights, pretrained
 
 if TYPE_CHECKING:
@@ -257,53 +258,56 @@ def curve_tables(report: Reproduction) -> Iterator[str]:
     """Write the poster's question and the answer beside each other."""
     for name in _networks(report):
         run = report.sweeps[name]
-        amplitudes, found = accuracies(run, "fixed")
         means = _means(run)
-        others = [
-            kind
-            for kind in ("compensated", "linear", "retrained")
-            if (kind, 0.01) in means and any((kind, each) in means for each in amplitudes)
-        ]
-        rows = [["amplitude", "seed 0", f"mean of {found.shape[1]} seeds (95 % interval)", *others]]
-        for amplitude, (first, *_) in zip(amplitudes, found, strict=True):
-            mean = means["fixed", amplitude]
-            row = [f"{amplitude:.2f}", f"{first:.3f}", f"{mean['mean']:.4f}"]
-            row[-1] += f" ({interval_text(mean)})" if mean["n"] > 1 else ""
-            others_here = [means.get((kind, amplitude)) for kind in others]
-            rows.append([*row, *("" if m is None else f"{m['mean']:.4f}" for m in others_here)])
+        amplitudes, found = accuracies(run, "fixed")
+        others = ("compensated", "linear", "retrained")
+        others = [k for k in others if any((k, each) in means for each in amplitudes)]
+        rows = []
+        for amplitude, (first, *more) in zip(amplitudes, found, strict=True):
+            row = {"amplitude": f"{amplitude:.2f}", "first": first, **means["fixed", amplitude]}
+            row["interval"] = interval_text(row) if more else None
+            rows.append(row | {k: means.get((k, amplitude), {}).get("mean") for k in others})
+        columns = {"amplitude": ("amplitude", ""), "first": ("seed 0", ".3f")}
+        columns["mean"] = (f"mean of {found.shape[1]} seeds", ".4f")
+        columns |= {"interval": ("95 % interval", "")} | {k: (k, ".4f") for k in others}
         n_images = report.plan[name].constants["n_images"]
-        title = [
-            f"{name}, {n_images} images: weights fixed, and the same amplitudes with",
-            *(f"  {kind}: {KINDS[kind]}" for kind in others),
-        ]
-        yield "\n".join(title + aligned(rows, left=(2,)))
+        yield "\n".join(
+            [
+                f"{name}, {n_images} images: weights fixed, and the same amplitudes with",
+                *(f"  {kind}: {KINDS[kind]}" for kind in others),
+                *table(rows, columns),
+            ]
+        )
 
 
 def cause_tables(report: Reproduction) -> Iterator[str]:
     """Write the accuracies of all kinds at five amplitudes."""
     for name in _networks(report):
         means = _means(report.sweeps[name])
-        rows = [["", "", *(f"{amplitude:g}" for amplitude in RETRAINED)]]
-        for kind, text in KINDS.items():
-            found = [means.get((kind, amplitude)) for amplitude in RETRAINED]
-            if kind not in ("linear", "retrained") and None not in found:
-                rows.append([kind, text, *(f"{each['mean']:.4f}" for each in found)])
+        found = {
+            (f"{kind}: {text}", f"{amplitude:g}"): f"{means[kind, amplitude]['mean']:.4f}"
+            for kind, text in KINDS.items()
+            for amplitude in RETRAINED
+            if kind not in ("linear", "retrained", "loop") and (kind, amplitude) in means
+        }
         title = f"{name}: what makes the difference (means over seeds)"
-        yield "\n".join([title, *aligned(rows, left=(0, 1))])
+        yield "\n".join([title, *crossed(found)])
 
 
 def explained_tables(report: Reproduction) -> Iterator[str]:
     """Write what reaches each layer."""
-    for name, explained in report.further["explained"].items():
-        rows = [["amplitude", "layer", "drive", "bias", "mean Hz", "silent", "saturated"]]
-        for row in explained:
-            texts = [f"{row['amplitude']:.2f}", row["layer"], f"{row['drive']:.4g}"]
-            rows.append([*texts, f"{row['bias']:.2g}", "", "", ""])
-            if row["rate"] is not None:
-                rates = [f"{row['rate']:.1f}", f"{row['silent']:.0%}", f"{row['saturated']:.0%}"]
-                rows[-1][-3:] = rates
+    columns = {
+        "amplitude": ("amplitude", ".2f"),
+        "layer": ("layer", ""),
+        "drive": ("drive", ".4g"),
+        "bias": ("bias", ".2g"),
+        "rate": ("mean Hz", ".1f"),
+        "silent": ("silent", ".0%"),
+        "saturated": ("saturated", ".0%"),
+    }
+    for name, rows in report.further["explained"].items():
         title = f"{name}: what reaches each layer (root mean squares over images), weights fixed"
-        yield "\n".join([title, *aligned(rows, left=(1,))])
+        yield "\n".join([title, *table(rows, columns)])
 
 
 # The thread's questions, each answered by a measurement.

@@ -32,12 +32,14 @@ from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
+    crossed,
     layers_of_shapes,
     logits_of,
     matched,
     scaled_firing_rates,
     settled,
 )
+from nengonet.tables import table
 from nengonet.weights import LayerWeights, Weights
 
 if TYPE_CHECKING:
@@ -314,41 +316,28 @@ def _rows(
     return rows
 
 
-def table(report: Reproduction) -> Iterator[str]:
+def main_table(report: Reproduction) -> Iterator[str]:
     """Write the accuracies on all images, with the published ones."""
-    cells = _main_rows(report)
-    lines = [
-        f"{'neurons':<10}{'steps':>5}  {'readout':<9}  {'published':>9}  measured on "
-        f"{cells[0]['n_images']} images (95 % interval)",
+    rows = [
+        row | {"interval": "{:.4f} to {:.4f}".format(*row["interval"])}
+        for row in _main_rows(report)
     ]
-    for cell in cells:
-        published = "-" if cell["published"] is None else f"{cell['published']:.2f}"
-        low, high = cell["interval"]
-        lines.append(
-            f"{cell['neurons']:<10}{cell['n_steps']:>5}  {cell['readout']:<9}  {published:>9}  "
-            f"{cell['accuracy']:.4f} ({low:.4f} to {high:.4f})"
-        )
-    yield "\n".join(lines)
+    columns = {"neurons": ("neurons", ""), "n_steps": ("steps", ""), "readout": ("readout", "")}
+    columns["published"] = ("published", ".2f")
+    columns["accuracy"] = (f"measured on {rows[0]['n_images']} images", ".4f")
+    yield "\n".join(table(rows, columns | {"interval": ("95 % interval", "")}))
 
 
 def sweep_table(report: Reproduction) -> Iterator[str]:
     """Write the accuracies of the sweep, a row for each scale and synapse."""
-    cells = _sweep_rows(report)
-    if not cells:
-        return
-    keys = ("scale", "synapse", "n_steps", "readout")
-    found = {tuple(cell[key] for key in keys): cell["accuracy"] for cell in cells}
-    columns = list(itertools.product(STEPS, READOUTS))
-    titles = "".join(f"{f'{n_steps} steps, {readout}':>21}" for n_steps, readout in columns)
-    lines = [
-        f"spiking neurons, the first {cells[0]['n_images']} images",
-        f"{'scale':>5}  {'synapse':>7}{titles}",
-    ]
-    for scale, synapse in itertools.product(SCALES, SYNAPSES):
-        name = "none" if synapse is None else f"{1000 * synapse:g} ms"
-        values = "".join(f"{found[(scale, synapse, *column)]:>21.3f}" for column in columns)
-        lines.append(f"{scale:>5g}  {name:>7}{values}")
-    yield "\n".join(lines)
+    if rows := _sweep_rows(report):
+        found = {}
+        for row in rows:
+            synapse = "none" if row["synapse"] is None else f"{1000 * row['synapse']:g} ms"
+            column = f"{row['n_steps']} steps, {row['readout']}"
+            found[f"scale {row['scale']:g}, synapse {synapse}", column] = f"{row['accuracy']:.3f}"
+        title = f"spiking neurons, the first {rows[0]['n_images']} images"
+        yield "\n".join([title, *crossed(found)])
 
 
 def on_spikes(report: Reproduction) -> Iterator[str]:
@@ -480,7 +469,7 @@ STUDY = Study(
     headline="repaired",
     cells=cells,
     curves=curves,
-    tables=(table, sweep_table),
+    tables=(main_table, sweep_table),
     notes=(on_spikes, on_rates, on_sweep, on_repair),
     stages=stages,
     figure=figure,

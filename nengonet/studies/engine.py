@@ -115,19 +115,10 @@ class Study:
         seed: int = 0,
         **options: object,
     ) -> Case:
-        """Build one of the study's networks: a variant, or with these options.
+        """Build one of the study's networks: a variant, or by the options' own defaults.
 
-        Parameters
-        ----------
-        variant : str, optional
-            One of `variants`; by default the options' own defaults.
-        weights : path_like, optional
-            A Keras file of the same network; by default a bundled one.
-        data : path_like, optional
-            Folder or ``.npz`` file, for networks that take scales from training images.
-        seed : int
-        **options
-            Of the study's ``network``.
+        ``data`` is for networks that take scales from training images; the other arguments are
+        those of `reproduce`.
         """
         return self._case(Given(self.data, weights, data, seed=seed), variant, options)
 
@@ -163,26 +154,13 @@ class Study:
     ) -> Diagnosis:
         """Say what a network will do and why, with no simulation.
 
-        Parameters
-        ----------
-        weights : path_like, optional
-        variant : str, optional
-            One of `variants`; by default the first.
-        **given
-            ``data``, ``n_images``, ``seed``, ``progress``, and options of the network.
+        Takes ``data``, ``n_images``, ``seed``, ``progress``, and options of the network.
         """
         case, *shown = self.open("diagnose", self._first(variant), weights=weights, **given)
         return case.diagnose(*shown)
 
     def budget(self, weights: _Path = None, **given: object) -> Budget:
-        """Run a network with one effect after the other added.
-
-        Parameters
-        ----------
-        weights : path_like, optional
-        **given
-            As for `diagnose`, and ``n_jobs``.
-        """
+        """Run a network with one effect after the other added: as `diagnose`, and ``n_jobs``."""
         return self.budgeted(weights, **given)[1]
 
     def budgeted(
@@ -214,16 +192,9 @@ class Study:
     def measure(self, **given: object) -> dict[str, object]:
         """Run one network once, for a sweep.
 
-        Parameters
-        ----------
-        **given
-            ``weights``, ``data``, ``n_images``, ``seed``, and options of the network.
-
-        Returns
-        -------
-        values : dict
-            ``accuracy``, ``ties`` (their share), ``spikes`` and ``operations`` (per image), and
-            the study's own.
+        Takes ``weights``, ``data``, ``n_images``, ``seed``, and options of the network. Returns
+        ``accuracy``, ``ties`` (their share), ``spikes`` and ``operations`` (per image), and the
+        study's own values.
         """
         case, images, labels = self.open("sweep", **given)
         result = case.present(images, progress=False, **self._running("sweep"))

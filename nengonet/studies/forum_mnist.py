@@ -3,14 +3,13 @@
 https://forum.nengo.ai/t/a-simple-ann-snn-conversion-attemp/1780
 
 The poster trains a Keras MLP 784-128(relu)-10 without biases, copies its weights into Nengo, feeds
-Poisson spikes, and gets 0.45. `posted` is that network. `repaired` is the same one with corrected
-scales, nothing else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
+Poisson spikes, and gets 0.45. The repaired network is the same one with corrected scales, nothing
+else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
 of 1 ms, spike counts, reset before every example.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
@@ -19,7 +18,6 @@ import numpy as np
 
 from nengonet import datasets
 from nengonet.ann.activations import activations, full_scale
-from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
 from nengonet.layers.inputs import constant_input, poisson_input
@@ -32,7 +30,6 @@ from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import (
     INITIAL_STATE,
-    INITIAL_VOLTAGES,
     after,
     listed,
     matched,
@@ -54,28 +51,18 @@ N_CLASSES = 10
 FULL_SCALE_RATE = 250.0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Choice:
-    """A neuron type of the repaired network, and the synapse it needs."""
-
-    neuron_type: nengo.neurons.NeuronType
-    synapse: float | None
-    why: str
-
-
 # Every presentation begins from zero voltage (IntegrateAndFire: from one half, as its default).
-_ZERO_VOLTAGE = {"voltage": nengo.dists.Choice([0.0])}
+_ZERO = {"voltage": nengo.dists.Choice([0.0])}
+# Neurons of the repaired network, the synapse they need, and why.
 NEURONS = {
-    "lif": _Choice(
-        nengo.LIF(initial_state=_ZERO_VOLTAGE),
+    "lif": (
+        nengo.LIF(initial_state=_ZERO),
         None,
         "stock nengo.LIF, whose leak averages the input spikes: no synapse",
     ),
-    "if": _Choice(
-        IntegrateAndFire(), None, "IntegrateAndFire, whose voltage may go below 0: no synapse"
-    ),
-    "relu": _Choice(
-        nengo.SpikingRectifiedLinear(initial_state=_ZERO_VOLTAGE),
+    "if": (IntegrateAndFire(), None, "IntegrateAndFire, whose voltage may go below 0: no synapse"),
+    "relu": (
+        nengo.SpikingRectifiedLinear(initial_state=_ZERO),
         0.01,
         "SpikingRectifiedLinear, which rectifies its current at every step: a synapse of 10 ms "
         "averages the spikes first",
@@ -89,99 +76,65 @@ def mlp_layers(weights: Weights) -> list[LayerWeights]:
     A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``), so the
     order is found by the shapes.
     """
-    left, chain, width = dict(weights), [], int(np.prod(SHAPE))
-    while left:
-        fitting = [name for name, layer in left.items() if _fits(layer, width)]
-        if not fitting:
-            break
-        chain.append(left.pop(fitting[0]))
-        width = chain[-1].kernel.shape[1]
+    left, found, width = list(weights.values()), [], int(np.prod(SHAPE))
+    while fitting := [each for each in left if each.kind == "Dense" and len(each.kernel) == width]:
+        found.append(fitting[0])
+        left = [each for each in left if each is not fitting[0]]
+        width = fitting[0].kernel.shape[1]
     if left or width != N_CLASSES:
         raise InputError(
             f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
             f"{N_CLASSES} outputs, such as (784, 128) and (128, 10), got {listed(weights)}"
         )
-    return chain
+    return found
 
 
-def _fits(layer: LayerWeights, width: int) -> bool:
-    return layer.kind == "Dense" and layer.kernel.shape[0] == width
-
-
-def posted(
-    layers: list[LayerWeights], *, initial_voltage: str = "network", seed: int = 0
-) -> tuple[nengo.Network, Layer]:
-    """Build the network as posted.
-
-    Grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
-    ``max_rates=Choice([100])``, ``intercepts=Choice([0])``, so of gain 100: a white pixel fires at
-    25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and spikes of height 1000.
-    """
-    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
-    lif = nengo.LIF(initial_state=_ZERO_VOLTAGE if initial_voltage == "zero" else INITIAL_STATE)
-    with nengo.Network(seed=seed) as network:
-        layer = poisson_input(
-            SHAPE, max_rate=255 * 100.0, amplitude=1.0, kind="ensemble", scale=255.0
-        )
-        for weights in layers:
-            layer = dense(layer, weights, lif, max_rates=100.0, intercepts=0.0)
-    return network, layer
-
-
-def obvious(layers: list[LayerWeights], *, seed: int = 0) -> tuple[nengo.Network, Layer]:
-    """Build the repair that comes to mind first: input in [0, 1], amplitude 0.01.
-
-    ``max_rates=100`` and ``intercepts=0`` stay, so a drive of 1 fires at 100 Hz, and the amplitude
-    0.01 makes that 1 again. The scales are right; the bias still holds every LIF neuron at its
-    threshold, and the noise of the spikes is clipped.
-    """
-    with nengo.Network(seed=seed) as network:
-        layer = poisson_input(SHAPE, max_rate=100.0, amplitude=0.01, kind="ensemble")
-        for weights in layers:
-            layer = dense(
-                layer, weights, nengo.LIF(), max_rates=100.0, intercepts=0.0, amplitude=0.01
-            )
-    return network, layer
-
-
-def repaired(
+def build(
     layers: list[LayerWeights],
+    variant: str = "repaired",
     *,
     neurons: str = "lif",
     input_rate: float = 255.0,
     input_kind: str = "process",
     full_scale_rate: float = FULL_SCALE_RATE,
+    initial_voltage: str = "network",
     seed: int = 0,
-) -> tuple[nengo.Network, Layer]:
-    """Build the network with corrected scales.
+) -> Layer:
+    """Build one of the three networks, and return its last layer.
 
-    - Input: ``input_rate`` Hz for a white pixel, each spike of area ``1 / input_rate``, so that
-      the mean input is the pixel as the ANN saw it.
-    - Gain: a layer's full scale (99.9th percentile of its activations on the embedded 500
-      training images) fires at ``full_scale_rate``; without one, the forum's weights ask for
-      currents of 100,000 times the threshold.
-    - Bias 0, where the post's ``intercepts=0`` gave LIF a bias of 1, exactly at threshold.
-    - Amplitude ``full scale / full_scale_rate``, so that the mean output is the activation, and
-      the next layer's drive is what its Keras unit saw.
+    - ``"posted"``: grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
+      ``max_rates=Choice([100])``, ``intercepts=Choice([0])``, so of gain 100: a white pixel fires
+      at 25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and spikes of height
+      1000.
+    - ``"obvious"``, the repair that comes to mind first: input in [0, 1], amplitude 0.01, so that
+      a drive of 1, which fires at 100 Hz, gives 1 again. The scales are right; the bias still
+      holds every LIF neuron at its threshold, and the noise of the spikes is clipped.
+    - ``"repaired"``: each input spike has the area ``1 / input_rate``, so that the mean input is
+      the pixel as the ANN saw it. A layer's full scale (99.9th percentile of its activations on the
+      embedded 500 training images) fires at ``full_scale_rate``; without such a gain, the forum's
+      weights ask for currents of 100,000 times the threshold. The bias is 0, where the post's
+      ``intercepts=0`` gave LIF a bias of 1, exactly at threshold. The amplitude makes the mean
+      output the activation, and the next layer's drive what its Keras unit saw.
     """
-    check_among("neurons", neurons, NEURONS)
-    choice = NEURONS[neurons]
-    sample, _ = datasets.load("mnist", split="train")
-    scales = {name: full_scale(values) for name, values in activations(layers, sample).items()}
-    with nengo.Network(seed=seed) as network:
-        if input_kind == "constant":
-            layer = constant_input(SHAPE)
-        else:
-            layer = poisson_input(SHAPE, max_rate=input_rate, kind=input_kind)
+    pixels, synapse = {"max_rate": 25500.0, "amplitude": 1.0, "scale": 255.0}, None
+    tunings = {each.name: {"max_rates": 100.0, "intercepts": 0.0} for each in layers}
+    neuron_type = nengo.LIF(initial_state=_ZERO if initial_voltage == "zero" else INITIAL_STATE)
+    if variant == "obvious":
+        pixels, neuron_type = {"max_rate": 100.0, "amplitude": 0.01}, nengo.LIF(amplitude=0.01)
+    elif variant == "repaired":
+        pixels, (neuron_type, synapse, _) = {"max_rate": input_rate}, NEURONS[neurons]
+        sample, _ = datasets.load("mnist", split="train")
+        tunings = {
+            name: matched(neuron_type, full_scale(found), full_scale_rate)
+            for name, found in activations(layers, sample).items()
+        }
+    kind = input_kind if variant == "repaired" else "ensemble"
+    with nengo.Network(seed=seed):
+        constant = kind == "constant"
+        layer = constant_input(SHAPE) if constant else poisson_input(SHAPE, kind=kind, **pixels)
         for weights in layers:
-            layer = dense(
-                layer,
-                weights,
-                choice.neuron_type,
-                **matched(choice.neuron_type, scales[weights.name], full_scale_rate),
-                synapse=choice.synapse,
-            )
-    return network, layer
+            layer = dense(layer, weights, neuron_type, synapse=synapse, **tunings[weights.name])
+    return layer
 
 
 def network(
@@ -222,21 +175,18 @@ def network(
         raise InputError(
             f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
         )
+    output = build(layers, variant, **chosen, initial_voltage=initial_voltage, seed=seed)
     readout, states, published = "spike_count", {}, None
     if variant == "posted":
-        _, output = posted(layers, initial_voltage=initial_voltage, seed=seed)
-        chosen, readout = {"neurons": "lif", "input_rate": 25500.0}, "steps_after_first_spike"
+        readout = "steps_after_first_spike"
         if initial_voltage == "image":
             states = {layer.name: INITIAL_STATE for layer in layers}
         as_published = [layer.kernel.shape for layer in layers] == PUBLISHED_SHAPES
         published = PUBLISHED if as_published and presentation_time == PUBLISHED_TIME else None
-    elif variant == "obvious":
-        _, output = obvious(layers, seed=seed)
-        chosen = {"neurons": "lif", "input_rate": 100.0}
-    else:
-        _, output = repaired(layers, **chosen, seed=seed)
-        if input_kind == "constant":
-            del chosen["input_rate"]
+    if variant != "repaired":
+        chosen = {"neurons": "lif", "input_rate": {"posted": 25500.0, "obvious": 100.0}[variant]}
+    elif input_kind == "constant":
+        del chosen["input_rate"]
     return Case(
         variant,
         output,
@@ -327,47 +277,41 @@ def on_repair(report: Reproduction) -> Iterator[str]:
         yield from differences(report.case)
 
 
-def differences(case: Case) -> tuple[str, ...]:
+def differences(case: Case) -> Iterator[str]:
     """Say in what a repaired network differs from the posted one with the same weights."""
-    chosen = case.settings
-    before, after = posted(case.layers)[1], case.output
-    white = 255 * float(list(before.chain())[1].ensemble.gain[0])
-    full_scale_rate = chosen["full_scale_rate"]
-    if chosen["input_kind"] == "constant":
-        shown = f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
+    chosen, networks = case.settings, (case.output, build(case.layers, "posted"))
+    rate, full_scale_rate = chosen.get("input_rate"), chosen["full_scale_rate"]
+    white = 255 * float(list(networks[1].chain())[1].ensemble.gain[0])
+    if rate is None:
+        yield f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
     else:
-        rate = chosen["input_rate"]
-        shown = (
+        yield (
             f"input rate {rate:g} Hz for white instead of {white:,.0f} Hz, with spikes of area "
             f"1/{rate:g}: the mean input is the pixel as the ANN saw it"
         )
-    return (
-        shown,
-        f"gain {_by_layer(after, _gain)} instead of {_by_layer(before, _gain)}: the 99.9th "
-        "percentile of a layer's activations on 500 training images fires at "
-        f"{full_scale_rate:g} Hz",
-        f"bias {_by_layer(after, _own_bias)} instead of {_by_layer(before, _own_bias)}, Keras' "
-        "biases apart: LIF's threshold is 1",
-        f"amplitude {_by_layer(after, _amplitude)} instead of {_by_layer(before, _amplitude)}: "
-        f"full scale / {full_scale_rate:g} Hz, so that the mean output is the activation that the "
-        "next Keras layer was trained on",
-        "spikes are counted, by area, instead of the steps on which a filtered probe is above 0",
-        NEURONS[chosen["neurons"]].why,
+    after, before = (_by_layer(each, lambda layer: layer.ensemble.gain[0]) for each in networks)
+    yield (
+        f"gain {after} instead of {before}: the 99.9th percentile of a layer's activations on 500 "
+        f"training images fires at {full_scale_rate:g} Hz"
     )
+    after, before = (_by_layer(each, _own_bias) for each in networks)
+    yield f"bias {after} instead of {before}, Keras' biases apart: LIF's threshold is 1"
+    after, before = (_by_layer(each, lambda layer: layer.amplitude) for each in networks)
+    yield (
+        f"amplitude {after} instead of {before}: full scale / {full_scale_rate:g} Hz, so that the "
+        "mean output is the activation that the next Keras layer was trained on"
+    )
+    yield "spikes are counted, by area, instead of the steps on which a filtered probe is above 0"
+    yield NEURONS[chosen["neurons"]][2]
 
 
 def _by_layer(output: Layer, what: Callable[[Layer], float]) -> str:
     """Write a number of every layer with weights, or one where it is the same for all."""
-    values = {
-        layer.label: f"{what(layer):.4g}" for layer in output.chain() if layer.weights is not None
-    }
+    layers = [layer for layer in output.chain() if layer.weights is not None]
+    values = {layer.label: f"{what(layer):.4g}" for layer in layers}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     return ", ".join(f"{label} {value}" for label, value in values.items())
-
-
-def _gain(layer: Layer) -> float:
-    return float(layer.ensemble.gain[0])
 
 
 def _own_bias(layer: Layer) -> float:
@@ -375,10 +319,6 @@ def _own_bias(layer: Layer) -> float:
     keras = 0.0 if layer.weights.bias is None else np.resize(layer.weights.bias, layer.size)
     own = np.median(layer.ensemble.bias - layer.ensemble.gain * keras)
     return round(float(own), 6) + 0.0  # no -0
-
-
-def _amplitude(layer: Layer) -> float:
-    return layer.ensemble.neuron_type.amplitude
 
 
 def on_time(report: Reproduction) -> Iterator[str]:
