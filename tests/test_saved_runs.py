@@ -16,7 +16,6 @@ import nengo
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from scipy import sparse
 
 import nengonet as nn
 from nengonet import datasets
@@ -88,20 +87,6 @@ def file(tmp_path):
 # What a run depends on.
 
 
-def joined(**given):
-    def change(hidden, output):
-        nengo.Connection(output.ensemble.neurons, hidden.ensemble.neurons, synapse=0.01, **given)
-
-    return change
-
-
-def noisy(std):
-    def change(hidden, _):
-        hidden.ensemble.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, std))
-
-    return change
-
-
 def driven(value):
     def change(hidden, _):
         node = nengo.Node(lambda t: [value] * 4)
@@ -110,32 +95,13 @@ def driven(value):
     return change
 
 
-def setting(name, value):
-    return lambda hidden, _: setattr(hidden.ensemble, name, value)
+def biased(hidden, _):
+    hidden.ensemble.bias = np.array([1, 1, 1.0000001, 1])
 
 
-def matrix(place):
-    values = np.zeros((4, 4))
-    values[place] = 0.5
-    return nengo.Sparse((4, 4), init=sparse.csr_matrix(values))
-
-
-CHANGES = [
-    (joined(transform=matrix((0, 1))), joined(transform=matrix((1, 0)))),
-    (joined(transform=matrix((0, 1))), joined(transform=matrix((0, 2)))),
-    (joined(), joined(seed=3)),
-    (noisy(0.1), noisy(0.2)),
-    (driven(0.1), driven(0.2)),
-    (None, setting("seed", 4)),
-    (None, setting("bias", np.array([1, 1, 1.0000001, 1]))),
-    (None, setting("neuron_type", nengo.LIF(initial_state={"voltage": nengo.dists.Choice([0])}))),
-    (None, setting("neuron_type", nengo.LIF(min_voltage=-1))),
-    (None, lambda _, output: setattr(output.connection, "synapse", nengo.Lowpass(0.002))),
-]
-
-
-@pytest.mark.parametrize("before, after", CHANGES)
+@pytest.mark.parametrize("before, after", [(driven(0.1), driven(0.2)), (None, biased)])
 def test_a_run_of_another_network_is_not_resumed(tmp_path, before, after):
+    """What counts as another one, `test_content` says."""
     run(tmp_path / "run.h5", build(change=before))
     run(tmp_path / "run.h5", build(change=before), resume=True)
     with pytest.raises(nn.InputError, match="has another network: expected .*, got .*; give the"):

@@ -52,7 +52,8 @@ class MinibatchSimulator(nengo.Simulator):
 
     Builds the model with the reference builder and runs the same operators on signals of shape
     ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
-    ``nengonet.run.simulators.reset_to_example(simulator, seed, i)``.
+    ``nengonet.run.simulators.reset_to_example(simulator, seed, i)``. Parameters are those of
+    `nengo.Simulator`, and what a minibatch needs besides.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from nengonet.run.presentation import default_minibatch_size, present
 from nengonet.run.simulators import minibatch_simulator, reference_simulator, reset_to_example
 
 N_REPEATS = 3
+_DT, _SEED = 0.001, 0
 _WAYS = {
     "plain": "nengo.Simulator, the forum's loop",
     "reference": "nengo.Simulator, 1 job",
@@ -90,8 +91,6 @@ def bench(
     images: np.ndarray,
     *,
     presentation_time: float = 0.35,
-    dt: float = 0.001,
-    seed: int = 0,
     plain: Layer | None = None,
     n_reference: int = 100,
     n_jobs: int = -1,
@@ -101,7 +100,7 @@ def bench(
     n_jobs = n_processes(n_jobs)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(output.network)
-    run = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
+    run = {"presentation_time": presentation_time, "dt": _DT, "seed": _SEED, "progress": False}
     alone = partial(present, output.network, output, **run)
     together = partial(alone, n_jobs=n_jobs, minibatch_size=minibatch_size)
     _, first_result = _timed(alone, images[:1])
@@ -114,7 +113,7 @@ def bench(
     # In turn, so that other work on the machine disturbs them alike.
     for part in np.array_split(np.arange(len(few)), min(N_REPEATS, len(few))):
         if plain is not None:
-            times["plain"].append(_plain_time(plain, few[part], run) / len(part))
+            times["plain"].append(_plain_time(plain, few[part], presentation_time) / len(part))
         reference, spent = _timed(alone, few[part], simulator="reference", examples=part)
         times["reference"].append(spent / len(part))
         results = []
@@ -138,7 +137,7 @@ def bench(
         spikes_per_s=sum(fastest.spikes_per_image().values()) * speeds[next(iter(ways))],
         peak_memory_mib=_peak_memory(),
         first_result_s=first_result,
-        operators=_by_operator(output, images[:minibatch_size], fastest.n_steps, seed, dt),
+        operators=_by_operator(output, images[:minibatch_size], fastest.n_steps),
         n_images=len(images),
         n_reference=len(few),
         n_steps=fastest.n_steps,
@@ -162,15 +161,15 @@ def _timed(
     return result, time.perf_counter() - start
 
 
-def _plain_time(output: Layer, images: np.ndarray, run: dict) -> float:
+def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> float:
     """Return the seconds of a reset, a run and a look at a probe for each image."""
     probe = nengo.Probe(output.output, add_to_container=False)
     source = image_input(output.network, output.output)
-    with reference_simulator(output.network, run["dt"], run["seed"], probe=probe) as simulator:
+    with reference_simulator(output.network, _DT, _SEED, probe=probe) as simulator:
         start = time.perf_counter()
         for image in images:
-            reset_to_example(simulator, run["seed"], 0, {source: image})
-            simulator.run(run["presentation_time"], progress_bar=False)
+            reset_to_example(simulator, _SEED, 0, {source: image})
+            simulator.run(presentation_time, progress_bar=False)
             simulator.data[probe].sum(axis=0)
         return time.perf_counter() - start
 
@@ -197,14 +196,12 @@ def _peak_memory() -> float | None:
     return max(resource.getrusage(who).ru_maxrss / unit for who in whose)
 
 
-def _by_operator(
-    output: Layer, images: np.ndarray, n_steps: int, seed: int, dt: float
-) -> dict[str, float]:
+def _by_operator(output: Layer, images: np.ndarray, n_steps: int) -> dict[str, float]:
     """Return the share of each operator in the time of a minibatch, the largest first."""
-    with minibatch_simulator(output.network, len(images), dt, seed) as simulator:
+    with minibatch_simulator(output.network, len(images), _DT, _SEED) as simulator:
         for layer in output.chain():
             simulator.record(layer.output, steps=layer is output)
-        simulator.reset_to_examples(images.reshape(len(images), -1), seed=seed)
+        simulator.reset_to_examples(images.reshape(len(images), -1), seed=_SEED)
         times = simulator.profile_steps(n_steps)
     total = sum(times.values())
     return {name: spent / total for name, spent in sorted(times.items(), key=lambda item: -item[1])}

@@ -200,13 +200,9 @@ class _Walk:
         for each in files:
             self._write(file_digest(each) if each.is_file() else str(each))
 
-    def _feed_code(self, value: types.CodeType) -> None:
-        self._feed_named({name: getattr(value, name, None) for name in _CODE})
-
     def _feed_function(self, value: types.FunctionType) -> None:
         if not self._is_known(value):
-            self._feed_code(value.__code__)
-            self._feed_items((value.__defaults__, value.__kwdefaults__))
+            self._feed_items((value.__code__, value.__defaults__, value.__kwdefaults__))
             self._feed_named({name: content_of(cell) for name, cell in cells_of(value).items()})
             self._feed_named(dict(_named_by(value)))
             attributes = vars(value).items()
@@ -333,7 +329,7 @@ _IN_A_CLASS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _KINDS = {
     (np.ndarray, np.generic): _Walk._feed_array,
     os.PathLike: _Walk._feed_path,
-    types.CodeType: _Walk._feed_code,
+    types.CodeType: _made_of(lambda code: tuple(getattr(code, name, None) for name in _CODE)),
     types.FunctionType: _Walk._feed_function,
     types.BuiltinFunctionType: _made_of(lambda value: (value.__qualname__, value.__self__)),
     types.MethodType: _made_of(lambda value: (value.__self__, value.__func__)),
