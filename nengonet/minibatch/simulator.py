@@ -205,7 +205,7 @@ class MinibatchSimulator(nengo.Simulator):
             input's last ``show``, for every example.
         examples : (batch,) array_like of int, optional
             The examples' numbers. Example 17 gets the same random streams in any batch. By
-            default 0, 1, 2, …
+            default 0, 1, 2, … There may be more or fewer than before: `minibatch_size` follows.
         seed : int, optional
             By default the last one.
 
@@ -214,10 +214,6 @@ class MinibatchSimulator(nengo.Simulator):
         InputError
             The images do not fit the input or the examples, the network has not the one image input
             that plain images are for, or an example's number is below 0.
-
-        Notes
-        -----
-        The number of examples need not be the same in every call: `minibatch_size` follows.
         """
         self._check_open()
         inputs = self._image_inputs
