@@ -230,11 +230,11 @@ class NeuronModel:
         """Return the most that a neuron can fire at in steps of a length, in Hz."""
         return np.inf
 
-    def check_step(self, dt: float) -> None:
+    def check_step(self, dt: float, label: str | None = None) -> None:
         """Refuse steps that are too long for the type."""
         if dt > self.longest_step:
             raise InputError(
-                f"dt: a step of {dt:g} s is too long for {self.name}: expected at most "
+                f"dt: a step of {dt:g} s is too long for {label or self.name}: expected at most "
                 f"{self.longest_step:g} s, in which {self.name} still keeps some of its voltage, "
                 "or neurons without a leak such as SpikingRectifiedLinear"
             )
