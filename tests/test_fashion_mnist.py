@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import h5py
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from nengonet.cli import main
 from nengonet.layers.initial import drawn_states
 from nengonet.plots import plot_spikes_and_probabilities
 from nengonet.studies import fashion_mnist
-from nengonet.studies.fashion_mnist import PUBLISHED
+from nengonet.studies.fashion_mnist import PUBLISHED, STUDY
 from nengonet.studies.shared import logits_of
 
 LOADED = {
@@ -28,7 +29,11 @@ IMAGES, LABELS = nn.datasets.load("fashion_mnist", split="test", n_images=300)
 
 @pytest.fixture(scope="module")
 def report():
-    return fashion_mnist.reproduce(n_images=100, n_seeds=2, progress=False)
+    return STUDY.reproduce(n_images=100, n_seeds=2, progress=False)
+
+
+def show(case, images, **running):
+    return case.present(images, progress=False, **running)
 
 
 def call(*arguments):
@@ -52,12 +57,11 @@ def keras_spiking(layers, tau, image, voltage, dt):
 
 
 @pytest.mark.parametrize("simulator", ["minibatch", "reference"])
-@pytest.mark.parametrize(("network", "dt"), fashion_mnist.CELLS)
+@pytest.mark.parametrize(("network", "dt"), PUBLISHED)
 def test_every_cell_does_what_keras_spiking_does(network, dt, simulator):
-    built = fashion_mnist.build(*LOADED[network])
-    options = {"seed": 4, "rasters": built.hidden, "simulator": simulator, "progress": False}
-    result = fashion_mnist.run(built, IMAGES[:6], dt, **options)
-    (drawn,) = drawn_states(list(built.output.chain()), built.initial_states)
+    case = STUDY.build(network=network, dt=dt, seed=4)
+    result = show(case, IMAGES[:6], rasters=["hidden"], simulator=simulator)
+    (drawn,) = drawn_states(list(case.output.chain()), case.initial_states)
     for example, image in enumerate(IMAGES[:6]):
         voltage = drawn.draw(4, example)
         spikes, outputs = keras_spiking(*LOADED[network], image, voltage, dt)
@@ -68,13 +72,7 @@ def test_every_cell_does_what_keras_spiking_does(network, dt, simulator):
 
 
 def test_the_cells_are_the_tutorials():
-    assert set(fashion_mnist.PUBLISHED) == set(fashion_mnist.CELLS)
-    assert [dt for network, dt in fashion_mnist.CELLS if network == "plain"] == [
-        0.001,
-        0.01,
-        0.1,
-        1,
-    ]
+    assert [dt for network, dt in PUBLISHED if network == "plain"] == [0.001, 0.01, 0.1, 1]
     rows = """19.55 0 0.52 100; 64.43 0 0.53 20; 88.14 0 0.53 15; 88.37 0 0.53 14.4
         84.27 0 2.74 50; 75.19 0 9.91 30; 84.34 0 5.37 70"""
     printed = [[float(figure) for figure in row.split()] for row in re.split("[;\n]", rows)]
@@ -98,8 +96,7 @@ def test_the_files_hold_what_their_cards_say():
 
 def test_long_steps_give_the_ann():
     """|count / T - rate| < 1 / T for every neuron, so the logits are bounded too."""
-    built = fashion_mnist.build(*LOADED["plain"])
-    result = fashion_mnist.run(built, IMAGES, 20.0, progress=False)
+    result = show(STUDY.build(dt=20.0), IMAGES)
     layers = LOADED["plain"][0]
     bound = np.abs(layers[1].kernel).sum(axis=0) / 200
     error = np.abs(result.scores()[:, -1] - logits_of(layers, IMAGES))
@@ -107,8 +104,7 @@ def test_long_steps_give_the_ann():
 
 
 def test_from_zero_voltage_nothing_spikes_in_ten_milliseconds():
-    built = fashion_mnist.build(*LOADED["plain"], initial_voltage="zero")
-    result = fashion_mnist.run(built, IMAGES, 0.001, progress=False)
+    result = show(STUDY.build(dt=0.001, initial_voltage="zero"), IMAGES)
     assert fashion_mnist.rates_of(result) == {"min": 0.0, "mean": 0.0, "max": 0.0}
     # no image is told from another
     assert set(result.predictions()) == {int(LOADED["plain"][0][1].bias.argmax())}
@@ -119,9 +115,9 @@ def test_kinds_of_initial_voltage():
     twice = np.repeat(IMAGES[:1], 40, axis=0)
     counts = {}
     for kind in fashion_mnist.INITIAL_VOLTAGES:
-        built = fashion_mnist.build(*LOADED["plain"], initial_voltage=kind)
-        assert bool(built.initial_states) == (kind == "image")
-        counts[kind] = fashion_mnist.run(built, twice, 0.1, progress=False).counts["hidden"]
+        case = STUDY.build(dt=0.1, initial_voltage=kind)
+        assert bool(case.initial_states) == (kind == "image")
+        counts[kind] = show(case, twice).counts["hidden"]
     assert np.ptp(counts["image"], axis=0).max() == 1
     for kind in ("network", "zero"):
         assert np.all(counts[kind] == counts[kind][0])
@@ -130,15 +126,14 @@ def test_kinds_of_initial_voltage():
     np.testing.assert_array_equal(counts["zero"][0], np.floor(rates + 1e-9))
     # the mean of 40 draws, 6 standard deviations of at most 0.5 / sqrt(40); 128 neurons
     assert np.abs(counts["image"].mean(axis=0) - rates).max() < 6 * 0.5 / np.sqrt(40)
-    other = fashion_mnist.build(*LOADED["plain"], initial_voltage="network", seed=1)
-    found = fashion_mnist.run(other, twice[:1], 0.1, progress=False).counts["hidden"]
-    assert np.any(found != counts["network"][:1])
+    other = STUDY.build(dt=0.1, initial_voltage="network", seed=1)
+    assert np.any(show(other, twice[:1], seed=0).counts["hidden"] != counts["network"][:1])
 
 
 def test_report(report):
     assert report.published == 0.8837
     cells = [cell for cell in report.cells if "rates" in cell]
-    assert [(cell["network"], cell["dt"]) for cell in cells] == list(fashion_mnist.CELLS)
+    assert [(cell["network"], cell["dt"]) for cell in cells] == list(PUBLISHED)
     assert [cell["readout"] for cell in cells] == 6 * ["mean"] + ["last_step"]
     for cell in cells:
         rates = cell["rates"]
@@ -160,9 +155,7 @@ def test_report(report):
 def test_the_comparison_is_a_mean_over_seeds(report):
     found = [
         float(
-            fashion_mnist.sweep_cell(dt=0.01, initial_voltage="network", n_images=100, seed=seed)[
-                "accuracy"
-            ]
+            STUDY.measure(dt=0.01, initial_voltage="network", n_images=100, seed=seed)["accuracy"]
         )
         for seed in (0, 1)
     ]
@@ -177,14 +170,14 @@ def test_the_comparison_is_a_mean_over_seeds(report):
 
 def test_a_sweep_takes_any_of_the_networks_or_a_file_of_ones_own():
     found = {
-        network: fashion_mnist.sweep_cell(network=network, dt=0.01, n_images=100)
+        network: STUDY.measure(network=network, dt=0.01, n_images=100)
         for network in fashion_mnist.FILES
     }
     assert len({each["spikes"] for each in found.values()}) == 4
     path = nn.pretrained("fashion_spiking_aware")
-    assert fashion_mnist.sweep_cell(weights=path, dt=0.01, n_images=100) == found["spiking-aware"]
+    assert STUDY.measure(weights=path, dt=0.01, n_images=100) == found["spiking-aware"]
     with pytest.raises(nn.InputError, match="network: expected plain beside a weights file"):
-        fashion_mnist.sweep_cell(network="low-pass", weights=path)
+        STUDY.measure(network="low-pass", weights=path)
 
 
 def test_an_image_shown_again_has_the_same_spikes(report):
@@ -193,17 +186,17 @@ def test_an_image_shown_again_has_the_same_spikes(report):
     np.testing.assert_array_equal(again.rasters["hidden"].sum(axis=1), again.counts["hidden"])
 
 
-def test_figure():
-    runs = fashion_mnist.example_runs(n_images=3)
-    assert list(runs.cells)[0] == "plain, dt 0.001 s"
-    assert len(runs.cells) == 7
+def test_figure(report):
+    _, labels, names, cells = runs = fashion_mnist.example_runs(report, 3)
+    assert list(cells)[0] == "plain, dt 0.001 s"
+    assert len(cells) == 7
     figure = plot_spikes_and_probabilities(*runs)
     grid = np.array(figure.axes).reshape(8, 3, 2)
     titles = [axis.get_title() for axis in grid[0, :, 0]]
-    assert titles == [runs.class_names[label] for label in runs.labels]
-    for row, (dt, spikes, outputs, answers) in zip(grid[1:], runs.cells.values(), strict=True):
+    assert titles == [names[label] for label in labels]
+    for row, (dt, spikes, outputs, answers) in zip(grid[1:], cells.values(), strict=True):
         for number, (histogram, curves) in enumerate(row):
-            assert f"answer: {runs.class_names[answers[number]]}" in curves.get_title()
+            assert f"answer: {names[answers[number]]}" in curves.get_title()
             assert sum(bar.get_height() for bar in histogram.patches) == spikes[number].size == 1280
             assert curves.get_xlim() == (0, pytest.approx(10 * dt))
             drawn = np.array([line.get_ydata()[:10] for line in curves.get_lines()])
@@ -241,16 +234,15 @@ def compared(spread_of_images, spread_of_networks):
     ],
 )
 def test_the_note_on_voltages_is_chosen_by_the_spreads(of_images, of_networks, says):
-    (note, _) = fashion_mnist._notes_on_voltages(compared(of_images, of_networks))
+    report = types.SimpleNamespace(cells=compared(of_images, of_networks))
+    (note, _) = fashion_mnist.on_voltages(report)
     assert says in note
     assert ("another network" in note) == ("neither" not in says)
     assert f"{100 * of_images:.2f} against {100 * of_networks:.2f} at dt 0.01 s" in note
 
 
 def test_figures_of_other_voltages_have_no_published_one():
-    report = fashion_mnist.reproduce(
-        initial_voltage="network", n_images=20, n_seeds=0, progress=False
-    )
+    report = STUDY.reproduce(initial_voltage="network", n_images=20, n_seeds=0, progress=False)
     assert report.published is None
     for cell in report.cells:
         assert cell["published_accuracy"] is cell["published_rates"] is None
@@ -275,7 +267,7 @@ def test_weights_of_ones_own(tmp_path):
     with h5py.File(file, "w") as h5:
         for layer in LOADED["plain"][0]:
             h5[f"{layer.name}/kernel"], h5[f"{layer.name}/bias"] = layer.kernel, layer.bias
-    report = fashion_mnist.reproduce(file, n_images=20, n_seeds=0, progress=False)
+    report = STUDY.reproduce(file, n_images=20, n_seeds=0, progress=False)
     assert report.published is None
     assert [cell["dt"] for cell in report.cells] == [0.001, 0.01, 0.1, 1.0]
     assert all(cell["published_accuracy"] is None for cell in report.cells)
@@ -289,7 +281,7 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(
         nn.InputError, match="initial_voltage: expected one of image, network, zero"
     ):
-        fashion_mnist.build(*LOADED["plain"], initial_voltage="none")
+        STUDY.build(initial_voltage="none")
     layers = LOADED["plain"][0]
     filters = nn.LayerWeights(name="filters", kind="Lowpass", others={"tau": np.ones(5)})
     with pytest.raises(nn.InputError, match=r"one layer of filters with 128 values tau.*\(5,\)"):
@@ -300,39 +292,50 @@ def test_bad_input_is_named(tmp_path):
 
 def test_all_images_are_taken_where_there_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("NENGONET_DATA", raising=False)
-    monkeypatch.setattr(
-        fashion_mnist.datasets, "load", lambda name, n_images, **_: (n_images, name)
-    )
-    assert fashion_mnist._load(None, None, progress=False)[0] is None
-    assert fashion_mnist._load(None, tmp_path, progress=False)[0] == "all"
-    assert fashion_mnist._load(5, tmp_path, progress=False)[0] == 5
+    monkeypatch.setattr(nn.datasets, "load", lambda name, n_images, **_: (n_images, name))
+    load = fashion_mnist.DATA.load
+    assert load()[0] is None
+    assert load(data=tmp_path)[0] == "all"
+    assert load(n_images=5, data=tmp_path)[0] == 5
     monkeypatch.setenv("NENGONET_DATA", str(tmp_path))
-    assert fashion_mnist._load(None, None, progress=False)[0] == "all"
+    assert load()[0] == "all"
 
 
 def test_nengos_own_network_has_the_networks_voltages():
     """``initial_voltage="network"`` is what stock Nengo does with the same network."""
-    built = fashion_mnist.build(*LOADED["plain"], initial_voltage="network", seed=2)
-    with built.network:
-        probe = nengo.Probe(built.output.node)
-    built.output.show(IMAGES[0])
+    case = STUDY.build(dt=0.1, initial_voltage="network", seed=2)
+    with case.network:
+        probe = nengo.Probe(case.output.node)
+    case.output.show(IMAGES[0])
     # reset_to_example gives the seed; here nothing but the build draws
-    with nengo.Simulator(built.network, dt=0.1, progress_bar=False, optimize=False) as simulator:
+    with nengo.Simulator(case.network, dt=0.1, progress_bar=False, optimize=False) as simulator:
         simulator.run_steps(10)
         found = simulator.data[probe]
-    result = fashion_mnist.run(built, IMAGES[:1], 0.1, progress=False)
+    result = show(case, IMAGES[:1])
     np.testing.assert_allclose(result.outputs[0], found, rtol=1e-9, atol=1e-9)
 
 
 @needs_whole_data
 def test_whole_test_set_gives_the_tutorials_figures():
-    report = fashion_mnist.reproduce(n_seeds=0, progress=False)
+    report = STUDY.reproduce(n_seeds=0, progress=False)
     assert report.ann_accuracy.n_images == 10_000
     assert report.ann_accuracy.value >= 0.88
     found = {(cell["network"], cell["dt"]): cell for cell in report.cells}
-    for key, figure in fashion_mnist.PUBLISHED.items():
+    for key, figure in PUBLISHED.items():
         assert abs(found[key]["accuracy"] - figure.accuracy) < 0.03
         rates = found[key]["rates"]
         assert rates["min"] == figure.min_rate
         assert rates["mean"] == pytest.approx(figure.mean_rate, rel=0.25)
     assert found["spiking-aware", 0.01]["accuracy"] >= 0.84
+
+
+def test_budget_ends_at_the_run():
+    """The stages' last one is what a run reads out; diagnosis knows learned filters as no fault."""
+    case = STUDY.build(network="low-pass", dt=0.01)
+    run = show(case, IMAGES[:100]).accuracy(LABELS[:100])
+    options = {"network": "low-pass", "dt": 0.01, "n_images": 100}
+    budget = STUDY.budget(**options)
+    assert budget.steps[-1].accuracy == run.value
+    assert [step.name for step in budget.steps][::3] == ["ANN", "spikes in place of rates"]
+    (finding,) = STUDY.diagnose(**options).findings
+    assert (finding.code, finding.severity) == ("synapse-delay", "warning")

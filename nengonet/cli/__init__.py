@@ -14,8 +14,6 @@ from __future__ import annotations
 import click
 
 from nengonet.cli.bench import bench
-from nengonet.cli.old import reproduce
-from nengonet.cli.old_sweep import sweep
 from nengonet.cli.shared import Commands
 from nengonet.cli.studies import GROUPS
 from nengonet.cli.weights import weights
@@ -33,7 +31,3 @@ def main() -> None:
 
 for _command in (*GROUPS, weights, bench):
     main.add_command(_command)
-
-for _group, _old in ((GROUPS[0], reproduce), (GROUPS[3], sweep)):
-    for _command in _old.commands.values():
-        _group.add_command(_command)

@@ -41,12 +41,12 @@ class StudyGroup(Group):
 
     def list_commands(self, context: click.Context | None) -> list[str]:
         """Return the names of the studies."""
-        return [*studies.names(), *self.commands]
+        return studies.names()
 
     def get_command(self, context: click.Context | None, name: str) -> click.Command | None:
         """Return a study's command."""
         if name not in studies.names():
-            return super().get_command(context, name)
+            return None
         study = studies.get(name)
         run, text, params, kind = self.make(study)
         example = f"nengonet {self.name} {name} {study.examples.get(self.name, '')}".strip()

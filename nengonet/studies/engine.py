@@ -353,7 +353,7 @@ def stages_of_means(
             "rate model with its gains, biases and amplitudes, neurons rectified lines",
         ),
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
-        ("clipping of noisy currents", mean[:, -1], f"mean over {n_times * steps} steps"),
+        ("spikes in place of rates", mean[:, -1], f"mean over {n_times * steps} steps"),
         (
             "finite presentation time",
             mean[:, steps - 1],

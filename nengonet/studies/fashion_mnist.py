@@ -13,36 +13,33 @@ Nengo's ``SpikingRectifiedLinear`` is the same neuron but for its first voltage:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import nengo
 import numpy as np
 from scipy import stats
 
 from nengonet import datasets
-from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.filters import lowpass
-from nengonet.layers.initial import InitialStates
 from nengonet.layers.inputs import constant_input
-from nengonet.layers.record import Layer
 from nengonet.layers.weighted import dense
-from nengonet.results.readout import Accuracy, accuracy
+from nengonet.results.readout import accuracy
 from nengonet.results.result import Result
-from nengonet.run.presentation import present
+from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping
 from nengonet.studies.forum_mnist import mlp_layers
-from nengonet.studies.old_report import Reproduction
-from nengonet.studies.shared import INITIAL_VOLTAGES, logits_of, measured, tuning_of
-from nengonet.sweeps.result import Sweep
-from nengonet.sweeps.sweep import sweep
+from nengonet.studies.options import Option
+from nengonet.studies.report import Reproduction
+from nengonet.studies.shared import INITIAL_STATE, INITIAL_VOLTAGES, crossed, logits_of
 from nengonet.tables import aligned
-from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
+from nengonet.weights import LayerWeights, Weights, pretrained
 
-NAME = "fashion-mnist"
-SOURCE = "KerasSpiking 0.3.0, Fashion MNIST tutorial"
-SHAPE = (28, 28)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DATA = Data("fashion_mnist")
 N_STEPS = 10
 DTS = (0.001, 0.01, 0.1, 1.0)
 
@@ -57,10 +54,6 @@ FILES = {
 CONSTANT_RATE = "_constant"
 # The step, in seconds, for which the others were trained.
 TRAINED_DT = 0.01
-CELLS = (
-    *(("plain", dt) for dt in DTS),
-    *((network, TRAINED_DT) for network in FILES if network != "plain"),
-)
 
 
 class Published(NamedTuple):
@@ -79,13 +72,10 @@ PUBLISHED = {
     ("plain", 0.01): Published(0.6443, 0.00, 0.53, 20.00),
     ("plain", 0.1): Published(0.8814, 0.00, 0.53, 15.00),
     ("plain", 1.0): Published(0.8837, 0.00, 0.53, 14.40),
-    ("spiking-aware", 0.01): Published(0.8427, 0.00, 2.74, 50.00),
-    ("regularised", 0.01): Published(0.7519, 0.00, 9.91, 30.00),
-    ("low-pass", 0.01): Published(0.8434, 0.00, 5.37, 70.00),
+    ("spiking-aware", TRAINED_DT): Published(0.8427, 0.00, 2.74, 50.00),
+    ("regularised", TRAINED_DT): Published(0.7519, 0.00, 9.91, 30.00),
+    ("low-pass", TRAINED_DT): Published(0.8434, 0.00, 5.37, 70.00),
 }
-
-N_SEEDS = 5
-_UNIFORM = nengo.dists.Uniform(0, 1)
 
 
 def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | None]:
@@ -94,7 +84,7 @@ def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | N
     others = [layer for layer in weights.values() if "tau" not in layer.others]
     layers = mlp_layers(Weights(others, weights.path, weights.dialect))
     if len(layers) < 2:
-        raise InputError(f"{weights.path}: expected at least one hidden layer, found none")
+        raise InputError(f"{weights.path}: expected at least one hidden layer, got none")
     if not filters:
         return layers, None
     tau, n_hidden = filters[0].others["tau"], layers[-1].kernel.shape[0]
@@ -108,58 +98,50 @@ def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | N
     return layers, np.maximum(tau.ravel(), 0.0)
 
 
-class Built(NamedTuple):
-    """A network, and how `nengonet.present` is to show it."""
-
-    network: nengo.Network
-    output: Layer
-    readout: str
-    initial_states: InitialStates
-
-    @property
-    def hidden(self) -> list[str]:
-        """Labels of the layers that spike."""
-        return [layer.label for layer in self.output.chain() if layer.spiking]
+_Voltage = Annotated[
+    Literal["image", "network", "zero"],
+    "Drawn for each neuron and image, as KerasSpiking does; for each neuron, as Nengo does; or 0.",
+]
 
 
-def build(
-    layers: Sequence[LayerWeights],
-    tau: np.ndarray | None = None,
+def network(
+    given: Given,
     *,
-    initial_voltage: str = "image",
-    seed: int = 0,
-) -> Built:
-    """Build the tutorial's network: an activation of 1 fires at 1 Hz."""
-    check_among("initial_voltage", initial_voltage, INITIAL_VOLTAGES)
-    voltage = nengo.dists.Choice([0.0]) if initial_voltage == "zero" else _UNIFORM
-    neuron_type = nengo.SpikingRectifiedLinear(initial_state={"voltage": voltage})
+    network: Literal["plain", "spiking-aware", "regularised", "low-pass"] = "plain",
+    dt: Annotated[float, "Seconds of a step."] = 1.0,
+    n_steps: Annotated[int, "Of an image."] = N_STEPS,
+    initial_voltage: _Voltage = "image",
+) -> Case:
+    """Build one of the tutorial's networks: an activation of 1 fires at 1 Hz."""
+    if given.weights is not None and network != "plain":
+        raise InputError(f"network: expected plain beside a weights file, got {network!r}")
+    weights = given.load_weights(FILES[network])
+    layers, tau = network_layers(weights)
+    voltage = {"voltage": nengo.dists.Choice([0.0])} if initial_voltage == "zero" else INITIAL_STATE
+    neuron_type = nengo.SpikingRectifiedLinear(initial_state=voltage)
     *hidden, last = layers
-    states = {}
-    with nengo.Network(seed=seed) as network:
-        layer = constant_input(SHAPE)
-        for weights in hidden:
-            layer = dense(layer, weights, neuron_type, gain=1.0)
-            if initial_voltage == "image":
-                states[layer.label] = {"voltage": _UNIFORM}
+    with nengo.Network(seed=given.seed):
+        layer = constant_input(DATA.shape)
+        for each in hidden:
+            layer = dense(layer, each, neuron_type, gain=1.0)
         if tau is not None:
             layer = lowpass(layer, tau)
         output = dense(layer, last, None)
-    return Built(network, output, "mean" if tau is None else "last_step", states)
-
-
-def run(
-    built: Built, images: np.ndarray, dt: float, *, n_steps: int = N_STEPS, **running: object
-) -> Result:
-    """Show images for some steps each."""
-    return present(
-        built.network,
-        built.output,
-        images,
-        presentation_time=n_steps * dt,
-        dt=dt,
-        readout=built.readout,
-        initial_states=built.initial_states,
-        **running,
+    # The tutorial's figures are of its own networks, and so of its first voltages.
+    as_published = given.weights is None and initial_voltage == "image" and n_steps == N_STEPS
+    figure = PUBLISHED.get((network, dt)) if as_published else None
+    return Case(
+        f"{network}, dt {dt:g} s",
+        output,
+        layers,
+        weights.path,
+        n_steps * dt,
+        dt,
+        "mean" if tau is None else "last_step",
+        settings={"initial_voltage": f"{initial_voltage}: {INITIAL_VOLTAGES[initial_voltage]}"},
+        initial_states={each.name: voltage for each in hidden if initial_voltage == "image"},
+        published=None if figure is None else figure.accuracy,
+        values=lambda result, labels: {"mean_rate": rates_of(result)["mean"]},
     )
 
 
@@ -171,179 +153,87 @@ def rates_of(result: Result) -> dict[str, float]:
     return {"min": float(rates.min()), "mean": float(rates.mean()), "max": float(rates.max())}
 
 
-def sweep_cell(
+def runs(
+    given: Given,
     *,
-    network: Literal["plain", "spiking-aware", "regularised", "low-pass"] = "plain",
-    dt: float = 1.0,
-    n_steps: int = N_STEPS,
-    initial_voltage: Literal["image", "network", "zero"] = "image",
-    n_images: int | str = 1000,
-    weights: str | os.PathLike | None = None,
-    data: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Run one network, for a sweep."""
-    if weights is not None and network != "plain":
-        raise InputError(f"network: expected plain beside a weights file, got {network!r}")
-    images, labels = _load(n_images, data, progress=False)
-    layers = network_layers(
-        load_weights(pretrained(FILES[network]) if weights is None else weights)
-    )
-    built = build(*layers, initial_voltage=initial_voltage, seed=seed)
-    result = run(built, images, dt, n_steps=n_steps, seed=seed, progress=False)
-    return measured(result, result.accuracy(labels)) | {"mean_rate": rates_of(result)["mean"]}
-
-
-def reproduce(
-    weights: str | os.PathLike | None = None,
-    *,
-    initial_voltage: str = "image",
-    n_images: int | str | None = None,
-    data_dir: str | os.PathLike | None = None,
-    seed: int = 0,
-    n_seeds: int = N_SEEDS,
-    n_jobs: int = 1,
-    progress: bool = True,
-) -> Reproduction:
+    initial_voltage: _Voltage = "image",
+    n_seeds: Annotated[
+        int,
+        Option("Over which initial voltages are compared; 0 for no comparison.", flag="--seeds"),
+    ] = 5,
+) -> dict[str, Run | Sweeping]:
     """Run the tutorial's networks, and the plain one with each kind of initial voltage."""
-    images, labels = _load(n_images, data_dir, progress=progress)
-    files, constant = {"plain": weights}, {}
-    if weights is None:
-        files = {name: pretrained(file) for name, file in FILES.items()}
-        constant = {
-            name: network_layers(load_weights(pretrained(file + CONSTANT_RATE)))
-            for name, file in FILES.items()
-        }
-    loaded = {name: network_layers(load_weights(path)) for name, path in files.items()}
-    anns = [
-        accuracy(logits_of(each["plain"][0], images).argmax(axis=1), labels)
-        for each in (loaded, constant)
-        if each
-    ]
-    # The tutorial's figures are of its own networks, and so of its first voltages.
-    published = PUBLISHED if weights is None and initial_voltage == "image" else {}
-
-    running = {"seed": seed, "n_jobs": n_jobs, "progress": progress}
-    cells = []
-    for network, dt in CELLS:
-        if network in loaded:
-            built = build(*loaded[network], initial_voltage=initial_voltage, seed=seed)
-            result = run(built, images, dt, rasters=built.hidden, **running)
-            figure = published.get((network, dt))
-            cells.append(_cell(result, labels, network, initial_voltage, figure))
-        if network in constant:
-            built = build(*constant[network], initial_voltage=initial_voltage, seed=seed)
-            cells[-1]["constant_rate_accuracy"] = (
-                run(built, images, dt, **running).accuracy(labels).value
-            )
-    compared = []
+    plan = {}
+    for network, dt in PUBLISHED:
+        options = {"dt": dt, "initial_voltage": initial_voltage}
+        if given.weights is None or network == "plain":
+            plan[_run(network, dt)] = Run({"network": network} | options, rasters=True)
+        if given.weights is None:
+            constant = pretrained(FILES[network] + CONSTANT_RATE)
+            plan[_run(network, dt) + CONSTANT_RATE] = Run(options, weights=constant)
+    plan["in-32-bits"] = Run(plan[_run("plain", DTS[-1])].options, running={"precision": 32})
     if n_seeds:
-        compared = _compared(
-            {
-                "weights": str(files["plain"]),
-                "n_images": len(images),
-                "data": None if data_dir is None else os.fspath(data_dir),
-            },
-            seeds=range(seed, seed + n_seeds),
-            n_jobs=n_jobs,
-            progress=progress,
-        )
-    built = build(*loaded["plain"], initial_voltage=initial_voltage, seed=seed)
-    result = run(built, images, DTS[-1], **running)
-    in_32_bits = run(built, images, DTS[-1], precision=32, **running)
-    return Reproduction(
-        name=NAME,
-        source=SOURCE,
-        all_published={_named(*cell): figure.accuracy for cell, figure in published.items()},
-        accuracy=result.accuracy(labels),
-        ann_accuracy=anns[0],
-        result=result,
-        settings={
-            "network": _named("plain", DTS[-1]),
-            "readout": built.readout,
-            "initial_voltage": f"{initial_voltage}: {INITIAL_VOLTAGES[initial_voltage]}",
-            "seed": seed,
-            "weights": ", ".join(FILES.values()) if weights is None else str(weights),
-            "tuning": tuning_of(built.output),
-        },
-        notes=_notes(cells, compared, result, in_32_bits, labels, loaded.get("low-pass")),
-        cells=cells + compared,
-        tables=(_table(cells, anns, published), *([_seed_table(compared)] if compared else [])),
-        network=built.network,
-        output=built.output,
-        images=images,
-        labels=labels,
-        initial_states=built.initial_states,
+        constants = {
+            "weights": pathlib.Path(given.weights or pretrained(FILES["plain"])),
+            "n_images": given.n_images or DATA.wanted(given.data),
+            "data": given.data and pathlib.Path(given.data),
+        }
+        seeds = range(given.seed, given.seed + n_seeds)
+        grid = {"initial_voltage": ["image", "network"], "dt": DTS}
+        plan["voltages"] = Sweeping(grid, seeds, constants)
+        # Nothing is drawn, so one seed says it all.
+        zero = grid | {"initial_voltage": ["zero"]}
+        plan["voltages-zero"] = Sweeping(zero, seeds[:1], constants, joins="voltages")
+    return plan
+
+
+def _run(network: str, dt: float) -> str:
+    return f"{network}-dt-{dt:g}"
+
+
+# What is reported.
+
+
+def cells(report: Reproduction) -> list[dict]:
+    """Return a row for each network and dt, and those of the comparison of first voltages."""
+    return [_cell(report, *cell) for cell in PUBLISHED if _run(*cell) in report.cases] + (
+        _over_seeds(report) if report.sweeps else []
     )
 
 
-def _named(network: str, dt: float) -> str:
-    return f"{network}, dt {dt:g} s"
-
-
-def _load(
-    n_images: int | str | None, data_dir: str | os.PathLike | None, *, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    if n_images is None and (data_dir is not None or os.environ.get("NENGONET_DATA")):
-        n_images = "all"
-    return datasets.load(
-        "fashion_mnist", split="test", n_images=n_images, data_dir=data_dir, progress=progress
-    )
-
-
-def _cell(
-    result: Result,
-    labels: np.ndarray,
-    network: str,
-    initial_voltage: str,
-    published: Published | None,
-) -> dict:
-    """Return a run's row of the report."""
-    found = result.accuracy(labels)
-    return {
+def _cell(report: Reproduction, network: str, dt: float) -> dict:
+    name = _run(network, dt)
+    result, figure = report.results[name], None
+    if report.cases[name].published is not None:
+        figure = PUBLISHED[network, dt]
+    found = result.accuracy(report.labels)
+    row = {
         "network": network,
-        "dt": result.dt,
+        "dt": dt,
         "readout": result.settings["readout"],
-        "initial_voltage": initial_voltage,
+        "initial_voltage": report.options.get("initial_voltage", "image"),
         "accuracy": found.value,
         "interval": list(found.interval),
         "n_images": found.n_images,
         "rates": rates_of(result),
         "most_spikes_a_step": max(int(each.max()) for each in result.rasters.values()),
-        "published_accuracy": None if published is None else published.accuracy,
-        "published_rates": None
-        if published is None
-        else {
-            "min": published.min_rate,
-            "mean": published.mean_rate,
-            "max": published.max_rate,
-        },
+        "published_accuracy": figure and figure.accuracy,
+        "published_rates": figure
+        and {"min": figure.min_rate, "mean": figure.mean_rate, "max": figure.max_rate},
     }
+    if constant := report.results.get(name + CONSTANT_RATE):
+        row["constant_rate_accuracy"] = constant.accuracy(report.labels).value
+    return row
 
 
-def _compared(constants: dict, *, seeds: Sequence[int], n_jobs: int, progress: bool) -> list[dict]:
-    """Run the plain network with each kind of initial voltage, over seeds."""
-    options = {"constants": constants, "n_jobs": n_jobs, "progress": progress}
-    drawn = sweep(
-        sweep_cell, {"initial_voltage": ["image", "network"], "dt": DTS}, seeds=seeds, **options
-    )
-    # Nothing is drawn, so one seed says it all.
-    zero = sweep(sweep_cell, {"initial_voltage": ["zero"], "dt": DTS}, seeds=seeds[:1], **options)
-    return _over_seeds(drawn, constants["n_images"]) + _over_seeds(zero, constants["n_images"])
-
-
-def _over_seeds(found: Sweep, n_images: int) -> list[dict]:
-    for row in found.failed:
-        raise InputError(f"dt {row['dt']}, seed {row['seed']}: {row['error']}")
+def _over_seeds(report: Reproduction) -> list[dict]:
     rows: dict[tuple[str, float], dict] = {}
-    for each in found.summary():
-        row = rows.setdefault((each["initial_voltage"], each["dt"]), {})
+    for each in report.sweeps["voltages"].summary():
+        row = rows.setdefault((each["initial_voltage"], each["dt"]), {"network": "plain"})
+        row |= {name: each[name] for name in ("dt", "initial_voltage")}
         row |= {
-            "network": "plain",
-            "dt": each["dt"],
-            "initial_voltage": each["initial_voltage"],
             "n_seeds": each["n"],
-            "n_images": n_images,
+            "n_images": len(report.images),
             f"{each['value']}_mean": each["mean"],
             # Of one seed there is no spread, and JSON has no NaN.
             f"{each['value']}_std": each["std"] if each["n"] > 1 else None,
@@ -351,157 +241,110 @@ def _over_seeds(found: Sweep, n_images: int) -> list[dict]:
     return list(rows.values())
 
 
-def _table(cells: list[dict], anns: Sequence[Accuracy], published: dict) -> str:
+def table(report: Reproduction) -> Iterator[str]:
     """Write the tutorial's figures beside ours, and ours of a constant learning rate."""
-    rows = [
+    titles = ["network", "dt (s)", "published", f"measured, {len(report.images)} images"]
+    titles += ["constant rate", "readout", "rates published (Hz)", "measured, min/mean/max"]
+    ann, constant = report.ann_accuracy, report.cases.get(f"{report.headline}{CONSTANT_RATE}")
+    shown = "-"
+    if constant is not None:
+        answers = logits_of(constant.layers, report.images).argmax(axis=1)
+        shown = f"{accuracy(answers, report.labels).value:.4f}"
+    published = "-" if report.published is None else f"{PUBLISHED_ANN:.4f}"
+    rows = [titles, ["ANN", "-", published, _with_interval(ann.value, ann.interval), shown, *"---"]]
+    rows += [
         [
-            "network",
-            "dt (s)",
-            "published",
-            f"measured, {anns[0].n_images} images",
-            "constant rate",
-            "readout",
-            "rates published (Hz)",
-            "measured, min/mean/max",
-        ],
-        [
-            "ANN",
-            "-",
-            f"{PUBLISHED_ANN:.4f}" if published else "-",
-            _with_interval(anns[0].value, anns[0].interval),
-            f"{anns[1].value:.4f}" if len(anns) > 1 else "-",
-            *"---",
-        ],
+            cell["network"],
+            f"{cell['dt']:g}",
+            _share(cell["published_accuracy"]),
+            _with_interval(cell["accuracy"], cell["interval"]),
+            _share(cell.get("constant_rate_accuracy")),
+            cell["readout"].replace("_", " "),
+            _rates(cell["published_rates"]),
+            _rates(cell["rates"]),
+        ]
+        for cell in _main(report)
     ]
-    for cell in cells:
-        figure, rates = cell["published_accuracy"], cell["published_rates"]
-        constant = cell.get("constant_rate_accuracy")
-        rows.append(
-            [
-                cell["network"],
-                f"{cell['dt']:g}",
-                "-" if figure is None else f"{figure:.4f}",
-                _with_interval(cell["accuracy"], cell["interval"]),
-                "-" if constant is None else f"{constant:.4f}",
-                cell["readout"].replace("_", " "),
-                "-" if rates is None else _rates(rates),
-                _rates(cell["rates"]),
-            ]
-        )
     lines = aligned(rows, left=(0, 2, 3, 4, 5, 6, 7))
-    if len(anns) > 1:
+    if constant is not None:
         lines.append(
             "constant rate: the same, of weights trained as in the tutorial, whose learning rate "
             "does not go down"
         )
-    return "\n".join(line.rstrip() for line in lines)
+    yield "\n".join(lines)
+
+
+def _main(report: Reproduction) -> list[dict]:
+    return [cell for cell in report.cells if "n_seeds" not in cell]
+
+
+def _compared(report: Reproduction) -> dict[tuple[str, float], dict]:
+    compared = [cell for cell in report.cells if "n_seeds" in cell]
+    return {(cell["initial_voltage"], cell["dt"]): cell for cell in compared}
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
     return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
-def _rates(rates: dict[str, float]) -> str:
-    return f"{rates['min']:.2f}/{rates['mean']:.2f}/{rates['max']:.2f}"
+def _rates(rates: dict[str, float] | None) -> str:
+    return "-" if rates is None else f"{rates['min']:.2f}/{rates['mean']:.2f}/{rates['max']:.2f}"
 
 
-def _seed_table(compared: list[dict]) -> str:
+def seed_table(report: Reproduction) -> Iterator[str]:
     """Write the means over seeds, a row for each dt and a column for each kind of voltage."""
-    found = {(row["initial_voltage"], row["dt"]): row for row in compared}
-    n_seeds = max(row["n_seeds"] for row in compared)
-    lines = [
-        f"plain network, initial voltages: accuracy, mean of {n_seeds} seeds +- standard deviation "
-        "(mean rate in Hz)",
-        f"{'dt (s)':>6}" + "".join(f"{name:>27}" for name in INITIAL_VOLTAGES),
-    ]
-    for dt in DTS:
-        texts = []
-        for name in INITIAL_VOLTAGES:
-            row = found[name, dt]
-            spread = "" if row["accuracy_std"] is None else f" +- {row['accuracy_std']:.4f}"
-            texts.append(f"{row['accuracy_mean']:.4f}{spread} ({row['mean_rate_mean']:.2f})")
-        lines.append(f"{dt:>6g}" + "".join(f"{text:>27}" for text in texts))
-    return "\n".join(lines)
+    found = _compared(report)
+    texts = {}
+    for (name, dt), row in found.items():
+        spread = "" if row["accuracy_std"] is None else f" +- {row['accuracy_std']:.4f}"
+        text = f"{row['accuracy_mean']:.4f}{spread} ({row['mean_rate_mean']:.2f})"
+        texts[f"dt {dt:g} s", name] = text
+    if found:
+        n_seeds = max(row["n_seeds"] for row in found.values())
+        title = f"plain network, initial voltages: accuracy, mean of {n_seeds} seeds +- standard "
+        yield "\n".join([f"{title}deviation (mean rate in Hz)", *crossed(texts)])
 
 
-def _notes(
-    cells: list[dict],
-    compared: list[dict],
-    result: Result,
-    in_32_bits: Result,
-    labels: np.ndarray,
-    low_pass: tuple | None,
-) -> tuple[str, ...]:
-    plain = {cell["dt"]: cell for cell in cells if cell["network"] == "plain"}
+def on_dt(report: Reproduction) -> Iterator[str]:
+    """Say how many spikes there are in the shortest and in the longest steps."""
+    plain = {cell["dt"]: cell for cell in _main(report) if cell["network"] == "plain"}
     first, last = plain[DTS[0]], plain[DTS[-1]]
-    notes = [
+    yield (
         f"an activation of 1 fires at 1 Hz: {N_STEPS} steps of {DTS[0]:g} s are "
         f"{1000 * N_STEPS * DTS[0]:g} ms, in which a neuron of {first['rates']['mean']:.2f} Hz "
         f"spikes {first['rates']['mean'] * N_STEPS * DTS[0]:.4f} times; in steps of {DTS[-1]:g} s "
         f"it spikes {last['rates']['mean'] * DTS[-1]:.2f} times a step, and the busiest "
-        f"{last['most_spikes_a_step']} times",
+        f"{last['most_spikes_a_step']} times"
+    )
+    yield (
         "KerasSpiking's and Nengo's neuron add max(J, 0) * dt to a voltage and emit its whole part "
         "as spikes of height 1/dt; they differ in the first voltage, which KerasSpiking draws "
         "anew for each neuron and image, and Nengo once for each neuron, when the network is "
-        "built: choose with --initial-voltage",
-        *(_notes_on_voltages(compared) if compared else ()),
-    ]
-    differing = sum(
-        int((result.counts[label] != counts).sum()) for label, counts in in_32_bits.counts.items()
+        "built: choose with --initial-voltage"
     )
-    total = sum(counts.size for counts in in_32_bits.counts.values())
-    change = in_32_bits.accuracy(labels).value - result.accuracy(labels).value
-    notes.append(
-        "rounding: KerasSpiking computes in 32 bits, Nengo in 64; with Nengo in 32 bits "
-        f"{differing:,} of {total:,} spike counts differ at dt {DTS[-1]:g} s, and the accuracy by "
-        f"{100 * change:+.2f} points"
-    )
-    if low_pass is not None:
-        notes.append(
-            f"low-pass: the hidden neurons' {low_pass[1].size} learned time constants are filters "
-            "in a Node of their own (nengonet.lowpass), since a Nengo synapse has one time "
-            "constant and works on the weighted sums; the Node passes a spike on in its own step, "
-            "as KerasSpiking does, a Nengo synapse in the next"
-        )
-    apart = [
-        f"{_named(cell['network'], cell['dt'])}: "
-        f"{100 * (cell['accuracy'] - cell['published_accuracy']):+.1f}"
-        + (
-            f" ({100 * (cell['constant_rate_accuracy'] - cell['published_accuracy']):+.1f})"
-            if "constant_rate_accuracy" in cell
-            else ""
-        )
-        for cell in cells
-        if cell["published_accuracy"] is not None
-    ]
-    if apart:
-        notes.append(
-            "measured less published, in percentage points (with the constant learning rate): "
-            f"{'; '.join(apart)}. The weights are not the tutorial's. Their learning rate goes "
-            "down in the last two epochs: a schedule that was chosen on training images, but after "
-            "test figures of the constant rate had been seen"
-        )
-    return tuple(notes)
 
 
-def _notes_on_voltages(compared: list[dict]) -> list[str]:
+def on_voltages(report: Reproduction) -> Iterator[str]:
     """Compare the kinds of first voltage, over seeds."""
-    found = {(row["initial_voltage"], row["dt"]): row for row in compared}
+    found = _compared(report)
+    if not found:
+        return
     drawn, fixed, zero = ([found[name, dt] for dt in DTS] for name in ("image", "network", "zero"))
-    notes, n_seeds = [], drawn[0]["n_seeds"]
+    n_seeds = drawn[0]["n_seeds"]
     if n_seeds > 1:
-        spreads = [
-            (100 * each["accuracy_std"], 100 * other["accuracy_std"])
-            for each, other in zip(drawn, fixed, strict=True)
-        ]
+        spreads = {
+            f"{one['dt']:g}": (100 * one["accuracy_std"], 100 * other["accuracy_std"])
+            for one, other in zip(drawn, fixed, strict=True)
+        }
         written = ", ".join(
-            f"{one:.2f} against {other:.2f} at dt {dt:g} s"
-            for dt, (one, other) in zip(DTS, spreads, strict=True)
+            f"{one:.2f} against {other:.2f} at dt {dt} s" for dt, (one, other) in spreads.items()
         )
-        wider = [
-            f"{dt:g}" for dt, pair in zip(DTS, spreads, strict=True) if _is_wider(*pair, n_seeds)
-        ]
-        notes.append(
+        wider = [dt for dt, pair in spreads.items() if _is_wider(*pair, n_seeds)]
+        yield (
             f"standard deviation of the accuracy over {n_seeds} seeds, in percentage points, drawn "
             f"for each image against once for all: {written}. "
             + (
@@ -512,14 +355,13 @@ def _notes_on_voltages(compared: list[dict]) -> list[str]:
                 else "With these seeds and images, neither is larger beyond chance (F-test, 5 %)"
             )
         )
-    notes.append(
+    yield (
         "from voltage 0 a count is rounded down, not up or down with the right chance: at dt "
         f"{DTS[0]:g} and {DTS[1]:g} s the mean rate is {zero[0]['mean_rate_mean']:.2f} and "
         f"{zero[1]['mean_rate_mean']:.2f} Hz, and drawn for each image "
         f"{drawn[0]['mean_rate_mean']:.2f} and {drawn[1]['mean_rate_mean']:.2f} Hz; the accuracy "
         f"is {zero[0]['accuracy_mean']:.4f} and {zero[1]['accuracy_mean']:.4f}"
     )
-    return notes
 
 
 def _is_wider(one: float, other: float, n_seeds: int) -> bool:
@@ -529,32 +371,98 @@ def _is_wider(one: float, other: float, n_seeds: int) -> bool:
     return bool(stats.f.sf((other / one) ** 2, n_seeds - 1, n_seeds - 1) < 0.05)
 
 
-class ExampleRuns(NamedTuple):
-    """Some images in every network, as `plot_spikes_and_probabilities` takes them."""
+def on_rounding(report: Reproduction) -> Iterator[str]:
+    """Count the spikes that differ in 32 bits."""
+    result, other = report.result, report.results["in-32-bits"]
+    pairs = [(result.counts[label], counts) for label, counts in other.counts.items()]
+    differing = sum(int((one != counts).sum()) for one, counts in pairs)
+    total = sum(counts.size for _, counts in pairs)
+    change = other.accuracy(report.labels).value - report.accuracy.value
+    yield (
+        "rounding: KerasSpiking computes in 32 bits, Nengo in 64; with Nengo in 32 bits "
+        f"{differing:,} of {total:,} spike counts differ at dt {DTS[-1]:g} s, and the accuracy by "
+        f"{100 * change:+.2f} points"
+    )
 
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    cells: dict[str, tuple[float, np.ndarray, np.ndarray, np.ndarray]]
 
-
-def example_runs(
-    weights: str | os.PathLike | None = None,
-    n_images: int = 4,
-    *,
-    initial_voltage: str = "image",
-    data_dir: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> ExampleRuns:
-    """Show the first test images to every network: what the tutorial draws, with four."""
-    images, labels = _load(n_images, data_dir, progress=False)
-    cells = {}
-    for network, dt in CELLS if weights is None else CELLS[: len(DTS)]:
-        path = pretrained(FILES[network]) if weights is None else weights
-        built = build(
-            *network_layers(load_weights(path)), initial_voltage=initial_voltage, seed=seed
+def on_filters(report: Reproduction) -> Iterator[str]:
+    """Say where the learned filters are."""
+    if case := report.cases.get(_run("low-pass", TRAINED_DT)):
+        n_filters = case.layers[-1].kernel.shape[0]
+        yield (
+            f"low-pass: the hidden neurons' {n_filters} learned time constants are filters in a "
+            "Node of their own (nengonet.lowpass), since a Nengo synapse has one time constant and "
+            "works on the weighted sums; the Node passes a spike on in its own step, as "
+            "KerasSpiking does, a Nengo synapse in the next"
         )
-        result = run(built, images, dt, seed=seed, rasters=built.hidden, progress=False)
-        spikes = np.concatenate([result.rasters[label] for label in built.hidden], axis=2)
-        cells[_named(network, dt)] = (dt, spikes, result.outputs, result.predictions())
-    return ExampleRuns(images, labels, datasets.class_names("fashion_mnist"), cells)
+
+
+def on_published(report: Reproduction) -> Iterator[str]:
+    """Say how far the figures are from the tutorial's."""
+    apart = []
+    for cell in _main(report):
+        if (published := cell["published_accuracy"]) is not None:
+            text = f"{cell['network']}, dt {cell['dt']:g} s: "
+            text += f"{100 * (cell['accuracy'] - published):+.1f}"
+            apart.append(f"{text} ({100 * (cell['constant_rate_accuracy'] - published):+.1f})")
+    if apart:
+        yield (
+            "measured less published, in percentage points (with the constant learning rate): "
+            f"{'; '.join(apart)}. The weights are not the tutorial's. Their learning rate goes "
+            "down in the last two epochs: a schedule that was chosen on training images, but after "
+            "test figures of the constant rate had been seen"
+        )
+
+
+def example_runs(report: Reproduction, n_images: int = 4) -> tuple:
+    """Return the first images in every network, as the plot of the tutorial's figure takes them."""
+    cells, few = {}, slice(n_images)
+    for name, case in report.cases.items():
+        result = report.results[name]
+        if result.rasters:
+            spikes = np.concatenate([each[few] for each in result.rasters.values()], axis=2)
+            shown = spikes, result.outputs[few], result.predictions()[few]
+            cells[case.name] = (case.dt, *shown)
+    return report.images[few], report.labels[few], datasets.class_names(DATA.name), cells
+
+
+def figure(report: Reproduction) -> Figure:
+    """Draw four images in every network, as the tutorial does."""
+    from nengonet.plots import plot_spikes_and_probabilities
+
+    return plot_spikes_and_probabilities(*example_runs(report))
+
+
+def settings(report: Reproduction) -> dict:
+    """Return the files of all networks."""
+    given = report.given.weights
+    return {"weights": ", ".join(FILES.values()) if given is None else str(given)}
+
+
+STUDY = Study(
+    name="fashion-mnist",
+    title="the tutorial's MLP",
+    summary="Classify Fashion-MNIST with KerasSpiking's MLPs: 10 steps of 0.001 to 1 s.",
+    source="KerasSpiking 0.3.0, Fashion MNIST tutorial",
+    data=DATA,
+    network=network,
+    runs=runs,
+    headline=_run("plain", DTS[-1]),
+    cells=cells,
+    settings=settings,
+    tables=(table, seed_table),
+    notes=(on_dt, on_voltages, on_rounding, on_filters, on_published),
+    figure=figure,
+    defaults={"reproduce": {"n_images": None}},
+    examples={
+        "reproduce": "--images 200 --seeds 2",
+        "diagnose": "--dt 0.01",
+        "budget": "--network spiking-aware --dt 0.01",
+        "sweep": "--set dt=0.01,0.1,1 --set initial-voltage=image,network --seeds 3",
+    },
+    help={
+        "weights": "Keras file of an MLP 784-…-10, at the four dt.  [default: four bundled ones]",
+        "data": "Folder with Fashion-MNIST.",
+        "plot": "Draw four images in every network to this file.",
+    },
+)

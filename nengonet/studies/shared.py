@@ -1,9 +1,7 @@
-"""What several reproductions share: layers of a file, tunings of networks, what is kept of runs."""
+"""What several studies share: layers of a file, tunings of networks, words for figures."""
 
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import nengo
@@ -14,8 +12,6 @@ from nengonet.ann.scaling import scale_firing_rates
 from nengonet.exceptions import InputError
 from nengonet.layers.record import Layer
 from nengonet.neurons import current_at
-from nengonet.results.readout import Accuracy
-from nengonet.results.result import Result
 from nengonet.tables import aligned
 from nengonet.weights import LayerWeights, Weights
 
@@ -117,31 +113,3 @@ def crossed(texts: Mapping[tuple[str, str], str]) -> list[str]:
     rows, columns = (list(dict.fromkeys(each)) for each in zip(*texts, strict=True))
     body = [[row, *(texts.get((row, each), "") for each in columns)] for row in rows]
     return aligned([["", *columns], *body], left=(0,))
-
-
-def measured(result: Result, found: Accuracy) -> dict[str, float]:
-    """Return what a sweep records of a run."""
-    return {
-        "accuracy": found,
-        "ties": found.ties / found.n_images,
-        "spikes": sum(result.spikes_per_image().values()),
-        "operations": sum(result.operations_per_image().values()),
-    }
-
-
-def files_of_runs(
-    folder: str | os.PathLike | None, resume: bool = False
-) -> Callable[[str], dict[str, object]]:
-    """Give each of a study's runs a file in one folder."""
-    if folder is None:
-        return lambda name: {}
-    folder = pathlib.Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder, for one file a run; found a file")
-    if not folder.parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.parent} does not exist")
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise InputError(f"{folder} holds files already: go on with them (resume), or empty it")
-    folder.mkdir(exist_ok=True)
-    # What is not there yet begins; `present` refuses the file of another run.
-    return lambda name: {"save": folder / f"{name}.h5", "resume": True}
