@@ -67,20 +67,6 @@ def test_a_hundred_thousand_counts_and_the_state_are_numpys():
     assert drawing.state_of(theirs) == states[0].tolist()
 
 
-@settings(max_examples=200, deadline=None)
-@given(seed=st.integers(0, 2**200), examples=st.lists(st.integers(0, 2**63 - 1), min_size=1))
-def test_streams_begin_where_numpys_do(seed, examples):
-    expected = [drawing.state_of(example_rng(seed, example)) for example in examples]
-    assert drawing.states_of(seed, np.array(examples)).tolist() == expected
-
-
-@pytest.mark.parametrize("number", [0, 1, 2**32 - 1, 2**32, 2**32 + 1])
-def test_numbers_of_one_word_and_of_two_are_taken_apart_as_numpy_does(number):
-    for seed, example in ((number, 7), (7, number), (number, number)):
-        expected = drawing.state_of(example_rng(seed, example))
-        assert drawing.states_of(seed, np.array([example])).tolist() == [expected]
-
-
 def test_half_a_random_number_that_is_left_over_is_used():
     for n_spent in (1, 2):
         ours, theirs = example_rng(0, 1), example_rng(0, 1)

@@ -3,8 +3,7 @@
 What `nengonet.layers.inputs.draw_events` draws with NumPy for one example at a time, number
 by number the same: the PCG64 bit generator (O'Neill 2014), ``Generator.poisson`` (Hörmann's PTRS,
 1993, from a mean of 10 on; multiplication below) and ``Generator.integers`` (Lemire 2019), as in
-NumPy's ``random/src``. NumPy may change its methods in a later version: `is_numpys` tells whether
-the numbers are still the same. Where they are not, `nengonet.minibatch.inputs` draws with NumPy.
+NumPy's ``random/src``. Where a later NumPy draws other numbers, see `is_numpys`, it draws itself.
 """
 
 from __future__ import annotations
@@ -55,56 +54,6 @@ def _advanced(high, low, more_high, more_low):
     new_high = _high_product(low, _FACTOR_LOW) + low * _FACTOR_HIGH + high * _FACTOR_LOW
     low = new_low + more_low
     return new_high + more_high + (np.uint64(1) if low < new_low else np.uint64(0)), low
-
-
-@inlined
-def _scrambled(value, factor, next_factor):
-    """Return 32 bits of NumPy's seed sequence, hashed."""
-    value = ((value ^ factor) * next_factor) & _LOW
-    return value ^ (value >> np.uint64(16))
-
-
-@inlined
-def _stirred(value, other):
-    """Return 32 bits of its pool, after another value was stirred in."""
-    value = (np.uint64(0xCA01F9DD) * value - np.uint64(0x4973F715) * other) & _LOW
-    return value ^ (value >> np.uint64(16))
-
-
-@compiled
-def seed_states(words, states):
-    """Fill in the states of the generators with seeds ``SeedSequence(words[b])``.
-
-    ``words`` is (batch, n_words), of 32 bits each; a state (6,) is state and increment in halves
-    of 64 bits each, whether half a number is left over, and that half.
-    """
-    n_words = words.shape[1]
-    pool, parts = np.empty(4, np.uint64), np.empty(4, np.uint64)
-    for b in range(words.shape[0]):
-        factor = np.uint64(0x43B0D7E5)
-        for k in range(4):
-            value, before = words[b, k] if k < n_words else np.uint64(0), factor
-            factor = (factor * np.uint64(0x931E8875)) & _LOW
-            pool[k] = _scrambled(value, before, factor)
-        for source in range(max(n_words, 4)):
-            for target in range(4):
-                if source != target:
-                    value, before = pool[source] if source < 4 else words[b, source], factor
-                    factor = (factor * np.uint64(0x931E8875)) & _LOW
-                    pool[target] = _stirred(pool[target], _scrambled(value, before, factor))
-        factor = np.uint64(0x8B51F9DD)
-        for k in range(8):
-            before, factor = factor, (factor * np.uint64(0x58F38DED)) & _LOW
-            half = _scrambled(pool[k % 4], before, factor)
-            parts[k // 2] = half if k % 2 == 0 else parts[k // 2] | (half << _HALF)
-        more_high = (parts[2] << np.uint64(1)) | (parts[3] >> np.uint64(63))
-        more_low = (parts[3] << np.uint64(1)) | np.uint64(1)
-        low = more_low + parts[1]
-        carry = np.uint64(1) if low < more_low else np.uint64(0)
-        high, low = _advanced(more_high + parts[0] + carry, low, more_high, more_low)
-        state = states[b]
-        state[0], state[1], state[2], state[3] = high, low, more_high, more_low
-        state[4] = state[5] = 0
 
 
 @inlined
@@ -196,7 +145,7 @@ def _draw_steps(n_steps, state, steps, bound):
 def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
     """Draw the spikes of a block of steps for every example, each in the order of its steps.
 
-    ``states[b]`` is from `seed_states`, and goes on. The pixels that can spike in example ``b``,
+    ``states[b]`` is from `state_of`, and goes on. The pixels that can spike in example ``b``,
     and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``,
     how often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
     spiked, in ``ordered`` or, where there is too little room in it, a longer array.
@@ -245,29 +194,8 @@ def add_counts(pixels, counts, firsts, height, totals):
             totals[b, pixels[each]] += height * counts[each]
 
 
-def states_of(seed: int, examples: np.ndarray) -> np.ndarray:
-    """Return the states with which the streams of `nengonet.streams.example_rng` begin."""
-    examples = np.asarray(examples, np.uint64)
-    states = np.empty((len(examples), 6), np.uint64)
-    # As a seed sequence takes numbers apart: a small one is one word, 0 too.
-    seed_words = [seed & 0xFFFFFFFF]
-    while seed := seed >> 32:
-        seed_words.append(seed & 0xFFFFFFFF)
-    is_long = examples > _LOW
-    for these, n_words in ((~is_long, 1), (is_long, 2)):
-        few = examples[these]
-        words = np.empty((len(few), len(seed_words) + n_words), np.uint64)
-        words[:, : len(seed_words)] = seed_words
-        words[:, len(seed_words)] = few & _LOW
-        words[:, len(seed_words) + 1 :] = (few >> _HALF)[:, np.newaxis]
-        begun = np.empty((len(few), 6), np.uint64)
-        seed_states(words, begun)
-        states[these] = begun
-    return states
-
-
 def state_of(rng: np.random.Generator) -> list[int]:
-    """Return the state of one of NumPy's PCG64 generators, as `states_of` has it."""
+    """Return state and increment of a PCG64 generator in halves, and its half number left over."""
     found = rng.bit_generator.state
     state, increment = found["state"]["state"], found["state"]["inc"]
     low = 2**64 - 1
@@ -281,7 +209,7 @@ def is_numpys() -> bool:
     theirs = example_rng(0, 0)
     if not isinstance(theirs.bit_generator, np.random.PCG64):
         return False
-    states = states_of(0, np.zeros(1, int))
+    states = np.array([state_of(theirs)], np.uint64)
     pixels, mean_counts = np.arange(60, dtype=np.int32), np.geomspace(0.01, 100.0, 60)
     firsts, counts = np.array([0, len(pixels)]), np.empty(len(pixels), np.int64)
     for _ in range(3):

@@ -31,7 +31,8 @@ class PoissonEvents:
         self.rates = rates
         self.height = height
         self._kernels = kernels
-        self._draws = _draws_of(kernels)(rates, dt, seed, examples)
+        streams = [example_rng(seed, int(example)) for example in examples]
+        self._draws = _draws_of(kernels)(rates, dt, streams)
         self._n_steps = block_steps(dt)
         self.step = self._added = self._n_steps - 1
         self._records: list[OutputRecord] = []
@@ -115,8 +116,8 @@ class PoissonEvents:
 class _NumPyDraws:
     """Draws the events of block after block, one example after the other."""
 
-    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
-        self._streams = [example_rng(seed, int(example)) for example in examples]
+    def __init__(self, rates: np.ndarray, dt: float, streams: list[np.random.Generator]) -> None:
+        self._streams = streams
         self._lit = [lit_pixels(each, dt) for each in rates]
 
     def draw(self, bounds: np.ndarray) -> np.ndarray:
@@ -140,15 +141,15 @@ class _NumPyDraws:
 class _KernelDraws:
     """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
 
-    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
+    def __init__(self, rates: np.ndarray, dt: float, streams: list[np.random.Generator]) -> None:
         from nengonet.minibatch import drawing
 
         self._kernels = drawing
-        self._states = drawing.states_of(seed, examples)
-        shape, rates = rates.shape, rates.ravel()
-        where, self._mean_counts = lit_pixels(rates, dt)
-        self._pixels = where % shape[1]
-        self._firsts = np.searchsorted(where, shape[1] * np.arange(shape[0] + 1))
+        self._states = np.array([drawing.state_of(rng) for rng in streams], np.uint64)
+        n_examples, n_pixels = rates.shape
+        where, self._mean_counts = lit_pixels(rates.ravel(), dt)
+        self._pixels = where % n_pixels
+        self._firsts = np.searchsorted(where, n_pixels * np.arange(n_examples + 1))
         self._counts = np.empty(len(where), np.int64)
         mean = float(self._mean_counts.sum())
         self._ordered = np.empty(int(mean + 6 * mean**0.5) + 1, np.int32)
@@ -162,9 +163,8 @@ class _KernelDraws:
         return self._ordered
 
     def add_block(self, height: float, totals: np.ndarray) -> bool:
-        self._kernels.add_counts(
-            self._pixels, self._counts, self._firsts, totals.dtype.type(height), totals
-        )
+        lit = self._pixels, self._counts, self._firsts
+        self._kernels.add_counts(*lit, totals.dtype.type(height), totals)
         return True
 
 
