@@ -164,7 +164,7 @@ def test_shapes_of_images_are_compared_not_sizes(build):
     pixels = rng.integers(0, 256, (4, 30), np.uint8)
     np.testing.assert_array_equal(images_at(grey.node, pixels), pixels / 255)
     for given, fix in (
-        (np.moveaxis(images, -1, 1), r"stand first: give numpy.moveaxis\(images, 1, -1\)"),
+        (np.moveaxis(images, -1, 1), r"another order: give images.transpose\(0, 2, 3, 1\)"),
         (
             np.moveaxis(images, 0, -1),
             r"stand last: give numpy.moveaxis\(images, -1, 0\)",

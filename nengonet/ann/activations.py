@@ -16,8 +16,8 @@ from nengonet.weights import LayerWeights
 def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> dict[str, np.ndarray]:
     """Compute what a Keras MLP or CNN computes.
 
-    After every layer with weights comes the activation that its file states; where it states
-    none, ReLU, and nothing after the last.
+    After every layer with weights comes the activation that its file gives; where it gives none,
+    ReLU, and nothing after the last.
 
     Parameters
     ----------
@@ -69,14 +69,9 @@ def multiply_adds(layers: Iterable[LayerWeights | Pool], shape: Sequence[int]) -
     Returns
     -------
     counts : dict of int
-        By layer name, in order. A convolution counts its whole kernel at every output position,
-        as usual; with the padding 'same', some of these products are with padding. Pools and
-        biases multiply nothing and count 0.
-
-    Raises
-    ------
-    InputError
-        A layer does not fit the one before, or is of a kind that is not computed here.
+        By layer name, in order. A convolution counts its whole kernel at every output position;
+        with the padding 'same', some of these products are with padding. Pools and biases multiply
+        nothing and count 0.
     """
     before, counts = "the images", {}
     for name, layer in by_name(layers).items():
@@ -94,7 +89,7 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     values : (n_images, ...) array_like
         Of any shape.
     percentile : float
-        Taken over all units and images; a maximum would follow one outlier (Rueckauer 2017).
+        Taken over all units and images; a maximum would follow one outlier.
 
     Returns
     -------

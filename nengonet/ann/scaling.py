@@ -24,7 +24,7 @@ def scale_firing_rates(
     """Make neurons fire faster without changing their mean output.
 
     The current is multiplied by ``scale`` and every spike divided by it, as ``scale_firing_rates``
-    of NengoDL's ``Converter`` (``nengo_dl/converter.py``) does.
+    of NengoDL's ``Converter`` does.
 
     Parameters
     ----------
@@ -41,12 +41,6 @@ def scale_firing_rates(
     gain, bias, amplitude : float or (n_neurons,) ndarray
         ``gain * scale``, ``bias * scale`` and ``amplitude / scale``.
 
-    Raises
-    ------
-    InputError
-        A value is not a finite number, a gain, amplitude or scale is not above 0, or the shapes
-        do not go together.
-
     Notes
     -----
     For ReLU neurons (``SpikingRectifiedLinear``, ``IntegrateAndFire``) the rate is ``max(0, J)``:
@@ -54,11 +48,10 @@ def scale_firing_rates(
     is less grainy, and a short presentation suffices.
 
     For ``LIF`` the output changes. Its rate, ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))``, is
-    0 up to ``J = 1`` and never exceeds ``1 / tau_ref``; it is not proportional to ``J``. The
-    threshold ``J = 1`` is crossed at a smaller drive, so with the usual ``intercepts=0``, where
-    the bias is 1, a neuron fires without any drive. At the other end the rate saturates, and the
-    output falls to ``amplitude / (scale * tau_ref)``. To make LIF neurons fire faster, state
-    higher ``max_rates`` and a smaller ``amplitude``; the tuning then keeps the intercepts.
+    not proportional to ``J``. The threshold ``J = 1`` is crossed at a smaller drive, so with the
+    usual ``intercepts=0``, where the bias is 1, a neuron fires without any drive. At the other end
+    the output saturates at ``amplitude / (scale * tau_ref)``. To make LIF neurons fire faster,
+    choose higher ``max_rates`` and a smaller ``amplitude``; the tuning then keeps the intercepts.
     """
     values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
     arrays = {name: as_numbers(name, value) for name, value in values.items()}
@@ -163,7 +156,7 @@ def balance(
         Training images, some hundred of them; they are not scaled.
     percentile : float, 'max' or None
         Of a layer's activations, over all units and images, that becomes 1. ``None`` and
-        ``'max'`` take the largest, as Diehl 2015 does; one outlier then slows the whole layer.
+        ``'max'`` take the largest [1]_; one outlier then slows the whole layer.
 
     Returns
     -------
@@ -179,18 +172,17 @@ def balance(
     Notes
     -----
     With ``scale`` the percentile of a layer and ``before`` that of the weight layer before it (1
-    for the images), the kernel is multiplied by ``before / scale`` and the bias by ``1 / scale``.
-    Each activation is then its old value divided by ``scale``. Pools pass this on unchanged. Where
-    the percentile is 0, as in a layer that is almost always silent, the maximum takes its place.
+    for the images), the kernel is multiplied by ``before / scale`` and the bias by ``1 / scale``:
+    each activation is its old value divided by ``scale``. Pools pass this on unchanged. Where the
+    percentile is 0, as in a layer that is almost always silent, the maximum takes its place.
 
     The last layer is linear, so it is scaled by the percentile of the absolute values of its
-    logits. All of them change by one positive factor: the argmax stays. A softmax of them
-    changes; take it of ``output * Balanced.output_scale``.
+    logits; the argmax stays. A softmax changes: take it of ``output * Balanced.output_scale``.
 
     References
     ----------
-    Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through weight and
-    threshold balancing"; Rueckauer et al. (2017), see `nengonet.max_pool2d`.
+    .. [1] P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
+       weight and threshold balancing", IJCNN. For the percentile: see `nengonet.max_pool2d`.
     """
     percentile = _percentile(percentile)
     layers = by_name(layers)

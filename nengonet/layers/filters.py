@@ -119,12 +119,7 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
     Returns
     -------
     Layer
-        Of the shape of ``pre``. Its output is not spikes, so its ``amplitude`` is None.
-
-    Raises
-    ------
-    InputError
-        A time constant is not a finite number from 0 on, or there is not one for each unit.
+        Of the shape of ``pre``. Its output is not spikes: its ``amplitude`` is None.
 
     Notes
     -----

@@ -137,8 +137,6 @@ def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: s
         hint = "; give a single image as image[numpy.newaxis]"
     elif images.shape[:-1] in (shape, (size,)):
         hint = f"; the images stand last: give numpy.moveaxis({name}, -1, 0)"
-    elif len(shape) == len(found) == 3 and found == (shape[2], *shape[:2]):
-        hint = f"; the channels stand first: give numpy.moveaxis({name}, 1, -1)"
     elif sorted(found) == sorted(shape):
         # Equal lengths keep their order: a stable sort of both finds the axes.
         order = np.argsort(found, kind="stable")[np.argsort(np.argsort(shape, kind="stable"))] + 1
@@ -278,11 +276,6 @@ def constant_input(
     -------
     Layer
         With a ``node`` and no ``ensemble``.
-
-    Raises
-    ------
-    InputError
-        The shape is not a tuple of whole numbers above 0.
     """
     label = new_label(label, "input")
     return _constant(_checked_shape(shape, label), scale, label, signed=True)
@@ -315,10 +308,9 @@ def poisson_input(
         Area of one spike. By default ``1 / max_rate``, so that the mean output is the pixel's
         value, as the ANN saw it.
     kind : {"process", "ensemble"}
-        ``"process"``: a Node that runs a Poisson process drawn from the example's own stream.
-        ``"ensemble"``: a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, as in the
-        forum post. Both have the same distribution. Nengo's neurons keep one random stream from
-        the build on, which a reset does not restart; `present` restarts it for each example.
+        A Node that runs a Poisson process drawn from the example's own stream; or, as in the forum
+        post, a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, whose one random
+        stream a reset does not restart (`present` restarts it for each example).
     scale : float
         With ``kind="ensemble"``: what the Node puts out for a white pixel, 255 in the post. The
         ensemble's gain is then ``max_rate / scale``.
@@ -329,11 +321,6 @@ def poisson_input(
     -------
     Layer
         With ``node``, and for ``kind="ensemble"`` with ``ensemble`` and ``connection``.
-
-    Raises
-    ------
-    InputError
-        The shape, the rate, the amplitude or the kind is impossible.
     """
     label = new_label(label, "input")
     shape = _checked_shape(shape, label)
@@ -346,14 +333,9 @@ def poisson_input(
         return Layer(label=label, shape=shape, node=node)
     scale = as_number(f"{label}: scale", scale, "the output for a white pixel", above=0)
     pixels = _constant(shape, scale, f"{label} pixels", signed=False)
-    return neuron_layer(
-        pixels,
-        shape=shape,
-        neuron_type=nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude),
-        gain=np.full(pixels.size, max_rate / scale),
-        bias=np.zeros(pixels.size),
-        label=label,
-    )
+    neurons = nengo.PoissonSpiking(nengo.RectifiedLinear(), amplitude=amplitude)
+    gain, bias = np.full(pixels.size, max_rate / scale), np.zeros(pixels.size)
+    return neuron_layer(pixels, neurons, gain, bias, shape=shape, label=label)
 
 
 def _checked_shape(shape: tuple[int, ...], label: str) -> tuple[int, ...]:

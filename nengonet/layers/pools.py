@@ -41,8 +41,7 @@ def avg_pool2d(
     Parameters
     ----------
     pre : Layer
-        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
-        channel.
+        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel.
     size : int or (int, int)
         Of the window, in rows and columns.
     strides : int or (int, int), optional
@@ -70,10 +69,10 @@ def avg_pool2d(
     The transform is a ``nengo.Sparse`` matrix, not a ``nengo.Convolution``: at an edge padded
     with ``"same"``, a window has fewer pixels and so other weights than in the middle.
 
-    The CSNN paper replaces the max pools of a network by average pools of the same size after
-    training, because spikes pass them unchanged. That is another network, which computes other
-    values: ``nengonet reproduce cifar-csnn`` measures what it costs before any spiking. Train with
-    average pools, or keep the max pools with `max_pool2d`.
+    The CSNN paper replaces the max pools of a trained network by average pools, because spikes pass
+    them unchanged. That network computes other values: ``nengonet reproduce cifar-csnn`` measures
+    what it costs before any spiking. Train with average pools, or keep the max pools with
+    `max_pool2d`.
     """
     label = new_label(label, "avg_pool2d", pre)
     return _average(pre, Pool("average", size, strides, padding, label), synapse)
@@ -96,11 +95,6 @@ def global_avg_pool2d(
     -------
     Layer
         Of shape ``(channels,)``; its ``amplitude`` is None.
-
-    Raises
-    ------
-    InputError
-        The layer before has no rows, columns and channels.
     """
     label = new_label(label, "global_avg_pool2d", pre)
     return _average(pre, Pool("global_average", name=label), synapse)
@@ -131,9 +125,9 @@ def max_pool2d(
           spike count of the window. Spikes may come two at a time. Where all inputs of a window
           can fall below 0 (negative spikes, a linear layer), so can its output.
         - ``"winner"``: the pool puts out, at every step, the output of the input with the largest
-          sum so far, this step included; the first one, row by row, where several are equal
-          (Rueckauer 2017). While no input leads by a whole spike, the lead changes with every
-          spike, and spikes are lost or those of several inputs pass.
+          sum so far, this step included; the first one, row by row, where several are equal.
+          While no input leads by a whole spike, the lead changes with every spike, and spikes are
+          lost or those of several inputs pass [1]_.
         - ``"instant"``: the largest output of this step alone, as Keras computes it. It is right
           for rate neurons and wrong for spikes, whose maxima in single steps add up to more than
           the largest count.
@@ -147,15 +141,10 @@ def max_pool2d(
         Of shape ``(rows, columns, channels)``. Its ``amplitude`` is that of the layer before:
         spikes stay whole spikes.
 
-    Raises
-    ------
-    InputError
-        The kind is unknown; or as for `avg_pool2d`.
-
     References
     ----------
-    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
-    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    .. [1] B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+       event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
     label = new_label(label, "max_pool2d", pre)
     check_among(f"{label}: kind", kind, KINDS)

@@ -117,12 +117,6 @@ class Layer:
         example : int
             The example's number, which chooses its random stream.
         seed : int
-
-        Raises
-        ------
-        InputError
-            The image does not fit the input: see `nengonet.layers.inputs.images_at`; or a number is
-            below 0.
         """
         example = positive_integer("example", example, at_least=0)
         source = image_input(self.network, self.output).output
@@ -162,15 +156,7 @@ def new_label(label: str | None, default: str, *before: Layer) -> str:
 
 
 def neuron_layer(
-    pre: Layer,
-    *,
-    neuron_type: NeuronType,
-    gain: np.ndarray,
-    bias: np.ndarray,
-    label: str,
-    transform: Transform | None = None,
-    synapse: Synapse | float | None = None,
-    **of_layer: object,
+    pre: Layer, neuron_type: NeuronType, gain: np.ndarray, bias: np.ndarray, **of_layer: object
 ) -> Layer:
     """Add one Ensemble and one Connection, with everything that Nengo would choose given."""
     ensemble = nengo.Ensemble(
@@ -181,44 +167,36 @@ def neuron_layer(
         neuron_type=neuron_type,
         gain=gain,
         bias=bias,
-        label=label,
+        label=of_layer["label"],
     )
-    _connect(pre, ensemble.neurons, transform, synapse, label)
-    return Layer(label=label, ensemble=ensemble, pre=pre, **of_layer)
+    return _connected(pre, ensemble=ensemble, **of_layer)
 
 
 def node_layer(
-    pre: Layer,
-    output: object,
-    *,
-    shape: tuple[int, ...],
-    label: str,
-    transform: Transform | None = None,
-    synapse: Synapse | float | None = None,
-    weights: LayerWeights | None = None,
+    pre: Layer, output: object, transform: Transform | None = None, **of_layer: object
 ) -> Layer:
     """Add one Node, which runs ``output``, and one Connection."""
     size_in = pre.size if transform is None else transform.size_out
-    node = nengo.Node(output, size_in=size_in, label=label)
-    _connect(pre, node, transform, synapse, label)
-    return Layer(label=label, shape=shape, node=node, pre=pre, weights=weights)
+    node = nengo.Node(output, size_in=size_in, label=of_layer["label"])
+    return _connected(pre, transform, node=node, **of_layer)
 
 
-def _connect(
+def _connected(
     pre: Layer,
-    post: Neurons | nengo.Node,
-    transform: Transform | None,
-    synapse: Synapse | float | None,
-    label: str,
-) -> None:
+    transform: Transform | None = None,
+    synapse: Synapse | float | None = None,
+    **of_layer: object,
+) -> Layer:
+    layer = Layer(pre=pre, **of_layer)
     nengo.Connection(
         pre.output,
-        post,
+        layer.output,
         transform=nengo.transforms.NoTransform(pre.size) if transform is None else transform,
         synapse=synapse,
         solver=NoSolver(),
-        label=f"{pre.label} -> {label}",
+        label=f"{pre.label} -> {layer.label}",
     )
+    return layer
 
 
 def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:
@@ -253,11 +231,10 @@ def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
         neurons = isinstance(item, nengo.Ensemble)
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
-        if item in chain or neurons or weighted or spikes or item in known:
-            if item not in known:
-                label = item.label or f"{type(item).__name__.lower()} {number}"
-                label = label if label not in labels else f"{label} {number}"
-                size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
-                known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
-            found.append(known[item])
+        if item not in known and (neurons or weighted or spikes):
+            label = item.label or f"{type(item).__name__.lower()} {number}"
+            label = label if label not in labels else f"{label} {number}"
+            size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
+            known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
+        found += [known[item]] if item in known else []
     return found

@@ -94,7 +94,7 @@ def dense(
     Notes
     -----
     For ``LIF``, Nengo warns of "non-finite values" where a given ``gain + bias < 1``: such a neuron
-    is silent at a drive of 1. That is not a fault here; `present` builds without the warning.
+    is silent at a drive of 1, which is not a fault. `present` builds without the warning.
     """
     weights = as_layer_weights(weights, name=label or "dense")
     label = new_label(label, weights.name or "dense", pre)
@@ -129,8 +129,7 @@ def conv2d(
     Parameters
     ----------
     pre : Layer
-        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
-        channel.
+        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel.
     weights : LayerWeights, (rows, columns, channels / groups, filters) array_like or tuple
         Of a Conv2D or DepthwiseConv2D layer, as Keras stores them, alone or as
         ``(kernel, bias)``. The bias of a filter is that of all its neurons.
@@ -160,10 +159,9 @@ def conv2d(
 
     Notes
     -----
-    ``nengo.Convolution`` pads as Keras does on TensorFlow (``nengo/builder/transforms.py``): with
-    ``"same"`` the padding depends on the stride, and an odd row or column of it goes to the
-    bottom or right. Its groups are Keras' groups, and its flat order is (row, column, channel),
-    the order in which Keras flattens.
+    ``nengo.Convolution`` pads as Keras does on TensorFlow: with ``"same"`` the padding depends on
+    the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
+    order, (row, column, channel), are Keras' own.
     """
     weights = as_layer_weights(weights, name=label or "conv2d")
     label = new_label(label, weights.name or "conv2d", pre)
@@ -212,8 +210,7 @@ def flatten(pre: Layer) -> Layer:
     Returns
     -------
     Layer
-        The record of the same Ensemble or Node, with the shape ``(size,)``. It takes the place of
-        ``pre`` in `Layer.chain`.
+        The record of the same Ensemble or Node, of shape ``(size,)``, in place of ``pre``.
     """
     checked_layer(pre, "pre")
     return dataclasses.replace(pre, shape=(pre.size,))
@@ -247,14 +244,8 @@ def weighted_layer(
         seed = tuning_seed(network.seed, len(network.all_ensembles))
     given = {"gain": tuning.gain, "bias": tuning.bias, "seed": seed}
     gain, bias = gain_bias(neuron_type, size, tuning.max_rates, tuning.intercepts, **given)
-    return neuron_layer(
-        pre,
-        neuron_type=neuron_type,
-        gain=gain,
-        bias=bias + gain * keras_bias,
-        tuned_gain=gain if tuning.gain is None else None,
-        **of_layer,
-    )
+    of_layer["tuned_gain"] = gain if tuning.gain is None else None
+    return neuron_layer(pre, neuron_type, gain, bias + gain * keras_bias, **of_layer)
 
 
 class AddBias:

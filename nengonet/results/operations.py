@@ -76,10 +76,5 @@ def ann_multiply_adds(output: Layer) -> dict[str, int]:
     counts : dict of int
         By label of the layers with weights: see `nengonet.ann.activations.multiply_adds`.
         Connections that add to a layer count their weights other than 0.
-
-    Raises
-    ------
-    InputError
-        As for `nengonet.explain.prediction.keras_activations`.
     """
     return Ann(output, output.network).multiply_adds()
