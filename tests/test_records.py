@@ -13,28 +13,29 @@ IMAGES = np.random.default_rng(0).uniform(size=(5, 16))
 @pytest.mark.parametrize("numba", NUMBA)
 def test_probes_and_records_of_the_input(numba):
     """Whatever reads the input, its spikes are the same; so is what is made of them."""
-    totals = []
-    for probed in (False, True):
+    totals, spikes = [], []
+    for probed, every_step in ((False, False), (False, True), (True, True)):
         network, output = image_network()
         source = next(output.chain())
         with network:
-            beside = nengo.Node(size_in=16)
             if probed:
+                beside = nengo.Node(size_in=16)
                 nengo.Connection(source.node, beside, synapse=None)
                 probes = [nengo.Probe(source.node), nengo.Probe(beside)]
-                probes.append(nengo.Probe(source.node[3:5], synapse=0.01))
+                nengo.Probe(source.node[3:5], synapse=0.01)
         with minibatch(network, 5, numba=numba) as simulator:
             records = [simulator.record(layer.output) for layer in output.chain()]
-            every = simulator.record(source.output, steps=True) if probed else None
+            steps = [simulator.record(source.output, steps=True)] if every_step else []
             simulator.reset_to_examples(IMAGES, seed=3)
             simulator.run_steps(130)
             totals.append(np.concatenate([record.total for record in records], axis=1))
-            if probed:
-                spikes = simulator.data[probes[0]]
-                np.testing.assert_array_equal(simulator.data[probes[1]], spikes)
-                np.testing.assert_array_equal(every.steps, spikes)
-                np.testing.assert_allclose(every.total, spikes.sum(axis=1))
-    np.testing.assert_allclose(totals[0], totals[1])
+            spikes += [record.steps for record in steps]
+            spikes += [simulator.data[probe] for probe in probes] if probed else []
+    for total in totals:
+        np.testing.assert_allclose(total, totals[0])
+    for each in spikes:
+        np.testing.assert_array_equal(each, spikes[0])
+    np.testing.assert_allclose(spikes[0].sum(axis=1), totals[0][:, :16])
 
 
 @pytest.mark.parametrize("numba", NUMBA)
