@@ -195,7 +195,7 @@ def test_a_saved_run_knows_its_initial_states(tmp_path):
         ({"input": {}}, r"initial_states: unknown layer of neurons"),
         (
             {"first": {"adaptation": Uniform(0, 1)}},
-            "first: expected a state of SpikingRectifiedLinear .voltage., got",
+            "first: unknown state of SpikingRectifiedLinear .adaptation.; expected any of voltage",
         ),
         (
             {"first": {"voltage": 0.5}},

@@ -99,9 +99,9 @@ def test_balance_by_hand():
     }
     assert str(balanced) == (
         "activations balanced: their maximum is 1 now\n"
-        "layer          was    kernel x      bias x\n"
-        "hidden           6      0.1667      0.1667\n"
-        "output           9      0.6667      0.1111\n"
+        "layer   was  kernel x  bias x\n"
+        "hidden    6    0.1667  0.1667\n"
+        "output    9    0.6667  0.1111\n"
         "output x 9 is the output before"
     )
 
@@ -140,9 +140,9 @@ def test_balance_takes_the_percentile():
             99.9,
             "dead: expected activations above 0 .* the largest is 0",
         ),
-        ([nn.LayerWeights([[1.0]])], 0, "percentile: expected a number above 0 .* got 0"),
-        ([nn.LayerWeights([[1.0]])], 100.1, "percentile: expected .* at most 100, .* got 100.1"),
-        ([nn.LayerWeights([[1.0]])], "all", "percentile: expected .* or 'max', got 'all'"),
+        ([nn.LayerWeights([[1.0]])], 0, "percentile: expected a number .*, above 0 .* got 0"),
+        ([nn.LayerWeights([[1.0]])], 100.1, "percentile: expected .* at most 100, got 100.1"),
+        ([nn.LayerWeights([[1.0]])], "all", "percentile: expected .* or 'max', .*got 'all'"),
     ],
 )
 def test_balance_refuses(layers, percentile, message):

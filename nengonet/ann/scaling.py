@@ -13,8 +13,9 @@ import numpy as np
 
 from nengonet.ann.activations import activations, by_name, full_scale, last_weights
 from nengonet.ann.kinds import Pool, given_activation, named
-from nengonet.checks import as_number, as_numbers, described
+from nengonet.checks import as_number, as_numbers
 from nengonet.exceptions import InputError
+from nengonet.tables import table
 from nengonet.weights import LayerWeights
 
 
@@ -122,19 +123,17 @@ class Balanced:
 
     def __str__(self) -> str:
         """Write the changes as a table."""
-        width = max(len("layer"), *(len(change.name) for change in self.changes))
         what = "maximum" if self.percentile == 100 else f"{self.percentile:g} % percentile"
-        lines = [
-            f"activations balanced: their {what} is 1 now",
-            f"{'layer':<{width}}  {'was':>10}  {'kernel x':>10}  {'bias x':>10}",
-        ]
-        lines += [
-            f"{change.name:<{width}}  {change.scale:10.4g}  {change.kernel_factor:10.4g}  "
-            f"{change.bias_factor:10.4g}"
-            for change in self.changes
-        ]
-        lines.append(f"output x {self.output_scale:.4g} is the output before")
-        return "\n".join(lines)
+        titles = {"name": "layer", "scale": "was"}
+        titles |= {"kernel_factor": "kernel x", "bias_factor": "bias x"}
+        columns = {name: (title, "" if name == "name" else ".4g") for name, title in titles.items()}
+        return "\n".join(
+            [
+                f"activations balanced: their {what} is 1 now",
+                *table(self.to_json()["layers"], columns),
+                f"output x {self.output_scale:.4g} is the output before",
+            ]
+        )
 
 
 def balance(
@@ -184,7 +183,10 @@ def balance(
     .. [1] P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
        weight and threshold balancing", IJCNN. For the percentile: see `nengonet.max_pool2d`.
     """
-    percentile = _percentile(percentile)
+    if percentile in (None, "max"):
+        percentile = 100.0
+    limits = {"above": 0, "at_most": 100}
+    percentile = as_number("percentile", percentile, "a number or 'max'", **limits)
     layers = by_name(layers)
     last = last_weights(layers)
     if last is None:
@@ -216,15 +218,3 @@ def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) ->
     """Return a layer with its kernel and its bias, if it has one, times a factor each."""
     bias = None if layer.bias is None else layer.bias * bias_factor
     return dataclasses.replace(layer, kernel=layer.kernel * kernel_factor, bias=bias)
-
-
-def _percentile(percentile: float | str | None) -> float:
-    if percentile is None or percentile == "max":
-        return 100.0
-    try:
-        return as_number("percentile", percentile, above=0, at_most=100)
-    except InputError:
-        raise InputError(
-            "percentile: expected a number above 0 and at most 100, or 'max', got "
-            f"{described(percentile)}"
-        ) from None

@@ -175,7 +175,7 @@ def keras_activations(
     """
     network = _network_of(output, network)
     ann = Ann(output, network)
-    return ann.by_label(ann.values(_shown(images, ann.order, network)))
+    return ann.activations(_shown(images, ann.order, network))
 
 
 def _shown(images: Images, order: list[Item], network: nengo.Network) -> dict:

@@ -7,7 +7,6 @@ Gains, biases and amplitudes of neurons are scales of the network, which an ANN 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import nengo
@@ -29,18 +28,6 @@ from nengonet.neurons import model_of
 _SAME = 1e-6
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Unit:
-    """What stands for one object: its layer, and what its neurons compute; None if unknown.
-
-    ``own`` is the connection whose weights are those of the layer's file.
-    """
-
-    layer: Layer | None = None
-    own: nengo.Connection | None = None
-    neurons: str | None = "linear"
-
-
 class Ann:
     """The ANN that a network stands for."""
 
@@ -51,42 +38,43 @@ class Ann:
         self.order, recurrent = self.graph.upstream(self.target)
         for item in recurrent:
             raise InputError(f"{item} feeds itself")
-        self.units = {item: self._unit(item) for item in self.order}
-        if not any(unit.own is not None for unit in self.units.values()):
+        found = {item: self._own(item) for item in self.order}
+        # The connections whose weights are those of the layer's file.
+        self.own = {item: own for item, own in found.items() if own is not None}
+        if not self.own:
             raise InputError(f"{self.target} was built without Keras weights")
 
-    def _unit(self, item: Item) -> _Unit:
+    def _own(self, item: Item) -> nengo.Connection | None:
+        """Return the connection with a layer's Keras weights; refuse what stands for no ANN."""
         layer, incoming = self.layers.get(item), self.graph.into(item)
         weights = {connection: Weights(connection) for connection in incoming}
+        if layer is not None and layer.weights is not None:
+            for connection in incoming:
+                if _is_of_file(connection, weights[connection], layer):
+                    # The bias is in the weights.
+                    if not isinstance(_function_of(item), AddBias | None):
+                        raise InputError(f"{item} computes a function of its own")
+                    return connection
+            raise InputError(
+                f"{layer.label}: its weights in the network are not those that it was built "
+                "from; build it from the weights that it should have"
+            )
+        if isinstance(item, nengo.Ensemble):
+            plain = [each.pre_obj for each in incoming if not has_weights(each)]
+            pixels = [each for each in plain if isinstance(each, nengo.Node) and not each.size_in]
+            if len(pixels) < len(incoming) or model_of(item.neuron_type).activation != "relu":
+                raise InputError(f"{item} was built without Keras weights")
+        elif item.size_in > 0:
+            _function_of(item)
+        return None
+
+    def _activation(self, item: Item) -> str:
+        """Return what the file gives, else what the neurons do; the last layer gives logits."""
         is_ensemble = isinstance(item, nengo.Ensemble)
         neurons = model_of(item.neuron_type).activation if is_ensemble else "linear"
-        if layer is not None and layer.weights is not None:
-            own = next((each for each in incoming if _is_of_file(each, weights[each], layer)), None)
-            if own is None:
-                raise InputError(
-                    f"{layer.label}: its weights in the network are not those that it was built "
-                    "from; build it from the weights that it should have"
-                )
-            # The bias is in the weights.
-            if not is_ensemble and not isinstance(_function_of(item), AddBias | None):
-                raise InputError(f"{item} computes a function of its own")
-            return _Unit(layer, own, neurons)
-        if is_ensemble:
-            sources = [owner(each.pre_obj) for each in incoming if not has_weights(each)]
-            is_pixels = all(isinstance(each, nengo.Node) and each.size_in == 0 for each in sources)
-            if neurons == "relu" and is_pixels and len(sources) == len(incoming):
-                return _Unit(neurons="relu")
-            raise InputError(f"{item} was built without Keras weights")
-        if item.size_in > 0:
-            _function_of(item)
-        return _Unit()
-
-    def _activation(self, unit: _Unit) -> str:
-        """Return what the file gives, else what the neurons do; the last layer gives logits."""
-        layer, neurons = unit.layer, unit.neurons
-        if unit.own is None:
+        if item not in self.own:
             return neurons
-        last = owner(layer.output) is self.target
+        layer, last = self.layers[item], item is self.target
         given = given_activation(layer.weights, last=last)
         if last:
             return given or "linear"
@@ -102,62 +90,53 @@ class Ann:
             )
         return given or neurons
 
-    def values(self, images: Mapping[nengo.Node, np.ndarray]) -> dict[object, np.ndarray]:
-        """Compute what every unit of the ANN computes."""
-        activations = {item: self._activation(unit) for item, unit in self.units.items()}
+    def activations(self, images: Mapping[nengo.Node, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute what layers with Keras weights compute, and the output, by label."""
+        activations = {item: self._activation(item) for item in self.order}
         n_images, values = len(next(iter(images.values()))), {}
-        for item, unit in self.units.items():
+        for item in self.order:
             if isinstance(item, nengo.Node) and item.size_in == 0:
                 shown = images.get(item, item.output)
                 if not isinstance(shown, np.ndarray):
                     raise InputError(f"{item} puts out what is unknown")
                 values[item] = np.broadcast_to(shown, (n_images, item.size_out))
                 continue
-            drive = 0.0
+            drive, own = 0.0, self.own.get(item)
             for connection in self.graph.into(item):
                 before = values[owner(connection.pre_obj)]
-                if connection is unit.own:
-                    shaped = before.reshape(n_images, *unit.layer.pre.shape)
-                    made = drive_of(unit.layer.weights, shaped).reshape(n_images, -1)
+                if connection is own:
+                    layer = self.layers[item]
+                    shaped = before.reshape(n_images, *layer.pre.shape)
+                    drive = drive + drive_of(layer.weights, shaped).reshape(n_images, -1)
                 else:
                     gain = filter_of(connection.synapse, 0.001).gain
-                    made = gain * Weights(connection).apply(before)
-                drive = drive + made
-            if unit.own is None and isinstance(item, nengo.Node) and item.output is not None:
+                    drive = drive + gain * Weights(connection).apply(before)
+            if own is None and isinstance(item, nengo.Node) and item.output is not None:
                 drive, *_ = item.output.moments(drive, np.zeros_like(drive), 0.001)
             values[item] = activate(activations[item], drive)
-        return values
-
-    def by_label(self, values: dict[object, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the values of the layers with Keras weights and of the output, by label."""
-        found = {
-            unit.layer.label: values[item]
-            for item, unit in self.units.items()
-            if unit.own is not None
-        }
+        found = {self.layers[item].label: values[item] for item in self.own}
         output = self.layers.get(self.target, self.target)
         return found | {output.label or str(output): values[self.target]}
 
     def multiply_adds(self) -> dict[str, int]:
         """Count the multiply-adds for one image, by the label of the layers with weights."""
         counts = {}
-        for item, unit in self.units.items():
-            if unit.own is not None:
-                layer = unit.layer
-                (count,) = multiply_adds([layer.weights], layer.pre.shape).values()
-                counts[layer.label] = count + sum(
-                    Weights(each).matrix().nnz
-                    for each in self.graph.into(item)
-                    if each is not unit.own and has_weights(each)
-                )
+        for item, own in self.own.items():
+            layer = self.layers[item]
+            (count,) = multiply_adds([layer.weights], layer.pre.shape).values()
+            others = [each for each in self.graph.into(item) if each is not own]
+            counts[layer.label] = count + sum(
+                Weights(each).matrix().nnz for each in others if has_weights(each)
+            )
         return counts
 
 
-def _function_of(node: nengo.Node) -> object | None:
-    """Return what a Node with an input runs, None where it passes its input on."""
-    if node.output is not None and known(node.output, "moments") is None:
-        raise InputError(f"{node} computes a function of its own")
-    return node.output
+def _function_of(item: Item) -> object | None:
+    """Return what a Node with an input runs, if anything."""
+    output = item.output if isinstance(item, nengo.Node) else None
+    if output is not None and known(output, "moments") is None:
+        raise InputError(f"{item} computes a function of its own")
+    return output
 
 
 def _is_of_file(connection: nengo.Connection, weights: Weights, layer: Layer) -> bool:

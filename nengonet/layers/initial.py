@@ -16,7 +16,7 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.dists import Distribution, get_samples
 
-from nengonet.checks import as_names, described, did_you_mean
+from nengonet.checks import as_names, described
 from nengonet.exceptions import InputError
 from nengonet.layers.record import Layer
 from nengonet.streams import state_rng
@@ -44,26 +44,18 @@ def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[
     """Return what is to be drawn for each example, checked."""
     by_label = {layer.label: (place, layer) for place, layer in enumerate(layers)}
     with_neurons = [layer.label for layer in layers if layer.ensemble is not None]
-    if states is not None and not isinstance(states, Mapping):
-        raise InputError(
-            "initial_states: expected {label: {state: Distribution}}, got " + described(states)
-        )
-    drawn = []
+    expected, drawn = "expected {label: {state: Distribution}}, got", []
+    if not isinstance(states, Mapping | None):
+        raise InputError(f"initial_states: {expected} {described(states)}")
     for label, named in (states or {}).items():
         as_names("initial_states", [label], with_neurons, "layer of neurons")
         place, layer = by_label[label]
         if not isinstance(named, Mapping):
-            raise InputError(
-                f"initial_states: {label}: expected {{state: Distribution}}, got {named!r}"
-            )
-        known = layer.ensemble.neuron_type.state
+            raise InputError(f"initial_states: {label}: {expected} {described(named)}")
+        neuron_type = layer.ensemble.neuron_type
         for name, distribution in named.items():
-            if name not in known:
-                raise InputError(
-                    f"initial_states: {label}: expected a state of "
-                    f"{type(layer.ensemble.neuron_type).__name__} ({', '.join(known) or 'none'}), "
-                    f"got {name!r}{did_you_mean(name, known)}"
-                )
+            what = f"state of {type(neuron_type).__name__}"
+            as_names(f"initial_states: {label}", [name], neuron_type.state, what)
             if not isinstance(distribution, Distribution):
                 raise InputError(
                     f"initial_states: {label}: {name}: expected a nengo Distribution such as "
@@ -78,15 +70,9 @@ def set_states(
     simulator: nengo.Simulator, states: Sequence[DrawnState], seed: int, examples: Sequence[int]
 ) -> None:
     """Give a simulator that has just been reset the examples' own initial states."""
+    model = simulator.model
+    neurons = {each.output: each for each in model.operators if isinstance(each, SimNeurons)}
     for state in states:
         values = np.stack([state.draw(seed, int(example)) for example in examples], axis=-1)
-        array = simulator.signals[_signal(simulator.model, state)]
-        array[...] = values.reshape(array.shape)
-
-
-def _signal(model: nengo.builder.Model, state: DrawnState) -> nengo.builder.Signal:
-    output = model.sig[state.layer.output]["out"]
-    operator = next(
-        each for each in model.operators if isinstance(each, SimNeurons) and each.output is output
-    )
-    return operator.state[state.name]
+        signal = neurons[model.sig[state.layer.output]["out"]].state[state.name]
+        simulator.signals[signal][...] = values.reshape(simulator.signals[signal].shape)

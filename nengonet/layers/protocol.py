@@ -11,7 +11,8 @@ In a Node, on its function or Process:
   images show and the variance is 0. The ANN computes the mean.
 - ``amplitude``: the area of the spikes that it puts out, or None.
 - ``passes_spikes``: True where whole spikes come out where whole spikes come in.
-- ``batched``: True where one step serves a minibatch, as its arrays have the examples last.
+- ``batched``: True where one step serves a minibatch: its arrays may have the examples last, it
+  draws no random numbers, and it keeps a state in what ``make_state`` returns only.
 - ``steady(images)`` or ``events(images, dt)``, on a Process that shows images: the outputs of all
   steps, (n_images, n); or the Poisson rates in Hz, (n_images, n), and a spike's height.
 

@@ -33,23 +33,38 @@ _ROWWISE_EXAMPLES = 16
 @register(ConvInc)
 @register(ConvTransposeInc)
 def _convolution(operator: GeneralConvInc, context: Context) -> Step:
-    conv = operator.conv
-    if conv.dimensions > 2:
+    if operator.conv.dimensions > 2:
         raise InputError(
             f"{operator}: expected a convolution over one or two dimensions, got "
-            f"{conv.dimensions} (the reference simulator refuses it too)"
+            f"{operator.conv.dimensions} (the reference simulator refuses it too)"
         )
-    dense = _dense(operator, context)
+    dense = _rowwise if _is_rowwise(operator, context) else _in_chunks
+    dense = dense(operator, context)
     spiking = any(same_place(signal, operator.X) for signal in context.spiking)
-    if spiking and context.kernels is not None and getattr(conv, "groups", 1) == 1:
+    if spiking and context.kernels is not None and _groups(operator) == 1:
         return _over_spikes(operator, context, dense)
     return dense
 
 
-def _dense(operator: GeneralConvInc, context: Context) -> Step:
+def _groups(operator: GeneralConvInc) -> int:
+    return getattr(operator.conv, "groups", 1)  # a transposed one has none
+
+
+def _channels_are_last(operator: GeneralConvInc) -> bool:
+    return operator.conv.input_shape.channels_last and operator.conv.output_shape.channels_last
+
+
+def _in_two_dimensions(operator: GeneralConvInc) -> list[tuple[int, int]]:
+    """Return size, strides, and rows and columns of input and output."""
+    conv = operator.conv
+    spatial = conv.input_shape.spatial_shape, conv.output_shape.spatial_shape
+    one = (1,) * (2 - conv.dimensions)
+    return [(*one, *each) for each in (conv.kernel_size, conv.strides, *spatial)]
+
+
+def _in_chunks(operator: GeneralConvInc, context: Context) -> Step:
+    """Return a step that calls the reference's convolution for some examples at a time."""
     conv, signals, batch = operator.conv, context.signals, context.batch
-    if _is_rowwise(operator, context):
-        return _rowwise(operator, context)
     x = _channels_last(signals.operand(operator.X), conv.input_shape)
     y = _channels_last(signals[operator.Y], conv.output_shape)
     x = np.broadcast_to(x, (batch, *x.shape[1:]))
@@ -72,12 +87,10 @@ def _dense(operator: GeneralConvInc, context: Context) -> Step:
 
 
 def _is_rowwise(operator: GeneralConvInc, context: Context) -> bool:
-    conv = operator.conv
     return (
         not operator.is_transpose
-        and conv.groups == 1
-        and conv.input_shape.channels_last
-        and conv.output_shape.channels_last
+        and _groups(operator) == 1
+        and _channels_are_last(operator)
         and context.signals.is_batched(operator.X)
         and context.batch >= _ROWWISE_EXAMPLES
     )
@@ -90,19 +103,11 @@ def _rowwise(operator: GeneralConvInc, context: Context) -> Step:
     is a contiguous matrix (values, batch), ready for a matrix product.
     """
     conv, signals, batch = operator.conv, context.signals, context.batch
-    size, strides, shape_in, shape_out = (
-        (1, *each) if conv.dimensions == 1 else each
-        for each in (
-            tuple(conv.kernel_size),
-            tuple(conv.strides),
-            conv.input_shape.shape,
-            conv.output_shape.shape,
-        )
-    )
-    x = as_view(signals[operator.X], (*shape_in, batch))
-    y = as_view(signals[operator.Y], (*shape_out, batch))
+    size, strides, shape_in, shape_out = _in_two_dimensions(operator)
+    (n_rows, n_columns), n_channels = shape_in, conv.input_shape.n_channels
+    x = as_view(signals[operator.X], (*shape_in, n_channels, batch))
+    y = as_view(signals[operator.Y], (*shape_out, conv.n_filters, batch))
     (top, _), (left, right) = padding_of(shape_in, size, strides, conv.padding)
-    n_rows, n_columns, n_channels = shape_in
     columns = np.zeros((left + n_columns + right, size[0], n_channels, batch), y.dtype)
     strides_of = columns.strides
     windows = np.lib.stride_tricks.as_strided(
@@ -113,7 +118,7 @@ def _rowwise(operator: GeneralConvInc, context: Context) -> Step:
 
     def matrix() -> np.ndarray:
         kernel = np.asarray(signals[operator.W], y.dtype).reshape(*size, n_channels, -1)
-        return np.ascontiguousarray(kernel.transpose(3, 1, 0, 2).reshape(shape_out[2], -1))
+        return np.ascontiguousarray(kernel.transpose(3, 1, 0, 2).reshape(conv.n_filters, -1))
 
     weights = context.constant((operator, "rowwise"), matrix)
     product = None if operator in context.assigning else np.empty(y.shape[1:], y.dtype)
@@ -151,9 +156,8 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
 
 def has_fan_out(operator: GeneralConvInc) -> bool:
     """Tell whether `fan_out` can follow single spikes: one group, and channels that come last."""
-    conv = operator.conv
-    last = conv.input_shape.channels_last and conv.output_shape.channels_last
-    return conv.dimensions <= 2 and getattr(conv, "groups", 1) == 1 and last
+    plain = operator.conv.dimensions <= 2 and _groups(operator) == 1
+    return plain and _channels_are_last(operator)
 
 
 def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple:
@@ -171,16 +175,14 @@ def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     Found by the reference's own convolution: with one tap set, it moves the number of each input
     position to the output position that the tap connects it to.
     """
-    conv = operator.conv
-    n_positions, n_taps = _n_positions(conv.input_shape), int(np.prod(conv.kernel_size))
-    spatial = conv.input_shape.spatial_shape
-    spatial = (1, *spatial) if conv.dimensions == 1 else spatial
+    size, _, spatial, _ = _in_two_dimensions(operator)
+    n_positions, n_taps = np.prod(spatial), np.prod(size)
     numbers = np.arange(1.0, n_positions + 1).reshape(1, *spatial, 1)
     ways = []
     for tap in range(n_taps):
         kernel = np.zeros(n_taps)
         kernel[tap] = 1
-        moved = _product(operator, kernel.reshape(*conv.kernel_size, 1, 1))(numbers)
+        moved = _product(operator, kernel.reshape(*size, 1, 1))(numbers)
         moved = np.rint(moved.ravel()).astype(np.int64)
         outputs = np.flatnonzero(moved)
         ways.append(np.stack([moved[outputs] - 1, outputs, np.full(len(outputs), tap)]))
@@ -208,13 +210,11 @@ def _channels_last(array: np.ndarray, shape: ChannelShape) -> np.ndarray:
 
 
 def _product(operator: GeneralConvInc, kernel: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    conv = operator.conv
-    pad, stride = conv.padding.upper(), conv.strides
-    if conv.dimensions == 1:
-        kernel, stride = kernel[np.newaxis], (1, *stride)
+    """Return the reference's convolution."""
+    size, strides, _, shape_out = _in_two_dimensions(operator)
+    kernel = kernel.reshape(*size, *kernel.shape[-2:])
+    settings = {"pad": operator.conv.padding.upper(), "stride": strides}
     if operator.is_transpose:
-        size = conv.output_shape.spatial_shape
-        size = (1, *size) if conv.dimensions == 1 else size
-        return lambda x: conv2d_gradx(kernel, x, xsize=size, pad=pad, stride=stride)
-    function = conv2d if conv.groups == 1 else conv2d_groups
-    return lambda x: function(x, kernel, pad=pad, stride=stride)
+        return lambda x: conv2d_gradx(kernel, x, xsize=shape_out, **settings)
+    function = conv2d if _groups(operator) == 1 else conv2d_groups
+    return lambda x: function(x, kernel, **settings)

@@ -32,7 +32,12 @@ class PoissonEvents:
         self.height = height
         self._kernels = kernels
         streams = [example_rng(seed, int(example)) for example in examples]
-        self._draws = _draws_of(kernels)(rates, dt, streams)
+        draws = _NumPyDraws
+        if kernels is not None:
+            from nengonet.minibatch.drawing import is_numpys
+
+            draws = _KernelDraws if is_numpys() else _NumPyDraws
+        self._draws = draws(rates, dt, streams)
         self._n_steps = block_steps(dt)
         self.step = self._added = self._n_steps - 1
         self._records: list[OutputRecord] = []
@@ -74,22 +79,21 @@ class PoissonEvents:
 
     def as_matrix(self, dtype: np.dtype) -> scipy.sparse.csr_array:
         """Return the spikes of this step as a sparse (batch, n_pixels) matrix of ones."""
-        pixels, counts = self._now()
+        starts = self.bounds[:, self.step]
+        counts = self.bounds[:, self.step + 1] - starts
         bounds = np.concatenate(([0], np.cumsum(counts)))
-        return scipy.sparse.csr_array(
-            (np.ones(len(pixels), dtype), pixels, bounds), shape=self.rates.shape
-        )
+        where = np.repeat(starts - bounds[:-1], counts) + np.arange(bounds[-1])
+        ones = np.ones(len(where), dtype)
+        return scipy.sparse.csr_array((ones, self.pixels[where], bounds), shape=self.rates.shape)
 
     def spread(self, signal: np.ndarray) -> None:
         """Write the spikes of this step into an (n_pixels, batch) signal."""
-        if self._kernels is not None:
-            height = signal.dtype.type(self.height)
-            self._kernels.spread_events(self.pixels, self.bounds, self.step, height, signal)
+        if self._kernels is None:
+            spikes = self.as_matrix(np.dtype(np.float64)).toarray()
+            np.multiply(spikes.T, self.height, out=signal)
             return
-        pixels, counts = self._now()
-        where = pixels.astype(np.int64) * len(counts) + np.repeat(np.arange(len(counts)), counts)
-        spikes = np.bincount(where, minlength=signal.size).reshape(self.rates.shape[::-1])
-        np.multiply(spikes, self.height, out=signal)
+        height = signal.dtype.type(self.height)
+        self._kernels.spread_events(self.pixels, self.bounds, self.step, height, signal)
 
     def _add_to(self, totals: np.ndarray) -> None:
         is_whole = self._added == -1 and self.step == self._n_steps - 1
@@ -103,14 +107,6 @@ class PoissonEvents:
         n_pixels = totals.shape[1]
         for total, start, stop in zip(totals, first, last, strict=True):
             total += self.height * np.bincount(self.pixels[start:stop], minlength=n_pixels)
-
-    def _now(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pixels of this step, example by example, and each example's number of them."""
-        starts = self.bounds[:, self.step]
-        counts = self.bounds[:, self.step + 1] - starts
-        firsts = np.cumsum(counts) - counts
-        where = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
-        return self.pixels[where], counts
 
 
 class _NumPyDraws:
@@ -166,11 +162,3 @@ class _KernelDraws:
         lit = self._pixels, self._counts, self._firsts
         self._kernels.add_counts(*lit, totals.dtype.type(height), totals)
         return True
-
-
-def _draws_of(kernels: ModuleType | None) -> type[_NumPyDraws] | type[_KernelDraws]:
-    if kernels is None:
-        return _NumPyDraws
-    from nengonet.minibatch.drawing import is_numpys
-
-    return _KernelDraws if is_numpys() else _NumPyDraws

@@ -26,7 +26,7 @@ from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
 from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context
-from nengonet.minibatch.signals import BatchSignals, Uses, overlap, same_place, span, writes
+from nengonet.minibatch.signals import Uses, overlap, same_place, span, writes
 
 # They only compute what they write from what they read.
 _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
@@ -44,13 +44,17 @@ def make_plan(
     """Decide what has to run, in the context."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
     operators = [operator for operator in operators if not isinstance(operator, SimProbe)]
-    operators = _without_zeros(operators, inputs)
-    operators = _without_unread(operators, kept)
+    operators = _without_unread(_without_zeros(operators, inputs), kept)
     static = _static(operators, varying)
     operators = _assign(operators, context)
     operators = _fuse_currents(operators, static, kept, context)
-    _find_events(operators, kept, context)
-    context.spiking = [operator.output for operator in operators if _is_spiking(operator)]
+    uses = Uses(operators)
+    context.spiking = [each.output for each in operators if _is_spiking(each)]
+    context.event_only = {
+        each
+        for each in operators
+        if _shows(each, "events") and _is_read_as_events(each.output, uses, kept)
+    }
     context.once = [operator for operator in operators if operator in static]
     context.always = [operator for operator in operators if operator not in static]
 
@@ -61,11 +65,21 @@ def _is_spiking(operator: Operator) -> bool:
     return isinstance(operator, SimNeurons) and operator.neurons.spiking
 
 
-def _is_poisson(operator: Operator) -> bool:
-    return (
-        isinstance(operator, SimProcess)
-        and is_image(operator.process)
-        and known(operator.process, "events") is not None
+def _shows(operator: Operator, how: str) -> bool:
+    """Tell whether an operator shows images: as "events", or "steady"."""
+    shows = isinstance(operator, SimProcess) and is_image(operator.process)
+    return shows and known(operator.process, how) is not None
+
+
+def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal]) -> bool:
+    """Tell whether an input's signal need not be written: only products read it."""
+    return not any(overlap(each, signal) for each in kept) and all(
+        type(operator) is DotInc
+        and operator.X.ndim == 1
+        and operator.A.ndim > 0
+        and same_place(operator.X, signal)
+        and not overlap(operator.A, signal)
+        for _, operator in uses.readers(signal)
     )
 
 
@@ -74,12 +88,12 @@ def _is_zero_reset(operator: Operator) -> bool:
 
 
 def _factors(operator: Operator) -> list[Signal]:
-    """Return the signals any of which makes the product 0."""
+    """Return the signals any of which makes what an operator adds 0."""
     if isinstance(operator, ElementwiseInc):
         return [operator.A, operator.X]
     if isinstance(operator, Copy):
         return [operator.src] if operator.inc else []
-    return [operator.X]
+    return [operator.X] if isinstance(operator, _PRODUCTS) else []
 
 
 def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Operator]:
@@ -90,34 +104,22 @@ def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Oper
         def is_zero(signal: Signal, uses: Uses = uses) -> bool:
             writers = uses.writers(signal)
             return (
-                bool(writers)
-                and all(_is_zero_reset(operator) for _, operator in writers)
+                all(_is_zero_reset(operator) for _, operator in writers)
                 and any(_covers(place, signal) for place, _ in writers)
                 and not any(overlap(place, signal) for place in inputs)
             )
 
-        left = [
-            operator
-            for operator in operators
-            if not isinstance(operator, (*_PRODUCTS, Copy))
-            or not any(is_zero(signal) for signal in _factors(operator))
-        ]
+        left = [each for each in operators if not any(map(is_zero, _factors(each)))]
         if len(left) == len(operators):
             return operators
         operators = left
 
 
 def _covers(outer: Signal, inner: Signal) -> bool:
-    if outer.base is not inner.base:
-        return False
-    contiguous = outer.size * outer.itemsize == span(outer)[1] - span(outer)[0]
+    """Tell whether what is written all over a signal is all of another."""
     (low, high), (inner_low, inner_high) = span(outer), span(inner)
-    return contiguous and low <= inner_low and inner_high <= high
-
-
-def _is_partial(operator: Operator) -> bool:
-    """Tell whether an operator sets a part of what it says that it sets."""
-    return isinstance(operator, Copy) and operator.dst_slice is not None
+    contiguous = outer.size * outer.itemsize == high - low
+    return outer.base is inner.base and contiguous and low <= inner_low and inner_high <= high
 
 
 def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
@@ -126,13 +128,11 @@ def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Opera
     uses = Uses(operators)
     reads = [signal for operator in needed for signal in operator.reads] + kept
     while reads:
-        signal = reads.pop()
-        for _, operator in uses.writers(signal):
+        for _, operator in uses.writers(reads.pop()):
             if operator not in needed:
                 needed.add(operator)
-                reads.extend(operator.reads)
                 # An increment stands on what was there before.
-                reads.extend(operator.incs)
+                reads += [*operator.reads, *operator.incs]
     return [operator for operator in operators if operator in needed]
 
 
@@ -140,45 +140,43 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     """Return the operators whose result is the same at every step after a reset."""
     uses = Uses(operators)
     # A step that is not known may write to its current.
-    varying = varying + [
-        operator.J
-        for operator in operators
-        if isinstance(operator, SimNeurons) and not is_elementwise(operator)
-    ]
-    static = {
-        operator
-        for operator in operators
-        if isinstance(operator, PURE)
-        or (
-            isinstance(operator, SimProcess)
-            and operator.mode == "set"
-            and is_image(operator.process)
-            and known(operator.process, "steady") is not None
-        )
-    }
-
-    def changes(signal: Signal) -> bool:
-        if any(overlap(place, signal) for place in varying):
-            return True
-        return any(writer not in static for _, writer in uses.writers(signal))
+    neurons = [operator for operator in operators if isinstance(operator, SimNeurons)]
+    varying = varying + [each.J for each in neurons if not is_elementwise(each)]
 
     def is_set(signal: Signal) -> bool:
         return any(
-            signal_set in writer.sets and not _is_partial(writer) and _covers(signal_set, signal)
-            for signal_set, writer in uses.writers(signal)
+            place in writer.sets and _covers(place, signal) and not _is_part(writer)
+            for place, writer in uses.writers(signal)
         )
 
     # What is added to a signal that nothing sets stays there for the next step.
-    static = {operator for operator in static if all(map(is_set, operator.incs))}
+    static = {
+        operator
+        for operator in operators
+        if (isinstance(operator, PURE) and all(map(is_set, operator.incs)))
+        or (_shows(operator, "steady") and operator.mode == "set")
+    }
+
+    def changes(signal: Signal) -> bool:
+        return any(overlap(place, signal) for place in varying) or any(
+            writer not in static for _, writer in uses.writers(signal)
+        )
+
+    # A process reads the time; an image does not depend on it.
+    touched = {
+        operator: writes(operator) + ([] if isinstance(operator, SimProcess) else operator.reads)
+        for operator in static
+    }
     while True:
-        changing = set()
-        for operator in static:
-            reads = [] if isinstance(operator, SimProcess) else operator.reads
-            if any(changes(signal) for signal in reads + writes(operator)):
-                changing.add(operator)
+        changing = {operator for operator in static if any(map(changes, touched[operator]))}
         if not changing:
             return static
         static -= changing
+
+
+def _is_part(operator: Operator) -> bool:
+    """Tell whether an operator sets a part of what it says that it sets."""
+    return isinstance(operator, Copy) and operator.dst_slice is not None
 
 
 def _assign(operators: list[Operator], context: Context) -> list[Operator]:
@@ -187,12 +185,11 @@ def _assign(operators: list[Operator], context: Context) -> list[Operator]:
     dropped = set()
     for reset in filter(_is_zero_reset, operators):
         others = [(place, op) for place, op in uses.writers(reset.dst) if op is not reset]
-        if len(others) != 1:
-            continue
-        place, operator = others[0]
-        if isinstance(operator, _PRODUCTS) and same_place(place, reset.dst):
-            context.assigning.add(operator)
-            dropped.add(reset)
+        if len(others) == 1:
+            ((place, operator),) = others
+            if isinstance(operator, _PRODUCTS) and same_place(place, reset.dst):
+                context.assigning.add(operator)
+                dropped.add(reset)
     return [operator for operator in operators if operator not in dropped]
 
 
@@ -210,18 +207,18 @@ def _fuse_currents(
         if not isinstance(neurons, SimNeurons) or kernel_of(neurons, context) is None:
             continue
         read_by = [operator for _, operator in uses.readers(neurons.J)]
-        looked_at = any(overlap(signal, neurons.J) for signal in kept)
         written = uses.writers(neurons.J)
-        if read_by != [neurons] or looked_at or len(written) != 2:
-            continue
-        if not all(same_place(place, neurons.J) for place, _ in written):
-            continue
-        copy, product = (operator for _, operator in written)
-        if isinstance(copy, ElementwiseInc):
-            copy, product = product, copy
-        if _is_bias(copy, context.signals) and _is_gain(product, neurons, context.signals):
-            if copy in static and product in static:
-                continue
+        # The bias is set before the product is added.
+        by_kind = sorted((each for _, each in written), key=lambda op: isinstance(op, Copy))
+        if (
+            read_by == [neurons]
+            and not any(overlap(signal, neurons.J) for signal in kept)
+            and all(same_place(place, neurons.J) for place, _ in written)
+            and len(by_kind) == 2
+            and _are_gain_and_bias(*by_kind, neurons, context)
+            and not static.issuperset(by_kind)
+        ):
+            product, copy = by_kind
             context.currents[neurons] = (copy.src, product.A, product.X)
             # The neurons take the place of the product: later, a synapse may have changed X.
             hoisted[product] = neurons
@@ -229,37 +226,15 @@ def _fuse_currents(
     return [hoisted.get(operator, operator) for operator in operators if operator not in dropped]
 
 
-def _is_bias(operator: Operator, signals: BatchSignals) -> bool:
+def _are_gain_and_bias(
+    product: Operator, copy: Operator, neurons: SimNeurons, context: Context
+) -> bool:
     return (
-        isinstance(operator, Copy)
-        and not operator.inc
-        and operator.src_slice is None
-        and operator.dst_slice is None
-        and not signals.is_batched(operator.src)
-        and operator.src.shape == operator.dst.shape
+        isinstance(product, ElementwiseInc)
+        and isinstance(copy, Copy)
+        and not (copy.inc or copy.src_slice is not None or copy.dst_slice is not None)
+        and copy.src.shape == copy.dst.shape
+        and product.A.shape in ((), (1,), neurons.J.shape)
+        and product.X.shape == neurons.J.shape
+        and not any(context.signals.is_batched(each) for each in (copy.src, product.A))
     )
-
-
-def _is_gain(operator: Operator, neurons: SimNeurons, signals: BatchSignals) -> bool:
-    return (
-        isinstance(operator, ElementwiseInc)
-        and not signals.is_batched(operator.A)
-        and operator.A.shape in ((), (1,), neurons.J.shape)
-        and operator.X.shape == neurons.J.shape
-    )
-
-
-def _find_events(operators: list[Operator], kept: list[Signal], context: Context) -> None:
-    """Find Poisson inputs whose signal need not be written: only products read it."""
-    uses = Uses(operators)
-    for source in filter(_is_poisson, operators):
-        read_as_events = all(
-            type(operator) is DotInc
-            and operator.X.ndim == 1
-            and operator.A.ndim > 0
-            and same_place(operator.X, source.output)
-            and not overlap(operator.A, source.output)
-            for _, operator in uses.readers(source.output)
-        )
-        if read_as_events and not any(overlap(signal, source.output) for signal in kept):
-            context.event_only.add(source)

@@ -31,10 +31,12 @@ def is_image(process: Process) -> bool:
     return isinstance(process, ImageInput) and any(way is not None for way in ways)
 
 
-def _is_single(process: Process) -> bool:
-    """Tell whether the process is stepped example by example."""
-    batched = known(process, "batched", type(process).make_step in _BATCHED)
-    return not (batched or is_image(process) or type(process) in _SAME_FOR_ALL)
+def _is_single(operator: SimProcess) -> bool:
+    """Tell whether a process is stepped example by example."""
+    process, is_source = operator.process, operator.input is None
+    if is_source and (is_image(process) or type(process) in _SAME_FOR_ALL):
+        return False
+    return is_source or not known(process, "batched", type(process).make_step in _BATCHED)
 
 
 def shared_state(operator: Operator) -> list[Signal]:
@@ -50,7 +52,7 @@ def _process(operator: SimProcess, context: Context) -> Step:
     process, output = operator.process, context.signals[operator.output]
     if is_image(process):
         return _image(operator, context, output)
-    if _is_single(process):
+    if _is_single(operator):
         compute = _one_by_one(operator, context)
     elif type(process) in _SAME_FOR_ALL:
         compute = _same_for_all(operator, context)
@@ -62,14 +64,14 @@ def _process(operator: SimProcess, context: Context) -> Step:
 
 
 def _for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
-    signals = context.signals
+    signals, t = context.signals, context.signals[operator.t]
     shape_in = (*operator.input.shape, context.batch)
     shape_out = signals[operator.output].shape
     state = {name: signals[signal] for name, signal in operator.state.items()}
     step = operator.process.make_step(shape_in, shape_out, context.dt, None, state)
     source = np.broadcast_to(signals.operand(operator.input), shape_in)
     # The reference copies its input at every step; no process here writes to it.
-    return lambda: step(None, source)
+    return lambda: step(t.item(), source)
 
 
 def _same_for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
@@ -139,7 +141,7 @@ def _image(operator: SimProcess, context: Context, output: np.ndarray) -> Step:
 
 def new_streams(operators: list[SimProcess], seed: int, examples: np.ndarray) -> dict:
     """Return the random streams of the processes that are stepped example by example."""
-    single = [operator for operator in operators if _is_single(operator.process)]
+    single = [operator for operator in operators if _is_single(operator)]
     streams: dict = {(operator, "streams"): [] for operator in single}
     for example in examples if single else ():
         rng = np.random.RandomState(reset_seed(seed, int(example)))
