@@ -24,62 +24,51 @@ class Weights:
     def __init__(self, connection: nengo.Connection) -> None:
         _check_plain(connection)
         self._transform = _known_transform(connection)
-        self._sizes = connection.pre_obj.size_out, connection.post_obj.size_in
-        self._from, self._to = (
-            np.arange(size)[chosen].ravel()
-            for size, chosen in zip(
-                self._sizes, (connection.pre_slice, connection.post_slice), strict=True
-            )
-        )
-        expected = self._from.size, self._to.size
+        self._take = _selection(connection.pre_obj.size_out, connection.pre_slice)
+        self._give = _selection(connection.post_obj.size_in, connection.post_slice).T
+        expected = self._take.shape[0], self._give.shape[1]
         found = connection.transform.size_in, connection.transform.size_out
         if found != expected:
             raise InputError(
                 f"{connection}: expected a transform of {expected[0]} inputs and {expected[1]} "
                 f"outputs, got {found[0]} and {found[1]}"
             )
+        ends = (self._take, connection.pre_slice), (self._give, connection.post_slice)
+        self._is_whole = all(isinstance(each, slice) and each == slice(None) for _, each in ends)
+        # An index that comes several times adds up before the square of a variance.
+        self._repeats = any(each.sum(axis=k).max(initial=0) > 1 for k, (each, _) in enumerate(ends))
 
     def apply(self, values: np.ndarray, power: int = 1) -> np.ndarray:
         """Return what comes in, (n_samples, n_post), for values (n_samples, n_pre).
 
         With the weights to a power: 2 for variances.
         """
-        if power != 1 and any(len(set(each)) < each.size for each in (self._from, self._to)):
+        if self._is_whole:
+            return self._transform.apply(values, power)
+        if power != 1 and self._repeats:
             return (self.matrix().power(power) @ values.T).T
-        if not _is_all(self._from, self._sizes[0]):
-            values = values[:, self._from]
-        made = self._transform.apply(values, power)
-        return made if _is_all(self._to, self._sizes[1]) else self._spread(made, self._to, 1)
-
-    def _spread(self, values: np.ndarray, where: np.ndarray, end: int) -> np.ndarray:
-        """Add columns up where they belong; one index may come several times."""
-        spread = np.zeros((len(values), self._sizes[end]))
-        np.add.at(spread, (slice(None), where), values)
-        return spread
+        return (self._give @ self._transform.apply((self._take @ values.T).T, power).T).T
 
     def matrix(self) -> scipy.sparse.csr_array:
         """Return all weights, slices included, as a sparse (n_post, n_pre) matrix."""
-        made = scipy.sparse.csr_array(self._transform.apply(np.eye(self._from.size), 1).T)
-        take, give = (
-            scipy.sparse.csr_array(
-                (np.ones(each.size), (each, np.arange(each.size))), (n, each.size)
-            )
-            for each, n in zip((self._from, self._to), self._sizes, strict=True)
-        )
-        return scipy.sparse.csr_array(give @ made @ take.T)
+        made = self._transform.apply(np.eye(self._take.shape[0]), 1).T
+        return scipy.sparse.csr_array(self._give @ scipy.sparse.csr_array(made) @ self._take)
 
     def reached(self, after: np.ndarray) -> np.ndarray:
         """Sum ``after``, (n_post,), over the weights other than 0 of each input."""
-        after, reached = np.asarray(after, float)[self._to], known(self._transform, "reached")
+        after, reached = self._give.T @ after, known(self._transform, "reached")
         if reached is None:
-            sums = (self._transform.apply(np.eye(self._from.size), 1) != 0) @ after
+            sums = (self._transform.apply(np.eye(self._take.shape[0]), 1) != 0) @ after
         else:
             sums = reached(after)
-        return self._spread(sums[np.newaxis], self._from, 0)[0]
+        return self._take.T @ sums
 
 
-def _is_all(indices: np.ndarray, size: int) -> bool:
-    return indices.size == size and np.array_equal(indices, np.arange(size))
+def _selection(size: int, chosen: object) -> scipy.sparse.csr_array:
+    """Return the matrix that takes some of the elements of a vector."""
+    indices = np.arange(size)[chosen].ravel()
+    places = np.arange(indices.size), indices
+    return scipy.sparse.csr_array((np.ones(indices.size), places), (indices.size, size))
 
 
 def _check_plain(connection: nengo.Connection) -> None:
