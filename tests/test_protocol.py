@@ -155,13 +155,6 @@ def test_a_minibatch_is_stepped_at_once_and_as_the_reference_steps_it():
     assert np.abs(found.counts["conv"] - 0.3 * rates).max() <= 0.5
 
 
-def test_a_function_for_minibatches_is_checked_as_the_references_are():
-    net, _, output = network(ScaleAndShift(1.0, 0.0))
-    output.pre.node.output.shift = np.inf
-    with pytest.raises(nengo.exceptions.SimulationError, match="non-finite value"):
-        nn.present(net, output, IMAGES, **SETTINGS)
-
-
 def test_spikes_that_a_process_passes_on_count_where_they_arrive():
     net, conv, output = network(Halves(default_size_in=24, default_size_out=24))
     between = output.pre

@@ -12,7 +12,7 @@ In a Node, on its function or Process:
 - ``amplitude``: the area of the spikes that it puts out, or None.
 - ``passes_spikes``: True where whole spikes come out where whole spikes come in.
 - ``batched``: True where one step serves a minibatch: its arrays may have the examples last, it
-  draws no random numbers, and it keeps a state in what ``make_state`` returns only.
+  draws no random numbers, puts out finite ones, and keeps a state only in ``make_state``'s arrays.
 - ``steady(images)`` or ``events(images, dt)``, on a Process that shows images: the outputs of all
   steps, (n_images, n); or the Poisson rates in Hz, (n_images, n), and a spike's height.
 

@@ -274,7 +274,7 @@ class AddBias:
 
     def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
         """Return the output at this step, also of examples that stand last."""
-        return (x.T + self.bias).T
+        return x + (self.bias if x.ndim == 1 else self.bias[:, np.newaxis])
 
     def moments(
         self, mean: np.ndarray, variance: np.ndarray, dt: float
