@@ -15,8 +15,9 @@ import io
 import json
 import os
 import pathlib
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -286,13 +287,14 @@ def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) ->
     layers = [dataclasses.asdict(info) for info in result.layers]
     about = {"settings": result.settings, "layers": layers, "arrays": list(arrays)}
     # As an array: the number and length of labels is unlimited, that of attributes is not.
-    parts = [np.frombuffer(json.dumps(about).encode(), np.uint8), *arrays.values()]
+    parts = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)} | arrays
     # In memory first: HDF5 itself ends the process on a full disk.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs.update(format=_FORMAT, nengonet=__version__, checksum=_checksum(parts))
-        for number, part in enumerate(parts):
-            file.create_dataset(str(number), data=part, compression="gzip", compression_opts=1)
+        file.attrs.update(format=_FORMAT, nengonet=__version__, checksum=_checksum(parts.values()))
+        for number, (name, part) in enumerate(parts.items()):
+            place, gzip = _place(number, name), {"compression": "gzip", "compression_opts": 1}
+            file.create_dataset(place, data=part, **gzip)
     try:
         with temporary.open("wb") as file:
             file.write(content.getbuffer())
@@ -335,9 +337,11 @@ def load_result(path: str | os.PathLike) -> Result:
                     f"expected a result written by nengonet ({_FORMAT}), got {found}; run it again "
                     "with this version, or give the file of another run"
                 )
-            parts = [_part(file, 0)]
+            parts = [_part(file, "about")]
             about = json.loads(parts[0].tobytes())
-            parts += [_part(file, number) for number in range(1, 1 + len(about["arrays"]))]
+            parts += [
+                _part(file, _place(number, name)) for number, name in enumerate(about["arrays"], 1)
+            ]
             if file.attribute("checksum") != _checksum(parts):
                 raise InputError("damaged file (its content is not what was written)")
         layers = [LayerInfo(**info | {"shape": tuple(info["shape"])}) for info in about["layers"]]
@@ -346,15 +350,20 @@ def load_result(path: str | os.PathLike) -> Result:
         )
 
 
-def _part(file: Hdf5, number: int) -> np.ndarray:
-    found = file.get(str(number))
+def _place(number: int, name: str) -> str:
+    """Return where an array stands in the file: by number where HDF5 may not take its name."""
+    return name if re.fullmatch(r"\w+(/[\w -]{1,99})?", name, re.ASCII) else f"#{number}"
+
+
+def _part(file: Hdf5, name: str) -> np.ndarray:
+    found = file.get(name)
     values = file.array(found) if isinstance(found, h5py.Dataset) else None
     if values is None:
-        raise InputError(f"{number}: damaged file (this part is missing)")
+        raise InputError(f"{name}: damaged file (this part is missing)")
     return values
 
 
-def _checksum(arrays: Sequence[np.ndarray]) -> str:
+def _checksum(arrays: Iterable[np.ndarray]) -> str:
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.dtype.str} {array.shape} ".encode())
