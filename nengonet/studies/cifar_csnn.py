@@ -62,24 +62,18 @@ NEURONS = {
     "adaptive-lif": nengo.AdaptiveLIF(initial_state=INITIAL_STATE),
 }
 SYNAPSES = (0.005, 0.01, 0.015, 0.02)
-# Rate neurons without a filter have no start-up: the ANN with average pools, at every step.
-CELLS = (("rate", None), *itertools.product(NEURONS, SYNAPSES))
 _Cell = tuple[str, float | None]
 
-# (accuracy, loss) of each cell as printed in the paper's tables 1 and 2.
-PUBLISHED = dict(
-    zip(
-        CELLS,
-        [
-            (None, None),
-            *((0.3932, 1.83), (0.3135, 2.03), (0.2406, 2.26), (0.1860, 2.43)),
-            *((0.3973, 1.73), (0.3129, 2.01), (0.2492, 2.19), (0.1879, 2.41)),
-            *((0.3821, 1.75), (0.3719, 1.76), (0.3675, 1.79), (0.3573, 1.82)),
-            *((0.3806, 1.75), (0.3755, 1.76), (0.3694, 1.78), (0.3590, 1.82)),
-        ],
-        strict=True,
-    )
+# (accuracy, loss) as printed in the paper's tables 1 and 2, by neurons and synapse. Rate neurons
+# without a filter have no start-up: the ANN with average pools, at every step.
+_PRINTED = (
+    *((0.3932, 1.83), (0.3135, 2.03), (0.2406, 2.26), (0.1860, 2.43)),
+    *((0.3973, 1.73), (0.3129, 2.01), (0.2492, 2.19), (0.1879, 2.41)),
+    *((0.3821, 1.75), (0.3719, 1.76), (0.3675, 1.79), (0.3573, 1.82)),
+    *((0.3806, 1.75), (0.3755, 1.76), (0.3694, 1.78), (0.3590, 1.82)),
 )
+PUBLISHED = {("rate", None): (None, None)}
+PUBLISHED |= zip(itertools.product(NEURONS, SYNAPSES), _PRINTED, strict=True)
 # Of the CNN with its max pools.
 PUBLISHED_ANN = (0.7103, 0.84)
 
@@ -125,15 +119,12 @@ def build(
 ) -> Layer:
     """Build the network of one cell of the paper's tables, or the repaired one.
 
-    The input are the pixels, constant, in [0, 1]; the last layer is a Node.
-
     - As published: neurons with Nengo's default parameters, gain 415, bias 415 times Keras',
       amplitude 1/415; average pools; a low-pass filter on every neuron layer's output, so on the
-      connections into the two pools and into the two dense layers, and none on the logits.
+      connections into the two pools and the two dense layers, and none on the logits.
     - ``"repaired"``: `IntegrateAndFire` neurons, whose voltage may go negative, so that they need
-      no filter; a gain for each layer, from its activations on ``sample``, instead of one scale
-      for all; `max_pool2d` of kind ``"running_max"``, whose spike count is the largest of its
-      window.
+      no filter; a gain for each layer, from its activations on ``sample``; `max_pool2d` of kind
+      ``"running_max"``, whose spike count is the largest of its window.
     """
     *hidden, last = layers
     if neurons == "repaired":
@@ -170,19 +161,16 @@ def network(
 ) -> Case:
     """Build the network of one of the paper's cells, or the repaired one."""
     weights = given.load_weights(WEIGHTS)
-    layers, sample = cnn_layers(weights), None
-    if neurons == "repaired":
+    layers, repairs, sample = cnn_layers(weights), neurons == "repaired", None
+    if repairs:
         if synapse is not None:
             raise InputError(f"synapse: expected none for the repaired network, got {synapse}")
         sample, _ = given.images("train", N_SAMPLE)
     tuning = {"synapse": synapse, "scale": scale}
     repair = {"sample": sample, "full_scale_rate": full_scale_rate}
     output = build(layers, neurons, **tuning, **repair, seed=given.seed)
-    name, settings = "repaired: max pools kept", {}
     anns = [("ANN", with_pools(layers, "max"), "Keras' activations, max pools")]
-    if neurons != "repaired":
-        name = f"as published: {neurons}, {_synapse(synapse)}"
-        settings = {"neurons": neurons} | tuning
+    if not repairs:
         pools = with_pools(layers, "average")
         anns.append(("average pools in place of max pools", pools, "the same weights"))
 
@@ -192,13 +180,13 @@ def network(
         return {"accuracy": share, "loss": found["loss"]}
 
     return Case(
-        name,
+        "repaired: max pools kept" if repairs else f"as published: {neurons}, {_synapse(synapse)}",
         output,
         anns[-1][1],
         weights.path,
         presentation_time,
         readout="mean" if readout == "time_average" else "last_step",
-        settings=settings,
+        settings={} if repairs else {"neurons": neurons} | tuning,
         keep=[output.label],
         values=values,
         anns=anns,
@@ -228,7 +216,7 @@ def runs(
     """Run the cells of the paper's tables, and the repaired network."""
     chosen = [
         (name, synapse)
-        for name, synapse in CELLS
+        for name, synapse in PUBLISHED
         if name in (neurons or NEURONS) and synapse in (synapses or (None, *SYNAPSES))
     ]
     if not chosen:
@@ -277,15 +265,11 @@ def at_rest(
     return in_chunks(logits, images)
 
 
-def lif_curve(scale: float = SCALE) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the mean output of the paper's LIF neurons, from their drive."""
-
-    def outputs(drive: np.ndarray) -> np.ndarray:
-        found = np.empty_like(drive)
-        nengo.LIFRate(amplitude=1 / scale).step(1.0, scale * drive, found)
-        return found
-
-    return outputs
+def lif_curve(drive: np.ndarray, scale: float = SCALE) -> np.ndarray:
+    """Return the mean output of the paper's LIF neurons."""
+    found = np.empty_like(drive)
+    nengo.LIFRate(amplitude=1 / scale).step(1.0, scale * drive, found)
+    return found
 
 
 def on_or_off(drive: np.ndarray) -> np.ndarray:
@@ -305,15 +289,15 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
     logits = logits.reshape(-1, *logits.shape[-3:])
     average = logits.mean(axis=2, keepdims=True)
     answers = {"all_steps": logits, "last_step": logits[:, :, -1:], "time_average": average}
-    found = {}
-    for readout, each in answers.items():
-        shares = _right(each, labels).mean(axis=-1)
-        found[readout] = {
-            "accuracy": float(shares.mean()),
-            "interval": _interval(shares),
+    shares = {readout: _right(each, labels).mean(axis=-1) for readout, each in answers.items()}
+    return {
+        readout: {
+            "accuracy": float(shares[readout].mean()),
+            "interval": _interval(shares[readout]),
             "loss": float(cross_entropy(each, labels[:, np.newaxis]).mean()),
         }
-    return found
+        for readout, each in answers.items()
+    }
 
 
 def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -348,14 +332,15 @@ def further(report: Reproduction) -> dict:
 def cells(report: Reproduction) -> list[dict]:
     """Return a row for each cell and readout, and those of the network at rest."""
     rows = []
-    for cell, results in by_cell(report, report.results).items():
+    for (neurons, synapse), results in by_cell(report, report.results).items():
         measured = measure(np.array([each.steps for each in results]), report.labels)
         for readout, values in measured.items():
-            # The paper has no other readout.
-            figures = PUBLISHED[cell] if readout == "all_steps" else (None, None)
-            row = {"neurons": cell[0], "synapse": cell[1], "readout": readout}
+            row = {"neurons": neurons, "synapse": synapse, "readout": readout}
             row |= {"n_seeds": len(results)} | values
-            rows.append(row | {"published_accuracy": figures[0], "published_loss": figures[1]})
+            # The paper has no other readout.
+            known = readout == "all_steps"
+            share, loss = PUBLISHED[neurons, synapse] if known else (None, None)
+            rows.append(row | {"published_accuracy": share, "published_loss": loss})
     if any("lif" in row["neurons"] for row in rows):
         rows += _rows_at_rest(report)
     return rows
@@ -365,7 +350,7 @@ def _rows_at_rest(report: Reproduction) -> Iterator[dict]:
     """Yield the rows of LIF's curve at several scales, of on and off, and of ReLU."""
     curves = {
         ("relu", None): lambda drive: np.maximum(drive, 0.0),
-        **{("lif", scale): lif_curve(scale) for scale in SCALES_AT_REST},
+        **{("lif", each): functools.partial(lif_curve, scale=each) for each in SCALES_AT_REST},
         ("on or off", SCALE): on_or_off,
     }
     for (neurons, scale), curve in curves.items():
@@ -380,26 +365,24 @@ def _layers(report: Reproduction) -> list[LayerWeights]:
 
 def settings(report: Reproduction) -> dict:
     """Return what the ANN gives with either kind of pools, and which rates it asks for."""
-    anns = {}
+    layers, anns = _layers(report), {}
     for kind in ("max", "average"):
-        logits = logits_of(with_pools(_layers(report), kind), report.images)
+        logits = logits_of(with_pools(layers, kind), report.images)
         anns[f"{kind} pools"] = {
             "accuracy": accuracy(logits.argmax(axis=1), report.labels).value,
             "loss": float(cross_entropy(logits, report.labels).mean()),
         }
-    names = ("published_accuracy", "published_loss")
-    anns["max pools"] |= dict(zip(names, PUBLISHED_ANN, strict=True))
-    *hidden, _ = _layers(report)
-    found = activations(with_pools(_layers(report), "average"), report.images[:100])
-    active = {layer.name: found[layer.name] > 0 for layer in hidden}
-    asked = {
-        name: {
-            "active": round(float(above.mean()), 3),
-            "median_rate": round(SCALE * float(np.median(found[name][above])), 1),
-        }
-        for name, above in active.items()
-        if above.any()
-    }
+    share, loss = PUBLISHED_ANN
+    anns["max pools"] |= {"published_accuracy": share, "published_loss": loss}
+    found, asked = activations(with_pools(layers, "average"), report.images[:100]), {}
+    for name in (layer.name for layer in layers[:-1]):
+        active = found[name] > 0
+        if active.any():
+            median = SCALE * float(np.median(found[name][active]))
+            asked[name] = {
+                "active": round(float(active.mean()), 3),
+                "median_rate": round(median, 1),
+            }
     return {
         "seeds of spiking cells": report.options.get("n_seeds", 1),
         "ANN": anns,
@@ -544,21 +527,23 @@ def logit_curves(report: Reproduction) -> dict[str, object]:
     }
     neurons, synapses = (dict.fromkeys(each) for each in zip(*found, strict=True))
     columns = sorted(synapses, key=lambda synapse: synapse or 0.0)
-    panels = list(itertools.product(range(len(images)), columns))
     n_steps, names = report.result.n_steps, datasets.class_names(DATA.name)
     nothing = np.full((len(images), n_steps, len(names)), np.nan)
     return {
         "times": PRESENTATION_TIME * np.arange(1, n_steps + 1) / n_steps,
         "outputs": {
-            name: np.array([found.get((name, each), nothing)[image] for image, each in panels])
+            name: np.stack([found.get((name, each), nothing) for each in columns], axis=1).reshape(
+                -1, n_steps, len(names)
+            )
             for name in neurons
         },
         "class_names": names,
         "titles": [
-            f"first {('training', 'test')[image]} image: {names[labels[image]]}\n{_synapse(each)}"
-            for image, each in panels
+            f"first {split} image: {names[label]}\n{_synapse(each)}"
+            for split, label in zip(("training", "test"), labels, strict=True)
+            for each in columns
         ],
-        "labels": labels[[image for image, _ in panels]],
+        "labels": np.repeat(labels, len(columns)),
     }
 
 
@@ -574,8 +559,7 @@ _FEW = {"minibatch_size": 50, "precision": 32}
 STUDY = Study(
     name="cifar-csnn",
     title="the CSNN paper's CNN",
-    summary="Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, and a "
-    "repair.",
+    summary="Classify CIFAR-10 with the CSNN paper's CNN: its tables, other readouts, a repair.",
     source="CSNN paper, tables 1 and 2",
     data=DATA,
     network=network,
@@ -609,7 +593,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of the paper's CNN.",
-        "data": "Folder with CIFAR-10.",
         "plot": "Draw the logits of two images in these cells to this file.",
     },
 )

@@ -462,7 +462,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of an MLP 784-…-10, at the four dt.  [default: four bundled ones]",
-        "data": "Folder with Fashion-MNIST.",
         "plot": "Draw four images in every network to this file.",
     },
 )
