@@ -166,5 +166,5 @@ def test_a_measurement_leaves_the_network_as_it_is():
     network, output = counting_network()
     before = everything(network)
     found = bench(output, IMAGES, plain=output, presentation_time=0.02, n_reference=3, n_jobs=1)
-    assert found.identical_share == 1.0
+    assert found["identical_share"] == 1.0
     assert everything(network) == before

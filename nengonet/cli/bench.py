@@ -19,7 +19,7 @@ class _Bench(click.Command):
 
 
 def _run(reference, n_jobs, minibatch_size, as_json, **options):
-    from nengonet.run.bench import bench as run
+    from nengonet.run import bench
 
     study = studies.get("forum-mnist")
     arguments = arguments_of(study, "diagnose", options)
@@ -28,7 +28,7 @@ def _run(reference, n_jobs, minibatch_size, as_json, **options):
     if case.settings.get("input_kind") == "process":
         arguments.pop("n_images", None)
         plain = study.build(**arguments, input_kind="ensemble").output
-    found = run(
+    found = bench.bench(
         case.output,
         images,
         plain=plain,
@@ -37,7 +37,7 @@ def _run(reference, n_jobs, minibatch_size, as_json, **options):
         n_jobs=n_jobs,
         **given(minibatch_size=minibatch_size),
     )
-    answer(as_json, found.to_json(), str(found))
+    answer(as_json, found, bench.as_text(found))
 
 
 def _count(name: str, text: str, **settings: object) -> click.Option:

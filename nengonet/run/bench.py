@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import platform
 import sys
@@ -33,57 +32,30 @@ _WAYS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """What `bench` measured, in one run on one machine: medians of the repeats.
-
-    ``images_per_s`` and ``ratios`` (to the reference) have those of ``plain``, ``reference``,
-    ``minibatch`` and ``without_numba`` that there were.
-    """
-
-    images_per_s: dict[str, float]
-    ratios: dict[str, float]
-    identical_share: float
-    compared_counts: int
-    spikes_per_s: float
-    peak_memory_mib: float | None
-    first_result_s: float
-    operators: dict[str, float]
-    n_images: int
-    n_reference: int
-    n_steps: int
-    n_jobs: int
-    minibatch_size: int
-    machine: dict[str, str]
-
-    def to_json(self) -> dict:
-        """Return the figures as JSON's own types."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        """Write the figures as a table."""
-        jobs = f"{self.n_jobs} job{'s' if self.n_jobs > 1 else ''}"
-        memory = self.peak_memory_mib
-        return "\n".join(
-            [
-                ", ".join(f"{name} {value}" for name, value in self.machine.items()),
-                f"{self.n_images} images (reference: {self.n_reference}), {self.n_steps} steps, "
-                f"minibatches of {self.minibatch_size}, medians of {N_REPEATS}",
-                *(
-                    f"{_WAYS[way].format(jobs):<40}  {speed:10,.1f} images/s  "
-                    f"{self.ratios[way]:8,.1f} x"
-                    for way, speed in self.images_per_s.items()
-                ),
-                *["Numba is not installed: pip install nengonet[fast]"]
-                * ("minibatch" not in self.images_per_s),
-                f"identical spike counts: {self.identical_share:.6%} of {self.compared_counts:,}",
-                f"{self.spikes_per_s:,.0f} spikes/s"
-                + (f", peak memory {memory:,.0f} MiB" if memory else "")
-                + f", first result after {self.first_result_s:.1f} s",
-                "where the time goes, in one process:",
-                *(f"  {share:6.1%}  {name}" for name, share in self.operators.items()),
-            ]
-        )
+def as_text(found: dict) -> str:
+    """Write what `bench` found as a table."""
+    jobs = f"{found['n_jobs']} job{'s' if found['n_jobs'] > 1 else ''}"
+    memory = found["peak_memory_mib"]
+    lines = [
+        ", ".join(f"{name} {value}" for name, value in found["machine"].items()),
+        f"{found['n_images']} images (reference: {found['n_reference']}), {found['n_steps']} "
+        f"steps, minibatches of {found['minibatch_size']}, medians of {N_REPEATS}",
+    ]
+    for way, speed in found["images_per_s"].items():
+        ratio = found["ratios"][way]
+        lines.append(f"{_WAYS[way].format(jobs):<40}  {speed:10,.1f} images/s  {ratio:8,.1f} x")
+    if "minibatch" not in found["images_per_s"]:
+        lines.append("Numba is not installed: pip install nengonet[fast]")
+    lines += [
+        f"identical spike counts: {found['identical_share']:.6%} of {found['compared_counts']:,}",
+        f"{found['spikes_per_s']:,.0f} spikes/s"
+        + (f", peak memory {memory:,.0f} MiB" if memory else "")
+        + f", first result after {found['first_result_s']:.1f} s",
+        "where the time goes, in one process:",
+    ]
+    return "\n".join(
+        lines + [f"  {share:6.1%}  {name}" for name, share in found["operators"].items()]
+    )
 
 
 def bench(
@@ -95,8 +67,11 @@ def bench(
     n_reference: int = 100,
     n_jobs: int = -1,
     minibatch_size: int | None = None,
-) -> Bench:
-    """Time the same examples on the reference simulator and in minibatches."""
+) -> dict:
+    """Time the same examples on the reference simulator and in minibatches: medians of repeats.
+
+    ``images_per_s`` and ``ratios`` (to the reference) have those of the `_WAYS` that there were.
+    """
     n_jobs = n_processes(n_jobs)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(output.network)
@@ -129,28 +104,28 @@ def bench(
             compared += counts.size
     speeds = {way: 1 / float(np.median(times[way])) for way in _WAYS if way in times}
     fastest = results[0]
-    return Bench(
-        images_per_s=speeds,
-        ratios={way: speed / speeds["reference"] for way, speed in speeds.items()},
-        identical_share=same / compared,
-        compared_counts=compared,
-        spikes_per_s=sum(fastest.spikes_per_image().values()) * speeds[next(iter(ways))],
-        peak_memory_mib=_peak_memory(),
-        first_result_s=first_result,
-        operators=_by_operator(output, images[:minibatch_size], fastest.n_steps),
-        n_images=len(images),
-        n_reference=len(few),
-        n_steps=fastest.n_steps,
-        n_jobs=n_jobs,
-        minibatch_size=minibatch_size,
-        machine={
+    return {
+        "images_per_s": speeds,
+        "ratios": {way: speed / speeds["reference"] for way, speed in speeds.items()},
+        "identical_share": same / compared,
+        "compared_counts": compared,
+        "spikes_per_s": sum(fastest.spikes_per_image().values()) * speeds[next(iter(ways))],
+        "peak_memory_mib": _peak_memory(),
+        "first_result_s": first_result,
+        "operators": _by_operator(output, images[:minibatch_size], fastest.n_steps),
+        "n_images": len(images),
+        "n_reference": len(few),
+        "n_steps": fastest.n_steps,
+        "n_jobs": n_jobs,
+        "minibatch_size": minibatch_size,
+        "machine": {
             "cores": str(os.cpu_count()),
             "machine": platform.machine(),
             "Python": platform.python_version(),
             "NumPy": np.__version__,
             "Nengo": nengo.__version__,
         },
-    )
+    }
 
 
 def _timed(
