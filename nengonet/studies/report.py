@@ -210,8 +210,7 @@ class Reproduction:
                 rows += [(f"{part} {name}", _short(settings)) for part, settings in value.items()]
             else:
                 rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
-        width = max(len(name) for name, _ in rows)
-        lines = [self.name] + [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
+        lines = [self.name, *aligned([("", *row) for row in rows], left=(1, 2))]
         for table in self.tables:
             lines += ["", table]
         notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
