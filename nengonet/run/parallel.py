@@ -23,20 +23,20 @@ from tqdm import tqdm
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 
-_CHECK_EVERY = 1.0  # seconds
-_ENVIRONMENT = dict.fromkeys(
+_ENVIRONMENT = {
     # Of the libraries below NumPy: worker processes share out the cores, and threads of each on
     # top of that fight for them. On two busy cores, a convolution took 14 times as long.
-    (
-        *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
-        "VECLIB_MAXIMUM_THREADS",
-    ),
-    "1",
-) | {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
     # Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a
     # leak: it is the first convolutional network that it steps.
-    "LOKY_MAX_MEMORY_LEAK_SIZE": "2e9"
+    "LOKY_MAX_MEMORY_LEAK_SIZE": "2e9",
 }
+_ON_CLUSTER = 1000  # calls at once: enough for 500 workers, and few enough to wait for
+_CHECK_EVERY = 1.0  # seconds
 
 
 class WorkerDied(Exception):
@@ -85,7 +85,7 @@ def shared_out(
 def in_window(
     submit: Callable[..., Future],
     tasks: Iterable[tuple],
-    at_once: int | None,
+    at_once: int,
     *,
     in_order: bool = True,
     check: Callable[[], object] = _nothing,
@@ -97,7 +97,7 @@ def in_window(
     waiting, running = iter(tasks), {}
     try:
         while True:
-            for task in itertools.islice(waiting, at_once and at_once - len(running)):
+            for task in itertools.islice(waiting, at_once - len(running)):
                 running[submit(*task)] = task
             if not running:
                 return
@@ -113,7 +113,7 @@ def in_window(
 @contextlib.contextmanager
 def _workers(
     function: Callable, n_jobs: int, scheduler: str | None, name: str
-) -> Iterator[tuple[Callable[..., Future], int | None, Callable[[], object]]]:
+) -> Iterator[tuple[Callable[..., Future], int, Callable[[], object]]]:
     """Yield what submits a call of the function, how many at once, and what checks that it can."""
     if scheduler is None and n_jobs == 1:
         yield functools.partial(_call_here, function), 1, _nothing
@@ -138,7 +138,7 @@ def _workers(
             if client.status != "running":
                 raise _gone(scheduler)
 
-        yield submit, None, check
+        yield submit, _ON_CLUSTER, check
 
 
 def _call_here(function: Callable, *arguments: object) -> Future:
