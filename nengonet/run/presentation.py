@@ -20,7 +20,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import as_network
+from nengonet.layers.graph import as_network, owner
 from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import ImageInput, images_at
 from nengonet.layers.record import Layer, checked_layer, layers_of
@@ -142,28 +142,30 @@ def present(
     threshold exactly, as with decimal weights and first voltages; in 32 bits now and then
     elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
     """
+    n_steps, dt = count_steps(presentation_time, dt), float(dt)
     layers = layers_of(checked_layer(output, "output"), as_network(network))
-    _check_layers(network, layers, readout, rasters, () if keep is None else keep)
+    _check_layers(network, layers, dt)
+    check_among("readout", readout, READOUTS)
     check_among("simulator", simulator, ("minibatch", "reference"))
     check_among("precision", precision, (32, 64))
-    n_steps = count_steps(presentation_time, dt)
-    _check_leaks(layers, dt)
+    labels = [layer.label for layer in layers]
+    spiking = [layer.label for layer in layers if layer.spiking]
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
     job = Job(
         network=network,
         output=output,
         settings={
-            "presentation_time": n_steps * float(dt),
-            "dt": float(dt),
+            "presentation_time": n_steps * dt,
+            "dt": dt,
             "n_steps": n_steps,
             "seed": as_seed(seed, network.seed),
             "readout": readout,
             "precision": int(precision),
         },
         states=drawn_states(layers, initial_states),
-        rasters=tuple(rasters),
-        kept=tuple(layer.label for layer in layers) if keep is None else tuple(keep),
+        rasters=as_names("rasters", rasters, spiking, "spiking layer"),
+        kept=as_names("keep", labels if keep is None else keep, labels, "layer"),
         simulator=simulator,
         minibatch_size=positive_integer("minibatch_size", minibatch_size),
     )
@@ -268,33 +270,18 @@ def _fingerprint(job: Job, images: np.ndarray, examples: np.ndarray) -> dict[str
     }
 
 
-def _check_leaks(layers: list[Layer], dt: float) -> None:
-    """Refuse steps that are too long for a layer's neurons."""
-    for layer in layers:
-        if layer.ensemble is not None:
-            model_of(layer.ensemble.neuron_type).check_step(dt, layer.label)
-
-
-def _check_layers(
-    network: nengo.Network,
-    layers: list[Layer],
-    readout: str,
-    rasters: Sequence[str],
-    keep: Sequence[str],
-) -> None:
+def _check_layers(network: nengo.Network, layers: list[Layer], dt: float) -> None:
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
         raise InputError(
             f"expected layers with different labels, got {', '.join(labels)}; give them with label="
         )
-    check_among("readout", readout, READOUTS)
-    spiking = [layer.label for layer in layers if layer.spiking]
-    as_names("rasters", rasters, spiking, "spiking layer")
-    as_names("keep", keep, labels, "layer")
     inside = {*network.all_ensembles, *network.all_nodes}
     for layer in layers:
-        if (layer.node if layer.ensemble is None else layer.ensemble) not in inside:
+        if owner(layer.output) not in inside:
             raise InputError(
                 f"the layer {layer.label} is not part of the network that was given; expected the "
                 "one in which it was built, output.network"
             )
+        if layer.ensemble is not None:
+            model_of(layer.neuron_type).check_step(dt, layer.label)
