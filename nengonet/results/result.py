@@ -1,9 +1,7 @@
-"""What a run gives: counts by layer, predictions, accuracy; and its file.
+"""What a run gives: counts by layer, predictions, accuracy; and its HDF5 file.
 
-A finished run is one HDF5 file. While it runs, every finished example is appended to
-``FILE.partial``, a journal whose records carry a checksum: a run killed in the middle of a write
-loses that one record. The HDF5 file is written once, at the end, as ``FILE.writing`` first: one
-that is open for writing when its process is killed cannot be opened again.
+The file is written once, at the end, as another one first: one that is open for writing when its
+process is killed cannot be opened again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import queue
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -86,8 +86,8 @@ def run_examples(
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
     size = min(size, -(-len(images) // n_jobs))
     job = dataclasses.replace(job, minibatch_size=size)
-    parts = [slice(start, start + size) for start in range(0, len(images), size)]
-    tasks = [(images[part], examples[part]) for part in parts]
+    starts = range(0, len(images), size)
+    tasks = [(images[start : start + size], examples[start : start + size]) for start in starts]
     if n_jobs == 1 or job.simulator == "minibatch":
         with contextlib.closing(Runner(job)) as runner:
             if n_jobs == 1:
@@ -105,24 +105,18 @@ def run_examples(
 @contextlib.contextmanager
 def _threads(runner: Runner, n_jobs: int) -> Iterator[Callable[..., Future]]:
     """Yield what submits examples to threads, each with a simulator of the runner's model."""
-    idle: queue.SimpleQueue[Runner] = queue.SimpleQueue()
-    idle.put(runner)
-
-    def build() -> None:
-        for _ in range(n_jobs - 1):
-            idle.put(opened.enter_context(contextlib.closing(runner.another())))
+    mine, spare = threading.local(), [runner]
 
     def call(images: np.ndarray, examples: np.ndarray) -> Arrays:
-        mine = idle.get()
-        try:
-            return mine.run(images, examples)
-        finally:
-            idle.put(mine)
+        if not hasattr(mine, "runner"):
+            try:
+                mine.runner = spare.pop()
+            except IndexError:
+                mine.runner = opened.enter_context(contextlib.closing(runner.another()))
+        return mine.runner.run(images, examples)
 
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(n_jobs) as pool:
-        building = pool.submit(build)  # while the first is at work
         yield functools.partial(pool.submit, call)
-        building.result()
 
 
 class Runner:
