@@ -17,6 +17,7 @@ IMAGES = RNG.uniform(0, 1, (5, 9))
 NEURONS = {
     "lif": nengo.LIF(tau_rc=0.013, tau_ref=0.0024, amplitude=0.02),
     "lif below zero": nengo.LIF(min_voltage=-0.7),
+    "adaptive": nengo.AdaptiveLIF(tau_n=0.05, inc_n=0.02, amplitude=0.02),
     "if": nn.IntegrateAndFire(amplitude=0.01),
     "relu": nengo.SpikingRectifiedLinear(amplitude=0.005),
 }

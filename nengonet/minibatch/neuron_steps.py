@@ -6,6 +6,8 @@ known as element-wise is stepped example by example, on arrays of each example's
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.neurons import NeuronType
@@ -20,7 +22,9 @@ from nengonet.streams import neuron_seeds
 def is_elementwise(operator: SimNeurons) -> bool:
     """Tell whether one call of the step can serve all examples."""
     neurons, dtype = operator.neurons, operator.J.dtype
-    if "step" in vars(neurons) or _has_arrays(neurons):
+    values = [*vars(neurons).values(), *(getattr(neurons, n) for n in _parameters(type(neurons)))]
+    # A step of its own, or a parameter that has a value for each neuron.
+    if "step" in vars(neurons) or any(map(_is_array, values)):
         return False
     if any(s.shape != operator.J.shape or s.dtype != dtype for s in operator.state.values()):
         return False
@@ -28,11 +32,13 @@ def is_elementwise(operator: SimNeurons) -> bool:
     return model.elementwise and (model.draws is not None or not operator.state_extra)
 
 
-def _has_arrays(neurons: NeuronType) -> bool:
-    """Tell whether a parameter has a value for each neuron."""
-    names = [n for n in dir(type(neurons)) if isinstance(getattr(type(neurons), n), Parameter)]
-    values = [*vars(neurons).values(), *(getattr(neurons, name) for name in names)]
-    return any(isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value) for value in values)
+@functools.cache
+def _parameters(cls: type[NeuronType]) -> list[str]:
+    return [name for name in dir(cls) if isinstance(getattr(cls, name), Parameter)]
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value) > 0
 
 
 def kernel_of(operator: SimNeurons, context: Context) -> Kernel | None:
@@ -44,8 +50,9 @@ def kernel_of(operator: SimNeurons, context: Context) -> Kernel | None:
 
 @register(SimNeurons)
 def _neurons(operator: SimNeurons, context: Context) -> Step:
-    if kernel_of(operator, context) is not None:
-        return _in_numba(operator, context)
+    kernel = kernel_of(operator, context)
+    if kernel is not None:
+        return _in_numba(operator, kernel, context)
     output = context.signals[operator.output]
     current = _full(context.signals.operand(operator.J), output.shape)
     state = {name: context.signals[signal] for name, signal in operator.state.items()}
@@ -72,9 +79,9 @@ def _full(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array if array.shape == shape else np.array(np.broadcast_to(array, shape))
 
 
-def kernel_arguments(operator: SimNeurons, context: Context) -> tuple:
+def kernel_arguments(operator: SimNeurons, kernel: Kernel, context: Context) -> tuple:
     """Return what the kernels take: current and its scale, output, states, and constants."""
-    signals, neurons, kernel = context.signals, operator.neurons, kernel_of(operator, context)
+    signals, neurons = context.signals, operator.neurons
     output = signals[operator.output]
     n, dtype = output.shape[:1], output.dtype
     if operator in context.currents:
@@ -89,9 +96,9 @@ def kernel_arguments(operator: SimNeurons, context: Context) -> tuple:
     return current, gain, bias, output, states, constants, height
 
 
-def _in_numba(operator: SimNeurons, context: Context) -> Step:
-    step, _ = context.kernels.kernels_of(*kernel_of(operator, context)[:3])
-    arguments = kernel_arguments(operator, context)
+def _in_numba(operator: SimNeurons, kernel: Kernel, context: Context) -> Step:
+    step, _ = context.kernels.kernels_of(*kernel[:3])
+    arguments = kernel_arguments(operator, kernel, context)
     output = context.signals[operator.output]
     memory = np.empty(output.shape[1], output.dtype), np.empty(output.shape[1], np.uint8)
 

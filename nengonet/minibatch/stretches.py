@@ -60,8 +60,9 @@ class _Layer:
 
         ``height`` is that of a spike that comes in.
         """
-        _, stretch = context.kernels.kernels_of(*kernel_of(self.neurons, context)[:3])
-        current, gain, bias, *rest = kernel_arguments(self.neurons, context)
+        kernel = kernel_of(self.neurons, context)
+        _, stretch = context.kernels.kernels_of(*kernel[:3])
+        current, gain, bias, *rest = kernel_arguments(self.neurons, kernel, context)
         scale = [np.pad(each, (0, -len(each) % context.kernels.WHOLE)) for each in (gain, bias)]
         fan = _fan_out(self.product, context, self.output.dtype.type(height))
 
