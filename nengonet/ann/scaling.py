@@ -155,7 +155,7 @@ def balance(
         Training images, some hundred of them; they are not scaled.
     percentile : float, 'max' or None
         Of a layer's activations, over all units and images, that becomes 1. ``None`` and
-        ``'max'`` take the largest [1]_; one outlier then slows the whole layer.
+        ``'max'`` take the largest (Diehl et al. 2015); one outlier then slows the whole layer.
 
     Returns
     -------
@@ -180,8 +180,8 @@ def balance(
 
     References
     ----------
-    .. [1] P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
-       weight and threshold balancing", IJCNN. For the percentile: see `nengonet.max_pool2d`.
+    P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
+    weight and threshold balancing", IJCNN. For the percentile: see `nengonet.max_pool2d`.
     """
     if percentile in (None, "max"):
         percentile = 100.0

@@ -127,7 +127,7 @@ def max_pool2d(
         - ``"winner"``: the pool puts out, at every step, the output of the input with the largest
           sum so far, this step included; the first one, row by row, where several are equal.
           While no input leads by a whole spike, the lead changes with every spike, and spikes are
-          lost or those of several inputs pass [1]_.
+          lost or those of several inputs pass (Rueckauer et al. 2017).
         - ``"instant"``: the largest output of this step alone, as Keras computes it. It is right
           for rate neurons and wrong for spikes, whose maxima in single steps add up to more than
           the largest count.
@@ -143,8 +143,8 @@ def max_pool2d(
 
     References
     ----------
-    .. [1] B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
-       event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+    B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
     label = new_label(label, "max_pool2d", pre)
     check_among(f"{label}: kind", kind, KINDS)
