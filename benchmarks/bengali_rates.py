@@ -39,9 +39,9 @@ def main():
         agreed = {}
         for rate in sorted({*RATES, shipped[index]}):
             rates = [*shipped[:index], rate, *shipped[index + 1 :]]
-            network, output = bengali.repaired(layers, sample, rates=rates, seed=arguments.seed)
+            output = bengali.repaired(layers, sample, rates=rates, seed=arguments.seed)
             result = present(
-                network,
+                output.network,
                 output,
                 shown,
                 presentation_time=N_STEPS * bengali.DT,

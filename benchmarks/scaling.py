@@ -71,19 +71,19 @@ def compare_on_bengali() -> None:
     """Print images per second of the Bengali CNN, as posted and repaired, 30 steps."""
     images, _ = bengali.DATA.load(n_images=200)
     layers = bengali.cnn_layers(nn.load_weights(nn.pretrained("bengali_cnn")))
-    networks = {
+    outputs = {
         "posted": bengali.posted(layers, neurons="spiking"),
         "repaired": bengali.repaired(layers, bengali.training_sample()),
     }
-    for name, (network, output) in networks.items():
+    for name, output in outputs.items():
         for _ in range(REPEATS):
             speeds, counts = {}, {}
             for simulator, n, n_jobs in (("reference", 3, 1), ("minibatch", len(images), -1)):
                 run = {"presentation_time": 0.03, "progress": False, "simulator": simulator}
                 if simulator == "minibatch":  # processes and memory are there
-                    nn.present(network, output, images[:100], n_jobs=n_jobs, **run)
+                    nn.present(output.network, output, images[:100], n_jobs=n_jobs, **run)
                 start = time.perf_counter()
-                result = nn.present(network, output, images[:n], n_jobs=n_jobs, **run)
+                result = nn.present(output.network, output, images[:n], n_jobs=n_jobs, **run)
                 speeds[simulator] = n / (time.perf_counter() - start)
                 counts[simulator] = result.counts
             same = all(

@@ -47,8 +47,8 @@ def call(*arguments):
 
 
 def test_rate_network_is_the_ann():
-    network, output = bengali.posted(LAYERS, neurons="rate")
-    result = nn.present(network, output, DIGITS[:3], **TEN_STEPS)
+    output = bengali.posted(LAYERS, neurons="rate")
+    result = nn.present(output.network, output, DIGITS[:3], **TEN_STEPS)
     logits = logits_of(LAYERS, DIGITS[:3])
     assert np.ptp(logits) > 5
     for step in range(10):
@@ -58,12 +58,12 @@ def test_rate_network_is_the_ann():
 @pytest.mark.parametrize("variant", ["posted", "fast, filtered", "repaired"])
 def test_twin_gives_the_reference_counts_in_every_layer(variant):
     if variant == "repaired":
-        network, output = bengali.repaired(LAYERS, DIGITS[10:])
+        output = bengali.repaired(LAYERS, DIGITS[10:])
     else:
         more = {} if variant == "posted" else {"scale": 1000.0, "synapse": 0.005}
-        network, output = bengali.posted(LAYERS, **more)
+        output = bengali.posted(LAYERS, **more)
     twin, reference = (
-        nn.present(network, output, DIGITS[:3], simulator=simulator, **TEN_STEPS)
+        nn.present(output.network, output, DIGITS[:3], simulator=simulator, **TEN_STEPS)
         for simulator in ("minibatch", "reference")
     )
     assert len(twin.counts) == 6
@@ -106,8 +106,8 @@ def test_posted_network_is_what_nengo_makes_of_the_post():
     with nengo.Simulator(network, progress_bar=False, optimize=False) as simulator:
         simulator.run_steps(10)
         *spikes, outputs = (simulator.data[probe] for probe in probes)
-    ours, output = bengali.posted(LAYERS, seed=5)
-    result = nn.present(ours, output, DIGITS[:1], **TEN_STEPS)
+    output = bengali.posted(LAYERS, seed=5)
+    result = nn.present(output.network, output, DIGITS[:1], **TEN_STEPS)
     for layer, found in zip(LAYERS[:-1], spikes, strict=True):
         counts = np.rint(found.sum(axis=0) / 1000)
         np.testing.assert_array_equal(result.counts[layer.name][0], counts)
@@ -116,8 +116,8 @@ def test_posted_network_is_what_nengo_makes_of_the_post():
 
 
 def test_posted_network_is_nearly_silent():
-    network, output = bengali.posted(LAYERS)
-    result = nn.present(network, output, DIGITS, **TEN_STEPS)
+    output = bengali.posted(LAYERS)
+    result = nn.present(output.network, output, DIGITS, **TEN_STEPS)
     neurons = sum(layer.size for layer in output.chain() if layer.spiking)
     assert neurons == 46713
     # the ANN has every third unit active; here a neuron in fifty spikes once at most
@@ -290,8 +290,8 @@ def test_weights_of_the_same_shapes_fit_whatever_their_names(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(nn.InputError, match=r"forum post's layers.*\(23040, 256\).*got hidden"):
         bengali.STUDY.reproduce(nn.pretrained("mnist_dense"))
-    with pytest.raises(nn.InputError, match="neurons: expected one of rate, spiking, got 'lif'"):
-        bengali.posted(LAYERS, neurons="lif")
+    with pytest.raises(nn.InputError, match="neurons: expected one of spiking, rate, repaired, go"):
+        bengali.STUDY.build(neurons="lif")
     for function in (bengali.STUDY.diagnose, bengali.STUDY.budget):
         with pytest.raises(nn.InputError, match="variant: expected one of repaired, posted, got"):
             function(variant="obvious")
@@ -324,13 +324,13 @@ def test_posted_network_guesses_and_the_repaired_one_does_not():
     sample = bengali.training_sample()
     ann = logits_of(LAYERS, images).argmax(axis=1)
     running = {"keep": ["dense"], "minibatch_size": 50, "precision": 32, "progress": False}
-    network, output = bengali.posted(LAYERS, seed=3)
+    output = bengali.posted(LAYERS, seed=3)
     settings = {"presentation_time": 0.01, "readout": "last_step", **running}
-    found = nn.present(network, output, images, **settings)
+    found = nn.present(output.network, output, images, **settings)
     # chance is 2 %; six standard deviations on 200 images are 6 %
     assert found.accuracy(labels).value < 0.08
-    network, output = bengali.repaired(LAYERS, sample, seed=3)
+    output = bengali.repaired(LAYERS, sample, seed=3)
     settings = {"presentation_time": 0.015, "readout": "mean", **running}
-    found = nn.present(network, output, images, **settings)
+    found = nn.present(output.network, output, images, **settings)
     assert found.accuracy(labels).value >= (ann == labels).mean() - 0.01
     assert (found.predictions(n_steps=10) == ann).mean() > 0.93

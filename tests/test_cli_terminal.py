@@ -250,7 +250,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, jobs):
     save = ["--save", str(file), "--jobs", jobs]
     partial = tmp_path / "run.h5.partial"
     message = interrupt([*SLOW, *save], is_larger(partial, 20_000))
-    line = message.strip().split("go on with: ")[1]
+    line = message.strip().split("resume with: ")[1]
     assert line.split()[1:] == [*SLOW, *save, "--resume"]
     finished = partial.stat().st_size
     # The twin goes on where the reference stopped, as it has the same spikes.

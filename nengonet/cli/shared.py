@@ -49,7 +49,7 @@ class Commands(Group):
     """Turn what callers can mend into one line on standard error, and exit code 2."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Keep the words that were given, for a line to go on with."""
+        """Keep the words that were given, for a line that resumes."""
         context.meta[_WORDS] = list(args)
         return super().parse_args(context, args)
 
@@ -130,10 +130,10 @@ def _how_to_go_on(context: click.Context) -> str:
     if not any(option.name == "save" for option in _called(context).params):
         return "nothing is kept, as this command has no --save"
     if not any(word.split("=")[0] == "--save" for word in words):
-        return "nothing is kept: with --save FILE, what is finished is, and --resume goes on"
+        return "nothing is kept: with --save FILE, what is finished is, and --resume continues"
     resume = [] if "--resume" in words else ["--resume"]
     line = shlex.join([context.info_name, *words, *resume])
-    return f"what is finished is kept; go on with: {line}"
+    return f"what is finished is kept; resume with: {line}"
 
 
 def _in_the_callers_words(context: click.Context, message: str) -> str:

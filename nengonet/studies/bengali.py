@@ -20,7 +20,6 @@ import nengo
 import numpy as np
 
 from nengonet.ann.activations import activations, full_scale
-from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.inputs import constant_input
 from nengonet.layers.record import Layer
@@ -91,15 +90,14 @@ def posted(
     scale: float = 1.0,
     synapse: float | None = None,
     seed: int = 0,
-) -> tuple[nengo.Network, Layer]:
-    """Build the network that NengoDL's Converter makes of the post's CNN.
+) -> Layer:
+    """Build the network that NengoDL's Converter makes of the post's CNN; return its last layer.
 
     Constant pixels in [0, 1]; neurons with gain 1, bias 0 and amplitude 1, so that an activation
     of 1 fires at 1 Hz; a Node for the last layer.
     """
-    check_among("neurons", neurons, NEURONS)
-    tuning = scaled_firing_rates(scale)
-    return _network(layers, NEURONS[neurons], [tuning] * (len(layers) - 1), synapse, seed)
+    tunings = [scaled_firing_rates(scale)] * (len(layers) - 1)
+    return _build(layers, NEURONS[neurons], tunings, synapse, seed)
 
 
 def repaired(
@@ -108,32 +106,29 @@ def repaired(
     *,
     rates: Sequence[float] = FULL_SCALE_RATES,
     seed: int = 0,
-) -> tuple[nengo.Network, Layer]:
-    """Build the network that spikes enough, and that noise cannot excite.
+) -> Layer:
+    """Build the network that spikes enough, and that noise cannot excite; return its last layer.
 
     - A gain for each layer: its largest activations (99.9th percentile) on the sample fire at
       its rate. The amplitude makes the mean output the activation again.
     - `IntegrateAndFire` neurons: their voltage may go negative, so they need no synapse.
     """
     neuron_type, found = IntegrateAndFire(), activations(layers, sample)
-    tunings = [
-        matched(neuron_type, full_scale(found[weights.name]), rate)
-        for weights, rate in zip(layers[:-1], rates, strict=True)
-    ]
-    return _network(layers, neuron_type, tunings, None, seed)
+    scales = [full_scale(found[weights.name]) for weights in layers[:-1]]
+    pairs = zip(scales, rates, strict=True)
+    return _build(layers, neuron_type, [matched(neuron_type, *each) for each in pairs], None, seed)
 
 
-def _network(layers, neuron_type, tunings, synapse, seed) -> tuple[nengo.Network, Layer]:
+def _build(layers, neuron_type, tunings, synapse, seed) -> Layer:
     *hidden, last = layers
-    with nengo.Network(seed=seed) as network:
+    with nengo.Network(seed=seed):
         layer = constant_input(DATA.shape)
         for index, (weights, tuning) in enumerate(zip(hidden, tunings, strict=True)):
             add = conv2d if weights.kernel.ndim == 4 else dense
             # The input does not spike: there is nothing to filter.
             filtered = {"synapse": synapse if index else None}
             layer = add(layer, weights, neuron_type, **tuning, **filtered)
-        output = dense(layer, last, None, synapse=synapse)
-    return network, output
+        return dense(layer, last, None, synapse=synapse)
 
 
 def training_sample(data: str | os.PathLike | None = None) -> np.ndarray:
@@ -160,10 +155,10 @@ def network(
         if synapse is not None:
             raise InputError(f"synapse: expected none for the repaired network, got {synapse}")
         rates = [scale * rate for rate in FULL_SCALE_RATES]
-        _, output = repaired(layers, training_sample(given.data), rates=rates, seed=given.seed)
+        output = repaired(layers, training_sample(given.data), rates=rates, seed=given.seed)
     else:
         chosen = {"neurons": neurons, "scale": scale, "synapse": synapse}
-        _, output = posted(layers, **chosen, seed=given.seed)
+        output = posted(layers, **chosen, seed=given.seed)
     return Case(
         neurons,
         output,
@@ -189,7 +184,7 @@ def runs(
     found = {neurons: Run({"neurons": neurons} | longest) for neurons in NEURONS}
     for scale, synapse in itertools.product(SCALES, SYNAPSES) if n_sweep else ():
         options = {"scale": scale, "synapse": synapse} | longest
-        found[_swept(scale, synapse)] = Run(options, n_sweep)
+        found[f"scale-{scale:g}-synapse-{synapse or 'none'}"] = Run(options, n_sweep)
     repair = {"neurons": "repaired", "readout": "mean"}
     found["repaired"] = Run(repair | {"n_steps": n_steps})
     if n_steps < max(STEPS):
@@ -248,15 +243,15 @@ def stages(
 # What is reported.
 
 
-def _longer(report: Reproduction) -> Result:
-    """Return the longest run of the repaired network."""
-    return report.results.get("repaired-longer", report.result)
+def _longest(report: Reproduction) -> dict[str, Result]:
+    """Return the longest run of each network on all images."""
+    runs = {name: report.results[name] for name in NEURONS}
+    return runs | {"repaired": report.results.get("repaired-longer", report.result)}
 
 
 def curves(report: Reproduction) -> dict[str, np.ndarray]:
     """Return the accuracy by step of the networks that ran on all images."""
-    of = {neurons: report.results[neurons] for neurons in NEURONS} | {"repaired": _longer(report)}
-    return {name: result.latency(report.labels) for name, result in of.items()}
+    return {name: each.latency(report.labels) for name, each in _longest(report).items()}
 
 
 def cells(report: Reproduction) -> list[dict]:
@@ -265,38 +260,38 @@ def cells(report: Reproduction) -> list[dict]:
 
 
 def _main_rows(report: Reproduction) -> list[dict]:
-    steps = sorted({*STEPS, report.result.n_steps})
-    rows = [row for name in NEURONS for row in _rows(report, name, name, readouts=["last_step"])]
-    longer = "repaired-longer" if "repaired-longer" in report.results else "repaired"
-    return rows + _rows(report, longer, "repaired", scale=None, readouts=["mean"], steps=steps)
+    rows = []
+    for name, result in _longest(report).items():
+        where = {"steps": STEPS, "readouts": ["last_step"], "scale": 1.0}
+        if name == "repaired":
+            steps = sorted({*STEPS, report.result.n_steps})
+            where = {"steps": steps, "readouts": ["mean"], "scale": None}
+        rows += _rows(report, name, result, synapse=None, **where)
+    return rows
 
 
 def _sweep_rows(report: Reproduction) -> list[dict]:
-    return [
-        row
-        for scale, synapse in itertools.product(SCALES, SYNAPSES)
-        if (name := _swept(scale, synapse)) in report.results
-        for row in _rows(report, name, "spiking", scale=scale, synapse=synapse)
-    ]
-
-
-def _swept(scale: float, synapse: float | None) -> str:
-    return f"scale-{scale:g}-synapse-{synapse or 'none'}"
+    rows = []
+    for name, run in report.plan.items():
+        if name.startswith("scale-"):
+            where = {key: run.options[key] for key in ("scale", "synapse")}
+            result = report.results[name]
+            rows += _rows(report, "spiking", result, steps=STEPS, readouts=READOUTS, **where)
+    return rows
 
 
 def _rows(
     report: Reproduction,
-    name: str,
     neurons: str,
+    result: Result,
     *,
-    scale: float | None = 1.0,
-    synapse: float | None = None,
-    readouts: Sequence[str] = READOUTS,
-    steps: Sequence[int] = STEPS,
+    steps: Sequence[int],
+    readouts: Sequence[str],
+    scale: float | None,
+    synapse: float | None,
 ) -> list[dict]:
     """Return a run's rows of the report: one for each number of steps and readout."""
-    rows, result = [], report.results[name]
-    labels = report.labels[: result.n_images]
+    rows, labels = [], report.labels[: result.n_images]
     for n_steps, readout in itertools.product(steps, readouts):
         found = result.accuracy(labels, readout, n_steps=n_steps)
         as_posted = scale == 1 and synapse is None and readout == "last_step"
