@@ -11,7 +11,7 @@ study's sweeps, and the answers to the thread's questions; its networks are in `
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import nengo
@@ -19,6 +19,7 @@ import numpy as np
 
 from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
+from nengonet.results.result import Result
 from nengonet.run.content import file_digest
 from nengonet.studies.amplitude_networks import (
     AMPLITUDES,
@@ -71,6 +72,8 @@ CHANNEL_AMPLITUDES = (0.01, *(n / 20 for n in range(1, 11)))
 N_CHANNEL_SEEDS = 5
 # Images whose spikes are kept neuron by neuron.
 N_EXPLAINED = 50
+_Network = Annotated[Literal["mlp", "cnn"], "The forum's MLP or the tutorial's CNN."]
+_Amplitude = Annotated[float, "Of the LIF neurons."]
 _Input = Annotated[
     Literal["constant", "process"],
     Option("Poisson spikes, not constant pixels.", switches={"process": "--poisson-input"}),
@@ -80,8 +83,8 @@ _Input = Annotated[
 def network(
     given: Given,
     *,
-    network: Annotated[Literal["mlp", "cnn"], "The forum's MLP or the tutorial's CNN."] = "mlp",
-    amplitude: Annotated[float, "Of the LIF neurons."] = TRAINED_AT,
+    network: _Network = "mlp",
+    amplitude: _Amplitude = TRAINED_AT,
     kind: Annotated[
         Literal["fixed", "compensated", "linear", "rate", "unclipped", "synapse", "biases"],
         "What is changed beside it.",
@@ -183,6 +186,28 @@ def _retrained_files() -> dict[str, list[str]]:
         for amplitude in RETRAINED
     }
     return {key: _file(pretrained(name)) for key, name in (names | TRAININGS).items()}
+
+
+def stages(
+    show: Callable[..., Result],
+    case: Case,
+    images: np.ndarray,
+    *,
+    network: _Network = "mlp",
+    amplitude: _Amplitude = TRAINED_AT,
+    input_kind: _Input = "constant",
+) -> list[tuple[str, np.ndarray, str]]:
+    """Return the stages of a budget: what larger spikes change, one effect after the other."""
+    larger = {"network": network, "amplitude": amplitude}
+    spiking = larger | {"input_kind": input_kind}
+    trained = {"network": network, "kind": "rate"}
+    shown = [
+        ("rates, as trained", trained, f"LIFRate neurons at amplitude {TRAINED_AT:g}"),
+        ("rates at this amplitude", larger | {"kind": "rate"}, f"the same at {amplitude:g}"),
+        ("spikes", spiking | {"kind": "unclipped"}, "LIF whose voltage may go below 0"),
+        ("clipped voltages", spiking, "the network as it is run"),
+    ]
+    return [(name, show(**options).scores()[:, -1], how) for name, options, how in shown]
 
 
 # What is measured beside the sweeps, and reported.
@@ -549,6 +574,7 @@ STUDY = Study(
     data=Data("mnist", SHAPE),
     network=network,
     runs=runs,
+    stages=stages,
     further=further,
     ann=lambda report: report.results["rate"].accuracy(report.labels),
     cells=cells,
@@ -564,7 +590,7 @@ STUDY = Study(
     defaults={"reproduce": {"n_jobs": -1, "precision": 32}, "sweep": {"n_images": 200}},
     examples={
         "reproduce": "--network mlp",
-        "budget": "--images 50",
+        "budget": "--network cnn --amplitude 0.5 --images 50",
         "sweep": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
     },
     help={
