@@ -193,7 +193,7 @@ def test_channel_doubles_with_the_amplitude():
     grid = {"decoders": ["fixed", "solved"], "amplitude": [0.01, 0.02, 0.25, 0.5]}
     found = sweep(cells.channel, grid, seeds=2, progress=False)
     assert not found.failed
-    fixed, solved = (amplitude.channel_slopes(found, decoders) for decoders in ("fixed", "solved"))
+    fixed, solved = (cells.channel_slopes(found, decoders) for decoders in ("fixed", "solved"))
     assert len(fixed) == 2
     np.testing.assert_allclose(fixed.mean(), 1.0, atol=0.02)
     np.testing.assert_allclose(solved, 0.0, atol=1e-6)
@@ -203,11 +203,11 @@ def test_channel_doubles_with_the_amplitude():
 
 def test_roughness():
     line = np.linspace(0.9, 0.2, 50)
-    assert amplitude.roughness(line) < 1e-15
+    assert cells.roughness(line) < 1e-15
     noise = np.random.default_rng(0).normal(0, 0.03, 20_000)
     # Squares of second differences are correlated; 5 % is more than 5 standard errors.
-    assert amplitude.roughness(noise) == pytest.approx(0.03, rel=0.05)
-    assert amplitude.roughness([0, 1, 0]) == pytest.approx(2 / np.sqrt(6))
+    assert cells.roughness(noise) == pytest.approx(0.03, rel=0.05)
+    assert cells.roughness([0, 1, 0]) == pytest.approx(2 / np.sqrt(6))
 
 
 def test_seed_changes_first_voltages_only():
@@ -426,8 +426,8 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
     assert "50 seeds have accuracies" in note
     assert "no property of an amplitude" in note
     curves = 0.7 + jumps
-    typical = np.sqrt(np.mean([amplitude.roughness(curve) ** 2 for curve in curves]))
-    of_mean = amplitude.roughness(curves.mean(axis=0))
+    typical = np.sqrt(np.mean([cells.roughness(curve) ** 2 for curve in curves]))
+    of_mean = cells.roughness(curves.mean(axis=0))
     assert f"an average seed jumps by {100 * typical:.2f}, the mean of 4 seeds by" in note
     assert f"seeds by {100 * of_mean:.2f}: {typical / of_mean:.1f} times less" in note
     note = amplitude.zigzag("mlp", shared)

@@ -32,13 +32,16 @@ from nengonet.studies.amplitude_networks import (
     SYNAPSE,
     TRAINED_AT,
     WHITE,
+    accuracies,
     build,
     cell,
     channel,
+    channel_slopes,
     digits,
     explain,
     network_layers,
     read_layers,
+    roughness,
     simulate,
     tuning_counts,
 )
@@ -238,16 +241,6 @@ def further(report: Reproduction) -> dict[str, dict]:
     return {"explained": explained, "retrained": retrained}
 
 
-def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the amplitudes of one kind of cell, and its accuracies (n_amplitudes, n_seeds)."""
-    found: dict[float, list[float]] = {}
-    for row in run.rows:
-        if row["kind"] == kind:
-            found.setdefault(row["amplitude"], []).append(row["accuracy"])
-    amplitudes = sorted(found)
-    return np.array(amplitudes), np.array([found[amplitude] for amplitude in amplitudes])
-
-
 def _means(run: Sweep) -> dict[tuple[str, float], dict]:
     """Return mean accuracy and interval over seeds, by kind and amplitude."""
     return {
@@ -350,26 +343,23 @@ _AVERAGED_OUT = 1.5
 
 def on_tuning(report: Reproduction) -> Iterator[str]:
     """Say what ``max_rates`` and ``intercepts`` mean, by spikes in a second."""
-    drives = [0.5, 1.0, 10.0, 1e6]
+
+    def counted(drives: Sequence[float], at: str) -> str:
+        pairs = zip(tuning_counts(drives), drives, strict=True)
+        return ", ".join(f"{count} at {at}{drive:,.7g}" for count, drive in pairs)
+
     gain, bias = nengo.LIF().gain_bias(np.array([100.0]), np.array([0.0]))
-    measured = ", ".join(
-        f"{count} at a drive of {drive:,.7g}"
-        for drive, count in zip(drives, tuning_counts(drives), strict=True)
-    )
     yield (
         "what max_rates means: the rate at a drive of 1, the same for all neurons (a Choice of "
         f"one value), and no ceiling. Choice([100]) is a gain of {gain[0]:.3f} and, with "
-        f"intercepts 0, a bias of {bias[0]:g}. Spikes of one neuron in a second: {measured}; the "
-        f"ceiling is 1 / tau_ref = {1 / nengo.LIF().tau_ref:g} Hz"
-    )
-    drives = [-0.01, 0.0, 0.001, 0.01, 0.1]
-    measured = ", ".join(
-        f"{count} at {drive:g}" for drive, count in zip(drives, tuning_counts(drives), strict=True)
+        f"intercepts 0, a bias of {bias[0]:g}. Spikes of one neuron in a second: "
+        f"{counted([0.5, 1.0, 10.0, 1e6], 'a drive of ')}; the ceiling is 1 / tau_ref = "
+        f"{1 / nengo.LIF().tau_ref:g} Hz"
     )
     yield (
         "what intercepts mean: the drive above which a neuron fires. Spikes in a second with "
-        f"intercepts 0: {measured}. For LIF that is a bias of 1, which holds every neuron at its "
-        "threshold"
+        f"intercepts 0: {counted([-0.01, 0.0, 0.001, 0.01, 0.1], '')}. For LIF that is a bias of "
+        "1, which holds every neuron at its threshold"
     )
 
 
@@ -410,15 +400,6 @@ def zigzag(name: str, run: Sweep) -> str:
     if times > chance / _AVERAGED_OUT:
         return text + "So the zig-zag is the timing of spikes, and no property of an amplitude"
     return text + "So part of the zig-zag is the same for all seeds"
-
-
-def roughness(curve: np.ndarray) -> float:
-    """Return the standard deviation of independent noise on a smooth curve.
-
-    From second differences, in which a straight line cancels and such noise has six times its
-    variance.
-    """
-    return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
 
 
 def loss(name: str, run: Sweep, explained: list[dict]) -> str:
@@ -521,19 +502,6 @@ def trainings(run: Sweep) -> str:
         f"{TRAINED_AT:g} have {', '.join(parts)}; {falling} of {len(kinds)} lose accuracy from "
         f"{TRAINED_AT:g} to {RETRAINED[-1]:g}"
     )
-
-
-def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
-    """Fit a line to the channel's output against the amplitude, for every seed."""
-    found: dict[int, list[tuple[float, float]]] = {}
-    for row in run.rows:
-        if row["decoders"] == decoders:
-            found.setdefault(row["seed"], []).append((row["amplitude"], row["output"]))
-    slopes = []
-    for points in found.values():
-        amplitudes, outputs = np.transpose(points)
-        slopes.append(np.polyfit(amplitudes / TRAINED_AT, outputs / CHANNEL["value"], 1)[0])
-    return np.array(slopes)
 
 
 def on_channel(report: Reproduction) -> Iterator[str]:

@@ -28,6 +28,7 @@ from nengonet.run.presentation import present
 from nengonet.run.simulators import reference_simulator
 from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.shared import INITIAL_STATE, layers_of_shapes
+from nengonet.sweeps.result import Sweep
 from nengonet.weights import LayerWeights, Weights, load_weights
 
 SHAPE = (28, 28)
@@ -243,3 +244,38 @@ def explain(
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+# What is read from the sweeps.
+
+
+def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the amplitudes of one kind of cell, and its accuracies (n_amplitudes, n_seeds)."""
+    found: dict[float, list[float]] = {}
+    for row in run.rows:
+        if row["kind"] == kind:
+            found.setdefault(row["amplitude"], []).append(row["accuracy"])
+    amplitudes = sorted(found)
+    return np.array(amplitudes), np.array([found[amplitude] for amplitude in amplitudes])
+
+
+def roughness(curve: np.ndarray) -> float:
+    """Return the standard deviation of independent noise on a smooth curve.
+
+    From second differences, in which a straight line cancels and such noise has six times its
+    variance.
+    """
+    return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
+
+
+def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
+    """Fit a line to the channel's output against the amplitude, for every seed."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in run.rows:
+        if row["decoders"] == decoders:
+            found.setdefault(row["seed"], []).append((row["amplitude"], row["output"]))
+    slopes = []
+    for points in found.values():
+        amplitudes, outputs = np.transpose(points)
+        slopes.append(np.polyfit(amplitudes / TRAINED_AT, outputs / CHANNEL["value"], 1)[0])
+    return np.array(slopes)
