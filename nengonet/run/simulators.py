@@ -17,6 +17,7 @@ import numpy as np
 from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
+from nengo.cache import get_default_decoder_cache
 
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.owning import own_copies, roots_of
@@ -76,12 +77,14 @@ def _quiet() -> Iterator[None]:
         # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
         # max_rates that belong to the given gain. Nothing uses them.
         warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
+        # Parallel runs lock the cache on disk; those that find it locked solve for themselves.
+        warnings.filterwarnings("ignore", "Decoder cache")
         yield
 
 
 def _seeded_model(network: nengo.Network, dt: float, seed: int) -> Model:
     """Return an empty model, which seeds a network that has no seed of its own."""
-    model = Model(dt=dt, label=str(network))
+    model = Model(dt=dt, label=str(network), decoder_cache=get_default_decoder_cache())
     if network.seed is None:
         model.seeds[network], model.seeded[network] = seed, True
     return model
