@@ -282,6 +282,10 @@ def test_bad_input_is_named(tmp_path):
         nn.InputError, match="initial_voltage: expected one of image, network, zero"
     ):
         STUDY.build(initial_voltage="none")
+    with pytest.raises(nn.InputError, match="n_steps: expected a whole number of at least 1"):
+        STUDY.build(n_steps=0)
+    with pytest.raises(nn.InputError, match="n_seeds: expected a whole number of at least 0"):
+        STUDY.reproduce(n_seeds=-1)
     layers = LOADED["plain"][0]
     filters = nn.LayerWeights(name="filters", kind="Lowpass", others={"tau": np.ones(5)})
     with pytest.raises(nn.InputError, match=r"one layer of filters with 128 values tau.*\(5,\)"):

@@ -22,6 +22,7 @@ import numpy as np
 from scipy import stats
 
 from nengonet import datasets
+from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.filters import lowpass
 from nengonet.layers.inputs import constant_input
@@ -32,7 +33,7 @@ from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping
 from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import INITIAL_STATE, INITIAL_VOLTAGES, crossed, logits_of
+from nengonet.studies.shared import INITIAL_STATE, crossed, logits_of
 from nengonet.tables import aligned
 from nengonet.weights import LayerWeights, Weights, pretrained
 
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
 DATA = Data("fashion_mnist")
 N_STEPS = 10
 DTS = (0.001, 0.01, 0.1, 1.0)
+INITIAL_VOLTAGES = {
+    "image": "drawn from [0, 1) for each neuron and image, as KerasSpiking does",
+    "network": "drawn from [0, 1) for each neuron, once for all images, as Nengo does",
+    "zero": "0 for every neuron",
+}
 
 # The bundled files, by the name of the network.
 FILES = {
@@ -135,7 +141,7 @@ def network(
         output,
         layers,
         weights.path,
-        n_steps * dt,
+        positive_integer("n_steps", n_steps) * dt,
         dt,
         "mean" if tau is None else "last_step",
         settings={"initial_voltage": f"{initial_voltage}: {INITIAL_VOLTAGES[initial_voltage]}"},
@@ -172,7 +178,7 @@ def runs(
             constant = pretrained(FILES[network] + CONSTANT_RATE)
             plan[_run(network, dt) + CONSTANT_RATE] = Run(options, weights=constant)
     plan["in-32-bits"] = Run(plan[_run("plain", DTS[-1])].options, running={"precision": 32})
-    if n_seeds:
+    if positive_integer("n_seeds", n_seeds, 0):
         constants = {
             "weights": pathlib.Path(given.weights or pretrained(FILES["plain"])),
             "n_images": given.n_images or DATA.wanted(given.data),

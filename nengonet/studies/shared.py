@@ -17,11 +17,6 @@ from nengonet.weights import LayerWeights, Weights
 
 # Nengo's own default, stated: one voltage for each neuron, the same for all images.
 INITIAL_STATE = {"voltage": nengo.dists.Uniform(0, 1)}
-INITIAL_VOLTAGES = {
-    "image": "drawn from [0, 1) for each neuron and image, as KerasSpiking does",
-    "network": "drawn from [0, 1) for each neuron, once for all images, as Nengo does",
-    "zero": "0 for every neuron",
-}
 # Images whose activations are held at once: those of one take half a megabyte in a CNN.
 _CHUNK = 100
 
