@@ -87,15 +87,7 @@ _KINDS: dict[str, Kind] = {
 
 
 def register(name: str, kind: Kind) -> None:
-    """Say what layers compute whose weights are of a kind.
-
-    Parameters
-    ----------
-    name : str
-        Class of the Keras layer: the ``kind`` of its `nengonet.LayerWeights`.
-    kind : Kind
-        Or any object with its methods.
-    """
+    """Say what layers compute whose weights are of a kind: an object with `Kind`'s methods."""
     _KINDS[name] = kind
 
 

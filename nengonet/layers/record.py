@@ -175,21 +175,9 @@ def neuron_layer(
 def node_layer(
     pre: Layer, output: object, transform: Transform | None = None, **of_layer: object
 ) -> Layer:
-    """Add a layer of one Node and one Connection.
+    """Add a Node that runs ``output``, and one Connection, without a transform by default.
 
-    Parameters
-    ----------
-    pre : Layer
-    output : callable, nengo.Process or None
-        What the Node runs.
-    transform : nengo.transforms.Transform, optional
-        On the connection; by default none.
-    **of_layer
-        ``label`` and ``shape`` of the layer, and the connection's ``synapse``, by default None.
-
-    Returns
-    -------
-    Layer
+    ``of_layer``: the layer's ``label`` and ``shape``, and the connection's ``synapse``.
     """
     size_in = pre.size if transform is None else transform.size_out
     node = nengo.Node(output, size_in=size_in, label=of_layer["label"])

@@ -226,23 +226,8 @@ def weighted_layer(
 ) -> Layer:
     """Add a layer of any kind of Keras weights that `nengonet.ann.kinds` knows.
 
-    Parameters
-    ----------
-    pre : Layer
-    weights : LayerWeights
-    transform : nengo.transforms.Transform
-        With the weights as Nengo takes them.
-    neuron_type : NeuronType or None
-        None for a Node that puts out the drive.
-    tuning : Tuning
-        ``max_rates``, ``intercepts``, ``gain``, ``bias``, ``amplitude``, ``synapse`` and ``seed``
-        as for `nengonet.dense`.
-    label : str
-
-    Returns
-    -------
-    Layer
-        Of the shape that the kind says, with one Ensemble (or Node) and one Connection.
+    One Ensemble, or a Node where ``neuron_type`` is None, and one Connection with ``transform``:
+    the weights as Nengo takes them. `Tuning` holds `nengonet.dense`'s arguments of these names.
     """
     shape = shape_after(weights, pre.shape, pre_label=pre.label)
     of_layer = {"shape": shape, "label": label, "weights": weights}

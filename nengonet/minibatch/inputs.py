@@ -97,7 +97,8 @@ class PoissonEvents:
 
     def _add_to(self, totals: np.ndarray) -> None:
         is_whole = self._added == -1 and self.step == self._n_steps - 1
-        if is_whole and self._draws.add_block(self.height, totals):
+        if is_whole and isinstance(self._draws, _KernelDraws):
+            self._draws.add_block(self.height, totals)
             return
         first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
         if self._kernels is not None:
@@ -129,10 +130,6 @@ class _NumPyDraws:
             first += len(pixels)
         return np.concatenate(drawn)
 
-    def add_block(self, height: float, totals: np.ndarray) -> bool:
-        """Add all spikes of the block to ``totals`` (batch, n_pixels), if their number is known."""
-        return False
-
 
 class _KernelDraws:
     """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
@@ -158,7 +155,7 @@ class _KernelDraws:
         )
         return self._ordered
 
-    def add_block(self, height: float, totals: np.ndarray) -> bool:
+    def add_block(self, height: float, totals: np.ndarray) -> None:
+        """Add all spikes of the block to ``totals``, (batch, n_pixels)."""
         lit = self._pixels, self._counts, self._firsts
         self._kernels.add_counts(*lit, totals.dtype.type(height), totals)
-        return True
