@@ -3,32 +3,18 @@
 import nengo
 import numpy as np
 import pytest
-from nengo.dists import Choice, Exponential, Gaussian, Uniform
+from nengo.dists import Choice, Gaussian, Uniform
 from nengo.processes import BrownNoise, FilteredNoise, WhiteNoise, WhiteSignal
+from test_filters import SYNAPSES
 
 import nengonet as nn
 from nengonet.explain.prediction import predict, predict_rates
-from nengonet.layers.filters import LowpassPerUnit, filter_of, noise_of
+from nengonet.layers.filters import LowpassPerUnit
 from nengonet.layers.graph import Graph
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.record import layers_of
 from nengonet.layers.weighted import AddBias
-
-SYNAPSES = [
-    None,
-    nengo.Lowpass(0.005),
-    nengo.Lowpass(0),
-    nengo.Alpha(0.004),
-    nengo.synapses.Triangle(0.006),
-    nengo.LinearFilter([2.0], [0.003, 1.0]),
-    nengo.LinearFilter([0.002, 1.0], [0.00001, 0.007, 1.0]),
-    nengo.LinearFilter([1.0], [0.004, 1.0], method="euler"),
-    nengo.LinearFilter([0.3, 0.1], [1, -0.5, 0.2], analog=False),
-    nengo.LinearFilter([0.5, 0.2, 0.1], [1, 0, 0], analog=False),
-    nengo.LinearFilter([0.2], [1.0, -0.9], analog=False),
-    nengo.LinearFilter([1.5], [1.0]),
-]
 
 
 def chosen(rng, size):
@@ -297,39 +283,6 @@ def test_edits_that_make_no_network_are_refused():
         predict(output, [[0.1, 0.2, 0.3, 0.4]])
 
 
-@pytest.mark.parametrize("synapse", SYNAPSES, ids=str)
-@pytest.mark.parametrize("dt", [0.001, 0.0002, 0.005])
-def test_a_filter_does_what_nengo_steps(synapse, dt):
-    found = filter_of(synapse, dt)
-    if synapse is None:
-        assert (found.gain, found.power, found.delay) == (1, 1, 0)
-        return
-    impulse = np.zeros((20000, 1))
-    impulse[0] = 1
-    response = synapse.filt(impulse, dt=dt, y0=0)[:, 0]
-    assert response.sum() == pytest.approx(found.gain, rel=1e-9)
-    assert (response**2).sum() == pytest.approx(found.power, rel=1e-9)
-    late = dt * (np.arange(20000) * response).sum() / response.sum()
-    if type(synapse) is nengo.LinearFilter:
-        assert late == pytest.approx(found.delay, abs=1.1 * dt)
-
-
-@pytest.mark.parametrize(
-    "synapse, message",
-    [
-        (nengo.LinearFilter([1], [1, 0]), "integrates"),
-        (nengo.LinearFilter([1], [1, -1], analog=False), "integrates"),
-        (nengo.LinearFilter([1], [1, -1.2], analog=False), "is unstable"),
-        (nengo.LinearFilter([1], [0.01, -1]), "is unstable"),
-        (nengo.LinearFilter([1], [0.0004, 1], method="euler"), "is unstable"),
-    ],
-    ids=str,
-)
-def test_filters_that_never_settle_are_refused(synapse, message):
-    with pytest.raises(nn.InputError, match=f"cannot predict a synapse that {message}"):
-        filter_of(synapse, 0.001)
-
-
 class OwnSynapse(nengo.Lowpass):
     """A filter that does something else than its base."""
 
@@ -371,26 +324,6 @@ def test_what_steps_in_a_way_of_its_own_is_never_taken_for_its_base(what):
             ensemble.noise = BrownNoise()
     with pytest.raises(nn.InputError, match="cannot predict"):
         predict(ensemble, [[0.5, 1.0]], network=net)
-
-
-@pytest.mark.parametrize(
-    "distribution",
-    [Uniform(-1, 3), Gaussian(0.5, 2), Exponential(0.7, shift=-0.3), Choice([[1, 0], [4, -2]])],
-    ids=str,
-)
-@pytest.mark.parametrize("kind", ["white", "filtered", "unscaled"])
-def test_noise_of_an_ensemble_has_the_moments_of_its_steps(distribution, kind):
-    """Bounds of six standard errors of 20,000 steps; filtered ones are 10 steps alike."""
-    process = {
-        "white": WhiteNoise(distribution, seed=1),
-        "filtered": FilteredNoise(0.005, distribution, seed=1),
-        "unscaled": WhiteNoise(distribution, scale=False, seed=1),
-    }[kind]
-    mean, variance = noise_of(process, 0.001)
-    found = process.run_steps(20000, d=2, dt=0.001)[50:]
-    error = 6 * np.sqrt(variance / (2000 if kind == "filtered" else 20000))
-    assert np.all(np.abs(found.mean(axis=0) - mean) < error)
-    assert np.all(np.abs(found.var(axis=0) / variance - 1) < 0.25)
 
 
 def test_noise_counts_in_the_currents_deviation():

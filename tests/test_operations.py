@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.layers.transforms import Weights
 from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 
@@ -231,43 +230,6 @@ def test_operations_follow_edits():
     result = nn.present(net, output, images, **settings)
     assert "second" not in result.operations
     assert "first" not in result.spikes
-
-
-@pytest.mark.parametrize(
-    "transform",
-    [
-        nengo.Convolution(
-            4, (2, 5, 4), (3, 2), channels_last=False, strides=(1, 2), init=np.ones((3, 2, 2, 4))
-        ),
-        nengo.Convolution(2, (5, 3), (2,), strides=(2,), init=np.ones((2, 3, 2))),
-        nengo.Convolution(
-            2, (3, 5), (2,), strides=(1,), channels_last=False, init=np.ones((2, 3, 2))
-        ),
-        nengo.Convolution(
-            4,
-            (4, 3, 4),
-            (2, 2),
-            padding="same",
-            strides=(2, 1),
-            groups=2,
-            init=np.ones((2, 2, 2, 4)),
-        ),
-        nengo.ConvolutionTranspose(3, (3, 2, 2), kernel_size=(2, 2), init=np.ones((2, 2, 2, 3))),
-        nengo.Sparse((3, 4), indices=[[0, 1], [0, 2], [2, 1]], init=[1.0, -2.0, 0.0]),
-        nengo.Dense((3, 3), init=2.0),
-        nengo.Dense((3, 3), init=np.array([1.0, 0.0, 2.0])),
-    ],
-    ids=str,
-)
-def test_what_a_spike_reaches_is_the_matrix_of_the_transform(transform):
-    with nengo.Network():
-        pre, post = nengo.Node(size_in=transform.size_in), nengo.Node(size_in=transform.size_out)
-        connection = nengo.Connection(pre, post, transform=transform, synapse=None)
-    matrix = np.stack([apply(connection, row) for row in np.eye(transform.size_in)], axis=1)
-    weights = Weights(connection)
-    np.testing.assert_allclose(weights.matrix().toarray(), matrix)
-    after = np.arange(1.0, 1 + transform.size_out)
-    np.testing.assert_allclose(weights.reached(after), after @ (matrix != 0))
 
 
 @pytest.mark.parametrize("simulator", ["minibatch", "reference"])

@@ -3,7 +3,7 @@ import pickle
 import nengo
 import numpy as np
 import pytest
-from test_layers import random_windows
+from test_weighted import random_windows
 
 import nengonet as nn
 from nengonet.ann.convolution import average_pool2d, global_average_pool2d, max_pool2d
