@@ -18,13 +18,13 @@ import pytest
 from click.testing import CliRunner
 
 import nengonet as nn
-from nengonet import datasets
+from nengonet import datasets, studies
 from nengonet.cli import main
 from nengonet.results.journal import _decoded, _payloads
 from nengonet.run import presentation
 from nengonet.run.presentation import RunJournal
 from nengonet.run.runner import Runner
-from nengonet.studies import bengali, cifar_csnn, engine
+from nengonet.studies import case
 from nengonet.studies.engine import in_folder
 
 IMAGES = np.random.default_rng(0).random((6, 4))
@@ -408,22 +408,19 @@ def test_what_cannot_be_the_folder_is_refused(tmp_path):
 
 
 STUDIES = {
-    "bengali": (bengali, {"n_sweep": 0, "n_steps": 30}),
-    "cifar-csnn": (cifar_csnn, {"neurons": ["relu"], "synapses": [0.005, 0.01], "n_seeds": 1}),
+    "bengali": {"n_sweep": 0, "n_steps": 30},
+    "cifar-csnn": {"neurons": ["relu"], "synapses": [0.005, 0.01], "n_seeds": 1},
 }
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
     """On noise for images. The third run is interrupted; the first two do not run again."""
-    module, settings = STUDIES[name]
     shape = (2, 28, 28) if name == "bengali" else (2, 32, 32, 3)
     images = np.random.default_rng(0).random(shape)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))
-    settings |= {"n_images": 2, "n_jobs": 1, "progress": False}
-    engine_of = engine if hasattr(module, "STUDY") else module
-    reproduce = module.STUDY.reproduce if hasattr(module, "STUDY") else module.reproduce
-    present, begun = engine_of.present, []
+    settings = STUDIES[name] | {"n_images": 2, "n_jobs": 1, "progress": False}
+    reproduce, present, begun = studies.get(name).reproduce, case.present, []
 
     def interrupted(*arguments, **given):
         begun.append(given["save"])
@@ -431,7 +428,7 @@ def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return present(*arguments, **given)
 
-    monkeypatch.setattr(engine_of, "present", interrupted)
+    monkeypatch.setattr(case, "present", interrupted)
     with contextlib.suppress(KeyboardInterrupt):
         reproduce(**settings, save=tmp_path / "study")
     written = {file: os.stat(file).st_mtime_ns for file in begun[:2]}
@@ -442,7 +439,7 @@ def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
     assert {file: os.stat(file).st_mtime_ns for file in written} == written
     assert len(list((tmp_path / "study").iterdir())) == 3
     assert resumed.result.n_images == 2
-    monkeypatch.setattr(engine_of, "present", present)
+    monkeypatch.setattr(case, "present", present)
     if name == "bengali":
         return  # its networks take seconds to build
     assert resumed.to_json() == reproduce(**settings).to_json()
