@@ -105,6 +105,9 @@ def test_cross_entropy_by_hand():
     np.testing.assert_allclose(cross_entropy(logits, [[1, 1], [1, 0]]), expected)
     np.testing.assert_allclose(cross_entropy(logits, 1), expected)
     np.testing.assert_allclose(cross_entropy([1e6, 0.0], 1), 1e6)  # no overflow
+    for labels in ([1], [1, 0, 1], [[[1]]]):
+        with pytest.raises(nn.InputError, match=r"labels: expected shape \(2, 2\), one for each"):
+            cross_entropy(logits, labels)
 
 
 def test_interval_is_wilsons():

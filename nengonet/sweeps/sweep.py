@@ -44,6 +44,8 @@ def sweep(
 ) -> Sweep:
     """Call a function for every combination of parameters and every seed.
 
+    One call is a whole sweep, with a keyword for each choice in it.
+
     Parameters
     ----------
     function : callable
@@ -56,7 +58,7 @@ def sweep(
         numbers, strings, None, or lists, tuples and dicts of them; NumPy scalars reach the
         function as plain Python numbers.
     seeds : int or sequence of int
-        So many seeds from 0 on, or the seeds themselves.
+        This many seeds from 0 on, or the seeds themselves.
     constants : dict, optional
         Further arguments, the same for all cells. Keep them small: every process gets them.
     n_jobs : int
