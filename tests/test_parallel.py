@@ -151,7 +151,7 @@ def test_a_worker_lost_on_the_way_loses_no_cell(cluster, tmp_path):
         )
         killer.join()
         assert 0 < killed[0] < 120
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=300)
         assert pids[0] not in client.run(os.getpid).values()
     assert not result.failed
     assert numbers(result) == numbers(run(slow, {"x": range(60)}, seeds=2, n_jobs=2))

@@ -376,7 +376,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     assert all(map(lives, workers))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 40  # without a watch, 300 s
+    deadline = time.monotonic() + 150  # without a watch, 300 s
     while any(map(lives, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(lives, workers))
