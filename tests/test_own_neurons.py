@@ -126,3 +126,17 @@ def test_all_examples_are_stepped_together(output, kernel, monkeypatch):
         simulator.run_steps(500)
         spikes = simulator.data[output.network.probes[0]].sum(axis=1) * 0.001
     np.testing.assert_array_equal(spikes, expected.counts["b"])
+
+
+def test_kernels_on_disk_are_told_apart_by_their_code():
+    kernels = pytest.importorskip("nengonet.minibatch.kernels")
+
+    def two(states, i, k):
+        return 2
+
+    names = {
+        each.py_func.__qualname__
+        for bound in (most, two)
+        for each in kernels.kernels_of(usual, event, bound)
+    }
+    assert len(names) == 4
