@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 import types
 
 import h5py
@@ -225,8 +226,21 @@ def test_report_for_people_and_figure(random_data, tmp_path):
         "spikes of neurons per image in 100 steps",
     ):
         assert words in done.stdout
+    assert re.search("network +repaired: max pools kept\n +readout +mean\n", done.stdout)
     assert "against" not in done.stdout  # no other neurons ran
     assert figure.stat().st_size > 10_000
+
+
+def test_budget_begins_with_the_pools(monkeypatch):
+    layers = cnn_layers(nn.load_weights(nn.pretrained(cifar_csnn.WEIGHTS)))
+    answers = [
+        logits_of(with_pools(layers, kind), IMAGES).argmax(axis=1) for kind in ("max", "average")
+    ]
+    monkeypatch.setattr(nn.datasets, "load", lambda *_, **__: (IMAGES, answers[0]))
+    budget = STUDY.budget(variant="published", presentation_time=0.002, n_jobs=1)
+    trained, pooled = (step.accuracy for step in budget.steps[:2])
+    assert trained == 1
+    assert pooled == np.mean(answers[0] == answers[1]) < 1
 
 
 def test_a_panel_for_each_cell_and_image(random_data):
