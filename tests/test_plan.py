@@ -96,3 +96,20 @@ def test_states_that_others_read_are_up_to_date_at_every_step():
         simulator.run_steps(30)
         np.testing.assert_allclose(record.steps, [expected] * 2)
     assert expected[-1].min() > 1
+
+
+def test_a_product_over_a_part_of_poisson_input_has_its_spikes():
+    """Spikes that only products read as a whole are not written."""
+    with nengo.Network(seed=0) as network:
+        pixels = nn.poisson_input((6,), 400.0)
+        node = nengo.Node(size_in=2)
+        nengo.Connection(pixels.node[1:4], node, transform=[[1, 2, 4], [3, 0, 1]], synapse=None)
+        sums = nn.Layer(label="sums", shape=(2,), node=node, pre=pixels)
+    images = np.random.default_rng(0).uniform(size=(3, 6))
+    run = {"presentation_time": 0.05, "readout": "mean", "progress": False}
+    found, expected = (
+        nn.present(network, sums, images, simulator=simulator, **run).outputs
+        for simulator in ("minibatch", "reference")
+    )
+    np.testing.assert_allclose(found, expected)
+    assert expected.any()
