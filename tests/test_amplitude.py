@@ -495,3 +495,18 @@ def test_a_sweep_takes_either_network_and_a_file_of_ones_own():
     assert cnn["spikes"] > amplitude.STUDY.measure(**run)["spikes"] > 0
     with pytest.raises(nn.InputError, match="network: expected mlp beside a weights file"):
         amplitude.STUDY.measure(network="cnn", weights=nn.pretrained("amplitude_cnn"))
+
+
+def test_all_runs_take_the_callers_data(small, tmp_path, monkeypatch):
+    """One digit again and again: every network without noise has one answer."""
+    file = tmp_path / "again.npz"
+    np.savez(file, x_test=np.repeat(DIGITS[:1], 6, axis=0), y_test=np.repeat(LABELS[:1], 6))
+    arguments = ["--network", "mlp", "--seeds", 1, "--amplitude", 0.01, "--images", 6]
+    done = call("reproduce", "amplitude", *arguments, "--data", file, "--jobs", 1, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    cells = [cell for cell in report["cells"] if cell["kind"] in ("fixed", "rate")]
+    assert {cell["one_seed"] for cell in cells} <= {0.0, 1.0}
+    assert report["n_images"] == 6
+    done = call("reproduce", "amplitude", *arguments, "--simulator", "reference")
+    assert "--simulator: expected minibatch for sweeps, got 'reference'" in done.stderr

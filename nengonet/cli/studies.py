@@ -102,7 +102,8 @@ def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
             found += _own_options(study, verb)
         else:
             long, settings, words = common[name]
-            found.append(click.Option([long, name], help=text(name, words), **settings))
+            words = text(f"{verb} {name}") or text(name, words)
+            found.append(click.Option([long, name], help=words, **settings))
     return found
 
 

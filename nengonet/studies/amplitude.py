@@ -24,11 +24,11 @@ from nengonet.run.content import file_digest
 from nengonet.studies.amplitude_networks import (
     AMPLITUDES,
     CHANNEL,
+    DATA,
     DT,
     KINDS,
     N_STEPS,
     RETRAINED,
-    SHAPE,
     SYNAPSE,
     TRAINED_AT,
     WHITE,
@@ -45,7 +45,7 @@ from nengonet.studies.amplitude_networks import (
     simulate,
     tuning_counts,
 )
-from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping, beside
+from nengonet.studies.engine import Case, Given, Run, Study, Sweeping, beside
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction, interval_text
 from nengonet.studies.shared import crossed
@@ -140,6 +140,7 @@ def runs(
             "n_images": N_IMAGES[name] if given.n_images is None else given.n_images,
             "poisson": input_kind == "process",
             "precision": given.precision,
+            **({} if given.data is None else {"data": pathlib.Path(given.data)}),
         }
         return Sweeping(grid, range(given.seed, given.seed + seeds), constants, cell, joins)
 
@@ -226,7 +227,7 @@ def further(report: Reproduction) -> dict[str, dict]:
     for name in _networks(report):
         constants = report.plan[name].constants
         layers = read_layers(*constants["files"][""])
-        images, _ = digits(constants["n_images"])
+        images, _ = digits(constants["n_images"], constants.get("data"))
         explained[name] = explain(layers, images[:N_EXPLAINED], poisson=constants["poisson"])
     if "retrained" in report.plan:
         for amplitude in RETRAINED:
@@ -539,7 +540,7 @@ STUDY = Study(
     summary="Sweep the amplitude of LIF neurons: one seed, the mean of several, and why accuracy "
     "falls.",
     source='NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01',
-    data=Data("mnist", SHAPE),
+    data=DATA,
     network=network,
     runs=runs,
     stages=stages,
@@ -563,7 +564,7 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of the tutorial's CNN, or an MLP.",
-        "n_images": 'How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]',
+        "reproduce n_images": 'How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]',
         "save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
         "plot": "Draw accuracy against amplitude to this file.",
     },

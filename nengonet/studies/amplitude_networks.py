@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 
 import nengo
 import numpy as np
 
-from nengonet import datasets
 from nengonet.ann.convolution import conv2d as convolved
 from nengonet.ann.scaling import multiplied
 from nengonet.checks import as_number, check_among
@@ -26,12 +26,13 @@ from nengonet.results.result import Result
 from nengonet.run.content import file_digest
 from nengonet.run.presentation import present
 from nengonet.run.simulators import reference_simulator
+from nengonet.studies.case import Arrays, Data
 from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.shared import INITIAL_STATE, layers_of_shapes
 from nengonet.sweeps.result import Sweep
 from nengonet.weights import LayerWeights, Weights, load_weights
 
-SHAPE = (28, 28)
+DATA = Data("mnist")
 KERNELS = ((3, 3, 1, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3200, 10))
 AMPLITUDES = tuple(n / 100 for n in range(1, 51))
 TRAINED_AT = 0.01
@@ -103,9 +104,9 @@ def build(
     bias_factor = larger if kind == "biases" else 1.0
     with nengo.Network(seed=seed) as network:
         if poisson:
-            layer = poisson_input(SHAPE, _POISSON_RATE, amplitude=WHITE[name] / _POISSON_RATE)
+            layer = poisson_input(DATA.shape, _POISSON_RATE, amplitude=WHITE[name] / _POISSON_RATE)
         else:
-            layer = constant_input(SHAPE, scale=WHITE[name])
+            layer = constant_input(DATA.shape, scale=WHITE[name])
         for index, weights in enumerate(layers):
             neurons, synapse = lif(amplitude, kind), None
             if index == len(layers) - 1 and (name == "cnn" or kind == "linear"):
@@ -132,13 +133,14 @@ def cell(
     n_images: int | str,
     poisson: bool,
     precision: int,
+    data: str | os.PathLike | None = None,
     seed: int,
 ) -> dict:
     """Run one network at one amplitude from one seed: a cell of the sweep."""
     file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
     layers = read_layers(*files[file])
     _, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
-    images, labels = digits(n_images)
+    images, labels = digits(n_images, data)
     found = simulate(output, images, seed=seed, precision=precision, keep=[output.label])
     accuracy = found.accuracy(labels)
     values = {"accuracy": accuracy, "ties": accuracy.ties}
@@ -158,9 +160,9 @@ def read_layers(path: str, digest: str) -> list[LayerWeights]:
 
 
 @functools.lru_cache(maxsize=1)
-def digits(n_images: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first test images of MNIST and their labels."""
-    return datasets.load("mnist", n_images=n_images, progress=False)
+def digits(n_images: int | str, data: str | os.PathLike | None = None) -> Arrays:
+    """Return the first test images of MNIST, or of a file of the same kind, and their labels."""
+    return DATA.load("test", n_images, data)
 
 
 # The channel.

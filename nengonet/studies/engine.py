@@ -86,7 +86,7 @@ class Study:
     defaults: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     #: Arguments of an example of each command.
     examples: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    #: Help for common options, by their names.
+    #: Help for common options, by their names, or command and name.
     help: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def default(self, command: str) -> dict[str, object]:
@@ -265,6 +265,8 @@ class Study:
         else:
             _check(self.options("reproduce"), options)
             plan = self.runs(given, **options)
+        if simulator != "minibatch" and any(isinstance(each, Sweeping) for each in plan.values()):
+            raise InputError(f"simulator: expected minibatch for sweeps, got {simulator!r}")
         files = (self.saved or (one_file if len(plan) == 1 else in_folder))(save, resume, plan)
         n_images = self.default("reproduce")["n_images"] if n_images is None else n_images
         shown: Arrays | None = None
