@@ -131,7 +131,7 @@ def test_logits_of_every_network_and_image():
 
 
 def test_output_stands_beside_the_image(result):
-    figure = plot_output(np.eye(3)[..., None], result, label="one", class_names=["zero", "one"])
+    figure = plot_output(np.eye(3)[..., None], result, 0, "one", ["zero", "one"])
     image, counts = figure.axes
     assert image.images[0].get_array().shape == (3, 3)
     assert image.get_title() == "image of a one\nanswer 1"

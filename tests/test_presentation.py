@@ -443,6 +443,8 @@ def test_unknown_layers_and_steps_are_named():
     result = run(IMAGES[:2])
     with pytest.raises(nn.InputError, match="unknown layer 'hiden'; expected any of input, hidden"):
         result.rates("hiden")
+    with pytest.raises(nn.InputError, match=r"unknown layer shape \(1,\); expected any of input"):
+        result.layer(["hidden"])
     with pytest.raises(nn.InputError, match="n_steps: expected .* from 1 to 60, got 61"):
         result.predictions(n_steps=61)
 

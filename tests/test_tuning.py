@@ -14,6 +14,12 @@ import nengonet.neurons.tuning
 from nengonet.neurons import gain_bias, with_settings
 
 
+@pytest.mark.parametrize("n_neurons", [0, -1, 1.5, "3", None, True])
+def test_the_number_of_neurons_is_checked(n_neurons):
+    with pytest.raises(nn.InputError, match="n_neurons: expected a whole number of at least 1, got"):
+        gain_bias(nengo.LIF(), n_neurons)
+
+
 def test_posts_tuning_has_the_known_gain_and_bias():
     gain, bias = gain_bias(nengo.LIF(), 3)
     np.testing.assert_allclose(gain, 2.033245, atol=1e-6)

@@ -10,7 +10,7 @@ from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType
 
-from nengonet.checks import as_number, as_numbers, described
+from nengonet.checks import as_number, as_numbers, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import model_of
 
@@ -69,6 +69,7 @@ def gain_bias(
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
     """
+    n_neurons = positive_integer("n_neurons", n_neurons)
     found, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
     if not np.all(np.isfinite(found)) or not np.all(found > 0):
         advice = "" if gain is not None else _tuning_advice(neuron_type, max_rates, intercepts)

@@ -50,7 +50,6 @@ def plot_output(
     result: Result,
     index: int = 0,
     label: int | str | None = None,
-    *,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw an image beside the score of every class over time; ``label`` may be a word."""

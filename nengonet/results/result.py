@@ -15,12 +15,12 @@ import os
 import pathlib
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import h5py
 import numpy as np
 
-from nengonet.checks import as_labels, did_you_mean, positive_integer
+from nengonet.checks import as_labels, described, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Hdf5, open_binary, reading
 from nengonet.results import readout as readouts
@@ -128,13 +128,14 @@ class Result:
 
     def layer(self, label: str) -> LayerInfo:
         """Return what is known of a layer."""
-        known = {info.label: info for info in self.layers}
-        if label not in known:
+        known = [info.label for info in self.layers]
+        if not isinstance(label, str) or label not in known:
+            got = described(label)
             raise InputError(
-                f"unknown layer {label!r}; expected any of {', '.join(known)}, got {label!r}"
+                f"unknown layer {got}; expected any of {', '.join(known)}, got {got}"
                 f"{did_you_mean(label, known)}"
             )
-        return known[label]
+        return self.layers[known.index(label)]
 
     def rates(self, label: str) -> np.ndarray:
         """Return a layer's measured rates: spike counts over the presentation time.
@@ -177,13 +178,19 @@ class Result:
         amplitude = self.layers[-1].amplitude
         return readouts.scores(self.outputs, readout, dt=self.dt, amplitude=amplitude, tau=tau)
 
-    def _classes(
+    def _chunks(
         self, readout: str | None, tau: float, steps: int | slice
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield classes and ties at some steps, of ``_CHUNK`` examples after the other."""
+        for n in range(0, self.n_images, _CHUNK):
+            part = dataclasses.replace(self, steps=self.steps[n : n + _CHUNK])
+            yield readouts.classes(part.scores(readout, tau=tau)[:, steps])
+
+    def _classes(
+        self, readout: str | None, tau: float, n_steps: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return classes and ties at some steps; few scores are in memory at once."""
-        starts = range(0, self.n_images, _CHUNK)
-        parts = (dataclasses.replace(self, steps=self.steps[n : n + _CHUNK]) for n in starts)
-        found = [readouts.classes(each.scores(readout, tau=tau)[:, steps]) for each in parts]
+        """Return classes and ties after a number of steps."""
+        found = self._chunks(readout, tau, self._last(n_steps))
         return tuple(np.concatenate(each) for each in zip(*found, strict=True))
 
     def _last(self, n_steps: int | None) -> int:
@@ -200,7 +207,7 @@ class Result:
         classes : (n_images,) ndarray of int
             The lowest class number where several share the highest score.
         """
-        return self._classes(readout, tau, self._last(n_steps))[0]
+        return self._classes(readout, tau, n_steps)[0]
 
     def tied(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
@@ -211,7 +218,7 @@ class Result:
         -------
         tied : (n_images,) ndarray of bool
         """
-        return self._classes(readout, tau, self._last(n_steps))[1]
+        return self._classes(readout, tau, n_steps)[1]
 
     def accuracy(
         self,
@@ -228,7 +235,7 @@ class Result:
         Accuracy
             With its 95 % interval and the number of ties.
         """
-        predictions, tied = self._classes(readout, tau, self._last(n_steps))
+        predictions, tied = self._classes(readout, tau, n_steps)
         return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
@@ -242,8 +249,10 @@ class Result:
             Element ``k`` is the accuracy after ``k + 1`` steps.
         """
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
-        classes, _ = self._classes(readout, tau, slice(None))
-        return (classes == labels[:, np.newaxis]).mean(axis=0)
+        right = np.zeros(self.n_steps, dtype=np.int64)
+        for k, (classes, _) in enumerate(self._chunks(readout, tau, slice(None))):
+            right += (classes.T == labels[k * _CHUNK : (k + 1) * _CHUNK]).sum(axis=1)
+        return right / self.n_images
 
     def spikes_per_image(self) -> dict[str, float]:
         """Return the mean number of spikes that each spiking layer emits for one example."""
