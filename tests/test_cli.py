@@ -193,6 +193,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",
         (*FEW, "--presentation-time", "0"): "--presentation-time: expected a time",
         (*FEW, "--input-rate", "-5"): "max_rate: expected a rate in Hz, above 0",
+        (*FEW, "--full-scale-rate", "0"): "--full-scale-rate: expected a rate in Hz, above 0",
         (*FEW, "--seed", "-1"): "seed",
     }
     for arguments, message in cases.items():

@@ -9,6 +9,7 @@ import numpy as np
 
 from nengonet.ann.activations import Pool, activations
 from nengonet.ann.scaling import scale_firing_rates
+from nengonet.checks import as_number
 from nengonet.exceptions import InputError
 from nengonet.layers.record import Layer
 from nengonet.neurons import current_at
@@ -33,6 +34,7 @@ def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) ->
 
     The mean output is then the activation, where the neuron's curve is a line.
     """
+    rate = as_number("full_scale_rate", rate, "a rate in Hz", above=0)
     return {
         "gain": current_at(neuron_type, rate) / scale,
         "bias": 0.0,
