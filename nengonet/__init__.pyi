@@ -1,6 +1,6 @@
 """The public names, for `lazy_loader` and for type checkers."""
 
-from . import datasets, plots, testing
+from . import datasets, plots, readout, testing
 from .ann.scaling import balance, scale_firing_rates
 from .exceptions import InputError
 from .explain.budget import error_budget
@@ -14,7 +14,6 @@ from .layers.record import Layer
 from .layers.weighted import conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
-from .results import readout
 from .results.readout import Accuracy
 from .results.result import Result, load_result
 from .run.presentation import present

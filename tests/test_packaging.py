@@ -21,6 +21,7 @@ NUMPY_ONLY = {
     "datasets",
     "exceptions",
     "files",
+    "readout",
     "results.journal",
     "results.readout",
     "results.result",

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import nengo
 import numpy as np
 import pytest
@@ -25,6 +28,18 @@ SPIKES = np.array([[[1, 0], [0, 2], [0, 0], [0, 1]]], dtype=float)
 
 def final(name, outputs=SPIKES / DT, **settings):
     return scores(outputs, name, dt=DT, **settings)[0, -1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import nengonet as nn; nn.readout.accuracy",
+        "from nengonet import readout; readout.accuracy",
+        "from nengonet.readout import accuracy",
+    ],
+)
+def test_the_public_name_is_found_before_anything_else_is_imported(statement):
+    subprocess.run([sys.executable, "-c", statement], check=True)
 
 
 def test_readouts_by_hand():
