@@ -188,6 +188,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--constant-input", "--input-rate", "9"): "--constant-input and --input-rate: expe",
         ("diagnose", "forum-mnist", "--plot", "a.png"): "expected --simulate N",
         (*FEW, "--resume"): "expected --save FILE",
+        ("bench", "--images", "3", "--reference", "0"): "--reference: expected a whole number of",
         (*FEW, "--save", tmp_path / "run.h5"): "already exists",
         (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
         (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",

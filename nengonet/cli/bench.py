@@ -18,7 +18,7 @@ class _Bench(click.Command):
         return [*options, *super().get_params(context)]
 
 
-def _run(reference, n_jobs, minibatch_size, as_json, **options):
+def _run(n_reference, n_jobs, minibatch_size, as_json, **options):
     from nengonet.run import bench
 
     study = studies.get("forum-mnist")
@@ -33,7 +33,7 @@ def _run(reference, n_jobs, minibatch_size, as_json, **options):
         images,
         plain=plain,
         presentation_time=case.presentation_time,
-        n_reference=reference,
+        n_reference=n_reference,
         n_jobs=n_jobs,
         **given(minibatch_size=minibatch_size),
     )
@@ -48,7 +48,7 @@ bench = _Bench(
     "bench",
     callback=_run,
     params=[
-        _count("--reference", "Images for nengo.Simulator.", default=100, show_default=True),
+        _count("--reference n_reference", "Images for nengo.Simulator.", default=100, show_default=True),
         _count("--jobs n_jobs", "Processes.", default=-1, show_default=True),
         _count("--minibatch-size", "Examples at once.  [default: as for present]"),
         json_option(),

@@ -15,6 +15,7 @@ from unittest import mock
 import nengo
 import numpy as np
 
+from nengonet.checks import positive_integer
 from nengonet.layers.record import Layer, image_input
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.results.result import Result
@@ -74,7 +75,7 @@ def bench(
 
     Ratios are those to the reference; what was not run is None.
     """
-    n_jobs = n_processes(n_jobs)
+    n_reference, n_jobs = positive_integer("n_reference", n_reference), n_processes(n_jobs)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(output.network)
     run = {"presentation_time": presentation_time, "dt": _DT, "seed": _SEED, "progress": False}
