@@ -48,7 +48,9 @@ bench = _Bench(
     "bench",
     callback=_run,
     params=[
-        _count("--reference n_reference", "Images for nengo.Simulator.", default=100, show_default=True),
+        _count(
+            "--reference n_reference", "Images for nengo.Simulator.", default=100, show_default=True
+        ),
         _count("--jobs n_jobs", "Processes.", default=-1, show_default=True),
         _count("--minibatch-size", "Examples at once.  [default: as for present]"),
         json_option(),
