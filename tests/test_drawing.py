@@ -50,6 +50,13 @@ def test_the_kernels_draw_what_numpy_draws(seed, first, peak, shape):
     )
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32])
+@pytest.mark.parametrize("examples", [[0], [0, 1, 17, 9999, 2**31, 2**32 - 1], [5, 2**32]])
+def test_streams_begin_as_numpys(seed, examples):
+    expected = [drawing.state_of(example_rng(seed, example)) for example in examples]
+    assert drawing.first_states(seed, np.array(examples)).tolist() == expected
+
+
 def test_a_hundred_thousand_counts_and_the_state_are_numpys():
     means = np.tile(np.geomspace(1e-3, 3e3, 1000), 100)
     pixels = np.arange(len(means), dtype=np.int32)

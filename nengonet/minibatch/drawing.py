@@ -9,6 +9,7 @@ NumPy's ``random/src``. Where a later NumPy draws other numbers, see `is_numpys`
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -203,13 +204,43 @@ def state_of(rng: np.random.Generator) -> list[int]:
     return [*halves, found["has_uint32"], found["uinteger"]]
 
 
+def first_states(seed: int, examples: np.ndarray) -> np.ndarray:
+    """Return `state_of` `example_rng` for all examples, by NumPy's ``SeedSequence`` at once."""
+    if max(seed, *map(int, examples)) >= 2**32:  # they are hashed in more words
+        return np.array([state_of(example_rng(seed, int(each))) for each in examples], np.uint64)
+    constant, factor = 0x43B0D7E5, 0x931E8875
+
+    def hashed(value: np.ndarray) -> np.ndarray:
+        nonlocal constant
+        value = value ^ np.uint32(constant)
+        constant = constant * factor & 0xFFFFFFFF
+        value = value * np.uint32(constant)
+        return value ^ value >> np.uint32(16)
+
+    entropy = np.zeros((4, len(examples)), np.uint32)
+    entropy[0], entropy[1] = seed, examples
+    pool = [hashed(each) for each in entropy]
+    for source, target in itertools.permutations(range(4), 2):
+        left, right = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
+        mixed = left * pool[target] - right * hashed(pool[source])
+        pool[target] = mixed ^ mixed >> np.uint32(16)
+    constant, factor = 0x8B51F9DD, 0x58F38DED
+    words = [hashed(pool[word % 4]).astype(object) for word in range(8)]
+    high, low, more_high, more_low = (words[i] | words[i + 1] << 32 for i in range(0, 8, 2))
+    increment = ((more_high << 64 | more_low) << 1 | 1) % 2**128
+    state = ((high << 64 | low) + increment) * (int(_FACTOR_HIGH) << 64 | int(_FACTOR_LOW))
+    state = (state + increment) % 2**128
+    halves = [state >> 64, state % 2**64, increment >> 64, increment % 2**64]
+    return np.array([*halves, 0 * state, 0 * state], np.uint64).T.copy()
+
+
 @functools.cache
 def is_numpys() -> bool:
     """Tell whether the numbers are those that the installed NumPy draws."""
     theirs = example_rng(0, 0)
     if not isinstance(theirs.bit_generator, np.random.PCG64):
         return False
-    states = np.array([state_of(theirs)], np.uint64)
+    states = first_states(0, np.array([0]))
     pixels, mean_counts = np.arange(60, dtype=np.int32), np.geomspace(0.01, 100.0, 60)
     firsts, counts = np.array([0, len(pixels)]), np.empty(len(pixels), np.int64)
     for _ in range(3):

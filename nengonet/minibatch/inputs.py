@@ -31,13 +31,12 @@ class PoissonEvents:
         self.rates = rates
         self.height = height
         self._kernels = kernels
-        streams = [example_rng(seed, int(example)) for example in examples]
         draws = _NumPyDraws
         if kernels is not None:
             from nengonet.minibatch.drawing import is_numpys
 
             draws = _KernelDraws if is_numpys() else _NumPyDraws
-        self._draws = draws(rates, dt, streams)
+        self._draws = draws(rates, dt, seed, examples)
         self._n_steps = block_steps(dt)
         self.step = self._added = self._n_steps - 1
         self._records: list[OutputRecord] = []
@@ -113,8 +112,8 @@ class PoissonEvents:
 class _NumPyDraws:
     """Draws the events of block after block, one example after the other."""
 
-    def __init__(self, rates: np.ndarray, dt: float, streams: list[np.random.Generator]) -> None:
-        self._streams = streams
+    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
+        self._streams = [example_rng(seed, int(example)) for example in examples]
         self._lit = [lit_pixels(each, dt) for each in rates]
 
     def draw(self, bounds: np.ndarray) -> np.ndarray:
@@ -134,11 +133,11 @@ class _NumPyDraws:
 class _KernelDraws:
     """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
 
-    def __init__(self, rates: np.ndarray, dt: float, streams: list[np.random.Generator]) -> None:
+    def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
         from nengonet.minibatch import drawing
 
         self._kernels = drawing
-        self._states = np.array([drawing.state_of(rng) for rng in streams], np.uint64)
+        self._states = drawing.first_states(seed, examples)
         n_examples, n_pixels = rates.shape
         where, self._mean_counts = lit_pixels(rates.ravel(), dt)
         self._pixels = where % n_pixels
