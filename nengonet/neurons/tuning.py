@@ -69,7 +69,7 @@ def gain_bias(
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
     """
-    n_neurons = positive_integer("n_neurons", n_neurons)
+    n_neurons = positive_integer("n_neurons", n_neurons, at_least=0)
     found, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
     if not np.all(np.isfinite(found)) or not np.all(found > 0):
         advice = "" if gain is not None else _tuning_advice(neuron_type, max_rates, intercepts)
