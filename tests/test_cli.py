@@ -164,6 +164,7 @@ def test_bench_compares_and_times():
     assert report["peak_memory_mib"] > 10
     assert sum(report["operators"].values()) == pytest.approx(1)
     assert any("hidden" in name for name in report["operators"])
+    assert call("bench", "--initial-voltage", "image").exit_code == 2  # it would change nothing
     text = call(*arguments, "--jobs", 1).stdout
     for words in (
         "nengo.Simulator, the forum's loop",
