@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import nengonet as nn
+from nengonet import datasets, studies
 from nengonet.cli import main
 from nengonet.minibatch.acceleration import load_kernels
 
@@ -150,6 +151,7 @@ def test_budget(tmp_path):
 
 def test_bench_compares_and_times():
     arguments = ["bench", "--images", 12, "--reference", 4, "--presentation-time", 0.05]
+    arguments += ["--seed", 3]
     done = call(*arguments, "--jobs", 1, "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
@@ -161,6 +163,12 @@ def test_bench_compares_and_times():
     assert report["ratio_without_numba"] == slow / speeds["reference"]
     assert report["ratio_to_plain"] == (speeds["twin"] or slow) / speeds["plain"]
     assert (report["ratio"] is None) == (speeds["twin"] is None) == (load_kernels() is None)
+    spikes = report["twin_spikes_per_s"] / (speeds["twin"] or slow)
+    case = studies.get("forum-mnist").build("repaired", seed=3)
+    result = case.present(
+        datasets.load("mnist", n_images=12)[0], presentation_time=0.05, progress=False
+    )
+    assert spikes == pytest.approx(sum(result.spikes_per_image().values()))
     assert report["peak_memory_mib"] > 10
     assert sum(report["operators"].values()) == pytest.approx(1)
     assert any("hidden" in name for name in report["operators"])

@@ -15,7 +15,7 @@ from unittest import mock
 import nengo
 import numpy as np
 
-from nengonet.checks import positive_integer
+from nengonet.checks import as_seed, positive_integer
 from nengonet.layers.record import Layer, image_input
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.results.result import Result
@@ -24,7 +24,7 @@ from nengonet.run.presentation import default_minibatch_size, present
 from nengonet.run.simulators import minibatch_simulator, reference_simulator, reset_to_example
 
 N_REPEATS = 3
-_DT, _SEED = 0.001, 0
+_DT = 0.001
 # By the prefix of their speed in the report, with the report's name of their ratio.
 _WAYS = {
     "plain": ("nengo.Simulator, the forum's loop", None),
@@ -73,12 +73,12 @@ def bench(
 ) -> dict:
     """Time the same examples on the reference simulator and in minibatches: medians of repeats.
 
-    Ratios are those to the reference; what was not run is None.
+    The seed is the network's. Ratios are those to the reference; what was not run is None.
     """
     n_reference, n_jobs = positive_integer("n_reference", n_reference), n_processes(n_jobs)
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(output.network)
-    run = {"presentation_time": presentation_time, "dt": _DT, "seed": _SEED, "progress": False}
+    run = {"presentation_time": presentation_time, "dt": _DT, "progress": False}
     alone = partial(present, output.network, output, **run)
     together = partial(alone, n_jobs=n_jobs, minibatch_size=minibatch_size)
     _, first_result = _timed(alone, images[:1])
@@ -148,10 +148,11 @@ def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> 
     """Return the seconds of a reset, a run and a look at a probe for each image."""
     probe = nengo.Probe(output.output, add_to_container=False)
     source = image_input(output.network, output.output)
-    with reference_simulator(output.network, _DT, _SEED, probe=probe) as simulator:
+    seed = as_seed(output.network.seed)
+    with reference_simulator(output.network, _DT, seed, probe=probe) as simulator:
         start = time.perf_counter()
         for image in images:
-            reset_to_example(simulator, _SEED, 0, {source: image})
+            reset_to_example(simulator, seed, 0, {source: image})
             simulator.run(presentation_time, progress_bar=False)
             simulator.data[probe].sum(axis=0)
         return time.perf_counter() - start
@@ -181,10 +182,11 @@ def _peak_memory() -> float | None:
 
 def _by_operator(output: Layer, images: np.ndarray, n_steps: int) -> dict[str, float]:
     """Return the share of each operator in the time of a minibatch, the largest first."""
-    with minibatch_simulator(output.network, len(images), _DT, _SEED) as simulator:
+    seed = as_seed(output.network.seed)
+    with minibatch_simulator(output.network, len(images), _DT, seed) as simulator:
         for layer in output.chain():
             simulator.record(layer.output, steps=layer is output)
-        simulator.reset_to_examples(images.reshape(len(images), -1), seed=_SEED)
+        simulator.reset_to_examples(images.reshape(len(images), -1), seed=seed)
         times = simulator.profile_steps(n_steps)
     total = sum(times.values())
     return {name: spent / total for name, spent in sorted(times.items(), key=lambda item: -item[1])}
