@@ -84,9 +84,9 @@ def positive_integer(
 
 
 def as_seed(seed: object, default: int | None = 0, name: str = "seed") -> int:
-    """Convert to a seed, from 0 to 2**31 - 1."""
+    """Convert to a seed, from 0 to 2**32 - 1."""
     seed = default if seed is None else seed
-    return positive_integer(name, 0 if seed is None else seed, 0, 2**31 - 1)
+    return positive_integer(name, 0 if seed is None else seed, 0, 2**32 - 1)
 
 
 def count_steps(presentation_time: object, dt: object) -> int:

@@ -6,6 +6,7 @@ import warnings
 import nengo
 import numpy as np
 import pytest
+from nengo.builder.operator import SimPyFunc
 
 import nengonet as nn
 from nengonet.minibatch import MinibatchSimulator
@@ -113,3 +114,8 @@ def model_of(*operators):
 
 def minibatch_of(model, batch=2, **settings):
     return MinibatchSimulator(None, batch, model=model, seed=0, progress_bar=False, **settings)
+
+
+def kept_in(seen, y):
+    """Return an operator that appends what a signal holds at every step, for each example."""
+    return SimPyFunc(None, lambda values: seen.append(values), None, y)

@@ -1,14 +1,12 @@
-"""Operators that have no batched step are refused, and how to add one."""
+"""Operators that have no batched step run one by one, and how to add one."""
 
 import nengo
 import numpy as np
-import pytest
-from minibatches import minibatch, minibatch_of, model_of
+from minibatches import kept_in, minibatch, minibatch_of, model_of
 from nengo.builder import Builder, Operator
 from nengo.builder.operator import DotInc, Reset
 from nengo.builder.signal import Signal
 
-import nengonet as nn
 from nengonet.minibatch import register
 from nengonet.minibatch.registry import _MAKERS
 
@@ -35,34 +33,42 @@ def build_doubled(model, transform, sig_in, decoders=None, encoders=None, rng=No
     return weighted, None
 
 
-def test_unknown_operators_are_refused_until_they_are_registered(monkeypatch):
+def test_unknown_operators_run_one_by_one_until_they_are_registered(monkeypatch):
     monkeypatch.setitem(Builder.builders, Doubled, build_doubled)
     with nengo.Network() as network:
         a, b = nengo.Node([1.0, 2.0]), nengo.Node(size_in=2)
         nengo.Connection(a, b, transform=Doubled(2), synapse=None)
         probe = nengo.Probe(b)
-    with pytest.raises(nn.InputError, match="no batched step for TwoStep"):
-        minibatch(network)
+
+    def run():
+        with minibatch(network) as simulator:
+            simulator.run_steps(2)
+            np.testing.assert_array_equal(simulator.data[probe], np.full((3, 2, 2), [2.0, 4.0]))
+
+    run()
     monkeypatch.setitem(_MAKERS, TwoStep, None)  # which is taken out again
+    calls = []
 
     @register(TwoStep)
     def two_step(operator, context):
+        calls.append(operator)
         return operator.make_step(context.signals, context.dt, None)
 
-    with minibatch(network) as simulator:
-        simulator.run_steps(2)
-        np.testing.assert_array_equal(simulator.data[probe], np.full((3, 2, 2), [2.0, 4.0]))
+    run()
+    assert calls
 
 
-def test_subclasses_with_a_step_of_their_own_are_refused():
+def test_subclasses_with_a_step_of_their_own_keep_it():
     class OtherDot(DotInc):
         def make_step(self, signals, dt, rng):
-            return lambda: None
+            y = signals[self.Y]
+            return lambda: y.__iadd__(3)
 
     class SameReset(Reset):
         pass
 
     x, y, w = (Signal(np.zeros(shape)) for shape in (2, 2, (2, 2)))
-    minibatch_of(model_of(SameReset(x))).close()
-    with pytest.raises(nn.InputError, match="no batched step for OtherDot"):
-        minibatch_of(model_of(SameReset(x), OtherDot(w, x, y)))
+    seen = []
+    with minibatch_of(model_of(SameReset(x), OtherDot(w, x, y), kept_in(seen, y))) as simulator:
+        simulator.run_steps(2)
+    np.testing.assert_array_equal(seen, [[3.0, 3.0]] * 2 + [[6.0, 6.0]] * 2)

@@ -287,14 +287,3 @@ def test_bad_numbers(number):
         with pytest.raises(nn.InputError, match="time_in_seconds: expected seconds"):
             simulator.run("long")
         assert simulator.n_steps == 0
-
-
-@pytest.mark.parametrize("rule", [nengo.PES(), nengo.Oja(), nengo.BCM(), nengo.Voja()])
-def test_learning_is_refused_by_name(rule):
-    with nengo.Network() as network:
-        a, b = nengo.Ensemble(5, 1), nengo.Ensemble(5, 1)
-        if rule.modifies == "weights":
-            a, b = a.neurons, b.neurons
-        nengo.Connection(a, b, learning_rule_type=rule, transform=np.ones((b.size_in, a.size_out)))
-    with pytest.raises(nn.InputError, match=f"Connection.*cannot learn.*{type(rule).__name__}"):
-        minibatch(network)

@@ -17,6 +17,7 @@ from nengo.transforms import ChannelShape
 
 from nengonet.ann.convolution import padding_of
 from nengonet.exceptions import InputError
+from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import as_bits, as_view, same_place
 
@@ -38,6 +39,8 @@ def _convolution(operator: GeneralConvInc, context: Context) -> Step:
             f"{operator}: expected a convolution over one or two dimensions, got "
             f"{operator.conv.dimensions} (the reference simulator refuses it too)"
         )
+    if context.signals.is_batched(operator.W):
+        return one_by_one(operator, context)
     dense = _rowwise if _is_rowwise(operator, context) else _in_chunks
     dense = dense(operator, context)
     spiking = any(same_place(signal, operator.X) for signal in context.spiking)

@@ -13,7 +13,7 @@ from nengo.builder.neurons import SimNeurons
 from nengo.neurons import NeuronType
 from nengo.params import Parameter
 
-from nengonet.minibatch.registry import Context, Step, register
+from nengonet.minibatch.registry import Context, Step, register, steps_as
 from nengonet.neurons import model_of
 from nengonet.neurons.model import Kernel
 from nengonet.streams import neuron_seeds
@@ -24,7 +24,7 @@ def is_elementwise(operator: SimNeurons) -> bool:
     neurons, dtype = operator.neurons, operator.J.dtype
     values = [*vars(neurons).values(), *(getattr(neurons, n) for n in _parameters(type(neurons)))]
     # A step of its own, or a parameter that has a value for each neuron.
-    if "step" in vars(neurons) or any(map(_is_array, values)):
+    if not steps_as(operator, SimNeurons) or "step" in vars(neurons) or any(map(_is_array, values)):
         return False
     if any(s.shape != operator.J.shape or s.dtype != dtype for s in operator.state.values()):
         return False

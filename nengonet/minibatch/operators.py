@@ -25,6 +25,8 @@ from nengo.builder.probe import SimProbe
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
+from nengonet.minibatch.learning import own_product
+from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
 
@@ -87,11 +89,6 @@ def _operands(
 ) -> tuple[np.ndarray | scipy.sparse.sparray, np.ndarray, np.ndarray]:
     """Return the weights as a matrix, and views of ``x`` and ``y`` as matrices that fit it."""
     signals = context.signals
-    if signals.is_batched(operator.A):
-        raise InputError(
-            f"{operator}: expected weights that all examples share, got weights that change "
-            "while the simulation runs"
-        )
     weights, x, y = signals[operator.A], signals.operand(operator.X), signals[operator.Y]
     if isinstance(operator, BsrDotInc):
         weights = scipy.sparse.bsr_array((weights, operator.indices, operator.indptr))
@@ -104,6 +101,8 @@ def _operands(
 @register(SparseDotInc)
 @register(BsrDotInc)
 def _sparse_dot(operator: DotInc, context: Context) -> Step:
+    if context.signals.is_batched(operator.A):
+        return one_by_one(operator, context)
     weights, x, y = _operands(operator, context)
     put = _into(operator, context, y)
     return lambda: put(weights @ x)
@@ -113,6 +112,8 @@ def _sparse_dot(operator: DotInc, context: Context) -> Step:
 def _dot(operator: DotInc, context: Context) -> Step:
     if operator.A.ndim == 0 or operator.X.ndim == 0:
         return _elementwise(operator, context)
+    if context.signals.is_batched(operator.A):
+        return own_product(operator, context)
     weights, x, y = _operands(operator, context)
     events = context.events_of(operator.X)
     if events is not None:

@@ -25,7 +25,7 @@ from nengo.builder.transforms import ConvInc, ConvTransposeInc
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
 from nengonet.minibatch.processes import is_image
-from nengonet.minibatch.registry import Context
+from nengonet.minibatch.registry import Context, steps_as
 from nengonet.minibatch.signals import Uses, overlap, same_place, span, writes
 
 # They only compute what they write from what they read.
@@ -43,7 +43,7 @@ def make_plan(
 ) -> None:
     """Decide what has to run, in the context."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
-    operators = [operator for operator in operators if not isinstance(operator, SimProbe)]
+    operators = [operator for operator in operators if not steps_as(operator, SimProbe)]
     operators = _without_unread(_without_zeros(operators, inputs), kept)
     static = _static(operators, varying)
     operators = _assign(operators, context)
@@ -53,30 +53,31 @@ def make_plan(
     context.event_only = {
         each
         for each in operators
-        if _shows(each, "events") and _is_read_as_events(each.output, uses, kept)
+        if _shows(each, "events") and _is_read_as_events(each.output, uses, kept, context)
     }
     context.once = [operator for operator in operators if operator in static]
     context.always = [operator for operator in operators if operator not in static]
 
 
 def _is_spiking(operator: Operator) -> bool:
-    if isinstance(operator, SimProcess):
+    if steps_as(operator, SimProcess):
         return known(operator.process, "amplitude") is not None
-    return isinstance(operator, SimNeurons) and operator.neurons.spiking
+    return steps_as(operator, SimNeurons) and operator.neurons.spiking
 
 
 def _shows(operator: Operator, how: str) -> bool:
     """Tell whether an operator shows images: as "events", or "steady"."""
-    shows = isinstance(operator, SimProcess) and is_image(operator.process)
+    shows = steps_as(operator, SimProcess) and is_image(operator.process)
     return shows and known(operator.process, how) is not None
 
 
-def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal]) -> bool:
+def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal], context: Context) -> bool:
     """Tell whether an input's signal need not be written: only products read it."""
     return not any(overlap(each, signal) for each in kept) and all(
         type(operator) is DotInc
         and operator.X.ndim == 1
         and operator.A.ndim > 0
+        and not context.signals.is_batched(operator.A)
         and same_place(operator.X, signal)
         and not overlap(operator.A, signal)
         for _, operator in uses.readers(signal)
@@ -84,16 +85,16 @@ def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal]) -> bool:
 
 
 def _is_zero_reset(operator: Operator) -> bool:
-    return isinstance(operator, Reset) and operator.value == 0
+    return steps_as(operator, Reset) and operator.value == 0
 
 
 def _factors(operator: Operator) -> list[Signal]:
     """Return the signals any of which makes what an operator adds 0."""
-    if isinstance(operator, ElementwiseInc):
+    if steps_as(operator, ElementwiseInc):
         return [operator.A, operator.X]
-    if isinstance(operator, Copy):
+    if steps_as(operator, Copy):
         return [operator.src] if operator.inc else []
-    return [operator.X] if isinstance(operator, _PRODUCTS) else []
+    return [operator.X] if steps_as(operator, *_PRODUCTS) else []
 
 
 def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Operator]:
@@ -124,7 +125,7 @@ def _covers(outer: Signal, inner: Signal) -> bool:
 
 def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
     """Leave out what writes only where nobody reads."""
-    needed = {operator for operator in operators if not isinstance(operator, PURE)}
+    needed = {operator for operator in operators if not steps_as(operator, *PURE)}
     uses = Uses(operators)
     reads = [signal for operator in needed for signal in operator.reads] + kept
     while reads:
@@ -153,7 +154,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     static = {
         operator
         for operator in operators
-        if (isinstance(operator, PURE) and all(map(is_set, operator.incs)))
+        if (steps_as(operator, *PURE) and all(map(is_set, operator.incs)))
         or (_shows(operator, "steady") and operator.mode == "set")
     }
 
@@ -164,7 +165,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
 
     # A process reads the time; an image does not depend on it.
     touched = {
-        operator: writes(operator) + ([] if isinstance(operator, SimProcess) else operator.reads)
+        operator: writes(operator) + ([] if steps_as(operator, SimProcess) else operator.reads)
         for operator in static
     }
     while True:
@@ -176,7 +177,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
 
 def _is_part(operator: Operator) -> bool:
     """Tell whether an operator sets a part of what it says that it sets."""
-    return isinstance(operator, Copy) and operator.dst_slice is not None
+    return steps_as(operator, Copy) and operator.dst_slice is not None
 
 
 def _assign(operators: list[Operator], context: Context) -> list[Operator]:
@@ -187,7 +188,7 @@ def _assign(operators: list[Operator], context: Context) -> list[Operator]:
         others = [(place, op) for place, op in uses.writers(reset.dst) if op is not reset]
         if len(others) == 1:
             ((place, operator),) = others
-            if isinstance(operator, _PRODUCTS) and same_place(place, reset.dst):
+            if steps_as(operator, *_PRODUCTS) and same_place(place, reset.dst):
                 context.assigning.add(operator)
                 dropped.add(reset)
     return [operator for operator in operators if operator not in dropped]
@@ -209,7 +210,7 @@ def _fuse_currents(
         read_by = [operator for _, operator in uses.readers(neurons.J)]
         written = uses.writers(neurons.J)
         # The bias is set before the product is added.
-        by_kind = sorted((each for _, each in written), key=lambda op: isinstance(op, Copy))
+        by_kind = sorted((each for _, each in written), key=lambda op: steps_as(op, Copy))
         if (
             read_by == [neurons]
             and not any(overlap(signal, neurons.J) for signal in kept)
@@ -230,8 +231,8 @@ def _are_gain_and_bias(
     product: Operator, copy: Operator, neurons: SimNeurons, context: Context
 ) -> bool:
     return (
-        isinstance(product, ElementwiseInc)
-        and isinstance(copy, Copy)
+        steps_as(product, ElementwiseInc)
+        and steps_as(copy, Copy)
         and not (copy.inc or copy.src_slice is not None or copy.dst_slice is not None)
         and copy.src.shape == copy.dst.shape
         and product.A.shape in ((), (1,), neurons.J.shape)

@@ -120,6 +120,12 @@ def maker_of(operator: Operator) -> Maker | None:
     return None if cls is None or type(operator).make_step is not cls.make_step else _MAKERS[cls]
 
 
+def steps_as(operator: Operator, *classes: type[Operator]) -> bool:
+    """Tell whether an operator is of such a class, and has the class's own step."""
+    make_step = getattr(type(operator), "make_step", None)
+    return any(isinstance(operator, cls) and make_step is cls.make_step for cls in classes)
+
+
 def label_of(operator: Operator) -> str:
     """Return the operator's class and what it writes."""
     written = [signal.name for signal in writes(operator)[:1]]

@@ -15,12 +15,16 @@ class BatchSignals(SignalDict):
     """Map from Signal to array; batched signals have the batch as their last axis.
 
     Views of a batched signal are views of its array: with the batch last, a byte offset or
-    stride of the reference becomes ``batch`` times as long.
+    stride of the reference becomes ``batch`` times as long. Those of ``matrices`` (weights that
+    every example learns) lie one example after the other instead, each as in the reference.
     """
 
-    def __init__(self, batched: set[Signal], batch: int) -> None:
+    def __init__(
+        self, batched: set[Signal], batch: int, matrices: set[Signal] = frozenset()
+    ) -> None:
         super().__init__()
         self.batched = batched
+        self.matrices = matrices
         self.batch = batch
 
     def is_batched(self, signal: Signal) -> bool:
@@ -35,6 +39,8 @@ class BatchSignals(SignalDict):
         value = base.initial_value
         if isinstance(value, SparseMatrix):
             array = value.allocate()
+        elif base in self.matrices:
+            array = np.moveaxis(np.repeat(value[np.newaxis], self.batch, axis=0), 0, -1)
         elif base in self.batched:
             array = np.repeat(value[..., np.newaxis], self.batch, axis=-1)
         else:
@@ -45,10 +51,14 @@ class BatchSignals(SignalDict):
         """Return the array of a signal."""
         if signal not in self and isinstance(signal, Signal) and signal.base in self:
             shape, offset, strides = signal.shape, signal.offset, signal.strides
-            if self.is_batched(signal):
+            base = self[signal.base]
+            if signal.base in self.matrices:
+                base, shape = np.moveaxis(base, -1, 0), (*shape, self.batch)
+                strides = (*strides, base.strides[0])
+            elif self.is_batched(signal):
                 shape, offset = (*shape, self.batch), offset * self.batch
                 strides = (*(stride * self.batch for stride in strides), signal.itemsize)
-            view = np.ndarray(shape, signal.dtype, self[signal.base], offset, strides)
+            view = np.ndarray(shape, signal.dtype, base, offset, strides)
             dict.__setitem__(self, signal, view)
         return dict.__getitem__(self, signal)
 

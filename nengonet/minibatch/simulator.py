@@ -28,10 +28,10 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import as_network
 from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
@@ -58,7 +58,7 @@ class MinibatchSimulator(nengo.Simulator):
     Parameters
     ----------
     network : nengo.Network
-        Of Nodes, Ensembles, Connections and Probes, without learning rules.
+        Of Nodes, Ensembles, Connections and Probes, with learning rules or without.
     minibatch_size : int
         Number of examples.
     dt : float, in seconds
@@ -127,12 +127,6 @@ class MinibatchSimulator(nengo.Simulator):
         self.examples = np.arange(positive_integer("minibatch_size", minibatch_size))
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
-        for connection in [] if network is None else as_network(network).all_connections:
-            if connection.learning_rule_type is not None:
-                raise InputError(
-                    f"{connection}: MinibatchSimulator cannot learn "
-                    f"({connection.learning_rule_type}); use nengo.Simulator"
-                )
         self._kernels = load_kernels(numba)
         self._constants: dict = {}
         self._records: list[tuple[Signal, OutputRecord]] = []
@@ -172,7 +166,7 @@ class MinibatchSimulator(nengo.Simulator):
         if self._batched is None:
             self._prepare()
         if not isinstance(self.signals, BatchSignals) or self.signals.batch != self.minibatch_size:
-            self.signals = BatchSignals(self._batched, self.minibatch_size)
+            self.signals = BatchSignals(self._batched, self.minibatch_size, self._matrices)
             for operator in self.model.operators:
                 operator.init_signals(self.signals)
             for signal in self._nodes.values():
@@ -386,12 +380,6 @@ class MinibatchSimulator(nengo.Simulator):
 
     def _prepare(self) -> None:
         """Look through the model, once: what can be run, and what every example has its own of."""
-        for operator in self.model.operators:
-            if hasattr(operator, "make_step") and maker_of(operator) is None:
-                raise InputError(
-                    f"{operator}: MinibatchSimulator has no batched step for "
-                    f"{type(operator).__name__}; see nengonet.minibatch.register"
-                )
         all_operators = self.model.operators
         if any(s.dtype == np.float16 for operator in all_operators for s in operator.all_signals):
             self._kernels = None
@@ -406,6 +394,13 @@ class MinibatchSimulator(nengo.Simulator):
         shared = {signal.base for signal in shared}
         self._batched = {s.base for s in (*batched, *self._nodes.values())} - shared
         self._written = [*self._batched, *shared]
+        self._matrices = {
+            signal.base
+            for operator in all_operators
+            if not isinstance(operator, (SimProcess, SimNeurons))
+            for signal in operator.all_signals
+            if signal.base.ndim > 1 and signal.base in self._batched
+        }
         self._image_inputs = {
             node: operator
             for node, signal in self._nodes.items()
@@ -487,7 +482,10 @@ class MinibatchSimulator(nengo.Simulator):
         return context
 
     def _made(self, operators: Sequence[Operator], context: Context) -> _Steps:
-        made = ((maker_of(operator)(operator, context), operator) for operator in operators)
+        made = (
+            ((maker_of(operator) or one_by_one)(operator, context), operator)
+            for operator in operators
+        )
         return [
             (self._named(step, label_of(operator)), operator)
             for step, operator in made

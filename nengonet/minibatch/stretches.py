@@ -24,7 +24,7 @@ from nengonet.minibatch.neuron_steps import kernel_arguments, kernel_of
 from nengonet.minibatch.operators import event_rows, is_batched_function
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.registry import Context, label_of, maker_of
+from nengonet.minibatch.registry import Context, label_of, maker_of, steps_as
 from nengonet.minibatch.signals import overlap, same_place, writes
 from nengonet.neurons import model_of
 
@@ -222,7 +222,7 @@ def _is_product(operator: Operator, before: Signal, context: Context) -> bool:
     if operator not in context.assigning or not same_place(operator.X, before):
         return False
     if isinstance(operator, GeneralConvInc):
-        return has_fan_out(operator)
+        return has_fan_out(operator) and not context.signals.is_batched(operator.W)
     shared = type(operator) is DotInc and not context.signals.is_batched(operator.A)
     return shared and operator.A.ndim == 2
 
@@ -235,7 +235,7 @@ def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) ->
     for layer in layers:
         hidden += [layer.neurons.J, *layer.neurons.state.values()]
     for operator in rest:
-        plain = isinstance(operator, (*PURE, TimeUpdate)) or is_batched_function(operator)
+        plain = steps_as(operator, *PURE, TimeUpdate) or is_batched_function(operator)
         touched = [*operator.reads, *writes(operator)]
         if not plain or any(overlap(signal, place) for signal in touched for place in hidden):
             return False
