@@ -120,7 +120,7 @@ def random_network(seed: int, decimal: bool = False) -> tuple[nengo.Network, nn.
                 kernel = numbers(strength, layer.size, int(rng.choice([5, 12, 260])))
                 bias = numbers(gain, kernel.shape[1])
                 layer = nn.dense(layer, kernel, neuron_type, bias=bias, **settings)
-        layers = [each for each in layer.chain() if each.ensemble is not None]
+        layers = [each for each in layer.upstream() if each.ensemble is not None]
         _add_extras(rng, layers)
         if layer.ensemble is None:
             layer = nn.dense(layer, numbers(0.1, layer.size, 4), nn.IntegrateAndFire(), gain=100.0)

@@ -44,7 +44,7 @@ def constants(name, n_images=5):
 @pytest.mark.parametrize("name", cells.WHITE)
 def test_tuning_is_the_threads(name):
     _, output = cells.build(LAYERS[name], amplitude=0.3)
-    neurons = [layer for layer in output.chain() if layer.ensemble is not None]
+    neurons = [layer for layer in output.upstream() if layer.ensemble is not None]
     assert len(neurons) == {"mlp": 2, "cnn": 3}[name]
     for layer in neurons:
         lif, weights = layer.ensemble.neuron_type, layer.weights
@@ -54,7 +54,7 @@ def test_tuning_is_the_threads(name):
         keras = 0.0 if weights.bias is None else np.resize(weights.bias, layer.size)
         np.testing.assert_allclose(layer.ensemble.bias, BIAS + GAIN * keras, atol=1e-6)
         assert layer.connection.synapse is None
-    assert next(output.chain()).node.output.scale == cells.WHITE[name]
+    assert output.upstream()[0].node.output.scale == cells.WHITE[name]
 
 
 def test_cnn_is_what_plain_nengo_makes_of_the_tutorial():
@@ -161,7 +161,7 @@ def test_explained_drive_is_what_the_layer_gets():
 def test_biases_are_scaled_behind_spikes_only():
     first, second, *_ = (
         layer.ensemble.bias
-        for layer in cells.build(LAYERS["cnn"], amplitude=0.2, kind="biases")[1].chain()
+        for layer in cells.build(LAYERS["cnn"], amplitude=0.2, kind="biases")[1].upstream()
         if layer.ensemble is not None
     )
     fixed = [layer.bias for layer in LAYERS["cnn"]]

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.ann.convolution import conv2d
 from nengonet.explain.prediction import keras_activations, predict
+from nengonet.layers.transforms import Weights
 from nengonet.results.operations import ann_multiply_adds
 
 # Neurons whose mean output is the activation itself, and its name in Keras.
@@ -18,6 +20,7 @@ NEURONS = {
     "tanh": (nengo.PoissonSpiking(nengo.Tanh(), amplitude=1 / 400), {"gain": 1.0, "bias": 0.0}),
     "linear": (None, {}),
 }
+RELU = {"neuron_type": nengo.RectifiedLinear(), "gain": 1.0, "bias": 0.0}
 SPIKING_RELU = (nn.IntegrateAndFire(amplitude=0.01), {"gain": 100.0, "bias": 0.0})
 
 
@@ -247,3 +250,37 @@ def test_multiply_adds_hold_every_connection():
     with net:
         nengo.Connection(hidden.pre.output, output.output, transform=np.ones((4, 6)), synapse=None)
     assert ann_multiply_adds(output) == {"hidden": 48, "output": 32 + 24}
+
+
+def test_several_layers_before_stand_for_their_sum():
+    rng = np.random.default_rng(8)
+    kernel = weights(rng, 3, 3, 2, 4, name="conv")
+    with nengo.Network(seed=0) as net:
+        pixels = nn.constant_input((6, 6, 2))
+        two = [
+            nn.conv2d(pixels, weights(rng, 1, 1, 2, 2, name=name), **RELU, label=name)
+            for name in ("left", "right")
+        ]
+        both = nn.conv2d(two, kernel, **RELU)
+        output = nn.dense(both, weights(rng, 64, 3, name="last"), None)
+    images = rng.uniform(size=(5, 6, 6, 2))
+    found = keras_activations(output, images)
+    summed = sum(found[name].reshape(5, 6, 6, 2) for name in ("left", "right"))
+    drive = conv2d(summed, kernel.kernel) + kernel.bias
+    np.testing.assert_allclose(found["conv"], np.maximum(drive, 0).reshape(5, -1))
+    np.testing.assert_allclose(predict(output, images)[-1].mean_outputs, found["last"])
+    assert ann_multiply_adds(output)["conv"] == 2 * 4 * 4 * 3 * 3 * 2 * 4
+    # A shortcut through the same weights on another scale is a connection of its own.
+    with net:
+        way = nengo.Connection(
+            two[0].output, both.output, transform=both.connection.transform, synapse=None
+        )
+    doubled = keras_activations(output, images)["conv"]
+    more = conv2d(found["left"].reshape(5, 6, 6, 2), kernel.kernel)
+    np.testing.assert_allclose(doubled, np.maximum(drive + more, 0).reshape(5, -1))
+    net.connections.remove(way)
+    with net:
+        transform = nengo.Dense((64, 72), init=3 * Weights(both.connection).matrix().toarray())
+        nengo.Connection(two[0].output, both.output, transform=transform, synapse=None)
+    tripled = keras_activations(output, images)["conv"]
+    np.testing.assert_allclose(tripled, np.maximum(drive + 3 * more, 0).reshape(5, -1))

@@ -118,7 +118,7 @@ def test_posted_network_is_what_nengo_makes_of_the_post():
 def test_posted_network_is_nearly_silent():
     output = bengali.posted(LAYERS)
     result = nn.present(output.network, output, DIGITS, **TEN_STEPS)
-    neurons = sum(layer.size for layer in output.chain() if layer.spiking)
+    neurons = sum(layer.size for layer in output.upstream() if layer.spiking)
     assert neurons == 46713
     # the ANN has every third unit active; here a neuron in fifty spikes once at most
     assert sum(result.spikes_per_image().values()) < 0.05 * neurons

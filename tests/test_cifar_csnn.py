@@ -110,7 +110,7 @@ def test_rate_neurons_come_to_the_anns_logits():
 
 def test_network_is_the_papers():
     output = build(LAYERS, "lif", synapse=0.015)
-    first, pool0, second, pool1, third, hidden, last = list(output.chain())[1:]
+    first, pool0, second, pool1, third, hidden, last = output.upstream()[1:]
     assert [layer.shape for layer in (first, pool0, second, pool1, third, hidden, last)] == [
         (30, 30, 32),
         (15, 15, 32),
@@ -162,7 +162,7 @@ def test_scales_come_from_the_sample_only():
     gains = []
     for sample in (IMAGES[8:], 0.5 * IMAGES[8:]):
         output = build(LAYERS, "repaired", sample=sample)
-        gains.append([layer.ensemble.gain[0] for layer in output.chain() if layer.ensemble])
+        gains.append([layer.ensemble.gain[0] for layer in output.upstream() if layer.ensemble])
     found = activations(with_pools(LAYERS, "max"), IMAGES[8:])
     scales = [np.percentile(found[name], 99.9) for name in NAMES[:4]]
     np.testing.assert_allclose(gains[0], 500 / np.array(scales))

@@ -61,7 +61,7 @@ def keras_spiking(layers, tau, image, voltage, dt):
 def test_every_cell_does_what_keras_spiking_does(network, dt, simulator):
     case = STUDY.build(network=network, dt=dt, seed=4)
     result = show(case, IMAGES[:6], rasters=["hidden"], simulator=simulator)
-    (drawn,) = drawn_states(list(case.output.chain()), case.initial_states)
+    (drawn,) = drawn_states(case.output.upstream(), case.initial_states)
     for example, image in enumerate(IMAGES[:6]):
         voltage = drawn.draw(4, example)
         spikes, outputs = keras_spiking(*LOADED[network], image, voltage, dt)

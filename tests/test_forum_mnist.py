@@ -105,7 +105,7 @@ def test_posted_network_is_the_posts():
 def test_repaired_differs_from_posted_in_scales_only():
     posted_output, repaired_output = build(LAYERS, "posted"), build(LAYERS)
     for before, after in zip(
-        list(posted_output.chain())[2:], list(repaired_output.chain())[1:], strict=True
+        posted_output.upstream()[2:], repaired_output.upstream()[1:], strict=True
     ):
         np.testing.assert_array_equal(
             before.connection.transform.init, after.connection.transform.init
@@ -280,11 +280,11 @@ def test_what_differs_is_read_from_both_networks():
         output = build(layers)
         case = Case("repaired", output, layers, None, 0.35, settings=STUDY.build().settings)
         notes = list(differences(case))
-        gains = [layer.ensemble.gain[0] for layer in list(output.chain())[1:]]
+        gains = [layer.ensemble.gain[0] for layer in output.upstream()[1:]]
         assert f"gain hidden {gains[0]:.4g}, output {gains[1]:.4g} instead of 2.033" in notes[1]
         assert "instead of 25,500 Hz" in notes[0]
         assert notes[2].startswith("bias 0 instead of 1, ")
-        for layer in list(output.chain())[1:]:
+        for layer in output.upstream()[1:]:
             layer.ensemble.bias = np.asarray(layer.ensemble.bias) + 0.25
         assert list(differences(case))[2].startswith("bias 0.25 instead of 1, ")
 

@@ -231,7 +231,7 @@ def test_everything_follows_edits(edits, simulator):
         layer = nn.max_pool2d(layer, (2, 2), strides=1, label="pool")
         layer = nn.dense(layer, rng.normal(size=(16, 12)), spiking, gain=100.0, label="hidden")
         layer = nn.dense(layer, rng.normal(size=(12, 4)), None, label="output")
-    layers = {each.label: each for each in layer.chain()}
+    layers = {each.label: each for each in layer.upstream()}
     for edit in edits:
         edit(net, layers, rng)
     image = rng.uniform(size=(1, 16))
@@ -408,6 +408,56 @@ def test_ensemble_arrays_are_read_through_their_nodes():
     assert "no ANN" in str(nn.diagnose(output, images, readout="mean"))
 
 
+def test_what_feeds_a_layer_is_what_the_network_says():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((4,))
+        left, right = (
+            nn.dense(pixels, np.eye(4), nengo.LIF(), label=label) for label in ("left", "right")
+        )
+        output = nn.dense([left, right], np.eye(4), None, label="output")
+        assert (pixels.pres, pixels.pre) == ((), None)
+        assert (left.pres, left.pre) == ((pixels,), pixels)
+        assert output.pres == (left, right)
+        assert output.upstream() == [pixels, left, right, output]
+        with pytest.raises(nn.InputError, match="output: .* one layer .*, got left, right; use pr"):
+            _ = output.pre
+        net.connections.remove(output.connections[1])
+        assert (output.pre, output.upstream()) == (left, [pixels, left, output])
+        # Others' objects, and one that only passes on.
+        ensemble = nengo.Ensemble(4, 1, label="plain")
+        relay = nengo.Node(size_in=4, label="relay")
+        for pre, post in [(right.output, relay), (relay, output.output)]:
+            nengo.Connection(pre, post, synapse=None)
+        nengo.Connection(ensemble.neurons, output.output, synapse=None)
+        assert output.pres[0] is left
+        assert [(each.shape, each.output) for each in output.pres[1:]] == [
+            ((4,), relay),
+            ((4,), ensemble.neurons),
+        ]
+        # What passes on is no layer of the network because somebody asked for it.
+        labels = ["input", "left", "right", "plain", "output"]
+        assert [each.label for each in output.upstream()] == labels
+        assert output.pres[2] is output.upstream()[3]
+
+
+def test_labels_differ_on_all_ways_to_a_layer():
+    with nengo.Network():
+        pixels = nn.constant_input((4,))
+        ways = []
+        for label in ("left", "right"):
+            hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")
+            ways.append(nn.dense(hidden, np.eye(4), nengo.LIF(), label=label))
+        with pytest.raises(nn.InputError, match="hidden: expected different labels .* twice; give"):
+            nn.dense(ways, np.eye(4), None, label="output")
+        with pytest.raises(nn.InputError, match="label of its own, got that of a layer before it"):
+            nn.dense([ways[0], pixels], np.eye(4), None, label="hidden")
+        with pytest.raises(nn.InputError, match=r"of one shape, .* input \(4,\), pair \(2,\)"):
+            pair = nn.dense(pixels, np.ones((4, 2)), None, label="pair")
+            nn.dense([pixels, pair], np.eye(4), None, label="output")
+        with pytest.raises(nn.InputError, match="pre: expected a Layer, or a list .* empty list"):
+            nn.dense([], np.eye(4), None, label="output")
+
+
 def test_layers_beside_the_chain_keep_their_labels():
     with nengo.Network() as net:
         pixels = nn.constant_input((4,))
@@ -451,7 +501,7 @@ def test_the_build_gives_a_max_pool_the_spikes_that_come_in_now():
         layer = nn.dense(
             nn.constant_input((4,)), np.eye(4), nn.IntegrateAndFire(amplitude=0.01), gain=50.0
         )
-        square = nn.Layer(label="square", shape=(2, 2), ensemble=layer.ensemble, pre=layer.pre)
+        square = nn.Layer(label="square", shape=(2, 2), ensemble=layer.ensemble)
         pools = [nn.max_pool2d(square, 1, label="first")]
         pools.append(nn.max_pool2d(pools[0], 2, label="second"))
     for neuron_type, area in [

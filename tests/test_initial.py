@@ -54,7 +54,7 @@ def test_nengos_own_simulator_started_by_hand_does_the_same(dt):
     """A plain nengo.Simulator of each example alone, whose voltages are stated in the build."""
     network, output = built()
     result = shown({"first": STATES["first"]}, dt=dt, presentation_time=10 * dt, seed=3)
-    (drawn,) = drawn_states(list(output.chain()), {"first": STATES["first"]})
+    (drawn,) = drawn_states(output.upstream(), {"first": STATES["first"]})
     for example, image in enumerate(IMAGES):
         voltages = drawn.draw(3, example)
         assert np.all((voltages >= 0) & (voltages < 1))
@@ -116,7 +116,7 @@ def test_the_next_presentation_does_not_go_on_from_the_last_one():
 
 def test_draws_depend_on_seed_example_layer_and_state_and_on_nothing_else():
     _, output = built("lif")
-    layers = list(output.chain())
+    layers = output.upstream()
     both = drawn_states(layers, STATES)
     swapped = drawn_states(layers, dict(reversed(STATES.items())))
     np.testing.assert_array_equal(both[0].draw(0, 4), swapped[1].draw(0, 4))
@@ -141,7 +141,7 @@ def test_draws_are_those_of_the_distribution():
     The chance of a false alarm is below 1e-6 (and the seed is fixed).
     """
     _, output = built()
-    drawn = drawn_states(list(output.chain()), STATES)[0]
+    drawn = drawn_states(output.upstream(), STATES)[0]
     values = np.stack([drawn.draw(0, example) for example in range(2000)])
     assert abs(values.mean() - 0.5) < 5 * np.sqrt(1 / 12 / values.size)
     # neurons and examples are independent: no column or row has a mean of its own
@@ -150,7 +150,7 @@ def test_draws_are_those_of_the_distribution():
 
 def test_the_states_are_where_nengo_keeps_them():
     network, output = built()
-    drawn = drawn_states(list(output.chain()), STATES)
+    drawn = drawn_states(output.upstream(), STATES)
     with minibatch_simulator(network, 2, 0.001, 0) as simulator:
         simulator.reset_to_examples(IMAGES[:2].reshape(2, -1), np.array([8, 9]), 0)
         set_states(simulator, drawn, 0, [8, 9])

@@ -39,7 +39,7 @@ def network(rng, *, padding="valid", strides=1, groups=1, pool=None):
 
 def matrix_of(net, output, label):
     """Return the matrix from a layer's source to its neurons: a column for each unit input."""
-    layer = next(each for each in output.chain() if each.label == label)
+    layer = next(each for each in output.upstream() if each.label == label)
     source = layer.pre
     chain = [layer]
     while source.label == "pool":
@@ -213,7 +213,7 @@ def test_operations_follow_edits():
     net, output = network(rng)
     images = rng.uniform(size=(2, 6, 7, 2))
     settings = {"presentation_time": 0.02, "readout": "mean", "progress": False}
-    first, second = (each for each in output.chain() if each.label in ("first", "second"))
+    first, second = (each for each in output.upstream() if each.label in ("first", "second"))
     second.connection.transform = nengo.Dense(
         (second.size, first.size), init=np.eye(second.size, first.size)
     )

@@ -33,7 +33,7 @@ def test_constant_input_is_worked_out_once(numba):
         network, output, images, presentation_time=0.1, simulator="reference", **run
     )
     with minibatch(network, 4, numba=numba) as simulator:
-        records = {layer.label: simulator.record(layer.output) for layer in output.chain()}
+        records = {layer.label: simulator.record(layer.output) for layer in output.upstream()}
         for _ in range(2):
             simulator.reset_to_examples(images, seed=0)
             simulator.run_steps(100)
@@ -104,7 +104,7 @@ def test_a_product_over_a_part_of_poisson_input_has_its_spikes():
         pixels = nn.poisson_input((6,), 400.0)
         node = nengo.Node(size_in=2)
         nengo.Connection(pixels.node[1:4], node, transform=[[1, 2, 4], [3, 0, 1]], synapse=None)
-        sums = nn.Layer(label="sums", shape=(2,), node=node, pre=pixels)
+        sums = nn.Layer(label="sums", shape=(2,), node=node)
     images = np.random.default_rng(0).uniform(size=(3, 6))
     run = {"presentation_time": 0.05, "readout": "mean", "progress": False}
     found, expected = (

@@ -28,7 +28,7 @@ def network_of(build, *, shape=(6, 7, 2), poisson=False, neuron_type=None):
 
 
 def shown(network, layer, images=IMAGES, time=0.3, **settings):
-    rasters = [each.label for each in layer.chain() if each.spiking]
+    rasters = [each.label for each in layer.upstream() if each.spiking]
     readout = "spike_count" if layer.spiking else "mean"
     return present(
         network,
@@ -67,7 +67,7 @@ def test_a_pool_is_one_node_and_one_connection():
     assert [pool.amplitude for pool in pools] == [None, None, None, 0.02]
     assert pools[2].connection.synapse == nengo.Lowpass(0.01)
     assert all(pool.connection.synapse is None for pool in pools if pool is not pools[2])
-    assert all(list(pool.chain()) == [pixels, pool] for pool in pools)
+    assert all(pool.upstream() == [pixels, pool] for pool in pools)
 
 
 def test_rate_networks_are_keras_pools():
@@ -240,7 +240,7 @@ def test_twin_gives_the_same_outputs(kind, poisson):
     """For every example, in batches of any size, in any order, and after a reset."""
     network, output = deep(kind, poisson=poisson)
     with network:
-        probes = [nengo.Probe(layer.output, synapse=None) for layer in output.chain()]
+        probes = [nengo.Probe(layer.output, synapse=None) for layer in output.upstream()]
     expected = shown(network, output, simulator="reference")
     assert all(counts.any() for counts in expected.counts.values())
     examples = np.array([3, 0, 4, 1, 2])

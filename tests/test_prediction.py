@@ -340,7 +340,7 @@ CNN_IMAGES = np.random.default_rng(6).uniform(size=(4, 8, 8))
 
 def test_keras_activations_of_a_cnn():
     _, output = cnn(nengo.RectifiedLinear())
-    conv, depthwise, dense, last = (layer.weights for layer in output.chain() if layer.weights)
+    conv, depthwise, dense, last = (layer.weights for layer in output.upstream() if layer.weights)
     found = keras_activations(output, CNN_IMAGES)
     assert list(found) == ["conv", "depthwise", "dense", "output"]
     values = conv2d(CNN_IMAGES[..., None], conv.kernel, padding="same") + conv.bias

@@ -16,7 +16,7 @@ def test_probes_and_records_of_the_input(numba):
     totals, spikes = [], []
     for probed, every_step in ((False, False), (False, True), (True, True)):
         network, output = image_network()
-        source = next(output.chain())
+        source = output.upstream()[0]
         with network:
             if probed:
                 beside = nengo.Node(size_in=16)
@@ -24,7 +24,7 @@ def test_probes_and_records_of_the_input(numba):
                 probes = [nengo.Probe(source.node), nengo.Probe(beside)]
                 nengo.Probe(source.node[3:5], synapse=0.01)
         with minibatch(network, 5, numba=numba) as simulator:
-            records = [simulator.record(layer.output) for layer in output.chain()]
+            records = [simulator.record(layer.output) for layer in output.upstream()]
             steps = [simulator.record(source.output, steps=True)] if every_step else []
             simulator.reset_to_examples(IMAGES, seed=3)
             simulator.run_steps(130)

@@ -31,7 +31,7 @@ def totals_of(network, output, images, examples, batch, seed=3, **settings):
     """Sum up every layer's output, shown in batches of ``batch``."""
     totals = []
     with minibatch(network, batch, **settings) as simulator:
-        records = [simulator.record(layer.output) for layer in output.chain()]
+        records = [simulator.record(layer.output) for layer in output.upstream()]
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
             simulator.reset_to_examples(images[part], examples[part], seed)
@@ -77,7 +77,7 @@ def test_layers_are_those_of_the_reference(case, numba):
     run = {"presentation_time": 0.12, "seed": 3, "examples": examples, "progress": False}
     result = nn.present(network, output, images, simulator="reference", **run)
     with minibatch(network, len(images), numba=numba) as simulator:
-        records = {layer: simulator.record(layer.output) for layer in output.chain()}
+        records = {layer: simulator.record(layer.output) for layer in output.upstream()}
         steps = simulator.record(output.output, steps=True)
         simulator.reset_to_examples(images, examples, seed=3)
         simulator.run_steps(120)

@@ -43,7 +43,7 @@ def row_of_layers(neuron_type, *, source="poisson", widths=(11, 4), gain=None, s
 
 
 def recorded(simulator, output):
-    return {layer.label: simulator.record(layer.output) for layer in output.chain()}
+    return {layer.label: simulator.record(layer.output) for layer in output.upstream()}
 
 
 @pytest.mark.parametrize("precision", [32, 64])
@@ -154,7 +154,7 @@ def test_convolutions_and_a_last_layer_without_neurons(name, source):
     images = rng.uniform(0, 1, (9, 60))
     run = {"presentation_time": 0.13, "readout": "mean", "seed": 3, "progress": False}
     with MinibatchSimulator(network, 9, progress_bar=False) as simulator:
-        for each in output.chain():
+        for each in output.upstream():
             simulator.record(each.output, steps=each is output)
         assert simulator.runs_in_stretches
     expected = present(network, output, images, simulator="reference", **run)

@@ -40,7 +40,7 @@ def test_a_layer_is_one_ensemble_and_one_connection():
     assert isinstance(layer.connection.solver, nengo.solvers.NoSolver)
     np.testing.assert_array_equal(layer.connection.transform.init, KERNEL.T)
     assert (layer.label, layer.ensemble.label, layer.shape) == ("hidden", "hidden", (3,))
-    assert [each.label for each in layer.chain()] == ["input", "hidden"]
+    assert [each.label for each in layer.upstream()] == ["input", "hidden"]
 
 
 def test_default_tuning_is_the_posts():
@@ -315,7 +315,7 @@ def test_flatten_is_the_same_layer():
         output = nn.dense(flat, np.ones((12, 1)), None, label="sum")
     assert network.nodes == [pixels.node, output.node]
     assert (flat.shape, flat.node, flat.label) == ((12,), pixels.node, "input")
-    assert [layer.label for layer in output.chain()] == ["input", "sum"]
+    assert [layer.label for layer in output.upstream()] == ["input", "sum"]
     assert output.connection.pre is pixels.node
 
 
@@ -402,7 +402,7 @@ def test_default_labels_are_numbered_as_in_keras():
         pooled = nn.avg_pool2d(nn.avg_pool2d(first, 2), 2)
         hidden = nn.dense(pooled, np.ones((4, 3)), None)
         output = nn.dense(nn.lowpass(nn.lowpass(hidden, 0.01), 0.02), np.ones((3, 2)), None)
-    labels = [layer.label for layer in output.chain()]
+    labels = [layer.label for layer in output.upstream()]
     assert labels == [
         *("input", "avg_pool2d", "avg_pool2d_1", "dense", "lowpass", "lowpass_1", "dense_1")
     ]

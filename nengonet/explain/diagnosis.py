@@ -202,7 +202,7 @@ def _row(layer: LayerPrediction, case: Case) -> dict:
 def _keras_bias(output: object) -> dict[str, np.ndarray]:
     return {
         layer.label: np.resize(layer.weights.bias, layer.size)
-        for layer in (output.chain() if isinstance(output, Layer) else ())
+        for layer in (output.upstream() if isinstance(output, Layer) else ())
         if layer.weights is not None and layer.weights.bias is not None
     }
 

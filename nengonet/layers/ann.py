@@ -7,6 +7,7 @@ Gains, biases and amplitudes of neurons are scales of the network, which an ANN 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import nengo
@@ -40,21 +41,24 @@ class Ann:
             raise InputError(f"{item} feeds itself")
         found = {item: self._own(item) for item in self.order}
         # The connections whose weights are those of the layer's file.
-        self.own = {item: own for item, own in found.items() if own is not None}
+        self.own = {item: own for item, own in found.items() if own}
         if not self.own:
             raise InputError(f"{self.target} was built without Keras weights")
 
-    def _own(self, item: Item) -> nengo.Connection | None:
-        """Return the connection with a layer's Keras weights; refuse what stands for no ANN."""
+    def _own(self, item: Item) -> list[nengo.Connection]:
+        """Return the connections with a layer's Keras weights; refuse what stands for no ANN."""
         layer, incoming = self.layers.get(item), self.graph.into(item)
         weights = {connection: Weights(connection) for connection in incoming}
         if layer is not None and layer.weights is not None:
-            for connection in incoming:
-                if _is_of_file(connection, weights[connection], layer):
-                    # The bias is in the weights.
-                    if not isinstance(_function_of(item), AddBias | None):
-                        raise InputError(f"{item} computes a function of its own")
-                    return connection
+            factors = {each: _factor(each, weights[each], layer) for each in incoming}
+            found = [each for each, factor in factors.items() if factor is not None]
+            if found:
+                # The bias is in the weights.
+                if not isinstance(_function_of(item), AddBias | None):
+                    raise InputError(f"{item} computes a function of its own")
+                # What comes through the same weights on another scale is no part of their layer.
+                scale = factors[found[0]]
+                return [each for each in found if abs(factors[each] - scale) <= _SAME * scale]
             raise InputError(
                 f"{layer.label}: its weights in the network are not those that it was built "
                 "from; build it from the weights that it should have"
@@ -66,7 +70,7 @@ class Ann:
                 raise InputError(f"{item} was built without Keras weights")
         elif item.size_in > 0:
             _function_of(item)
-        return None
+        return []
 
     def _activation(self, item: Item) -> str:
         """Return what the file gives, else what the neurons do; the last layer gives logits."""
@@ -101,17 +105,19 @@ class Ann:
                     raise InputError(f"{item} puts out what is unknown")
                 values[item] = np.broadcast_to(shown, (n_images, item.size_out))
                 continue
-            drive, own = 0.0, self.own.get(item)
+            drive, inputs, own = 0.0, 0.0, self.own.get(item, [])
             for connection in self.graph.into(item):
                 before = values[owner(connection.pre_obj)]
-                if connection is own:
-                    layer = self.layers[item]
-                    shaped = before.reshape(n_images, *layer.pre.shape)
-                    drive = drive + drive_of(layer.weights, shaped).reshape(n_images, -1)
+                if connection in own:
+                    inputs = inputs + before
                 else:
                     gain = filter_of(connection.synapse, 0.001).gain
                     drive = drive + gain * Weights(connection).apply(before)
-            if own is None and isinstance(item, nengo.Node) and item.output is not None:
+            if own:
+                layer = self.layers[item]
+                shaped = inputs.reshape(n_images, *layer.shape_in)
+                drive = drive + drive_of(layer.weights, shaped).reshape(n_images, -1)
+            elif isinstance(item, nengo.Node) and item.output is not None:
                 drive, *_ = item.output.moments(drive, np.zeros_like(drive), 0.001)
             values[item] = activate(activations[item], drive)
         found = {self.layers[item].label: values[item] for item in self.own}
@@ -123,9 +129,9 @@ class Ann:
         counts = {}
         for item, own in self.own.items():
             layer = self.layers[item]
-            (count,) = multiply_adds([layer.weights], layer.pre.shape).values()
-            others = [each for each in self.graph.into(item) if each is not own]
-            counts[layer.label] = count + sum(
+            (count,) = multiply_adds([layer.weights], layer.shape_in).values()
+            others = [each for each in self.graph.into(item) if each not in own]
+            counts[layer.label] = len(own) * count + sum(
                 Weights(each).matrix().nnz for each in others if has_weights(each)
             )
         return counts
@@ -139,17 +145,19 @@ def _function_of(item: Item) -> object | None:
     return output
 
 
-def _is_of_file(connection: nengo.Connection, weights: Weights, layer: Layer) -> bool:
-    """Whether a connection has the weights that a layer was built from, times a number above 0.
+def _factor(connection: nengo.Connection, weights: Weights, layer: Layer) -> float | None:
+    """Return by which number above 0 a connection multiplies the weights of a layer's file.
 
-    They have where they make the same of random numbers, times that number.
+    It makes the same of random numbers, times that number; None where it does not.
     """
-    if layer.pre is None or owner(connection.pre_obj) is not owner(layer.pre.output):
-        return False
-    numbers = np.random.default_rng(0).standard_normal((1, layer.pre.size))
-    shaped = numbers.reshape(1, *layer.pre.shape)
+    size = math.prod(layer.shape_in)
+    if connection.pre_obj.size_out != size or not has_weights(connection):
+        return None
+    numbers = np.random.default_rng(0).standard_normal((1, size))
+    shaped = numbers.reshape(1, *layer.shape_in)
     expected = kind_of(layer.weights).product(layer.weights, shaped).reshape(1, -1)
     found = weights.apply(numbers)
     factor = np.vdot(found, expected) / max(np.vdot(expected, expected), 1e-300)
     least = _SAME * np.abs(found).max(initial=0)
-    return (factor > 0 or not expected.any()) and np.abs(found - factor * expected).max() <= least
+    same = np.abs(found - factor * expected).max() <= least
+    return factor if same and (factor > 0 or not expected.any()) else None

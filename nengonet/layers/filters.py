@@ -20,7 +20,7 @@ from nengo.synapses import LinearFilter, Synapse, Triangle
 from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
-from nengonet.layers.record import Layer, new_label, node_layer
+from nengonet.layers.record import Layer, checked_layer, new_label, node_layer
 from nengonet.nengo_internals import state_space
 
 # Poles this close to 1 never forget what came in.
@@ -127,7 +127,8 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
     but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
     before, this Node what it has seen up to now.
     """
-    label = new_label(label, "lowpass", pre)
+    pre = checked_layer(pre, "pre")
+    label = new_label(label, "lowpass", [pre])
     taus = as_numbers(f"{label}: tau", tau)
     try:
         taus = np.broadcast_to(taus, (pre.size,))

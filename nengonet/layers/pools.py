@@ -22,7 +22,7 @@ from nengonet.ann.kinds import Pool, shape_after, with_channels
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph
-from nengonet.layers.record import Layer, new_label, node_layer
+from nengonet.layers.record import Layer, checked_layer, new_label, node_layer
 
 KINDS = ("running_max", "winner", "instant")
 
@@ -74,7 +74,8 @@ def avg_pool2d(
     what it costs before any spiking. Train with average pools, or keep the max pools with
     `max_pool2d`.
     """
-    label = new_label(label, "avg_pool2d", pre)
+    pre = checked_layer(pre, "pre")
+    label = new_label(label, "avg_pool2d", [pre])
     return _average(pre, Pool("average", size, strides, padding, label), synapse)
 
 
@@ -96,7 +97,8 @@ def global_avg_pool2d(
     Layer
         Of shape ``(channels,)``; its ``amplitude`` is None.
     """
-    label = new_label(label, "global_avg_pool2d", pre)
+    pre = checked_layer(pre, "pre")
+    label = new_label(label, "global_avg_pool2d", [pre])
     return _average(pre, Pool("global_average", name=label), synapse)
 
 
@@ -146,7 +148,8 @@ def max_pool2d(
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
-    label = new_label(label, "max_pool2d", pre)
+    pre = checked_layer(pre, "pre")
+    label = new_label(label, "max_pool2d", [pre])
     check_among(f"{label}: kind", kind, KINDS)
     pool = Pool("max", size, strides, padding, label)
     shape = shape_after(pool, pre.shape, pre_label=pre.label)

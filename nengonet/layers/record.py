@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 
 import nengo
 import numpy as np
@@ -17,7 +17,7 @@ from nengo.transforms import Transform
 
 from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import Graph, has_weights, owner
+from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.nengo_internals import outermost_network
 from nengonet.weights import LayerWeights
 
@@ -34,28 +34,32 @@ class Layer:
     ensemble : nengo.Ensemble or None
         None for inputs and for a last layer without neurons.
     node : nengo.Node or None
-    pre : Layer or None
-        The layer that it was built on.
     weights : LayerWeights or None
         The weights that it was built from.
     network : nengo.Network
         The network that the layer was built in.
     tuned_gain : ndarray or None
         The gain that ``max_rates`` and ``intercepts`` gave; None where it was given.
+    shape_in : tuple of int or None
+        The shape in which the layer's weights take what comes in; None without weights.
+    listed : bool
+        Whether the network's other layers find this one.
     """
 
     label: str
     shape: tuple[int, ...]
     ensemble: nengo.Ensemble | None = None
     node: nengo.Node | None = None
-    pre: Layer | None = None
     weights: LayerWeights | None = None
     network: nengo.Network = dataclasses.field(default_factory=outermost_network)
     tuned_gain: np.ndarray | None = None
+    shape_in: tuple[int, ...] | None = None
+    listed: dataclasses.InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, listed: bool) -> None:
         """Let the network's other layers find this one."""
-        self.network.__dict__.setdefault("nengonet_layers", {})[owner(self.output)] = self
+        if listed:
+            self.network.__dict__.setdefault("nengonet_layers", {})[owner(self.output)] = self
 
     def __repr__(self) -> str:
         """Write label and shape; the weights would fill the screen."""
@@ -101,11 +105,33 @@ class Layer:
         """What to connect from, and to probe: ``ensemble.neurons`` or the node."""
         return self.node if self.ensemble is None else self.ensemble.neurons
 
-    def chain(self) -> Iterator[Layer]:
-        """Yield the layers from the input to this one."""
-        if self.pre is not None:
-            yield from self.pre.chain()
-        yield self
+    def upstream(self) -> list[Layer]:
+        """Return the layers on the way to this one and itself, each after what feeds it."""
+        return layers_of(self, self.network)
+
+    @property
+    def pres(self) -> tuple[Layer, ...]:
+        """The layers that feed this one now, in the order of the network's connections.
+
+        Nengo's own Ensembles and Nodes are layers too, whoever made them.
+        """
+        known = {owner(layer.output): layer for layer in self.upstream()}
+        feeding = dict.fromkeys(owner(each.pre_obj) for each in self.connections)
+        return tuple(
+            known[item] if item in known else _view(item, self.network, str(item), listed=False)
+            for item in feeding
+        )
+
+    @property
+    def pre(self) -> Layer | None:
+        """The only layer that feeds this one now; None for inputs, an error where several do."""
+        pres = self.pres
+        if len(pres) > 1:
+            raise InputError(
+                f"{self.label}: expected one layer that feeds it, got "
+                f"{', '.join(layer.label for layer in pres)}; use pres"
+            )
+        return pres[0] if pres else None
 
     def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
         """Show an image to the image input that feeds the layer, from the next reset on.
@@ -123,6 +149,22 @@ class Layer:
         source.show(image, example=example, seed=as_seed(seed))
 
 
+Layers = Layer | Sequence[Layer]
+
+
+def as_layers(pre: object) -> list[Layer]:
+    """Return one layer, or several of one shape, as a list, checked."""
+    layers = list(pre) if isinstance(pre, list | tuple) else [pre]
+    if not layers:
+        raise InputError("pre: expected a Layer, or a list of them, got an empty list")
+    if len({checked_layer(layer, "pre").shape for layer in layers}) > 1:
+        raise InputError(
+            "pre: expected layers of one shape, whose sum is taken, got "
+            + ", ".join(f"{layer.label} {layer.shape}" for layer in layers)
+        )
+    return layers
+
+
 def checked_layer(layer: object, name: str) -> Layer:
     """Return a layer, or say that something else was given."""
     if not isinstance(layer, Layer):
@@ -132,7 +174,7 @@ def checked_layer(layer: object, name: str) -> Layer:
     return layer
 
 
-def new_label(label: str | None, default: str, *before: Layer) -> str:
+def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> str:
     """Return the label of a layer that is being added: the one given, or a numbered default."""
     network = outermost_network()
     if network is None:
@@ -140,7 +182,7 @@ def new_label(label: str | None, default: str, *before: Layer) -> str:
             f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
             ", got none; the layer is added to that network"
         )
-    taken = [layer.label for pre in before for layer in checked_layer(pre, "pre").chain()]
+    taken = _labels(layer for pre in before for layer in pre.upstream())
     if label is None:
         used = {item.label for item in (*network.all_ensembles, *network.all_nodes)}
         numbered = (f"{default}_{number}" for number in itertools.count(1))
@@ -156,9 +198,9 @@ def new_label(label: str | None, default: str, *before: Layer) -> str:
 
 
 def neuron_layer(
-    pre: Layer, neuron_type: NeuronType, gain: np.ndarray, bias: np.ndarray, **of_layer: object
+    pre: Layers, neuron_type: NeuronType, gain: np.ndarray, bias: np.ndarray, **of_layer: object
 ) -> Layer:
-    """Add one Ensemble and one Connection, with everything that Nengo would choose given."""
+    """Add an Ensemble and a Connection from every layer before; nothing is left to Nengo."""
     ensemble = nengo.Ensemble(
         len(gain),
         dimensions=1,
@@ -173,32 +215,34 @@ def neuron_layer(
 
 
 def node_layer(
-    pre: Layer, output: object, transform: Transform | None = None, **of_layer: object
+    pre: Layers, output: object, transform: Transform | None = None, **of_layer: object
 ) -> Layer:
-    """Add a Node that runs ``output``, and one Connection, without a transform by default.
+    """Add a Node that runs ``output``, and a Connection from every layer before.
 
-    ``of_layer``: the layer's ``label`` and ``shape``, and the connection's ``synapse``.
+    They have no transform by default, and what comes in is their sum. ``of_layer``: the layer's
+    ``label`` and ``shape``, and the connections' ``synapse``.
     """
-    size_in = pre.size if transform is None else transform.size_out
+    size_in = as_layers(pre)[0].size if transform is None else transform.size_out
     node = nengo.Node(output, size_in=size_in, label=of_layer["label"])
     return _connected(pre, transform, node=node, **of_layer)
 
 
 def _connected(
-    pre: Layer,
+    pre: Layers,
     transform: Transform | None = None,
     synapse: Synapse | float | None = None,
     **of_layer: object,
 ) -> Layer:
-    layer = Layer(pre=pre, **of_layer)
-    nengo.Connection(
-        pre.output,
-        layer.output,
-        transform=nengo.transforms.NoTransform(pre.size) if transform is None else transform,
-        synapse=synapse,
-        solver=NoSolver(),
-        label=f"{pre.label} -> {layer.label}",
-    )
+    layer = Layer(**of_layer)
+    for each in as_layers(pre):
+        nengo.Connection(
+            each.output,
+            layer.output,
+            transform=nengo.transforms.NoTransform(each.size) if transform is None else transform,
+            synapse=synapse,
+            solver=NoSolver(),
+            label=f"{each.label} -> {layer.label}",
+        )
     return layer
 
 
@@ -217,27 +261,46 @@ def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Nod
 
 
 def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
-    """Return the records of a network's layers by Ensemble or Node, those of an output first."""
+    """Return the records of a network's layers by Ensemble or Node, an output as it is given."""
     known = dict(network.__dict__.get("nengonet_layers", {}))
     if isinstance(output, Layer):
-        known |= output.network.__dict__["nengonet_layers"]
-        known |= {owner(layer.output): layer for layer in output.chain()}
+        known |= output.network.__dict__.get("nengonet_layers", {}) | {owner(output.output): output}
     return known
 
 
-def layers_of(output: Layer, network: nengo.Network) -> list[Layer]:
+def layers_of(output: object, network: nengo.Network) -> list[Layer]:
     """Return the layers that a network has on the way to its output, each after what feeds it."""
     graph, known = Graph(network), known_layers(output, network)
-    chain = {owner(layer.output): layer for layer in output.chain()}
-    found, labels = [], {layer.label for layer in chain.values()}
-    for number, item in enumerate(graph.upstream(*chain)[0]):
-        neurons = isinstance(item, nengo.Ensemble)
+    order = graph.upstream(owner(output.output if isinstance(output, Layer) else output))[0]
+    found, labels = [], {known[item].label for item in order if item in known}
+    for number, item in enumerate(order):
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
-        if item not in known and (neurons or weighted or spikes):
+        if item not in known and (isinstance(item, nengo.Ensemble) or weighted or spikes):
             label = item.label or f"{type(item).__name__.lower()} {number}"
             label = label if label not in labels else f"{label} {number}"
-            size, at = (item.n_neurons, "ensemble") if neurons else (item.size_out, "node")
-            known[item] = Layer(label=label, shape=(size,), network=network, **{at: item})
+            known[item] = _view(item, network, label)
+            labels.add(label)
         found += [known[item]] if item in known else []
     return found
+
+
+def _view(item: Item, network: nengo.Network, label: str, listed: bool = True) -> Layer:
+    """Return the layer that an Ensemble or Node is, which no builder made."""
+    if isinstance(item, nengo.Ensemble):
+        of_layer = {"shape": (item.n_neurons,), "ensemble": item}
+    else:
+        of_layer = {"shape": (item.size_out,), "node": item}
+    return Layer(label=label, network=network, listed=listed, **of_layer)
+
+
+def _labels(layers: Iterable[Layer]) -> list[str]:
+    """Return the labels of some layers; refuse two layers of one label."""
+    by_label: dict[str, object] = {}
+    for layer in layers:
+        if by_label.setdefault(layer.label, owner(layer.output)) is not owner(layer.output):
+            raise InputError(
+                f"{layer.label}: expected different labels of the layers that come together, got "
+                "this one twice; give one of them another with label="
+            )
+    return list(by_label)

@@ -19,7 +19,15 @@ from nengo.transforms import Transform
 from nengonet.ann.convolution import as_pair
 from nengonet.ann.kinds import kind_of, shape_after, with_channels
 from nengonet.exceptions import InputError
-from nengonet.layers.record import Layer, checked_layer, neuron_layer, new_label, node_layer
+from nengonet.layers.record import (
+    Layer,
+    Layers,
+    as_layers,
+    checked_layer,
+    neuron_layer,
+    new_label,
+    node_layer,
+)
 from nengonet.nengo_internals import outermost_network
 from nengonet.neurons import as_neuron_type, gain_bias, with_settings
 from nengonet.streams import tuning_seed
@@ -40,7 +48,7 @@ class Tuning:
 
 
 def dense(
-    pre: Layer,
+    pre: Layers,
     weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
     neuron_type: NeuronType | None,
     *,
@@ -59,8 +67,9 @@ def dense(
 
     Parameters
     ----------
-    pre : Layer
-        The layer before.
+    pre : Layer or list of Layer
+        The layer before. Several, of one shape, stand for their sum: each is connected through
+        the same weights.
     weights : LayerWeights, (n_inputs, n_outputs) array_like or (kernel, bias) tuple
         As Keras stores them. A Keras bias is a drive like any other: it becomes ensemble bias,
         ``gain * keras_bias``, added to the tuning's own.
@@ -96,17 +105,17 @@ def dense(
     For ``LIF``, Nengo warns of "non-finite values" where a given ``gain + bias < 1``: such a neuron
     is silent at a drive of 1, which is not a fault. `present` builds without the warning.
     """
-    weights = as_layer_weights(weights, name=label or "dense")
-    label = new_label(label, weights.name or "dense", pre)
+    pres, weights = as_layers(pre), as_layer_weights(weights, name=label or "dense")
+    label = new_label(label, weights.name or "dense", pres)
     _check_kind(weights, label, "Dense")
-    weights.check_inputs(pre.shape, pre_label=pre.label)
-    transform = nengo.Dense((weights.n_outputs, pre.size), init=weights.kernel.T)
+    weights.check_inputs(pres[0].shape, pre_label=pres[0].label)
+    transform = nengo.Dense((weights.n_outputs, pres[0].size), init=weights.kernel.T)
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
-    return weighted_layer(pre, weights, transform, neuron_type, tuning, label)
+    return weighted_layer(pres, weights, transform, neuron_type, tuning, label)
 
 
 def conv2d(
-    pre: Layer,
+    pre: Layers,
     weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
     neuron_type: NeuronType | None,
     *,
@@ -128,8 +137,9 @@ def conv2d(
 
     Parameters
     ----------
-    pre : Layer
-        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel.
+    pre : Layer or list of Layer
+        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel. Several stand
+        for their sum, as in `dense`.
     weights : LayerWeights, (rows, columns, channels / groups, filters) array_like or tuple
         Of a Conv2D or DepthwiseConv2D layer, as Keras stores them, alone or as
         ``(kernel, bias)``. The bias of a filter is that of all its neurons.
@@ -163,8 +173,8 @@ def conv2d(
     the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
     order, (row, column, channel), are Keras' own.
     """
-    weights = as_layer_weights(weights, name=label or "conv2d")
-    label = new_label(label, weights.name or "conv2d", pre)
+    pres, weights = as_layers(pre), as_layer_weights(weights, name=label or "conv2d")
+    label = new_label(label, weights.name or "conv2d", pres)
     _check_kind(weights, label, "Conv2D", "DepthwiseConv2D")
     if groups is not None and weights.kind == "DepthwiseConv2D":
         raise InputError(
@@ -174,8 +184,8 @@ def conv2d(
     given = {"strides": strides, "padding": padding, "groups": groups}
     given = {name: value for name, value in given.items() if value is not None}
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
-    shape_after(weights, pre.shape, pre_label=pre.label)
-    shape = with_channels(pre.shape)
+    shape_after(weights, pres[0].shape, pre_label=pres[0].label)
+    shape = with_channels(pres[0].shape)
     kernel, options = kind_of(weights).grouped(weights, shape[2])
     options["strides"] = as_pair("strides", options["strides"])
     transform = nengo.Convolution(
@@ -187,7 +197,7 @@ def conv2d(
         **options,
     )
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
-    return weighted_layer(pre, weights, transform, neuron_type, tuning, label)
+    return weighted_layer(pres, weights, transform, neuron_type, tuning, label)
 
 
 def _check_kind(weights: LayerWeights, label: str, *kinds: str) -> None:
@@ -217,7 +227,7 @@ def flatten(pre: Layer) -> Layer:
 
 
 def weighted_layer(
-    pre: Layer,
+    pre: Layers,
     weights: LayerWeights,
     transform: Transform,
     neuron_type: NeuronType | None,
@@ -226,11 +236,13 @@ def weighted_layer(
 ) -> Layer:
     """Add a layer of any kind of Keras weights that `nengonet.ann.kinds` knows.
 
-    One Ensemble, or a Node where ``neuron_type`` is None, and one Connection with ``transform``:
-    the weights as Nengo takes them. `Tuning` holds `nengonet.dense`'s arguments of these names.
+    One Ensemble, or a Node where ``neuron_type`` is None, and one Connection from each layer before
+    with ``transform``: the weights as Nengo takes them. `Tuning` holds `nengonet.dense`'s arguments
+    of these names.
     """
-    shape = shape_after(weights, pre.shape, pre_label=pre.label)
-    of_layer = {"shape": shape, "label": label, "weights": weights}
+    first = as_layers(pre)[0]
+    shape = shape_after(weights, first.shape, pre_label=first.label)
+    of_layer = {"shape": shape, "label": label, "weights": weights, "shape_in": first.shape}
     of_layer |= {"transform": transform, "synapse": tuning.synapse}
     size = math.prod(shape)
     # Channels stand last, so the biases of the filters come round at every position.

@@ -184,7 +184,7 @@ def _by_operator(output: Layer, images: np.ndarray, n_steps: int) -> dict[str, f
     """Return the share of each operator in the time of a minibatch, the largest first."""
     seed = as_seed(output.network.seed)
     with minibatch_simulator(output.network, len(images), _DT, seed) as simulator:
-        for layer in output.chain():
+        for layer in output.upstream():
             simulator.record(layer.output, steps=layer is output)
         simulator.reset_to_examples(images.reshape(len(images), -1), seed=seed)
         times = simulator.profile_steps(n_steps)

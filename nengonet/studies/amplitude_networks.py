@@ -224,8 +224,8 @@ def explain(
     for amplitude in amplitudes:
         _, output = build(layers, amplitude=amplitude, poisson=poisson, seed=seed)
         found = simulate(output, images, seed=seed)
-        for layer in list(output.chain())[2:]:
-            before = found.mean_output(layer.pre.label).reshape(-1, *layer.pre.shape)
+        for layer in output.upstream()[2:]:
+            before = found.mean_output(layer.pre.label).reshape(-1, *layer.shape_in)
             kernel = layer.weights.kernel
             if kernel.ndim == 4:
                 drive = convolved(before, kernel, strides=layer.weights.config["strides"])

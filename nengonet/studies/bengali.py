@@ -421,7 +421,7 @@ def example_runs(report: Reproduction, index: int = 0) -> tuple:
     n_steps = report.options.get("n_steps", 10)
     for name in (*NEURONS, "repaired"):
         case = report.cases[name]
-        first = list(case.output.chain())[1]
+        first = case.output.upstream()[1]
         result = case.present(
             report.images[index : index + 1],
             examples=[index],

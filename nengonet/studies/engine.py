@@ -285,7 +285,7 @@ class Study:
             case = cases[name] = self._case(own, None, run.options)
             # After the first network, so that a file that does not fit is refused at once.
             shown = shown or given.images("test", n_images)
-            rasters = [each.label for each in case.output.chain() if each.spiking]
+            rasters = [each.label for each in case.output.upstream() if each.spiking]
             results[name] = case.present(
                 shown[0][: run.n_images],
                 **{"rasters": rasters if run.rasters else ()} | running | run.running,

@@ -258,7 +258,7 @@ def on_readouts(report: Reproduction) -> Iterator[str]:
 
 def on_saturation(report: Reproduction) -> Iterator[str]:
     """Count the neurons that say nothing, as they always spike or never."""
-    for layer in report.case.output.chain() if report.case.name != "repaired" else ():
+    for layer in report.case.output.upstream() if report.case.name != "repaired" else ():
         if layer.weights is not None:
             ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
             rates = report.result.rates(layer.label)
@@ -281,7 +281,7 @@ def differences(case: Case) -> Iterator[str]:
     """Say in what a repaired network differs from the posted one with the same weights."""
     chosen, networks = case.settings, (case.output, build(case.layers, "posted"))
     rate, full_scale_rate = chosen.get("input_rate"), chosen["full_scale_rate"]
-    white = 255 * float(list(networks[1].chain())[1].ensemble.gain[0])
+    white = 255 * float(list(networks[1].upstream())[1].ensemble.gain[0])
     if rate is None:
         yield f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
     else:
@@ -307,7 +307,7 @@ def differences(case: Case) -> Iterator[str]:
 
 def _by_layer(output: Layer, what: Callable[[Layer], float]) -> str:
     """Write a number of every layer with weights, or one where it is the same for all."""
-    layers = [layer for layer in output.chain() if layer.weights is not None]
+    layers = [layer for layer in output.upstream() if layer.weights is not None]
     values = {layer.label: f"{what(layer):.4g}" for layer in layers}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))

@@ -151,7 +151,7 @@ class Reproduction:
 
     def present_again(self, index: int) -> Result:
         """Show one of the images again, now with rasters: the same seed, the same spikes."""
-        *layers, _ = self.case.output.chain()
+        *layers, _ = self.case.output.upstream()
         return self.case.present(
             self.images[index : index + 1],
             examples=self.result.examples[index : index + 1],

@@ -54,7 +54,7 @@ def tuning_of(output: Layer) -> dict[str, dict[str, float | None]]:
     A bias is left out where every neuron has its own, as with Keras biases.
     """
     tuning = {}
-    for layer in output.chain():
+    for layer in output.upstream():
         if layer.ensemble is not None:
             bias = layer.ensemble.bias
             tuning[layer.label] = {
