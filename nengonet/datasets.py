@@ -30,7 +30,6 @@ import gzip
 import io
 import itertools
 import json
-import logging
 import math
 import os
 import pickle
@@ -38,13 +37,20 @@ import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from nengonet.checks import as_labels, as_pixels, check_among, check_batch, described, did_you_mean
+from nengonet.checks import (
+    as_labels,
+    as_pixels,
+    check_among,
+    check_batch,
+    described,
+    did_you_mean,
+    positive_integer,
+)
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Archive, open_binary, reading
 
@@ -188,7 +194,8 @@ def load_npz(
     if split is not None:
         check_among("split", split, _SPLITS)
         pairs = [("x_train", "y_train")] if split == "train" else pairs
-    arrays = _read_npz(path, pairs)
+    with reading(path, _NPZ):
+        arrays = _read_npz(path, pairs)
     x, y = arrays.values()
     names = tuple(f"{path}: {key}" for key in arrays)
     check_batch(names[0], x)
@@ -248,12 +255,11 @@ def _check_count(n_images: int | str | None, what: str, available: int, default:
         return default
     if isinstance(n_images, str) and n_images == "all":
         return available
-    whole = isinstance(n_images, Integral) and not isinstance(n_images, bool)
-    if not (whole and 1 <= n_images <= available):
-        raise InputError(
-            f"n_images: expected 1 to {available} (all of {what}), 'all' or None, got {n_images!r}"
-        )
-    return int(n_images)
+    with contextlib.suppress(InputError):
+        return positive_integer("n_images", n_images, at_most=available)
+    raise InputError(
+        f"n_images: expected 1 to {available} (all of {what}), 'all' or None, got {n_images!r}"
+    )
 
 
 def _check_dtype(dtype: DTypeLike) -> np.dtype:
@@ -284,8 +290,7 @@ def _find(dataset: _Dataset, split: str, n: int, data_dir, download, progress) -
             with reading(folder, "a folder of data sets"):
                 if not all(path.is_file() for path in paths):
                     continue
-            x, y = _READERS[reader](paths, split, dataset)
-            _check_arrays(paths[0] if len(paths) == 1 else paths[0].parent, x, y, split, dataset)
+            x, y = _read(reader, paths, split, dataset)
             if len(x) >= n:
                 return x, y
     wanted = dataset.wanted + (", or allow the download" if dataset.downloads else "")
@@ -300,15 +305,13 @@ def _folders(data_dir: str | os.PathLike | None) -> Iterator[Path]:
     """Yield the caller's folders and Keras' cache."""
     given = {"data_dir": data_dir, "NENGONET_DATA": os.environ.get("NENGONET_DATA") or None}
     for source, folder in given.items():
-        if folder is None:
-            continue
-        path = Path(folder).expanduser()
-        if not path.is_dir():
-            found = "a file" if path.exists() else "nothing"
-            raise InputError(f"{source}: expected a folder, got {found} at {path}; correct it")
-        yield path
-    keras = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-    yield Path(os.path.expanduser(keras)) / "datasets"
+        if folder is not None:
+            path = Path(folder).expanduser()
+            if not path.is_dir():
+                found = "a file" if path.exists() else "nothing"
+                raise InputError(f"{source}: expected a folder, got {found} at {path}; correct it")
+            yield path
+    yield Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
 
 
 def _cache(dataset: _Dataset, split: str, download: bool, progress: bool) -> Iterator[Path]:
@@ -330,15 +333,12 @@ def _cache(dataset: _Dataset, split: str, download: bool, progress: bool) -> Ite
 def _retrieve(dataset: _Dataset, path: Path, url: str, sha256: str, progress: bool) -> None:
     import pooch
 
-    _remove_stale(path.parent)
+    for left in path.parent.glob("tmp*"):  # by a download that was killed
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            if left.is_file() and time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
     logger = pooch.get_logger()
-
-    def shown(record: logging.LogRecord) -> bool:
-        return progress or record.levelno >= logging.WARNING
-
-    # A filter, since this logger is none of the logging module's tree, and setting its level does
-    # not clear what it remembers of the level before.
-    logger.addFilter(shown)
+    logger.disabled = not progress
     try:
         pooch.retrieve(
             url, f"sha256:{sha256}", fname=path.name, path=path.parent, progressbar=progress
@@ -354,40 +354,39 @@ def _retrieve(dataset: _Dataset, path: Path, url: str, sha256: str, progress: bo
             f"or put into a folder named by NENGONET_DATA: {dataset.wanted}"
         ) from error
     finally:
-        logger.removeFilter(shown)
+        logger.disabled = False
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove what downloads left that were killed before pooch could remove it."""
-    for path in folder.glob("tmp*"):
-        try:
-            if path.is_file() and time.time() - path.stat().st_mtime > _STALE:
-                path.unlink()
-        except OSError:  # gone meanwhile, or another user's: neither is in the way
-            continue
+# -- readers of one file of a format: path, split, data set -> images, labels, or one of both -----
 
 
-def _check_arrays(path: Path, x: np.ndarray, y: np.ndarray, split: str, dataset: _Dataset) -> None:
-    """Check the first images of a split, or all of them, and their labels."""
+def _read(reader: str, paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
+    """Return the images and labels of files, in their order, checked."""
+    read, expected = _READERS[reader]
+    parts: tuple[list, list] = [], []
+    for path in paths:
+        with reading(path, expected):
+            for part, array in zip(parts, read(path, split, dataset), strict=True):
+                part.extend(() if array is None else [np.atleast_1d(array)])
+    x, y = map(np.concatenate, parts)
     most, last = dataset.sizes[split], len(dataset.class_names) - 1
-    found = None
+    wanted, bad = None, x
     if x.dtype != np.uint8 or list(x.shape[1:]) != dataset.shape or not 0 < len(x) <= most:
-        wanted, found = f"images of uint8, of shape {(most, *dataset.shape)} or fewer", x
+        wanted = f"images of uint8, of shape {(most, *dataset.shape)} or fewer"
     elif y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
-        wanted, found = f"labels of integers, of shape {x.shape[:1]}", y
-    elif y.min() < 0 or y.max() > last:
+        wanted, bad = f"labels of integers, of shape {x.shape[:1]}", y
+    found = f"{bad.dtype} of shape {bad.shape}"
+    if wanted is None and not 0 <= y.min() <= y.max() <= last:
         wanted, found = f"labels from 0 to {last}", f"{y.min()} to {y.max()}"
-    if found is not None:
-        found = found if isinstance(found, str) else f"{found.dtype} of shape {found.shape}"
-        raise InputError(f"{path}: expected {wanted}, got {found}; replace it")
+    if wanted is not None:
+        place = paths[0] if len(paths) == 1 else paths[0].parent
+        raise InputError(f"{place}: expected {wanted}, got {found}; replace it")
+    return x, y
 
 
-# -- readers of one container format each: its files -> images and labels -------------------------
-
-
-def _read_npz(path: Path, choices: list[tuple[str, ...]]) -> dict[str, np.ndarray]:
-    """Return the arrays of the first of `choices`, tuples of keys, that the file has."""
-    with reading(path, "an .npz file of plain arrays"), open_binary(path) as file:
+def _read_npz(path: Path, choices: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """Return the arrays of the first of `choices`, pairs of keys, that the file has."""
+    with open_binary(path) as file:
         npz = Archive(file)
         names = [name.removesuffix(".npy") for name in npz.names]
         keys = next((keys for keys in choices if set(keys) <= set(names)), None)
@@ -398,63 +397,56 @@ def _read_npz(path: Path, choices: list[tuple[str, ...]]) -> dict[str, np.ndarra
         return {key: npz.array(key) for key in keys}
 
 
-def _npz(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
-    return tuple(_read_npz(paths[0], [(f"x_{split}", f"y_{split}")]).values())
+def _npz(path: Path, split: str, dataset: _Dataset) -> Arrays:
+    return tuple(_read_npz(path, [(f"x_{split}", f"y_{split}")]).values())
 
 
-def _first_npz(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
-    x, y = _read_npz(paths[0], [("x", "y"), ("lossless_first", "y")]).values()
+def _first_npz(path: Path, split: str, dataset: _Dataset) -> Arrays:
+    x, y = _read_npz(path, [("x", "y"), ("lossless_first", "y")]).values()
     return x, y[: len(x)]  # there may be labels of more
 
 
-def _idx(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
-    shape = (dataset.sizes[split], *dataset.shape)
-    return _read_idx(paths[0], shape), _read_idx(paths[1], shape[:1])
-
-
-def _read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _idx(path: Path, split: str, dataset: _Dataset) -> tuple:
+    is_labels = "-labels-" in path.name
+    shape = (dataset.sizes[split], *(() if is_labels else dataset.shape))
     # An idx file: two zero bytes, 8 for uint8, the number of axes, their big-endian lengths, data.
     expected = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
-    with reading(path, "a gzip-compressed idx file"), gzip.open(path) as file:
+    with gzip.open(path) as file:
         header, content = file.read(len(expected)), file.read(math.prod(shape) + 1)
     if header != expected or len(content) != math.prod(shape):
         raise InputError(
-            f"{path}: expected an idx file of uint8 with shape {shape}, got another header or "
-            f"length ({len(content)} bytes); remove or replace it"
+            f"expected an idx file of uint8 with shape {shape}, got another header or length "
+            f"({len(content)} bytes); remove or replace it"
         )
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    array = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    return (None, array) if is_labels else (array, None)
 
 
-def _cifar_tar(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
+def _cifar_tar(path: Path, split: str, dataset: _Dataset) -> Arrays:
     start = {"test": "test_batch", "train": "data_batch_"}[split]
-    with reading(paths[0], "CIFAR-10 in its binary version"):
-        found, allowance = {}, Allowance(paths[0].stat().st_size)
-        # One pass: to go back in a gzip stream is to decompress it again from its start.
-        with tarfile.open(paths[0], "r:gz") as tar:
-            for member in tar:
-                if member.name.rpartition("/")[2].startswith(start):
-                    allowance.take(member.size, member.name)
-                    found[member.name] = tar.extractfile(member).read()
-        return _cifar_records([found[name] for name in sorted(found)])
+    found, allowance = {}, Allowance(path.stat().st_size)
+    # One pass: to go back in a gzip stream is to decompress it again from its start.
+    with tarfile.open(path, "r:gz") as tar:
+        for member in tar:
+            if member.name.rpartition("/")[2].startswith(start):
+                allowance.take(member.size, member.name)
+                found[member.name] = tar.extractfile(member).read()
+    return _cifar_records(b"".join(found[name] for name in sorted(found)))
 
 
-def _cifar_bin(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
-    with reading(paths[0].parent, "CIFAR-10 in its binary version"):
-        return _cifar_records([path.read_bytes() for path in paths])
+def _cifar_bin(path: Path, split: str, dataset: _Dataset) -> Arrays:
+    return _cifar_records(path.read_bytes())
 
 
-def _cifar_records(batches: list[bytes]) -> Arrays:
-    content = b"".join(batches)
+def _cifar_records(content: bytes) -> Arrays:
     if len(content) % 3073:
         raise InputError(f"expected records of 3073 bytes, got {len(content)} bytes; replace it")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3073)
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+    return _cifar_images(records[:, 1:]), records[:, 0]
 
 
-def _cifar_py(paths: list[Path], split: str, dataset: _Dataset) -> Arrays:
-    rows, labels = zip(*map(_read_cifar_pickle, paths), strict=True)
-    x = np.concatenate(rows).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return x, np.concatenate(labels)
+def _cifar_images(rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 class _Inert:
@@ -474,17 +466,21 @@ class _InertUnpickler(pickle.Unpickler):
         return _Inert
 
 
-def _read_cifar_pickle(path: Path) -> Arrays:
-    """Return the rows (n, 3072) uint8 and labels (n,) of one of Keras' batch files."""
-    with reading(path, "a batch of CIFAR-10 in its Python version"):
-        batch = _InertUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        _, shape, dtype, fortran, content = batch[b"data"].state
-        if dtype.args[0] not in (b"u1", "u1") or fortran:
-            raise ValueError("the data are not rows of uint8")
-        rows = np.frombuffer(content, dtype=np.uint8).reshape(shape[0], 3072)
-        return rows, np.array(batch[b"labels"])
+def _cifar_py(path: Path, split: str, dataset: _Dataset) -> Arrays:
+    batch = _InertUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    _, shape, dtype, fortran, content = batch[b"data"].state
+    if dtype.args[0] not in (b"u1", "u1") or fortran:
+        raise ValueError("the data are not rows of uint8")
+    rows = np.frombuffer(content, dtype=np.uint8).reshape(shape[0], 3072)
+    return _cifar_images(rows), np.array(batch[b"labels"])
 
 
+_NPZ = "an .npz file of plain arrays"
 _READERS = {
-    read.__name__[1:]: read for read in (_npz, _first_npz, _idx, _cifar_tar, _cifar_bin, _cifar_py)
+    "npz": (_npz, _NPZ),
+    "first_npz": (_first_npz, _NPZ),
+    "idx": (_idx, "a gzip-compressed idx file"),
+    "cifar_tar": (_cifar_tar, "CIFAR-10 in its binary version"),
+    "cifar_bin": (_cifar_bin, "CIFAR-10 in its binary version"),
+    "cifar_py": (_cifar_py, "a batch of CIFAR-10 in its Python version"),
 }
