@@ -18,7 +18,7 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 
 import nengo
 import numpy as np
@@ -61,11 +61,9 @@ def file_digest(path: str | os.PathLike) -> str:
 
 @functools.lru_cache
 def _file_digest(path: pathlib.Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+    import pooch
+
+    return pooch.file_hash(str(path))[:16]
 
 
 @functools.lru_cache
@@ -75,11 +73,8 @@ def versions() -> dict[str, str]:
     nengonet's goes with a digest of its code and weights, as a checkout changes between versions.
     """
     package, code = pathlib.Path(__file__).parents[1], hashlib.sha256()
-    sources = (
-        file
-        for file in sorted(package.rglob("*.py"))
-        if file.relative_to(package).parts[0] not in ("cli", "plots")
-    )
+    shown = (package / "cli", package / "plots")
+    sources = [f for f in sorted(package.rglob("*.py")) if not {*shown} & {*f.parents}]
     for file in (*sources, *pretrained_files().values()):
         code.update(file.read_bytes())
     return {
@@ -104,30 +99,18 @@ class _Walk:
         """Add a value, which messages call by this name."""
         self._place.append(name)
         self._write(type(value).__qualname__)
+        kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
+        feeder = _EXACTLY.get(type(value)) or next(kinds, _Walk._feed_object)
         try:
-            self._feeder(value)(self, value)
+            feeder(self, value)
         except RecursionError:
             raise self._refusal(value) from None
         self._place.pop()
-
-    @staticmethod
-    def _feeder(value: object) -> Callable[[_Walk, object], None]:
-        if type(value) in _EXACTLY:
-            return _EXACTLY[type(value)]
-        kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
-        return next(kinds, _Walk._feed_object)
 
     def _write(self, data: str | bytes | memoryview) -> None:
         data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
         self.hash.update(f"{len(data)} ".encode())
         self.hash.update(data)
-
-    def _feed_named(self, named: Mapping[str, object]) -> None:
-        """Add values and their names."""
-        self._write(str(len(named)))
-        for name, value in named.items():
-            self._write(name)
-            self.feed(value, name)
 
     def _feed_items(self, value: Collection) -> None:
         """Add values, which messages call by their numbers."""
@@ -182,10 +165,10 @@ class _Walk:
         self._write(" ".join(sorted(digest(each, self._where(), self._without) for each in value)))
 
     def _feed_dict(self, value: dict) -> None:
+        """Add keys, and values, which messages call by their keys."""
         if not self._is_met(value):
-            self._write(str(len(value)))
+            self._feed_items(tuple(value))
             for key, each in value.items():
-                self.feed(key)
                 self.feed(each, str(key)[:40])
 
     def _feed_path(self, value: os.PathLike) -> None:
@@ -203,21 +186,18 @@ class _Walk:
     def _feed_function(self, value: types.FunctionType) -> None:
         if not self._is_known(value):
             self._feed_items((value.__code__, value.__defaults__, value.__kwdefaults__))
-            self._feed_named({name: content_of(cell) for name, cell in cells_of(value).items()})
-            self._feed_named(dict(_named_by(value)))
+            self._feed_dict({name: content_of(cell) for name, cell in cells_of(value).items()})
+            self._feed_dict(dict(_named_by(value)))
             attributes = vars(value).items()
-            self._feed_named({name: each for name, each in attributes if name != "__wrapped__"})
+            self._feed_dict({name: each for name, each in attributes if name != "__wrapped__"})
 
     def _feed_class(self, value: type) -> None:
         if not self._is_known(value):
             self._feed_items(value.__bases__)
-            self._feed_named(
-                {
-                    name: each
-                    for name, each in sorted(vars(value).items())
-                    if isinstance(each, _CALLED)
-                    or not (name.startswith("__") or name == "_abc_impl")
-                }
+            members = sorted(vars(value).items())
+            plain = {name for name, _ in members if not name.startswith("__")} - {"_abc_impl"}
+            self._feed_dict(
+                {name: each for name, each in members if name in plain or isinstance(each, _CALLED)}
             )
 
     def _feed_network(self, value: nengo.Network) -> None:
@@ -240,7 +220,7 @@ class _Walk:
         built = (Builder.builders[each] for each in type(value).__mro__ if each in Builder.builders)
         self.feed(next(built, None))
         state = state_of(value).items()
-        self._feed_named({name: each for name, each in state if name not in left_out})
+        self._feed_dict({name: each for name, each in state if name not in left_out})
 
     def _feed_object(self, value: object) -> None:
         if value is _GLOBAL_STREAM:  # known by its name, as where a function calls np.random
@@ -262,16 +242,13 @@ class _Walk:
         if isinstance(reduced, str):
             self._write(f"{getattr(value, '__module__', '')} {reduced}")
             return
-        function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        function, arguments, state, *items = (*reduced, None, None, None)[:5]
         if isinstance(state, dict):
-            state = {name: each for name, each in state.items() if not _is_cached(value, name)}
-        self._feed_named({"made by": function, "of": arguments, "state": state})
-        self._feed_items([*(items or ())])
-        self._feed_items([*(pairs or ())])
-
-
-def _is_cached(value: object, name: str) -> bool:
-    return isinstance(getattr(type(value), str(name), None), functools.cached_property)
+            of_class = {name: getattr(type(value), str(name), None) for name in state}
+            cached = {k for k, v in of_class.items() if isinstance(v, functools.cached_property)}
+            state = {name: each for name, each in state.items() if name not in cached}
+        self._feed_dict({"made by": function, "of": arguments, "state": state})
+        self._feed_items([[*(each or ())] for each in items])
 
 
 def _is_installed(module: str | None) -> bool:
