@@ -14,7 +14,7 @@ import functools
 import gc
 import inspect
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import nengo
@@ -82,10 +82,8 @@ class Root(NamedTuple):
 
     def __str__(self) -> str:
         """Name the object for a message."""
-        name = (self.attribute == "fn" and _lookup(self.value, "__name__")) or (
-            type(self.value).__name__
-        )
-        return f"{self.kind} ({name})"
+        name = self.attribute == "fn" and _lookup(self.value, "__name__")
+        return f"{self.kind} ({name or type(self.value).__name__})"
 
 
 _CALLED = {
@@ -136,11 +134,10 @@ def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
         for root, reach in reaches.items()
         if reach.changes and not (root.is_sink and reach.reached.isdisjoint(read))
     }
-    while True:  # what reaches the same objects is copied together
-        shared = set().union(*(reaches[root].reached for root in changing))
+    more = changing
+    while more:  # what reaches the same objects is copied together
+        shared = set().union(*(reaches[root].reached for root in more))
         more = {root for root in roots if reaches[root].reached & shared} - changing
-        if not more:
-            break
         changing |= more
     reaches = {root: reach for root, reach in reaches.items() if root in changing}
     for root, reach in reaches.items():
@@ -164,19 +161,15 @@ def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
     return Own(objects, list(classes.items()))
 
 
-def _memo(reaches: Iterable[_Reach]) -> dict[int, object]:
+def _memo(reaches: Collection[_Reach]) -> dict[int, object]:
     """Return what `copy.deepcopy` takes for copied: functions, and what all examples share."""
-    memo: dict[int, object] = {}
-    functions: dict[int, types.FunctionType] = {}
-    bound: dict[int, object] = {}
-    for reach in reaches:
-        memo |= {id(value): value for value in reach.shared}
-        functions |= {id(function): function for function in reach.functions}
-        bound |= {id(value): value for value in reach.bound}
-        for array in reach.arrays:
-            if array.nbytes > _LARGEST_COPY:
-                memo[id(array)] = view = array.view()
-                view.setflags(write=False)
+    memo = {id(value): value for reach in reaches for value in reach.shared}
+    functions = {id(function): function for reach in reaches for function in reach.functions}
+    bound = {id(value): value for reach in reaches for value in reach.bound}
+    for array in (array for reach in reaches for array in reach.arrays):
+        if array.nbytes > _LARGEST_COPY:
+            memo[id(array)] = view = array.view()
+            view.setflags(write=False)
     # Functions first, with empty cells: what these hold may lead back to a function.
     cells: dict[int, types.CellType] = {}
     for key, old in functions.items():
@@ -299,8 +292,8 @@ class _Reach:
             self._mark(function, fixed, f"attributes of the function {function.__name__}")
         if not trusted:
             self._names |= names_in(function)
-            for how, name, value in uses_of(function):
-                self._look_at_use(how, name, value, function, fixed)
+            for use in uses_of(function):
+                self._look_at_use(*use, function, fixed)
         held = [content_of(cell) for cell in cells.values()]
         held += [function.__defaults__, function.__kwdefaults__]
         held += _changing_globals(function).values()
@@ -366,19 +359,14 @@ class _Reach:
 
     def _add_members(self) -> bool:
         """Look at what is called of the classes that were met."""
-        for base in {base: None for cls in self.classes for base in cls.__mro__}:
-            for name, member in () if _is_trusted(base.__module__) else vars(base).items():
+        bases = {base: None for cls in self.classes for base in cls.__mro__}
+        for base in (base for base in bases if not _is_trusted(base.__module__)):
+            for name, member in vars(base).items():
                 called = name in self._names or name.startswith("__") and callable(member)
-                if (
-                    called
-                    and (base, name) not in self._seen
-                    and not isinstance(member, _DESCRIPTORS)
-                ):
+                seen = (base, name) in self._seen or isinstance(member, _DESCRIPTORS)
+                if called and not seen:
                     self._seen.add((base, name))
-                    parts = (
-                        (member.fget, member.fset)
-                        if isinstance(member, property)
-                        else (getattr(member, "__func__", member),)
-                    )
+                    inner = (_lookup(member, part) for part in ("fget", "fset", "__func__"))
+                    parts = [each for each in inner if each is not None] or [member]
                     self._todo += [(each, True, True) for each in parts]
         return bool(self._todo)
