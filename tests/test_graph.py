@@ -451,8 +451,8 @@ def test_labels_differ_on_all_ways_to_a_layer():
             nn.dense(ways, np.eye(4), None, label="output")
         with pytest.raises(nn.InputError, match="label of its own, got that of a layer before it"):
             nn.dense([ways[0], pixels], np.eye(4), None, label="hidden")
+        pair = nn.dense(pixels, np.ones((4, 2)), None, label="pair")
         with pytest.raises(nn.InputError, match=r"of one shape, .* input \(4,\), pair \(2,\)"):
-            pair = nn.dense(pixels, np.ones((4, 2)), None, label="pair")
             nn.dense([pixels, pair], np.eye(4), None, label="output")
         with pytest.raises(nn.InputError, match="pre: expected a Layer, or a list .* empty list"):
             nn.dense([], np.eye(4), None, label="output")
