@@ -312,7 +312,7 @@ def test_bad_arguments_are_named():
         predict_rates(b, IMAGES)
     with pytest.raises(nn.InputError, match=r"expected shape \(n_images, 9\) for .*, got \(5, 4\)"):
         predict_rates(b, np.zeros((5, 4)), network=network)
-    with pytest.raises(nn.InputError, match="expected a whole layer, Ensemble or Node"):
+    with pytest.raises(nn.InputError, match="output: expected a Layer, an Ensemble"):
         predict_rates("output", IMAGES, network=network)
     with pytest.raises(nn.InputError, match="is not part of the network"):
         predict_rates(plain_network()[3], IMAGES, network=network)

@@ -10,7 +10,8 @@ import numpy as np
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import saturated
-from nengonet.explain.prediction import Images, LayerPrediction, Target, predict
+from nengonet.explain.prediction import Images, LayerPrediction, predict
+from nengonet.layers.targets import Output
 from nengonet.results.result import Result
 from nengonet.tables import table
 
@@ -61,7 +62,7 @@ class Comparison:
 
 def compare(
     result: Result,
-    output: Target,
+    output: Output,
     images: Images,
     *,
     noise: bool = True,

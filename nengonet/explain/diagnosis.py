@@ -13,12 +13,11 @@ from nengonet.explain.findings import CHECKS, PEAK, SEVERITIES, Case, Finding, p
 from nengonet.explain.prediction import (
     Images,
     LayerPrediction,
-    Target,
     keras_activations,
     predict,
-    target_of,
 )
 from nengonet.layers.record import Layer
+from nengonet.layers.targets import Output, read_output
 from nengonet.results.readout import READOUTS, Accuracy, accuracy
 from nengonet.results.readout import classes as classes_of
 from nengonet.tables import table
@@ -96,7 +95,7 @@ class Diagnosis:
 
 
 def diagnose(
-    output: Target,
+    output: Output,
     images: Images,
     *,
     labels: np.ndarray | None = None,
@@ -137,16 +136,17 @@ def diagnose(
     count_steps(presentation_time, dt)
     check_among("readout", readout, READOUTS)
     tau = as_number("tau", tau, "a time in seconds", at_least=0)
-    settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
+    target = read_output(output, network)
+    settings = {"network": target.network, "dt": dt, "presentation_time": presentation_time}
     plain, noisy = (predict(output, images, **settings, noise=noise) for noise in (False, True))
     labels = None if labels is None else as_labels(labels, *plain[-1].rates.shape)
     try:
-        ann, ann_reason = keras_activations(output, images, network), None
+        ann, ann_reason = keras_activations(output, images, target.network), None
     except InputError as error:
         ann, ann_reason = {}, str(error)
     case = Case(
-        network=output.network if network is None else network,
-        target=target_of(output),
+        network=target.network,
+        targets=target.items,
         layers=plain,
         noisy=noisy,
         slopes=_slopes(plain, ann),

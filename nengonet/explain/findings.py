@@ -72,7 +72,7 @@ class Case:
     """Everything that the checks look at."""
 
     network: nengo.Network
-    target: nengo.Ensemble | nengo.Node
+    targets: tuple[nengo.Ensemble | nengo.Node, ...]
     layers: list[LayerPrediction]
     noisy: list[LayerPrediction]
     slopes: dict[str, float]
@@ -242,7 +242,7 @@ def _steps_for_spikes(case: Case) -> Iterator[_Fault]:
 @_check("readout-filter")
 def _filtered_probe(case: Case) -> Iterator[_Fault]:
     for probe in case.network.all_probes:
-        filtered = owner(probe.target) is case.target and probe.synapse is not None
+        filtered = owner(probe.target) in case.targets and probe.synapse is not None
         if filtered and case.readout == "spike_count" and case.layers[-1].spiking:
             yield _fault("warning", case.layers[-1])(
                 f"{probe} filters the output, so its data hold no spikes to count",

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 
 import nengo
 import numpy as np
-from nengo.base import ObjView
 from nengo.builder.ensemble import get_gain_bias
-from nengo.connection import Neurons
 from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
 from nengo.neurons import NeuronType
@@ -27,11 +25,11 @@ from nengonet.layers.filters import Filter, filter_of, noise_of
 from nengonet.layers.graph import Graph, Item, owner
 from nengonet.layers.inputs import images_by_node
 from nengonet.layers.protocol import known
-from nengonet.layers.record import Layer, known_layers
+from nengonet.layers.record import labels_of
+from nengonet.layers.targets import Output, Target, read_output
 from nengonet.layers.transforms import Weights
 from nengonet.neurons import model_of
 
-Target = Layer | nengo.Ensemble | Neurons | nengo.Node
 Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
 
 
@@ -39,7 +37,7 @@ Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
 class LayerPrediction:
     """What one layer is predicted to do, image by image."""
 
-    item: Item
+    item: Item | None
     label: str
     drive: np.ndarray
     current: np.ndarray
@@ -64,7 +62,7 @@ class LayerPrediction:
 
 
 def predict_rates(
-    output: Target,
+    output: Output,
     images: Images,
     *,
     network: nengo.Network | None = None,
@@ -77,7 +75,7 @@ def predict_rates(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons or nengo.Node
-        The layer to predict, or a slice of it.
+        The layer to predict, a slice of it, or a list of these, one after the other.
     images : (n_images, ...) array_like, or dict
         What the input shows. For plain Nengo, what the input Node puts out; with several inputs a
         dict ``{node: (n_images, size_out) array_like}``.
@@ -104,15 +102,12 @@ def predict_rates(
     InputError
         The network has something that cannot be predicted; the message names it.
     """
-    whole, chosen = output, slice(None)
-    if isinstance(output, ObjView):
-        whole, chosen = output.obj, output.slice
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
-    return predict(whole, images, noise=noise, **settings)[-1].rates[:, chosen]
+    return predict(output, images, noise=noise, **settings)[-1].rates
 
 
 def predict(
-    output: Target,
+    output: Output,
     images: Images,
     *,
     network: nengo.Network | None = None,
@@ -127,22 +122,17 @@ def predict(
     rectified line, ``max(0, J - 1) / tau_rc``, for their curve: what is left of them without
     refractory time and without the bend at the threshold.
     """
-    network = _network_of(output, network)
-    graph, target = Graph(network), target_of(output)
-    if target not in graph.objects:
-        raise InputError(
-            f"{target} is not part of the network that was given; expected the one in which it "
-            "was built"
-        )
+    target = read_output(output, network)
+    network = target.network
+    graph, labels = Graph(network), labels_of(network, target.layers)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if presentation_time is not None:
         count_steps(presentation_time, dt)
-    order, recurrent = graph.upstream(target)
+    order, recurrent = graph.upstream(*target.items)
     images = _shown(images, order, network)
     for item in recurrent:
         raise InputError(f"{item}: cannot predict a recurrent connection")
     time, found = {"dt": dt, "presentation_time": presentation_time}, {}
-    layers = known_layers(output, network)
     for item in order:
         with named(item):
             tuning = _gain_bias(item) if isinstance(item, nengo.Ensemble) else None
@@ -152,44 +142,59 @@ def predict(
                 now = _ensemble(item, *tuning, *came_in, time, noise, lines)
             else:
                 now = _node(item, *came_in, images, dt, graph.spike_area(item))
-        label = layers[item].label if item in layers else item.label or str(item)
-        found[item] = LayerPrediction(item, label, **now)
-    return list(found.values())
+        found[item] = LayerPrediction(item, labels[item], **now)
+    return [*found.values(), *_joined(target, found)]
 
 
-def target_of(output: Target) -> Item:
-    """Return the Ensemble or Node that an output belongs to."""
-    target = owner(output.output if isinstance(output, Layer) else output)
-    if isinstance(target, Item) and not isinstance(output, ObjView):
-        return target
-    raise InputError(f"expected a whole layer, Ensemble or Node to predict, got {output!r}")
+def _joined(target: Target, found: Mapping[Item, LayerPrediction]) -> list[LayerPrediction]:
+    """Return what a slice or a list puts out: as a Node would that passes it on."""
+    if target.item is not None:
+        return []
+    kinds = ("mean_outputs", "variance", "deviation", "rates")
+    taken = {
+        kind: target.take({item: getattr(found[item], kind) for item in target.items})
+        for kind in kinds
+    }
+    area = target.amplitude
+    return [
+        LayerPrediction(
+            item=None,
+            label=target.label,
+            drive=taken["mean_outputs"],
+            current=taken["mean_outputs"],
+            amplitude=area or 1.0,
+            spiking=area is not None,
+            delay=max(found[item].delay for item in target.items),
+            **taken,
+        )
+    ]
 
 
 def keras_activations(
-    output: Target, images: Images, network: nengo.Network | None = None
+    output: Output, images: Images, network: nengo.Network | None = None
 ) -> dict[str, np.ndarray]:
     """Compute what the ANN computes that a network stands for.
 
     It has the weights that the layers were built from, the activations that their file or else
     their neurons give, and the sums and pools of the network.
     """
-    network = _network_of(output, network)
-    ann = Ann(output, network)
-    return ann.activations(_shown(images, ann.order, network))
+    target = read_output(output, network)
+    by_item = {item: _activations(item, images, target) for item in target.items}
+    if target.item is not None:
+        return by_item[target.item]
+    last = target.take({item: list(found.values())[-1] for item, found in by_item.items()})
+    return {k: v for found in by_item.values() for k, v in found.items()} | {target.label: last}
+
+
+def _activations(item: Item, images: Images, target: Target) -> dict[str, np.ndarray]:
+    ann = Ann(target.layers.get(item, item), target.network)
+    return ann.activations(_shown(images, ann.order, target.network))
 
 
 def _shown(images: Images, order: list[Item], network: nengo.Network) -> dict:
     """Return what each input shows, one row for each image."""
     upstream = [item for item in order if isinstance(item, nengo.Node)]
     return images_by_node(images, upstream, network.all_nodes)
-
-
-def _network_of(output: object, network: nengo.Network | None) -> nengo.Network:
-    if network is not None:
-        return network
-    if not isinstance(output, Layer):
-        raise InputError(f"{output}: expected its network as well: network=…")
-    return output.network
 
 
 def _drive_of(

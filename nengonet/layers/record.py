@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import nengo
 import numpy as np
@@ -118,7 +118,7 @@ class Layer:
         known = {owner(layer.output): layer for layer in self.upstream()}
         feeding = dict.fromkeys(owner(each.pre_obj) for each in self.connections)
         return tuple(
-            known[item] if item in known else _view(item, self.network, str(item), listed=False)
+            known[item] if item in known else _view(item, self.network, str(item))
             for item in feeding
         )
 
@@ -268,30 +268,55 @@ def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
     return known
 
 
+def labels_of(network: nengo.Network, layers: Mapping[object, Layer]) -> dict[object, str]:
+    """Return a label of its own for every Ensemble and Node: a layer's, the object's, or a number.
+
+    Those of one label are told apart by the label of the network that they are in, or by a number.
+    """
+    found, taken = {}, {layer.label for layer in layers.values()}
+    homes = {item: each for each in network.all_networks for item in (*each.ensembles, *each.nodes)}
+    for kind, items in (("ensemble", network.all_ensembles), ("node", network.all_nodes)):
+        for place, item in enumerate(items):
+            if item in layers:
+                found[item] = layers[item].label
+                continue
+            label = item.label or f"{kind} {place}"
+            home = homes[item].label if item in homes else None
+            if label in taken and home:
+                label = f"{home}.{label}"
+            numbered = (f"{label} {number}" for number in itertools.count(2))
+            names = itertools.chain([label], numbered)
+            found[item] = next(each for each in names if each not in taken)
+            taken.add(found[item])
+    return found
+
+
 def layers_of(output: object, network: nengo.Network) -> list[Layer]:
-    """Return the layers that a network has on the way to its output, each after what feeds it."""
+    """Return the layers that a network has on the way to its output, each after what feeds it.
+
+    The output is a layer, or an Ensemble or Node, or several of these.
+    """
     graph, known = Graph(network), known_layers(output, network)
-    order = graph.upstream(owner(output.output if isinstance(output, Layer) else output))[0]
-    found, labels = [], {known[item].label for item in order if item in known}
-    for number, item in enumerate(order):
+    items = output if isinstance(output, list | tuple) else [output]
+    items = [owner(each.output if isinstance(each, Layer) else each) for each in items]
+    labels, found = labels_of(network, known), []
+    for item in graph.upstream(*items)[0]:
+        neurons = isinstance(item, nengo.Ensemble)
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
-        if item not in known and (isinstance(item, nengo.Ensemble) or weighted or spikes):
-            label = item.label or f"{type(item).__name__.lower()} {number}"
-            label = label if label not in labels else f"{label} {number}"
-            known[item] = _view(item, network, label)
-            labels.add(label)
+        if item not in known and (neurons or weighted or spikes or item in items):
+            known[item] = _view(item, network, labels[item])
         found += [known[item]] if item in known else []
     return found
 
 
-def _view(item: Item, network: nengo.Network, label: str, listed: bool = True) -> Layer:
+def _view(item: Item, network: nengo.Network, label: str) -> Layer:
     """Return the layer that an Ensemble or Node is, which no builder made."""
     if isinstance(item, nengo.Ensemble):
         of_layer = {"shape": (item.n_neurons,), "ensemble": item}
     else:
         of_layer = {"shape": (item.size_out,), "node": item}
-    return Layer(label=label, network=network, listed=listed, **of_layer)
+    return Layer(label=label, network=network, listed=False, **of_layer)
 
 
 def _labels(layers: Iterable[Layer]) -> list[str]:
