@@ -230,6 +230,8 @@ def as_labels(
 def as_classes(labels: ArrayLike, n_classes: int | None = None, name: str = "labels") -> np.ndarray:
     """Convert to class numbers, of any shape."""
     array = as_array(name, labels, "biufUSO")
+    if n_classes is not None:
+        n_classes = positive_integer("n_classes", n_classes)
     wanted, found = "class numbers", None
     if array.size == 0:
         wanted, found = "at least one class number", f"shape {array.shape}"

@@ -44,14 +44,10 @@ def gain_bias(
 
     Parameters
     ----------
-    neuron_type : NeuronType
-    n_neurons : int
     max_rates : float, (n_neurons,) array_like or Distribution, in Hz
     intercepts : float, (n_neurons,) array_like or Distribution, in units of drive
-    gain : float, (n_neurons,) array_like or Distribution, optional
-        Current per unit of drive.
-    bias : float, (n_neurons,) array_like or Distribution, optional
-        Current without any drive. Without ``gain``, it replaces the tuning's bias.
+    gain, bias : float, (n_neurons,) array_like or Distribution, optional
+        Current per unit of drive, and without any. A bias alone replaces the tuning's.
     seed : int
         For distributions that are drawn from.
 
@@ -138,16 +134,10 @@ class NeuronFacts:
 
     Attributes
     ----------
-    neuron_type : NeuronType
-    gain, bias, drive : float
-    current : float
-        ``gain * drive + bias``.
-    rate : float, in Hz
-        In the long run: once it has adapted, if it does.
+    rate, first_rate : float, in Hz
+        In the long run, once it has adapted, if it does; and before it has.
     output : float
         Mean output over time, ``amplitude * rate``.
-    first_rate : float, in Hz
-        Before it has adapted: ``rate`` for types that do not adapt.
     """
 
     neuron_type: NeuronType
@@ -196,11 +186,6 @@ def explain_neuron(
         As for `gain_bias`; the gain may be negative.
     dt : float, in seconds
         Step of the simulation.
-
-    Returns
-    -------
-    NeuronFacts
-        ``print`` writes the sum out.
 
     Raises
     ------

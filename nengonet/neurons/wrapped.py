@@ -8,6 +8,11 @@ from nengonet.neurons.model import NeuronModel, model_of, register
 _AS_BASE = "activation threshold longest_step exact_step noise_effect step_effect tuning".split()
 
 
+def _of_base(name):
+    """Return the method that says of its base's output what the base says of its rates."""
+    return lambda model, *given: model.base.amplitude * getattr(model.base, name)(*given)
+
+
 class RatesToSpikesModel(NeuronModel):
     """A type that fires at what its base puts out; a negative output makes negative spikes."""
 
@@ -22,33 +27,19 @@ class RatesToSpikesModel(NeuronModel):
         rates = self.base.rates(current, dt=dt, presentation_time=presentation_time)
         return self.base.amplitude * rates
 
-    def line(self, current):
-        """Return the base's line."""
-        return self.base.amplitude * self.base.line(current)
-
-    def noise(self, current, deviation, dt, presentation_time=None):
-        """Return what noise adds to the output of the base."""
-        return self.base.amplitude * self.base.noise(current, deviation, dt, presentation_time)
-
-    def ceiling(self, dt):
-        """Return the ceiling of the base's output, which several spikes in a step can reach."""
-        return self.base.amplitude * self.base.ceiling(dt)
-
-    def first_rates(self, current, dt):
-        """Return what the base puts out before it has adapted."""
-        return self.base.amplitude * self.base.first_rates(current, dt)
+    # Several spikes in a step can reach the ceiling too.
+    line, noise, ceiling, first_rates = map(_of_base, ("line", "noise", "ceiling", "first_rates"))
 
     def variance(self, rates, current, deviation, dt):
         """Return the variance of the spikes for what the base puts out, and of that."""
-        of_base = self._irregularity(rates, current, deviation, dt)
-        return of_base + self._variance_of_draw(rates, dt)
+        return self._irregularity(rates, current, deviation, dt) + self._of_draw(rates, dt)
 
     def _irregularity(self, rates, current, deviation, dt):
         """Return the variance of what the base puts out."""
         out = self.base.amplitude
         return out**2 * self.base.variance(rates / out, current, deviation, dt)
 
-    def _variance_of_draw(self, rates, dt):
+    def _of_draw(self, rates, dt):
         """Return the variance of ``count / dt`` where the base puts out constant rates."""
         return super().variance(rates, rates, rates, dt)
 
@@ -61,12 +52,11 @@ class RegularSpikingModel(RatesToSpikesModel):
 
 
 class PoissonSpikingModel(RatesToSpikesModel):
-    """`PoissonSpiking`."""
+    """`PoissonSpiking`, in which the variance of a count is its mean."""
 
     random = True
 
-    def _variance_of_draw(self, rates, dt):
-        """Return the variance of a Poisson count, over ``dt**2``."""
+    def _of_draw(self, rates, dt):
         return np.abs(rates) / dt
 
 

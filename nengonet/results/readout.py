@@ -104,19 +104,7 @@ def scores(
 
 
 def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.ndarray:
-    """Count spikes by their area.
-
-    Parameters
-    ----------
-    outputs : ndarray
-        Nengo outputs, or their sums over several steps.
-    dt : float, in seconds
-    amplitude : float
-        Area of one spike.
-
-    Returns
-    -------
-    counts : ndarray of int64, of the same shape
+    """Count spikes by their area, an int64 for each of Nengo's outputs, or of their sums.
 
     Raises
     ------
@@ -147,18 +135,13 @@ def as_small(counts: np.ndarray) -> np.ndarray:
 
 
 def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class with the highest score.
-
-    Parameters
-    ----------
-    final_scores : (..., n_classes) ndarray
+    """Return the class with the highest of (..., n_classes) scores, and where several share it.
 
     Returns
     -------
     classes : (...) ndarray of int
         The lowest class number where several share the highest score.
     tied : (...) ndarray of bool
-        Where several share it.
     """
     final_scores = as_array("scores", final_scores, "biuf")
     if final_scores.ndim == 0 or final_scores.shape[-1] == 0 or np.isnan(final_scores).any():
@@ -174,7 +157,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     logits : (..., n_classes) array_like
-    labels : (...) array_like of int
+    labels : array_like of int
         One for each image: of the logits' leading shape, or ``(n_images, 1)`` for all steps.
 
     Returns
@@ -235,16 +218,7 @@ class Accuracy:
 
 
 def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927, JASA 22:209-212).
-
-    Parameters
-    ----------
-    n_right, n_images : int
-
-    Returns
-    -------
-    low, high : float, in [0, 1]
-    """
+    """Return the 95 % interval of a share, in [0, 1] (Wilson 1927, JASA 22:209-212)."""
     n_images = positive_integer("n_images", n_images)
     n_right = positive_integer("n_right", n_right, 0, n_images)
     interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
@@ -311,19 +285,11 @@ def accuracy(
     tied : (n_images,) array_like of bool, optional
     n_classes : int, optional
         Labels from this number on are refused.
-
-    Returns
-    -------
-    Accuracy
     """
     predictions = as_classes(predictions, name="predictions")
     if predictions.ndim != 1:
         raise InputError(f"predictions: expected shape (n_images,), got {predictions.shape}")
     labels = as_labels(labels, len(predictions), n_classes)
-    correct = int((predictions == labels).sum())
-    return Accuracy(
-        value=correct / labels.size,
-        interval=wilson_interval(correct, labels.size),
-        n_images=int(labels.size),
-        ties=None if tied is None else int(np.sum(tied)),
-    )
+    correct, ties = int((predictions == labels).sum()), None if tied is None else int(np.sum(tied))
+    interval = wilson_interval(correct, labels.size)
+    return Accuracy(correct / labels.size, interval, labels.size, ties)
