@@ -17,10 +17,15 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
     ]
 
 
-def table(rows: Sequence[Mapping], columns: Mapping[str, tuple[str, str]]) -> list[str]:
+def table(
+    rows: Sequence[Mapping],
+    columns: Mapping[str, tuple[str, str]],
+    *,
+    left: Collection[int] = (0,),
+) -> list[str]:
     """Write records as a table; ``columns`` give the title and format of each name."""
     cells = [[title for title, _ in columns.values()]]
     for row in rows:
-        pairs = ((row[name], form) for name, (_, form) in columns.items())
+        pairs = ((row.get(name), form) for name, (_, form) in columns.items())
         cells.append(["-" if value is None else format(value, form) for value, form in pairs])
-    return aligned(cells, left=(0,))
+    return aligned(cells, left=left)

@@ -315,7 +315,7 @@ def test_command(small, tmp_path):
 
 @pytest.mark.parametrize("kind, published", [("constant", 0.99), ("process", None)])
 def test_the_published_figure_is_of_constant_pixels(small, kind, published, monkeypatch):
-    monkeypatch.setattr(amplitude, "cell", made_up)
+    monkeypatch.setattr(cells, "cell", made_up)
     settings = {"n_images": 5, "n_seeds": 2, "amplitudes": [0.01], "n_jobs": 1, "progress": False}
     report = amplitude.STUDY.reproduce(networks=["cnn"], input_kind=kind, **settings)
     assert report.published == published
@@ -336,7 +336,7 @@ def made_up(kind, amplitude, *, files, n_images, poisson, precision, seed):
 
 
 def test_cnn_and_its_retrained_files_are_one_table(small, monkeypatch):
-    monkeypatch.setattr(amplitude, "cell", made_up)
+    monkeypatch.setattr(cells, "cell", made_up)
     report = amplitude.STUDY.reproduce(
         networks=["cnn"], n_images=2, n_seeds=2, n_jobs=1, progress=False
     )
@@ -363,7 +363,7 @@ def failing(kind, amplitude, *, files, n_images, poisson, precision, seed):
 
 
 def test_failed_cells_are_named(small, monkeypatch):
-    monkeypatch.setattr(amplitude, "cell", failing)
+    monkeypatch.setattr(cells, "cell", failing)
     with pytest.raises(nn.InputError, match=r"mlp: \d+ of \d+ cells failed, .* no luck"):
         amplitude.STUDY.reproduce(networks=["mlp"], n_seeds=1, n_jobs=1, progress=False)
 
@@ -405,6 +405,10 @@ def test_what_is_lost_is_said_as_it_was_measured():
     assert "The drive of a grows 50.0 times" in note
     assert "three quarters of it go away with a synapse of 5 ms. A quarter" in note
     assert note.endswith("go away with biases that grow as well")
+    # blank images: the first layer's neurons, held at their threshold, never spike
+    silent = [row | {"drive": 0.0} for row in explained(1.0)]
+    note = amplitude.loss("mlp", made_up_sweep(accuracy), silent)
+    assert "points. Nothing drives a at 0.01, and the share" in note
     # nothing is lost: no cause
     note = amplitude.loss(
         "cnn", made_up_sweep(lambda kind, at, seed: 0.8 + at / 5), explained(None)

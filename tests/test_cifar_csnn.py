@@ -80,7 +80,7 @@ def random_data(monkeypatch):
         chosen = slice(None, None, 1 if split == "test" else -1)
         return IMAGES[chosen][:n_images], LABELS[chosen][:n_images]
 
-    monkeypatch.setattr(cifar_csnn.datasets, "load", load)
+    monkeypatch.setattr(nn.datasets, "load", load)
 
 
 def show(output, images, n_steps, **settings):

@@ -12,49 +12,21 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import nengo
 import numpy as np
 
+import nengonet as nn
 from nengonet.checks import positive_integer
-from nengonet.exceptions import InputError
-from nengonet.results.result import Result
 from nengonet.run.content import file_digest
-from nengonet.studies.amplitude_networks import (
-    AMPLITUDES,
-    CHANNEL,
-    DATA,
-    DT,
-    KINDS,
-    N_STEPS,
-    RETRAINED,
-    SYNAPSE,
-    TRAINED_AT,
-    WHITE,
-    accuracies,
-    build,
-    cell,
-    channel,
-    channel_slopes,
-    digits,
-    explain,
-    network_layers,
-    read_layers,
-    roughness,
-    simulate,
-    tuning_counts,
-)
+from nengonet.studies import amplitude_networks as nets
+from nengonet.studies import shared
+from nengonet.studies.amplitude_networks import AMPLITUDES, KINDS, RETRAINED, TRAINED_AT
 from nengonet.studies.engine import Case, Given, Run, Study, Sweeping, beside
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction, interval_text
-from nengonet.studies.shared import crossed
-from nengonet.sweeps.result import Sweep
 from nengonet.tables import table
-from nengonet.weights import load_weights, pretrained
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PUBLISHED = 0.99  # of the CNN at amplitude 0.01
 N_IMAGES = {"mlp": 1000, "cnn": 200}
@@ -96,23 +68,16 @@ def network(
 ) -> Case:
     """Build one network at one amplitude."""
     if given.weights is not None and network != "mlp":
-        raise InputError(f"network: expected mlp beside a weights file, got {network!r}")
+        raise nn.InputError(f"network: expected mlp beside a weights file, got {network!r}")
     weights = given.load_weights(_FILES[network])
-    name, layers = network_layers(weights)
+    name, layers = nets.network_layers(weights)
     poisson = input_kind == "process"
-    _, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=given.seed)
+    _, output = nets.build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=given.seed)
+    pixels = "Poisson, 255 Hz" if poisson else f"constant, white {nets.WHITE[name]:g}"
     as_published = (name, amplitude, kind, poisson) == ("cnn", TRAINED_AT, "fixed", False)
-    return Case(
-        f"{name}, amplitude {amplitude:g}",
-        output,
-        layers,
-        weights.path,
-        N_STEPS * DT,
-        DT,
-        "filtered",
-        settings={"input": "Poisson, 255 Hz" if poisson else f"constant, white {WHITE[name]:g}"},
-        published=PUBLISHED if as_published else None,
-    )
+    found = {"settings": {"input": pixels}, "published": PUBLISHED if as_published else None}
+    time = {"presentation_time": nets.N_STEPS * nets.DT, "dt": nets.DT, "readout": "filtered"}
+    return Case(f"{name}, amplitude {amplitude:g}", output, layers, weights.path, **time, **found)
 
 
 def runs(
@@ -142,7 +107,7 @@ def runs(
             "precision": given.precision,
             **({} if given.data is None else {"data": pathlib.Path(given.data)}),
         }
-        return Sweeping(grid, range(given.seed, given.seed + seeds), constants, cell, joins)
+        return Sweeping(grid, range(given.seed, given.seed + seeds), constants, nets.cell, joins)
 
     for name, file in files.items():
         seeds = N_SEEDS[name] if n_seeds is None else positive_integer("n_seeds", n_seeds)
@@ -153,7 +118,7 @@ def runs(
             grid = _at(["retrained", *TRAININGS], RETRAINED)
             rest["retrained"] = sweeping(name, _retrained_files(), [grid], seeds, name)
     grid = {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES}
-    rest["channel"] = Sweeping(grid, N_CHANNEL_SEEDS, {}, channel)
+    rest["channel"] = Sweeping(grid, N_CHANNEL_SEEDS, {}, nets.channel)
     # The report's own figures: of the tutorial's network, where it runs.
     shown, n_images = {"input_kind": input_kind}, plan[name].constants["n_images"]
     if given.weights is None:
@@ -171,10 +136,10 @@ def _files(weights: object, networks: Sequence[str]) -> dict[str, dict[str, list
     """Return the files of every network that runs, as `cell` takes them."""
     if weights is None:
         chosen = [name for name in _FILES if name in networks or not networks]
-        return {name: {"": _file(pretrained(_FILES[name]))} for name in chosen}
-    name, _ = network_layers(load_weights(weights))
+        return {name: {"": _file(nn.pretrained(_FILES[name]))} for name in chosen}
+    name, _ = nets.network_layers(nn.load_weights(weights))
     if networks and tuple(networks) != (name,):
-        raise InputError(
+        raise nn.InputError(
             f"{weights}: holds the network {name}; leave networks, or name only that one"
         )
     return {name: {"": _file(pathlib.Path(weights).resolve())}}
@@ -189,11 +154,11 @@ def _retrained_files() -> dict[str, list[str]]:
         f"{amplitude:g}": "amplitude_cnn" + ("" if amplitude == TRAINED_AT else f"_{amplitude:g}")
         for amplitude in RETRAINED
     }
-    return {key: _file(pretrained(name)) for key, name in (names | TRAININGS).items()}
+    return {key: _file(nn.pretrained(name)) for key, name in (names | TRAININGS).items()}
 
 
 def stages(
-    show: Callable[..., Result],
+    show: Callable[..., nn.Result],
     case: Case,
     images: np.ndarray,
     *,
@@ -217,32 +182,32 @@ def stages(
 # What is measured beside the sweeps, and reported.
 
 
-def _networks(report: Reproduction) -> list[str]:
-    return [name for name in _FILES if name in report.sweeps]
+def _sweeps(report: Reproduction) -> dict[str, nn.Sweep]:
+    """Return the sweeps of the networks that ran."""
+    return {name: report.sweeps[name] for name in _FILES if name in report.sweeps}
 
 
 def further(report: Reproduction) -> dict[str, dict]:
     """Measure what reaches the layers, and the retrained networks without spikes."""
     explained, retrained = {}, {}
-    for name in _networks(report):
+    for name in _sweeps(report):
         constants = report.plan[name].constants
-        layers = read_layers(*constants["files"][""])
-        images, _ = digits(constants["n_images"], constants.get("data"))
-        explained[name] = explain(layers, images[:N_EXPLAINED], poisson=constants["poisson"])
+        layers = nets.read_layers(*constants["files"][""])
+        images, _ = nets.digits(constants["n_images"], constants.get("data"))
+        explained[name] = nets.explain(layers, images[:N_EXPLAINED], poisson=constants["poisson"])
     if "retrained" in report.plan:
         for amplitude in RETRAINED:
-            layers = read_layers(*_retrained_files()[f"{amplitude:g}"])
-            _, output = build(layers, kind="rate", amplitude=amplitude)
-            rate = simulate(
-                output, report.images, precision=report.given.precision, keep=[output.label]
-            )
-            first, *_ = explain(layers, report.images[:N_EXPLAINED], [amplitude])
+            layers = nets.read_layers(*_retrained_files()[f"{amplitude:g}"])
+            _, output = nets.build(layers, kind="rate", amplitude=amplitude)
+            running = {"precision": report.given.precision, "keep": [output.label]}
+            rate = nets.simulate(output, report.images, **running)
+            first, *_ = nets.explain(layers, report.images[:N_EXPLAINED], [amplitude])
             right = rate.accuracy(report.labels).value
             retrained[amplitude] = {"rate": right, "drive": first["drive"]}
     return {"explained": explained, "retrained": retrained}
 
 
-def _means(run: Sweep) -> dict[tuple[str, float], dict]:
+def _means(run: nn.Sweep) -> dict[tuple[str, float], dict]:
     """Return mean accuracy and interval over seeds, by kind and amplitude."""
     return {
         (row["kind"], row["amplitude"]): row for row in run.summary() if row["value"] == "accuracy"
@@ -252,8 +217,8 @@ def _means(run: Sweep) -> dict[tuple[str, float], dict]:
 def curves(report: Reproduction) -> dict[str, np.ndarray]:
     """Return the accuracies by amplitude, of the first seed and of all."""
     found = {}
-    for name in _networks(report):
-        _, fixed = accuracies(report.sweeps[name], "fixed")
+    for name, run in _sweeps(report).items():
+        _, fixed = nets.accuracies(run, "fixed")
         found |= {f"{name}, seed 0": fixed[:, 0], f"{name}, mean": fixed.mean(axis=1)}
     return found
 
@@ -261,48 +226,40 @@ def curves(report: Reproduction) -> dict[str, np.ndarray]:
 def cells(report: Reproduction) -> list[dict]:
     """Return one row for every network, kind and amplitude."""
     rows = []
-    for name in _networks(report):
-        run = report.sweeps[name]
+    for name, run in _sweeps(report).items():
         first = {(row["kind"], row["amplitude"]): row for row in reversed(run.rows)}
         for (kind, amplitude), row in _means(run).items():
             one_seed = first[kind, amplitude]["accuracy"]
             at = {"network": name, "kind": kind, "amplitude": amplitude, "one_seed": one_seed}
-            rows.append(
-                at | {figure: row[figure] for figure in ("mean", "std", "low", "high", "n")}
-            )
+            rows.append(at | {each: row[each] for each in ("mean", "std", "low", "high", "n")})
     return rows
 
 
 def curve_tables(report: Reproduction) -> Iterator[str]:
     """Write the poster's question and the answer beside each other."""
-    for name in _networks(report):
-        run = report.sweeps[name]
+    for name, run in _sweeps(report).items():
         means = _means(run)
-        amplitudes, found = accuracies(run, "fixed")
+        amplitudes, found = nets.accuracies(run, "fixed")
         others = ("compensated", "linear", "retrained")
         others = [k for k in others if any((k, each) in means for each in amplitudes)]
         rows = []
         for amplitude, (first, *more) in zip(amplitudes, found, strict=True):
-            row = {"amplitude": f"{amplitude:.2f}", "first": first, **means["fixed", amplitude]}
+            row = means["fixed", amplitude] | {"first": first}
             row["interval"] = interval_text(row) if more else None
             rows.append(row | {k: means.get((k, amplitude), {}).get("mean") for k in others})
-        columns = {"amplitude": ("amplitude", ""), "first": ("seed 0", ".3f")}
+        columns = {"amplitude": ("amplitude", ".2f"), "first": ("seed 0", ".3f")}
         columns["mean"] = (f"mean of {found.shape[1]} seeds", ".4f")
         columns |= {"interval": ("95 % interval", "")} | {k: (k, ".4f") for k in others}
         n_images = report.plan[name].constants["n_images"]
-        yield "\n".join(
-            [
-                f"{name}, {n_images} images: weights fixed, and the same amplitudes with",
-                *(f"  {kind}: {KINDS[kind]}" for kind in others),
-                *table(rows, columns),
-            ]
-        )
+        title = f"{name}, {n_images} images: weights fixed, and the same amplitudes with"
+        words = [f"  {kind}: {KINDS[kind]}" for kind in others]
+        yield "\n".join([title, *words, *table(rows, columns)])
 
 
 def cause_tables(report: Reproduction) -> Iterator[str]:
     """Write the accuracies of all kinds at five amplitudes."""
-    for name in _networks(report):
-        means = _means(report.sweeps[name])
+    for name, run in _sweeps(report).items():
+        means = _means(run)
         found = {
             (f"{kind}: {text}", f"{amplitude:g}"): f"{means[kind, amplitude]['mean']:.4f}"
             for kind, text in KINDS.items()
@@ -310,7 +267,7 @@ def cause_tables(report: Reproduction) -> Iterator[str]:
             if kind not in ("linear", "retrained", "loop") and (kind, amplitude) in means
         }
         title = f"{name}: what makes the difference (means over seeds)"
-        yield "\n".join([title, *crossed(found)])
+        yield shared.crossed(title, found)
 
 
 def explained_tables(report: Reproduction) -> Iterator[str]:
@@ -335,7 +292,7 @@ def explained_tables(report: Reproduction) -> Iterator[str]:
 _LOST_BY = {
     "rate": "rates in place of spikes",
     "unclipped": "a voltage that may go below 0",
-    "synapse": f"a synapse of {1000 * SYNAPSE:g} ms",
+    "synapse": f"a synapse of {1000 * nets.SYNAPSE:g} ms",
     "biases": "biases that grow as well",
 }
 # Jumps of a mean are called averaged out up to this many times what chance leaves.
@@ -346,7 +303,7 @@ def on_tuning(report: Reproduction) -> Iterator[str]:
     """Say what ``max_rates`` and ``intercepts`` mean, by spikes in a second."""
 
     def counted(drives: Sequence[float], at: str) -> str:
-        pairs = zip(tuning_counts(drives), drives, strict=True)
+        pairs = zip(nets.tuning_counts(drives), drives, strict=True)
         return ", ".join(f"{count} at {at}{drive:,.7g}" for count, drive in pairs)
 
     gain, bias = nengo.LIF().gain_bias(np.array([100.0]), np.array([0.0]))
@@ -366,20 +323,19 @@ def on_tuning(report: Reproduction) -> Iterator[str]:
 
 def on_networks(report: Reproduction) -> Iterator[str]:
     """Answer the questions that both networks answer."""
-    names = _networks(report)
-    yield from (zigzag(name, report.sweeps[name]) for name in names)
-    explained = report.further["explained"]
-    yield from (loss(name, report.sweeps[name], explained[name]) for name in names)
-    yield from (compensation(name, report.sweeps[name]) for name in names)
+    explained, found = report.further["explained"], _sweeps(report).items()
+    yield from (zigzag(name, run) for name, run in found)
+    yield from (loss(name, run, explained[name]) for name, run in found)
+    yield from (compensation(name, run) for name, run in found)
 
 
-def zigzag(name: str, run: Sweep) -> str:
+def zigzag(name: str, run: nn.Sweep) -> str:
     """Give the one account of the zig-zag: what a seed changes, and whether it averages out."""
-    (amplitude,), same = accuracies(run, "loop")
-    _, found = accuracies(run, "fixed")
+    (amplitude,), same = nets.accuracies(run, "loop")
+    _, found = nets.accuracies(run, "fixed")
     n_seeds, mean = found.shape[1], found.mean(axis=1)
-    each = np.array([roughness(curve) for curve in found.T])
-    typical, of_means = np.sqrt(np.mean(each**2)), roughness(mean)
+    each = np.array([nets.roughness(curve) for curve in found.T])
+    typical, of_means = np.sqrt(np.mean(each**2)), nets.roughness(mean)
     text = (
         f"why the zig-zag, {name}: a seed draws the first voltages, and so the timing of spikes. "
         f"At one amplitude ({amplitude:g}), with the same images, {same.shape[1]} seeds have "
@@ -391,19 +347,19 @@ def zigzag(name: str, run: Sweep) -> str:
     if n_seeds < 2:
         return text
     times, chance = typical / max(of_means, 1e-12), np.sqrt(n_seeds)
-    text += (
+    answer = "So part of the zig-zag is the same for all seeds"
+    if not typical:
+        answer = "Here there is no zig-zag"
+    elif times > chance / _AVERAGED_OUT:
+        answer = "So the zig-zag is the timing of spikes, and no property of an amplitude"
+    return text + (
         f"; an average seed jumps by {100 * typical:.2f}, the mean of {n_seeds} seeds by "
         f"{100 * of_means:.2f}: {times:.1f} times less, where jumps that are independent from "
-        f"seed to seed would give {chance:.1f}. "
+        f"seed to seed would give {chance:.1f}. {answer}"
     )
-    if not typical:
-        return text + "Here there is no zig-zag"
-    if times > chance / _AVERAGED_OUT:
-        return text + "So the zig-zag is the timing of spikes, and no property of an amplitude"
-    return text + "So part of the zig-zag is the same for all seeds"
 
 
-def loss(name: str, run: Sweep, explained: list[dict]) -> str:
+def loss(name: str, run: nn.Sweep, explained: list[dict]) -> str:
     """Say what the network loses, and how much of it is left without each of the causes."""
     means, largest = _means(run), RETRAINED[-1]
     losses = {
@@ -420,31 +376,32 @@ def loss(name: str, run: Sweep, explained: list[dict]) -> str:
     text = (
         f"what more amplitude does to accuracy, {name}: {means['fixed', TRAINED_AT]['mean']:.3f} "
         f"at {TRAINED_AT:g}, {means['fixed', largest]['mean']:.3f} at {largest:g}: a loss of "
-        f"{fixed:.1f} points. The drive of {layer} grows "
-        f"{large['drive'] / small['drive']:.1f} times"
+        f"{fixed:.1f} points. "
     )
+    if small["drive"]:
+        text += f"The drive of {layer} grows {large['drive'] / small['drive']:.1f} times"
+    else:
+        text += f"Nothing drives {layer} at {TRAINED_AT:g}"
     if small["silent"] is not None:
-        text += (
-            f", and the share of its neurons that are silent goes from {small['silent']:.0%} to "
-            f"{large['silent']:.0%}"
-        )
-    text += ". The loss is " + ", ".join(
-        f"{lost:.1f} points with {_LOST_BY[kind]}" for kind, lost in losses.items()
-    )
+        text += ", and the share of its neurons that are silent goes from "
+        text += f"{small['silent']:.0%} to {large['silent']:.0%}"
+    left = [f"{lost:.1f} points with {_LOST_BY[kind]}" for kind, lost in losses.items()]
+    text += f". The loss is {', '.join(left)}"
     if fixed < 1.0:
         return text
-    most = [_LOST_BY[kind] for kind, lost in losses.items() if lost < 0.25 * fixed]
-    some = [_LOST_BY[kind] for kind, lost in losses.items() if 0.25 <= lost / fixed < 0.75]
-    if most:
-        text += f". At least three quarters of it go away with {', or with '.join(most)}"
-    if some:
-        text += f". A quarter to three quarters go away with {', or with '.join(some)}"
+    for words, low, high in (
+        ("At least three quarters of it go", -np.inf, 0.25),
+        ("A quarter to three quarters go", 0.25, 0.75),
+    ):
+        causes = [_LOST_BY[kind] for kind, lost in losses.items() if low <= lost / fixed < high]
+        if causes:
+            text += f". {words} away with {', or with '.join(causes)}"
     return text
 
 
-def compensation(name: str, run: Sweep) -> str:
+def compensation(name: str, run: nn.Sweep) -> str:
     """Count the cells whose accuracy compensated weights leave as it was."""
-    amplitudes, found = accuracies(run, "compensated")
+    amplitudes, found = nets.accuracies(run, "compensated")
     same = int((found == found[0]).sum())
     text = (
         f"amplitude and weights, {name}: with compensated weights {same} of {found.size} cells "
@@ -452,7 +409,7 @@ def compensation(name: str, run: Sweep) -> str:
         f"accuracy of amplitude {amplitudes[0]:g}"
     )
     if name == "mlp":
-        _, linear = accuracies(run, "linear")
+        _, linear = nets.accuracies(run, "linear")
         same = int((linear == linear[0]).sum())
         text += f"; without neurons in the last layer {same} of {linear.size} do with fixed ones"
     return text
@@ -465,73 +422,60 @@ def on_trainings(report: Reproduction) -> Iterator[str]:
         yield trainings(report.sweeps["cnn"])
 
 
-def retraining(run: Sweep, retrained: dict[float, dict[str, float]]) -> str:
+def retraining(run: nn.Sweep, retrained: dict[float, dict[str, float]]) -> str:
     """Say what weights trained at the amplitude give."""
-    means = _means(run)
-    rates = "/".join(f"{found['rate']:.3f}" for found in retrained.values())
-    drives = "/".join(f"{found['drive']:.3g}" for found in retrained.values())
-    spiking = "/".join(f"{means['retrained', amplitude]['mean']:.3f}" for amplitude in retrained)
-    helped = means["retrained", RETRAINED[-1]]["mean"] > means["fixed", RETRAINED[-1]]["mean"]
+    means, largest = _means(run), RETRAINED[-1]
+    rates = shared.slashed((found["rate"] for found in retrained.values()), ".3f")
+    drives = shared.slashed((found["drive"] for found in retrained.values()), ".3g")
+    spiking = shared.slashed((means["retrained", each]["mean"] for each in retrained), ".3f")
+    helped = means["retrained", largest]["mean"] > means["fixed", largest]["mean"]
     return (
-        f"weights trained anew at the amplitude, cnn: at {'/'.join(f'{a:g}' for a in retrained)} "
-        f"they have {rates} with rates, as they were trained, and {spiking} with spikes; "
-        f"the root mean square drive of the second layer is {drives}. At {RETRAINED[-1]:g}, with "
-        f"spikes, that is {'better' if helped else 'no better'} than the weights of 0.01"
+        f"weights trained anew at the amplitude, cnn: at {shared.slashed(retrained)} they have "
+        f"{rates} with rates, as they were trained, and {spiking} with spikes; the root mean "
+        f"square drive of the second layer is {drives}. At {largest:g}, with spikes, that is "
+        f"{'better' if helped else 'no better'} than the weights of 0.01"
     )
 
 
-def trainings(run: Sweep) -> str:
+def trainings(run: nn.Sweep) -> str:
     """Report the spread over trained networks beside the one over first voltages."""
-    kinds = ["fixed", *TRAININGS]
-    found = {kind: dict(zip(*accuracies(run, kind), strict=True)) for kind in kinds}
-    parts = []
+    kinds, largest, parts = ["fixed", *TRAININGS], RETRAINED[-1], []
+    found = {kind: dict(zip(*nets.accuracies(run, kind), strict=True)) for kind in kinds}
     for amplitude in RETRAINED:
         seeds = np.array([found[kind][amplitude] for kind in kinds])
-        means = seeds.mean(axis=1)
-        of_seeds = 100 * seeds.std(axis=1, ddof=1).mean() if seeds.shape[1] > 1 else None
+        means, spread = seeds.mean(axis=1), ""
+        if seeds.shape[1] > 1:
+            of_seeds = 100 * seeds.std(axis=1, ddof=1).mean()
+            spread = f", over first voltages {of_seeds:.1f}"
         parts.append(
-            f"{'/'.join(f'{mean:.3f}' for mean in means)} at {amplitude:g} (standard deviation "
-            f"{100 * means.std(ddof=1):.1f} points"
-            + ("" if of_seeds is None else f", over first voltages {of_seeds:.1f}")
-            + ")"
+            f"{shared.slashed(means, '.3f')} at {amplitude:g} (standard deviation "
+            f"{100 * means.std(ddof=1):.1f} points{spread})"
         )
-    falling = sum(
-        found[kind][RETRAINED[-1]].mean() < found[kind][TRAINED_AT].mean() for kind in kinds
-    )
+    falling = sum(each[largest].mean() < each[TRAINED_AT].mean() for each in found.values())
     return (
         f"the same from other seeds of the training, cnn: {len(kinds)} networks trained at "
         f"{TRAINED_AT:g} have {', '.join(parts)}; {falling} of {len(kinds)} lose accuracy from "
-        f"{TRAINED_AT:g} to {RETRAINED[-1]:g}"
+        f"{TRAINED_AT:g} to {largest:g}"
     )
 
 
 def on_channel(report: Reproduction) -> Iterator[str]:
     """Say whether the amplitude scales the output."""
     run = report.sweeps["channel"]
-    fixed, solved = (channel_slopes(run, decoders) for decoders in ("fixed", "solved"))
-    decoders = {
-        row["amplitude"]: row["decoder"]
-        for row in reversed(run.rows)
-        if row["decoders"] == "solved"
-    }
+    fixed, solved = (nets.channel_slopes(run, decoders) for decoders in ("fixed", "solved"))
+    solved_rows = [row for row in reversed(run.rows) if row["decoders"] == "solved"]
+    decoders = {row["amplitude"]: row["decoder"] for row in solved_rows}
     low, high = min(decoders), max(decoders)
+    sender, receiver = nets.CHANNEL["sender"], nets.CHANNEL["receiver"]
     deviation = f" (standard deviation {fixed.std(ddof=1):.4f})" if len(fixed) > 1 else ""
     answer = "yes" if abs(fixed.mean() - 1) < 0.05 else "not in proportion"
     yield (
-        f"does amplitude scale the output: {answer}. A communication channel from "
-        f"{CHANNEL['sender']} LIF neurons to {CHANNEL['receiver']}, decoders fixed: the slope of "
-        f"output / input against amplitude / {TRAINED_AT:g} is {fixed.mean():.4f}, mean of "
-        f"{len(fixed)} seeds{deviation}. Where Nengo solves for the decoders, their mean size is "
-        f"{decoders[low]:.3g} at {low:g} and {decoders[high]:.3g} at {high:g}, and the slope is "
-        f"{round(solved.mean(), 4) + 0.0:.4f}"
+        f"does amplitude scale the output: {answer}. A communication channel from {sender} LIF "
+        f"neurons to {receiver}, decoders fixed: the slope of output / input against amplitude / "
+        f"{TRAINED_AT:g} is {fixed.mean():.4f}, mean of {len(fixed)} seeds{deviation}. Where Nengo "
+        f"solves for the decoders, their mean size is {decoders[low]:.3g} at {low:g} and "
+        f"{decoders[high]:.3g} at {high:g}, and the slope is {round(solved.mean(), 4) + 0.0:.4f}"
     )
-
-
-def figure(report: Reproduction) -> Figure:
-    """Draw accuracy against amplitude."""
-    from nengonet.plots import plot_amplitude
-
-    return plot_amplitude(report.cells)
 
 
 STUDY = Study(
@@ -540,7 +484,7 @@ STUDY = Study(
     summary="Sweep the amplitude of LIF neurons: one seed, the mean of several, and why accuracy "
     "falls.",
     source='NengoDL tutorial "Optimizing a spiking neural network": "~1 % error" at amplitude 0.01',
-    data=DATA,
+    data=nets.DATA,
     network=network,
     runs=runs,
     stages=stages,
@@ -554,7 +498,7 @@ STUDY = Study(
     },
     tables=(curve_tables, cause_tables, explained_tables),
     notes=(on_tuning, on_networks, on_trainings, on_channel),
-    figure=figure,
+    figure=lambda report: nn.plots.plot_amplitude(report.cells),
     saved=beside,
     defaults={"reproduce": {"n_jobs": -1, "precision": 32}, "sweep": {"n_images": 200}},
     examples={

@@ -14,23 +14,16 @@ from collections.abc import Sequence
 import nengo
 import numpy as np
 
-from nengonet.ann.convolution import conv2d as convolved
+import nengonet as nn
+from nengonet.ann.kinds import kind_of
 from nengonet.ann.scaling import multiplied
 from nengonet.checks import as_number, check_among
-from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
-from nengonet.layers.inputs import constant_input, poisson_input
-from nengonet.layers.record import Layer
-from nengonet.layers.weighted import conv2d, dense
-from nengonet.results.result import Result
 from nengonet.run.content import file_digest
-from nengonet.run.presentation import present
 from nengonet.run.simulators import reference_simulator
+from nengonet.studies import shared
 from nengonet.studies.case import Arrays, Data
 from nengonet.studies.forum_mnist import mlp_layers
-from nengonet.studies.shared import INITIAL_STATE, layers_of_shapes
-from nengonet.sweeps.result import Sweep
-from nengonet.weights import LayerWeights, Weights, load_weights
 
 DATA = Data("mnist")
 KERNELS = ((3, 3, 1, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3200, 10))
@@ -68,14 +61,14 @@ def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
     if kind == "rate":
         return nengo.LIFRate(amplitude=amplitude)
     lowest = -np.inf if kind == "unclipped" else 0.0
-    return nengo.LIF(amplitude=amplitude, min_voltage=lowest, initial_state=INITIAL_STATE)
+    return nengo.LIF(amplitude=amplitude, min_voltage=lowest, initial_state=shared.INITIAL_STATE)
 
 
-def network_layers(weights: Weights) -> tuple[str, list[LayerWeights]]:
+def network_layers(weights: nn.Weights) -> tuple[str, list[nn.LayerWeights]]:
     """Find out by the shapes which network a file holds, and return its layers in order."""
     if all(np.ndim(layer.kernel) != 4 for layer in weights.values()):
         return "mlp", mlp_layers(weights)
-    *convolutions, last = layers_of_shapes(weights, KERNELS, "the tutorial's")
+    *convolutions, last = shared.layers_of_shapes(weights, KERNELS, "the tutorial's")
     # A plain file of arrays tells no strides.
     convolutions = [
         dataclasses.replace(layer, config={"strides": [stride, stride]} | layer.config)
@@ -85,13 +78,13 @@ def network_layers(weights: Weights) -> tuple[str, list[LayerWeights]]:
 
 
 def build(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     *,
     amplitude: float = TRAINED_AT,
     kind: str = "fixed",
     poisson: bool = False,
     seed: int = 0,
-) -> tuple[nengo.Network, Layer]:
+) -> tuple[nengo.Network, nn.Layer]:
     """Build the thread's network at an amplitude.
 
     Constant pixels, LIF layers with the thread's tuning and no synapse. The CNN's last layer is
@@ -99,30 +92,29 @@ def build(
     """
     check_among("kind", kind, KINDS)
     larger = as_number("amplitude", amplitude, above=0) / TRAINED_AT
-    name = "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
     kernel_factor = 1 / larger if kind == "compensated" else 1.0
     bias_factor = larger if kind == "biases" else 1.0
+    name = "cnn" if np.ndim(layers[0].kernel) == 4 else "mlp"
+    neurons, synapse = lif(amplitude, kind), SYNAPSE if kind == "synapse" else None
+    last, white = None if name == "cnn" or kind == "linear" else neurons, WHITE[name]
     with nengo.Network(seed=seed) as network:
         if poisson:
-            layer = poisson_input(DATA.shape, _POISSON_RATE, amplitude=WHITE[name] / _POISSON_RATE)
+            layer = nn.poisson_input(DATA.shape, _POISSON_RATE, amplitude=white / _POISSON_RATE)
         else:
-            layer = constant_input(DATA.shape, scale=WHITE[name])
-        for index, weights in enumerate(layers):
-            neurons, synapse = lif(amplitude, kind), None
-            if index == len(layers) - 1 and (name == "cnn" or kind == "linear"):
-                neurons = None
-            if index:
-                weights = multiplied(weights, kernel_factor, bias_factor)
-                synapse = SYNAPSE if kind == "synapse" else None
-            add = conv2d if np.ndim(weights.kernel) == 4 else dense
-            layer = add(layer, weights, neurons, synapse=synapse, **TUNING)
+            layer = nn.constant_input(DATA.shape, scale=white)
+        # Pixels are no spikes: they need no filter, and do not grow.
+        layer = shared.add(layer, layers[0], neurons, **TUNING)
+        for weights in layers[1:]:
+            own = last if weights is layers[-1] else neurons
+            weights = multiplied(weights, kernel_factor, bias_factor)
+            layer = shared.add(layer, weights, own, synapse=synapse, **TUNING)
     return network, layer
 
 
-def simulate(output: Layer, images: np.ndarray, **running: object) -> Result:
+def simulate(output: nn.Layer, images: np.ndarray, **running: object) -> nn.Result:
     """Show images as the tutorial does: 30 steps, outputs low-passed (0.1 s), the last one read."""
     settings = {"presentation_time": N_STEPS * DT, "dt": DT, "readout": "filtered"}
-    return present(output.network, output, images, progress=False, **settings, **running)
+    return nn.present(output.network, output, images, progress=False, **settings, **running)
 
 
 def cell(
@@ -152,11 +144,11 @@ def cell(
 
 
 @functools.lru_cache(maxsize=len(RETRAINED) + 3)
-def read_layers(path: str, digest: str) -> list[LayerWeights]:
+def read_layers(path: str, digest: str) -> list[nn.LayerWeights]:
     """Return the layers of a file that has this digest."""
     if file_digest(path) != digest:
-        raise InputError(f"{path}: the file was changed while the sweep ran; start it anew")
-    return network_layers(load_weights(path))[1]
+        raise nn.InputError(f"{path}: the file was changed while the sweep ran; start it anew")
+    return network_layers(nn.load_weights(path))[1]
 
 
 @functools.lru_cache(maxsize=1)
@@ -206,13 +198,15 @@ def _decoders(seed: int, amplitude: float) -> np.ndarray:
 def tuning_counts(drives: Sequence[float]) -> np.ndarray:
     """Count the spikes in a second of a LIF neuron with the thread's tuning at constant drives."""
     with nengo.Network(seed=0) as network:
-        output = dense(constant_input((1,)), np.array([drives], float), lif(1.0), **TUNING)
-    result = present(network, output, np.ones((1, 1)), presentation_time=1.0, dt=DT, progress=False)
+        kernel = np.array([drives], dtype=float)
+        output = nn.dense(nn.constant_input((1,)), kernel, lif(1.0), **TUNING)
+    time = {"presentation_time": 1.0, "dt": DT}
+    result = nn.present(network, output, np.ones((1, 1)), progress=False, **time)
     return result.counts[output.label][0]
 
 
 def explain(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     images: np.ndarray,
     amplitudes: Sequence[float] = RETRAINED,
     *,
@@ -226,11 +220,7 @@ def explain(
         found = simulate(output, images, seed=seed)
         for layer in output.upstream()[2:]:
             before = found.mean_output(layer.pre.label).reshape(-1, *layer.shape_in)
-            kernel = layer.weights.kernel
-            if kernel.ndim == 4:
-                drive = convolved(before, kernel, strides=layer.weights.config["strides"])
-            else:
-                drive = before.reshape(len(before), -1) @ kernel
+            drive = kind_of(layer.weights).product(layer.weights, before)
             bias = 0.0 if layer.weights.bias is None else _rms(layer.weights.bias)
             row = {"amplitude": amplitude, "layer": layer.label, "drive": _rms(drive), "bias": bias}
             row |= {"rate": None, "saturated": None, "silent": None}
@@ -251,14 +241,20 @@ def _rms(values: np.ndarray) -> float:
 # What is read from the sweeps.
 
 
-def accuracies(run: Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def accuracies(run: nn.Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the amplitudes of one kind of cell, and its accuracies (n_amplitudes, n_seeds)."""
-    found: dict[float, list[float]] = {}
-    for row in run.rows:
-        if row["kind"] == kind:
-            found.setdefault(row["amplitude"], []).append(row["accuracy"])
+    found = _grouped(run, "amplitude", "accuracy", kind=kind)
     amplitudes = sorted(found)
     return np.array(amplitudes), np.array([found[amplitude] for amplitude in amplitudes])
+
+
+def _grouped(run: nn.Sweep, by: str, value: str, **where: object) -> dict[object, list]:
+    """Return a value of the rows that are of a kind, sorted by another."""
+    found: dict[object, list] = {}
+    for row in run.rows:
+        if where.items() <= row.items():
+            found.setdefault(row[by], []).append(row[value])
+    return found
 
 
 def roughness(curve: np.ndarray) -> float:
@@ -270,14 +266,10 @@ def roughness(curve: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
 
 
-def channel_slopes(run: Sweep, decoders: str) -> np.ndarray:
+def channel_slopes(run: nn.Sweep, decoders: str) -> np.ndarray:
     """Fit a line to the channel's output against the amplitude, for every seed."""
-    found: dict[int, list[tuple[float, float]]] = {}
-    for row in run.rows:
-        if row["decoders"] == decoders:
-            found.setdefault(row["seed"], []).append((row["amplitude"], row["output"]))
-    slopes = []
-    for points in found.values():
-        amplitudes, outputs = np.transpose(points)
-        slopes.append(np.polyfit(amplitudes / TRAINED_AT, outputs / CHANNEL["value"], 1)[0])
-    return np.array(slopes)
+    amplitudes, outputs = (
+        np.transpose(list(_grouped(run, "seed", name, decoders=decoders).values()))
+        for name in ("amplitude", "output")
+    )
+    return np.polyfit(amplitudes[:, 0] / TRAINED_AT, outputs / CHANNEL["value"], 1)[0]

@@ -14,46 +14,22 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import nengo
 import numpy as np
 
+import nengonet as nn
 from nengonet.ann.activations import activations, full_scale
-from nengonet.exceptions import InputError
-from nengonet.layers.inputs import constant_input
-from nengonet.layers.record import Layer
-from nengonet.layers.weighted import conv2d, dense
-from nengonet.neurons import IntegrateAndFire
-from nengonet.results.result import Result
+from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import (
-    INITIAL_STATE,
-    crossed,
-    layers_of_shapes,
-    logits_of,
-    matched,
-    scaled_firing_rates,
-    settled,
-)
 from nengonet.tables import table
-from nengonet.weights import LayerWeights, Weights
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DATA = Data("bengali", (28, 28), 50)
-KERNELS = (
-    (2, 2, 1, 5),
-    (2, 2, 5, 10),
-    (2, 2, 10, 20),
-    (2, 2, 20, 40),
-    (23040, 256),
-    (256, 512),
-    (512, 50),
-)
+_CONVOLUTIONS = ((2, 2, 1, 5), (2, 2, 5, 10), (2, 2, 10, 20), (2, 2, 20, 40))
+KERNELS = (*_CONVOLUTIONS, (23040, 256), (256, 512), (512, 50))
 # By neurons and number of steps. The post's default of 30 steps has no figure.
 PUBLISHED = {("rate", 10): 0.85, ("spiking", 10): 0.01}
 STEPS = (10, 30)
@@ -61,7 +37,7 @@ DT = 0.001
 
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "spiking": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
+    "spiking": nengo.SpikingRectifiedLinear(initial_state=shared.INITIAL_STATE),
 }
 
 # What the sweep goes through.
@@ -78,57 +54,57 @@ FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
 
 
-def cnn_layers(weights: Weights) -> list[LayerWeights]:
+def cnn_layers(weights: nn.Weights) -> list[nn.LayerWeights]:
     """Return the layers of the post's CNN, from first to last, whatever their names."""
-    return layers_of_shapes(weights, KERNELS, "the forum post's")
+    return shared.layers_of_shapes(weights, KERNELS, "the forum post's")
 
 
 def posted(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     *,
     neurons: str = "spiking",
     scale: float = 1.0,
     synapse: float | None = None,
     seed: int = 0,
-) -> Layer:
+) -> nn.Layer:
     """Build the network that NengoDL's Converter makes of the post's CNN; return its last layer.
 
     Constant pixels in [0, 1]; neurons with gain 1, bias 0 and amplitude 1, so that an activation
     of 1 fires at 1 Hz; a Node for the last layer.
     """
-    tunings = [scaled_firing_rates(scale)] * (len(layers) - 1)
+    tunings = [shared.scaled_firing_rates(scale)] * (len(layers) - 1)
     return _build(layers, NEURONS[neurons], tunings, synapse, seed)
 
 
 def repaired(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     sample: np.ndarray,
     *,
     rates: Sequence[float] = FULL_SCALE_RATES,
     seed: int = 0,
-) -> Layer:
+) -> nn.Layer:
     """Build the network that spikes enough, and that noise cannot excite; return its last layer.
 
     - A gain for each layer: its largest activations (99.9th percentile) on the sample fire at
       its rate. The amplitude makes the mean output the activation again.
     - `IntegrateAndFire` neurons: their voltage may go negative, so they need no synapse.
     """
-    neuron_type, found = IntegrateAndFire(), activations(layers, sample)
-    scales = [full_scale(found[weights.name]) for weights in layers[:-1]]
-    pairs = zip(scales, rates, strict=True)
-    return _build(layers, neuron_type, [matched(neuron_type, *each) for each in pairs], None, seed)
+    neuron_type, found = nn.IntegrateAndFire(), activations(layers, sample)
+    tunings = [
+        shared.matched(neuron_type, full_scale(found[weights.name]), rate)
+        for weights, rate in zip(layers[:-1], rates, strict=True)
+    ]
+    return _build(layers, neuron_type, tunings, None, seed)
 
 
-def _build(layers, neuron_type, tunings, synapse, seed) -> Layer:
+def _build(layers, neuron_type, tunings, synapse, seed) -> nn.Layer:
     *hidden, last = layers
     with nengo.Network(seed=seed):
-        layer = constant_input(DATA.shape)
-        for index, (weights, tuning) in enumerate(zip(hidden, tunings, strict=True)):
-            add = conv2d if weights.kernel.ndim == 4 else dense
-            # The input does not spike: there is nothing to filter.
-            filtered = {"synapse": synapse if index else None}
-            layer = add(layer, weights, neuron_type, **tuning, **filtered)
-        return dense(layer, last, None, synapse=synapse)
+        layer, filtered = nn.constant_input(DATA.shape), None  # pixels need no filter
+        for weights, tuning in zip(hidden, tunings, strict=True):
+            layer = shared.add(layer, weights, neuron_type, **tuning, synapse=filtered)
+            filtered = synapse
+        return nn.dense(layer, last, None, synapse=synapse)
 
 
 def training_sample(data: str | os.PathLike | None = None) -> np.ndarray:
@@ -153,22 +129,14 @@ def network(
     layers = cnn_layers(weights)
     if neurons == "repaired":
         if synapse is not None:
-            raise InputError(f"synapse: expected none for the repaired network, got {synapse}")
+            raise nn.InputError(f"synapse: expected none for the repaired network, got {synapse}")
         rates = [scale * rate for rate in FULL_SCALE_RATES]
         output = repaired(layers, training_sample(given.data), rates=rates, seed=given.seed)
     else:
-        chosen = {"neurons": neurons, "scale": scale, "synapse": synapse}
-        output = posted(layers, **chosen, seed=given.seed)
-    return Case(
-        neurons,
-        output,
-        layers,
-        weights.path,
-        n_steps * DT,
-        DT,
-        readout,
-        keep=[output.label],
-    )
+        tuning = {"scale": scale, "synapse": synapse}
+        output = posted(layers, neurons=neurons, **tuning, seed=given.seed)
+    time = {"presentation_time": n_steps * DT, "dt": DT, "readout": readout}
+    return Case(neurons, output, layers, weights.path, **time, keep=[output.label])
 
 
 def runs(
@@ -193,57 +161,43 @@ def runs(
 
 
 def stages(
-    show: Callable[..., Result], case: Case, images: np.ndarray, *, n_steps: _Steps = 10
+    show: Callable[..., nn.Result], case: Case, images: np.ndarray, *, n_steps: _Steps = 10
 ) -> list[tuple[str, np.ndarray, str]]:
     """Return the stages of a budget: rate neurons, then many spikes, then as it is run."""
     rate = show(neurons="rate", n_steps=1, readout="mean")
     found = [
-        ("ANN", logits_of(case.layers, images), "Keras' activations"),
+        ("ANN", shared.logits_of(case.layers, images), "Keras' activations"),
         ("the network, of rate neurons", rate.scores()[:, -1], "RectifiedLinear"),
     ]
+    longer = {"n_steps": 10 * n_steps, "readout": "mean"}
+    mean, first = f"mean over {10 * n_steps} steps", f"the same run, mean over its first {n_steps}"
     if case.name == "repaired":
-        longer = show(neurons="repaired", n_steps=10 * n_steps, readout="mean").scores()
-        return found + [
-            ("spiking neurons", longer[:, -1], f"mean over {10 * n_steps} steps"),
-            (
-                "finite presentation time",
-                longer[:, n_steps - 1],
-                f"the same run, mean over its first {n_steps} steps, as it is run",
-            ),
+        scores = show(neurons="repaired", **longer).scores()
+        return [
+            *found,
+            ("spiking neurons", scores[:, -1], mean),
+            ("finite presentation time", scores[:, n_steps - 1], f"{first} steps, as it is run"),
         ]
-    fast = {"scale": max(SCALES), "n_steps": 10 * n_steps, "readout": "mean"}
-    smooth, noisy = show(synapse=SYNAPSES[1], **fast), show(**fast)
-    slow = show(n_steps=n_steps, readout="mean")
-    return found + [
-        (
-            "spikes, many and smoothed",
-            smooth.scores()[:, -1],
-            f"scale_firing_rates {max(SCALES):g}, synapses of {1000 * SYNAPSES[1]:g} ms, mean over "
-            f"{10 * n_steps} steps",
-        ),
+    longer |= {"scale": max(SCALES)}
+    smooth, noisy = show(synapse=SYNAPSES[1], **longer), show(**longer)
+    slow, last = show(n_steps=n_steps, readout="mean"), n_steps - 1
+    fast = f"scale_firing_rates {max(SCALES):g}, synapses of {1000 * SYNAPSES[1]:g} ms, {mean}"
+    posted = "as posted: scale_firing_rates 1, an activation of 1 fires at 1 Hz"
+    alone = f"the same run, step {n_steps} alone"
+    return [
+        *found,
+        ("spikes, many and smoothed", smooth.scores()[:, -1], fast),
         ("rectified noise", noisy.scores()[:, -1], "the same without synapses"),
-        (
-            "finite presentation time",
-            noisy.scores()[:, n_steps - 1],
-            f"the same run, mean over its first {n_steps} steps",
-        ),
-        (
-            "readout of the last step",
-            noisy.scores("last_step")[:, n_steps - 1],
-            f"the same run, step {n_steps} alone",
-        ),
-        (
-            "few spikes",
-            slow.scores("last_step")[:, -1],
-            "as posted: scale_firing_rates 1, an activation of 1 fires at 1 Hz",
-        ),
+        ("finite presentation time", noisy.scores()[:, last], f"{first} steps"),
+        ("readout of the last step", noisy.scores("last_step")[:, last], alone),
+        ("few spikes", slow.scores("last_step")[:, -1], posted),
     ]
 
 
 # What is reported.
 
 
-def _longest(report: Reproduction) -> dict[str, Result]:
+def _longest(report: Reproduction) -> dict[str, nn.Result]:
     """Return the longest run of each network on all images."""
     runs = {name: report.results[name] for name in NEURONS}
     return runs | {"repaired": report.results.get("repaired-longer", report.result)}
@@ -262,11 +216,10 @@ def cells(report: Reproduction) -> list[dict]:
 def _main_rows(report: Reproduction) -> list[dict]:
     rows = []
     for name, result in _longest(report).items():
-        where = {"steps": STEPS, "readouts": ["last_step"], "scale": 1.0}
+        shown = STEPS, ["last_step"], 1.0
         if name == "repaired":
-            steps = sorted({*STEPS, report.result.n_steps})
-            where = {"steps": steps, "readouts": ["mean"], "scale": None}
-        rows += _rows(report, name, result, synapse=None, **where)
+            shown = sorted({*STEPS, report.result.n_steps}), ["mean"], None
+        rows += _rows(report, name, result, *shown)
     return rows
 
 
@@ -274,41 +227,28 @@ def _sweep_rows(report: Reproduction) -> list[dict]:
     rows = []
     for name, run in report.plan.items():
         if name.startswith("scale-"):
-            where = {key: run.options[key] for key in ("scale", "synapse")}
-            result = report.results[name]
-            rows += _rows(report, "spiking", result, steps=STEPS, readouts=READOUTS, **where)
+            shown = STEPS, READOUTS, run.options["scale"], run.options["synapse"]
+            rows += _rows(report, "spiking", report.results[name], *shown)
     return rows
 
 
 def _rows(
     report: Reproduction,
     neurons: str,
-    result: Result,
-    *,
+    result: nn.Result,
     steps: Sequence[int],
     readouts: Sequence[str],
     scale: float | None,
-    synapse: float | None,
-) -> list[dict]:
-    """Return a run's rows of the report: one for each number of steps and readout."""
-    rows, labels = [], report.labels[: result.n_images]
+    synapse: float | None = None,
+) -> Iterator[dict]:
+    """Yield a run's rows of the report: one for each number of steps and readout."""
+    labels = report.labels[: result.n_images]
     for n_steps, readout in itertools.product(steps, readouts):
-        found = result.accuracy(labels, readout, n_steps=n_steps)
-        as_posted = scale == 1 and synapse is None and readout == "last_step"
-        rows.append(
-            {
-                "neurons": neurons,
-                "n_steps": n_steps,
-                "scale": scale,
-                "synapse": synapse,
-                "readout": readout,
-                "accuracy": found.value,
-                "interval": list(found.interval),
-                "n_images": found.n_images,
-                "published": PUBLISHED.get((neurons, n_steps)) if as_posted else None,
-            }
-        )
-    return rows
+        found = shared.fields(result.accuracy(labels, readout, n_steps=n_steps))
+        as_posted = (scale, synapse, readout) == (1, None, "last_step")
+        published = PUBLISHED.get((neurons, n_steps)) if as_posted else None
+        row = {"neurons": neurons, "n_steps": n_steps, "scale": scale, "synapse": synapse}
+        yield row | {"readout": readout} | found | {"published": published}
 
 
 def main_table(report: Reproduction) -> Iterator[str]:
@@ -326,13 +266,15 @@ def main_table(report: Reproduction) -> Iterator[str]:
 def sweep_table(report: Reproduction) -> Iterator[str]:
     """Write the accuracies of the sweep, a row for each scale and synapse."""
     if rows := _sweep_rows(report):
-        found = {}
-        for row in rows:
-            synapse = "none" if row["synapse"] is None else f"{1000 * row['synapse']:g} ms"
-            column = f"{row['n_steps']} steps, {row['readout']}"
-            found[f"scale {row['scale']:g}, synapse {synapse}", column] = f"{row['accuracy']:.3f}"
+        found = {
+            (
+                f"scale {row['scale']:g}, synapse {shared.synapse_text(row['synapse'], 'none')}",
+                f"{row['n_steps']} steps, {row['readout']}",
+            ): f"{row['accuracy']:.3f}"
+            for row in rows
+        }
         title = f"spiking neurons, the first {rows[0]['n_images']} images"
-        yield "\n".join([title, *crossed(found)])
+        yield shared.crossed(title, found)
 
 
 def on_spikes(report: Reproduction) -> Iterator[str]:
@@ -341,11 +283,8 @@ def on_spikes(report: Reproduction) -> Iterator[str]:
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
     spikes = sum(spiking.spikes_per_image().values())
     blank = float((spiking.steps[:, STEPS[0] - 1] == 0).all(axis=1).mean())
-    few = (
-        ", less than one each, so that few speak whose first voltage was not near the threshold"
-        if spikes < neurons
-        else ""
-    )
+    few = ", less than one each, so that few speak whose first voltage was not near the threshold"
+    few = few if spikes < neurons else ""
     yield (
         f"as posted, an activation of 1 fires at 1 Hz: {neurons:,} neurons emit {spikes:,.0f} "
         f"spikes in {spiking.n_steps} steps{few}; in {blank:.0%} of the images every output is 0 "
@@ -356,7 +295,7 @@ def on_spikes(report: Reproduction) -> Iterator[str]:
 def on_rates(report: Reproduction) -> Iterator[str]:
     """Say how often rate neurons answer as the ANN does."""
     rate = report.results["rate"]
-    answers = logits_of(report.case.layers, report.images).argmax(axis=1)
+    answers = shared.logits_of(report.case.layers, report.images).argmax(axis=1)
     alike = [float(np.mean(rate.predictions(n_steps=n) == answers)) for n in (1, rate.n_steps)]
     yield (
         f"rate neurons answer as the ANN in {alike[0]:.1%} of the images in step 1, and in "
@@ -380,32 +319,24 @@ def on_sweep(report: Reproduction) -> Iterator[str]:
     helped = best["interval"][1] < min(cell["interval"][0] for cell in smooth)
 
     def written(cells: list[dict]) -> str:
-        by_readout = {cell["readout"]: cell["accuracy"] for cell in cells}
-        return (
-            f"the mean of {max(STEPS)} steps gives {by_readout['mean']:.3f} and the last one "
-            f"{by_readout['last_step']:.3f}"
-        )
+        last, mean = (cell["accuracy"] for cell in cells)
+        return f"the mean of {max(STEPS)} steps gives {mean:.3f} and the last one {last:.3f}"
 
+    why = ": without them, SpikingRectifiedLinear rectifies the noise of the spikes that come in"
     yield (
         f"{max(SCALES):g} times the rate {'is not enough' if short else 'is enough'}: "
         f"{written(plain)}; with synapses of {1000 * filtered:g} ms {written(smooth)}"
-        + (
-            ": without them, SpikingRectifiedLinear rectifies the noise of the spikes that come in"
-            if helped
-            else ""
-        )
+        f"{why if helped else ''}"
     )
 
 
 def on_repair(report: Reproduction) -> Iterator[str]:
     """Say when the repaired network is as good as its ANN, and what it costs."""
     curve, result = report.curves["repaired"], report.result
-    steps = settled(curve, report.ann_accuracy.value)
-    reached = (
-        f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
-        if steps is None
-        else f"stays within 1 percentage point of the ANN from step {steps} on"
-    )
+    steps = shared.settled(curve, report.ann_accuracy.value)
+    reached = f"stays within 1 percentage point of the ANN from step {steps} on"
+    if steps is None:
+        reached = f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
     operations, multiplied = result.operations_per_image(), result.layers[1].label
     yield f"repaired: {reached}; after 5 steps it has {curve[4]:.4f}"
     yield (
@@ -436,13 +367,6 @@ def example_runs(report: Reproduction, index: int = 0) -> tuple:
     return report.images[index], int(report.labels[index]), rates, outputs
 
 
-def figure(report: Reproduction) -> Figure:
-    """Draw the first image, and its rates and outputs in every network."""
-    from nengonet.plots import plot_rate_and_spikes
-
-    return plot_rate_and_spikes(*example_runs(report))
-
-
 _FEW = {"minibatch_size": 50, "precision": 32}  # signals of 50 examples still stay in cache
 STUDY = Study(
     name="bengali",
@@ -467,7 +391,8 @@ STUDY = Study(
     tables=(main_table, sweep_table),
     notes=(on_spikes, on_rates, on_sweep, on_repair),
     stages=stages,
-    figure=figure,
+    # The first image, and its rates and outputs in every network.
+    figure=lambda report: nn.plots.plot_rate_and_spikes(*example_runs(report)),
     defaults={
         "reproduce": {"n_images": "all", "n_jobs": -1} | _FEW,
         "diagnose": {"n_images": 50},

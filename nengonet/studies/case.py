@@ -10,18 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 import nengo
 import numpy as np
 
-from nengonet import datasets
+import nengonet as nn
 from nengonet.ann.kinds import Pool
-from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import Diagnosis, diagnose
+from nengonet.explain.diagnosis import Diagnosis
 from nengonet.layers.initial import InitialStates
-from nengonet.layers.record import Layer
-from nengonet.results.result import Result
 from nengonet.run.presentation import present
-from nengonet.studies.shared import tuning_of
-from nengonet.weights import LayerWeights, Weights, load_weights, pretrained
 
 Arrays = tuple[np.ndarray, np.ndarray]
+Path = str | os.PathLike | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Data:
     shape: tuple[int, ...] = (28, 28)
     n_classes: int = 10
 
-    def wanted(self, data: str | os.PathLike | None = None) -> str | None:
+    def wanted(self, data: Path = None) -> str | None:
         """Return "all" where there is a folder of data, and None for the embedded sample."""
         return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
 
@@ -40,7 +36,7 @@ class Data:
         self,
         split: str = "test",
         n_images: int | str | None = None,
-        data: str | os.PathLike | None = None,
+        data: Path = None,
         *,
         progress: bool = False,
     ) -> Arrays:
@@ -48,10 +44,10 @@ class Data:
         n_images = self.wanted(data) if n_images is None else n_images
         if data is None or not pathlib.Path(data).is_file():
             where = {"data_dir": data, "progress": progress}
-            return datasets.load(self.name, split=split, n_images=n_images, **where)
-        images, labels = datasets.load_npz(data, split, n_images)
+            return nn.datasets.load(self.name, split=split, n_images=n_images, **where)
+        images, labels = nn.datasets.load_npz(data, split, n_images)
         if images[0].size != np.prod(self.shape) or labels.max() >= self.n_classes:
-            raise InputError(
+            raise nn.InputError(
                 f"{data}: expected images of {' x '.join(map(str, self.shape))} pixels with labels "
                 f"0 to {self.n_classes - 1}, got images of shape {images[0].shape} with labels up "
                 f"to {labels.max()}"
@@ -64,16 +60,16 @@ class Given:
     """What a caller gives beside a study's own options: files, a number of images, a seed."""
 
     dataset: Data
-    weights: str | os.PathLike | None = None
-    data: str | os.PathLike | None = None
+    weights: Path = None
+    data: Path = None
     n_images: int | str | None = None
     seed: int = 0
     progress: bool = False
     precision: int = 64
 
-    def load_weights(self, bundled: str) -> Weights:
+    def load_weights(self, bundled: str) -> nn.Weights:
         """Load the caller's weights file, or a bundled one."""
-        return load_weights(pretrained(bundled) if self.weights is None else self.weights)
+        return nn.load_weights(nn.pretrained(bundled) if self.weights is None else self.weights)
 
     def images(self, split: str = "test", n_images: int | str | None = None) -> Arrays:
         """Load images and labels from the caller's data."""
@@ -86,10 +82,10 @@ class Case:
 
     #: As the report's setting ``network`` calls it.
     name: str
-    output: Layer
+    output: nn.Layer
     #: What the ANN computes, from first to last.
-    layers: Sequence[LayerWeights | Pool]
-    weights: str | os.PathLike | None
+    layers: Sequence[nn.LayerWeights | Pool]
+    weights: Path
     presentation_time: float
     dt: float = 0.001
     readout: str = "spike_count"
@@ -100,19 +96,36 @@ class Case:
     published: float | None = None
     keep: Sequence[str] | None = None
     #: ``values(result, labels)``: what a sweep records beside accuracy, ties and so on, or instead.
-    values: Callable[[Result, np.ndarray], dict] = lambda result, labels: {}
+    values: Callable[[nn.Result, np.ndarray], dict] = lambda result, labels: {}
     seed: int = 0
     #: The first stages of a budget (name, layers, how), of a network that stands for another ANN
     #: than was trained.
-    anns: Sequence[tuple[str, Sequence[LayerWeights | Pool], str]] = ()
+    anns: Sequence[tuple[str, Sequence[nn.LayerWeights | Pool], str]] = ()
 
     @property
     def network(self) -> nengo.Network:
         """The network."""
         return self.output.network
 
+    @property
+    def showing(self) -> dict[str, object]:
+        """How long the network is run, and how it is read out."""
+        return {name: getattr(self, name) for name in ("presentation_time", "dt", "readout")}
+
     def describe(self) -> dict:
-        """Return the settings of a report: the options, how the network is run, its tuning."""
+        """Return the settings of a report: the options, how the network is run, its tuning.
+
+        Where every neuron has a bias of its own, as with Keras biases, none is given.
+        """
+        tuning = {}
+        for layer in self.output.upstream():
+            if layer.ensemble is not None:
+                bias = layer.ensemble.bias
+                tuning[layer.label] = {
+                    "gain": float(layer.ensemble.gain[0]),
+                    **({"bias": float(bias[0])} if np.all(bias == bias[0]) else {}),
+                    "amplitude": layer.amplitude,
+                }
         return {
             "network": self.name,
             **self.settings,
@@ -121,20 +134,17 @@ class Case:
             "weights": str(self.weights),
             "presentation_time": self.presentation_time,
             "dt": self.dt,
-            "tuning": tuning_of(self.output),
+            "tuning": tuning,
         }
 
-    def present(self, images: np.ndarray, **running: object) -> Result:
+    def present(self, images: np.ndarray, **running: object) -> nn.Result:
         """Show images to the network as the study does; ``running`` goes to `nengonet.present`."""
-        names = ("presentation_time", "dt", "seed", "readout", "initial_states", "keep")
-        own = {name: getattr(self, name) for name in names}
-        return present(self.network, self.output, images, **own | running)
+        own = {name: getattr(self, name) for name in ("seed", "initial_states", "keep")}
+        return present(self.network, self.output, images, **self.showing | own | running)
 
     def diagnose(self, images: np.ndarray, labels: np.ndarray) -> Diagnosis:
         """Say what the network will do with these images, with no simulation."""
-        names = ("presentation_time", "dt", "readout")
-        own = {name: getattr(self, name) for name in names}
-        return diagnose(self.output, images, labels=labels, **own)
+        return nn.diagnose(self.output, images, labels=labels, **self.showing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Run:
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: The first so many of the caller's images alone.
     n_images: int | None = None
-    weights: str | os.PathLike | None = None
+    weights: Path = None
     seed: int | None = None
     #: Whether the spikes of all layers are kept step by step.
     rasters: bool = False

@@ -13,42 +13,21 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import nengo
 import numpy as np
 
-from nengonet import datasets
+import nengonet as nn
 from nengonet.ann.activations import activations, full_scale
 from nengonet.ann.kinds import Pool, drive_of
 from nengonet.checks import positive_integer
-from nengonet.exceptions import InputError
-from nengonet.layers.inputs import constant_input
-from nengonet.layers.pools import avg_pool2d, max_pool2d
-from nengonet.layers.record import Layer
-from nengonet.layers.weighted import conv2d, dense
-from nengonet.neurons import IntegrateAndFire
-from nengonet.results.readout import Accuracy, accuracy, cross_entropy
-from nengonet.results.result import Result
+from nengonet.readout import cross_entropy
+from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import (
-    INITIAL_STATE,
-    after,
-    crossed,
-    in_chunks,
-    layers_of_shapes,
-    logits_of,
-    matched,
-    scaled_firing_rates,
-    settled,
-)
 from nengonet.tables import table
-from nengonet.weights import LayerWeights, Weights
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DATA = Data("cifar10", (32, 32, 3))
 KERNELS = ((3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 64), (1024, 64), (64, 10))
@@ -57,9 +36,9 @@ PRESENTATION_TIME = 0.1
 
 NEURONS = {
     "rate": nengo.RectifiedLinear(),
-    "relu": nengo.SpikingRectifiedLinear(initial_state=INITIAL_STATE),
-    "lif": nengo.LIF(initial_state=INITIAL_STATE),
-    "adaptive-lif": nengo.AdaptiveLIF(initial_state=INITIAL_STATE),
+    "relu": nengo.SpikingRectifiedLinear(initial_state=shared.INITIAL_STATE),
+    "lif": nengo.LIF(initial_state=shared.INITIAL_STATE),
+    "adaptive-lif": nengo.AdaptiveLIF(initial_state=shared.INITIAL_STATE),
 }
 SYNAPSES = (0.005, 0.01, 0.015, 0.02)
 _Cell = tuple[str, float | None]
@@ -95,12 +74,12 @@ N_SAMPLE = 500
 _POOL = " pool"
 
 
-def cnn_layers(weights: Weights) -> list[LayerWeights]:
+def cnn_layers(weights: nn.Weights) -> list[nn.LayerWeights]:
     """Return the layers of the paper's CNN, from first to last, whatever their names."""
-    return layers_of_shapes(weights, KERNELS, "the CSNN paper's")
+    return shared.layers_of_shapes(weights, KERNELS, "the CSNN paper's")
 
 
-def with_pools(layers: Sequence[LayerWeights], kind: str) -> list[LayerWeights | Pool]:
+def with_pools(layers: Sequence[nn.LayerWeights], kind: str) -> list[nn.LayerWeights | Pool]:
     """Return the layers with the 2x2 pools that follow the first two."""
     first, second, *rest = layers
     pools = [Pool(kind, name=f"{layer.name}{_POOL}") for layer in (first, second)]
@@ -108,7 +87,7 @@ def with_pools(layers: Sequence[LayerWeights], kind: str) -> list[LayerWeights |
 
 
 def build(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     neurons: str = "relu",
     *,
     synapse: float | None = None,
@@ -116,7 +95,7 @@ def build(
     sample: np.ndarray | None = None,
     full_scale_rate: float = FULL_SCALE_RATE,
     seed: int = 0,
-) -> Layer:
+) -> nn.Layer:
     """Build the network of one cell of the paper's tables, or the repaired one.
 
     - As published: neurons with Nengo's default parameters, gain 415, bias 415 times Keras',
@@ -128,23 +107,21 @@ def build(
     """
     *hidden, last = layers
     if neurons == "repaired":
-        neuron_type, found = IntegrateAndFire(), activations(with_pools(layers, "max"), sample)
+        neuron_type, found = nn.IntegrateAndFire(), activations(with_pools(layers, "max"), sample)
         scales = [full_scale(found[weights.name]) for weights in hidden]
-        tunings = [matched(neuron_type, each, full_scale_rate) for each in scales]
-        pool = functools.partial(max_pool2d, kind="running_max")
+        tunings = [shared.matched(neuron_type, each, full_scale_rate) for each in scales]
+        pool = functools.partial(nn.max_pool2d, kind="running_max")
     else:
-        neuron_type, tunings = NEURONS[neurons], [scaled_firing_rates(scale)] * len(hidden)
-        pool = functools.partial(avg_pool2d, synapse=synapse)
+        neuron_type, tunings = NEURONS[neurons], [shared.scaled_firing_rates(scale)] * len(hidden)
+        pool = functools.partial(nn.avg_pool2d, synapse=synapse)
     with nengo.Network(seed=seed):
-        layer = constant_input(DATA.shape)
+        layer = nn.constant_input(DATA.shape)
         for index, (weights, tuning) in enumerate(zip(hidden, tunings, strict=True)):
-            if weights.kernel.ndim == 4:
-                layer = conv2d(layer, weights, neuron_type, **tuning)
-            else:
-                layer = dense(layer, weights, neuron_type, synapse=synapse, **tuning)
+            filtered = synapse if index > 2 else None
+            layer = shared.add(layer, weights, neuron_type, synapse=filtered, **tuning)
             if index < 2:
                 layer = pool(layer, label=f"{weights.name}{_POOL}")
-        return dense(layer, last, None, synapse=synapse)
+        return nn.dense(layer, last, None, synapse=synapse)
 
 
 def network(
@@ -164,7 +141,7 @@ def network(
     layers, repairs, sample = cnn_layers(weights), neurons == "repaired", None
     if repairs:
         if synapse is not None:
-            raise InputError(f"synapse: expected none for the repaired network, got {synapse}")
+            raise nn.InputError(f"synapse: expected none for the repaired network, got {synapse}")
         sample, _ = given.images("train", N_SAMPLE)
     tuning = {"synapse": synapse, "scale": scale}
     repair = {"sample": sample, "full_scale_rate": full_scale_rate}
@@ -174,13 +151,14 @@ def network(
         pools = with_pools(layers, "average")
         anns.append(("average pools in place of max pools", pools, "the same weights"))
 
-    def values(result: Result, labels: np.ndarray) -> dict[str, object]:
+    def values(result: nn.Result, labels: np.ndarray) -> dict[str, object]:
         found = measure(result.steps, labels)[readout]
-        share = Accuracy(found["accuracy"], tuple(found["interval"]), n_images=len(labels))
+        share = nn.Accuracy(found["accuracy"], tuple(found["interval"]), n_images=len(labels))
         return {"accuracy": share, "loss": found["loss"]}
 
+    name = f"as published: {neurons}, {shared.synapse_text(synapse)}"
     return Case(
-        "repaired: max pools kept" if repairs else f"as published: {neurons}, {_synapse(synapse)}",
+        "repaired: max pools kept" if repairs else name,
         output,
         anns[-1][1],
         weights.path,
@@ -220,7 +198,7 @@ def runs(
         if name in (neurons or NEURONS) and synapse in (synapses or (None, *SYNAPSES))
     ]
     if not chosen:
-        raise InputError(
+        raise nn.InputError(
             "expected at least one cell: only the neurons 'rate' have one without a synapse"
         )
     seeds = range(given.seed, given.seed + positive_integer("n_seeds", n_seeds))
@@ -248,7 +226,7 @@ def by_cell(report: Reproduction, values: Mapping[str, object]) -> dict[_Cell, l
 
 
 def at_rest(
-    layers: Sequence[LayerWeights],
+    layers: Sequence[nn.LayerWeights],
     images: np.ndarray,
     curve: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
@@ -256,13 +234,11 @@ def at_rest(
 
     def logits(values: np.ndarray) -> np.ndarray:
         for layer in with_pools(layers[:-1], "average"):
-            if isinstance(layer, Pool):
-                values = layer.values(values)
-            else:
-                values = curve(drive_of(layer, values))
+            pools = isinstance(layer, Pool)
+            values = layer.values(values) if pools else curve(drive_of(layer, values))
         return drive_of(layers[-1], values)
 
-    return in_chunks(logits, images)
+    return shared.in_chunks(logits, images)
 
 
 def lif_curve(drive: np.ndarray, scale: float = SCALE) -> np.ndarray:
@@ -336,11 +312,10 @@ def cells(report: Reproduction) -> list[dict]:
         measured = measure(np.array([each.steps for each in results]), report.labels)
         for readout, values in measured.items():
             row = {"neurons": neurons, "synapse": synapse, "readout": readout}
-            row |= {"n_seeds": len(results)} | values
             # The paper has no other readout.
-            known = readout == "all_steps"
-            share, loss = PUBLISHED[neurons, synapse] if known else (None, None)
-            rows.append(row | {"published_accuracy": share, "published_loss": loss})
+            known = PUBLISHED[neurons, synapse] if readout == "all_steps" else (None, None)
+            published = dict(zip(("published_accuracy", "published_loss"), known, strict=True))
+            rows.append(row | {"n_seeds": len(results)} | values | published)
     if any("lif" in row["neurons"] for row in rows):
         rows += _rows_at_rest(report)
     return rows
@@ -359,7 +334,7 @@ def _rows_at_rest(report: Reproduction) -> Iterator[dict]:
         yield {"neurons": neurons, "scale": scale, "readout": "at_rest"} | values
 
 
-def _layers(report: Reproduction) -> list[LayerWeights]:
+def _layers(report: Reproduction) -> list[nn.LayerWeights]:
     return [layer for layer in report.case.layers if not isinstance(layer, Pool)]
 
 
@@ -367,11 +342,10 @@ def settings(report: Reproduction) -> dict:
     """Return what the ANN gives with either kind of pools, and which rates it asks for."""
     layers, anns = _layers(report), {}
     for kind in ("max", "average"):
-        logits = logits_of(with_pools(layers, kind), report.images)
-        anns[f"{kind} pools"] = {
-            "accuracy": accuracy(logits.argmax(axis=1), report.labels).value,
-            "loss": float(cross_entropy(logits, report.labels).mean()),
-        }
+        logits = shared.logits_of(with_pools(layers, kind), report.images)
+        share = nn.readout.accuracy(logits.argmax(axis=1), report.labels).value
+        loss = float(cross_entropy(logits, report.labels).mean())
+        anns[f"{kind} pools"] = {"accuracy": share, "loss": loss}
     share, loss = PUBLISHED_ANN
     anns["max pools"] |= {"published_accuracy": share, "published_loss": loss}
     found, asked = activations(with_pools(layers, "average"), report.images[:100]), {}
@@ -379,10 +353,8 @@ def settings(report: Reproduction) -> dict:
         active = found[name] > 0
         if active.any():
             median = SCALE * float(np.median(found[name][active]))
-            asked[name] = {
-                "active": round(float(active.mean()), 3),
-                "median_rate": round(median, 1),
-            }
+            share = round(float(active.mean()), 3)
+            asked[name] = {"active": share, "median_rate": round(median, 1)}
     return {
         "seeds of spiking cells": report.options.get("n_seeds", 1),
         "ANN": anns,
@@ -396,21 +368,14 @@ def readout_tables(report: Reproduction) -> Iterator[str]:
         found = {}
         for row in report.cells:
             if row["readout"] == readout:
-                name, column = row["neurons"], _synapse(row["synapse"])
-                found[name, column] = _figures(row["accuracy"], row["loss"])
+                name, column = row["neurons"], shared.synapse_text(row["synapse"])
+                found[name, column] = "{accuracy:.4f} / {loss:.3f}".format(**row)
                 if readout == "all_steps":
-                    figures = _figures(row["published_accuracy"], row["published_loss"])
-                    found[f"{name}, paper", column] = figures
+                    form = "{published_accuracy:.4f} / {published_loss:.3f}"
+                    known = row["published_accuracy"] is not None
+                    found[f"{name}, paper", column] = form.format(**row) if known else "- / -"
         title = f"accuracy / cross-entropy: {words} ({report.result.n_steps} steps)"
-        yield "\n".join([title, *crossed(found)])
-
-
-def _synapse(synapse: float | None) -> str:
-    return "no synapse" if synapse is None else f"{1000 * synapse:g} ms"
-
-
-def _figures(share: float | None, loss: float | None) -> str:
-    return "- / -" if share is None else f"{share:.4f} / {loss:.3f}"
+        yield shared.crossed(title, found)
 
 
 def _at_rest(report: Reproduction) -> list[dict]:
@@ -428,22 +393,22 @@ def table_at_rest(report: Reproduction) -> Iterator[str]:
 
 def on_claims(report: Reproduction) -> Iterator[str]:
     """Answer what the paper says of its table 1: falls, and which neurons are ahead."""
-    right = report.further
-    ends = SYNAPSES[0], SYNAPSES[-1]
+    right, ends = report.further, (SYNAPSES[0], SYNAPSES[-1])
+    shortest, longest = map(shared.synapse_text, ends)
     for name in NEURONS:
         pair = [(name, synapse) for synapse in ends]
         if all(cell in right for cell in pair):
             change, low, high, paper = _difference(right, *reversed(pair))
             where = "within" if low <= paper <= high else "above" if paper > high else "below"
             yield (
-                f"{name}, from {_synapse(ends[0])} to {_synapse(ends[1])}: {change:+.1f} points of "
-                f"accuracy (95 % interval {low:+.1f} to {high:+.1f}); the paper's {paper:+.1f} is "
-                f"{where} the interval"
+                f"{name}, from {shortest} to {longest}: {change:+.1f} points of accuracy (95 % "
+                f"interval {low:+.1f} to {high:+.1f}); the paper's {paper:+.1f} is {where} the "
+                "interval"
             )
     for first, second in (("lif", "relu"), ("adaptive-lif", "lif")):
         pairs = [((first, synapse), (second, synapse)) for synapse in SYNAPSES]
         texts = [
-            f"{_synapse(pair[0][1])} {_verdict(*_difference(right, *pair))}"
+            f"{shared.synapse_text(pair[0][1])} {_verdict(*_difference(right, *pair))}"
             for pair in pairs
             if set(pair) <= right.keys()
         ]
@@ -473,7 +438,7 @@ def on_delays(report: Reproduction) -> Iterator[str]:
     curves = {cell: right.mean(axis=(0, 1)) for cell, right in report.further.items()}
     for name in NEURONS:
         steps = {
-            _synapse(cell[1]): settled(curve, curve[-1], 0.02)
+            shared.synapse_text(cell[1]): shared.settled(curve, curve[-1], 0.02)
             for cell, curve in curves.items()
             if cell[0] == name and cell[1] is not None
         }
@@ -489,11 +454,11 @@ def on_rest(report: Reproduction) -> Iterator[str]:
     found = {(row["neurons"], row["scale"]): 100 * row["accuracy"] for row in _at_rest(report)}
     if found:
         lif, relu = found["lif", SCALE], found["relu", None]
-        others = "/".join(f"{found['lif', scale] - lif:+.1f}" for scale in SCALES_AT_REST)
+        others = shared.slashed((found["lif", each] - lif for each in SCALES_AT_REST), "+.1f")
         yield (
             f"at rest: LIF's accuracy is {lif - relu:+.1f} points from ReLU's, and "
             f"{lif - found['on or off', SCALE]:+.1f} from that of neurons that are on or off; with "
-            f"scales {'/'.join(f'{scale:.3g}' for scale in SCALES_AT_REST)} it changes by {others}"
+            f"scales {shared.slashed(SCALES_AT_REST, '.3g')} it changes by {others}"
         )
 
 
@@ -501,10 +466,10 @@ def on_repair(report: Reproduction) -> Iterator[str]:
     """Say when the repaired network is as good as its ANN, and how many spikes that takes."""
     result = report.result
     curve = result.latency(report.labels)
-    step = settled(curve, report.ann_accuracy.value)
+    step = shared.settled(curve, report.ann_accuracy.value)
     near = "within 1 percentage point of the ANN"
     stays = f"from step {step} on it stays {near}" if step else f"it does not come {near}"
-    yield f"repaired: {stays}; {after(curve, (20, 30, 40, 50, 75, 100))}"
+    yield f"repaired: {stays}; {shared.after(curve, (20, 30, 40, 50, 75, 100))}"
     spikes = report.spikes_per_image.items()
     total = sum(n for label, n in spikes if not label.endswith(_POOL))
     yield (
@@ -527,31 +492,21 @@ def logit_curves(report: Reproduction) -> dict[str, object]:
     }
     neurons, synapses = (dict.fromkeys(each) for each in zip(*found, strict=True))
     columns = sorted(synapses, key=lambda synapse: synapse or 0.0)
-    n_steps, names = report.result.n_steps, datasets.class_names(DATA.name)
+    n_steps, names = report.result.n_steps, nn.datasets.class_names(DATA.name)
     nothing = np.full((len(images), n_steps, len(names)), np.nan)
+    outputs = {
+        name: np.stack([found.get((name, each), nothing) for each in columns], axis=1)
+        for name in neurons
+    }
+    first, second = (names[label] for label in labels)
+    words = f"first training image: {first}", f"first test image: {second}"
     return {
         "times": PRESENTATION_TIME * np.arange(1, n_steps + 1) / n_steps,
-        "outputs": {
-            name: np.stack([found.get((name, each), nothing) for each in columns], axis=1).reshape(
-                -1, n_steps, len(names)
-            )
-            for name in neurons
-        },
+        "outputs": {name: each.reshape(-1, *each.shape[2:]) for name, each in outputs.items()},
         "class_names": names,
-        "titles": [
-            f"first {split} image: {names[label]}\n{_synapse(each)}"
-            for split, label in zip(("training", "test"), labels, strict=True)
-            for each in columns
-        ],
+        "titles": [f"{word}\n{shared.synapse_text(each)}" for word in words for each in columns],
         "labels": np.repeat(labels, len(columns)),
     }
-
-
-def figure(report: Reproduction) -> Figure:
-    """Draw the logits of two images in every cell that ran."""
-    from nengonet.plots import plot_logits
-
-    return plot_logits(**logit_curves(report))
 
 
 # Signals of 50 examples still stay in cache for most layers; measured against 20 and 100.
@@ -578,7 +533,7 @@ STUDY = Study(
     settings=settings,
     tables=(readout_tables, table_at_rest),
     notes=(on_claims, on_delays, on_rest, on_repair),
-    figure=figure,
+    figure=lambda report: nn.plots.plot_logits(**logit_curves(report)),
     defaults={
         "reproduce": {"n_jobs": -1} | _FEW,
         "diagnose": {"n_images": 50},

@@ -7,7 +7,6 @@ networks, what `reproduce` runs, and functions of a report that give cells, tabl
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,27 +14,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import nengonet as nn
 from nengonet.checks import check_among
-from nengonet.exceptions import InputError
-from nengonet.explain.budget import Budget, budget_of, error_budget
+from nengonet.explain.budget import Budget, budget_of
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.explain.prediction import predict
 from nengonet.results.journal import checked_file
-from nengonet.results.readout import Accuracy
-from nengonet.results.result import Result
-from nengonet.studies.case import Arrays, Case, Data, Given, Run, Sweeping, Variant
-from nengonet.studies.options import Parameter, parameters_of
+from nengonet.studies.case import Arrays, Case, Data, Given, Path, Run, Sweeping, Variant
+from nengonet.studies.options import Parameter, check_options, parameters_of
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import logits_of
-from nengonet.sweeps.result import Sweep
-from nengonet.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Case", "Data", "Given", "Run", "Study", "Sweeping", "Variant", "beside", "in_folder"]
 _Plan = Mapping[str, Run | Sweeping]
-_Path = str | os.PathLike | None
 _COMMON = {"n_images": 1000, "n_jobs": 1, "minibatch_size": None, "precision": 64}
 _FEWER = {"diagnose": {"n_images": 200}, "budget": {"n_images": 200}}
 
@@ -74,7 +68,7 @@ class Study:
     #: Each yields sentences.
     notes: Sequence[Callable[[Reproduction], Iterable[str]]] = ()
     #: The ANN's accuracy; by default that of the layers of the headline's network.
-    ann: Callable[[Reproduction], Accuracy] | None = None
+    ann: Callable[[Reproduction], nn.Accuracy] | None = None
     #: What ``--plot`` draws; by default the first image's run.
     figure: Callable[[Reproduction], Figure] | None = None
     #: ``stages(show, case, images, *, …)``: stages of a budget where those of
@@ -110,8 +104,8 @@ class Study:
         self,
         variant: str | None = None,
         *,
-        weights: _Path = None,
-        data: _Path = None,
+        weights: Path = None,
+        data: Path = None,
         seed: int = 0,
         **options: object,
     ) -> Case:
@@ -120,52 +114,56 @@ class Study:
         ``data`` is for networks that take scales from training images; the other arguments are
         those of `reproduce`.
         """
-        return self._case(Given(self.data, weights, data, seed=seed), variant, options)
+        return self._case(Given(self.data, weights, data, seed=seed), options, variant)
 
-    def _case(self, given: Given, variant: str | None, options: Mapping[str, object]) -> Case:
+    def _case(
+        self, given: Given, options: Mapping[str, object], variant: str | None = None
+    ) -> Case:
         if variant is not None:
-            check_among("variant", variant, self.variants)
-            options = {**self.variants[variant].options, **options}
-        _check(self.parameters, options)
+            options = {**self.variants[self._named(variant)].options, **options}
+        check_options(self.parameters, options)
         return dataclasses.replace(self.network(given, **options), seed=given.seed)
+
+    def _named(self, variant: str | None) -> str:
+        """Return a variant by its name, by default the first."""
+        variant = next(iter(self.variants)) if variant is None else variant
+        check_among("variant", variant, self.variants)
+        return variant
 
     def open(
         self,
         command: str,
         variant: str | None = None,
         *,
-        weights: _Path = None,
-        data: _Path = None,
         n_images: int | str | None = None,
-        seed: int = 0,
-        progress: bool = False,
-        **options: object,
+        **given: object,
     ) -> tuple[Case, np.ndarray, np.ndarray]:
-        """Build a network, and load the images and labels that a command shows it."""
-        n_images = self.default(command)["n_images"] if n_images is None else n_images
-        given = Given(self.data, weights, data, n_images, seed, progress)
-        return self._case(given, variant, options), *given.images("test", n_images)
+        """Build a network, and load the images and labels that a command shows it.
 
-    def _first(self, variant: str | None) -> str:
-        return next(iter(self.variants)) if variant is None else variant
+        Takes ``weights``, ``data``, ``seed``, ``progress``, and options of the network.
+        """
+        n_images = self.default(command)["n_images"] if n_images is None else n_images
+        names = given.keys() & {"weights", "data", "seed", "progress"}
+        source = Given(self.data, n_images=n_images, **{name: given.pop(name) for name in names})
+        return self._case(source, given, variant), *source.images("test", n_images)
 
     def diagnose(
-        self, weights: _Path = None, *, variant: str | None = None, **given: object
+        self, weights: Path = None, *, variant: str | None = None, **given: object
     ) -> Diagnosis:
         """Say what a network will do and why, with no simulation.
 
         Takes ``data``, ``n_images``, ``seed``, ``progress``, and options of the network.
         """
-        case, *shown = self.open("diagnose", self._first(variant), weights=weights, **given)
+        case, *shown = self.open("diagnose", self._named(variant), weights=weights, **given)
         return case.diagnose(*shown)
 
-    def budget(self, weights: _Path = None, **given: object) -> Budget:
+    def budget(self, weights: Path = None, **given: object) -> Budget:
         """Run a network with one effect after the other added: as `diagnose`, and ``n_jobs``."""
         return self.budgeted(weights, **given)[1]
 
     def budgeted(
         self,
-        weights: _Path = None,
+        weights: Path = None,
         *,
         variant: str | None = None,
         n_jobs: int | None = None,
@@ -173,19 +171,18 @@ class Study:
     ) -> tuple[Case, Budget]:
         """Return a network with its budget."""
         options = {name: value for name, value in given.items() if name in self.parameters}
-        _check(parameters_of(self.stages or self.network), options)
-        case, images, labels = self.open("budget", self._first(variant), weights=weights, **given)
+        check_options(parameters_of(self.stages or self.network), options)
+        case, images, labels = self.open("budget", self._named(variant), weights=weights, **given)
         progress = {"progress": given.get("progress", False)}
         if self.stages is None and case.output.spiking:
-            time = {name: getattr(case, name) for name in ("presentation_time", "dt", "readout")}
-            return case, error_budget(case.output, images, labels, **time, **progress)
+            return case, nn.error_budget(case.output, images, labels, **case.showing, **progress)
         running = self._running("budget", n_jobs=n_jobs) | progress
         if self.stages is None:
             return case, budget_of(stages_of_means(case, images, **running), labels)
         source = Given(self.data, weights, given.get("data"), seed=case.seed)
 
-        def show(**options: object) -> Result:
-            return self._case(source, None, options).present(images, **running)
+        def show(**options: object) -> nn.Result:
+            return self._case(source, options).present(images, **running)
 
         return case, budget_of(self.stages(show, case, images, **options), labels)
 
@@ -214,15 +211,15 @@ class Study:
 
     def reproduce(
         self,
-        weights: _Path = None,
+        weights: Path = None,
         *,
         variant: str | None = None,
-        data: _Path = None,
+        data: Path = None,
         n_images: int | str | None = None,
         seed: int = 0,
         simulator: str = "minibatch",
         scheduler: str | None = None,
-        save: _Path = None,
+        save: Path = None,
         resume: bool = False,
         progress: bool = True,
         n_jobs: int | None = None,
@@ -259,14 +256,14 @@ class Study:
         )
         given = Given(self.data, weights, data, n_images, seed, progress, running["precision"])
         if self.runs is None:
-            plan = {self.name: Run({**self._options_of(variant), **options})}
+            plan = {self.name: Run({**self.variants[self._named(variant)].options, **options})}
         elif variant is not None:
-            raise InputError(f"variant: expected none, as {self.name} runs all, got {variant!r}")
+            raise nn.InputError(f"variant: expected none, as {self.name} runs all, got {variant!r}")
         else:
-            _check(self.options("reproduce"), options)
+            check_options(self.options("reproduce"), options)
             plan = self.runs(given, **options)
         if simulator != "minibatch" and any(isinstance(each, Sweeping) for each in plan.values()):
-            raise InputError(f"simulator: expected minibatch for sweeps, got {simulator!r}")
+            raise nn.InputError(f"simulator: expected minibatch for sweeps, got {simulator!r}")
         files = (self.saved or (one_file if len(plan) == 1 else in_folder))(save, resume, plan)
         n_images = self.default("reproduce")["n_images"] if n_images is None else n_images
         shown: Arrays | None = None
@@ -282,7 +279,7 @@ class Study:
                 weights=run.weights or given.weights,
                 seed=given.seed if run.seed is None else run.seed,
             )
-            case = cases[name] = self._case(own, None, run.options)
+            case = cases[name] = self._case(own, run.options)
             # After the first network, so that a file that does not fit is refused at once.
             shown = shown or given.images("test", n_images)
             rasters = [each.label for each in case.output.upstream() if each.spiking]
@@ -294,41 +291,22 @@ class Study:
         headline = self.headline or list(results)[-1]
         images, labels = (each[: plan[headline].n_images] for each in shown)
         return Reproduction(
-            study=self,
-            given=given,
-            options=options,
-            plan=plan,
-            cases=cases,
-            results=results,
-            sweeps=sweeps,
-            headline=headline,
-            images=images,
-            labels=labels,
+            self, given, options, plan, cases, results, sweeps, headline, images, labels
         )
 
-    def _options_of(self, variant: str | None) -> Mapping[str, object]:
-        check_among("variant", self._first(variant), self.variants)
-        return self.variants[self._first(variant)].options
-
-    def _swept(self, name: str, run: Sweeping, **running: object) -> Sweep:
+    def _swept(self, name: str, run: Sweeping, **running: object) -> nn.Sweep:
         function = run.function or self.measure
-        found = sweep(function, run.grid, seeds=run.seeds, constants=run.constants, **running)
+        found = nn.sweep(function, run.grid, seeds=run.seeds, constants=run.constants, **running)
         for first in found.failed:
             where = ", ".join(f"{each} {first[each]}" for each in (*found.parameters, "seed"))
-            raise InputError(
+            raise nn.InputError(
                 f"{name}: {len(found.failed)} of {len(found.rows)} cells failed, the first at "
                 f"{where}: {first['error']}"
             )
         return found
 
 
-def _check(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:
-    for name, value in options.items():
-        check_among("options", name, parameters)
-        parameters[name].check(value)
-
-
-def _joined(one: Sweep | None, other: Sweep) -> Sweep:
+def _joined(one: nn.Sweep | None, other: nn.Sweep) -> nn.Sweep:
     if one is None:
         return other
     n_images = one.n_images + other.n_images
@@ -372,24 +350,24 @@ def stages_of_means(
 # Where the runs of `reproduce` are saved: the arguments of `present` or `sweep` by a run's name.
 
 
-def one_file(save: _Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
+def one_file(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
     """Save the one run to this file."""
     return lambda name: {"save": save, "resume": resume}
 
 
 def in_folder(
-    save: _Path, resume: bool = False, plan: _Plan = types.MappingProxyType({})
+    save: Path, resume: bool = False, plan: _Plan = types.MappingProxyType({})
 ) -> Callable[[str], dict]:
     """Save each run to a file of its own in this folder."""
     if save is None:
         return lambda name: {}
     folder = pathlib.Path(save)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder, for one file a run; got a file")
+        raise nn.InputError(f"{folder}: expected a folder, for one file a run; got a file")
     if not folder.parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.parent} does not exist")
+        raise nn.InputError(f"{folder}: the folder {folder.parent} does not exist")
     if folder.exists() and any(folder.iterdir()) and not resume:
-        raise InputError(
+        raise nn.InputError(
             f"{folder}: expected an empty folder, got files; resume their run, or empty it"
         )
     folder.mkdir(exist_ok=True)
@@ -402,7 +380,7 @@ def in_folder(
     return files
 
 
-def beside(save: _Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
+def beside(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
     """Save each sweep to a file named after this one and the sweep; runs are not saved."""
     if save is None:
         return lambda name: {}

@@ -14,31 +14,21 @@ Nengo's ``SpikingRectifiedLinear`` is the same neuron but for its first voltage:
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
 
 import nengo
 import numpy as np
 from scipy import stats
 
-from nengonet import datasets
+import nengonet as nn
+from nengonet import tables
 from nengonet.checks import positive_integer
-from nengonet.exceptions import InputError
-from nengonet.layers.filters import lowpass
-from nengonet.layers.inputs import constant_input
-from nengonet.layers.weighted import dense
-from nengonet.results.readout import accuracy
-from nengonet.results.result import Result
+from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Sweeping
 from nengonet.studies.forum_mnist import mlp_layers
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import INITIAL_STATE, crossed, logits_of
-from nengonet.tables import aligned
-from nengonet.weights import LayerWeights, Weights, pretrained
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DATA = Data("fashion_mnist")
 N_STEPS = 10
@@ -84,19 +74,19 @@ PUBLISHED = {
 }
 
 
-def network_layers(weights: Weights) -> tuple[list[LayerWeights], np.ndarray | None]:
+def network_layers(weights: nn.Weights) -> tuple[list[nn.LayerWeights], np.ndarray | None]:
     """Return the layers of an MLP 784-…-10, and the time constants of its filters, if any."""
     filters = [layer for layer in weights.values() if "tau" in layer.others]
     others = [layer for layer in weights.values() if "tau" not in layer.others]
-    layers = mlp_layers(Weights(others, weights.path, weights.dialect))
+    layers = mlp_layers(nn.Weights(others, weights.path, weights.dialect))
     if len(layers) < 2:
-        raise InputError(f"{weights.path}: expected at least one hidden layer, got none")
+        raise nn.InputError(f"{weights.path}: expected at least one hidden layer, got none")
     if not filters:
         return layers, None
     tau, n_hidden = filters[0].others["tau"], layers[-1].kernel.shape[0]
     if len(filters) > 1 or tau.size != n_hidden:
         shapes = ", ".join(str(each.others["tau"].shape) for each in filters)
-        raise InputError(
+        raise nn.InputError(
             f"{weights.path}: expected one layer of filters with {n_hidden} values tau, got tau "
             f"of the shapes {shapes}"
         )
@@ -120,19 +110,19 @@ def network(
 ) -> Case:
     """Build one of the tutorial's networks: an activation of 1 fires at 1 Hz."""
     if given.weights is not None and network != "plain":
-        raise InputError(f"network: expected plain beside a weights file, got {network!r}")
+        raise nn.InputError(f"network: expected plain beside a weights file, got {network!r}")
     weights = given.load_weights(FILES[network])
     layers, tau = network_layers(weights)
-    voltage = {"voltage": nengo.dists.Choice([0.0])} if initial_voltage == "zero" else INITIAL_STATE
+    voltage = shared.ZERO_STATE if initial_voltage == "zero" else shared.INITIAL_STATE
     neuron_type = nengo.SpikingRectifiedLinear(initial_state=voltage)
     *hidden, last = layers
     with nengo.Network(seed=given.seed):
-        layer = constant_input(DATA.shape)
+        layer = nn.constant_input(DATA.shape)
         for each in hidden:
-            layer = dense(layer, each, neuron_type, gain=1.0)
+            layer = nn.dense(layer, each, neuron_type, gain=1.0)
         if tau is not None:
-            layer = lowpass(layer, tau)
-        output = dense(layer, last, None)
+            layer = nn.lowpass(layer, tau)
+        output = nn.dense(layer, last, None)
     # The tutorial's figures are of its own networks, and so of its first voltages.
     as_published = given.weights is None and initial_voltage == "image" and n_steps == N_STEPS
     figure = PUBLISHED.get((network, dt)) if as_published else None
@@ -151,11 +141,10 @@ def network(
     )
 
 
-def rates_of(result: Result) -> dict[str, float]:
+def rates_of(result: nn.Result) -> dict[str, float]:
     """Return the least, the mean and the largest rate of a neuron for an image, in Hz."""
-    rates = np.concatenate(
-        [result.rates(info.label) for info in result.layers if info.amplitude is not None], axis=1
-    )
+    labels = [info.label for info in result.layers if info.amplitude is not None]
+    rates = np.concatenate([result.rates(label) for label in labels], axis=1)
     return {"min": float(rates.min()), "mean": float(rates.mean()), "max": float(rates.max())}
 
 
@@ -175,12 +164,12 @@ def runs(
         if given.weights is None or network == "plain":
             plan[_run(network, dt)] = Run({"network": network} | options, rasters=True)
         if given.weights is None:
-            constant = pretrained(FILES[network] + CONSTANT_RATE)
+            constant = nn.pretrained(FILES[network] + CONSTANT_RATE)
             plan[_run(network, dt) + CONSTANT_RATE] = Run(options, weights=constant)
     plan["in-32-bits"] = Run(plan[_run("plain", DTS[-1])].options, running={"precision": 32})
     if positive_integer("n_seeds", n_seeds, 0):
         constants = {
-            "weights": pathlib.Path(given.weights or pretrained(FILES["plain"])),
+            "weights": pathlib.Path(given.weights or nn.pretrained(FILES["plain"])),
             "n_images": given.n_images or DATA.wanted(given.data),
             "data": given.data and pathlib.Path(given.data),
         }
@@ -209,24 +198,14 @@ def cells(report: Reproduction) -> list[dict]:
 
 def _cell(report: Reproduction, network: str, dt: float) -> dict:
     name = _run(network, dt)
-    result, figure = report.results[name], None
-    if report.cases[name].published is not None:
-        figure = PUBLISHED[network, dt]
-    found = result.accuracy(report.labels)
-    row = {
-        "network": network,
-        "dt": dt,
-        "readout": result.settings["readout"],
-        "initial_voltage": report.options.get("initial_voltage", "image"),
-        "accuracy": found.value,
-        "interval": list(found.interval),
-        "n_images": found.n_images,
-        "rates": rates_of(result),
-        "most_spikes_a_step": max(int(each.max()) for each in result.rasters.values()),
-        "published_accuracy": figure and figure.accuracy,
-        "published_rates": figure
-        and {"min": figure.min_rate, "mean": figure.mean_rate, "max": figure.max_rate},
-    }
+    result, known = report.results[name], report.cases[name].published is not None
+    published, *rates = PUBLISHED[network, dt] if known else (None,)
+    row = {"network": network, "dt": dt, "readout": result.settings["readout"]}
+    row["initial_voltage"] = report.options.get("initial_voltage", "image")
+    row |= shared.fields(result.accuracy(report.labels)) | {"rates": rates_of(result)}
+    row["most_spikes_a_step"] = max(int(each.max()) for each in result.rasters.values())
+    row["published_accuracy"] = published
+    row["published_rates"] = dict(zip(row["rates"], rates, strict=True)) if known else None
     if constant := report.results.get(name + CONSTANT_RATE):
         row["constant_rate_accuracy"] = constant.accuracy(report.labels).value
     return row
@@ -235,43 +214,41 @@ def _cell(report: Reproduction, network: str, dt: float) -> dict:
 def _over_seeds(report: Reproduction) -> list[dict]:
     rows: dict[tuple[str, float], dict] = {}
     for each in report.sweeps["voltages"].summary():
-        row = rows.setdefault((each["initial_voltage"], each["dt"]), {"network": "plain"})
-        row |= {name: each[name] for name in ("dt", "initial_voltage")}
-        row |= {
-            "n_seeds": each["n"],
-            "n_images": len(report.images),
-            f"{each['value']}_mean": each["mean"],
-            # Of one seed there is no spread, and JSON has no NaN.
-            f"{each['value']}_std": each["std"] if each["n"] > 1 else None,
-        }
+        cell, value = (each["initial_voltage"], each["dt"]), each["value"]
+        row = rows.setdefault(cell, {"network": "plain", "dt": cell[1], "initial_voltage": cell[0]})
+        row |= {"n_seeds": each["n"], "n_images": len(report.images)}
+        # Of one seed there is no spread, and JSON has no NaN.
+        spread = each["std"] if each["n"] > 1 else None
+        row |= {f"{value}_mean": each["mean"], f"{value}_std": spread}
     return list(rows.values())
 
 
 def table(report: Reproduction) -> Iterator[str]:
     """Write the tutorial's figures beside ours, and ours of a constant learning rate."""
-    titles = ["network", "dt (s)", "published", f"measured, {len(report.images)} images"]
-    titles += ["constant rate", "readout", "rates published (Hz)", "measured, min/mean/max"]
     ann, constant = report.ann_accuracy, report.cases.get(f"{report.headline}{CONSTANT_RATE}")
-    shown = "-"
+    first = {"network": "ANN", "accuracy": ann.value, "interval": ann.interval}
+    if report.published is not None:
+        first["published_accuracy"] = PUBLISHED_ANN
     if constant is not None:
-        answers = logits_of(constant.layers, report.images).argmax(axis=1)
-        shown = f"{accuracy(answers, report.labels).value:.4f}"
-    published = "-" if report.published is None else f"{PUBLISHED_ANN:.4f}"
-    rows = [titles, ["ANN", "-", published, _with_interval(ann.value, ann.interval), shown, *"---"]]
-    rows += [
-        [
-            cell["network"],
-            f"{cell['dt']:g}",
-            _share(cell["published_accuracy"]),
-            _with_interval(cell["accuracy"], cell["interval"]),
-            _share(cell.get("constant_rate_accuracy")),
-            cell["readout"].replace("_", " "),
-            _rates(cell["published_rates"]),
-            _rates(cell["rates"]),
-        ]
-        for cell in _main(report)
+        found = shared.ann_accuracy(constant.layers, report.images, report.labels)
+        first["constant_rate_accuracy"] = found.value
+    rows = [
+        row
+        | {
+            "measured": "{accuracy:.4f} ({interval[0]:.4f} to {interval[1]:.4f})".format(**row),
+            "readout": row["readout"].replace("_", " ") if "readout" in row else None,
+            "published_rates": _rates(row.get("published_rates")),
+            "rates": _rates(row.get("rates")),
+        }
+        for row in (first, *_main(report))
     ]
-    lines = aligned(rows, left=(0, 2, 3, 4, 5, 6, 7))
+    columns = {"network": ("network", ""), "dt": ("dt (s)", "g")}
+    columns |= {"published_accuracy": ("published", ".4f")}
+    columns |= {"measured": (f"measured, {len(report.images)} images", "")}
+    columns |= {"constant_rate_accuracy": ("constant rate", ".4f"), "readout": ("readout", "")}
+    columns |= {"published_rates": ("rates published (Hz)", "")}
+    columns |= {"rates": ("measured, min/mean/max", "")}
+    lines = tables.table(rows, columns, left=(0, 2, 3, 4, 5, 6, 7))
     if constant is not None:
         lines.append(
             "constant rate: the same, of weights trained as in the tutorial, whose learning rate "
@@ -289,22 +266,13 @@ def _compared(report: Reproduction) -> dict[tuple[str, float], dict]:
     return {(cell["initial_voltage"], cell["dt"]): cell for cell in compared}
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _with_interval(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
-
-
-def _rates(rates: dict[str, float] | None) -> str:
-    return "-" if rates is None else f"{rates['min']:.2f}/{rates['mean']:.2f}/{rates['max']:.2f}"
+def _rates(rates: dict[str, float] | None) -> str | None:
+    return rates and "{min:.2f}/{mean:.2f}/{max:.2f}".format(**rates)
 
 
 def seed_table(report: Reproduction) -> Iterator[str]:
     """Write the means over seeds, a row for each dt and a column for each kind of voltage."""
-    found = _compared(report)
-    texts = {}
+    found, texts = _compared(report), {}
     for (name, dt), row in found.items():
         spread = "" if row["accuracy_std"] is None else f" +- {row['accuracy_std']:.4f}"
         text = f"{row['accuracy_mean']:.4f}{spread} ({row['mean_rate_mean']:.2f})"
@@ -312,7 +280,7 @@ def seed_table(report: Reproduction) -> Iterator[str]:
     if found:
         n_seeds = max(row["n_seeds"] for row in found.values())
         title = f"plain network, initial voltages: accuracy, mean of {n_seeds} seeds +- standard "
-        yield "\n".join([f"{title}deviation (mean rate in Hz)", *crossed(texts)])
+        yield shared.crossed(f"{title}deviation (mean rate in Hz)", texts)
 
 
 def on_dt(report: Reproduction) -> Iterator[str]:
@@ -342,24 +310,21 @@ def on_voltages(report: Reproduction) -> Iterator[str]:
     drawn, fixed, zero = ([found[name, dt] for dt in DTS] for name in ("image", "network", "zero"))
     n_seeds = drawn[0]["n_seeds"]
     if n_seeds > 1:
-        spreads = {
-            f"{one['dt']:g}": (100 * one["accuracy_std"], 100 * other["accuracy_std"])
-            for one, other in zip(drawn, fixed, strict=True)
-        }
-        written = ", ".join(
-            f"{one:.2f} against {other:.2f} at dt {dt} s" for dt, (one, other) in spreads.items()
-        )
-        wider = [dt for dt, pair in spreads.items() if _is_wider(*pair, n_seeds)]
-        yield (
-            f"standard deviation of the accuracy over {n_seeds} seeds, in percentage points, drawn "
-            f"for each image against once for all: {written}. "
-            + (
+        texts, wider = [], []
+        for one, other in zip(drawn, fixed, strict=True):
+            pair, dt = [100 * each["accuracy_std"] for each in (one, other)], f"{one['dt']:g}"
+            texts.append(f"{pair[0]:.2f} against {pair[1]:.2f} at dt {dt} s")
+            wider += [dt] if _is_wider(*pair, n_seeds) else []
+        text = "With these seeds and images, neither is larger beyond chance (F-test, 5 %)"
+        if wider:
+            text = (
                 f"Drawn once, it is larger at dt {' and '.join(wider)} s beyond chance (F-test, "
                 "5 %): a neuron whose voltage starts near the threshold spikes early in every "
                 "image, and every seed is another network"
-                if wider
-                else "With these seeds and images, neither is larger beyond chance (F-test, 5 %)"
             )
+        yield (
+            f"standard deviation of the accuracy over {n_seeds} seeds, in percentage points, drawn "
+            f"for each image against once for all: {', '.join(texts)}. {text}"
         )
     yield (
         "from voltage 0 a count is rounded down, not up or down with the right chance: at dt "
@@ -405,12 +370,14 @@ def on_filters(report: Reproduction) -> Iterator[str]:
 
 def on_published(report: Reproduction) -> Iterator[str]:
     """Say how far the figures are from the tutorial's."""
-    apart = []
-    for cell in _main(report):
-        if (published := cell["published_accuracy"]) is not None:
-            text = f"{cell['network']}, dt {cell['dt']:g} s: "
-            text += f"{100 * (cell['accuracy'] - published):+.1f}"
-            apart.append(f"{text} ({100 * (cell['constant_rate_accuracy'] - published):+.1f})")
+    names = "accuracy", "constant_rate_accuracy"
+    apart = [
+        "{network}, dt {dt:g} s: {:+.1f} ({:+.1f})".format(
+            *(100 * (cell[name] - cell["published_accuracy"]) for name in names), **cell
+        )
+        for cell in _main(report)
+        if cell["published_accuracy"] is not None
+    ]
     if apart:
         yield (
             "measured less published, in percentage points (with the constant learning rate): "
@@ -429,20 +396,7 @@ def example_runs(report: Reproduction, n_images: int = 4) -> tuple:
             spikes = np.concatenate([each[few] for each in result.rasters.values()], axis=2)
             shown = spikes, result.outputs[few], result.predictions()[few]
             cells[case.name] = (case.dt, *shown)
-    return report.images[few], report.labels[few], datasets.class_names(DATA.name), cells
-
-
-def figure(report: Reproduction) -> Figure:
-    """Draw four images in every network, as the tutorial does."""
-    from nengonet.plots import plot_spikes_and_probabilities
-
-    return plot_spikes_and_probabilities(*example_runs(report))
-
-
-def settings(report: Reproduction) -> dict:
-    """Return the files of all networks."""
-    given = report.given.weights
-    return {"weights": ", ".join(FILES.values()) if given is None else str(given)}
+    return report.images[few], report.labels[few], nn.datasets.class_names(DATA.name), cells
 
 
 STUDY = Study(
@@ -455,10 +409,11 @@ STUDY = Study(
     runs=runs,
     headline=_run("plain", DTS[-1]),
     cells=cells,
-    settings=settings,
+    settings=lambda report: {"weights": str(report.given.weights or ", ".join(FILES.values()))},
     tables=(table, seed_table),
     notes=(on_dt, on_voltages, on_rounding, on_filters, on_published),
-    figure=figure,
+    # Four images in every network, as the tutorial draws them.
+    figure=lambda report: nn.plots.plot_spikes_and_probabilities(*example_runs(report)),
     defaults={"reproduce": {"n_images": None}},
     examples={
         "reproduce": "--images 200 --seeds 2",

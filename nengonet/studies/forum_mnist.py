@@ -16,53 +16,41 @@ from typing import Annotated, Literal
 import nengo
 import numpy as np
 
-from nengonet import datasets
+import nengonet as nn
 from nengonet.ann.activations import activations, full_scale
-from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
-from nengonet.layers.inputs import constant_input, poisson_input
-from nengonet.layers.record import Layer
-from nengonet.layers.weighted import dense
-from nengonet.neurons import IntegrateAndFire
-from nengonet.results.readout import accuracy, classes
+from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Study, Variant
 from nengonet.studies.options import Option
 from nengonet.studies.report import Reproduction
-from nengonet.studies.shared import (
-    INITIAL_STATE,
-    after,
-    listed,
-    matched,
-    settled,
-)
-from nengonet.weights import LayerWeights, Weights
 
+DATA = Data("mnist")
 PUBLISHED = 0.45
 # What the posted network gave here with the poster's own weights, a public file: accuracy and 95 %
 # interval on the first 1000 test images.
 POSTERS_WEIGHTS = (0.513, 0.482, 0.544)
 PUBLISHED_SHAPES = [(784, 128), (128, 10)]
 PUBLISHED_TIME = 0.35
-SHAPE = (28, 28)
-N_CLASSES = 10
 
 # A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
 # 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
 FULL_SCALE_RATE = 250.0
 
-
-# Every presentation begins from zero voltage (IntegrateAndFire: from one half, as its default).
-_ZERO = {"voltage": nengo.dists.Choice([0.0])}
-# Neurons of the repaired network, the synapse they need, and why.
+# Neurons of the repaired network, the synapse they need, and why. Every presentation begins from
+# zero voltage (IntegrateAndFire: from one half, as its default).
 NEURONS = {
     "lif": (
-        nengo.LIF(initial_state=_ZERO),
+        nengo.LIF(initial_state=shared.ZERO_STATE),
         None,
         "stock nengo.LIF, whose leak averages the input spikes: no synapse",
     ),
-    "if": (IntegrateAndFire(), None, "IntegrateAndFire, whose voltage may go below 0: no synapse"),
+    "if": (
+        nn.IntegrateAndFire(),
+        None,
+        "IntegrateAndFire, whose voltage may go below 0: no synapse",
+    ),
     "relu": (
-        nengo.SpikingRectifiedLinear(initial_state=_ZERO),
+        nengo.SpikingRectifiedLinear(initial_state=shared.ZERO_STATE),
         0.01,
         "SpikingRectifiedLinear, which rectifies its current at every step: a synapse of 10 ms "
         "averages the spikes first",
@@ -70,27 +58,28 @@ NEURONS = {
 }
 
 
-def mlp_layers(weights: Weights) -> list[LayerWeights]:
+def mlp_layers(weights: nn.Weights) -> list[nn.LayerWeights]:
     """Return the layers of an MLP for 28x28 images and ten classes, from first to last.
 
     A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``), so the
     order is found by the shapes.
     """
-    left, found, width = list(weights.values()), [], int(np.prod(SHAPE))
+    left, found, width = list(weights.values()), [], int(np.prod(DATA.shape))
     while fitting := [each for each in left if each.kind == "Dense" and len(each.kernel) == width]:
         found.append(fitting[0])
         left = [each for each in left if each is not fitting[0]]
         width = fitting[0].kernel.shape[1]
-    if left or width != N_CLASSES:
-        raise InputError(
-            f"{weights.path}: expected Dense layers from {SHAPE[0] * SHAPE[1]} inputs to "
-            f"{N_CLASSES} outputs, such as (784, 128) and (128, 10), got {listed(weights)}"
+    if left or width != DATA.n_classes:
+        raise nn.InputError(
+            f"{weights.path}: expected Dense layers from {np.prod(DATA.shape)} inputs to "
+            f"{DATA.n_classes} outputs, such as (784, 128) and (128, 10), got "
+            f"{shared.listed(weights)}"
         )
     return found
 
 
 def build(
-    layers: list[LayerWeights],
+    layers: list[nn.LayerWeights],
     variant: str = "repaired",
     *,
     neurons: str = "lif",
@@ -99,7 +88,7 @@ def build(
     full_scale_rate: float = FULL_SCALE_RATE,
     initial_voltage: str = "network",
     seed: int = 0,
-) -> Layer:
+) -> nn.Layer:
     """Build one of the three networks, and return its last layer.
 
     - ``"posted"``: grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
@@ -118,22 +107,25 @@ def build(
     """
     pixels, synapse = {"max_rate": 25500.0, "amplitude": 1.0, "scale": 255.0}, None
     tunings = {each.name: {"max_rates": 100.0, "intercepts": 0.0} for each in layers}
-    neuron_type = nengo.LIF(initial_state=_ZERO if initial_voltage == "zero" else INITIAL_STATE)
+    voltage = shared.ZERO_STATE if initial_voltage == "zero" else shared.INITIAL_STATE
+    neuron_type = nengo.LIF(initial_state=voltage)
     if variant == "obvious":
         pixels, neuron_type = {"max_rate": 100.0, "amplitude": 0.01}, nengo.LIF(amplitude=0.01)
     elif variant == "repaired":
         pixels, (neuron_type, synapse, _) = {"max_rate": input_rate}, NEURONS[neurons]
-        sample, _ = datasets.load("mnist", split="train")
+        sample, _ = nn.datasets.load("mnist", split="train")
         tunings = {
-            name: matched(neuron_type, full_scale(found), full_scale_rate)
+            name: shared.matched(neuron_type, full_scale(found), full_scale_rate)
             for name, found in activations(layers, sample).items()
         }
-    kind = input_kind if variant == "repaired" else "ensemble"
+    pixels["kind"] = input_kind if variant == "repaired" else "ensemble"
     with nengo.Network(seed=seed):
-        constant = kind == "constant"
-        layer = constant_input(SHAPE) if constant else poisson_input(SHAPE, kind=kind, **pixels)
+        if pixels["kind"] == "constant":
+            layer = nn.constant_input(DATA.shape)
+        else:
+            layer = nn.poisson_input(DATA.shape, **pixels)
         for weights in layers:
-            layer = dense(layer, weights, neuron_type, synapse=synapse, **tunings[weights.name])
+            layer = nn.dense(layer, weights, neuron_type, synapse=synapse, **tunings[weights.name])
     return layer
 
 
@@ -161,42 +153,35 @@ def network(
     presentation_time: Annotated[float, "Seconds per image."] = PUBLISHED_TIME,
 ) -> Case:
     """Build one of the three networks."""
-    weights, seed = given.load_weights("mnist_dense"), given.seed
+    weights = given.load_weights("mnist_dense")
     layers = mlp_layers(weights)
-    chosen = {
-        "neurons": neurons,
-        "input_rate": input_rate,
-        "input_kind": input_kind,
-        "full_scale_rate": full_scale_rate,
-    }
-    if variant != "posted" and initial_voltage != "network":
-        raise InputError(f"initial_voltage: expected the variant posted, got {variant}")
+    chosen = {"neurons": neurons, "input_rate": input_rate}
+    chosen |= {"input_kind": input_kind, "full_scale_rate": full_scale_rate}
+    posted = variant == "posted"
+    if not posted and initial_voltage != "network":
+        raise nn.InputError(f"initial_voltage: expected the variant posted, got {variant}")
     if variant != "repaired" and chosen != {name: network.__kwdefaults__[name] for name in chosen}:
-        raise InputError(
+        raise nn.InputError(
             f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
         )
-    output = build(layers, variant, **chosen, initial_voltage=initial_voltage, seed=seed)
-    readout, states, published = "spike_count", {}, None
-    if variant == "posted":
-        readout = "steps_after_first_spike"
-        if initial_voltage == "image":
-            states = {layer.name: INITIAL_STATE for layer in layers}
-        as_published = [layer.kernel.shape for layer in layers] == PUBLISHED_SHAPES
-        published = PUBLISHED if as_published and presentation_time == PUBLISHED_TIME else None
+    output = build(layers, variant, **chosen, initial_voltage=initial_voltage, seed=given.seed)
     if variant != "repaired":
-        chosen = {"neurons": "lif", "input_rate": {"posted": 25500.0, "obvious": 100.0}[variant]}
+        chosen = {"neurons": "lif", "input_rate": 25500.0 if posted else 100.0}
     elif input_kind == "constant":
         del chosen["input_rate"]
+    drawn = posted and initial_voltage == "image"
+    shapes = [layer.kernel.shape for layer in layers]
+    as_published = posted and (shapes, presentation_time) == (PUBLISHED_SHAPES, PUBLISHED_TIME)
     return Case(
         variant,
         output,
         layers,
         weights.path,
         presentation_time,
-        readout=readout,
+        readout="steps_after_first_spike" if posted else "spike_count",
         settings=chosen,
-        initial_states=states,
-        published=published,
+        initial_states={layer.name: shared.INITIAL_STATE for layer in layers} if drawn else {},
+        published=PUBLISHED if as_published else None,
     )
 
 
@@ -207,23 +192,14 @@ def cells(report: Reproduction) -> list[dict]:
     """Return the accuracy of every readout that the post tried, and of counting spikes."""
     if report.case.name != "posted":
         return []
-    result, labels = report.result, report.labels
-    probe = result.scores("filtered")
-    totals = {"sum(probe)": probe.sum(axis=1), "mean(probe)": probe.mean(axis=1)}
+    probe, labels = report.result.scores("filtered"), report.labels
     found = {"sum(probe > 0)": report.accuracy}
-    for name, total in totals.items():
-        answers, tied = classes(total)
-        found[name] = accuracy(answers, labels, tied)
-    found["spike count"] = result.accuracy(labels, "spike_count")
+    for name, total in (("sum(probe)", probe.sum(axis=1)), ("mean(probe)", probe.mean(axis=1))):
+        answers, tied = nn.readout.classes(total)
+        found[name] = nn.readout.accuracy(answers, labels, tied)
+    found["spike count"] = report.result.accuracy(labels, "spike_count")
     return [
-        {
-            "readout": name,
-            "accuracy": each.value,
-            "interval": list(each.interval),
-            "ties": each.ties,
-            "n_images": each.n_images,
-        }
-        for name, each in found.items()
+        {"readout": name, "ties": each.ties} | shared.fields(each) for name, each in found.items()
     ]
 
 
@@ -242,17 +218,17 @@ def on_published(report: Reproduction) -> Iterator[str]:
 
 def on_readouts(report: Reproduction) -> Iterator[str]:
     """Say what the post's readout counts, and what others give."""
-    for number, cell in enumerate(report.cells):
-        if number == 0:
+    if report.cells:
+        first, *others = report.cells
+        yield (
+            "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
+            f"{first['ties']} of {first['n_images']} examples tie"
+            + (", and the lowest class number wins" if first["ties"] else "")
+        )
+        for cell in others:
             yield (
-                "`sum(filtered_probe > 0)` counts the steps after an output neuron's first spike: "
-                f"{cell['ties']} of {cell['n_images']} examples tie"
-                + (", and the lowest class number wins" if cell["ties"] else "")
-            )
-        else:
-            yield (
-                f"the readout {cell['readout']} instead: {cell['accuracy']:.4f} (95 % interval "
-                f"{cell['interval'][0]:.4f} to {cell['interval'][1]:.4f}, {cell['ties']} ties)"
+                "the readout {readout} instead: {accuracy:.4f} (95 % interval {interval[0]:.4f} to "
+                "{interval[1]:.4f}, {ties} ties)".format(**cell)
             )
 
 
@@ -262,8 +238,8 @@ def on_saturation(report: Reproduction) -> Iterator[str]:
         if layer.weights is not None:
             ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
             rates = report.result.rates(layer.label)
-            saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
             n = rates.shape[1]
+            saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
             yield (
                 f"{layer.label}: of {n} neurons, {saturated * n:.1f} are saturated (above "
                 f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * n:.1f} "
@@ -281,7 +257,7 @@ def differences(case: Case) -> Iterator[str]:
     """Say in what a repaired network differs from the posted one with the same weights."""
     chosen, networks = case.settings, (case.output, build(case.layers, "posted"))
     rate, full_scale_rate = chosen.get("input_rate"), chosen["full_scale_rate"]
-    white = 255 * float(list(networks[1].upstream())[1].ensemble.gain[0])
+    white = 255 * float(networks[1].upstream()[1].ensemble.gain[0])
     if rate is None:
         yield f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
     else:
@@ -305,16 +281,16 @@ def differences(case: Case) -> Iterator[str]:
     yield NEURONS[chosen["neurons"]][2]
 
 
-def _by_layer(output: Layer, what: Callable[[Layer], float]) -> str:
+def _by_layer(output: nn.Layer, what: Callable[[nn.Layer], float]) -> str:
     """Write a number of every layer with weights, or one where it is the same for all."""
     layers = [layer for layer in output.upstream() if layer.weights is not None]
-    values = {layer.label: f"{what(layer):.4g}" for layer in layers}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return ", ".join(f"{label} {value}" for label, value in values.items())
+    values = [f"{what(layer):.4g}" for layer in layers]
+    if len(set(values)) == 1:
+        return values[0]
+    return ", ".join(f"{layer.label} {value}" for layer, value in zip(layers, values, strict=True))
 
 
-def _own_bias(layer: Layer) -> float:
+def _own_bias(layer: nn.Layer) -> float:
     """Return the bias that the tuning adds to Keras' own."""
     keras = 0.0 if layer.weights.bias is None else np.resize(layer.weights.bias, layer.size)
     own = np.median(layer.ensemble.bias - layer.ensemble.gain * keras)
@@ -325,10 +301,10 @@ def on_time(report: Reproduction) -> Iterator[str]:
     """Say after how many steps the repaired network is as good as its ANN."""
     if report.case.name == "repaired":
         curve = report.result.latency(report.labels)
-        near = settled(curve, report.ann_accuracy.value, margin=0.001)
+        near = shared.settled(curve, report.ann_accuracy.value, margin=0.001)
         reached = "not within" if near is None else f"from step {near} on within"
         steps = (10, 20, 40, 75, 100, 200, 350)
-        yield f"{after(curve, steps)}; {reached} 0.1 percentage points of the ANN"
+        yield f"{shared.after(curve, steps)}; {reached} 0.1 percentage points of the ANN"
 
 
 STUDY = Study(
@@ -337,15 +313,13 @@ STUDY = Study(
     summary="Classify MNIST with the forum's MLP: Poisson input, LIF neurons, 350 steps, spike "
     "counts.",
     source='Nengo forum, "A simple ANN-SNN conversion attempt"',
-    data=Data("mnist", SHAPE, N_CLASSES),
+    data=DATA,
     network=network,
     variants={
         "repaired": Variant({"variant": "repaired"}),
         "posted": Variant({"variant": "posted"}, "--as-posted", "The network as posted."),
         "obvious": Variant(
-            {"variant": "obvious"},
-            "--obvious",
-            "The first repair to come to mind: amplitude 0.01.",
+            {"variant": "obvious"}, "--obvious", "The first repair to come to mind: amplitude 0.01."
         ),
     },
     cells=cells,

@@ -131,6 +131,13 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
     }
 
 
+def check_options(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:
+    """Refuse options that are not among these, or whose values they do not take."""
+    for name, value in options.items():
+        check_among("options", name, parameters)
+        parameters[name].check(value)
+
+
 def _parameter(name: str, hint: object, default: object) -> Parameter:
     option = Option()
     if typing.get_origin(hint) is typing.Annotated:

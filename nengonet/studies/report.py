@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nengonet.exceptions import InputError
+import nengonet as nn
 from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
-from nengonet.results.readout import Accuracy, accuracy
-from nengonet.results.result import Result
-from nengonet.studies.shared import logits_of
-from nengonet.sweeps.result import Sweep, first_failures
+from nengonet.studies.shared import ann_accuracy
+from nengonet.sweeps.result import first_failures
 from nengonet.tables import aligned
 
 if TYPE_CHECKING:
@@ -39,8 +37,8 @@ class Reproduction:
     #: What ran; cases, results and sweeps have the same names.
     plan: dict
     cases: dict[str, Case]
-    results: dict[str, Result]
-    sweeps: dict[str, Sweep]
+    results: dict[str, nn.Result]
+    sweeps: dict[str, nn.Sweep]
     #: Which of the runs the report's own figures are of.
     headline: str
     #: That the headline's network was shown.
@@ -58,7 +56,7 @@ class Reproduction:
         return self.cases[self.headline]
 
     @property
-    def result(self) -> Result:
+    def result(self) -> nn.Result:
         """The run that the report's own figures are of."""
         return self.results[self.headline]
 
@@ -68,17 +66,16 @@ class Reproduction:
         return self.case.published
 
     @property
-    def accuracy(self) -> Accuracy:
+    def accuracy(self) -> nn.Accuracy:
         """The accuracy of the network that was measured."""
         return self.result.accuracy(self.labels)
 
     @functools.cached_property
-    def ann_accuracy(self) -> Accuracy:
+    def ann_accuracy(self) -> nn.Accuracy:
         """The accuracy of its ANN."""
         if self.study.ann is not None:
             return self.study.ann(self)
-        logits = logits_of(self.case.layers, self.images)
-        return accuracy(logits.argmax(axis=1), self.labels)
+        return ann_accuracy(self.case.layers, self.images, self.labels)
 
     @functools.cached_property
     def further(self) -> dict:
@@ -108,11 +105,11 @@ class Reproduction:
     @functools.cached_property
     def settings(self) -> dict:
         """What the figures were measured with."""
+        names = ("presentation_time", "dt", "precision")
+        measured = {name: self.result.settings[name] for name in names} | self.study.settings(self)
         described = self.case.describe()
         tuning = described.pop("tuning")
-        names = ("presentation_time", "dt", "precision")
-        described |= {name: self.result.settings[name] for name in names}
-        return described | self.study.settings(self) | {"tuning": tuning}
+        return described | measured | {"tuning": tuning}
 
     @functools.cached_property
     def finding(self) -> Finding | None:
@@ -124,10 +121,9 @@ class Reproduction:
             return None
         try:
             few = self.images[:_N_DIAGNOSED], self.labels[:_N_DIAGNOSED]
-            found = self.case.diagnose(*few).findings
-        except InputError:  # something in the network cannot be predicted
+            return next(iter(self.case.diagnose(*few).findings), None)
+        except nn.InputError:  # something in the network cannot be predicted
             return None
-        return found[0] if found else None
 
     @property
     def falls_short(self) -> bool:
@@ -149,7 +145,7 @@ class Reproduction:
         """Multiply-adds of the ANN for one image, by layer."""
         return ann_multiply_adds(self.case.output)
 
-    def present_again(self, index: int) -> Result:
+    def present_again(self, index: int) -> nn.Result:
         """Show one of the images again, now with rasters: the same seed, the same spikes."""
         *layers, _ = self.case.output.upstream()
         return self.case.present(
@@ -165,9 +161,7 @@ class Reproduction:
         """Draw what the study's ``--plot`` shows."""
         if self.study.figure is not None:
             return self.study.figure(self)
-        from nengonet.plots import plot_presentation
-
-        return plot_presentation(self.images[0], self.present_again(0), label=self.labels[0])
+        return nn.plots.plot_presentation(self.images[0], self.present_again(0), 0, self.labels[0])
 
     def to_json(self) -> dict:
         """Return the report as JSON's own types."""
@@ -221,16 +215,14 @@ class Reproduction:
 
     def _why_short(self) -> str:
         """Say what the diagnosis puts first, for a run that falls short of its ANN."""
-        short = 100 * (self.ann_accuracy.value - self.accuracy.value)
-        text = (
+        short, first = 100 * (self.ann_accuracy.value - self.accuracy.value), self.finding
+        found = "finds nothing that explains it"
+        if first is not None:
+            found = f"puts first: {first.severity}: {first.message} [{first.code}]. "
+            found += f"Change: {first.change}"
+        return (
             f"{short:.1f} percentage points short of the ANN, which lies above the interval; "
-            "`nengonet.diagnose` "
-        )
-        if self.finding is None:
-            return text + "finds nothing that explains it"
-        return text + (
-            f"puts first: {self.finding.severity}: {self.finding.message} [{self.finding.code}]. "
-            f"Change: {self.finding.change}"
+            f"`nengonet.diagnose` {found}"
         )
 
 
@@ -240,7 +232,7 @@ def _by_layer(counts: dict[str, float]) -> str:
     return f"{sum(counts.values()):,.0f} ({each})"
 
 
-def sweep_table(name: str, sweep: Sweep) -> str:
+def sweep_table(name: str, sweep: nn.Sweep) -> str:
     """Write a sweep over a reproduction's parameters, one line for each of their combinations."""
     seeds = len({row["seed"] for row in sweep.rows})
     means = f"means of {seeds} seeds" if seeds > 1 else "one seed"
@@ -252,13 +244,10 @@ def sweep_table(name: str, sweep: Sweep) -> str:
     table = [[*names, *sweep.values, "95 % interval of accuracy"]]
     for cell in by_cell.values():
         accuracy = cell.get("accuracy", {"n": 0})
-        table.append(
-            [
-                *("none" if each is None else _short(each) for each in cell[""].values()),
-                *(_sweep_value(value, cell[value]["mean"]) for value in sweep.values),
-                interval_text(accuracy) if accuracy["n"] > 1 else "-",
-            ]
-        )
+        settings = ("none" if each is None else _short(each) for each in cell[""].values())
+        figures = (_sweep_value(value, cell[value]["mean"]) for value in sweep.values)
+        interval = interval_text(accuracy) if accuracy["n"] > 1 else "-"
+        table.append([*settings, *figures, interval])
     title = f"{name}: {len(sweep.rows)} cells, {len(sweep.failed)} failed; {means}"
     return "\n".join([title, *aligned(table), *first_failures(sweep)])
 
