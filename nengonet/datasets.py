@@ -151,12 +151,7 @@ def load(
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """Return the names of a data set's classes, in the order of their labels.
-
-    Parameters
-    ----------
-    name : {"mnist", "fashion_mnist", "cifar10", "bengali"}
-    """
+    """Return the names of the classes of a data set of `load`, in the order of their labels."""
     return tuple(_dataset(name).class_names)
 
 
@@ -181,13 +176,7 @@ def load_npz(
     n_images : int, "all" or None
         The first ``n_images`` images; None and ``"all"`` mean all of them.
     dtype : numpy floating dtype
-        Of the images.
-
-    Returns
-    -------
-    images : (n_images, n_pixels), (n_images, height, width) or \
-            (n_images, height, width, channels) array of `dtype`, in [0, 1]
-    labels : (n_images,) int64 array
+        Of the images, which are returned with their labels as `as_images` does.
     """
     path = Path(path).expanduser()
     pairs = [("x_test", "y_test"), ("x", "y"), ("images", "labels")]

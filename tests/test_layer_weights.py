@@ -101,6 +101,11 @@ def test_layer_acts_as_its_kernel():
             {"kind": "BatchNormalization", "others": {"gamma": [1], "beta": [1, 2]}},
             "one value per channel",
         ),
+        (
+            {"others": [np.ones(3)], "name": "n"},
+            r"^n: others: expected a dict, got shape \(1, 3\)$",
+        ),
+        ({"config": "relu"}, r"^weights: config: expected a dict, got 'relu'$"),
     ],
 )
 def test_bad_layers(arguments, match):

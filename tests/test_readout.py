@@ -137,6 +137,12 @@ def test_interval_is_wilsons():
     assert str(tied).endswith("2 images, 1 ties)")
 
 
+@pytest.mark.parametrize("n_classes", ["3", [3], 2.5, 0, True])
+def test_the_number_of_classes_is_a_number(n_classes):
+    with pytest.raises(nn.InputError, match="^n_classes: expected a whole number of at least 1"):
+        accuracy([0, 1], [0, 1], n_classes=n_classes)
+
+
 @pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 2]], []])
 def test_labels_must_fit(labels):
     with pytest.raises(nn.InputError, match="(labels|predictions): expected"):

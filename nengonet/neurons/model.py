@@ -66,7 +66,7 @@ class NeuronModel:
     activation : str or None
         Of the Keras layer that these neurons stand for: "relu", "sigmoid", "tanh", "linear".
     threshold : float or None
-        Current above which a neuron fires. None where no current does.
+        Current above which a neuron fires, if there is one.
     longest_step, exact_step : float, in seconds
         Longest step that a simulation can take; longest step that changes no rate.
     noise_effect, step_effect : str
@@ -138,23 +138,16 @@ class NeuronModel:
         dt: float = 0.001,
         presentation_time: float | None = None,
     ) -> np.ndarray:
-        """Return the rates in Hz under a current, with the amplitude taken out.
+        """Return the rates in Hz, or without spikes the output, divided by the amplitude.
 
         Parameters
         ----------
-        current : (n_samples, n_neurons) ndarray
-            Mean over time.
-        deviation : (n_samples, n_neurons) ndarray, optional
-            Standard deviation from step to step, at least 0.
+        current, deviation : (n_samples, n_neurons) ndarray
+            Mean over time, and standard deviation from step to step, at least 0.
         dt : float, in seconds
         presentation_time : float, in seconds, optional
             Average over this time from the reset state; by default the rate in the long run. It
             matters for types that adapt.
-
-        Returns
-        -------
-        rates : (n_samples, n_neurons) ndarray
-            For a type that does not spike: output divided by amplitude.
 
         Raises
         ------
@@ -322,10 +315,6 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
         Derived from `NeuronModel`; `nengonet.neurons.SteppedModel` finds the rates by stepping.
         With ``elementwise = True``, `MinibatchSimulator` steps all examples in one call.
 
-    Returns
-    -------
-    neuron_class : type
-
     Raises
     ------
     InputError
@@ -374,20 +363,8 @@ def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> Neuron
 def model_of(neuron_type: NeuronType) -> NeuronModel:
     """Return what nengonet knows of a neuron type, by its step function.
 
-    Parameters
-    ----------
-    neuron_type : NeuronType
-
-    Returns
-    -------
-    NeuronModel
-        For a step that is not registered: one that steps it, if it has neither spikes nor state,
-        and one that refuses to predict it otherwise.
-
-    Raises
-    ------
-    InputError
-        It is not a neuron type.
+    For a step that is not registered: a model that steps it, if it has neither spikes nor state,
+    and one that refuses to predict it otherwise.
     """
     cls = type(as_neuron_type(neuron_type))
     steps = _steps_of(cls)

@@ -98,13 +98,7 @@ def _described(content) -> str:
 
 
 def pretrained(name: str) -> pathlib.Path:
-    """Return the path of a weights file that is bundled with nengonet.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file without ``.h5``, e.g. ``mnist_dense``.
-    """
+    """Return the path of a weights file that is bundled with nengonet, such as ``mnist_dense``."""
     files = pretrained_files()
     check_among("name", name, sorted(files))
     return files[name]

@@ -17,17 +17,13 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     layer : LayerWeights
         Dense, Conv2D or DepthwiseConv2D, with no activation of its own.
     batch_norm : LayerWeights
-        The BatchNormalization that follows it.
+        ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta`` after it.
 
     Returns
     -------
     LayerWeights
         `layer` with a kernel and a bias that do both steps at once, followed by what follows
         `batch_norm`. What the file says of `layer` stays in its config.
-
-    Notes
-    -----
-    ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta``, in float64.
     """
     for name, given in (("layer", layer), ("batch_norm", batch_norm)):
         if not isinstance(given, LayerWeights):

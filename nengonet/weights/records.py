@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nengonet.checks import as_array, check_finite, did_you_mean
+from nengonet.checks import as_array, check_finite, described, did_you_mean
 from nengonet.exceptions import InputError
 from nengonet.files import printable
 from nengonet.tables import aligned
@@ -76,7 +76,10 @@ class LayerWeights:
     followed_by: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        arrays = {"kernel": self.kernel, "bias": self.bias} | self.others
+        for field in ("config", "others"):
+            if not isinstance(given := getattr(self, field), collections.abc.Mapping):
+                raise InputError(f"{self.name}: {field}: expected a dict, got {described(given)}")
+        arrays = {"kernel": self.kernel, "bias": self.bias, **self.others}
         arrays = {key: _floats(f"{self.name}: {key}", v) for key, v in arrays.items()}
         found = {"kernel": arrays.pop("kernel"), "bias": arrays.pop("bias"), "others": arrays}
         if not self.kind:
