@@ -18,7 +18,7 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 import nengo
 import numpy as np
@@ -41,6 +41,7 @@ _CODE = (
     *("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts", "co_exceptiontable"),
 )
 _CALLED = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property)
+_HELD_BY_CALLED = ("__func__", "fget", "fset", "func")
 _GLOBAL_STREAM = np.random.rand.__self__
 _LARGEST_FOLDER = 4 * 2**30  # bytes
 
@@ -86,7 +87,10 @@ def versions() -> dict[str, str]:
 
 
 class _Walk:
-    """One walk through a value, every part of which goes into a hash."""
+    """One walk through a value, every part of which goes into a hash.
+
+    Each kind of value has a feeder: it writes what can be written, and returns the other parts.
+    """
 
     def __init__(self, without: dict[int, tuple[str, ...]], place: str) -> None:
         self.hash = hashlib.sha256()
@@ -102,7 +106,8 @@ class _Walk:
         kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
         feeder = _EXACTLY.get(type(value)) or next(kinds, _Walk._feed_object)
         try:
-            feeder(self, value)
+            for part in feeder(self, value) or ():
+                self.feed(part)
         except RecursionError:
             raise self._refusal(value) from None
         self._place.pop()
@@ -112,7 +117,7 @@ class _Walk:
         self.hash.update(f"{len(data)} ".encode())
         self.hash.update(data)
 
-    def _feed_items(self, value: Collection) -> None:
+    def _feed_items(self, value: list | tuple) -> None:
         """Add values, which messages call by their numbers."""
         if not isinstance(value, list) or not self._is_met(value):
             self._write(str(len(value)))
@@ -161,7 +166,7 @@ class _Walk:
         elif array.nbytes:
             self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
-    def _feed_set(self, value: Collection) -> None:
+    def _feed_set(self, value: set | frozenset) -> None:
         self._write(" ".join(sorted(digest(each, self._where(), self._without) for each in value)))
 
     def _feed_dict(self, value: dict) -> None:
@@ -183,22 +188,21 @@ class _Walk:
         for each in files:
             self._write(file_digest(each) if each.is_file() else str(each))
 
-    def _feed_function(self, value: types.FunctionType) -> None:
-        if not self._is_known(value):
-            self._feed_items((value.__code__, value.__defaults__, value.__kwdefaults__))
-            self._feed_dict({name: content_of(cell) for name, cell in cells_of(value).items()})
-            self._feed_dict(dict(_named_by(value)))
-            attributes = vars(value).items()
-            self._feed_dict({name: each for name, each in attributes if name != "__wrapped__"})
+    def _feed_function(self, value: types.FunctionType) -> tuple | None:
+        if self._is_known(value):
+            return None
+        held = {name: content_of(cell) for name, cell in cells_of(value).items()}
+        attributes = {name: each for name, each in vars(value).items() if name != "__wrapped__"}
+        made = value.__code__, value.__defaults__, value.__kwdefaults__
+        return *made, held, dict(_named_by(value)), attributes
 
-    def _feed_class(self, value: type) -> None:
-        if not self._is_known(value):
-            self._feed_items(value.__bases__)
-            members = sorted(vars(value).items())
-            plain = {name for name, _ in members if not name.startswith("__")} - {"_abc_impl"}
-            self._feed_dict(
-                {name: each for name, each in members if name in plain or isinstance(each, _CALLED)}
-            )
+    def _feed_class(self, value: type) -> tuple | None:
+        if self._is_known(value):
+            return None
+        members = sorted(vars(value).items())
+        plain = {name for name, _ in members if not name.startswith("__")} - {"_abc_impl"}
+        kept = {name: each for name, each in members if name in plain or isinstance(each, _CALLED)}
+        return value.__bases__, kept
 
     def _feed_network(self, value: nengo.Network) -> None:
         if not self._is_met(value):
@@ -209,46 +213,40 @@ class _Walk:
                 for each in objects:
                     self.feed(each, str(each))
 
-    def _feed_nengo(self, value: NengoObject | FrozenObject) -> None:
+    def _feed_nengo(self, value: NengoObject | FrozenObject) -> tuple | None:
         """Add a Nengo object: its class, how it is built, parameters and plain attributes."""
         left_out = self._without.get(id(value), ())
         if isinstance(value, NengoObject):
             if self._is_met(value):
-                return
+                return None
             left_out = ("label", *left_out)
-        self.feed(type(value))
         built = (Builder.builders[each] for each in type(value).__mro__ if each in Builder.builders)
-        self.feed(next(built, None))
-        state = state_of(value).items()
-        self._feed_dict({name: each for name, each in state if name not in left_out})
+        state = {name: each for name, each in state_of(value).items() if name not in left_out}
+        return type(value), next(built, None), state
 
-    def _feed_object(self, value: object) -> None:
-        if value is _GLOBAL_STREAM:  # known by its name, as where a function calls np.random
-            return
+    def _feed_object(self, value: object) -> tuple | None:
         if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
-            self.feed(value.detach().cpu().numpy())
-            return
+            return (value.detach().cpu().numpy(),)
         for name in ("__wrapped__", "py_func"):  # of functools' caches, of Numba
             if isinstance(inner := getattr(value, name, None), types.FunctionType):
-                self.feed(inner)
-                return
-        if self._is_met(value):
-            return
+                return (inner,)
+        # NumPy's own stream is known by its name, as where a function calls np.random.
+        if value is _GLOBAL_STREAM or self._is_met(value):
+            return None
         try:
             reducer = copyreg.dispatch_table.get(type(value))
             reduced = reducer(value) if reducer else value.__reduce_ex__(4)
         except Exception:
             raise self._refusal(value) from None
         if isinstance(reduced, str):
-            self._write(f"{getattr(value, '__module__', '')} {reduced}")
-            return
+            return getattr(value, "__module__", ""), reduced
         function, arguments, state, *items = (*reduced, None, None, None)[:5]
         if isinstance(state, dict):
             of_class = {name: getattr(type(value), str(name), None) for name in state}
             cached = {k for k, v in of_class.items() if isinstance(v, functools.cached_property)}
             state = {name: each for name, each in state.items() if name not in cached}
-        self._feed_dict({"made by": function, "of": arguments, "state": state})
-        self._feed_items([[*(each or ())] for each in items])
+        made = {"made by": function, "of": arguments, "state": state}
+        return made, *([*(each or ())] for each in items)
 
 
 def _is_installed(module: str | None) -> bool:
@@ -289,11 +287,6 @@ def _in_module(module: object, names: list[str], seen: set[str]) -> Iterator[tup
                     yield from _in_module(getattr(module, name), names, seen)
 
 
-def _made_of(parts: Callable[[object], tuple]) -> Callable[[_Walk, object], None]:
-    """Return the feeder of a value that is no more than its parts."""
-    return lambda walk, value: walk._feed_items(parts(value))
-
-
 _PLAIN = (bool, int, float, complex, type(None), type(...), type(NotImplemented), range, slice)
 _EXACTLY = {
     **dict.fromkeys(_PLAIN, _Walk._feed_plain),
@@ -306,25 +299,19 @@ _IN_A_CLASS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _KINDS = {
     (np.ndarray, np.generic): _Walk._feed_array,
     os.PathLike: _Walk._feed_path,
-    types.CodeType: _made_of(lambda code: tuple(getattr(code, name, None) for name in _CODE)),
+    types.CodeType: lambda _, code: [getattr(code, name, None) for name in _CODE],
     types.FunctionType: _Walk._feed_function,
-    types.BuiltinFunctionType: _made_of(lambda value: (value.__qualname__, value.__self__)),
-    types.MethodType: _made_of(lambda value: (value.__self__, value.__func__)),
+    types.BuiltinFunctionType: lambda _, value: (value.__qualname__, value.__self__),
+    types.MethodType: lambda _, value: (value.__self__, value.__func__),
     type: _Walk._feed_class,
-    _CALLED: _made_of(
-        lambda value: tuple(
-            getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")
-        )
-    ),
-    (types.ModuleType, *_IN_A_CLASS): _made_of(lambda value: (value.__name__,)),
+    _CALLED: lambda _, value: [getattr(value, name, None) for name in _HELD_BY_CALLED],
+    (types.ModuleType, *_IN_A_CLASS): lambda _, value: (value.__name__,),
     # Not its data: the values that all objects in memory have for it.
-    Parameter: _made_of(lambda value: (type(value), value.name, value.default, value.optional)),
+    Parameter: lambda _, value: (type(value), value.name, value.default, value.optional),
     nengo.Network: _Walk._feed_network,
     (NengoObject, FrozenObject): _Walk._feed_nengo,
-    Neurons: _made_of(lambda value: (value.ensemble,)),
-    ObjView: _made_of(lambda value: (value.obj, value.slice)),
-    LearningRule: _made_of(lambda value: (value.connection, value.learning_rule_type)),
-    (sparse.spmatrix, sparse.sparray): _made_of(
-        lambda value: (value.shape, value.tocoo().row, value.tocoo().col, value.tocoo().data)
-    ),
+    Neurons: lambda _, value: (value.ensemble,),
+    ObjView: lambda _, value: (value.obj, value.slice),
+    LearningRule: lambda _, value: (value.connection, value.learning_rule_type),
+    (sparse.spmatrix, sparse.sparray): lambda _, value: (value.shape, *sparse.find(value)),
 }
