@@ -40,7 +40,11 @@ def described(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     elif shape := getattr(value, "shape", None):
         return f"{type(value).__name__} of shape {tuple(shape)}"
-    text = " ".join(repr(value).split())
+    return shortened(" ".join(repr(value).split()))
+
+
+def shortened(text: str) -> str:
+    """Return as much of a text as a message or a table has room for."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 

@@ -30,7 +30,7 @@ from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.minibatch.registry import name_of
-from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, globals_of, names_in, uses_of
+from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, names_in, uses_of
 from nengonet.nengo_internals import state_of
 
 # Packages whose functions keep no state between calls, except where they are bound to an object.
@@ -202,7 +202,8 @@ class _Scope(dict):
 
 
 def _changing_globals(function: types.FunctionType) -> dict[str, object]:
-    return {name: value for name, value in globals_of(function).items() if _may_change(value)}
+    read = {name: value for how, name, value in uses_of(function) if how == "global"}
+    return {name: value for name, value in read.items() if _may_change(value)}
 
 
 def _may_change(value: object) -> bool:

@@ -56,11 +56,6 @@ def names_in(function: types.FunctionType) -> frozenset[str]:
     return frozenset(name for code in codes_of(function.__code__) for name in code.co_names)
 
 
-def globals_of(function: types.FunctionType) -> dict[str, object]:
-    """Return the globals that a function names, and their values."""
-    return {name: value for how, name, value in uses_of(function) if how == "global"}
-
-
 def uses_of(function: types.FunctionType) -> Iterator[tuple[str, str, object]]:
     """Yield what a function's code does with what lies outside: (how, name, value).
 

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t as students_t
 
-from nengonet.checks import as_names
+from nengonet.checks import as_names, shortened
 from nengonet.exceptions import InputError
 from nengonet.results.readout import share_interval
 from nengonet.sweeps.grid import key_of, plain
 from nengonet.tables import aligned
 
 _LONG = (list, tuple, dict)
-_LONGEST = 60  # characters of a value
 _SHOWN = 20  # rows of a printed table
 
 
@@ -162,5 +161,4 @@ def _over_seeds(rows: list[tuple[dict, dict]], value: str) -> dict:
 
 
 def _short(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return f"{value:.4g}" if isinstance(value, float) else shortened(str(value))

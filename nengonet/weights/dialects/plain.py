@@ -36,11 +36,9 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
             if array is not None and array.ndim:
                 arrays[path] = array
     if not any(array.ndim in (2, 4) for array in arrays.values()):
-        found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items())
-        raise InputError(
-            f"no weights inside (plain HDF5 with no array of 2 or 4 dimensions; it holds: "
-            f"{found or 'no arrays'})"
-        )
+        found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items()) or "no arrays"
+        expected = "plain HDF5 with no array of 2 or 4 dimensions"
+        raise InputError(f"no weights inside ({expected}; it holds: {found})")
     layers = {}
     for path in list(arrays):
         name, kernel, bias = _parts(path, arrays)
