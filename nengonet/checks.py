@@ -143,7 +143,6 @@ def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple
 
 def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
     """Convert to an array of numbers; whatever has ``__array__`` is one."""
-    found, array = None, None
     if np.ma.is_masked(values):
         found = f"{np.ma.count_masked(values)} masked values; remove or fill them"
     elif isinstance(values, (str, bytes, Mapping, set, frozenset)) or values is None:
@@ -153,14 +152,13 @@ def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
     else:
         try:
             array = np.asarray(values)
+            if array.dtype.kind in kinds:
+                return array
+            found = _WORDS.get(array.dtype.kind, f"values of type {array.dtype}")
         except Exception as error:  # ragged rows, or whatever an object's own conversion raises
             why = "" if isinstance(values, (list, tuple)) else f" ({str(error).splitlines()[0]})"
             found = f"{described(values)}{why}"
-    if array is not None and array.dtype.kind not in kinds:
-        found = _WORDS.get(array.dtype.kind, f"values of type {array.dtype}")
-    if found is not None:
-        raise InputError(f"{name}: expected an array of numbers, got {found}")
-    return array
+    raise InputError(f"{name}: expected an array of numbers, got {found}")
 
 
 def as_numbers(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
@@ -224,10 +222,8 @@ def as_labels(
         hint = "; turn one-hot rows into labels with .argmax(axis=1)" if classes.ndim == 2 else ""
         raise InputError(f"{name}: expected shape ({n_images},), got {classes.shape}{hint}")
     if len(classes) != n_images:
-        raise InputError(
-            f"{name}: expected {n_images}, one for each image, got {len(classes)}; give the labels "
-            "of these images"
-        )
+        found = f"{len(classes)}; give the labels of these images"
+        raise InputError(f"{name}: expected {n_images}, one for each image, got {found}")
     return classes
 
 
@@ -267,12 +263,12 @@ def as_examples(examples: ArrayLike | None, n_images: int) -> np.ndarray:
     """Convert to the examples' numbers, which choose their random streams."""
     if examples is None:
         return np.arange(n_images)
-    array = as_array("examples", examples, "biuf")
-    found = described(array) if array.shape != (n_images,) else None
-    if found is None and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**63):
+    array, found = as_array("examples", examples, "biuf"), ""
+    if array.shape != (n_images,):
+        found = described(array)
+    elif array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**63:
         found = f"{array.dtype} from {array.min()} to {array.max()}"
-    if found is not None:
-        raise InputError(
-            f"examples: expected {n_images} whole numbers from 0, one for each image, got {found}"
-        )
+    if found:
+        wanted = f"{n_images} whole numbers from 0, one for each image"
+        raise InputError(f"examples: expected {wanted}, got {found}")
     return array.astype(np.int64)

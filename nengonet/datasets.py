@@ -353,23 +353,24 @@ def _read(reader: str, paths: list[Path], split: str, dataset: _Dataset) -> Arra
     """Return the images and labels of files, in their order, checked."""
     read, expected = _READERS[reader]
     parts: tuple[list, list] = [], []
-    for path in paths:
-        with reading(path, expected):
-            for part, array in zip(parts, read(path, split, dataset), strict=True):
-                part.extend(() if array is None else [np.atleast_1d(array)])
-    x, y = map(np.concatenate, parts)
-    most, last = dataset.sizes[split], len(dataset.class_names) - 1
-    wanted, bad = None, x
-    if x.dtype != np.uint8 or list(x.shape[1:]) != dataset.shape or not 0 < len(x) <= most:
-        wanted = f"images of uint8, of shape {(most, *dataset.shape)} or fewer"
-    elif y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
-        wanted, bad = f"labels of integers, of shape {x.shape[:1]}", y
-    found = f"{bad.dtype} of shape {bad.shape}"
-    if wanted is None and not 0 <= y.min() <= y.max() <= last:
-        wanted, found = f"labels from 0 to {last}", f"{y.min()} to {y.max()}"
-    if wanted is not None:
-        place = paths[0] if len(paths) == 1 else paths[0].parent
-        raise InputError(f"{place}: expected {wanted}, got {found}; replace it")
+    with reading(paths[0] if len(paths) == 1 else paths[0].parent, expected):
+        for path in paths:
+            with reading(path, expected):
+                for part, array in zip(parts, read(path, split, dataset), strict=True):
+                    part.extend(() if array is None else [np.atleast_1d(array)])
+        x, y = map(np.concatenate, parts)
+        most, last = dataset.sizes[split], len(dataset.class_names) - 1
+        wanted, bad = None, x
+        if x.dtype != np.uint8 or list(x.shape[1:]) != dataset.shape or not 0 < len(x) <= most:
+            wanted = f"images of uint8, of shape {(most, *dataset.shape)} or fewer"
+        elif y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+            wanted, bad = f"labels of integers, of shape {x.shape[:1]}", y
+        elif y.min() < 0 or y.max() > last:
+            found = f"{y.min()} to {y.max()}"
+            raise InputError(f"expected labels from 0 to {last}, got {found}; replace it")
+        if wanted is not None:
+            found = f"{bad.dtype} of shape {bad.shape}"
+            raise InputError(f"expected {wanted}, got {found}; replace it")
     return x, y
 
 
