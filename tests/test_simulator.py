@@ -5,7 +5,17 @@ import pickle
 import nengo
 import numpy as np
 import pytest
-from minibatches import BATCH, NUMBA, STEPS, image_network, minibatch, passing_network, random_rows
+from minibatches import (
+    BATCH,
+    NUMBA,
+    SEED,
+    STEPS,
+    image_network,
+    minibatch,
+    passing_network,
+    quiet,
+    random_rows,
+)
 from nengo.exceptions import SimulatorClosed
 
 import nengonet as nn
@@ -287,3 +297,15 @@ def test_bad_numbers(number):
         with pytest.raises(nn.InputError, match="time_in_seconds: expected seconds"):
             simulator.run("long")
         assert simulator.n_steps == 0
+
+
+def test_what_people_of_nengo_expect():
+    network, *_, probe = passing_network()
+    with quiet(), MinibatchSimulator(network, 0.002, progress_bar=False) as simulator:
+        assert (simulator.dt, simulator.minibatch_size) == (0.002, 1)
+    with quiet(), MinibatchSimulator(network, seed=SEED, progress_bar=False) as simulator:
+        simulator.run_steps(3)
+        assert simulator.data[probe].shape == (1, 3, 3)
+        assert simulator.rng.randint(1000) == np.random.RandomState(SEED).randint(1000)
+    with pytest.raises(nn.InputError, match="minibatch_size"):
+        MinibatchSimulator(network, 0.002, dt=0.005)

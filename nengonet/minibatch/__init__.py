@@ -3,12 +3,14 @@
 from nengonet.minibatch.owning import stateless
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import register
+from nengonet.minibatch.report import Report
 from nengonet.minibatch.simulator import MinibatchSimulator
 from nengonet.neurons import elementwise
 
 __all__ = [
     "MinibatchSimulator",
     "OutputRecord",
+    "Report",
     "elementwise",
     "register",
     "stateless",

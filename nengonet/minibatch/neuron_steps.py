@@ -60,6 +60,7 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     if is_elementwise(operator):
         model = model_of(operator.neurons)
         return model.batched_step(context.dt, current, output, state, streams)
+    context.one_by_one[operator] = "a neuron type that is not known to be element-wise"
     streams, signals = streams or context.batch * [{}], {"J": current, "output": output, **state}
     types = context.own(operator, operator.neurons)
 

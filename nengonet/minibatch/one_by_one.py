@@ -1,61 +1,101 @@
 """The reference's own step of an operator, for one example after the other.
 
-Slow and exact: for every operator without a batched step. Each example has contiguous arrays of
-its own, as the reference has; they are copied in before the step and out after it.
+Slow and exact: for every operator without a batched step. Each example has arrays of its own that
+lie in memory as the reference's do. Those of matrices are the signals' own; others are copied in
+before the step and out after it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
 
 from nengonet.minibatch.registry import Context, Step
-from nengonet.minibatch.signals import BatchSignals, overlap, writes
+from nengonet.minibatch.signals import BatchSignals, writes
 
 
-class _Scratch(dict):
+class _Arrays(dict):
     """One example's arrays, made for the signals that a step asks for."""
 
     def __init__(self, signals: BatchSignals, example: int) -> None:
         self._signals, self._example = signals, example
 
     def __missing__(self, signal: Signal) -> np.ndarray:
-        array = self._signals[signal]
-        if self._signals.is_batched(signal):
-            array = np.array(array[..., self._example], order="C")
+        if not self._signals.is_batched(signal):
+            array = self._signals[signal]
+        elif signal.is_view:
+            place = self[signal.base], signal.offset, signal.strides
+            array = np.ndarray(signal.shape, signal.dtype, *place)
+        else:
+            array = self.theirs(signal)
+            if not array.flags.c_contiguous:
+                array = np.array(array, order="C")
         self[signal] = array
         return array
+
+    def theirs(self, base: Signal) -> np.ndarray:
+        """Return the example's part of a signal."""
+        return self._signals[base][..., self._example]
+
+
+class Run(NamedTuple):
+    """A step of the reference, and what is copied before and after: pairs (to, from)."""
+
+    step: Step
+    copied_in: list[tuple[np.ndarray, np.ndarray]]
+    copied_out: list[tuple[np.ndarray, np.ndarray]]
+    set_to_0: list[np.ndarray]
+
+
+def make_run(
+    operator: Operator,
+    signals: BatchSignals,
+    example: int,
+    dt: float,
+    rng: np.random.RandomState | None,
+    set_to_0: Sequence[Signal] = (),
+) -> Run:
+    """Make the step of an example; ``set_to_0`` before it are signals that nothing else sets."""
+    arrays = _Arrays(signals, example)
+    step = operator.make_step(arrays, dt, rng)
+    written = {signal.base for signal in writes(operator)}
+    copied = [
+        (arrays[base], arrays.theirs(base))
+        for base in {signal.base for signal in arrays}
+        if signals.is_batched(base) and not np.may_share_memory(arrays[base], arrays.theirs(base))
+    ]
+    back = {id(arrays[base]) for base in written if base in arrays}
+    return Run(
+        step,
+        copied,
+        [(theirs, mine) for mine, theirs in copied if id(mine) in back],
+        [arrays[signal] for signal in set_to_0],
+    )
 
 
 def one_by_one(operator: Operator, context: Context) -> Step:
     """Return the step that runs the reference's for one example after the other."""
-    signals, runs = context.signals, []
-    # What is the only increment of a signal begins with 0.
-    set_to_0 = operator.incs if operator in context.assigning else []
-    for example, number in enumerate(context.examples):
-        scratch = _Scratch(signals, example)
-        rng = context.state(
-            (operator, "rng", example),
-            lambda number=number: np.random.RandomState((context.seed + int(number)) % 2**32),
-        )
-        step = operator.make_step(scratch, context.dt, rng)
-        used = [signal for signal in scratch if signals.is_batched(signal)]
-        written = [s for s in used if any(overlap(s, each) for each in writes(operator))]
-        runs.append(
-            (
-                step,
-                [(scratch[s], 0 if s in set_to_0 else signals[s][..., example]) for s in used],
-                [(signals[s][..., example], scratch[s]) for s in written],
-            )
-        )
+    context.one_by_one[operator] = "no batched step"
+    signals, made = context.signals, context.states.get((operator, "runs"))
+    if made is None:
+        # One of Nengo's own with weights of each example's own: it draws nothing.
+        context.one_by_one[operator] = "each example has weights of its own"
+        zeros = operator.incs if operator in context.assigning else []
+        examples = range(context.batch)
+        made = [make_run(operator, signals, b, context.dt, None, zeros) for b in examples]
 
     def step_one_by_one():
-        for step, copied_in, copied_out in runs:
-            for mine, array in copied_in:
-                mine[...] = array
+        for step, copied_in, copied_out, set_to_0 in made:
+            for mine, theirs in copied_in:
+                mine[...] = theirs
+            for mine in set_to_0:
+                mine[...] = 0
             step()
-            for array, mine in copied_out:
-                array[...] = mine
+            for theirs, mine in copied_out:
+                theirs[...] = mine
 
     return step_one_by_one

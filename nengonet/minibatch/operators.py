@@ -192,6 +192,7 @@ def _function(operator: SimPyFunc, context: Context) -> Step:
         output = context.signals[operator.output]
         # Without the reference's look for infinite numbers, which takes longer than adding a bias.
         return lambda: np.copyto(output, operator.fn(t.item(), x))
+    context.one_by_one[operator] = "a function in Python"
     steps = []
     for example, function in enumerate(context.own(operator, operator.fn)):
         single = copy.copy(operator)

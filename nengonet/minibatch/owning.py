@@ -24,12 +24,13 @@ from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator, SimPyFunc
 from nengo.builder.processes import SimProcess
+from nengo.builder.signal import Signal
 from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise
-from nengonet.minibatch.registry import name_of
+from nengonet.minibatch.registry import maker_of, name_of
 from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, names_in, uses_of
 from nengonet.nengo_internals import state_of
 
@@ -42,7 +43,7 @@ _TRUSTED = frozenset(
 _REFUSED_BUILTINS = frozenset(("__import__", "eval", "exec", "globals", "input", "open"))
 _ATOMS = (
     type(None), type(Ellipsis), bool, int, float, complex, str, bytes, range, slice, np.generic,
-    np.dtype, np.ufunc, type(np.concatenate), types.CodeType, NengoObject,
+    np.dtype, np.ufunc, type(np.concatenate), types.CodeType, NengoObject, Signal,
 )  # fmt: skip
 _DESCRIPTORS = (
     types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
@@ -63,7 +64,10 @@ def stateless(function: Callable) -> Callable:
 
 
 class Root(NamedTuple):
-    """An object that an operator calls, in which attribute of it, and the methods called."""
+    """An object that an operator calls, in which attribute of it, and the methods called.
+
+    Without an attribute it is the operator itself, of which nothing else is known.
+    """
 
     operator: Operator
     attribute: str
@@ -73,7 +77,19 @@ class Root(NamedTuple):
     @property
     def value(self) -> object:
         """The object."""
-        return getattr(self.operator, self.attribute)
+        return getattr(self.operator, self.attribute) if self.attribute else self.operator
+
+    @property
+    def original(self) -> object:
+        """The object, for `put` to copy after others have been put."""
+        return self.value if self.attribute else copy.copy(self.operator)
+
+    def put(self, value: object) -> None:
+        """Let the operator call another object, or be like another operator."""
+        if self.attribute:
+            setattr(self.operator, self.attribute, value)
+        else:
+            vars(self.operator).update(vars(value))
 
     @property
     def is_sink(self) -> bool:
@@ -86,6 +102,7 @@ class Root(NamedTuple):
         return f"{self.kind} ({name or type(self.value).__name__})"
 
 
+_UNKNOWN = ("", "an operator", "make_step")
 _CALLED = {
     SimPyFunc: ("fn", "a function", "__call__"),
     SimProcess: ("process", "a process", "make_step"),
@@ -94,17 +111,22 @@ _CALLED = {
 
 
 def roots_of(operators: Iterable[Operator]) -> list[Root]:
-    """Return the Python objects that operators call."""
-    return [
-        Root(operator, *called)
-        for operator in operators
-        for cls, called in _CALLED.items()
-        if isinstance(operator, cls)
-        # What is registered as element-wise keeps no state.
-        and not (cls is SimNeurons and is_elementwise(operator))
-        # Nor is what takes a whole minibatch called for single examples.
-        and not known(getattr(operator, called[0]), "batched", False)
-    ]
+    """Return the Python objects that operators call, and the operators that nobody registered."""
+    roots = []
+    for operator in operators:
+        if maker_of(operator) is None:
+            roots.append(Root(operator, *_UNKNOWN))
+            continue
+        roots += [
+            Root(operator, *called)
+            for cls, called in _CALLED.items()
+            if isinstance(operator, cls)
+            # What is registered as element-wise keeps no state.
+            and not (cls is SimNeurons and is_elementwise(operator))
+            # Nor is what takes a whole minibatch called for single examples.
+            and not known(getattr(operator, called[0]), "batched", False)
+        ]
+    return roots
 
 
 class Own(NamedTuple):
@@ -259,6 +281,8 @@ class _Reach:
             self._refuse(f"reaches {what}, which all examples would share")
 
     def _look_at(self, value: object, fixed: bool, carried: bool) -> None:
+        if isinstance(value, (NengoObject, Signal)):
+            self.shared.append(value)
         key = id(value), fixed, carried
         if key in self._seen or isinstance(value, _ATOMS):
             return
@@ -296,7 +320,7 @@ class _Reach:
             for use in uses_of(function):
                 self._look_at_use(*use, function, fixed)
         held = [content_of(cell) for cell in cells.values()]
-        held += [function.__defaults__, function.__kwdefaults__]
+        held += [function.__defaults__, *(function.__kwdefaults__ or {}).values()]
         held += _changing_globals(function).values()
         self._todo += [(each, fixed, True) for each in held]
 

@@ -16,7 +16,7 @@ from nengo.utils.numpy import maxint
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.protocol import known
 from nengonet.minibatch.inputs import PoissonEvents
-from nengonet.minibatch.registry import Context, Step, register
+from nengonet.minibatch.registry import Context, Step, register, steps_as
 from nengonet.streams import reset_seed
 
 # Their output is a function of the time only.
@@ -53,6 +53,7 @@ def _process(operator: SimProcess, context: Context) -> Step:
     if is_image(process):
         return _image(operator, context, output)
     if _is_single(operator):
+        context.one_by_one[operator] = "each example has a process of its own"
         compute = _one_by_one(operator, context)
     elif type(process) in _SAME_FOR_ALL:
         compute = _same_for_all(operator, context)
@@ -139,14 +140,27 @@ def _image(operator: SimProcess, context: Context, output: np.ndarray) -> Step:
     return step_poisson
 
 
-def new_streams(operators: list[SimProcess], seed: int, examples: np.ndarray) -> dict:
-    """Return the random streams of the processes that are stepped example by example."""
-    single = [operator for operator in operators if _is_single(operator)]
+def new_streams(
+    operators: list[Operator],
+    seed: int,
+    examples: np.ndarray,
+    make: Callable[[Operator, int, np.random.RandomState], object],
+) -> dict:
+    """Return the random streams of the processes that are stepped example by example.
+
+    Other operators' steps are made by ``make(operator, place, rng)``: they draw from the same
+    stream, in the order of the steps, as in the reference.
+    """
+    others = [operator for operator in operators if not steps_as(operator, SimProcess)]
+    single = [operator for operator in operators if operator not in others and _is_single(operator)]
     streams: dict = {(operator, "streams"): [] for operator in single}
-    for example in examples if single else ():
+    streams |= {(operator, "runs"): [] for operator in others}
+    for place, example in enumerate(examples if streams else ()):
         rng = np.random.RandomState(reset_seed(seed, int(example)))
         for operator in operators:
-            if (operator, "streams") in streams:
+            if (operator, "runs") in streams:
+                streams[operator, "runs"].append(make(operator, place, rng))
+            elif (operator, "streams") in streams:
                 streams[operator, "streams"].append(operator.process.get_rng(rng))
             elif operator.process.seed is None:
                 rng.randint(maxint)

@@ -15,6 +15,7 @@ from nengo import Node
 from nengo.builder import Model
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
+from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
 
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
@@ -53,6 +54,8 @@ class Context:
     states: dict[Hashable, object]
     images: dict[Operator, np.ndarray]
     objects: list[dict[Operator, object]]
+    # What is stepped example by example, and why.
+    one_by_one: dict[Operator, str] = field(default_factory=dict)
     # What `nengonet.minibatch.plan` decides.
     once: list[Operator] = field(default_factory=list)
     always: list[Operator] = field(default_factory=list)
@@ -117,7 +120,7 @@ def register(operator_class: type[Operator]) -> Callable[[Maker], Maker]:
 def maker_of(operator: Operator) -> Maker | None:
     """Return the registered maker; a subclass with a step of its own has none."""
     cls = next((cls for cls in type(operator).__mro__ if cls in _MAKERS), None)
-    return None if cls is None or type(operator).make_step is not cls.make_step else _MAKERS[cls]
+    return None if cls is None or not steps_as(operator, cls) else _MAKERS[cls]
 
 
 def steps_as(operator: Operator, *classes: type[Operator]) -> bool:
@@ -142,4 +145,6 @@ def name_of(operator: Operator, model: Model) -> str:
                 signals.get("out") in touched or getattr(operator, "fn", operator) is key.output
             ):
                 return str(key)
+            if isinstance(key, LearningRule) and signals.get("delta") in touched:
+                return str(key.connection)
     return str(operator)

@@ -15,15 +15,12 @@ from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.connection import Neurons
 from nengo.exceptions import SimulatorClosed
-from nengo.simulator import SimulationData
 from nengo.utils.progress import Progress, ProgressTracker
 
 from nengonet.checks import (
     as_examples,
     as_number,
-    as_numbers,
     as_seed,
-    check_finite,
     described,
     positive_integer,
 )
@@ -31,11 +28,13 @@ from nengonet.exceptions import InputError
 from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.one_by_one import one_by_one
+from nengonet.minibatch.data import MinibatchData, checked_rows
+from nengonet.minibatch.one_by_one import Run, make_run, one_by_one
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.registry import Context, Step, label_of, maker_of
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of, steps_as
+from nengonet.minibatch.report import Report
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
 from nengonet.minibatch.stretches import FusedRow, fuse_row
@@ -60,7 +59,8 @@ class MinibatchSimulator(nengo.Simulator):
     network : nengo.Network
         Of Nodes, Ensembles, Connections and Probes, with learning rules or without.
     minibatch_size : int
-        Number of examples.
+        Number of examples. A float below 1 in its place is ``dt``, the second argument of
+        `nengo.Simulator`.
     dt : float, in seconds
     seed : int, optional
         Of processes and random neurons: see `reset`. By default the network's seed plus 1, as in
@@ -82,8 +82,9 @@ class MinibatchSimulator(nengo.Simulator):
     examples : (batch,) ndarray of int
         The examples' numbers, which choose their random streams.
     data : Mapping
-        ``data[probe]`` is of shape ``(batch, n_steps, n)``; other objects as in
-        `nengo.Simulator`.
+        ``data[probe]`` is of shape ``(batch, n_steps, n)``. Where weights are learned,
+        ``data[connection].weights`` are those of now, ``(batch, post, pre)``, each example's own,
+        and so are an ensemble's learned encoders. All else is as in `nengo.Simulator`.
     signals : BatchSignals
         Signals of shape ``(n, batch)``, and shared ones. Those that nothing reads are not kept up
         to date.
@@ -101,6 +102,13 @@ class MinibatchSimulator(nengo.Simulator):
     bits that shows only where a voltage meets its threshold exactly, as with decimal weights and
     first voltages; in 32 bits rounding is coarser, and now and then moves a spike elsewhere too.
 
+    The first example too has random numbers that follow from the seed and its number, not those of
+    a plain ``nengo.Simulator`` with this seed; what draws none is the same.
+
+    Learning rules change weights of each example's own, from the start: ``batch`` times as much
+    memory. An operator without a batched step is run for one example after the other, by the
+    reference's own step; `report` names it, and `nengonet.minibatch.register` adds a step.
+
     With several examples, each has its own copy of what keeps a state in Python: functions of
     Nodes, processes and neuron types that are not Nengo's. Copies are made when the simulator is
     built, and anew in `reset_to_examples`; `reset` leaves them as they are, as `nengo.Simulator`
@@ -113,7 +121,7 @@ class MinibatchSimulator(nengo.Simulator):
     def __init__(
         self,
         network: nengo.Network | None,
-        minibatch_size: int,
+        minibatch_size: int = 1,
         dt: float = 0.001,
         seed: int | None = None,
         model: nengo.builder.Model | None = None,
@@ -124,6 +132,8 @@ class MinibatchSimulator(nengo.Simulator):
         numba: bool | None = None,
     ) -> None:
         self.closed = True
+        if isinstance(minibatch_size, float) and 0 < minibatch_size < 1 and dt == 0.001:
+            minibatch_size, dt = 1, minibatch_size
         self.examples = np.arange(positive_integer("minibatch_size", minibatch_size))
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
@@ -145,12 +155,21 @@ class MinibatchSimulator(nengo.Simulator):
 
     def __getstate__(self) -> dict:
         """Refuse to be pickled."""
-        raise TypeError("a MinibatchSimulator cannot be pickled: build one in each process")
+        raise TypeError(
+            "a MinibatchSimulator cannot be pickled, as neither random streams nor what examples "
+            "keep in functions can be taken along: build one in each process"
+        )
 
     @property
     def minibatch_size(self) -> int:
         """Number of examples."""
         return len(self.examples)
+
+    def close(self) -> None:
+        """Close the simulator; ``data`` stays readable."""
+        if not self.closed:
+            self.data.hold()
+        super().close()
 
     def reset(self, seed: int | None = None) -> None:
         """Go back to the initial state, and restart every example's random streams.
@@ -173,10 +192,8 @@ class MinibatchSimulator(nengo.Simulator):
                 self.signals.init(signal)
         for signal in self._written:
             self.signals.reset(signal)
-        self._states: dict = {}
-        for cls, module in ((SimNeurons, neuron_steps), (SimProcess, processes)):
-            random = [operator for operator in self.step_order if isinstance(operator, cls)]
-            self._states |= module.new_streams(random, int(self.seed), self.examples)
+        self.rng = np.random.RandomState(self.seed)
+        self._states: dict = self._new_streams()
         for signal, record in self._records:
             record.restart((self.minibatch_size, signal.size), signal.dtype)
         self._forget_steps()
@@ -325,6 +342,27 @@ class MinibatchSimulator(nengo.Simulator):
             self._make_steps()
         return self._row is not None
 
+    def report(self) -> Report:
+        """Return how the network is run: what runs example by example, and why.
+
+        Returns
+        -------
+        Report
+            Prints as a short text.
+        """
+        if self._steps is None:
+            self._make_steps()
+        return Report(
+            minibatch_size=self.minibatch_size,
+            n_operators=self._n_operators,
+            one_by_one={
+                f"{name_of(operator, self.model)}: {label_of(operator)}": why
+                for operator, why in self._one_by_one.items()
+            },
+            numba=self._kernels is not None,
+            in_stretches=self._row is not None,
+        )
+
     def profile_steps(self, steps: int) -> dict[str, float]:
         """Run some steps, and time each operator.
 
@@ -411,6 +449,25 @@ class MinibatchSimulator(nengo.Simulator):
         }
         self.data = MinibatchData(self)
 
+    def _new_streams(self) -> dict:
+        """Return the random streams of all examples, and the steps that draw from them."""
+        if self._own is None:
+            roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
+            self._own = own_copies(roots, self.minibatch_size, self.model)
+        seed, examples = int(self.seed), self.examples
+        neurons = [operator for operator in self.step_order if isinstance(operator, SimNeurons)]
+        drawing = [
+            operator
+            for operator in self.step_order
+            if steps_as(operator, SimProcess) or maker_of(operator) is None
+        ]
+        streams = neuron_steps.new_streams(neurons, seed, examples)
+        return streams | processes.new_streams(drawing, seed, examples, self._run_of_example)
+
+    def _run_of_example(self, operator: Operator, place: int, rng: np.random.RandomState) -> Run:
+        own = self._own.objects[place] if self._own.objects else {}
+        return make_run(own.get(operator, operator), self.signals, place, self.dt, rng)
+
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
         self._steps: _Steps | None = None
@@ -418,9 +475,6 @@ class MinibatchSimulator(nengo.Simulator):
         self._first_steps: _Steps = []
 
     def _make_steps(self) -> None:
-        if self._own is None:
-            roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
-            self._own = own_copies(roots, self.minibatch_size, self.model)
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
         context = self._planned()
         feeds: _Steps = []
@@ -432,6 +486,8 @@ class MinibatchSimulator(nengo.Simulator):
                 feeds.append((functools.partial(self._feed, array, rows), None))
         self._first_steps = self._made(context.once, context)
         self._steps = feeds + self._made(context.always, context)
+        self._one_by_one = context.one_by_one
+        self._n_operators = len(context.once) + len(context.always)
         for signal, record in self._records:
             events, array = context.events_of(signal), self.signals[signal]
             if events is not None and not record.keeps_steps:
@@ -460,7 +516,7 @@ class MinibatchSimulator(nengo.Simulator):
             objects=self._own.objects,
         )
         fed = [self._nodes[node] for node in self._fed]
-        kept = [signal for _, signal in self._probed]
+        kept = [signal for _, signal in self._probed] + [*self.data.learned.values()]
         for signal, record in self._records:
             # The spikes of an image input need not be written to be added up.
             inputs = self._image_inputs.values()
@@ -515,55 +571,16 @@ class MinibatchSimulator(nengo.Simulator):
             return
         if not isinstance(data, Mapping):
             raise InputError(f"data: expected a dict of {{Node: values}}, got {described(data)}")
-        rows = {node: self._checked_data(node, each, n_steps) for node, each in data.items()}
+        given = {node: checked_rows(self, node, each, n_steps) for node, each in data.items()}
         self._forget_steps()
-        self._fed, self._fed_from = rows, self.n_steps
+        self._fed, self._fed_from = given, self.n_steps
         try:
             yield
         finally:
             self._forget_steps()
             self._fed = {}
-            for node in () if self.closed else rows:
+            for node in () if self.closed else given:
                 self.signals.reset(self._nodes[node])
 
     def _feed(self, array: np.ndarray, rows: np.ndarray) -> None:
         array[...] = rows[:, self.n_steps - self._fed_from].T
-
-    def _checked_data(self, node: nengo.Node, data: np.ndarray, n_steps: int) -> np.ndarray:
-        if node not in self._nodes:
-            raise InputError(f"data: expected nodes of the network, got {node!r}")
-        if node.size_in > 0:
-            raise InputError(
-                f"data: expected nodes without an input, got {node} (size_in {node.size_in})"
-            )
-        rows = as_numbers(f"data for {node}", data)
-        batch, size = self.minibatch_size, node.size_out
-        if rows.shape not in ((batch, n_steps, size), (batch, size)):
-            raise InputError(
-                f"data: expected shape {(batch, n_steps, size)} (example, step, value) or "
-                f"{(batch, size)} for {node}, got {rows.shape}"
-            )
-        # Too large for numbers of few bits, they would become infinite.
-        with np.errstate(over="ignore"):
-            return check_finite(f"data for {node}", rows.astype(self._nodes[node].dtype))
-
-
-class MinibatchData(SimulationData):
-    """Built parameters, and the data of probes with the batch first."""
-
-    def __init__(self, simulator: MinibatchSimulator) -> None:
-        super().__init__(simulator.model.params)
-        self._batch = lambda: simulator.minibatch_size
-        self._probed = {probe: simulator.model.sig[probe]["in"] for probe in simulator.model.probes}
-        self._batched = simulator._batched
-
-    def __getitem__(self, key: object) -> object:
-        """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
-        found = super().__getitem__(key)
-        if key not in self._probed:
-            return found
-        signal, batch = self._probed[key], self._batch()
-        steps = len(self.raw[key]), *signal.shape
-        if signal.base in self._batched:
-            return np.moveaxis(found.reshape(*steps, batch), -1, 0)
-        return np.broadcast_to(found.reshape(steps), (batch, *steps))

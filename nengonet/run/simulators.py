@@ -106,14 +106,15 @@ def reset_to_example(
     """Reset a simulator, and restart every random stream with the example's own.
 
     ``images`` are for image inputs; by default, they show what they showed last. What keeps a state
-    in Python (functions of Nodes, a user's processes and neuron types), which Nengo's reset leaves
-    alone, is copied anew from the network's, as `MinibatchSimulator.reset_to_examples` does.
+    in Python (functions of Nodes, a user's processes, neuron types and operators), which Nengo's
+    reset leaves alone, is copied anew from the network's, as
+    `MinibatchSimulator.reset_to_examples` does.
     """
     operators = simulator.step_order
     roots = roots_of(operators)
-    originals = _originals.setdefault(simulator, {root.operator: root.value for root in roots})
+    originals = _originals.setdefault(simulator, {root.operator: root.original for root in roots})
     for root in roots:
-        setattr(root.operator, root.attribute, originals[root.operator])
+        root.put(originals[root.operator])
     own = own_copies(roots, 1, simulator.model)
     for root in roots:
         original = called = originals[root.operator]
@@ -122,7 +123,7 @@ def reset_to_example(
         for node, image in (images or {}).items():
             if original is node.output:
                 called = called.showing(image, example, seed)
-        setattr(root.operator, root.attribute, called)
+        root.put(called)
     states = [
         state
         for operator in operators

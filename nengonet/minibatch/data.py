@@ -1,0 +1,94 @@
+"""What goes in and out of a minibatch: data of nodes, data of probes, and learned weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nengo
+import numpy as np
+from nengo.base import NengoObject
+from nengo.builder.connection import BuiltConnection
+from nengo.builder.ensemble import BuiltEnsemble
+from nengo.builder.signal import Signal
+from nengo.simulator import SimulationData
+
+from nengonet.checks import as_numbers, check_finite
+from nengonet.exceptions import InputError
+
+if TYPE_CHECKING:
+    from nengonet.minibatch.simulator import MinibatchSimulator
+
+
+def checked_rows(
+    simulator: MinibatchSimulator, node: nengo.Node, data: object, n_steps: int
+) -> np.ndarray:
+    """Return what a node is to put out, as an array that fits it, or refuse it."""
+    nodes = simulator._nodes
+    if node not in nodes:
+        raise InputError(f"data: expected nodes of the network, got {node!r}")
+    if node.size_in > 0:
+        raise InputError(
+            f"data: expected nodes without an input, got {node} (size_in {node.size_in})"
+        )
+    rows = as_numbers(f"data for {node}", data)
+    batch, size = simulator.minibatch_size, node.size_out
+    if rows.shape not in ((batch, n_steps, size), (batch, size)):
+        raise InputError(
+            f"data: expected shape {(batch, n_steps, size)} (example, step, value) or "
+            f"{(batch, size)} for {node}, got {rows.shape}"
+        )
+    # Too large for numbers of few bits, they would become infinite.
+    with np.errstate(over="ignore"):
+        return check_finite(f"data for {node}", rows.astype(nodes[node].dtype))
+
+
+class MinibatchData(SimulationData):
+    """Built parameters, learned weights, and the data of probes with the batch first."""
+
+    def __init__(self, simulator: MinibatchSimulator) -> None:
+        model = simulator.model
+        super().__init__(model.params)
+        self._simulator = simulator
+        self._probed = {probe: model.sig[probe]["in"] for probe in model.probes}
+        self._batched = simulator._batched
+        changing = {nengo.Connection: "weights", nengo.Ensemble: "encoders"}
+        signals = {key: model.sig[key].get(changing.get(type(key))) for key in model.params}
+        # What examples learn, by the object that it was built for.
+        self.learned: dict[NengoObject, Signal] = {
+            key: signal
+            for key, signal in signals.items()
+            if signal is not None and signal.base in self._batched
+        }
+        self._held: dict[NengoObject, np.ndarray] = {}
+
+    def __getitem__(self, key: object) -> object:
+        """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
+        found = super().__getitem__(key)
+        if key in self.learned:
+            return self._with_learned(key, found)
+        if key not in self._probed:
+            return found
+        signal, batch = self._probed[key], self._simulator.minibatch_size
+        steps = len(self.raw[key]), *signal.shape
+        if signal.base in self._batched:
+            return np.moveaxis(found.reshape(*steps, batch), -1, 0)
+        return np.broadcast_to(found.reshape(steps), (batch, *steps))
+
+    def hold(self) -> None:
+        """Keep what was learned, for when the simulator is closed and has no signals."""
+        self._held = {key: self._simulator.signals[each] for key, each in self.learned.items()}
+
+    def _with_learned(
+        self, key: NengoObject, built: BuiltConnection | BuiltEnsemble
+    ) -> BuiltConnection | BuiltEnsemble:
+        """Return what was built, with each example's weights or encoders as they are now."""
+        closed = self._simulator.closed
+        array = self._held[key] if closed else self._simulator.signals[self.learned[key]]
+        array = np.array(np.moveaxis(array, -1, 0), order="C")
+        array.setflags(write=False)
+        if isinstance(key, nengo.Connection):
+            return BuiltConnection(*built[:2], array, built.transform)
+        values = built._asdict() | {"scaled_encoders": array}
+        # As the reference scales them when it builds.
+        values["encoders"] = array / (built.gain / key.radius)[:, np.newaxis]
+        return BuiltEnsemble(**values)

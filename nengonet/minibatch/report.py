@@ -1,0 +1,39 @@
+"""How a minibatch is run, for people."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Report(NamedTuple):
+    """How a network is run for a minibatch: see `MinibatchSimulator.report`.
+
+    Attributes
+    ----------
+    minibatch_size : int
+        Number of examples.
+    n_operators : int
+        Operators that run, of those that Nengo built.
+    one_by_one : dict of {str: str}
+        What runs for one example after the other, which is exact and slower, and why.
+    numba : bool
+        Whether Numba's kernels are used.
+    in_stretches : bool
+        Whether many steps at a time run outside Python.
+    """
+
+    minibatch_size: int
+    n_operators: int
+    one_by_one: dict[str, str]
+    numba: bool
+    in_stretches: bool
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        single = len(self.one_by_one)
+        how = ", many steps at a time" if self.in_stretches else ""
+        lines = [
+            f"examples: {self.minibatch_size}, with {'Numba' if self.numba else 'NumPy'}{how}",
+            f"operators: {self.n_operators}, {single} of them example by example",
+        ]
+        return "\n".join(lines + [f"- {name} ({why})" for name, why in self.one_by_one.items()])
