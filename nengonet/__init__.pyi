@@ -14,6 +14,7 @@ from .layers.record import Layer
 from .layers.weighted import conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
+from .nir.export import to_nir
 from .results.readout import Accuracy
 from .results.result import Result, load_result
 from .run.presentation import present
@@ -66,4 +67,5 @@ __all__ = [
     "scale_firing_rates",
     "sweep",
     "testing",
+    "to_nir",
 ]

@@ -168,9 +168,7 @@ class Hdf5(contextlib.AbstractContextManager):
     def _read(self, dataset: h5py.Dataset) -> np.ndarray | None:
         """Return the values of a dataset after checking all that its header claims."""
         name = dataset.name
-        # Before all else: even the shape of a virtual dataset may be looked up in other files.
-        if dataset.is_virtual or dataset.external:
-            raise InputError(f"{name}: values in another file are not read (virtual or external)")
+        _check_own(dataset)
         if dataset.shape is None or dataset.dtype.kind in "OSU" or dataset.dtype.names:
             return None
         bfloat16 = dataset.dtype == "V2"
@@ -191,6 +189,22 @@ class Hdf5(contextlib.AbstractContextManager):
         values.setflags(write=False)
         return values
 
+    def texts(self, dataset: h5py.Dataset) -> list[str]:
+        """Return the text of a dataset, element by element; none where it holds no text."""
+        _check_own(dataset)
+        if dataset.shape is None or h5py.check_string_dtype(dataset.dtype) is None:
+            return []
+        n_texts, too_large = math.prod(dataset.shape), dataset.nbytes > self.size
+        if n_texts > _MAX_NAMES or (dataset.chunks is None and too_large):
+            raise InputError(f"{dataset.name}: damaged file ({n_texts} texts)")
+        _check_filters(dataset)
+        self._allowance.take(dataset.nbytes, dataset.name)
+        found = []
+        for place in np.ndindex(dataset.shape):  # several may be one long text of the file
+            found.append(bytes(dataset[place]))
+            self._allowance.take(len(found[-1]), dataset.name)
+        return [text.decode(errors="replace") for text in found]
+
     def attribute(self, name: str, item: h5py.HLObject | None = None, default: Any = None):
         """Return text or numbers from an attribute of an object (by default the root)."""
         item = self.root if item is None else item
@@ -205,6 +219,14 @@ class Hdf5(contextlib.AbstractContextManager):
             raise InputError(f"damaged file (attribute {name} of {item.name})")
         value = item.attrs[name]
         return value.decode() if isinstance(value, bytes) else value
+
+
+def _check_own(dataset: h5py.Dataset) -> None:
+    """Refuse values of other files, where even the shape of a virtual dataset may be looked up."""
+    if dataset.is_virtual or dataset.external:
+        raise InputError(
+            f"{dataset.name}: values in another file are not read (virtual or external)"
+        )
 
 
 def address(item: h5py.HLObject) -> int:

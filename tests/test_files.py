@@ -356,11 +356,12 @@ def test_mutations_are_read_or_refused(tmp_path):
     rng = random.Random(12)
     np.savez(tmp_path / "own.npz", x=np.ones((6, 4), np.uint8), y=np.arange(6))
     files = [tmp_path / "own.npz", *sorted(DATA.glob("keras*.h5")), *sorted(DATA.glob("*.keras"))]
+    files += 3 * [DATA / "cnn.nir"]
     paths = []
     for i in range(240):
         original = rng.choice(files)
         ways = [with_damaged_bytes, with_a_false_claim, with_other_objects]
-        ways = ways if original.suffix == ".h5" else ways[:2]
+        ways = ways if original.suffix in (".h5", ".nir") else ways[:2]
         paths.append(tmp_path / f"{i}{original.suffix}")
         paths[-1].write_bytes(rng.choice(ways)(original.read_bytes(), rng))
     done = subprocess.run(

@@ -883,3 +883,15 @@ def test_names_cannot_steer_a_terminal(tmp_path):
     weights = load_weights(keras2(tmp_path / "k", layers, arrays, version=f"2{evil}"))
     assert all(line.isprintable() for line in str(weights).splitlines())
     assert weights[f"a{safe}"].activation == safe
+
+
+def test_a_graph_of_nir_needs_no_package():
+    """Its kernels, channels last; tests/test_nir_files.py has the rest."""
+    weights = load_weights(DATA / "cnn.nir")
+    assert weights.dialect.startswith("NIR 1.")
+    # Gain 2; a spike of amplitude 0.01 is 10 high in steps of 1 ms.
+    np.testing.assert_allclose(weights["output"].kernel, 20 * np.arange(48.0).reshape(12, 4))
+    assert weights["conv"].shape == (2, 2, 2, 3)
+    assert weights["conv"].config["padding"] == "same"
+    assert weights.layers[2].config["tau"] == 0.02
+    assert [layer.kind for layer in weights.layers][3:5] == ["AveragePooling2D", "Flatten"]

@@ -38,7 +38,7 @@ _FIRST_BYTES = {
 
 
 def load_weights(path: str | os.PathLike) -> Weights:
-    """Read the weights of a Keras model, or of a plain HDF5 file of named arrays.
+    """Read the weights of a Keras model, a NIR graph, or a plain HDF5 file of named arrays.
 
     The content decides, never the name of the file:
 
@@ -46,6 +46,8 @@ def load_weights(path: str | os.PathLike) -> Weights:
     - Keras 0, 1 or 2 weights only (``.h5``, root attribute ``layer_names`` or ``nb_layers``);
     - Keras 3 weights (``.weights.h5``; late Keras 2 writes it too, with no names in it);
     - ``.keras`` archives;
+    - graphs of the Neuromorphic Intermediate Representation (``.nir``): kernels come channels last,
+      neurons, filters and pools stand in `Weights.layers` with their parameters as ``config``;
     - plain HDF5: every 2-d or 4-d dataset is a kernel named by its path, with ``NAME_bias`` as its
       bias; a group that holds ``kernel`` and ``bias``, or ``W`` and ``b``, is one layer.
 

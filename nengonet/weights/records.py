@@ -312,8 +312,10 @@ def _floats(label: str, value) -> np.ndarray | None:
 # What a network is rebuilt from, and what goes without saying.
 _NOTES = "input activation pool_size size target_shape strides padding groups dilation_rate"
 _NOTES += " data_format negative_slope alpha max_value threshold epsilon"
+_NOTES += " tau tau_mem tau_syn r w_in v_threshold v_reset v_leak"
 _USUAL = {"activation": "linear", "strides": [1, 1], "groups": 1, "dilation_rate": [1, 1]}
 _USUAL |= {"data_format": "channels_last", "negative_slope": 0.0, "threshold": 0.0}
+_USUAL |= {"v_reset": 0.0, "v_leak": 0.0}
 
 
 def _table_row(layer: LayerWeights) -> tuple[str, ...]:

@@ -1,0 +1,176 @@
+"""What neurons, weights and filters are called in NIR, in its units.
+
+NIR's signals are numbers in time: in the tools that read it, a spike is the number 1 for one step
+of ``dt``. Nengo's spike has the height ``amplitude / dt``, which the weights behind it take over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+
+import nengo
+import numpy as np
+from nengo.dists import Choice
+from nengo.neurons import NeuronType
+from nengo.synapses import Alpha, LinearFilter, Lowpass, Synapse
+
+from nengonet.ann.convolution import padding_of
+from nengonet.exceptions import InputError
+from nengonet.neurons import IntegrateAndFire, model_of
+from nengonet.nir.layout import Layout
+
+# What NIR's neurons have no word for, and what to do about it.
+DROPPED = {
+    "tau_ref": "NIR has no refractory time: build the neurons with tau_ref=0",
+    "min_voltage": "NIR has no lowest voltage: build the neurons with min_voltage=-np.inf",
+    "initial_state": "NIR has no first voltage, and tools begin at 0: build the neurons with "
+    'initial_state={"voltage": nengo.dists.Choice([0])}',
+    "reset": "NIR's neurons spike once a step at most and are reset to 0, where these subtract 1 "
+    "for every spike: build nengo.LIF neurons",
+    "rectified": "NIR's neurons integrate negative currents too: build "
+    "nengonet.IntegrateAndFire neurons",
+    "noise": "NIR's neurons have no noise: remove it",
+}
+
+
+def needed() -> ModuleType:
+    """Return the package ``nir``, or say how it is installed."""
+    try:
+        import nir
+    except ImportError:
+        raise InputError(
+            'expected the package nir, which writes the graph; pip install "nengonet[nir]"'
+        ) from None
+    return nir
+
+
+@dataclasses.dataclass(frozen=True)
+class Neurons:
+    """A family of neurons that NIR has."""
+
+    neuron_type: NeuronType
+    leaky: bool
+
+    def written(
+        self, layout: Layout, dt: float, euler: bool, v_leak: np.ndarray, tau_syn: float | None
+    ) -> object:
+        """Return NIR's node: threshold 1, reset to 0.
+
+        ``r`` is what tools read without a change: 1 for LIF; for IF and for currents behind a
+        filter, what makes a number for one step of ``dt`` a jump.
+        """
+        nir, shape = needed(), layout.shape
+        same = {"v_threshold": np.ones(shape), "v_reset": np.zeros(shape)}
+        if not self.leaky:
+            return nir.IF(r=np.full(shape, 1 / dt), **same)
+        tau = time_constant(self.neuron_type.tau_rc, dt, euler)
+        same["v_leak"] = layout.place(v_leak)
+        if tau_syn is None:
+            return nir.LIF(tau=np.full(shape, tau), r=np.ones(shape), **same)
+        return nir.CubaLIF(
+            tau_mem=np.full(shape, tau),
+            tau_syn=np.full(shape, tau_syn),
+            r=np.full(shape, tau / dt),
+            w_in=np.full(shape, tau_syn / dt),
+            **same,
+        )
+
+    def unit(self, dt: float, euler: bool, tau_syn: float | None) -> float:
+        """Return what the node takes for a current of 1."""
+        if not self.leaky:
+            return dt
+        tau = time_constant(self.neuron_type.tau_rc, dt, euler)
+        return 1.0 if tau_syn is None else dt**2 / (tau * tau_syn)
+
+
+def neurons_of(neuron_type: NeuronType, noise: object) -> tuple[Neurons | None, list[str]]:
+    """Return the family of a neuron type, if NIR has it, and what NIR cannot say of it."""
+    family, missing = model_of(neuron_type).family, []
+    if family is nengo.LIF:
+        missing += ["tau_ref"] if neuron_type.tau_ref > 0 else []
+    elif family in (nengo.SpikingRectifiedLinear, IntegrateAndFire):
+        missing.append("reset")
+        missing += ["rectified"] if family is nengo.SpikingRectifiedLinear else []
+    else:
+        return None, []
+    if getattr(neuron_type, "min_voltage", -np.inf) > -np.inf:
+        missing.append("min_voltage")
+    first = dict(type(neuron_type).state) | dict(neuron_type.initial_state or {})
+    if not all(map(_is_zero, first.values())):
+        missing.append("initial_state")
+    missing += ["noise"] if noise is not None else []
+    return Neurons(neuron_type, leaky=family is nengo.LIF), missing
+
+
+def _is_zero(first: object) -> bool:
+    values = first.options if isinstance(first, Choice) else first
+    return isinstance(values, np.ndarray | list | tuple | float | int) and not np.any(values)
+
+
+def time_constant(tau: float, dt: float, euler: bool) -> float:
+    """Return the time constant; with ``euler`` the one whose Euler steps decay as Nengo's do.
+
+    Nengo decays by ``exp(-dt / tau)`` in a step, Euler by ``1 - dt / tau``.
+    """
+    return -dt / np.expm1(-dt / tau) if euler else tau
+
+
+def filters_of(synapse: Synapse | None) -> list[float] | None:
+    """Return the time constants of the low-pass filters that make a synapse; None for others."""
+    if synapse is None:
+        return []
+    if type(synapse).make_step is not LinearFilter.make_step:
+        return None
+    if isinstance(synapse, (Lowpass, Alpha)):
+        n = 2 if isinstance(synapse, Alpha) else 1
+        return [synapse.tau] * n if synapse.tau > 0 else []
+    return None
+
+
+def low_pass(layout: Layout, tau: np.ndarray, dt: float, euler: bool) -> object:
+    """Return NIR's leaky integrator for a filter, with a time constant for each element."""
+    taus = [time_constant(each, dt, euler) for each in layout.place(tau).ravel()]
+    zeros = np.zeros(layout.shape)
+    return needed().LI(tau=np.reshape(taus, layout.shape), r=zeros + 1, v_leak=zeros)
+
+
+def convolution(
+    transform: nengo.Convolution, factor: np.ndarray, bias: np.ndarray, layout: Layout
+) -> object:
+    """Return NIR's convolution; ``factor`` and ``bias`` have one value for each filter.
+
+    Padding stands in whole numbers, alike on both sides, but for ``"same"`` without strides. Where
+    TensorFlow, and so Nengo, pads one more at the end, the kernel begins with a row of zeros.
+    """
+    nir, size = needed(), transform.input_shape.spatial_shape
+    kernel = np.asarray(transform.init, dtype=np.float64) * factor
+    padding = transform.padding
+    strides = tuple(map(int, transform.strides))
+    if padding == "valid":
+        padding = (0,) * transform.dimensions
+    elif max(strides) > 1:
+        pads = _pads(size, kernel.shape[:-2], strides)
+        odd = [(after - before, 0) for before, after in pads]
+        kernel = np.pad(kernel, [*odd, (0, 0), (0, 0)])
+        padding = tuple(after for _, after in pads)
+    weight = np.moveaxis(kernel, (-1, -2), (0, 1))
+    given = {"weight": np.ascontiguousarray(weight), "bias": bias, "groups": transform.groups}
+    if transform.dimensions == 1:
+        padding = padding if isinstance(padding, str) else padding[0]
+        whole = {"input_shape": size[0], "stride": strides[0], "dilation": 1}
+        node = nir.Conv1d(padding=padding, **whole, **given)
+    else:
+        whole = {"input_shape": tuple(size), "stride": strides, "dilation": (1, 1)}
+        node = nir.Conv2d(padding=padding, **whole, **given)
+    # nir takes the kernel's rows for its columns, and channels of a group for all channels.
+    channels = transform.input_shape.n_channels
+    node.input_type = {"input": np.array([channels, *size])}
+    node.output_type = {"output": np.array(layout.shape)}
+    return node
+
+
+def _pads(size: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]):
+    """Return the padding of one or two dimensions, before and after."""
+    ones = (1,) * (2 - len(size))
+    return padding_of((*size, *ones), (*kernel, *ones), (*strides, *ones), "same")[: len(size)]
