@@ -6,7 +6,8 @@ from .exceptions import InputError
 from .explain.budget import error_budget
 from .explain.comparison import compare
 from .explain.diagnosis import diagnose
-from .explain.prediction import predict_rates
+from .explain.fixed_points import FixedPoint
+from .explain.prediction import fixed_point, predict_rates
 from .layers.filters import lowpass
 from .layers.inputs import constant_input, poisson_input
 from .layers.pools import avg_pool2d, global_avg_pool2d, max_pool2d
@@ -31,6 +32,7 @@ from .weights import (
 
 __all__ = [
     "Accuracy",
+    "FixedPoint",
     "InputError",
     "IntegrateAndFire",
     "Layer",
@@ -50,6 +52,7 @@ __all__ = [
     "diagnose",
     "error_budget",
     "explain_neuron",
+    "fixed_point",
     "flatten",
     "fold_batch_norm",
     "gain_bias",

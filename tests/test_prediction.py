@@ -209,22 +209,16 @@ def refused(change):
     predict_rates(b, IMAGES.reshape(12, 9), network=network)
 
 
-def recurrent(network, node, a, b):
-    nengo.Connection(b.neurons, a.neurons, transform=np.zeros((8, 3)))
+def instant(network, node, a, b):
+    nengo.Connection(b.neurons, a.neurons, transform=np.zeros((8, 3)), synapse=None)
+    for connection in network.connections:
+        connection.synapse = None
 
 
 def learning(network, node, a, b):
     nengo.Connection(
         a.neurons, b.neurons, transform=np.zeros((3, 8)), learning_rule_type=nengo.Oja()
     )
-
-
-def decoded(network, node, a, b):
-    nengo.Connection(a, b.neurons, transform=np.zeros((3, 1)))
-
-
-def encoded(network, node, a, b):
-    nengo.Connection(node[0], b)
 
 
 def node_function(network, node, a, b):
@@ -241,21 +235,15 @@ def process(network, node, a, b):
     nengo.Connection(nengo.Node(nengo.processes.WhiteNoise(), label="noise"), b.neurons[0])
 
 
-def drawn_gain(network, node, a, b):
-    b.max_rates = Uniform(100, 200)
+def no_gain(network, node, a, b):
+    b.intercepts = Uniform(1, 1.5)
 
 
-def drawn_transform(network, node, a, b):
-    nengo.Connection(a.neurons, b.neurons, transform=nengo.Dense((3, 8), init=Uniform(0, 1)))
-
-
-def drawn_sparse(network, node, a, b):
-    transform = nengo.Sparse((3, 8), indices=[[0, 1]], init=Uniform(0, 1))
-    nengo.Connection(a.neurons, b.neurons, transform=transform)
-
-
-def drawn_kernel(network, node, a, b):
-    nengo.Connection(node, a.neurons, transform=nengo.Convolution(2, (3, 3, 1), (2, 2)))
+def sparse_decoders(network, node, a, b):
+    transform = nengo.Sparse((3, 1), indices=[[0, 0]], init=[1.0])
+    nengo.Connection(
+        a, b.neurons, transform=transform, solver=nengo.solvers.NoSolver(np.ones((8, 2)))
+    )
 
 
 def volume(network, node, a, b):
@@ -284,17 +272,13 @@ def direct(network, node, a, b):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (recurrent, "cannot predict a recurrent connection"),
+        (instant, "Nengo cannot build a loop of connections without a synapse"),
         (learning, "cannot predict a connection with a learning rule"),
-        (decoded, "cannot predict a decoded connection; connect from .neurons"),
-        (encoded, "cannot predict a connection through encoders; connect to .neurons"),
         (node_function, "squared.*cannot predict a Node with a function of its own"),
         (node_of_time, "sine.*cannot predict a Node that runs a function of its own"),
         (process, "noise.*cannot predict a Node that runs a Process of its own"),
-        (drawn_gain, "cannot predict max_rates=Uniform.*which the build draws at random"),
-        (drawn_transform, "cannot predict the transform Dense"),
-        (drawn_sparse, "cannot predict the transform Sparse"),
-        (drawn_kernel, "cannot predict the transform Convolution; expected a matrix, a conv"),
+        (no_gain, "Nengo cannot build it: .*negative or non-finite gain"),
+        (sparse_decoders, "expected decoders of 1 values, got 2 from NoSolver"),
         (volume, "cannot predict the transform Convolution; .* over one or two dimensions"),
         (instant_pool, "largest.*max pool of kind 'instant' over spikes.*use kind='running_max'"),
         (integrator, "cannot predict a synapse that integrates"),

@@ -1,33 +1,34 @@
 """Predict the rates of every layer without a simulation, from the Nengo objects themselves.
 
-Works on networks made with nengonet's builders and on plain Nengo, as long as they are fed forward
-through ``.neurons`` connections only; the first object that cannot be predicted is named.
+Works on networks made with nengonet's builders and on plain Nengo: connections between neurons,
+through encoders and decoders. The first object that cannot be predicted is named.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 
 import nengo
 import numpy as np
-from nengo.builder.ensemble import get_gain_bias
-from nengo.dists import Choice, Distribution
-from nengo.exceptions import NengoException
+import scipy.sparse
+import scipy.sparse.csgraph
 from nengo.neurons import NeuronType
 
 from nengonet.ann.kinds import named
-from nengonet.checks import as_number, count_steps
+from nengonet.checks import as_number, count_steps, positive_integer
 from nengonet.exceptions import InputError
+from nengonet.explain.built import Built
+from nengonet.explain.fixed_points import FixedPoint, joined
+from nengonet.explain.paths import Path, is_direct, size_of
+from nengonet.explain.resting import Resting
 from nengonet.layers.ann import Ann
-from nengonet.layers.filters import Filter, filter_of, noise_of
+from nengonet.layers.filters import Filter, noise_of
 from nengonet.layers.graph import Graph, Item, owner
 from nengonet.layers.inputs import images_by_node
 from nengonet.layers.protocol import known
 from nengonet.layers.record import labels_of
 from nengonet.layers.targets import Output, Target, read_output
-from nengonet.layers.transforms import Weights
 from nengonet.neurons import model_of
 
 Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
@@ -51,6 +52,12 @@ class LayerPrediction:
     neuron_type: NeuronType | None = None
     gain: np.ndarray | None = None
     bias: np.ndarray | None = None
+    encoded: bool = False
+    loop: FixedPoint | None = None
+
+    def at(self, point: FixedPoint) -> LayerPrediction:
+        """Return the prediction with the fixed point of its loop."""
+        return dataclasses.replace(self, loop=point)
 
     def filtered_variance(self, after: Filter, dt: float) -> np.ndarray:
         """Return the variance of the output behind a filter."""
@@ -69,6 +76,7 @@ def predict_rates(
     dt: float = 0.001,
     presentation_time: float | None = None,
     noise: bool = False,
+    seed: int | None = None,
 ) -> np.ndarray:
     """Predict the rate of every neuron of a layer for every image, with no simulation.
 
@@ -80,7 +88,7 @@ def predict_rates(
         What the input shows. For plain Nengo, what the input Node puts out; with several inputs a
         dict ``{node: (n_images, size_out) array_like}``.
     network : nengo.Network, optional
-        Needed for plain Nengo objects; a `Layer` knows its own.
+        The one that is simulated. Needed for plain Nengo objects; a `Layer` knows its own.
     dt : float, in seconds
         Of the simulation to be predicted. It matters for ``noise``, and for ``LIF`` and its kin,
         which spike once a step at most.
@@ -90,20 +98,80 @@ def predict_rates(
     noise : bool
         Add what noisy currents do to neurons that rectify or clip (see `nengonet.neurons`).
         Without it, each neuron has the rate that its mean current gives. What comes in through
-        different connections is taken as independent.
+        different connections is taken as independent, in loops as well.
+    seed : int, optional
+        Of the build of a network without a seed of its own, as for `present`: it draws encoders
+        and tuning, from which decoders follow.
 
     Returns
     -------
     rates : (n_images, n_neurons) ndarray, in Hz
-        For layers that do not spike: output divided by amplitude.
+        For layers that do not spike: output divided by amplitude. In a loop of connections, the
+        rates at which it comes to rest from the reset state: see `fixed_point`.
 
     Raises
     ------
     InputError
-        The network has something that cannot be predicted; the message names it.
+        The network has something that cannot be predicted, or a loop that does not come to rest
+        and stay there; the message names it.
     """
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
-    return predict(output, images, noise=noise, **settings)[-1].rates
+    layers = predict(output, images, noise=noise, seed=seed, **settings)
+    for layer in layers:
+        trouble = None if layer.loop is None else layer.loop.trouble()
+        if trouble is not None:
+            raise InputError(f"{trouble}; nengonet.fixed_point returns what was found")
+    return layers[-1].rates
+
+
+def fixed_point(
+    output: Output,
+    images: Images,
+    *,
+    network: nengo.Network | None = None,
+    dt: float = 0.001,
+    presentation_time: float | None = None,
+    noise: bool = False,
+    seed: int | None = None,
+    n_starts: int = 8,
+) -> FixedPoint:
+    """Find the rates at which the loops of a network rest, and whether they stay there.
+
+    Parameters
+    ----------
+    output, images, network, dt, presentation_time, noise, seed
+        As for `predict_rates`. All loops that the output depends on are looked at.
+    n_starts : int
+        How many other starts than the reset state to try: other inputs for a moment, at random.
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    InputError
+        The output depends on no loop, or the network has something that cannot be predicted.
+
+    Notes
+    -----
+    The rates are those of a mean field: every neuron has the rate of its mean current, which the
+    rates of the others make. The fixed point is that of a damped iteration from rates of 0, in
+    which every synapse moves as fast as its time constant lets it (with the inputs at their
+    values from the start). A spiking network fluctuates about it; of several fixed points, noise
+    can choose another, and neurons that spike in step can have other rates than those of the mean
+    field. Adaptation, which is slower, is taken at its end, and its part in stability is left out.
+    """
+    n_starts = positive_integer("n_starts", n_starts, at_least=0)
+    settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
+    layers = predict(output, images, noise=noise, seed=seed, n_starts=n_starts, **settings)
+    loops = {id(layer.loop): layer.loop for layer in layers if layer.loop is not None}
+    if not loops:
+        raise InputError(
+            f"{layers[-1].label}: expected an output that depends on a loop of connections, got "
+            "one that is fed forward; predict_rates predicts it"
+        )
+    return joined(list(loops.values()))
 
 
 def predict(
@@ -115,12 +183,18 @@ def predict(
     presentation_time: float | None = None,
     noise: bool = False,
     lines: bool = False,
+    seed: int | None = None,
+    n_starts: int = 0,
+    n_tried: int | None = None,
+    built: Built | None = None,
 ) -> list[LayerPrediction]:
     """Predict every layer that the output depends on, from the inputs to the output.
 
-    Parameters and errors are those of `predict_rates`. With ``lines``, the LIF types have a
-    rectified line, ``max(0, J - 1) / tau_rc``, for their curve: what is left of them without
-    refractory time and without the bend at the threshold.
+    Parameters and errors are those of `predict_rates`, but for loops that do not come to rest:
+    `LayerPrediction.loop` says so. With ``lines``, the LIF types have a rectified line,
+    ``max(0, J - 1) / tau_rc``, for their curve: what is left of them without refractory time and
+    without the bend at the threshold. Other starts are tried for the first ``n_tried`` images, all
+    by default. ``built`` is what an earlier prediction of the same network has built.
     """
     target = read_output(output, network)
     network = target.network
@@ -130,20 +204,37 @@ def predict(
         count_steps(presentation_time, dt)
     order, recurrent = graph.upstream(*target.items)
     images = _shown(images, order, network)
-    for item in recurrent:
-        raise InputError(f"{item}: cannot predict a recurrent connection")
-    time, found = {"dt": dt, "presentation_time": presentation_time}, {}
-    for item in order:
-        with named(item):
-            tuning = _gain_bias(item) if isinstance(item, nengo.Ensemble) else None
-        came_in = _drive_of(item, graph, found, len(next(iter(images.values()))), dt)
-        with named(item):
-            if tuning is not None:
-                now = _ensemble(item, *tuning, *came_in, time, noise, lines)
-            else:
-                now = _node(item, *came_in, images, dt, graph.spike_area(item))
-        found[item] = LayerPrediction(item, labels[item], **now)
+    walk = Walk(
+        graph=graph,
+        built=Built(network, seed, dt) if built is None else built,
+        images=images,
+        n_images=len(next(iter(images.values()))),
+        dt=dt,
+        presentation_time=presentation_time,
+        noise=noise,
+        lines=lines,
+        labels=labels,
+    )
+    for part in _parts(graph, order) if recurrent else [[item] for item in order]:
+        if len(part) > 1 or part[0] in recurrent:
+            Resting(walk, part).predict(n_starts, n_tried)
+        else:
+            walk.predict(part[0])
+    found = {item: walk.found[item] for item in order}
     return [*found.values(), *_joined(target, found)]
+
+
+def _parts(graph: Graph, order: list[Item]) -> list[list[Item]]:
+    """Return the objects in groups that feed each other, each after what feeds it."""
+    at = {item: k for k, item in enumerate(order)}
+    pairs = [(at[owner(each.pre_obj)], at[item]) for item in order for each in graph.into(item)]
+    ones, ends = np.ones(len(pairs)), np.transpose(pairs)
+    matrix = scipy.sparse.coo_array((ones, ends), (len(order),) * 2)
+    _, names = scipy.sparse.csgraph.connected_components(matrix, connection="strong")
+    parts: dict[int, list[Item]] = {}
+    for item, name in zip(order, names, strict=True):
+        parts.setdefault(name, []).append(item)
+    return sorted(parts.values(), key=lambda part: at[part[-1]])
 
 
 def _joined(target: Target, found: Mapping[Item, LayerPrediction]) -> list[LayerPrediction]:
@@ -197,21 +288,63 @@ def _shown(images: Images, order: list[Item], network: nengo.Network) -> dict:
     return images_by_node(images, upstream, network.all_nodes)
 
 
-def _drive_of(
-    item: Item, graph: Graph, found: dict[Item, LayerPrediction], n_images: int, dt: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return mean, variance and delay of what comes in."""
-    size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_in
-    mean, variance = np.zeros((2, n_images, size))
-    delay = 0.0
-    for connection in graph.into(item):
-        pre, weights = found[owner(connection.pre_obj)], Weights(connection)
-        with named(connection):
-            after = filter_of(connection.synapse, dt)
-        mean += after.gain * weights.apply(pre.mean_outputs)
-        variance += weights.apply(pre.filtered_variance(after, dt), power=2)
-        delay = max(delay, pre.delay + after.delay)
-    return mean, variance, delay
+@dataclasses.dataclass(frozen=True, eq=False)
+class Walk:
+    """One prediction, on its way from the inputs to the output."""
+
+    graph: Graph
+    built: Built
+    images: dict[nengo.Node, np.ndarray]
+    n_images: int
+    dt: float
+    presentation_time: float | None
+    noise: bool
+    lines: bool
+    labels: Mapping[Item, str]
+    found: dict[Item, LayerPrediction] = dataclasses.field(default_factory=dict)
+
+    def predict(self, item: Item) -> None:
+        """Predict an object whose inputs are predicted."""
+        tuning = self.tuning(item)
+        paths = self.paths(item)
+        self.found[item] = self.layer(item, tuning, paths, *self.comes_in(item, paths))
+
+    def tuning(self, item: Item) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return gain and bias; None without neurons."""
+        if isinstance(item, nengo.Node) or is_direct(item):
+            return None
+        with named(item):
+            return self.built.tuning(item)
+
+    def paths(self, item: Item) -> list[Path]:
+        """Return the connections that feed an object."""
+        return [Path(each, self.built, self.dt) for each in self.graph.into(item)]
+
+    def comes_in(self, item: Item, paths: list[Path]) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean, variance and delay of what comes in from what is predicted."""
+        mean, variance = np.zeros((2, self.n_images, size_of(item)))
+        delay = 0.0
+        for path in paths:
+            pre, after = self.found[path.pre], path.filter
+            deviation = np.sqrt(pre.variance) if self.noise else None
+            mean += path.into(after.gain * path.carried(pre.mean_outputs, deviation))
+            variance += path.variance(pre.mean_outputs, pre.filtered_variance(after, self.dt))
+            delay = max(delay, pre.delay + after.delay)
+        return mean, variance, delay
+
+    def layer(self, item, tuning, paths, mean, variance, delay, rates=None) -> LayerPrediction:
+        """Return the prediction of an object from what comes in."""
+        with named(item):
+            if tuning is not None:
+                settings = (self.dt, self.presentation_time, self.noise, self.lines)
+                now = _ensemble(item, *tuning, mean, variance, delay, settings, rates)
+                now["encoded"] = any(path.encoded for path in paths)
+            elif isinstance(item, nengo.Ensemble):
+                now = _direct(item, mean, variance, delay, self.dt)
+            else:
+                area = self.graph.spike_area(item)
+                now = _node(item, mean, variance, delay, self.images, self.dt, area)
+        return LayerPrediction(item, self.labels[item], **now)
 
 
 def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
@@ -252,12 +385,32 @@ def _given(node, images, n_images: int, moments) -> np.ndarray:
     )
 
 
-def _ensemble(ensemble, gain, bias, drive, variance, delay, time, noise, lines) -> dict:
-    model, dt = model_of(ensemble.neuron_type), time["dt"]
+def _direct(ensemble, drive, variance, delay, dt) -> dict:
+    """Return what an Ensemble in Direct mode does: pass its values on."""
+    mean, own = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, dt)
+    return {
+        "drive": drive,
+        "current": drive + mean,
+        "deviation": np.sqrt(variance + own),
+        "rates": drive + mean,
+        "mean_outputs": drive + mean,
+        "variance": variance + own,
+        "amplitude": 1.0,
+        "spiking": False,
+        "delay": delay,
+    }
+
+
+def _ensemble(ensemble, gain, bias, drive, variance, delay, settings, rates=None) -> dict:
+    dt, presentation_time, noise, lines = settings
+    model = model_of(ensemble.neuron_type)
     mean, own = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, dt)
     current = gain * drive + bias + mean
     deviation = np.sqrt(gain**2 * variance + own)
-    if lines:
+    time = {"dt": dt, "presentation_time": presentation_time}
+    if rates is not None:
+        pass
+    elif lines:
         rates = model.line(current)
     else:
         rates = model.rates(current, deviation if noise else None, **time)
@@ -275,25 +428,3 @@ def _ensemble(ensemble, gain, bias, drive, variance, delay, time, noise, lines) 
         "spiking": model.spiking,
         "delay": delay,
     }
-
-
-def _gain_bias(ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
-    """Return gain and bias as Nengo's builder computes them."""
-    if not model_of(ensemble.neuron_type).has_neurons:
-        raise InputError("cannot predict Direct mode, which has no neurons")
-    names = ("gain", "bias") if ensemble.gain is not None else ("max_rates", "intercepts")
-    for name in names:
-        value = getattr(ensemble, name)
-        alike = isinstance(value, Choice) and len(value.options) == 1
-        if isinstance(value, Distribution) and not alike:
-            raise InputError(
-                f"cannot predict {name}={value}, which the build draws at random; "
-                "state one value for each neuron"
-            )
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            gain, bias, *_ = get_gain_bias(ensemble, np.random.RandomState(0))
-    except (NengoException, NotImplementedError) as error:
-        raise InputError(f"Nengo cannot build it: {error}") from None
-    return gain, bias

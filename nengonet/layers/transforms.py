@@ -14,18 +14,22 @@ from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 
 
-class Weights:
-    """What a connection makes of all that its pre object puts out: slices and transform.
+class Between:
+    """What a connection makes of values between its two ends: a slice, a transform, a slice.
 
-    Refuses, by name, a connection that is not from a Node or neurons to a Node or neurons, and
-    what it cannot know before the build.
+    ``pre`` and ``post`` have the size of what there is at an end, and what is taken of it.
+    ``init`` are the weights that the build drew, where it draws them.
     """
 
-    def __init__(self, connection: nengo.Connection) -> None:
-        _check_plain(connection)
-        self._transform = _known_transform(connection)
-        self._take = _selection(connection.pre_obj.size_out, connection.pre_slice)
-        self._give = _selection(connection.post_obj.size_in, connection.post_slice).T
+    def __init__(
+        self,
+        connection: nengo.Connection,
+        pre: tuple[int, object],
+        post: tuple[int, object],
+        init: object = None,
+    ) -> None:
+        self._transform = _known_transform(connection, init)
+        self._take, self._give = _selection(*pre), _selection(*post).T
         expected = self._take.shape[0], self._give.shape[1]
         found = connection.transform.size_in, connection.transform.size_out
         if found != expected:
@@ -33,7 +37,7 @@ class Weights:
                 f"{connection}: expected a transform of {expected[0]} inputs and {expected[1]} "
                 f"outputs, got {found[0]} and {found[1]}"
             )
-        ends = (self._take, connection.pre_slice), (self._give, connection.post_slice)
+        ends = (self._take, pre[1]), (self._give, post[1])
         self._is_whole = all(isinstance(each, slice) and each == slice(None) for _, each in ends)
         # An index that comes several times adds up before the square of a variance.
         self._repeats = any(each.sum(axis=k).max(initial=0) > 1 for k, (each, _) in enumerate(ends))
@@ -53,6 +57,19 @@ class Weights:
         """Return all weights, slices included, as a sparse (n_post, n_pre) matrix."""
         made = self._transform.apply(np.eye(self._take.shape[0]), 1).T
         return scipy.sparse.csr_array(self._give @ scipy.sparse.csr_array(made) @ self._take)
+
+
+class Weights(Between):
+    """What a connection makes of all that its pre object puts out: slices and transform.
+
+    Refuses, by name, a connection that is not from a Node or neurons to a Node or neurons, and
+    what it cannot know before the build.
+    """
+
+    def __init__(self, connection: nengo.Connection) -> None:
+        _check_plain(connection)
+        pre = connection.pre_obj.size_out, connection.pre_slice
+        super().__init__(connection, pre, (connection.post_obj.size_in, connection.post_slice))
 
     def reached(self, after: np.ndarray) -> np.ndarray:
         """Sum ``after``, (n_post,), over the weights other than 0 of each input."""
@@ -88,27 +105,32 @@ def _check_plain(connection: nengo.Connection) -> None:
         raise InputError(f"{connection}: cannot predict {what}")
 
 
-def _known_transform(connection: nengo.Connection) -> object:
+def is_drawn(transform: nengo.transforms.Transform) -> bool:
+    """Whether the build draws the weights of a transform at random."""
+    init = getattr(transform, "init", None)
+    return any(isinstance(each, Distribution) for each in (init, getattr(init, "data", None)))
+
+
+def _known_transform(connection: nengo.Connection, init: object = None) -> object:
     """Return what applies a transform; refuse those that are unknown, or drawn by the build."""
     transform = connection.transform
     if known(transform, "apply") is not None:
         return transform
-    init = getattr(transform, "init", None)
-    drawn = any(isinstance(each, Distribution) for each in (init, getattr(init, "data", None)))
     family = _FAMILIES.get(type(transform).sample)
+    drawn = init is None and is_drawn(transform)
     if family is None or drawn or getattr(transform, "dimensions", 1) > 2:
         raise InputError(
             f"{connection}: cannot predict the transform {type(transform).__name__}; "
             "expected a matrix, a convolution over one or two dimensions, or none"
             + (", of stated weights" if drawn else "")
         )
-    return family(transform)
+    return family(transform, getattr(transform, "init", None) if init is None else init)
 
 
 class _Plain:
     """No transform."""
 
-    def __init__(self, transform: nengo.transforms.NoTransform) -> None:
+    def __init__(self, transform: nengo.transforms.NoTransform, init: object) -> None:
         pass
 
     def apply(self, values: np.ndarray, power: int) -> np.ndarray:
@@ -121,12 +143,12 @@ class _Plain:
 class _Matrix:
     """A matrix, a diagonal or a number; dense or sparse."""
 
-    def __init__(self, transform: nengo.Dense | nengo.Sparse) -> None:
+    def __init__(self, transform: nengo.Dense | nengo.Sparse, init: object) -> None:
         if isinstance(transform, nengo.Sparse):
-            matrix = transform.sample()
+            matrix = init if is_drawn(transform) else transform.sample()
             matrix = matrix if scipy.sparse.issparse(matrix) else matrix.allocate()
         else:
-            matrix = np.asarray(transform.init, dtype=np.float64)
+            matrix = np.asarray(init, dtype=np.float64)
             if matrix.ndim == 2:
                 self._matrix = matrix
                 return
@@ -145,10 +167,12 @@ class _Matrix:
 class _Convolution:
     """A convolution over one or two dimensions, or a transposed one."""
 
-    def __init__(self, transform: nengo.Convolution | nengo.ConvolutionTranspose) -> None:
+    def __init__(
+        self, transform: nengo.Convolution | nengo.ConvolutionTranspose, init: object
+    ) -> None:
         self._transform = transform
         self._is_transposed = isinstance(transform, nengo.ConvolutionTranspose)
-        self._kernel = np.asarray(transform.init, dtype=np.float64)
+        self._kernel = np.asarray(init, dtype=np.float64)
 
     def apply(self, values: np.ndarray, power: int) -> np.ndarray:
         shapes = self._transform.input_shape, self._transform.output_shape

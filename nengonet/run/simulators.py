@@ -42,8 +42,8 @@ def reference_simulator(
 ) -> Iterator[nengo.Simulator]:
     """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network."""
     with precision_of(precision):  # which a Triangle asks for at every reset
-        with _quiet():
-            model = _seeded_model(network, dt, seed)
+        with quiet():
+            model = seeded_model(network, dt, seed)
             model.build(network)
             if probe is not None:
                 model.build(probe)
@@ -62,17 +62,18 @@ def minibatch_simulator(
     model: Model | None = None,
 ) -> MinibatchSimulator:
     """Build the minibatch simulator of a network, or of a model that is built already."""
-    with _quiet(), precision_of(precision):
+    with quiet(), precision_of(precision):
         unbuilt = network if model is None else None
         if model is None:
-            model = _seeded_model(network, dt, seed)
+            model = seeded_model(network, dt, seed)
         return MinibatchSimulator(
             unbuilt, minibatch_size, model=model, precision=precision, **_settings(dt, seed)
         )
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Build one network at a time, without the warnings that mean nothing here."""
     with _building, warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
         # max_rates that belong to the given gain. Nothing uses them.
@@ -82,7 +83,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _seeded_model(network: nengo.Network, dt: float, seed: int) -> Model:
+def seeded_model(network: nengo.Network, dt: float, seed: int) -> Model:
     """Return an empty model, which seeds a network that has no seed of its own."""
     model = Model(dt=dt, label=str(network), decoder_cache=get_default_decoder_cache())
     if network.seed is None:

@@ -1,0 +1,184 @@
+"""Where the loops of a network rest: the record, and what is said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nengonet.checks import as_number
+from nengonet.exceptions import InputError
+from nengonet.results.result import Result
+
+# A step that multiplies a deviation by no more than this leaves it as it is.
+_STEADY = 1 + 1e-6
+# What is left of a deviation once it has settled.
+_SETTLED = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """The rates at which the loops of a network rest.
+
+    Attributes
+    ----------
+    rates : dict of {str: (n_images, n_neurons) ndarray}, in Hz
+        Of the layers in a loop, by label.
+    converged : (n_images,) ndarray of bool
+        Whether a fixed point was found.
+    multiplier : (n_images,) ndarray
+        The factor by which a step of the simulation multiplies a small deviation from the fixed
+        point: the spectral radius of the step's linear map, with synapses as Nengo steps them and
+        every neuron at the rate of its current.
+    residual : (n_images,) ndarray, in Hz
+        By how much the rates change when they are put through the loop once more.
+    iterations : int
+        Turns of the loop that it took.
+    followed : (n_images,) ndarray of bool
+        Whether the damped iteration led there from the reset state, in which all rates are 0;
+        False for a fixed point that was found by a search only.
+    elsewhere : (n_tried,) ndarray of int
+        For the first images, how many other starts come to rest at other rates. Images that did not
+        come to rest from the reset state are not tried.
+    n_starts : int
+        How many other starts were tried.
+    dt : float, in seconds
+    """
+
+    rates: dict[str, np.ndarray]
+    converged: np.ndarray
+    multiplier: np.ndarray
+    residual: np.ndarray
+    iterations: int
+    followed: np.ndarray
+    elsewhere: np.ndarray
+    n_starts: int
+    dt: float
+
+    @property
+    def stable(self) -> np.ndarray:
+        """Whether a small deviation dies away, (n_images,): then the multiplier is below 1."""
+        return self.converged & (self.multiplier <= _STEADY)
+
+    @property
+    def settling_time(self) -> np.ndarray:
+        """Time in seconds until 5 % are left of a small deviation, (n_images,)."""
+        with np.errstate(divide="ignore"):
+            slow = np.log(np.clip(self.multiplier, 0.0, 1.0))
+            return np.where(
+                self.stable, self.dt * np.log(_SETTLED) / np.minimum(slow, -1e-300), np.inf
+            )
+
+    @property
+    def several(self) -> np.ndarray:
+        """Whether other starts end elsewhere, (n_tried,)."""
+        return self.elsewhere > 0
+
+    def distance(
+        self, observed: Result | Mapping[str, np.ndarray], *, within: float = 5.0
+    ) -> dict[str, dict[str, float]]:
+        """Return how far the rates of a run are from the fixed point.
+
+        Parameters
+        ----------
+        observed : Result, or dict of {str: (n_images, n_neurons) array_like}, in Hz
+            What `present` returned, or rates by label.
+        within : float, in Hz
+
+        Returns
+        -------
+        distance : dict of {str: dict}
+            For each layer ``rms`` and ``largest``, in Hz, and ``share``: that of rates which are
+            closer than ``within``.
+
+        Raises
+        ------
+        InputError
+            The run has none of the layers, or rates of another shape.
+        """
+        within = as_number("within", within, "a rate in Hz", above=0)
+        if isinstance(observed, Result):
+            observed = {label: observed.rates(label) for label in observed.counts}
+        labels = [label for label in self.rates if label in observed]
+        if not labels:
+            raise InputError(
+                f"observed: expected rates of {', '.join(self.rates)}, got "
+                f"{', '.join(map(str, observed)) or 'none'}"
+            )
+        found = {}
+        for label in labels:
+            rates, expected = np.asarray(observed[label], dtype=np.float64), self.rates[label]
+            if rates.shape != expected.shape:
+                raise InputError(f"{label}: expected shape {expected.shape}, got {rates.shape}")
+            error = np.abs(rates - expected)
+            found[label] = {
+                "rms": float(np.sqrt((error**2).mean())),
+                "largest": float(error.max()),
+                "share": float((error < within).mean()),
+            }
+        return found
+
+    def trouble(self) -> str | None:
+        """Return why these are not the rates of a run, if they are not; and what to do."""
+        labels, n = ", ".join(self.rates), len(self.converged)
+        if not self.converged.all():
+            lost = ~self.converged
+            return (
+                f"{labels}: the rates of the loop settle nowhere for {lost.sum()} of {n} images: "
+                f"after {self.iterations} turns one more turn changes them by "
+                f"{self.residual[lost].max():.3g} Hz; expected a loop with a fixed point: weaker "
+                "weights, or longer synapses"
+            )
+        if not self.stable.all():
+            return (
+                f"{labels}: the fixed point of the loop is unstable for {(~self.stable).sum()} of "
+                f"{n} images: a step multiplies a deviation by up to {self.multiplier.max():.4g}, "
+                "so a run does not stay there; expected less than 1: weaker weights, or a run"
+            )
+        return None
+
+    def __str__(self) -> str:
+        """Write what was found in a few lines."""
+        n = len(self.converged)
+        lines = [
+            f"loop of {', '.join(self.rates)}: {n} image{'s' * (n > 1)}",
+            f"converged: {_share(self.converged)}, residual up to {self.residual.max():.2g} Hz "
+            f"after {self.iterations} turns",
+            f"stable: {_share(self.stable)}, a step multiplies a deviation by up to "
+            f"{self.multiplier.max():.4g}",
+        ]
+        if self.stable.any():
+            slowest = self.settling_time[self.stable].max()
+            lines.append(f"settles within {1000 * slowest:,.3g} ms (5 % left)")
+        if self.n_starts:
+            lines.append(
+                f"other starts end elsewhere: {_share(self.several)} ({self.n_starts} starts each)"
+            )
+        return "\n".join(lines)
+
+
+def _share(which: np.ndarray) -> str:
+    n = len(which)
+    return "yes" if which.all() else "no" if not which.any() else f"{which.sum()} of {n}"
+
+
+def joined(points: Sequence[FixedPoint]) -> FixedPoint:
+    """Return several loops of one network as one, at rest where all of them are."""
+    first, *others = points
+    return functools.reduce(_both, others, first)
+
+
+def _both(a: FixedPoint, b: FixedPoint) -> FixedPoint:
+    return FixedPoint(
+        rates=a.rates | b.rates,
+        converged=a.converged & b.converged,
+        multiplier=np.maximum(a.multiplier, b.multiplier),
+        residual=np.maximum(a.residual, b.residual),
+        iterations=max(a.iterations, b.iterations),
+        followed=a.followed & b.followed,
+        elsewhere=a.elsewhere + b.elsewhere,
+        n_starts=max(a.n_starts, b.n_starts),
+        dt=a.dt,
+    )

@@ -1,0 +1,263 @@
+"""Predict objects that feed each other: from one loop's map to what each of its layers does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import nengo
+import numpy as np
+
+from nengonet.explain.fixed_points import FixedPoint
+from nengonet.explain.loops import Loop, Rest, multipliers, rest_of
+from nengonet.layers.filters import noise_of
+from nengonet.layers.graph import Item
+from nengonet.neurons import SteppedModel, model_of
+from nengonet.neurons.model import spread
+
+if TYPE_CHECKING:
+    from nengonet.explain.prediction import LayerPrediction, Walk
+
+# Turns in which the noise of a loop, and what it adds to the rates, come to rest.
+_VARIANCE_TURNS, _NOISE_TURNS = 50, 20
+# What noise adds is known to so many Hz.
+_NOISE_HZ = 0.1
+# Currents at which a type is stepped that has no formula for its rates.
+_N_STEPPED = 80
+# Steps for the slopes of curves under currents that do not deviate, in terms of their size.
+_STEP = 1e-6
+# Rates that differ by no more, in Hz and as a share of the largest, are the same.
+_SAME_HZ, _SAME_SHARE = 1.0, 0.02
+
+
+class Resting:
+    """A part of a network whose objects feed each other."""
+
+    def __init__(self, walk: Walk, part: list[Item]) -> None:
+        self.walk, self.part = walk, part
+        self.tuning = {item: walk.tuning(item) for item in part}
+        self.paths = {item: walk.paths(item) for item in part}
+        self.inside = {
+            item: [path for path in self.paths[item] if path.pre in part] for item in part
+        }
+        came_in = {
+            item: walk.comes_in(item, [each for each in self.paths[item] if each.pre not in part])
+            for item in part
+        }
+        self.outside = {item: mean for item, (mean, _, _) in came_in.items()}
+        self.noise = {item: variance for item, (_, variance, _) in came_in.items()}
+        self.delay = max(delay for *_, delay in came_in.values())
+        self.added = {item: 0.0 for item in part}
+        self.curves = {item: self._curve(item) for item in part if self.tuning[item] is not None}
+        # Those with neurons, or all where there are none.
+        self.shown = list(self.curves) or part
+        self.loop = Loop(part, self.inside, self.outside, self._respond, walk.dt)
+
+    def predict(self, n_starts: int, n_tried: int | None) -> None:
+        """Add the predictions of all objects to those of the walk."""
+        rest = self._rest(np.zeros((self.walk.n_images, self.loop.size)))
+        noise_rests = True
+        layers, variance_rests = self._layers(rest)
+        last, share = np.inf, 1.0
+        for _ in range(_NOISE_TURNS * self.walk.noise):
+            fresh = {item: self._noise(layers[item]) for item in self.curves}
+            change = max(np.abs(fresh[item] - self.added[item]).max() for item in fresh)
+            noise_rests = variance_rests and change < _NOISE_HZ
+            if noise_rests:
+                break
+            last, share = change, share if change < last else 0.5
+            for item, rates in fresh.items():
+                self.added[item] = self.added[item] + share * (rates - self.added[item])
+            rest = self._rest(rest.held)
+            layers, variance_rests = self._layers(rest)
+        point = self._point(rest, layers, noise_rests, n_starts, n_tried)
+        for item, layer in layers.items():
+            self.walk.found[item] = layer.at(point)
+
+    def _respond(self, item: Item, drive: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the mean outputs of an object for its drive."""
+        if self.tuning[item] is None:
+            nothing = np.zeros(drive.shape)
+            return self.walk.layer(item, None, [], drive, nothing, 0.0).mean_outputs
+        model, (gain, bias), added = model_of(item.neuron_type), self.tuning[item], self.added[item]
+        mean = 0.0 if item.noise is None else noise_of(item.noise, self.walk.dt)[0]
+        rates = self.curves[item](gain * drive + bias + mean)
+        if np.ndim(added):
+            ceiling = model.ceiling(self.walk.dt)
+            rates = np.clip(rates + added[rows], -ceiling, ceiling)
+        return model.amplitude * rates
+
+    def _curve(self, item: nengo.Ensemble) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the rates of an Ensemble as a function of its currents."""
+        model = model_of(item.neuron_type)
+        if self.walk.lines:
+            return model.line
+
+        def curve(current: np.ndarray) -> np.ndarray:
+            time = {"dt": self.walk.dt, "presentation_time": self.walk.presentation_time}
+            return model.rates(current, **time)
+
+        return _Stepped(curve) if isinstance(model, SteppedModel) else curve
+
+    def _rest(self, start: np.ndarray) -> Rest:
+        rest = rest_of(self.loop, start)
+        stepped = [curve for curve in self.curves.values() if isinstance(curve, _Stepped)]
+        if stepped:
+            for curve in stepped:
+                curve.refine()
+            rest = rest_of(self.loop, rest.held)
+        return rest
+
+    def _layers(self, rest: Rest) -> tuple[dict[Item, LayerPrediction], bool]:
+        """Return the predictions at rest, and whether their noise comes to rest as well.
+
+        The variance of what comes in is that from outside and that which the loop makes of it,
+        turn by turn.
+        """
+        drives, outputs = self.loop.driven(rest.held, np.arange(self.walk.n_images))
+        variance = dict(self.noise)
+        for _ in range(_VARIANCE_TURNS):
+            layers = {
+                item: self.walk.layer(
+                    item,
+                    self.tuning[item],
+                    self.paths[item],
+                    drives[item],
+                    variance[item],
+                    self.delay,
+                    self._rates(item, outputs[item]),
+                )
+                for item in self.part
+            }
+            fresh = {item: self.noise[item] + self._looped(item, layers) for item in self.part}
+            if all(np.allclose(fresh[item], variance[item], rtol=1e-3) for item in self.part):
+                return layers, True
+            if not all(np.isfinite(each).all() for each in fresh.values()):
+                break
+            variance = fresh
+        return layers, False
+
+    def _looped(self, item: Item, layers: dict[Item, LayerPrediction]) -> np.ndarray:
+        """Return the variance that comes in from the loop itself."""
+        total, dt = 0.0, self.walk.dt
+        for path in self.inside[item]:
+            pre = layers[path.pre]
+            arrives = pre.filtered_variance(path.filter, dt)
+            total = total + path.variance(pre.mean_outputs, arrives)
+        return total
+
+    def _rates(self, item: Item, outputs: np.ndarray) -> np.ndarray | None:
+        if self.tuning[item] is None:
+            return None
+        return outputs / (model_of(item.neuron_type).amplitude or 1.0)
+
+    def _noise(self, layer: LayerPrediction) -> np.ndarray:
+        """Return what noise in its currents adds to the rates of a layer."""
+        now = (layer.current, layer.deviation, self.walk.dt, self.walk.presentation_time)
+        return model_of(layer.neuron_type).noise(*now)
+
+    def _point(self, rest, layers, noise_rests, n_starts, n_tried) -> FixedPoint:
+        rows = np.arange(self.walk.n_images)
+        multiplier = np.full(len(rows), np.inf)
+        if rest.converged.any():
+            slopes = {item: self._slopes(layers[item]) for item in self.curves}
+            multiplier[rest.converged] = multipliers(
+                self.loop, rest.held, rows[rest.converged], slopes
+            )
+        now, then = (
+            self.loop.driven(held, rows)[1] for held in (rest.held, self.loop.turn(rest.held, rows))
+        )
+        residual = [_apart(now[item], then[item], layers[item]) for item in self.shown]
+        residual = np.max(residual, axis=0)
+        n_tried = len(rows) if n_tried is None else min(n_tried, len(rows))
+        rates = {}
+        for item in self.shown:
+            label = layers[item].label
+            rates[label if label not in rates else f"{label} {len(rates)}"] = layers[item].rates
+        return FixedPoint(
+            rates=rates,
+            converged=rest.converged & noise_rests,
+            multiplier=multiplier,
+            residual=residual,
+            iterations=rest.iterations,
+            followed=rest.followed,
+            elsewhere=self._elsewhere(rest, now, layers, n_starts, n_tried),
+            n_starts=n_starts,
+            dt=self.walk.dt,
+        )
+
+    def _slopes(self, layer: LayerPrediction) -> np.ndarray:
+        """Return the slopes of mean outputs for drives, over what currents deviate by anyway."""
+        wide = np.maximum(layer.deviation, _STEP * (1 + np.abs(layer.current)))
+        curve = self.curves[layer.item]
+        change = curve(layer.current + wide) - curve(layer.current - wide)
+        return layer.amplitude * layer.gain * change / (2 * wide)
+
+    def _elsewhere(self, rest, here, layers, n_starts, n_tried) -> np.ndarray:
+        """Count the starts from which images come to rest at other rates.
+
+        Only those of the first images that came to rest from the reset state are tried.
+        """
+        found, rng = np.zeros(n_tried, dtype=int), np.random.default_rng(0)
+        rows = np.flatnonzero(rest.followed[:n_tried])
+        for _ in range(n_starts * bool(rows.size)):
+            outputs = {
+                item: self._respond(item, self._pushed(item, layers[item], rows, rng), rows)
+                for item in self.part
+            }
+            start = self.loop.gains * self.loop.carried(outputs)
+            there = rest_of(self.loop, start, rows, search=False)
+            _, rates = self.loop.driven(there.held, rows)
+            differs = np.zeros(len(rows), dtype=bool)
+            for item in self.shown:
+                usual = np.abs(layers[item].rates[rows]).max(axis=1)
+                most = np.maximum(_SAME_HZ, _SAME_SHARE * usual)
+                differs |= _apart(here[item][rows], rates[item], layers[item]) > most
+            found[rows] += differs & there.converged
+        return found
+
+    def _pushed(self, item, layer, rows, rng) -> np.ndarray:
+        """Return a drive at random: of an input to its encoders, or a push to its neurons."""
+        drive = layer.drive[rows]
+        if layer.encoded:
+            encoders = self.walk.built.ensemble(item).encoders
+            inputs = rng.standard_normal((len(rows), encoders.shape[1]))
+            inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
+            return 1.5 * rng.uniform(size=(len(rows), 1)) * inputs @ encoders.T
+        # Some are on and the others off: in every second start one, else a few as often as most.
+        usual, n = self.outside[item][rows], drive.shape[1]
+        size = np.maximum(np.abs(drive).max(axis=1), np.abs(usual).max(axis=1))[:, None]
+        n_on = np.floor(np.exp(np.maximum(rng.uniform(-1, 1, (len(rows), 1)), 0) * np.log(n)))
+        on = rng.uniform(size=drive.shape).argsort(axis=1).argsort(axis=1) < n_on
+        return usual + np.where(on, 1.0, -1.0) * size
+
+
+def _apart(a: np.ndarray, b: np.ndarray, layer: LayerPrediction) -> np.ndarray:
+    """Return the largest difference between mean outputs, in Hz, image by image."""
+    return np.abs(a - b).max(axis=1) / (layer.amplitude or 1.0)
+
+
+class _Stepped:
+    """Rates that are found by stepping neurons, kept between currents until these leave them."""
+
+    def __init__(self, curve: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._curve, self._nodes, self._last = curve, np.empty(0), np.empty(0)
+
+    def __call__(self, current: np.ndarray) -> np.ndarray:
+        low, high = current.min(), current.max()
+        if not self._nodes.size or low < self._nodes[0] or high > self._nodes[-1]:
+            known = np.append(self._nodes, (low, high))
+            low, high = known.min(), known.max()
+            margin = 0.5 * (high - low) + 1e-3
+            wide = np.linspace(low - margin, high + margin, _N_STEPPED)
+            self._step(np.union1d(wide, spread(current, _N_STEPPED)))
+        self._last = current
+        return np.interp(current, self._nodes, self._rates)
+
+    def refine(self) -> None:
+        """Step the neurons at the currents that were asked for last, and near them."""
+        dense = spread(self._last, _N_STEPPED)
+        self._step(np.union1d(dense, self._nodes[:: max(1, len(self._nodes) // _N_STEPPED)]))
+
+    def _step(self, nodes: np.ndarray) -> None:
+        self._nodes, self._rates = nodes, self._curve(nodes[None])[0]
