@@ -495,6 +495,23 @@ def test_state_that_nodes_share_and_processes(make):
     assert len(np.unique(assert_examples_are_apart(make))) > 1
 
 
+def test_a_node_with_neither_input_nor_output_is_called_once_a_step():
+    times, own = [], {"calls": 0}
+
+    def count(t):
+        own["calls"] += 1
+        return own["calls"]
+
+    with nengo.Network(seed=0) as network:
+        nengo.Node(lambda t: times.append(t), size_in=0, size_out=0)
+        counted = nengo.Probe(nengo.Node(count, size_out=1))
+    with MinibatchSimulator(network, BATCH, progress_bar=False) as simulator:
+        simulator.run_steps(4)
+    np.testing.assert_allclose(times, [0.001, 0.002, 0.003, 0.004])
+    # What has an output is called for each example.
+    np.testing.assert_array_equal(simulator.data[counted][:, :, 0], [[1, 2, 3, 4]] * BATCH)
+
+
 def test_a_node_without_output_has_one_function_for_all():
     seen = []
     network, source, _ = function_network(lambda t, x: x + 1)

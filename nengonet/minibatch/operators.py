@@ -193,8 +193,10 @@ def _function(operator: SimPyFunc, context: Context) -> Step:
         # Without the reference's look for infinite numbers, which takes longer than adding a bias.
         return lambda: np.copyto(output, operator.fn(t.item(), x))
     context.one_by_one[operator] = "a function in Python"
-    steps = []
-    for example, function in enumerate(context.own(operator, operator.fn)):
+    steps, functions = [], context.own(operator, operator.fn)
+    if operator.x is None and operator.output is None and len(set(map(id, functions))) == 1:
+        del functions[1:]  # what only looks at the time looks once a step
+    for example, function in enumerate(functions):
         single = copy.copy(operator)
         single.fn = function
         signals = Operands(context.signals, example)

@@ -114,8 +114,9 @@ class MinibatchSimulator(nengo.Simulator):
     built, and anew in `reset_to_examples`; `reset` leaves them as they are, as `nengo.Simulator`
     does. What cannot be copied (generators, globals that a function writes, NumPy's global random
     stream, arrays above 1 MB that it writes to) is an error that names the Node. A Node without
-    output that shares nothing with the others has one function for all examples. Unlike the
-    reference, `reset` restarts the random neuron types too.
+    output that shares nothing with the others has one function for all examples; with no
+    input either, it is called once a step. Unlike the reference, `reset` restarts the random
+    neuron types too.
     """
 
     def __init__(
