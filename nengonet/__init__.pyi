@@ -10,9 +10,19 @@ from .explain.fixed_points import FixedPoint
 from .explain.prediction import fixed_point, predict_rates
 from .layers.filters import lowpass
 from .layers.inputs import constant_input, poisson_input
-from .layers.pools import avg_pool2d, global_avg_pool2d, max_pool2d
+from .layers.merges import add, concatenate, zero_padding1d, zero_padding2d
+from .layers.pools import (
+    avg_pool1d,
+    avg_pool2d,
+    global_avg_pool1d,
+    global_avg_pool2d,
+    global_max_pool1d,
+    global_max_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from .layers.record import Layer
-from .layers.weighted import conv2d, dense, flatten
+from .layers.weighted import activation, conv1d, conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
 from .nir.export import to_nir
@@ -42,10 +52,15 @@ __all__ = [
     "Sweep",
     "Weights",
     "__version__",
+    "activation",
+    "add",
+    "avg_pool1d",
     "avg_pool2d",
     "balance",
     "compare",
+    "concatenate",
     "constant_input",
+    "conv1d",
     "conv2d",
     "datasets",
     "dense",
@@ -56,10 +71,14 @@ __all__ = [
     "flatten",
     "fold_batch_norm",
     "gain_bias",
+    "global_avg_pool1d",
     "global_avg_pool2d",
+    "global_max_pool1d",
+    "global_max_pool2d",
     "load_result",
     "load_weights",
     "lowpass",
+    "max_pool1d",
     "max_pool2d",
     "plots",
     "poisson_input",
@@ -71,4 +90,6 @@ __all__ = [
     "sweep",
     "testing",
     "to_nir",
+    "zero_padding1d",
+    "zero_padding2d",
 ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.ann.convolution import conv2d
+from nengonet.ann.convolution import convolve
 from nengonet.explain.prediction import keras_activations, predict
 from nengonet.layers.transforms import Weights
 from nengonet.results.operations import ann_multiply_adds
@@ -266,7 +266,7 @@ def test_several_layers_before_stand_for_their_sum():
     images = rng.uniform(size=(5, 6, 6, 2))
     found = keras_activations(output, images)
     summed = sum(found[name].reshape(5, 6, 6, 2) for name in ("left", "right"))
-    drive = conv2d(summed, kernel.kernel) + kernel.bias
+    drive = convolve(summed, kernel.kernel) + kernel.bias
     np.testing.assert_allclose(found["conv"], np.maximum(drive, 0).reshape(5, -1))
     np.testing.assert_allclose(predict(output, images)[-1].mean_outputs, found["last"])
     assert ann_multiply_adds(output)["conv"] == 2 * 4 * 4 * 3 * 3 * 2 * 4
@@ -276,7 +276,7 @@ def test_several_layers_before_stand_for_their_sum():
             two[0].output, both.output, transform=both.connection.transform, synapse=None
         )
     doubled = keras_activations(output, images)["conv"]
-    more = conv2d(found["left"].reshape(5, 6, 6, 2), kernel.kernel)
+    more = convolve(found["left"].reshape(5, 6, 6, 2), kernel.kernel)
     np.testing.assert_allclose(doubled, np.maximum(drive + more, 0).reshape(5, -1))
     net.connections.remove(way)
     with net:

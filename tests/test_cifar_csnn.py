@@ -16,7 +16,7 @@ from conftest import needs_whole_data
 
 import nengonet as nn
 from nengonet.ann.activations import activations
-from nengonet.ann.convolution import max_pool2d
+from nengonet.ann.convolution import max_pool
 from nengonet.cli import main
 from nengonet.results.readout import accuracy
 from nengonet.studies import cifar_csnn
@@ -151,7 +151,7 @@ def test_repair_keeps_the_max_pools():
     first, pool = result.layers[1:3]
     counts = result.counts[first.label].reshape(2, *first.shape)
     pooled = result.counts[pool.label].reshape(2, *pool.shape)
-    np.testing.assert_array_equal(pooled, max_pool2d(counts))
+    np.testing.assert_array_equal(pooled, max_pool(counts))
     # Constant input: a count is right to half a spike, and so is the largest of four.
     exact = activations(with_pools(LAYERS, "max"), IMAGES[:2])[pool.label]
     found = result.mean_output(pool.label).reshape(exact.shape)

@@ -84,7 +84,10 @@ def test_layer_acts_as_its_kernel():
         ({"kernel": [[1], [1, 2]]}, "weights: kernel: expected an array of numbers"),
         ({"kernel": [[True]]}, "expected an array of numbers, got booleans"),
         ({"kernel": [[1, np.nan]]}, "NaN or infinite"),
-        ({"kernel": np.ones(3)}, r"2 dimensions \(Dense\) or 4 \(Conv2D\), got shape \(3,\)"),
+        (
+            {"kernel": np.ones(3)},
+            r"\(Dense\), 3 \(Conv1D\) or 4 \(Conv2D\), got shape \(3,\)",
+        ),
         ({"kernel": np.ones((0, 3))}, r"kernel: expected .* none of length 0, got shape \(0, 3\)"),
         ({"kernel": np.ones((2, 3)), "kind": "Conv2D"}, "expected 4 dimensions for Conv2D"),
         ({"kind": "Dense"}, "expected a kernel"),
@@ -175,7 +178,11 @@ def test_fold_refuses():
     for layer, batch, match in [
         (active, norm, "dense and norm: expected a linear layer, got the activation 'relu'"),
         (LayerWeights(kernel.T, name="dense"), norm, "expected 2 channels, one per output, got 3"),
-        (norm, norm, "norm: expected Dense, Conv2D, DepthwiseConv2D to fold"),
+        (
+            norm,
+            norm,
+            "norm: expected Dense, Conv1D, .*, DepthwiseConv2D to fold",
+        ),
         (kernel, norm, r"layer: expected LayerWeights, got shape \(2, 3\)"),
         (dense, 4, "batch_norm: expected LayerWeights, got 4"),
         (dense, dense, "dense: expected a BatchNormalization"),

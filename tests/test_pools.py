@@ -6,7 +6,7 @@ import pytest
 from test_weighted import random_windows
 
 import nengonet as nn
-from nengonet.ann.convolution import average_pool2d, global_average_pool2d, max_pool2d
+from nengonet.ann.convolution import average_pool, global_average_pool, max_pool
 from nengonet.explain.prediction import predict, predict_rates
 from nengonet.layers.pools import KINDS, AveragePool, MaxPool
 from nengonet.minibatch import MinibatchSimulator
@@ -45,7 +45,7 @@ def shown(network, layer, images=IMAGES, time=0.3, **settings):
 def windows_of(counts, shape, size=(2, 2), strides=None, padding="valid"):
     """Return the largest count of every window, at every step: (..., n_windows)."""
     images = counts.reshape(-1, *shape)
-    return max_pool2d(images, size, strides, padding).reshape(*counts.shape[:-1], -1)
+    return max_pool(images, size, strides, padding).reshape(*counts.shape[:-1], -1)
 
 
 def test_a_pool_is_one_node_and_one_connection():
@@ -89,8 +89,8 @@ def test_rate_networks_are_keras_pools():
                 nn.global_avg_pool2d(relu),
                 *(nn.max_pool2d(relu, *windows, kind=kind) for kind in KINDS),
             ]
-            largest = max_pool2d(values, *windows)
-            expected += [average_pool2d(values, *windows), global_average_pool2d(values)]
+            largest = max_pool(values, *windows)
+            expected += [average_pool(values, *windows), global_average_pool(values)]
             expected += [largest] * len(KINDS)
     with nengo.Simulator(network, seed=0, progress_bar=False, optimize=False) as simulator:
         simulator.run_steps(3)

@@ -7,7 +7,7 @@ from nengo.dists import Choice, Uniform
 from test_convolution import depthwise_conv2d
 
 import nengonet as nn
-from nengonet.ann.convolution import average_pool2d, conv2d, max_pool2d
+from nengonet.ann.convolution import average_pool, convolve, max_pool
 from nengonet.explain.prediction import keras_activations, predict, predict_rates
 from nengonet.layers.pools import KINDS, MaxPool
 from nengonet.run.presentation import present
@@ -327,11 +327,11 @@ def test_keras_activations_of_a_cnn():
     conv, depthwise, dense, last = (layer.weights for layer in output.upstream() if layer.weights)
     found = keras_activations(output, CNN_IMAGES)
     assert list(found) == ["conv", "depthwise", "dense", "output"]
-    values = conv2d(CNN_IMAGES[..., None], conv.kernel, padding="same") + conv.bias
+    values = convolve(CNN_IMAGES[..., None], conv.kernel, padding="same") + conv.bias
     np.testing.assert_allclose(found["conv"], np.maximum(values, 0).reshape(4, -1))
-    values = depthwise_conv2d(max_pool2d(np.maximum(values, 0)), depthwise.kernel)
+    values = depthwise_conv2d(max_pool(np.maximum(values, 0)), depthwise.kernel)
     np.testing.assert_allclose(found["depthwise"], np.maximum(values, 0).reshape(4, -1))
-    values = average_pool2d(np.maximum(values, 0), (2, 1), padding="same").reshape(4, -1)
+    values = average_pool(np.maximum(values, 0), (2, 1), padding="same").reshape(4, -1)
     np.testing.assert_allclose(found["output"], found["dense"] @ last.kernel)
     np.testing.assert_allclose(found["dense"], np.maximum(values @ dense.kernel, 0))
     np.testing.assert_array_equal(

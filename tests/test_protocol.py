@@ -14,31 +14,35 @@ from nengonet.layers.weighted import Tuning, weighted_layer
 from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 
-class Conv1D(kinds.Kind):
-    """What Keras' Conv1D computes: (steps, channels) to (steps - size + 1, filters)."""
+class Local(kinds.Kind):
+    """What Keras 2's LocallyConnected1D computes: a kernel of its own for every place."""
 
     def shape_after(self, layer, shape, before):
-        size, channels, filters = layer.kernel.shape
-        if len(shape) != 2 or shape[1] != channels:
-            raise nn.InputError(f"{layer.name}: expected (steps, {channels}), got {shape}")
-        return shape[0] - size + 1, filters
+        places, size, filters = layer.kernel.shape
+        if len(shape) != 2 or size != (shape[0] - places + 1) * shape[1]:
+            raise nn.InputError(f"{layer.name}: expected {size} values at a place, got {shape}")
+        return places, filters
 
     def product(self, layer, values):
-        windows = sliding_window_view(values, len(layer.kernel), axis=1)
-        return np.einsum("npck,kcf->npf", windows, layer.kernel)
+        size = values.shape[1] - len(layer.kernel) + 1
+        windows = sliding_window_view(values, size, axis=1).swapaxes(2, 3)
+        return np.einsum("npi,pif->npf", windows.reshape(*windows.shape[:2], -1), layer.kernel)
+
+    def multiply_adds(self, layer, shape):
+        return layer.kernel.size
 
 
-kinds.register("Conv1D", Conv1D())
+kinds.register("LocallyConnected1D", Local())
 
 
-def conv1d(pre, weights, neuron_type, *, label, **tuning):
-    transform = nengo.Convolution(
-        weights.n_outputs,
-        pre.shape,
-        kernel_size=weights.kernel.shape[:1],
-        strides=(1,),
-        init=weights.kernel,
-    )
+def locally_connected(pre, weights, neuron_type, *, label, **tuning):
+    places, size, filters = weights.kernel.shape
+    matrix = np.zeros((places, filters, pre.size))
+    for place in range(places):
+        start = place * pre.shape[1]
+        matrix[place, :, start : start + size] = weights.kernel[place].T
+    matrix = matrix.reshape(-1, pre.size)
+    transform = nengo.Dense(matrix.shape, init=matrix)
     return weighted_layer(pre, weights, transform, neuron_type, Tuning(**tuning), label)
 
 
@@ -100,43 +104,43 @@ class Negative(ImageInput):
 
 
 RNG = np.random.default_rng(3)
-KERNELS = RNG.normal(0.1, 0.4, (3, 2, 4)), RNG.normal(0, 0.4, (24, 3))
-BIAS = RNG.normal(0, 0.2, 4)
+KERNELS = RNG.normal(0.1, 0.4, (6, 6, 4)), RNG.normal(0, 0.4, (24, 3))
+BIAS = RNG.normal(0, 0.2, (6, 4))
 IMAGES = RNG.uniform(size=(5, 8, 2))
 SETTINGS = {"presentation_time": 0.3, "readout": "mean", "progress": False}
 
 
 def network(between, neuron_type=None, pixels=nn.constant_input):
     neuron_type = nn.IntegrateAndFire(amplitude=0.01) if neuron_type is None else neuron_type
-    weights = nn.LayerWeights(KERNELS[0], BIAS, "conv", "Conv1D")
+    weights = nn.LayerWeights(KERNELS[0], BIAS, "local", "LocallyConnected1D")
     with nengo.Network(seed=0) as net:
         layer = pixels((8, 2))
-        conv = conv1d(layer, weights, neuron_type, label="conv", gain=100.0)
-        layer = node_layer(conv, between, shape=conv.shape, label="between")
+        local = locally_connected(layer, weights, neuron_type, label="local", gain=100.0)
+        layer = node_layer(local, between, shape=local.shape, label="between")
         output = nn.dense(layer, KERNELS[1], None, label="output")
-    return net, conv, output
+    return net, local, output
 
 
-def conv_of_keras(images):
+def local_of_keras(images):
     values = np.stack(
-        [np.einsum("nkc,kcf->nf", images[:, k : k + 3], KERNELS[0]) for k in range(6)]
+        [images[:, k : k + 3].reshape(len(images), 6) @ KERNELS[0][k] for k in range(6)]
     )
     return np.maximum(np.moveaxis(values, 0, 1) + BIAS, 0)
 
 
-def test_a_convolution_over_one_dimension_is_a_layer_like_any_other():
+def test_a_locally_connected_layer_is_a_layer_like_any_other():
     function = ScaleAndShift(2.0, 0.5)
-    net, conv, output = network(function)
-    hidden = conv_of_keras(IMAGES).reshape(5, 24)
+    net, local, output = network(function)
+    hidden = local_of_keras(IMAGES).reshape(5, 24)
     found = keras_activations(output, IMAGES)
-    np.testing.assert_allclose(found["conv"], hidden)
+    np.testing.assert_allclose(found["local"], hidden)
     np.testing.assert_allclose(found["output"], (2 * hidden + 0.5) @ KERNELS[1])
-    np.testing.assert_allclose(nn.predict_rates(conv, IMAGES), 100 * hidden)
+    np.testing.assert_allclose(nn.predict_rates(local, IMAGES), 100 * hidden)
     predicted = predict(output, IMAGES)
-    assert [each.label for each in predicted] == ["input", "conv", "between", "output"]
+    assert [each.label for each in predicted] == ["input", "local", "between", "output"]
     np.testing.assert_allclose(predicted[2].variance, 4 * predicted[1].variance)
     np.testing.assert_allclose(predicted[3].mean_outputs, found["output"])
-    assert ann_multiply_adds(output) == {"conv": 6 * 3 * 2 * 4, "output": 24 * 3}
+    assert ann_multiply_adds(output) == {"local": 6 * 3 * 2 * 4, "output": 24 * 3}
     labels = found["output"].argmax(axis=1)
     report = nn.diagnose(output, IMAGES, labels=labels, readout="mean")
     assert report.ann_accuracy.value == 1.0
@@ -149,14 +153,14 @@ def test_a_minibatch_is_stepped_at_once_and_as_the_reference_steps_it():
     found = nn.present(net, output, IMAGES, **SETTINGS, minibatch_size=5)
     assert function.calls == 300
     expected = nn.present(net, output, IMAGES, **SETTINGS, simulator="reference")
-    np.testing.assert_array_equal(found.counts["conv"], expected.counts["conv"])
+    np.testing.assert_array_equal(found.counts["local"], expected.counts["local"])
     np.testing.assert_allclose(found.outputs, expected.outputs, rtol=1e-12)
     rates = nn.predict_rates(output.pre.pre, IMAGES)
-    assert np.abs(found.counts["conv"] - 0.3 * rates).max() <= 0.5
+    assert np.abs(found.counts["local"] - 0.3 * rates).max() <= 0.5
 
 
 def test_spikes_that_a_process_passes_on_count_where_they_arrive():
-    net, conv, output = network(Halves(default_size_in=24, default_size_out=24))
+    net, local, output = network(Halves(default_size_in=24, default_size_out=24))
     between = output.pre
     assert between.amplitude == 0.01
     (synapses,) = [each for each in synapses_of(output) if each.source == "between"]
@@ -172,12 +176,12 @@ def test_spikes_that_a_process_passes_on_count_where_they_arrive():
 
 
 def test_an_input_and_a_transform_of_their_own():
-    net, conv, _ = network(None, pixels=lambda shape: negative_layer(shape))
+    net, local, _ = network(None, pixels=lambda shape: negative_layer(shape))
     with net:
-        sums = node_layer(conv, None, shape=(23,), transform=Neighbours(24), label="sums")
+        sums = node_layer(local, None, shape=(23,), transform=Neighbours(24), label="sums")
         output = nn.dense(sums, np.ones((23, 2)), None, label="sum")
-    hidden = conv_of_keras(1 - IMAGES).reshape(5, 24)
-    np.testing.assert_allclose(nn.predict_rates(conv, IMAGES), 100 * hidden)
+    hidden = local_of_keras(1 - IMAGES).reshape(5, 24)
+    np.testing.assert_allclose(nn.predict_rates(local, IMAGES), 100 * hidden)
     np.testing.assert_allclose(nn.predict_rates(sums, IMAGES), hidden[:, 1:] + hidden[:, :-1])
     (synapses,) = synapses_of(output)
     np.testing.assert_array_equal(synapses.per_spike, [1, *[2] * 22, 1])
@@ -185,9 +189,9 @@ def test_an_input_and_a_transform_of_their_own():
         nn.present(net, output, IMAGES, **SETTINGS, simulator=simulator)
         for simulator in ("minibatch", "reference")
     )
-    np.testing.assert_array_equal(found.counts["conv"], expected.counts["conv"])
+    np.testing.assert_array_equal(found.counts["local"], expected.counts["local"])
     np.testing.assert_allclose(found.outputs, expected.outputs, rtol=1e-12)
-    assert np.abs(found.counts["conv"] - 30 * hidden).max() <= 0.5
+    assert np.abs(found.counts["local"] - 30 * hidden).max() <= 0.5
 
 
 def negative_layer(shape):

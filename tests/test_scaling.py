@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.ann.activations import Pool, activations
+from nengonet.ann.activations import activations
+from nengonet.ann.unweighted import Pool
 from nengonet.neurons import gain_bias, model_of
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from nengonet.ann.kinds import Pool, activate, drive_of, given_activation, shape_after
+from nengonet.ann.kinds import activate, drive_of, given_activation, kind_of, shape_after
+from nengonet.ann.unweighted import Merge, Unweighted
 from nengonet.checks import as_number, as_numbers, as_pixels
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
 
 
-def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> dict[str, np.ndarray]:
+def activations(
+    layers: Iterable[LayerWeights | Unweighted], images: np.ndarray
+) -> dict[str, np.ndarray]:
     """Compute what a Keras MLP or CNN computes.
 
     After every layer with weights comes the activation that its file gives; where it gives none,
@@ -21,9 +23,11 @@ def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> di
 
     Parameters
     ----------
-    layers : iterable of LayerWeights and Pool
-        Dense, Conv2D and DepthwiseConv2D layers and pools, from the first to the last. Strides,
-        padding and groups are the file's, else Keras' defaults (1, 1), 'valid' and 1.
+    layers : iterable of LayerWeights, Pool, Padding and Merge
+        Dense layers, convolutions and pools, from the first to the last. Strides, padding, groups
+        and dilation are the file's, else Keras' defaults. Each takes the values of the one before
+        it; a `nengonet.ann.unweighted.Merge` those of the layers that it names, and so branches
+        begin and come together.
     images : (n_images, ...) array_like
         ``(n_images, rows, columns, channels)``, or ``(n_images, rows, columns)`` for one channel.
         A Dense layer flattens what comes before it in (row, column, channel) order, images too.
@@ -41,27 +45,29 @@ def activations(layers: Iterable[LayerWeights | Pool], images: np.ndarray) -> di
         A layer does not fit the one before, or its kind or activation is not computed here.
     """
     named = by_name(layers)
-    values = as_pixels(images)
     last = last_weights(named)
-    before, found = "the images", {}
-    for name, layer in named.items():
-        shape_after(layer, values.shape[1:], pre_label=before)
-        if isinstance(layer, Pool):
-            values = layer.values(values)
-        else:
-            given = given_activation(layer, last=name == last)
-            default = "linear" if name == last else "relu"
-            values = activate(given or default, drive_of(layer, values))
-        found[name], before = values, name
-    return found
+
+    def computed(name: str, inputs: list[np.ndarray], before: str) -> np.ndarray:
+        layer = named[name]
+        _shape_of(layer, [values.shape[1:] for values in inputs], before)
+        if isinstance(layer, Merge):
+            return layer.of_values(inputs)
+        if isinstance(layer, Unweighted):
+            return layer.values(*inputs)
+        given = given_activation(layer, last=name == last)
+        return activate(given or ("linear" if name == last else "relu"), drive_of(layer, *inputs))
+
+    return _through(named, as_pixels(images), computed)
 
 
-def multiply_adds(layers: Iterable[LayerWeights | Pool], shape: Sequence[int]) -> dict[str, int]:
+def multiply_adds(
+    layers: Iterable[LayerWeights | Unweighted], shape: Sequence[int]
+) -> dict[str, int]:
     """Count the multiply-adds of the ANN for one image, layer by layer.
 
     Parameters
     ----------
-    layers : iterable of LayerWeights and Pool
+    layers : iterable of LayerWeights, Pool, Padding and Merge
         As for `activations`.
     shape : sequence of int
         Of one image: ``(rows, columns, channels)``, ``(rows, columns)`` or ``(n_pixels,)``.
@@ -73,12 +79,49 @@ def multiply_adds(layers: Iterable[LayerWeights | Pool], shape: Sequence[int]) -
         with the padding 'same', some of these products are with padding. Pools and biases multiply
         nothing and count 0.
     """
-    before, counts = "the images", {}
-    for name, layer in by_name(layers).items():
-        shape = shape_after(layer, shape, pre_label=before)
-        counts[name] = 0 if isinstance(layer, Pool) else math.prod(shape[:-1]) * layer.kernel.size
+    named = by_name(layers)
+    shapes = _through(
+        named, tuple(shape), lambda name, shapes, before: _shape_of(named[name], shapes, before)
+    )
+    return {
+        name: 0 if isinstance(layer, Unweighted) else kind_of(layer).multiply_adds(layer, shape)
+        for (name, layer), shape in zip(named.items(), shapes.values(), strict=True)
+    }
+
+
+def sources(named: dict[str, LayerWeights | Unweighted]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the layers whose values each takes, ``"images"`` for the images."""
+    before, found = "images", {}
+    for name, layer in named.items():
+        found[name] = layer.of if isinstance(layer, Merge) else (before,)
+        for each in found[name]:
+            if each != "images" and (each not in found or each == name):
+                raise InputError(
+                    f"{name}: of: expected layers before it "
+                    f"({', '.join(['images', *list(found)[:-1]])}), got {each!r}"
+                )
         before = name
-    return counts
+    return found
+
+
+def _through(
+    named: dict[str, LayerWeights | Unweighted], images: object, made: Callable
+) -> dict[str, object]:
+    """Return what a function makes of what layer after layer takes, by name, from the images on."""
+    found = {"images": images}
+    for name, of in sources(named).items():
+        before = " and ".join("the images" if each == "images" else each for each in of)
+        found[name] = made(name, [found[each] for each in of], before)
+    return {name: found[name] for name in named}
+
+
+def _shape_of(
+    layer: LayerWeights | Unweighted, shapes: list[tuple[int, ...]], before: str
+) -> tuple[int, ...]:
+    """Return the shape that a layer makes of those that it takes."""
+    if isinstance(layer, Merge):
+        return layer.of_shapes(shapes, before)
+    return shape_after(layer, *shapes, pre_label=before)
 
 
 def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
@@ -114,11 +157,11 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     return scale if scale > 0 else largest
 
 
-def by_name(layers: Iterable[LayerWeights | Pool]) -> dict[str, LayerWeights | Pool]:
+def by_name(layers: Iterable[LayerWeights | Unweighted]) -> dict[str, LayerWeights | Unweighted]:
     """Return the layers by name; a name that comes again gets ``_2``, ``_3`` and so on."""
-    named: dict[str, LayerWeights | Pool] = {}
+    named: dict[str, LayerWeights | Unweighted] = {}
     for layer in layers if isinstance(layers, Iterable) else [layers]:
-        if not isinstance(layer, (LayerWeights, Pool)):
+        if not isinstance(layer, (LayerWeights, Unweighted)):
             raise InputError(
                 f"layers: expected LayerWeights and Pool, got {type(layer).__name__}; of "
                 "loaded weights, take the values()"
@@ -131,7 +174,7 @@ def by_name(layers: Iterable[LayerWeights | Pool]) -> dict[str, LayerWeights | P
     return named
 
 
-def last_weights(named: dict[str, LayerWeights | Pool]) -> str | None:
+def last_weights(named: dict[str, LayerWeights | Unweighted]) -> str | None:
     """Return the name of the last layer with weights, the linear one; None where there is none."""
-    names = [name for name, layer in named.items() if not isinstance(layer, Pool)]
+    names = [name for name, layer in named.items() if not isinstance(layer, Unweighted)]
     return names[-1] if names else None

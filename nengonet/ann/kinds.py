@@ -6,14 +6,14 @@ A kind of your own is any object with ``shape_after`` and ``product``, see `Kind
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit
 
 from nengonet.ann import convolution
+from nengonet.ann.unweighted import Unweighted, named, with_channels
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
 
@@ -23,8 +23,6 @@ _ACTIVATIONS = {
     "sigmoid": expit,
     "tanh": np.tanh,
 }
-# Options of a Keras convolution that change its result and are not computed here.
-_ONLY = {"dilation_rate": 1, "data_format": "channels_last"}
 
 
 class Kind:
@@ -41,48 +39,84 @@ class Kind:
         """Return what it makes of ``values``, (n_images, ...), without bias and activation."""
         return values.reshape(len(values), -1) @ layer.kernel
 
+    def multiply_adds(self, layer: LayerWeights, shape: tuple[int, ...]) -> int:
+        """Count the multiply-adds for one image; ``shape`` is what the layer puts out."""
+        return math.prod(shape[:-1]) * layer.kernel.size
+
 
 class Convolution(Kind):
-    """Conv2D and DepthwiseConv2D, on (rows, columns, channels) or (rows, columns)."""
+    """Convolutions over (steps, channels) or (rows, columns, channels); depthwise ones too."""
 
     def shape_after(
         self, layer: LayerWeights, shape: tuple[int, ...], before: str
     ) -> tuple[int, ...]:
-        """Return (rows, columns, filters)."""
-        shape = with_channels(shape)
+        """Return (steps, filters) or (rows, columns, filters)."""
+        shape = self.with_channels(layer, shape)
         layer.check_inputs(shape, pre_label=before)
-        kernel, options = self.grouped(layer, shape[2])
-        geometry = (kernel.shape[:2], options["strides"], options["padding"])
+        kernel, options = self.plain(layer, shape)
+        geometry = (kernel.shape[:-2], options["strides"], options["padding"])
         with named(layer.name):
-            return (*convolution.output_shape(shape, *geometry), layer.n_outputs)
+            return (*convolution.output_shape(shape[:-1], *geometry), layer.n_outputs)
 
     def product(self, layer: LayerWeights, values: np.ndarray) -> np.ndarray:
         """Return the convolution."""
-        values = values.reshape(len(values), *with_channels(values.shape[1:]))
-        kernel, options = self.grouped(layer, values.shape[3])
-        return convolution.conv2d(values, kernel, **options)
+        shape = self.with_channels(layer, values.shape[1:])
+        kernel, options = self.plain(layer, shape)
+        return convolution.convolve(values.reshape(len(values), *shape), kernel, **options)
 
-    def grouped(self, layer: LayerWeights, channels: int) -> tuple[np.ndarray, dict]:
-        """Return the kernel of a Conv2D, and its strides, padding and groups: the file's."""
-        for option, only in _ONLY.items():
-            found = layer.config.get(option, only)
-            if np.any(np.asarray(found) != only):
-                raise InputError(
-                    f"{layer.name}: {option}: expected {only}, got {found}; nothing else is "
-                    "computed"
-                )
-        defaults = {"strides": (1, 1), "padding": "valid", "groups": 1}
-        options = {name: layer.config.get(name, value) for name, value in defaults.items()}
-        if layer.kind == "Conv2D":
-            return layer.kernel, options
-        kernel = convolution.depthwise_as_grouped(layer.kernel, channels)
-        return kernel, options | {"groups": channels}
+    def with_channels(self, layer: LayerWeights, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return a shape with its channels; one that lacks them is one channel."""
+        return with_channels(shape, layer.kernel.ndim - 2)
+
+    def plain(self, layer: LayerWeights, shape: tuple[int, ...]) -> tuple[np.ndarray, dict]:
+        """Return what a kernel of strides, padding and groups needs to compute the same.
+
+        Those are the file's. A dilated, causal or depthwise kernel becomes one that is not; so it
+        is what `nengo.Convolution` takes.
+        """
+        found, dimensions = layer.config.get("data_format", "channels_last"), layer.kernel.ndim - 2
+        if found != "channels_last":
+            raise InputError(
+                f"{layer.name}: data_format: expected channels_last, got {found}; nothing else is "
+                "computed"
+            )
+        options = {"strides": 1, "padding": "valid", "groups": 1, "dilation_rate": 1}
+        options = {name: layer.config.get(name, value) for name, value in options.items()}
+        with named(layer.name):
+            kernel = layer.kernel
+            if layer.kind.startswith("Depthwise"):
+                kernel = convolution.depthwise_as_grouped(kernel, shape[-1])
+                options["groups"] = shape[-1]
+            kernel = convolution.dilated(kernel, options.pop("dilation_rate"))
+            strides = convolution.as_lengths("strides", options["strides"], dimensions)
+            if options["padding"] == "causal" and dimensions == 1:
+                kernel = convolution.causal_as_same(kernel, shape[0], *strides)
+                options["padding"] = "same"
+        return kernel, options | {"strides": strides}
+
+
+class Activation(Kind):
+    """What passes on what comes in: no weights."""
+
+    def shape_after(
+        self, layer: LayerWeights, shape: tuple[int, ...], before: str
+    ) -> tuple[int, ...]:
+        """Return the same shape."""
+        return shape
+
+    def product(self, layer: LayerWeights, values: np.ndarray) -> np.ndarray:
+        """Return the values."""
+        return values
+
+    def multiply_adds(self, layer: LayerWeights, shape: tuple[int, ...]) -> int:
+        """Count none."""
+        return 0
 
 
 _KINDS: dict[str, Kind] = {
     "Dense": Kind(),
-    "Conv2D": Convolution(),
-    "DepthwiseConv2D": Convolution(),
+    **dict.fromkeys(("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D"), Convolution()),
+    "Activation": Activation(),
 }
 
 
@@ -102,86 +136,11 @@ def kind_of(layer: LayerWeights) -> Kind:
     return _KINDS[layer.kind]
 
 
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """State a pooling layer of the ANN, to stand between two layers with weights.
-
-    Parameters
-    ----------
-    kind : {'max', 'average', 'global_average'}
-        A global average takes the mean of every channel; it has no size, strides or padding.
-    size : int or (int, int)
-        Of the window, in rows and columns.
-    strides : int or (int, int), optional
-        By default the size.
-    padding : {'valid', 'same'}
-    name : str
-
-    Raises
-    ------
-    InputError
-        The kind or padding is unknown, or a size or stride is not a whole number above 0.
-    """
-
-    kind: str = "max"
-    size: int | Sequence[int] = (2, 2)
-    strides: int | Sequence[int] | None = None
-    padding: str = "valid"
-    name: str = "pool"
-
-    def __post_init__(self):
-        if self.kind not in _POOLS:
-            raise InputError(
-                f"{self.name}: kind: expected {', '.join(map(repr, _POOLS))}, got {self.kind!r}"
-            )
-        # A window that just fits itself: what is left to check is the arguments.
-        with named(self.name):
-            convolution.output_shape(self.geometry[0], *self.geometry)
-
-    @property
-    def geometry(self) -> tuple[tuple[int, int], tuple[int, int], str]:
-        """Size and strides in rows and columns, and the padding."""
-        size = convolution.as_pair("size", self.size)
-        strides = size if self.strides is None else convolution.as_pair("strides", self.strides)
-        return size, strides, self.padding
-
-    def shape_after(self, shape: tuple[int, ...], before: str) -> tuple[int, ...]:
-        """Return the shape that the pool makes of the shape of the layer before."""
-        shape = with_channels(shape)
-        if len(shape) != 3:
-            raise InputError(
-                f"{self.name}: a pool takes (rows, columns, channels), but the layer before it, "
-                f"{before}, has shape {shape}"
-            )
-        if self.kind == "global_average":
-            return shape[2:]
-        with named(self.name):
-            return (*convolution.output_shape(shape, *self.geometry), shape[2])
-
-    def values(self, values: np.ndarray) -> np.ndarray:
-        """Return what the pool makes of values, (n_images, rows, columns, channels)."""
-        values = values.reshape(len(values), *with_channels(values.shape[1:]))
-        geometry = () if self.kind == "global_average" else self.geometry
-        return _POOLS[self.kind](values, *geometry)
-
-
-_POOLS = {
-    "max": convolution.max_pool2d,
-    "average": convolution.average_pool2d,
-    "global_average": convolution.global_average_pool2d,
-}
-
-
-def with_channels(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape with its channels; ``(rows, columns)`` is one channel."""
-    return (*shape, 1) if len(shape) == 2 else tuple(shape)
-
-
 def shape_after(
-    layer: LayerWeights | Pool, shape: Sequence[int], *, pre_label: str = ""
+    layer: LayerWeights | Unweighted, shape: Sequence[int], *, pre_label: str = ""
 ) -> tuple[int, ...]:
     """Return the shape that a layer makes of the shape of the layer before, or refuse it."""
-    if isinstance(layer, Pool):
+    if isinstance(layer, Unweighted):
         return layer.shape_after(tuple(shape), pre_label)
     return kind_of(layer).shape_after(layer, tuple(shape), pre_label)
 
@@ -207,12 +166,3 @@ def given_activation(layer: LayerWeights, *, last: bool) -> str | None:
 def activate(activation: str, values: np.ndarray) -> np.ndarray:
     """Return what an activation (linear, relu, sigmoid, tanh) makes of values."""
     return _ACTIVATIONS[activation](values)
-
-
-@contextlib.contextmanager
-def named(name: object) -> Iterator[None]:
-    """Put a name in front of an error."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None

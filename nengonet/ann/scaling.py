@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nengonet.ann.activations import activations, by_name, full_scale, last_weights
-from nengonet.ann.kinds import Pool, given_activation, named
+from nengonet.ann.activations import activations, by_name, full_scale, last_weights, sources
+from nengonet.ann.kinds import given_activation
+from nengonet.ann.unweighted import Merge, Unweighted, named
 from nengonet.checks import as_number, as_numbers
 from nengonet.exceptions import InputError
 from nengonet.tables import table
@@ -96,15 +97,15 @@ class Balanced:
 
     Parameters
     ----------
-    layers : list of LayerWeights and Pool
-        In the order given; pools are the same objects as before.
+    layers : list of LayerWeights, Pool, Padding and Merge
+        In the order given; those without weights are the same objects as before.
     changes : tuple of LayerScale
         For every layer with weights, in order.
     percentile : float
         100 for the maximum.
     """
 
-    layers: list[LayerWeights | Pool]
+    layers: list[LayerWeights | Unweighted]
     changes: tuple[LayerScale, ...]
     percentile: float
 
@@ -137,7 +138,7 @@ class Balanced:
 
 
 def balance(
-    layers: Iterable[LayerWeights | Pool],
+    layers: Iterable[LayerWeights | Unweighted],
     images: np.ndarray,
     *,
     percentile: float | str | None = 99.9,
@@ -149,7 +150,7 @@ def balance(
 
     Parameters
     ----------
-    layers : iterable of LayerWeights and Pool
+    layers : iterable of LayerWeights, Pool, Padding and Merge
         As for `nengonet.ann.activations.activations`. Fold a BatchNormalization first.
     images : (n_images, ...) array_like
         Training images, some hundred of them; they are not scaled.
@@ -175,6 +176,10 @@ def balance(
     each activation is its old value divided by ``scale``. Pools pass this on unchanged. Where the
     percentile is 0, as in a layer that is almost always silent, the maximum takes its place.
 
+    Branches that a Merge joins get one common scale, the largest of their layers with neurons and
+    of the merges themselves: a sum of values on different scales would be another sum. A shortcut
+    from the images keeps it at 1.
+
     The last layer is linear, so it is scaled by the percentile of the absolute values of its
     logits; the argmax stays. A softmax changes: take it of ``output * Balanced.output_scale``.
 
@@ -191,27 +196,63 @@ def balance(
     last = last_weights(layers)
     if last is None:
         raise InputError("layers: expected at least one layer with weights, got none")
+    linear = {last}
     for name, layer in layers.items():
-        given = None if isinstance(layer, Pool) else given_activation(layer, last=name == last)
+        given = (
+            None if isinstance(layer, Unweighted) else given_activation(layer, last=name == last)
+        )
         if given not in (None, "relu", "linear"):
             raise InputError(
                 f"{name}: expected the activation relu or linear, which a factor passes "
                 f"unchanged, got {given}"
             )
+        linear |= {name} if given == "linear" else set()
     found = activations(layers.values(), images)
-    balanced, changes, before = [], [], 1.0
-    for name, layer in layers.items():
-        if isinstance(layer, Pool):
-            balanced.append(layer)
-            continue
-        with named(name):
-            values = np.abs(found[name]) if name == last else found[name]
-            scale = full_scale(values, percentile)
-        change = LayerScale(name, scale, kernel_factor=before / scale, bias_factor=1 / scale)
-        balanced.append(multiplied(layer, change.kernel_factor, change.bias_factor))
-        changes.append(change)
-        before = scale
+    heads, scales = _on_one_scale(layers), {"images": 1.0}
+    for head in heads.values():
+        if head not in scales:
+            # What has neurons, where a sum also has branches without.
+            joined = [name for name in layers if heads[name] == head and _has_scale(layers[name])]
+            neurons = [name for name in joined if name not in linear]
+            scales[head] = max(
+                _scale(name, np.abs(found[name]) if name == last else found[name], percentile)
+                for name in neurons or joined
+            )
+    balanced, changes = [], []
+    for name, (before, *_) in sources(layers).items():
+        layer = layers[name]
+        if not isinstance(layer, Unweighted):
+            scale = scales[heads[name]]
+            change = LayerScale(name, scale, scales[heads[before]] / scale, 1 / scale)
+            layer = multiplied(layer, change.kernel_factor, change.bias_factor)
+            changes.append(change)
+        balanced.append(layer)
     return Balanced(balanced, tuple(changes), percentile)
+
+
+def _scale(name: str, values: np.ndarray, percentile: float) -> float:
+    """Return what is to be 1 of a layer's activations."""
+    with named(name):
+        return full_scale(values, percentile)
+
+
+def _has_scale(layer: LayerWeights | Unweighted) -> bool:
+    """Return whether a layer's values are others than those of the layers that it takes."""
+    return not isinstance(layer, Unweighted) or (isinstance(layer, Merge) and len(layer.of) > 1)
+
+
+def _on_one_scale(layers: dict[str, LayerWeights | Unweighted]) -> dict[str, str]:
+    """Return, for every layer, one that stands for all those that have its scale."""
+    heads = {"images": "images"}
+    for name, of in sources(layers).items():
+        if not isinstance(layers[name], Unweighted):
+            heads[name] = name
+            continue
+        joined = {heads[each] for each in of}
+        head = "images" if "images" in joined else heads[of[0]]
+        heads |= {each: head for each, other in heads.items() if other in joined}
+        heads[name] = head
+    return heads
 
 
 def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:

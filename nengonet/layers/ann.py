@@ -129,6 +129,8 @@ class Ann:
         counts = {}
         for item, own in self.own.items():
             layer = self.layers[item]
+            if layer.weights.kernel is None:
+                continue
             (count,) = multiply_adds([layer.weights], layer.shape_in).values()
             others = [each for each in self.graph.into(item) if each not in own]
             counts[layer.label] = len(own) * count + sum(
@@ -151,7 +153,9 @@ def _factor(connection: nengo.Connection, weights: Weights, layer: Layer) -> flo
     It makes the same of random numbers, times that number; None where it does not.
     """
     size = math.prod(layer.shape_in)
-    if connection.pre_obj.size_out != size or not has_weights(connection):
+    # Neurons without weights take what comes in as it is.
+    weighted = layer.weights.kernel is not None
+    if connection.pre_obj.size_out != size or has_weights(connection) != weighted:
         return None
     numbers = np.random.default_rng(0).standard_normal((1, size))
     shaped = numbers.reshape(1, *layer.shape_in)

@@ -2,7 +2,7 @@
 
 An average pool is a constant matrix, which spikes pass like any other connection. A maximum is
 not: the largest spike of a step says nothing about the largest rate. `max_pool2d` therefore
-compares what its inputs have put out since the reset.
+compares what its inputs have put out since the reset. Those over one dimension are the same code.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from nengo.params import EnumParam, NumberParam, ShapeParam
 from nengo.synapses import Synapse
 
 from nengonet.ann.convolution import output_shape, places
-from nengonet.ann.kinds import Pool, shape_after, with_channels
+from nengonet.ann.unweighted import Pool
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph
-from nengonet.layers.record import Layer, checked_layer, new_label, node_layer
+from nengonet.layers.record import Layer, Layers, as_layers, new_label, node_layer
 
 KINDS = ("running_max", "winner", "instant")
 
 
 def avg_pool2d(
-    pre: Layer,
+    pre: Layers,
     size: int | Sequence[int] = (2, 2),
     strides: int | Sequence[int] | None = None,
     padding: str = "valid",
@@ -40,8 +40,9 @@ def avg_pool2d(
 
     Parameters
     ----------
-    pre : Layer
-        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel.
+    pre : Layer or list of Layer
+        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel. Several stand
+        for their sum.
     size : int or (int, int)
         Of the window, in rows and columns.
     strides : int or (int, int), optional
@@ -74,13 +75,37 @@ def avg_pool2d(
     what it costs before any spiking. Train with average pools, or keep the max pools with
     `max_pool2d`.
     """
-    pre = checked_layer(pre, "pre")
-    label = new_label(label, "avg_pool2d", [pre])
-    return _average(pre, Pool("average", size, strides, padding, label), synapse)
+    return _pool(pre, ("average", size, strides, padding), "avg_pool2d", label, synapse)
+
+
+def avg_pool1d(
+    pre: Layers,
+    size: int = 2,
+    strides: int | None = None,
+    padding: str = "valid",
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that puts out the mean of every window of steps: `avg_pool2d` without columns.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; ``(steps,)`` is one channel.
+    size, strides, padding, synapse, label
+        As for `avg_pool2d`, one number each.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(steps, channels)``; its ``amplitude`` is None.
+    """
+    return _pool(pre, ("average", size, strides, padding), "avg_pool1d", label, synapse, 1)
 
 
 def global_avg_pool2d(
-    pre: Layer,
+    pre: Layers,
     *,
     synapse: Synapse | float | None = None,
     label: str | None = None,
@@ -97,13 +122,32 @@ def global_avg_pool2d(
     Layer
         Of shape ``(channels,)``; its ``amplitude`` is None.
     """
-    pre = checked_layer(pre, "pre")
-    label = new_label(label, "global_avg_pool2d", [pre])
-    return _average(pre, Pool("global_average", name=label), synapse)
+    return _pool(pre, ("global_average",), "global_avg_pool2d", label, synapse)
+
+
+def global_avg_pool1d(
+    pre: Layers,
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that puts out the mean of every channel over all steps: one Node, one Connection.
+
+    Parameters
+    ----------
+    pre, synapse, label
+        As for `avg_pool1d`.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(channels,)``; its ``amplitude`` is None.
+    """
+    return _pool(pre, ("global_average",), "global_avg_pool1d", label, synapse, 1)
 
 
 def max_pool2d(
-    pre: Layer,
+    pre: Layers,
     size: int | Sequence[int] = (2, 2),
     strides: int | Sequence[int] | None = None,
     padding: str = "valid",
@@ -148,21 +192,109 @@ def max_pool2d(
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
     """
-    pre = checked_layer(pre, "pre")
-    label = new_label(label, "max_pool2d", [pre])
+    return _pool(pre, ("max", size, strides, padding), "max_pool2d", label, synapse, kind=kind)
+
+
+def max_pool1d(
+    pre: Layers,
+    size: int = 2,
+    strides: int | None = None,
+    padding: str = "valid",
+    *,
+    kind: str = "running_max",
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that passes on the largest of every window of steps: `max_pool2d` of one column.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; ``(steps,)`` is one channel. These steps are an axis of the
+        input, such as the samples of a recording, not those of the simulation.
+    size, strides, padding, kind, synapse, label
+        As for `max_pool2d`, one number each.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(steps, channels)``, with the ``amplitude`` of the layer before.
+    """
+    return _pool(pre, ("max", size, strides, padding), "max_pool1d", label, synapse, 1, kind)
+
+
+def global_max_pool2d(
+    pre: Layers,
+    *,
+    kind: str = "running_max",
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that passes on the largest input of every channel: one Node and one Connection.
+
+    Parameters
+    ----------
+    pre, kind, synapse, label
+        As for `max_pool2d`.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(channels,)``, with the ``amplitude`` of the layer before.
+    """
+    return _pool(pre, ("global_max",), "global_max_pool2d", label, synapse, kind=kind)
+
+
+def global_max_pool1d(
+    pre: Layers,
+    *,
+    kind: str = "running_max",
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a pool that passes on the largest input of every channel, over all steps.
+
+    Parameters
+    ----------
+    pre, kind, synapse, label
+        As for `max_pool1d`.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(channels,)``, with the ``amplitude`` of the layer before.
+    """
+    return _pool(pre, ("global_max",), "global_max_pool1d", label, synapse, 1, kind)
+
+
+def _pool(
+    pre: Layers,
+    given: tuple,
+    default: str,
+    label: str | None,
+    synapse: Synapse | float | None,
+    dimensions: int = 2,
+    kind: str = "",
+) -> Layer:
+    """Add a pool; ``given``: kind, size, strides and padding, as `Pool` takes them."""
+    pres = as_layers(pre)
+    label = new_label(label, default, pres)
+    pool = Pool(*given, name=label, dimensions=dimensions)
+    of_layer = {"shape": pool.shape_after(pres[0].shape, pres[0].label), "label": label}
+    of_layer["synapse"] = synapse
+    shape = pool.with_channels(pres[0].shape)
+    if not kind:
+        return node_layer(pres, None, transform=AveragePool(shape, pool), **of_layer)
     check_among(f"{label}: kind", kind, KINDS)
-    pool = Pool("max", size, strides, padding, label)
-    shape = shape_after(pool, pre.shape, pre_label=pre.label)
-    process = MaxPool(with_channels(pre.shape), *pool.geometry, kind)
-    return node_layer(pre, process, shape=shape, label=label, synapse=synapse)
+    return node_layer(pres, MaxPool(shape, *pool.geometry(shape), kind), **of_layer)
 
 
 class MaxPool(nengo.Process):
     """What the Node of a max pool runs: see `max_pool2d`."""
 
-    image_shape = ShapeParam("image_shape", length=3, low=1)
-    pool_size = ShapeParam("pool_size", length=2, low=1)
-    strides = ShapeParam("strides", length=2, low=1)
+    image_shape = ShapeParam("image_shape", low=1)
+    pool_size = ShapeParam("pool_size", low=1)
+    strides = ShapeParam("strides", low=1)
     padding = EnumParam("padding", values=("valid", "same"))
     kind = EnumParam("kind", values=KINDS)
     amplitude = NumberParam("amplitude", optional=True)
@@ -170,15 +302,15 @@ class MaxPool(nengo.Process):
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
-        pool_size: tuple[int, int],
-        strides: tuple[int, int],
+        image_shape: tuple[int, ...],
+        pool_size: tuple[int, ...],
+        strides: tuple[int, ...],
         padding: str,
         kind: str,
         amplitude: float | None = None,
     ) -> None:
         geometry = (image_shape, pool_size, strides, padding)
-        self._shape_out = (*output_shape(*geometry), image_shape[2])
+        self._shape_out = (*output_shape(*geometry), image_shape[-1])
         self._places = places(*geometry)
         super().__init__(
             default_size_in=math.prod(image_shape), default_size_out=math.prod(self._shape_out)
@@ -275,14 +407,12 @@ class AveragePool(nengo.Sparse):
 
     has_weights = False
 
-    def __init__(self, image_shape: tuple[int, int, int], pool: Pool) -> None:
+    def __init__(self, image_shape: tuple[int, ...], pool: Pool) -> None:
         self.image_shape = image_shape
         self.pool = pool
-        geometry = (image_shape, *pool.geometry)
-        if pool.kind == "global_average":
-            geometry = (image_shape, image_shape[:2], (1, 1), "valid")
+        geometry = (image_shape, *pool.geometry(image_shape))
         inputs = np.arange(math.prod(image_shape)).reshape(image_shape)
-        shape_out = (*output_shape(*geometry), image_shape[2])
+        shape_out = (*output_shape(*geometry), image_shape[-1])
         outputs = np.arange(math.prod(shape_out)).reshape(shape_out)
         pairs = [(outputs[there], inputs[here]) for there, here in places(*geometry)]
         indices = np.concatenate([np.reshape(pair, (2, -1)) for pair in pairs], axis=1).T
@@ -292,10 +422,3 @@ class AveragePool(nengo.Sparse):
     def __repr__(self) -> str:
         """Write what it was made from; the indices would fill the screen."""
         return f"{type(self).__name__}(image_shape={self.image_shape}, pool={self.pool})"
-
-
-def _average(pre: Layer, pool: Pool, synapse: Synapse | float | None) -> Layer:
-    shape = shape_after(pool, pre.shape, pre_label=pre.label)
-    transform = AveragePool(with_channels(pre.shape), pool)
-    of_layer = {"shape": shape, "label": pool.name, "synapse": synapse}
-    return node_layer(pre, None, transform=transform, **of_layer)

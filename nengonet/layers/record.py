@@ -150,19 +150,26 @@ class Layer:
 
 
 Layers = Layer | Sequence[Layer]
+_ALL = slice(None)
 
 
 def as_layers(pre: object) -> list[Layer]:
     """Return one layer, or several of one shape, as a list, checked."""
-    layers = list(pre) if isinstance(pre, list | tuple) else [pre]
-    if not layers:
-        raise InputError("pre: expected a Layer, or a list of them, got an empty list")
-    if len({checked_layer(layer, "pre").shape for layer in layers}) > 1:
+    layers = listed_layers(pre)
+    if len({layer.shape for layer in layers}) > 1:
         raise InputError(
             "pre: expected layers of one shape, whose sum is taken, got "
             + ", ".join(f"{layer.label} {layer.shape}" for layer in layers)
         )
     return layers
+
+
+def listed_layers(pre: object) -> list[Layer]:
+    """Return one layer, or several of any shapes, as a list, checked."""
+    layers = list(pre) if isinstance(pre, list | tuple) else [pre]
+    if not layers:
+        raise InputError("pre: expected a Layer, or a list of them, got an empty list")
+    return [checked_layer(layer, "pre") for layer in layers]
 
 
 def checked_layer(layer: object, name: str) -> Layer:
@@ -235,15 +242,26 @@ def _connected(
 ) -> Layer:
     layer = Layer(**of_layer)
     for each in as_layers(pre):
-        nengo.Connection(
-            each.output,
-            layer.output,
-            transform=nengo.transforms.NoTransform(each.size) if transform is None else transform,
-            synapse=synapse,
-            solver=NoSolver(),
-            label=f"{each.label} -> {layer.label}",
-        )
+        connect(each, layer, transform=transform, synapse=synapse)
     return layer
+
+
+def connect(
+    pre: Layer,
+    layer: Layer,
+    places: slice | list[int] = _ALL,
+    transform: Transform | None = None,
+    synapse: Synapse | float | None = None,
+) -> None:
+    """Add the Connection from a layer to another, or to places of it."""
+    nengo.Connection(
+        pre.output,
+        layer.output if places == _ALL else layer.output[places],
+        transform=nengo.transforms.NoTransform(pre.size) if transform is None else transform,
+        synapse=synapse,
+        solver=NoSolver(),
+        label=f"{pre.label} -> {layer.label}",
+    )
 
 
 def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:

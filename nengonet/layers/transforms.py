@@ -9,7 +9,7 @@ from nengo.builder.transforms import conv2d_gradx
 from nengo.connection import Neurons
 from nengo.dists import Distribution
 
-from nengonet.ann.convolution import conv2d
+from nengonet.ann.convolution import convolve
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
 
@@ -198,7 +198,7 @@ class _Convolution:
             made = [conv2d_gradx(k, np.ascontiguousarray(x), **settings) for k, x in parts]
             made = np.concatenate(made, axis=-1)
         else:
-            made = conv2d(images, kernel, strides=strides, padding=padding, groups=groups)
+            made = convolve(images, kernel, strides=strides, padding=padding, groups=groups)
         made = made if after.channels_last else np.moveaxis(made, -1, 1)
         return made.reshape(len(images), -1)
 

@@ -16,8 +16,7 @@ from nengo.neurons import NeuronType
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
-from nengonet.ann.convolution import as_pair
-from nengonet.ann.kinds import kind_of, shape_after, with_channels
+from nengonet.ann.kinds import kind_of, shape_after
 from nengonet.exceptions import InputError
 from nengonet.layers.record import (
     Layer,
@@ -32,6 +31,7 @@ from nengonet.nengo_internals import outermost_network
 from nengonet.neurons import as_neuron_type, gain_bias, with_settings
 from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
+from nengonet.weights.records import KERNEL_NDIM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def dense(
     """
     pres, weights = as_layers(pre), as_layer_weights(weights, name=label or "dense")
     label = new_label(label, weights.name or "dense", pres)
-    _check_kind(weights, label, "Dense")
+    weights = _of_kind(weights, label, "Dense")
     weights.check_inputs(pres[0].shape, pre_label=pres[0].label)
     transform = nengo.Dense((weights.n_outputs, pres[0].size), init=weights.kernel.T)
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
@@ -122,6 +122,7 @@ def conv2d(
     strides: int | Sequence[int] | None = None,
     padding: str | None = None,
     groups: int | None = None,
+    dilation_rate: int | Sequence[int] | None = None,
     max_rates: object = 100.0,
     intercepts: object = 0.0,
     gain: object = None,
@@ -147,11 +148,14 @@ def conv2d(
         None for a Node that puts out the drive.
     strides : int or (int, int), optional
         In rows and columns. By default what the weights' file says, else 1. An argument wins over
-        the file; so it does for ``padding`` and ``groups``.
+        the file; so it does for ``padding``, ``groups`` and ``dilation_rate``.
     padding : {"valid", "same"}, optional
         By default the file's, else ``"valid"``.
     groups : int, optional
         By default the file's, else 1. A DepthwiseConv2D has one group for each input channel.
+    dilation_rate : int or (int, int), optional
+        By default the file's, else 1. ``nengo.Convolution`` has none: the kernel gets zeros between
+        its rows and columns.
     max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
         As for `dense`. Arrays hold one value for each neuron, in (row, column, filter) order.
 
@@ -165,7 +169,7 @@ def conv2d(
     ------
     InputError
         The kernel does not fit the layer before, the file asks for what ``nengo.Convolution``
-        cannot do (dilation, channels first), or the tuning is impossible.
+        cannot do (channels first), or the tuning is impossible.
 
     Notes
     -----
@@ -173,38 +177,173 @@ def conv2d(
     the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
     order, (row, column, channel), are Keras' own.
     """
-    pres, weights = as_layers(pre), as_layer_weights(weights, name=label or "conv2d")
-    label = new_label(label, weights.name or "conv2d", pres)
-    _check_kind(weights, label, "Conv2D", "DepthwiseConv2D")
-    if groups is not None and weights.kind == "DepthwiseConv2D":
-        raise InputError(
-            f"{label}: expected no groups for a DepthwiseConv2D, which has one for each input "
-            f"channel, got {groups!r}"
-        )
     given = {"strides": strides, "padding": padding, "groups": groups}
+    given["dilation_rate"] = dilation_rate
+    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
+    return _convolution(pre, weights, "Conv2D", given, neuron_type, tuning, label)
+
+
+def conv1d(
+    pre: Layers,
+    weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    neuron_type: NeuronType | None,
+    *,
+    strides: int | None = None,
+    padding: str | None = None,
+    groups: int | None = None,
+    dilation_rate: int | None = None,
+    max_rates: object = 100.0,
+    intercepts: object = 0.0,
+    gain: object = None,
+    bias: object = None,
+    amplitude: float | None = None,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+    seed: int | None = None,
+) -> Layer:
+    """Add a convolution over steps: one Ensemble, and one ``nengo.Convolution`` into its neurons.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; ``(steps,)`` is one channel. These steps are an axis of the
+        input, such as the samples of a recording, not those of the simulation. Several layers
+        stand for their sum, as in `dense`.
+    weights : LayerWeights, (steps, channels / groups, filters) array_like or tuple
+        Of a Conv1D or DepthwiseConv1D layer, as Keras stores them, alone or as
+        ``(kernel, bias)``.
+    neuron_type : NeuronType or None
+        None for a Node that puts out the drive.
+    strides : int, optional
+        By default what the weights' file says, else 1. An argument wins over the file; so it does
+        for ``padding``, ``groups`` and ``dilation_rate``.
+    padding : {"valid", "same", "causal"}, optional
+        With ``"causal"``, a step sees itself and those before it. By default the file's, else
+        ``"valid"``.
+    groups, dilation_rate : int, optional
+        By default the file's, else 1.
+    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
+        As for `dense`. Arrays hold one value for each neuron, in (step, filter) order.
+
+    Returns
+    -------
+    Layer
+        Of shape ``(steps, filters)``.
+
+    Raises
+    ------
+    InputError
+        As for `conv2d`.
+
+    Notes
+    -----
+    ``nengo.Convolution`` knows neither causal padding nor dilation: the kernel gets zeros behind
+    its end, or between its steps, with which padding ``"same"`` computes the same.
+    """
+    given = {"strides": strides, "padding": padding, "groups": groups}
+    given["dilation_rate"] = dilation_rate
+    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
+    return _convolution(pre, weights, "Conv1D", given, neuron_type, tuning, label)
+
+
+def _convolution(
+    pre: Layers,
+    weights: object,
+    kind: str,
+    given: dict,
+    neuron_type: NeuronType | None,
+    tuning: Tuning,
+    label: str | None,
+) -> Layer:
+    """Add a convolution over as many dimensions as the kind has; `given` wins over the file."""
+    pres, weights = as_layers(pre), as_layer_weights(weights, name=label or kind.lower())
+    label = new_label(label, weights.name or kind.lower(), pres)
+    weights = _of_kind(weights, label, kind, f"Depthwise{kind}")
     given = {name: value for name, value in given.items() if value is not None}
+    if "groups" in given and weights.kind != kind:
+        raise InputError(
+            f"{label}: expected no groups for a {weights.kind}, which has one for each input "
+            f"channel, got {given['groups']!r}"
+        )
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
     shape_after(weights, pres[0].shape, pre_label=pres[0].label)
-    shape = with_channels(pres[0].shape)
-    kernel, options = kind_of(weights).grouped(weights, shape[2])
-    options["strides"] = as_pair("strides", options["strides"])
+    computed = kind_of(weights)
+    shape = computed.with_channels(weights, pres[0].shape)
+    kernel, options = computed.plain(weights, shape)
     transform = nengo.Convolution(
         weights.n_outputs,
         shape,
-        kernel_size=kernel.shape[:2],
+        kernel_size=kernel.shape[:-2],
         channels_last=True,
         init=kernel,
         **options,
     )
-    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
     return weighted_layer(pres, weights, transform, neuron_type, tuning, label)
 
 
-def _check_kind(weights: LayerWeights, label: str, *kinds: str) -> None:
+def _of_kind(weights: LayerWeights, label: str, *kinds: str) -> LayerWeights:
+    """Return weights of one of several kinds; where the file tells none, the builder does."""
+    untold = weights.kind == "unknown" and weights.kernel is not None
+    if untold and weights.kernel.ndim == KERNEL_NDIM[kinds[0]]:
+        return dataclasses.replace(weights, kind=kinds[0])
     if weights.kind not in kinds:
         raise InputError(
             f"{label}: expected the weights of a {' or '.join(kinds)} layer, got {weights.kind}"
         )
+    return weights
+
+
+def activation(
+    pre: Layers,
+    neuron_type: NeuronType,
+    *,
+    max_rates: object = 100.0,
+    intercepts: object = 0.0,
+    gain: object = None,
+    bias: object = None,
+    amplitude: float | None = None,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+    seed: int | None = None,
+) -> Layer:
+    """Add neurons on what comes in, without weights: one Ensemble, a Connection from each layer.
+
+    So ends a residual block, ``relu(convolution + shortcut)``::
+
+        last = nn.conv2d(first, weights["conv_2"], None)
+        block = nn.activation([last, shortcut], neuron_type, gain=…)
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Several, of one shape, stand for their sum: each neuron gets the current
+        ``J = gain * sum + bias``. A sum is that of Keras where all that comes in is on one scale:
+        with the amplitudes of all neurons such that their mean output is the activation, or with
+        the weights of `nengonet.balance`.
+    neuron_type : NeuronType
+    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
+        As for `dense`; the label is ``"activation"`` by default.
+
+    Returns
+    -------
+    Layer
+        Of the shape of the layers before.
+
+    Raises
+    ------
+    InputError
+        The layers have different shapes, there are no neurons, or the tuning is impossible.
+    """
+    pres = as_layers(pre)
+    label = new_label(label, "activation", pres)
+    if neuron_type is None:
+        raise InputError(
+            f"{label}: neuron_type: expected a Nengo neuron type, got None; nengonet.add sums "
+            "layers without neurons"
+        )
+    tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
+    weights = LayerWeights(name=label, kind="Activation")
+    return weighted_layer(pres, weights, None, neuron_type, tuning, label)
 
 
 def flatten(pre: Layer) -> Layer:
@@ -229,7 +368,7 @@ def flatten(pre: Layer) -> Layer:
 def weighted_layer(
     pre: Layers,
     weights: LayerWeights,
-    transform: Transform,
+    transform: Transform | None,
     neuron_type: NeuronType | None,
     tuning: Tuning,
     label: str,

@@ -81,12 +81,13 @@ def images_of(connection: nengo.Connection) -> tuple[Layout, Layout] | None:
 def pool_geometry(transform: AveragePool) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Return size and strides of an average pool; None where its padding reaches the image.
 
-    There a window has fewer pixels, and a mean of its own.
+    There a window has fewer pixels, and a mean of its own. None over one dimension, too, where NIR
+    has no pools.
     """
     shape, pool = transform.image_shape, transform.pool
-    if pool.kind == "global_average":
-        return shape[:2], (1, 1)
-    size, strides, padding = pool.geometry
+    if pool.dimensions == 1:
+        return None
+    size, strides, padding = pool.geometry(shape)
     pads = padding_of(shape, size, strides, padding)
     return None if np.any(pads) else (size, strides)
 

@@ -26,7 +26,7 @@ def plot_weights(
     Parameters
     ----------
     weights : LayerWeights or array_like
-        Of a Dense, Conv2D or DepthwiseConv2D layer, as Keras stores them.
+        Of a Dense layer or a convolution, as Keras stores them.
     shape : (rows, columns), optional
         Of the layer before a Dense layer: each neuron's weights then make an image of that shape.
         Without it, the kernel is one image. Not for convolutions, whose kernels have a shape.
@@ -36,6 +36,7 @@ def plot_weights(
     weights = as_layer_weights(weights, name="weights")
     n_max = positive_integer("n_max", n_max)
     kernel = np.asarray(weights.kernel)
+    kernel = kernel[np.newaxis] if kernel.ndim == 3 else kernel  # over steps: one row
     # Tiles of (height, width), in rows and columns.
     if kernel.ndim == 4:
         if shape is not None:

@@ -11,7 +11,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.kinds import Pool
+from nengonet.ann.unweighted import Pool
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.layers.initial import InitialStates
 from nengonet.run.presentation import present

@@ -20,7 +20,8 @@ import numpy as np
 
 import nengonet as nn
 from nengonet.ann.activations import activations, full_scale
-from nengonet.ann.kinds import Pool, drive_of
+from nengonet.ann.kinds import drive_of
+from nengonet.ann.unweighted import Pool
 from nengonet.checks import positive_integer
 from nengonet.readout import cross_entropy
 from nengonet.studies import shared

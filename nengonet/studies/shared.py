@@ -8,7 +8,8 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import Pool, activations
+from nengonet.ann.activations import activations
+from nengonet.ann.unweighted import Pool
 from nengonet.checks import as_number
 from nengonet.neurons import current_at
 from nengonet.tables import aligned

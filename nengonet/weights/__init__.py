@@ -48,8 +48,9 @@ def load_weights(path: str | os.PathLike) -> Weights:
     - ``.keras`` archives;
     - graphs of the Neuromorphic Intermediate Representation (``.nir``): kernels come channels last,
       neurons, filters and pools stand in `Weights.layers` with their parameters as ``config``;
-    - plain HDF5: every 2-d or 4-d dataset is a kernel named by its path, with ``NAME_bias`` as its
-      bias; a group that holds ``kernel`` and ``bias``, or ``W`` and ``b``, is one layer.
+    - plain HDF5: every 2-d or 4-d dataset, or 3-d one with a bias, is a kernel named by its path,
+      with ``NAME_bias`` as its bias; a group that holds ``kernel`` and ``bias``, or ``W`` and
+      ``b``, is one layer.
 
     The layers come in the order of the model, those of nested models as ``nested/layer``; those
     without weights stand in `Weights.layers` alone. Layers of a kind that nengonet does not know

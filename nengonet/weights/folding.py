@@ -15,7 +15,7 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     Parameters
     ----------
     layer : LayerWeights
-        Dense, Conv2D or DepthwiseConv2D, with no activation of its own.
+        Dense, or a convolution, with no activation of its own.
     batch_norm : LayerWeights
         ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta`` after it.
 
@@ -36,7 +36,7 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     mean, variance, gamma, beta, bias = (given[name].astype(np.float64) for name in names)
     scale = gamma / np.sqrt(variance + batch_norm.epsilon)
     # A depthwise kernel spreads its outputs over two axes: input channel, then multiplier.
-    axes = layer.shape[-2:] if layer.kind == "DepthwiseConv2D" else layer.shape[-1:]
+    axes = layer.shape[-2:] if layer.kind.startswith("Depthwise") else layer.shape[-1:]
     return dataclasses.replace(
         layer,
         kernel=(layer.kernel * scale.reshape(axes)).astype(layer.kernel.dtype),

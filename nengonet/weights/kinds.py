@@ -27,7 +27,7 @@ def snake_case(name: str) -> str:
 
 _OTHERS = (
     "LayerNormalization GroupNormalization RMSNormalization Conv1DTranspose Conv3DTranspose "
-    "SeparableConv1D SeparableConv2D DepthwiseConv1D Embedding LSTM GRU SimpleRNN ConvLSTM2D "
+    "SeparableConv1D SeparableConv2D Embedding LSTM GRU SimpleRNN ConvLSTM2D "
     "Bidirectional TimeDistributed PReLU MultiHeadAttention EinsumDense LocallyConnected1D "
     "LocallyConnected2D"
 )
@@ -40,14 +40,15 @@ def named_layer(name: str, arrays: Arrays, entry: Entry | None = None) -> LayerW
     kind = "unknown"
     if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
         arrays = {"kernel": arrays.pop("depthwise_kernel")} | arrays
-        kind = "DepthwiseConv2D" if arrays["kernel"].ndim == 4 else "unknown"
+        by_ndim = {3: "DepthwiseConv1D", 4: "DepthwiseConv2D"}
+        kind = by_ndim.get(arrays["kernel"].ndim, "unknown")
     elif "moving_mean" in arrays and set(arrays) <= set(_BATCH_NORM_ARRAYS):
         kind = BATCH_NORM
     elif {"kernel"} <= set(arrays) <= {"kernel", "bias"}:
         shapes = [array.shape for array in arrays.values()]
         kind = kind_of(name, shapes)
         # The kernel of a DepthwiseConv2D has another name, that of a transpose is turned round.
-        if kind == "DepthwiseConv2D" or (kind == "unknown" and shapes[1:] == [shapes[0][2:3]]):
+        if kind.startswith("Depthwise") or (kind == "unknown" and shapes[1:] == [shapes[0][2:3]]):
             kind = "Conv2DTranspose" if len(shapes[0]) == 4 else "unknown"
     return record(name, arrays, kind, entry)
 
@@ -116,7 +117,8 @@ def record(name: str, arrays: Arrays, kind: str, entry: Entry | None = None) -> 
     given = {}
     if entry is not None:
         kind = entry.kind
-        size = entry.config.get({"Dense": "units", "Conv2D": "filters"}.get(kind, ""))
+        counted = {"Dense": "units", "Conv1D": "filters", "Conv2D": "filters"}
+        size = entry.config.get(counted.get(kind, ""))
         if kernel is not None and type(size) is int and kernel.shape[-1:] != (size,):
             raise InputError(
                 f"{entry.name}: damaged file (the config says {size} outputs, but the kernel has "

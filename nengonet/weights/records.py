@@ -15,10 +15,14 @@ from nengonet.tables import aligned
 from nengonet.weights.config import activation_of
 
 # Kinds whose first array is a kernel and whose second, if any, is a bias: Keras 3 numbers them.
-KERNEL_NDIM = {"Dense": 2, "Conv2D": 4, "DepthwiseConv2D": 4, "Conv2DTranspose": 4}
-KERNEL_NDIM |= {"Conv1D": 3, "Conv3D": 5}
+KERNEL_NDIM = {"Dense": 2, "Conv1D": 3, "DepthwiseConv1D": 3, "Conv2D": 4, "DepthwiseConv2D": 4}
 # Those that nengonet builds.
-LINEAR = ("Dense", "Conv2D", "DepthwiseConv2D")
+LINEAR = tuple(KERNEL_NDIM)
+KERNEL_NDIM |= {"Conv2DTranspose": 4, "Conv3D": 5}
+# The kind of a kernel that nothing else is known of.
+_KINDS = {2: "Dense", 3: "Conv1D", 4: "Conv2D"}
+# What a convolution takes, by the dimensions of its kernel.
+_TAKES = {3: "(steps, channels)", 4: "(rows, columns, channels)"}
 BATCH_NORM = "BatchNormalization"
 
 
@@ -43,14 +47,16 @@ class LayerWeights:
     ----------
     kernel : array_like or None
         Dense ``(n_inputs, n_outputs)``, Conv2D ``(rows, columns, in_channels / groups, filters)``,
-        DepthwiseConv2D ``(rows, columns, in_channels, depth_multiplier)``.
+        DepthwiseConv2D ``(rows, columns, in_channels, depth_multiplier)``; Conv1D and
+        DepthwiseConv1D ``(steps, …)``, without columns.
     bias : array_like or None
         One value per output: ``(n_outputs,)``, ``(filters,)``,
         ``(in_channels * depth_multiplier,)``. None where the layer has no bias.
     name : str
         Name of the layer; layers of nested models are joined with ``/``.
     kind : str
-        Keras class, or ``unknown``. Left empty: Dense for a 2-d kernel and Conv2D for a 4-d one.
+        Keras class, or ``unknown``. Left empty: Dense, Conv1D or Conv2D for a kernel of
+        2, 3 or 4 dimensions.
     config : dict
         What the file tells of the layer (``activation``, ``strides``, ``padding``, ``groups``,
         ``epsilon``, ...), as JSON has it.
@@ -84,7 +90,7 @@ class LayerWeights:
         found = {"kernel": arrays.pop("kernel"), "bias": arrays.pop("bias"), "others": arrays}
         if not self.kind:
             ndim = None if self.kernel is None else found["kernel"].ndim
-            found["kind"] = {None: "unknown", 2: "Dense", 4: "Conv2D"}.get(ndim, "")
+            found["kind"] = "unknown" if ndim is None else _KINDS.get(ndim, "")
         if self.activation is None and "activation" in self.config:
             found["activation"] = activation_of(self.config)
         for field, value in found.items():
@@ -97,7 +103,7 @@ class LayerWeights:
         shapes = {array.shape for array in self.others.values()}
         if not self.kind:
             what, found = "kernel", f"shape {shape}"
-            wanted = "2 dimensions (Dense) or 4 (Conv2D)"
+            wanted = "2 dimensions (Dense), 3 (Conv1D) or 4 (Conv2D)"
         elif self.kind == BATCH_NORM and (len(shapes) > 1 or any(len(s) != 1 for s in shapes)):
             what, wanted = BATCH_NORM, "one value per channel in every array"
             found = ", ".join(f"{key} {array.shape}" for key, array in self.others.items())
@@ -137,8 +143,8 @@ class LayerWeights:
     def n_outputs(self) -> int:
         """Units of a Dense layer, channels that a convolution puts out."""
         *_, before, last = self.shape
-        both = {"DepthwiseConv2D": before * last, "Conv2DTranspose": before}
-        return both.get(self.kind, last)
+        depthwise = dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), before * last)
+        return (depthwise | {"Conv2DTranspose": before}).get(self.kind, last)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -171,7 +177,7 @@ class LayerWeights:
         pre_shape : int or tuple of int
             Shape of the layer before; ``(rows, columns, channels)`` for images.
         groups : int, optional
-            Groups of a Conv2D; by default the file's, else 1.
+            Groups of a Conv1D or Conv2D; by default the file's, else 1.
         pre_label : str, optional
             Name of the layer before, for the message.
         """
@@ -180,7 +186,8 @@ class LayerWeights:
         before = f"but the layer before it{pre_label and f', {pre_label},'} has"
         n_inputs = math.prod(pre_shape)
         if groups is None:
-            groups = self.config.get("groups", 1) if self.kind == "Conv2D" else 1
+            grouped = self.kind in ("Conv1D", "Conv2D")
+            groups = self.config.get("groups", 1) if grouped else 1
         if self.kind == "Dense":
             if kernel.shape[0] == n_inputs:
                 return
@@ -190,16 +197,16 @@ class LayerWeights:
                 problem += "; expected (inputs, units), as Keras has it: give kernel.T"
             elif len(pre_shape) > 1:
                 problem += "; flatten order is (row, column, channel)"
-        elif kernel.ndim != 4:
+        elif kernel.ndim not in _TAKES:
             problem = f"no inputs to check for a layer of kind {self.kind}"
-        elif len(pre_shape) != 3:
-            problem = f"a {self.kind} takes (rows, columns, channels), {before} shape {pre_shape}"
-        elif kernel.shape[2] * groups != pre_shape[2]:
+        elif len(pre_shape) != kernel.ndim - 1:
+            problem = f"a {self.kind} takes {_TAKES[kernel.ndim]}, {before} shape {pre_shape}"
+        elif kernel.shape[-2] * groups != pre_shape[-1]:
             grouped = f" x {groups} groups" if groups != 1 else ""
-            problem = f"kernel has {kernel.shape[2]} input channels{grouped}, {before} "
-            problem += f"{pre_shape[2]} channels (shape {pre_shape})"
-        elif self.kind == "Conv2D" and kernel.shape[3] % groups:
-            problem = f"{kernel.shape[3]} filters do not divide into {groups} groups"
+            problem = f"kernel has {kernel.shape[-2]} input channels{grouped}, {before} "
+            problem += f"{pre_shape[-1]} channels (shape {pre_shape})"
+        elif kernel.shape[-1] % groups:
+            problem = f"{kernel.shape[-1]} filters do not divide into {groups} groups"
         else:
             return
         raise InputError(f"{self.name}: {problem}")
@@ -313,7 +320,7 @@ def _floats(label: str, value) -> np.ndarray | None:
 _NOTES = "input activation pool_size size target_shape strides padding groups dilation_rate"
 _NOTES += " data_format negative_slope alpha max_value threshold epsilon"
 _NOTES += " tau tau_mem tau_syn r w_in v_threshold v_reset v_leak"
-_USUAL = {"activation": "linear", "strides": [1, 1], "groups": 1, "dilation_rate": [1, 1]}
+_USUAL = {"activation": "linear", "groups": 1}
 _USUAL |= {"data_format": "channels_last", "negative_slope": 0.0, "threshold": 0.0}
 _USUAL |= {"v_reset": 0.0, "v_leak": 0.0}
 
@@ -327,7 +334,8 @@ def _table_row(layer: LayerWeights) -> tuple[str, ...]:
     if isinstance(shape_in := config.get("batch_input_shape", config.get("batch_shape")), list):
         config["input"] = shape_in[1:]
     # The strides of a pool go without saying where they are its size.
-    usual = _USUAL | ({"strides": config["pool_size"]} if "pool_size" in config else {})
+    ones = [1] * len(config.get("kernel_size") or (1, 1))
+    usual = _USUAL | {"strides": config.get("pool_size", ones), "dilation_rate": ones}
     for key in _NOTES.split():
         value = config.get(key)
         if isinstance(value, str | int | float | list) and value != usual.get(key):

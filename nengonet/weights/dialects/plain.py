@@ -35,9 +35,9 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
             array = file.numbers(dataset)
             if array is not None and array.ndim:
                 arrays[path] = array
-    if not any(array.ndim in (2, 4) for array in arrays.values()):
+    if not any(_is_kernel(path, arrays) for path in arrays):
         found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items()) or "no arrays"
-        expected = "plain HDF5 with no array of 2 or 4 dimensions"
+        expected = "plain HDF5 with no array of 2 or 4 dimensions, or of 3 with a bias"
         raise InputError(f"no weights inside ({expected}; it holds: {found})")
     layers = {}
     for path in list(arrays):
@@ -62,6 +62,13 @@ def _parts(path: str, arrays: dict[str, np.ndarray]) -> tuple[str, str, str]:
         if folder and end in (kernel, bias) and f"{folder}/{kernel}" in arrays:
             return folder, f"{folder}/{kernel}", f"{folder}/{bias}"
     kernel = path.removesuffix("_bias")
-    if kernel not in arrays or arrays[kernel].ndim not in (2, 4):
+    if kernel not in arrays or not 2 <= arrays[kernel].ndim <= 4:
         return path, path, ""
     return kernel, kernel, f"{kernel}_bias"
+
+
+def _is_kernel(path: str, arrays: dict[str, np.ndarray]) -> bool:
+    """Return whether an array is a kernel; one of 3 dimensions may be images, without a bias."""
+    return arrays[path].ndim in (2, 4) or (
+        arrays[path].ndim == 3 and _parts(path, arrays)[2] in arrays
+    )

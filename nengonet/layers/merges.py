@@ -1,0 +1,196 @@
+"""Where branches come together, and zeros around an image: one Node, a Connection from each layer.
+
+Such a Node has no function: it passes on what comes in within the same step, spikes too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import nengo
+import numpy as np
+from nengo.synapses import Synapse
+
+from nengonet.ann.unweighted import Merge, Padding
+from nengonet.layers.record import Layer, Layers, as_layers, connect, listed_layers, new_label
+
+
+def add(
+    pre: Sequence[Layer], *, synapse: Synapse | float | None = None, label: str | None = None
+) -> Layer:
+    """Add a Node that puts out the sum of several layers, as Keras' Add does.
+
+    A builder that is given a list of layers takes their sum without such a Node, so this is for a
+    sum that several layers read, or that is to be probed.
+
+    Parameters
+    ----------
+    pre : list of Layer
+        Of one shape.
+    synapse : Synapse, float or None
+        On every connection.
+    label : str, optional
+        By default ``"add"``, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        Of the same shape. Its ``amplitude`` is that of the layers before where they have one
+        and the same: several spikes may then come in one step. None otherwise.
+
+    Raises
+    ------
+    InputError
+        The layers have different shapes, or layers on different ways to them have the same label.
+    """
+    pres = as_layers(pre)
+    return _merged(pres, Merge("add", _names(pres), name=new_label(label, "add", pres)), synapse)
+
+
+def concatenate(
+    pre: Sequence[Layer],
+    axis: int = -1,
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a Node that puts out several layers side by side, as Keras' Concatenate does.
+
+    Parameters
+    ----------
+    pre : list of Layer
+        Of shapes that differ along the axis only.
+    axis : int
+        Of the layers' shapes, the last by default: channels. Keras counts the axis of the images
+        as well, so that its 1 is 0 here; from the end, both count alike.
+    synapse, label
+        As for `add`; the label is ``"concatenate"`` by default.
+
+    Returns
+    -------
+    Layer
+        Its ``amplitude`` is that of the layers before where they have one and the same, else None.
+
+    Raises
+    ------
+    InputError
+        As for `add`; or there is no such axis.
+    """
+    pres = listed_layers(pre)
+    label = new_label(label, "concatenate", pres)
+    return _merged(pres, Merge("concatenate", _names(pres), axis=axis, name=label), synapse)
+
+
+def _names(pres: Sequence[Layer]) -> list[str]:
+    return [layer.label for layer in pres]
+
+
+def _merged(pres: Sequence[Layer], merge: Merge, synapse: Synapse | float | None) -> Layer:
+    shape = merge.of_shapes([layer.shape for layer in pres], " and ".join(merge.of))
+    # What the merge makes of the places: where in it each of them comes to stand.
+    starts = np.cumsum([0, *(layer.size for layer in pres)])
+    places = [
+        np.arange(start, start + layer.size).reshape(1, *layer.shape)
+        for start, layer in zip(starts, pres, strict=False)
+    ]
+    if merge.kind == "add":
+        into = [np.arange(layer.size) for layer in pres]
+    else:
+        order = np.argsort(merge.of_values(places), axis=None)
+        into = np.split(order, starts[1:-1])
+    return _placed(pres, into, shape, merge.name, synapse)
+
+
+def _placed(
+    pres: Sequence[Layer],
+    into: Sequence[np.ndarray],
+    shape: tuple[int, ...],
+    label: str,
+    synapse: Synapse | float | None,
+) -> Layer:
+    """Add a Node, and the connections of layers into its places."""
+    node = nengo.Node(size_in=math.prod(shape), label=label)
+    layer = Layer(label=label, shape=shape, node=node)
+    for pre, places in zip(pres, into, strict=True):
+        connect(pre, layer, _as_slice(places, layer.size), synapse=synapse)
+    return layer
+
+
+def _as_slice(places: np.ndarray, size: int) -> slice | list[int]:
+    """Return places as a slice, if they follow each other."""
+    if np.array_equal(places, np.arange(size)):
+        return slice(None)
+    if np.array_equal(places, np.arange(places[0], places[0] + len(places))):
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places.tolist()
+
+
+def zero_padding2d(
+    pre: Layers,
+    padding: int | Sequence = 1,
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a Node that puts out a layer with zeros around it, as Keras' ZeroPadding2D does.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel. Several stand
+        for their sum.
+    padding : int, (rows, columns) or ((top, bottom), (left, right))
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
+    Returns
+    -------
+    Layer
+        With the ``amplitude`` of the layer before.
+
+    Raises
+    ------
+    InputError
+        The layer before has no rows, columns and channels, or the padding is impossible.
+    """
+    return _zero_padding(pre, padding, 2, synapse, label)
+
+
+def zero_padding1d(
+    pre: Layers,
+    padding: int | tuple[int, int] = 1,
+    *,
+    synapse: Synapse | float | None = None,
+    label: str | None = None,
+) -> Layer:
+    """Add a Node that puts out a layer with steps of zeros before and after it.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; ``(steps,)`` is one channel.
+    padding : int or (before, after)
+    synapse, label
+        As for `zero_padding2d`.
+
+    Returns
+    -------
+    Layer
+        With the ``amplitude`` of the layer before.
+    """
+    return _zero_padding(pre, padding, 1, synapse, label)
+
+
+def _zero_padding(
+    pre: Layers, padding: object, dimensions: int, synapse: object, label: str | None
+) -> Layer:
+    pres = as_layers(pre)
+    label = new_label(label, f"zero_padding{dimensions}d", pres)
+    zeros, first = Padding(padding, label, dimensions), pres[0]
+    shape = zeros.shape_after(first.shape, first.label)
+    # The places that are not of the padding.
+    places = np.flatnonzero(zeros.values(np.ones((1, *first.shape))))
+    return _placed(pres, [places] * len(pres), shape, label, synapse)
