@@ -398,10 +398,10 @@ def test_bad_input_is_named(settings, message):
         run(**settings)
 
 
-def test_the_last_layer_must_be_a_layer():
+def test_the_output_must_be_one():
     network, output = build()
-    with pytest.raises(nn.InputError, match="output: expected a Layer.*got <Ensemble"):
-        run(network=(network, output.ensemble))
+    with pytest.raises(nn.InputError, match="output: expected a Layer.*got 'output'"):
+        run(network=(network, "output"))
 
 
 def test_what_is_printed_is_short():

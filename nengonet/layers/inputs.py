@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import nengo
 import numpy as np
 from nengo.params import NumberParam
+from nengo.processes import PresentInput
 from numpy.typing import ArrayLike
 
 from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
@@ -63,13 +64,20 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
     return np.bincount(steps * n + pixels, minlength=n_steps * n).reshape(n_steps, n)
 
 
-def images_at(node: nengo.Node, images: ArrayLike, name: str = "images") -> np.ndarray:
-    """Convert images to what an input shows, one row for each; the one check of them all."""
-    label = node.label or str(node)
-    if isinstance(node.output, ImageInput):
-        return node.output.rows(images, name, label)
+def images_at(
+    node: nengo.Node, images: ArrayLike, name: str = "images", process: object = None
+) -> np.ndarray:
+    """Convert images to what an input shows, one row for each; the one check of them all.
+
+    ``process`` is what a model runs in the Node, where that is not the network's.
+    """
+    label, process = node.label or str(node), node.output if process is None else process
+    if isinstance(process, ImageInput):
+        return process.rows(images, name, label)
+    if callable(getattr(process, "showing", None)):
+        return as_array(name, images, "biuf")
     values = as_numbers(name, images, "biuf")
-    _check_shape(name, values, (node.size_out,), label)
+    check_shape(name, values, (node.size_out,), label)
     return values.reshape(len(values), -1)
 
 
@@ -77,12 +85,14 @@ def images_by_node(
     images: ArrayLike | Mapping[nengo.Node, ArrayLike],
     upstream: Iterable[nengo.Node],
     nodes: Iterable[nengo.Node],
+    processes: Mapping[nengo.Node, object] | None = None,
 ) -> dict[nengo.Node, np.ndarray]:
     """Find the inputs that images are meant for, and convert the images as `images_at` does."""
+    processes = processes or {}
     if not isinstance(images, Mapping):
         sources = [node for node in upstream if node.size_in == 0]
-        node = _meant(sources, as_array("images", images, "biuf").shape)
-        return {node: images_at(node, images)}
+        node = meant(sources, as_array("images", images, "biuf").shape)
+        return {node: images_at(node, images, process=processes.get(node))}
     if not images:
         raise InputError("images: expected {node: images} for every input, got an empty dict")
     sources = [node for node in nodes if node.size_in == 0]
@@ -92,7 +102,10 @@ def images_by_node(
                 "images: expected Nodes of the network without an input "
                 f"({', '.join(map(str, sources)) or 'none'}), got {described(node)}"
             )
-    shown = {node: images_at(node, each, f"images of {node}") for node, each in images.items()}
+    shown = {
+        node: images_at(node, each, f"images of {node}", processes.get(node))
+        for node, each in images.items()
+    }
     if len({len(each) for each in shown.values()}) > 1:
         raise InputError(
             "images: expected the same number of images for every Node, got "
@@ -101,19 +114,32 @@ def images_by_node(
     return shown
 
 
-def _meant(sources: list[nengo.Node], shape: tuple[int, ...]) -> nengo.Node:
-    """Return the input that plain images of a shape are for."""
-    inputs = [node for node in sources if isinstance(node.output, ImageInput)]
+def meant(
+    sources: Sequence[nengo.Node], shape: Sequence[int], functions: bool = True
+) -> nengo.Node:
+    """Return the input that plain images of a shape are for.
+
+    It is the one that shows images, or else puts out constants, 0 first; or else, where
+    ``functions`` may be meant, what somebody's function or Process puts out.
+    """
+    inputs = [node for node in sources if callable(getattr(node.output, "showing", None))]
     if not inputs:
-        inputs = [node for node in sources if not _is_given(node)] or sources
-        fitting = [node for node in inputs if node.size_out == math.prod(shape[1:])]
+        steady = [node for node in sources if isinstance(node.output, np.ndarray | PresentInput)]
+        inputs = [node for node in steady if not _is_given(node)]
+        if not inputs:
+            inputs = sources if functions else steady
+            inputs = [node for node in inputs if not _is_given(node)] or inputs
+        sizes = (math.prod(shape[1:]), math.prod(shape[2:]))
+        fitting = [node for node in inputs if node.size_out in sizes]
         inputs = fitting if len(inputs) > 1 and fitting else inputs
     if len(inputs) == 1:
         return inputs[0]
-    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs) or "none"
+    found = ", ".join(f"{node} of size {node.size_out}" for node in inputs or sources) or "none"
+    if sources and not inputs:
+        found = f"Nodes with functions or processes of their own ({found})"
     raise InputError(
-        f"images: expected one input that they are for, got {found}; "
-        "give images={node: (n_images, size_out) array} for each"
+        f"images: expected one input that they are for, got {found}; give input=node, or "
+        "images={node: (n_images, size_out) array} for each"
     )
 
 
@@ -122,7 +148,7 @@ def _is_given(node: nengo.Node) -> bool:
     return isinstance(node.output, np.ndarray) and bool(np.any(node.output))
 
 
-def _check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
+def check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
     """Compare the shape of images, not their size; a channel of its own may be left out."""
     found, size = images.shape[1:], math.prod(shape)
     if images.ndim and len(images) == 0:
@@ -151,10 +177,12 @@ class ImageInput(nengo.Process):
     # What `show` sets, and `present` for every example.
     shown = ("image", "example", "seed_of_examples")
 
-    def __init__(self, shape: tuple[int, ...] | int, signed: bool = True) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] | int, signed: bool = True, seed: int | None = None
+    ) -> None:
         self.shape = (int(shape),) if np.ndim(shape) == 0 else tuple(map(int, shape))
         self.signed = signed
-        super().__init__(default_size_in=0, default_size_out=math.prod(self.shape))
+        super().__init__(default_size_in=0, default_size_out=math.prod(self.shape), seed=seed)
         self.show(np.zeros(self.size), example=0, seed=0)
 
     @property
@@ -165,7 +193,7 @@ class ImageInput(nengo.Process):
     def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
         """Return images as `images_at` does."""
         array = as_array(name, images, "biuf")
-        _check_shape(name, array, self.shape, label)
+        check_shape(name, array, self.shape, label)
         values = as_pixels(array, name).reshape(len(array), -1)
         low, high = values.min(), values.max()
         if self.signed or (low >= 0 and high <= 1):
@@ -203,8 +231,14 @@ class ConstantImage(ImageInput):
 
     scale = NumberParam("scale")
 
-    def __init__(self, shape: tuple[int, ...] | int, scale: float, signed: bool = True) -> None:
-        super().__init__(shape, signed)
+    def __init__(
+        self,
+        shape: tuple[int, ...] | int,
+        scale: float,
+        signed: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(shape, signed, seed)
         self.scale = scale
 
     def steady(self, images: np.ndarray) -> np.ndarray:

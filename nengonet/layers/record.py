@@ -19,6 +19,7 @@ from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.nengo_internals import outermost_network
+from nengonet.neurons import model_of
 from nengonet.weights import LayerWeights
 
 
@@ -281,8 +282,9 @@ def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Nod
 def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
     """Return the records of a network's layers by Ensemble or Node, an output as it is given."""
     known = dict(network.__dict__.get("nengonet_layers", {}))
-    if isinstance(output, Layer):
-        known |= output.network.__dict__.get("nengonet_layers", {}) | {owner(output.output): output}
+    for each in output if isinstance(output, list | tuple) else [output]:
+        if isinstance(each, Layer):
+            known |= each.network.__dict__.get("nengonet_layers", {}) | {owner(each.output): each}
     return known
 
 
@@ -319,7 +321,7 @@ def layers_of(output: object, network: nengo.Network) -> list[Layer]:
     items = [owner(each.output if isinstance(each, Layer) else each) for each in items]
     labels, found = labels_of(network, known), []
     for item in graph.upstream(*items)[0]:
-        neurons = isinstance(item, nengo.Ensemble)
+        neurons = isinstance(item, nengo.Ensemble) and model_of(item.neuron_type).has_neurons
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
         if item not in known and (neurons or weighted or spikes or item in items):

@@ -15,7 +15,7 @@ from nengo.connection import Neurons
 from nengonet.checks import described
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, Item, as_network, owner
-from nengonet.layers.record import Layer, known_layers, labels_of
+from nengonet.layers.record import Layer, known_layers, labels_of, layers_of
 from nengonet.nengo_internals import outermost_network
 
 Output: TypeAlias = Layer | nengo.Ensemble | Neurons | nengo.Node | ObjView | Sequence
@@ -94,6 +94,10 @@ class Target:
         areas = {graph.spike_area(item) for item in self.items}
         return areas.pop() if len(areas) == 1 else None
 
+    def upstream(self) -> list[Layer]:
+        """Return the layers on the way to the output, and its own, each after what feeds it."""
+        return layers_of([self.layers.get(item, item) for item in self.items], self.network)
+
     def take(self, values: Mapping[Item, np.ndarray]) -> np.ndarray:
         """Return the output's values, (..., size), from those of whole items, (..., n)."""
         return np.concatenate([values[part.item][..., part.indices] for part in self.parts], -1)
@@ -134,6 +138,8 @@ def read_output(
         The output is something else, has no values, or is not in the network; or the network of
         plain objects is unknown.
     """
+    if isinstance(output, Target):
+        return output
     given = list(_flat(output, name))
     if not given:
         raise InputError(f"{name}: {_EXPECTED}, got an empty list")

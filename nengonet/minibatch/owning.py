@@ -29,6 +29,7 @@ from nengo.params import FrozenObject, Parameter
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
+from nengonet.layers.showing import MadeInput
 from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.minibatch.registry import maker_of, name_of
 from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, names_in, uses_of
@@ -123,7 +124,9 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
             if isinstance(operator, cls)
             # What is registered as element-wise keeps no state.
             and not (cls is SimNeurons and is_elementwise(operator))
-            # Nor is what takes a whole minibatch called for single examples.
+            # Nor is what takes a whole minibatch called for single examples, and what is made of
+            # an image is each example's own.
+            and not isinstance(getattr(operator, called[0]), MadeInput)
             and not known(getattr(operator, called[0]), "batched", False)
         ]
     return roots

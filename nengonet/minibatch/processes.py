@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from nengo.base import Process
@@ -13,7 +13,6 @@ from nengo.processes import Piecewise, PresentInput
 from nengo.synapses import LinearFilter, Triangle
 from nengo.utils.numpy import maxint
 
-from nengonet.layers.inputs import ImageInput
 from nengonet.layers.protocol import known
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register, steps_as
@@ -21,20 +20,26 @@ from nengonet.streams import reset_seed
 
 # Their output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)
+# What an image input may say: see `nengonet.layers.protocol`.
+_WAYS = ("steady", "by_step", "events")
 # Nengo's own whose step takes arrays with the batch last as it is.
 _BATCHED = (LinearFilter.make_step, Triangle.make_step)
 
 
 def is_image(process: Process) -> bool:
     """Tell whether the process shows images of which every example has its own."""
-    ways = (known(process, "steady"), known(process, "events"))
-    return isinstance(process, ImageInput) and any(way is not None for way in ways)
+    return callable(getattr(process, "showing", None))
+
+
+def is_shown_at_once(process: Process) -> bool:
+    """Tell whether the process says what it puts out for a whole minibatch."""
+    return is_image(process) and any(known(process, way) is not None for way in _WAYS)
 
 
 def _is_single(operator: SimProcess) -> bool:
     """Tell whether a process is stepped example by example."""
     process, is_source = operator.process, operator.input is None
-    if is_source and (is_image(process) or type(process) in _SAME_FOR_ALL):
+    if is_source and (is_shown_at_once(process) or type(process) in _SAME_FOR_ALL):
         return False
     return is_source or not known(process, "batched", type(process).make_step in _BATCHED)
 
@@ -50,7 +55,7 @@ def shared_state(operator: Operator) -> list[Signal]:
 @register(SimProcess)
 def _process(operator: SimProcess, context: Context) -> Step:
     process, output = operator.process, context.signals[operator.output]
-    if is_image(process):
+    if is_shown_at_once(process):
         return _image(operator, context, output)
     if _is_single(operator):
         context.one_by_one[operator] = "each example has a process of its own"
@@ -121,6 +126,10 @@ def _image(operator: SimProcess, context: Context, output: np.ndarray) -> Step:
     if steady is not None:
         values = steady(images).T
         return lambda: np.copyto(output, values)
+    by_step = known(process, "by_step")
+    if by_step is not None:
+        rows, t = np.moveaxis(by_step(images), 0, -1), context.signals[operator.t]
+        return lambda: np.copyto(output, rows[round(t.item() / context.dt) - 1])
 
     def make_events():
         drawn = process.events(images, context.dt)
@@ -145,11 +154,13 @@ def new_streams(
     seed: int,
     examples: np.ndarray,
     make: Callable[[Operator, int, np.random.RandomState], object],
+    objects: Sequence[Mapping[Operator, object]] = (),
 ) -> dict:
     """Return the random streams of the processes that are stepped example by example.
 
     Other operators' steps are made by ``make(operator, place, rng)``: they draw from the same
-    stream, in the order of the steps, as in the reference.
+    stream, in the order of the steps, as in the reference. ``objects`` has each example's own
+    process, where it is not the operator's.
     """
     others = [operator for operator in operators if not steps_as(operator, SimProcess)]
     single = [operator for operator in operators if operator not in others and _is_single(operator)]
@@ -157,11 +168,13 @@ def new_streams(
     streams |= {(operator, "runs"): [] for operator in others}
     for place, example in enumerate(examples if streams else ()):
         rng = np.random.RandomState(reset_seed(seed, int(example)))
+        own = objects[place] if objects else {}
         for operator in operators:
             if (operator, "runs") in streams:
                 streams[operator, "runs"].append(make(operator, place, rng))
             elif (operator, "streams") in streams:
-                streams[operator, "streams"].append(operator.process.get_rng(rng))
+                process = own.get(operator, operator.process)
+                streams[operator, "streams"].append(process.get_rng(rng))
             elif operator.process.seed is None:
                 rng.randint(maxint)
     return streams

@@ -229,7 +229,8 @@ class MinibatchSimulator(nengo.Simulator):
         """
         self._check_open()
         inputs = self._image_inputs
-        shown = {} if images is None else images_by_node(images, inputs, inputs)
+        running = {node: operator.process for node, operator in inputs.items()}
+        shown = {} if images is None else images_by_node(images, inputs, inputs, running)
         n = self.minibatch_size if examples is None else max(np.size(examples), 1)
         examples = as_examples(examples, next(map(len, shown.values()), n))
         kept = self._images | shown
@@ -243,6 +244,19 @@ class MinibatchSimulator(nengo.Simulator):
         self.examples, self._images = examples, kept
         self._own = own_copies(roots_of(self.step_order), len(examples), self.model)
         self.reset(seed)
+
+    def _own_processes(self) -> list[dict[Operator, object]]:
+        """Return what each example has of its own, with the processes that show its image."""
+        own, seed = self._own.objects, int(self.seed)
+        for node, operator in self._image_inputs.items():
+            if node in self._images and not processes.is_shown_at_once(operator.process):
+                own = own or [{} for _ in self.examples]
+                for mine, image, example in zip(
+                    own, self._images[node], self.examples, strict=True
+                ):
+                    process = mine.get(operator, operator.process)
+                    mine[operator] = process.showing(image, int(example), seed)
+        return own
 
     def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
         """Keep the output of a node or of neurons, without a probe.
@@ -462,8 +476,10 @@ class MinibatchSimulator(nengo.Simulator):
             for operator in self.step_order
             if steps_as(operator, SimProcess) or maker_of(operator) is None
         ]
-        streams = neuron_steps.new_streams(neurons, seed, examples)
-        return streams | processes.new_streams(drawing, seed, examples, self._run_of_example)
+        self._own = self._own._replace(objects=self._own_processes())
+        streams, objects = neuron_steps.new_streams(neurons, seed, examples), self._own.objects
+        make = self._run_of_example
+        return streams | processes.new_streams(drawing, seed, examples, make, objects)
 
     def _run_of_example(self, operator: Operator, place: int, rng: np.random.RandomState) -> Run:
         own = self._own.objects[place] if self._own.objects else {}
@@ -503,8 +519,10 @@ class MinibatchSimulator(nengo.Simulator):
         """Return what steps are made from, and which of them are needed."""
         images = {}
         for node, operator in self._image_inputs.items():
-            shown = self._images.get(node, operator.process.image)
-            images[operator] = np.broadcast_to(shown, (self.minibatch_size, node.size_out))
+            if processes.is_shown_at_once(operator.process):
+                image = operator.process.image
+                shape = self.minibatch_size, *image.shape
+                images[operator] = np.broadcast_to(self._images.get(node, image), shape)
         context = Context(
             signals=self.signals,
             dt=self.dt,

@@ -15,7 +15,8 @@ import numpy as np
 from nengonet.exceptions import InputError
 from nengonet.layers.ann import Ann
 from nengonet.layers.graph import Graph, Item, has_weights, owner
-from nengonet.layers.record import Layer, layers_of
+from nengonet.layers.record import Layer, labels_of
+from nengonet.layers.targets import Output, read_output
 from nengonet.layers.transforms import Weights
 
 
@@ -28,12 +29,12 @@ class Synapses:
     per_spike: np.ndarray
 
 
-def synapses_of(output: Layer, network: nengo.Network | None = None) -> list[Synapses]:
+def synapses_of(output: Output, network: nengo.Network | None = None) -> list[Synapses]:
     """Count what a spike of every neuron reaches, on the way to the output."""
-    network = output.network if network is None else network
-    graph, layers = Graph(network), layers_of(output, network)
-    labels = {owner(layer.output): layer.label for layer in layers}
-    order = graph.upstream(owner(output.output))[0]
+    target = read_output(output, network)
+    graph, layers = Graph(target.network), target.upstream()
+    labels = labels_of(target.network, target.layers)
+    order = graph.upstream(*target.items)[0]
     found = [
         (order.index(target), Synapses(layer.label, labels[target], np.rint(sums).astype(np.int64)))
         for layer in layers

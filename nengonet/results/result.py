@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ import os
 import pathlib
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import h5py
 import numpy as np
@@ -24,11 +25,19 @@ from nengonet.checks import as_labels, described, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Hdf5, open_binary, reading
 from nengonet.results import readout as readouts
+from nengonet.results.named import WHOLE, ByName, LayerResult, Names, UnknownName
 from nengonet.results.readout import Accuracy
 from nengonet.version import __version__
 
 _FORMAT = "nengonet result 5"
-_BY_LAYER = ("spikes", "operations", "counts", "means", "rasters")
+# What there is by layer, and why there may be nothing of a layer.
+_BY_LAYER = {
+    "spikes": "the layer does not spike",
+    "operations": "no spikes come into this layer",
+    "counts": "the run did not keep this layer image by image: name it in keep",
+    "means": "the run did not keep this layer image by image: name it in keep",
+    "rasters": "the run did not keep this layer step by step: name it in rasters",
+}
 # Examples whose scores are computed at once: those of many steps are large.
 _CHUNK = 500
 
@@ -77,9 +86,16 @@ class Result:
         Mean output over the presentation of each kept layer that does not spike.
     rasters : dict of (n_images, n_steps, n_neurons) ndarray of int
         Spikes of each step, for the layers that were asked for.
+    data : dict of (n_images, n_steps, n) ndarray
+        What the network's probes recorded, those that were asked for (``probes`` of `present`).
 
     Notes
     -----
+    ``result[layer]`` has all of one layer: a `nengonet.results.named.LayerResult`. What goes by
+    ``label`` can be asked for by the layer, the Ensemble, its neurons, the Node, the probe, or a
+    slice of them too: ``result.rates(ensemble.neurons[:10])``. A result that was read from a file
+    knows an object by its label.
+
     Methods take the ``label`` of a layer; a ``readout`` (`nengonet.results.readout.scores`), by
     default the run's, with its ``tau`` in seconds; ``n_steps``, to answer after this many steps
     instead of all; and ``labels``, (n_images,) or (n_images, 1) class numbers. They raise
@@ -96,6 +112,37 @@ class Result:
     counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     means: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rasters: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    data: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    names: Names | Mapping[object, str] = dataclasses.field(default_factory=dict)
+
+    # Of layers, there are `layers`.
+    __iter__ = None
+
+    def __post_init__(self) -> None:
+        """Let layers and Nengo's objects stand for their labels."""
+        names = self.names
+        if not isinstance(names, Names):
+            names = Names("layer", [info.label for info in self.layers], names)
+        object.__setattr__(self, "names", names)
+        for kind in _BY_LAYER:
+            find = functools.partial(_find_of_layer, self.names, self.layers, kind)
+            object.__setattr__(self, kind, ByName(getattr(self, kind), find))
+        data = ByName(self.data, functools.partial(_find_data, self.names))
+        object.__setattr__(self, "data", data)
+
+    def __getstate__(self) -> dict:
+        """Return what can be pickled: arrays and labels, but not the network's objects."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return fields | {"names": {}}
+
+    def __setstate__(self, state: dict) -> None:
+        """Take what was pickled."""
+        self.__init__(**state)
+
+    def __getitem__(self, layer: object) -> LayerResult:
+        """Return what there is of a layer."""
+        label, chosen = self.names.find(layer)
+        return LayerResult(label, self, layer if chosen is not WHOLE else label)
 
     def __repr__(self) -> str:
         """Write sizes and layers; the arrays would fill the screen."""
@@ -128,14 +175,8 @@ class Result:
 
     def layer(self, label: str) -> LayerInfo:
         """Return what is known of a layer."""
-        known = [info.label for info in self.layers]
-        if not isinstance(label, str) or label not in known:
-            got = described(label)
-            raise InputError(
-                f"unknown layer {got}; expected any of {', '.join(known)}, got {got}"
-                f"{did_you_mean(label, known)}"
-            )
-        return self.layers[known.index(label)]
+        label, _ = self.names.find(label)
+        return next(info for info in self.layers if info.label == label)
 
     def rates(self, label: str) -> np.ndarray:
         """Return a layer's measured rates: spike counts over the presentation time.
@@ -144,9 +185,7 @@ class Result:
         -------
         rates : (n_images, n_neurons) ndarray, in Hz
         """
-        if self.layer(label).amplitude is None:
-            raise InputError(f"{label}: the layer does not spike; see mean_output")
-        return self._kept(self.counts, label) / (self.n_steps * self.dt)
+        return self.counts[label] / (self.n_steps * self.dt)
 
     def mean_output(self, label: str) -> np.ndarray:
         """Return a layer's mean output over the presentation.
@@ -157,15 +196,8 @@ class Result:
         """
         amplitude = self.layer(label).amplitude
         if amplitude is None:
-            return self._kept(self.means, label)
-        return self._kept(self.counts, label) * (amplitude / (self.n_steps * self.dt))
-
-    def _kept(self, arrays: dict[str, np.ndarray], label: str) -> np.ndarray:
-        if label not in arrays:
-            raise InputError(
-                f"{label}: the run did not keep this layer image by image: name it in keep"
-            )
-        return arrays[label]
+            return self.means[label]
+        return self.counts[label] * (amplitude / (self.n_steps * self.dt))
 
     def scores(self, readout: str | None = None, *, tau: float = 0.1) -> np.ndarray:
         """Compute every class's score at every step.
@@ -271,8 +303,51 @@ class Result:
         write_result(self, path, path.with_name(f".{uuid.uuid4().hex}.writing"))
 
 
-def assemble(layers: Sequence[LayerInfo], settings: dict, arrays: dict[str, np.ndarray]) -> Result:
-    """Make a result of arrays named ``examples``, ``steps`` and ``kind/label``."""
+def _find_of_layer(
+    names: Names, layers: Sequence[LayerInfo], kind: str, arrays: ByName, layer: object
+) -> np.ndarray:
+    """Return what there is of a layer, or of some of its neurons."""
+    label, chosen = names.find(layer)
+    if label not in arrays.keys():
+        spiking = next(each.amplitude for each in layers if each.label == label) is not None
+        why = _BY_LAYER[kind]
+        if kind in ("counts", "rasters") and not spiking:
+            why = "the layer does not spike; see mean_output"
+        elif kind == "means" and spiking:
+            why = "the layer spikes; see mean_output"
+        raise UnknownName(f"{label}: {why}")
+    if chosen is WHOLE:
+        return arrays[label]
+    if kind in ("spikes", "operations"):
+        raise UnknownName(f"{label}: expected a whole layer for its {kind}; see counts")
+    return arrays[label][..., chosen]
+
+
+def _find_data(names: Names, arrays: ByName, probe: object) -> np.ndarray:
+    """Return what a probe recorded."""
+    label, known = probe, list(arrays)
+    if not isinstance(probe, str):
+        label = names.label_of(probe)
+    if label in known:
+        return arrays[label]
+    raise UnknownName(
+        f"probe {described(probe)} was not recorded; expected any of "
+        f'{", ".join(known) or "none"}; give present probes=[probe], or probes="all"'
+        f"{did_you_mean(probe, known)}"
+    )
+
+
+def assemble(
+    layers: Sequence[LayerInfo],
+    settings: dict,
+    arrays: dict[str, np.ndarray],
+    names: Mapping[object, str] | None = None,
+) -> Result:
+    """Make a result of arrays named ``examples``, ``steps``, ``kind/label`` and ``data/probe``.
+
+    ``names``: the labels of the network's objects.
+    """
+    data = {name[5:]: array for name, array in arrays.items() if name.startswith("data/")}
     by_layer = {
         kind: {
             info.label: arrays[f"{kind}/{info.label}"]
@@ -281,14 +356,15 @@ def assemble(layers: Sequence[LayerInfo], settings: dict, arrays: dict[str, np.n
         }
         for kind in _BY_LAYER
     }
-    return Result(tuple(layers), settings, arrays["examples"], arrays["steps"], **by_layer)
+    of_run = tuple(layers), settings, arrays["examples"], arrays["steps"]
+    return Result(*of_run, **by_layer, data=data, names=names or {})
 
 
 def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
     """Write a result to a temporary file beside its own, and rename that."""
     arrays = {"examples": result.examples, "steps": result.steps} | {
         f"{kind}/{label}": array
-        for kind in _BY_LAYER
+        for kind in (*_BY_LAYER, "data")
         for label, array in getattr(result, kind).items()
     }
     layers = [dataclasses.asdict(info) for info in result.layers]

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import nengo
 import numpy as np
@@ -20,17 +20,19 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import as_network, owner
+from nengonet.layers.graph import as_network
 from nengonet.layers.initial import InitialStates, drawn_states
-from nengonet.layers.inputs import ImageInput, images_at
-from nengonet.layers.record import Layer, checked_layer, layers_of
+from nengonet.layers.inputs import ImageInput
+from nengonet.layers.record import Layer, labels_of
+from nengonet.layers.showing import MakeProcess, read_images
+from nengonet.layers.targets import Output, Target, read_output
 from nengonet.neurons import model_of
 from nengonet.results.journal import Journal, check_fingerprint, checked_file, unwritable
 from nengonet.results.readout import READOUTS
 from nengonet.results.result import Collector, Result, assemble, load_result, write_result
 from nengonet.run.content import digest, versions
 from nengonet.run.parallel import n_processes, progress_bar
-from nengonet.run.runner import Job, run_examples
+from nengonet.run.runner import Images, Job, run_examples
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
@@ -40,9 +42,11 @@ _PARTIAL, _WRITING = ".partial", ".writing"
 
 def present(
     network: nengo.Network,
-    output: Layer,
-    images: np.ndarray,
+    output: Output,
+    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
     *,
+    input: nengo.Node | Layer | None = None,
+    input_process: MakeProcess | Mapping[nengo.Node, MakeProcess] | None = None,
     presentation_time: float = 0.35,
     dt: float = 0.001,
     seed: int | None = None,
@@ -51,6 +55,7 @@ def present(
     readout: str = "spike_count",
     rasters: Sequence[str] = (),
     keep: Sequence[str] | None = None,
+    probes: Sequence[nengo.Probe | str] | str = (),
     simulator: str = "minibatch",
     minibatch_size: int | None = None,
     n_jobs: int = 1,
@@ -66,12 +71,27 @@ def present(
     Parameters
     ----------
     network : nengo.Network
-    output : Layer
-        The last layer. Its result holds the layers that it was built on, and all others with
-        neurons that feed it now.
-    images : (n_images, ...) array_like
-        Each of the input layer's shape, or flat. uint8 is divided by 255. `poisson_input` takes
-        values in [0, 1], `constant_input` any.
+        Built with nengonet's builders, by hand in plain Nengo, or both. A run changes none of its
+        objects.
+    output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice of neurons or Node, or a list
+        What is read out: the last layer, an Ensemble's neurons, what a Node puts out (such as an
+        EnsembleArray's ``output``), or several of these one after the other. The result holds all
+        layers with neurons or weights that feed it, too.
+    images : (n_images, ...) or (n_images, n_steps, ...) array_like, or dict
+        What the input shows: an image stays for a presentation, a sequence has a row for each of
+        its steps. Each is of the input's shape, or flat. Image inputs of nengonet divide uint8 by
+        255; `poisson_input` takes values in [0, 1]. A Node of plain Nengo puts the values out as
+        they are, so a sequence may be spike trains: a spike of area ``amplitude`` is
+        ``amplitude / dt`` in its step. With several inputs a dict ``{node: array}``.
+    input : nengo.Node or Layer, optional
+        The input that ``images`` are for, which puts them out instead of what it would. By default
+        the only Node that shows images, or else the only one without an input that puts out
+        constants (0 first) or a `nengo.processes.PresentInput`. One that computes a function of
+        time goes on doing so, and sees ``dt`` as the time of every example's first step.
+    input_process : callable or dict of {Node: callable}, optional
+        Called with an image, in the shape given, it returns the nengo Process that the input runs
+        for it. A Process that an input runs anyway, and that has a method
+        ``showing(image, example, seed)`` returning the Process of an example, needs none.
     presentation_time : float, in seconds
     dt : float, in seconds
     seed : int, optional
@@ -88,12 +108,16 @@ def present(
     readout : str
         The default readout of the result: see `nengonet.results.readout.scores`.
     rasters : sequence of str
-        Labels of layers whose spikes are kept step by step (for figures; they are large).
+        Layers whose spikes are kept step by step (for figures; they are large): their labels, or
+        the layers or Ensembles themselves.
     keep : sequence of str, optional
-        Labels of layers of which every neuron's count, or mean output, is kept for every image.
+        Layers of which every neuron's count, or mean output, is kept for every image.
         By default all; for many images of a large network, name the few that matter. Of the
         others, the number of spikes is kept. The last layer's spikes are kept step by step
         whatever it says.
+    probes : sequence of nengo.Probe or str, or "all"
+        Probes of the network, or their labels, whose data ``result.data[probe]`` shall hold, for
+        every image and step. By default none: they are large, and runs without are faster.
     simulator : {"minibatch", "reference"}
         `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
         ``nengo.Simulator``, reset before every example. Both give the same spikes, but for the
@@ -143,18 +167,21 @@ def present(
     elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
     """
     n_steps, dt = count_steps(presentation_time, dt), float(dt)
-    layers = layers_of(checked_layer(output, "output"), as_network(network))
-    _check_layers(network, layers, dt)
+    target = read_output(output, as_network(network))
+    layers = target.upstream()
+    _check_layers(target, layers, dt)
     check_among("readout", readout, READOUTS)
     check_among("simulator", simulator, ("minibatch", "reference"))
     check_among("precision", precision, (32, 64))
-    labels = [layer.label for layer in layers]
+    labels = list(dict.fromkeys([*(layer.label for layer in layers), target.label]))
     spiking = [layer.label for layer in layers if layer.spiking]
     if minibatch_size is None:
         minibatch_size = default_minibatch_size(network)
+    shown = read_images(images, target, node=input, make=input_process, n_steps=n_steps, dt=dt)
+    rasters, keep = (_named(each, network) for each in (rasters, keep))
     job = Job(
-        network=network,
-        output=output,
+        target=target,
+        inputs=tuple((each.node, each.process) for each in shown),
         settings={
             "presentation_time": n_steps * dt,
             "dt": dt,
@@ -166,11 +193,12 @@ def present(
         states=drawn_states(layers, initial_states),
         rasters=as_names("rasters", rasters, spiking, "spiking layer"),
         kept=as_names("keep", labels if keep is None else keep, labels, "layer"),
+        probes=_asked(probes, network),
         simulator=simulator,
         minibatch_size=positive_integer("minibatch_size", minibatch_size),
     )
-    images = images_at(job.image_input, images)
-    examples = as_examples(examples, len(images))
+    images = tuple(each.images for each in shown)
+    examples = as_examples(examples, len(images[0]))
     run = functools.partial(_run, job, images, examples, n_processes(n_jobs), progress)
     if save is None:
         if resume:
@@ -178,7 +206,32 @@ def present(
         return run()
     save = checked_file(save, resume, (_PARTIAL, _WRITING))
     job.settings["fingerprint"] = _fingerprint(job, images, examples)
-    return _saved(save, job.settings, run)
+    return _saved(save, job, run)
+
+
+def _named(layers: object, network: nengo.Network) -> object:
+    """Return labels in place of layers and Nengo's objects."""
+    if isinstance(layers, list | tuple):
+        return [
+            each if isinstance(each, str) else read_output(each, network).label for each in layers
+        ]
+    return layers
+
+
+def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
+    """Return the probes that were asked for, by name."""
+    names: dict[nengo.Probe, str] = {}
+    for number, probe in enumerate(network.all_probes):
+        label = probe.label or f"probe {number}"
+        names[probe] = label if label not in names.values() else f"{label} {number}"
+    if isinstance(probes, str) and probes == "all":
+        return {name: probe for probe, name in names.items()}
+    if isinstance(probes, list | tuple):
+        probes = [
+            names.get(each, each) if isinstance(each, nengo.Probe) else each for each in probes
+        ]
+    by_name = {name: probe for probe, name in names.items()}
+    return {name: by_name[name] for name in as_names("probes", probes, list(by_name), "probe")}
 
 
 def default_minibatch_size(network: nengo.Network) -> int:
@@ -197,7 +250,7 @@ class RunJournal(Journal):
 
 def _run(
     job: Job,
-    images: np.ndarray,
+    images: Images,
     examples: np.ndarray,
     n_jobs: int,
     progress: bool,
@@ -208,28 +261,29 @@ def _run(
     if journal is not None:
         journal.replay(found.add)
     n_done = found.n_done
-    with progress_bar("presenting", "image", n_done, len(images), progress) as bar:
-        for batch in run_examples(job, images[n_done:], examples[n_done:], n_jobs):
+    missing = tuple(each[n_done:] for each in images)
+    with progress_bar("presenting", "image", n_done, len(examples), progress) as bar:
+        for batch in run_examples(job, missing, examples[n_done:], n_jobs):
             found.add(batch)
             if journal is not None:
                 journal.append(batch)
             bar.update(found.n_done - bar.n)
-    return assemble(job.infos, job.settings, found.arrays)
+    return assemble(job.infos, job.settings, found.arrays, job.names)
 
 
-def _saved(save: pathlib.Path, settings: dict, run: Callable[..., Result]) -> Result:
+def _saved(save: pathlib.Path, job: Job, run: Callable[..., Result]) -> Result:
     """Return a finished run from its file; else finish it, and write the file."""
     partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
     if not partial.exists():
         if save.exists():
-            return _loaded(save, settings)
+            return _loaded(save, job)
         if writing.exists():
             raise InputError(
                 f"{writing} already exists, of another run: rename it, or save elsewhere"
             )
-    with RunJournal(partial, settings["fingerprint"]) as journal:
+    with RunJournal(partial, job.settings["fingerprint"]) as journal:
         if save.exists():  # by a run that was killed, or has just ended
-            result = _loaded(save, settings)
+            result = _loaded(save, job)
         else:
             result = run(journal=journal)
             try:
@@ -240,48 +294,58 @@ def _saved(save: pathlib.Path, settings: dict, run: Callable[..., Result]) -> Re
     return result
 
 
-def _loaded(save: pathlib.Path, settings: dict) -> Result:
+def _loaded(save: pathlib.Path, job: Job) -> Result:
     """Return a finished run of the same fingerprint, with the readout asked for now."""
     result = load_result(save)
     check_fingerprint(
         f"{save}: the saved run",
-        settings["fingerprint"],
+        job.settings["fingerprint"],
         result.settings.get("fingerprint", {}),
         "give the same settings, save to another file, or read it as it is with load_result",
     )
-    return dataclasses.replace(result, settings=result.settings | settings)
+    settings = result.settings | job.settings
+    return dataclasses.replace(result, settings=settings, names=job.names)
 
 
-def _fingerprint(job: Job, images: np.ndarray, examples: np.ndarray) -> dict[str, str]:
+def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, str]:
     """Return what the saved arrays depend on."""
-    # What the input showed last does not count.
-    without = {id(job.image_input.output): ImageInput.shown}
+    # What the inputs showed last does not count, nor what they would put out without images.
+    without = {
+        id(each): ImageInput.shown for node, own in job.inputs for each in (node.output, own)
+    }
+    without |= {id(node): ("output",) for node in job.shown}
+    labels = labels_of(job.network, job.target.layers)
+    inputs = [(labels[node], own if node in job.shown else None) for node, own in job.inputs]
+    outputs = [(labels[part.item], part.indices) for part in job.target.parts]
     states = [(each.place, each.name, each.distribution) for each in job.states]
     return {
         "network": digest(job.network, "network", without),
         "layers": digest([dataclasses.asdict(info) for info in job.infos], "layers"),
+        "inputs": digest(inputs, "input_process", without),
+        "output": digest(outputs, "output"),
         "images": digest(images, "images"),
         "examples": digest(examples, "examples"),
         **{name: repr(job.settings[name]) for name in ("seed", "dt", "n_steps", "precision")},
         "rasters": ", ".join(job.rasters),
         "kept layers": ", ".join(job.kept),
+        "probes": digest(job.probes, "probes", without),
         "initial states": digest(states, "initial_states"),
         **versions(),
     }
 
 
-def _check_layers(network: nengo.Network, layers: list[Layer], dt: float) -> None:
+def _check_layers(target: Target, layers: list[Layer], dt: float) -> None:
     labels = [layer.label for layer in layers]
     if len(set(labels)) < len(labels):
         raise InputError(
             f"expected layers with different labels, got {', '.join(labels)}; give them with label="
         )
-    inside = {*network.all_ensembles, *network.all_nodes}
-    for layer in layers:
-        if owner(layer.output) not in inside:
+    for item in target.items:
+        if isinstance(item, nengo.Ensemble) and not model_of(item.neuron_type).has_neurons:
             raise InputError(
-                f"the layer {layer.label} is not part of the network that was given; expected the "
-                "one in which it was built, output.network"
+                f"{item}: expected an output with neurons, got Direct mode, which has none; give a "
+                "Node behind a connection from it"
             )
+    for layer in layers:
         if layer.ensemble is not None:
             model_of(layer.neuron_type).check_step(dt, layer.label)

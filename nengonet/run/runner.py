@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import nengo
 import numpy as np
+from nengo.processes import Process
 
 from nengonet.exceptions import RunawayError
 from nengonet.layers.graph import Graph, owner
 from nengonet.layers.initial import DrawnState, set_states
-from nengonet.layers.record import Layer, image_input, layers_of
+from nengonet.layers.record import Layer
+from nengonet.layers.targets import Target
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.runaway import ADVICE
 from nengonet.results.operations import synapses_of
@@ -30,64 +32,82 @@ from nengonet.run.simulators import (
 )
 
 Arrays = dict[str, np.ndarray]
+# Those of each input.
+Images = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """What a process needs to run examples; called with some, it runs them."""
 
-    network: nengo.Network
-    output: Layer
+    target: Target
+    inputs: tuple[tuple[nengo.Node, Process], ...]
     settings: dict
     states: list[DrawnState]
     rasters: tuple[str, ...]
     kept: tuple[str, ...]
+    probes: dict[str, nengo.Probe]
     simulator: str
     minibatch_size: int
+
+    @property
+    def network(self) -> nengo.Network:
+        """The network."""
+        return self.target.network
+
+    @property
+    def shown(self) -> dict[nengo.Node, Process]:
+        """What the model runs in Nodes in place of what the network does."""
+        return {node: process for node, process in self.inputs if process is not node.output}
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
         """The layers of the result, from the input on."""
-        return layers_of(self.output, self.network)
+        return self.target.upstream()
 
     @functools.cached_property
     def infos(self) -> list[LayerInfo]:
-        """What the result knows of its layers."""
-        return [
-            LayerInfo(
-                label=each.label, shape=tuple(map(int, each.shape)), amplitude=area and float(area)
-            )
-            for each, area in ((layer, layer.amplitude) for layer in self.layers)
-        ]
+        """What the result knows of its layers; the last is the output, whatever it consists of."""
+        infos = [_info(each.label, each.shape, each.amplitude) for each in self.layers]
+        target = self.target
+        joined = [] if target.item else [_info(target.label, target.shape, target.amplitude)]
+        return [*infos, *joined]
 
-    @functools.cached_property
-    def image_input(self) -> nengo.Node:
-        """The Node that shows the images."""
-        return image_input(self.network, self.output.output)
+    @property
+    def names(self) -> dict[object, str]:
+        """The names under which the result has the network's objects."""
+        layers = {owner(layer.output): layer.label for layer in self.layers}
+        return layers | {probe: name for name, probe in self.probes.items()}
 
     @functools.cached_property
     def runner(self) -> Runner:
         """The simulator of this process."""
         return Runner(self)
 
-    def __call__(self, images: np.ndarray, examples: np.ndarray) -> Arrays:
+    def __call__(self, images: Images, examples: np.ndarray) -> Arrays:
         """Run some examples."""
         return self.runner.run(images, examples)
 
 
-def run_examples(
-    job: Job, images: np.ndarray, examples: np.ndarray, n_jobs: int
-) -> Iterator[Arrays]:
-    """Yield the counts and outputs of some examples at a time, in order, as they are finished."""
-    if len(images) == 0:
+def _info(label: str, shape: Sequence[int], area: float | None) -> LayerInfo:
+    return LayerInfo(label=label, shape=tuple(map(int, shape)), amplitude=area and float(area))
+
+
+def run_examples(job: Job, images: Images, examples: np.ndarray, n_jobs: int) -> Iterator[Arrays]:
+    """Yield the counts and outputs of some examples at a time, in order, as they are finished.
+
+    ``images`` has those of each input of the job.
+    """
+    n_images = len(examples)
+    if n_images == 0:
         return
-    n_jobs = min(n_jobs, len(images))
+    n_jobs = min(n_jobs, n_images)
     # The reference runs single examples; a process gets no more than its share.
     size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
-    size = min(size, -(-len(images) // n_jobs))
+    size = min(size, -(-n_images // n_jobs))
     job = dataclasses.replace(job, minibatch_size=size)
-    starts = range(0, len(images), size)
-    tasks = [(images[start : start + size], examples[start : start + size]) for start in starts]
+    parts = [slice(start, start + size) for start in range(0, n_images, size)]
+    tasks = [(tuple(each[part] for each in images), examples[part]) for part in parts]
     if n_jobs == 1 or job.simulator == "minibatch":
         with contextlib.closing(Runner(job)) as runner:
             if n_jobs == 1:
@@ -107,7 +127,7 @@ def _threads(runner: Runner, n_jobs: int) -> Iterator[Callable[..., Future]]:
     """Yield what submits examples to threads, each with a simulator of the runner's model."""
     mine, spare = threading.local(), [runner]
 
-    def call(images: np.ndarray, examples: np.ndarray) -> Arrays:
+    def call(images: Images, examples: np.ndarray) -> Arrays:
         if not hasattr(mine, "runner"):
             try:
                 mine.runner = spare.pop()
@@ -124,17 +144,18 @@ class Runner:
 
     def __init__(self, job: Job, model: nengo.builder.Model | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
-        self._synapses = synapses_of(job.output, job.network)
+        self._synapses = synapses_of(job.target)
         network, size = job.network, job.minibatch_size
         dt, seed, bits = (job.settings[name] for name in ("dt", "seed", "precision"))
+        settings = {"precision": bits, "shown": job.shown}
         if job.simulator == "reference":
-            built = reference_simulator(network, dt, seed, precision=bits)
+            built = reference_simulator(network, dt, seed, **settings)
         else:
-            built = minibatch_simulator(network, size, dt, seed, precision=bits, model=model)
+            built = minibatch_simulator(network, size, dt, seed, model=model, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
         graph = Graph(network)
         for layer in job.layers:
-            steps = layer is job.output or layer.label in job.rasters
+            steps = owner(layer.output) in job.target.items or layer.label in job.rasters
             if job.simulator == "reference":
                 record = OutputRecord(steps)
             else:
@@ -142,8 +163,9 @@ class Runner:
             if graph.may_be_negative(owner(layer.output)):
                 record.keep_signs()
             self._records.append(record)
-        # Nobody reads the user's probes here, and each would keep every step.
-        self.simulator.model.probes.clear()
+        # Every probe keeps every step: only those that somebody asked for.
+        probes, asked = self.simulator.model.probes, [*job.probes.values()]
+        probes[:] = [probe for probe in probes if probe in asked]
 
     def close(self) -> None:
         """Close the simulator."""
@@ -158,20 +180,25 @@ class Runner:
         """Whether most steps run without Python's lock, so that threads can share the work."""
         return self.simulator.runs_in_stretches
 
-    def run(self, images: np.ndarray, examples: np.ndarray) -> Arrays:
+    def run(self, images: Images, examples: np.ndarray) -> Arrays:
         """Return counts and outputs, examples first, under the names that `assemble` knows."""
+        nodes = [node for node, _ in self.job.inputs]
         if self.job.simulator == "reference":
-            parts = [self._run_reference(*each) for each in zip(images, examples, strict=True)]
+            parts = [
+                self._run_reference(dict(zip(nodes, shown, strict=True)), int(example))
+                for *shown, example in zip(*images, examples, strict=True)
+            ]
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         seed = self.job.settings["seed"]
-        self.simulator.reset_to_examples({self.job.image_input: images}, examples, seed)
+        shown = dict(zip(nodes, images, strict=True))
+        self.simulator.reset_to_examples(shown, examples, seed)
         set_states(self.simulator, self.job.states, seed, examples)
         self.simulator.run_steps(self.job.settings["n_steps"])
         return self._arrays(examples)
 
-    def _run_reference(self, image: np.ndarray, example: int) -> Arrays:
+    def _run_reference(self, images: dict[nengo.Node, np.ndarray], example: int) -> Arrays:
         job, simulator, seed = self.job, self.simulator, self.job.settings["seed"]
-        reset_to_example(simulator, seed, int(example), {job.image_input: image})
+        reset_to_example(simulator, seed, example, images)
         set_states(simulator, job.states, seed, [example])
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.model.sig[layer.output]["out"] for layer in job.layers]
@@ -180,7 +207,7 @@ class Runner:
         for record, signal in pairs:
             record.restart(signal.T.shape, np.dtype(np.float64))
         for _ in range(job.settings["n_steps"]):
-            take_step(simulator, int(example))
+            take_step(simulator, example)
             for record, signal in pairs:
                 record.add(signal)
         return self._arrays(np.array([example]))
@@ -188,7 +215,8 @@ class Runner:
     def _arrays(self, examples: np.ndarray) -> Arrays:
         """Return what the records hold, examples first."""
         job, arrays = self.job, {"examples": examples}
-        for info, layer, record in zip(job.infos, job.layers, self._records, strict=True):
+        layers = list(zip(job.infos, job.layers, self._records, strict=False))
+        for info, _, record in layers:
             label, total = info.label, record.total
             if info.amplitude is None:
                 _check_sums(total, examples, label)
@@ -208,13 +236,31 @@ class Runner:
                         arrays[name] = arrays.get(name, 0) + reached
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
-            if record.keeps_steps:
-                steps = self._steps(info, record, examples)
-                if label in job.rasters:
-                    arrays[f"rasters/{label}"] = steps
-                if layer is job.output:
-                    arrays["steps"] = steps
-        return arrays
+            if label in job.rasters:
+                arrays[f"rasters/{label}"] = self._steps(info, record, examples)
+        # What spikes of one area throughout is kept as spikes.
+        output, spikes = job.infos[-1], job.infos[-1].amplitude is not None
+        steps = {
+            owner(layer.output): self._steps(info, record, examples) if spikes else record.steps
+            for info, layer, record in layers
+            if owner(layer.output) in job.target.items
+        }
+        arrays["steps"] = together = steps.get(job.target.item)
+        if together is None:
+            arrays["steps"] = together = job.target.take(steps)
+            if output.label in job.kept and spikes:
+                arrays[f"counts/{output.label}"] = as_small(together.sum(axis=1, dtype=np.int64))
+            elif output.label in job.kept:
+                arrays[f"means/{output.label}"] = together.mean(axis=1, dtype=np.float64)
+        return arrays | self._probed()
+
+    def _probed(self) -> Arrays:
+        """Return what the user's probes hold, examples first."""
+        data, one = self.simulator.data, self.job.simulator == "reference"
+        return {
+            f"data/{name}": np.array(data[probe])[np.newaxis] if one else np.array(data[probe])
+            for name, probe in self.job.probes.items()
+        }
 
     def _steps(self, info: LayerInfo, record: OutputRecord, examples: np.ndarray) -> np.ndarray:
         """Return the outputs of every step, of a spiking layer as its spikes."""

@@ -18,7 +18,9 @@ from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
 from nengo.cache import get_default_decoder_cache
+from nengo.processes import Process
 
+from nengonet.layers.showing import ShowingBuilder, processes_of
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.owning import own_copies, roots_of
 from nengonet.minibatch.runaway import runaway_error
@@ -39,11 +41,15 @@ def reference_simulator(
     *,
     precision: int = 64,
     probe: nengo.Probe | None = None,
+    shown: Mapping[nengo.Node, Process] | None = None,
 ) -> Iterator[nengo.Simulator]:
-    """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network."""
+    """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network.
+
+    ``shown``: what Nodes run in this model, in place of what they run in the network.
+    """
     with precision_of(precision):  # which a Triangle asks for at every reset
         with quiet():
-            model = seeded_model(network, dt, seed)
+            model = seeded_model(network, dt, seed, shown)
             model.build(network)
             if probe is not None:
                 model.build(probe)
@@ -60,12 +66,16 @@ def minibatch_simulator(
     *,
     precision: int = 64,
     model: Model | None = None,
+    shown: Mapping[nengo.Node, Process] | None = None,
 ) -> MinibatchSimulator:
-    """Build the minibatch simulator of a network, or of a model that is built already."""
+    """Build the minibatch simulator of a network, or of a model that is built already.
+
+    ``shown``: as for `reference_simulator`.
+    """
     with quiet(), precision_of(precision):
         unbuilt = network if model is None else None
         if model is None:
-            model = seeded_model(network, dt, seed)
+            model = seeded_model(network, dt, seed, shown)
         return MinibatchSimulator(
             unbuilt, minibatch_size, model=model, precision=precision, **_settings(dt, seed)
         )
@@ -83,9 +93,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def seeded_model(network: nengo.Network, dt: float, seed: int) -> Model:
+def seeded_model(
+    network: nengo.Network,
+    dt: float,
+    seed: int,
+    shown: Mapping[nengo.Node, Process] | None = None,
+) -> Model:
     """Return an empty model, which seeds a network that has no seed of its own."""
-    model = Model(dt=dt, label=str(network), decoder_cache=get_default_decoder_cache())
+    cache, builder = get_default_decoder_cache(), ShowingBuilder(shown or {})
+    model = Model(dt=dt, label=str(network), decoder_cache=cache, builder=builder)
     if network.seed is None:
         model.seeds[network], model.seeded[network] = seed, True
     return model
@@ -106,25 +122,30 @@ def reset_to_example(
 ) -> None:
     """Reset a simulator, and restart every random stream with the example's own.
 
-    ``images`` are for image inputs; by default, they show what they showed last. What keeps a state
-    in Python (functions of Nodes, a user's processes, neuron types and operators), which Nengo's
-    reset leaves alone, is copied anew from the network's, as
+    ``images`` are for the inputs that show some; by default, they show what they showed last. What
+    keeps a state in Python (functions of Nodes, a user's processes, neuron types and operators),
+    which Nengo's reset leaves alone, is copied anew from the network's, as
     `MinibatchSimulator.reset_to_examples` does.
     """
     operators = simulator.step_order
-    roots = roots_of(operators)
-    originals = _originals.setdefault(simulator, {root.operator: root.original for root in roots})
+    roots, inputs = roots_of(operators), processes_of(simulator.model)
+    originals = _originals.setdefault(
+        simulator,
+        {operator: operator.process for operator in inputs.values()}
+        | {root.operator: root.original for root in roots},
+    )
+    for operator in inputs.values():
+        operator.process = originals[operator]
     for root in roots:
         root.put(originals[root.operator])
     own = own_copies(roots, 1, simulator.model)
     for root in roots:
-        original = called = originals[root.operator]
+        called = originals[root.operator]
         for copies in own.objects:
             called = copies.get(root.operator, called)
-        for node, image in (images or {}).items():
-            if original is node.output:
-                called = called.showing(image, example, seed)
         root.put(called)
+    for node, image in (images or {}).items():
+        inputs[node].process = inputs[node].process.showing(image, example, seed)
     states = [
         state
         for operator in operators

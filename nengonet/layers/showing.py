@@ -1,0 +1,287 @@
+"""What the inputs of any network show: values, a row for each step, or a user's Process.
+
+A run leaves the network alone: its model is built with the process of `Shown` in the Node's place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import nengo
+import numpy as np
+from nengo.builder import Builder, Model
+from nengo.builder.signal import Signal
+from nengo.processes import Process
+from numpy.typing import ArrayLike
+
+from nengonet.checks import as_array, as_numbers, described
+from nengonet.exceptions import InputError
+from nengonet.layers.graph import Graph, owner
+from nengonet.layers.inputs import ConstantImage, ImageInput, check_shape, images_at, meant
+from nengonet.layers.protocol import known
+from nengonet.layers.record import Layer
+from nengonet.layers.targets import Target
+from nengonet.streams import example_rng
+
+MakeProcess = Callable[[np.ndarray], Process]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+    """The images of one input, and what the model runs in its Node."""
+
+    node: nengo.Node
+    process: Process
+    images: np.ndarray
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the model runs something else than the network."""
+        return self.process is not self.node.output
+
+
+class NodeValues(ConstantImage):
+    """An image's values as they are, at a Node of anybody's."""
+
+    def __init__(self, size: int) -> None:
+        # With a seed, it draws none: all others are as without it.
+        super().__init__((size,), 1.0, seed=0)
+
+    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
+        """Return one row for each image."""
+        values = as_numbers(name, images, "biuf")
+        check_shape(name, values, self.shape, label)
+        return values.reshape(len(values), -1)
+
+
+class ImageSteps(ImageInput):
+    """Put out a row of values at each step of a presentation, as the source would for an image."""
+
+    def __init__(self, source: ImageInput, n_steps: int) -> None:
+        self.source, self.n_steps = source, n_steps
+        super().__init__(source.shape, source.signed, source.seed)
+
+    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
+        """Return an array (n_images, n_steps, n)."""
+        array = as_array(name, images, "biuf")
+        steps = array.reshape(-1, *array.shape[2:]) if array.ndim > 2 else array.reshape(-1, 1)
+        rows = self.source.rows(steps, name, label)
+        return rows.reshape(len(array), self.n_steps, self.size)
+
+    def show(self, image: ArrayLike, example: int, seed: int) -> None:
+        """Set the rows that the next reset starts with."""
+        self.image = np.broadcast_to(np.asarray(image, np.float64), (self.n_steps, self.size))
+        self.example, self.seed_of_examples = example, seed
+
+    def by_step(self, images: np.ndarray) -> np.ndarray:
+        """Return the outputs of all steps, (n_images, n_steps, n)."""
+        return self.source.steady(images)
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function."""
+        rows = self.by_step(self.image[np.newaxis])[0]
+        return lambda t: rows[round(t / dt) - 1]
+
+
+class EventSteps(ImageSteps):
+    """Put out Poisson spikes, whose rates are other ones at each step."""
+
+    @property
+    def amplitude(self) -> float:
+        """Area of one spike."""
+        return self.source.amplitude
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function."""
+        stream = example_rng(self.seed_of_examples, self.example)
+        rates, height = self.source.events(self.image, dt)
+        return lambda t: height * stream.poisson(rates[round(t / dt) - 1] * dt)
+
+
+class MadeInput(Process):
+    """What a user's function makes of each image."""
+
+    def __init__(self, make: MakeProcess, size: int, process: Process | None = None) -> None:
+        self.make, self.process = make, process
+        super().__init__(default_size_in=0, default_size_out=size)
+
+    def showing(self, image: np.ndarray, example: int, seed: int) -> MadeInput:
+        """Return what shows an image."""
+        process, size = self.make(image), self.default_size_out
+        if not isinstance(process, Process):
+            raise InputError(
+                "input_process: expected a function that returns a nengo Process for an image, got "
+                f"{described(process)} from it"
+            )
+        # A process of one value may have any size; a PresentInput has that of its inputs.
+        if process.default_size_in or process.default_size_out not in (1, size):
+            raise InputError(
+                f"input_process: expected a Process without input and of {size} values, as the "
+                f"Node has, got {type(process).__name__} of {process.default_size_out}"
+            )
+        return MadeInput(self.make, size, process)
+
+    def get_rng(self, rng: np.random.RandomState) -> np.random.RandomState:
+        """Return the random stream that the process would get."""
+        return super().get_rng(rng) if self.process is None else self.process.get_rng(rng)
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """Return the step function of the process, with a state of its own."""
+        if self.process is None:  # before the first image
+            return lambda t: np.zeros(shape_out)
+        own = self.process.make_state(shape_in, shape_out, dt)
+        return self.process.make_step(shape_in, shape_out, dt, rng, own)
+
+
+def read_images(
+    images: ArrayLike | Mapping[nengo.Node, ArrayLike],
+    target: Target,
+    *,
+    node: nengo.Node | Layer | None = None,
+    make: MakeProcess | Mapping[nengo.Node, MakeProcess] | None = None,
+    n_steps: int,
+    dt: float,
+) -> list[Shown]:
+    """Find the inputs that images are for, and check the images.
+
+    Parameters
+    ----------
+    images : (n_images, ...) or (n_images, n_steps, ...) array_like, or dict of them by Node
+    target : Target
+        What the run reads, which says what the input is: it lies upstream.
+    node : nengo.Node or Layer, optional
+        The input; by default the only one that shows images, or else puts out constants.
+    make : callable or dict of them by Node, optional
+        Makes a Process of each image.
+    n_steps : int
+        Steps of a presentation, by which sequences are known.
+    dt : float, in seconds
+    """
+    given = images
+    if not isinstance(images, Mapping):
+        given = {_as_input(node): images} if node is not None else {}
+        if node is None:
+            shape = as_array("images", images, "biuf").shape
+            given = {find_input(target, shape): images}
+    elif node is not None:
+        raise InputError("input: expected images as an array beside it, got a dict of Nodes")
+    elif not images:
+        raise InputError("images: expected {node: images} for every input, got an empty dict")
+    else:
+        given = {_as_input(each): values for each, values in images.items()}
+    sources = [each for each in target.network.all_nodes if each.size_in == 0]
+    for each in given:
+        if each not in sources:
+            raise InputError(
+                f"{'images' if node is None else 'input'}: expected Nodes of the network without "
+                f"an input ({', '.join(map(str, sources)) or 'none'}), got {described(each)}"
+                + _advice(each)
+            )
+    makes = make if isinstance(make, Mapping) else dict.fromkeys(given, make)
+    for each, function in makes.items():
+        if each not in given or not (function is None or callable(function)):
+            raise InputError(
+                "input_process: expected a function that returns a Process for an image, or a dict "
+                f"of them by the Nodes of images, got {described(make)}"
+            )
+    shown = []
+    for each, values in given.items():
+        name = "images" if len(given) == 1 else f"images of {each}"
+        shown.append(_shown(each, values, makes.get(each), n_steps, dt, name))
+    if len({len(each.images) for each in shown}) > 1:
+        raise InputError(
+            "images: expected the same number of images for every Node, got "
+            + ", ".join(f"{len(each.images)} for {each.node}" for each in shown)
+        )
+    return shown
+
+
+def _as_input(given: object) -> object:
+    """Return the Node of an input; a layer of Poisson neurons has its pixels in front of it."""
+    if isinstance(given, Layer):
+        return given.node if given.node is not None or given.pre is None else given.pre.node
+    return given
+
+
+def _advice(node: object) -> str:
+    """Say what to do with a Node that only passes on what comes in."""
+    if isinstance(node, nengo.Node) and node.output is None:
+        return f"; connect an input to it, such as nengo.Node(numpy.zeros({node.size_in}))"
+    return ""
+
+
+def find_input(target: Target, shape: Sequence[int]) -> nengo.Node:
+    """Return the Node that images of a shape are for."""
+    upstream = {*Graph(target.network).upstream(*target.items)[0]}
+    sources = [node for node in target.network.all_nodes if node.size_in == 0]
+    sources = [node for node in sources if node in upstream] or sources
+    return meant(sources, shape, functions=False)
+
+
+def _shown(node, images, make, n_steps: int, dt: float, name: str) -> Shown:
+    """Return what a Node shows, with its images checked."""
+    array, label = as_array(name, images, "biuf"), node.label or str(node)
+    if array.ndim < 1 or len(array) == 0:
+        raise InputError(f"{name}: expected at least one image, got shape {array.shape}")
+    if make is not None:
+        return Shown(node, MadeInput(make, node.size_out), array)
+    process, size = node.output, node.size_out
+    if not isinstance(process, ImageInput):
+        if callable(getattr(process, "showing", None)):
+            return Shown(node, process, array)
+        process = NodeValues(size)
+    rows = array.shape[1:2]
+    in_steps = math.prod(array.shape[2:]) == size and math.prod(array.shape[1:]) != size
+    if in_steps and rows and (rows == (n_steps,) or array.ndim > 2):
+        if rows != (n_steps,):
+            raise InputError(
+                f"{name}: expected a row for each of the {n_steps} steps of a presentation, shape "
+                f"(n_images, {n_steps}, {size}), or one image of {size} values for {label}, got "
+                f"{array.shape}; presentation_time={rows[0] * dt:g} shows {rows[0]} steps"
+            )
+        process = _in_steps(process, n_steps, label)
+    return Shown(node, process, images_at(node, array, name, process))
+
+
+def _in_steps(process: ImageInput, n_steps: int, label: str) -> ImageSteps:
+    for how, kind in (("steady", ImageSteps), ("events", EventSteps)):
+        if known(process, how) is not None:
+            return kind(process, n_steps)
+    raise InputError(
+        f"{label}: expected images for {type(process).__name__}, which says nothing of sequences; "
+        "give input_process"
+    )
+
+
+class ShowingBuilder(Builder):
+    """Build a model in which some Nodes run another process than in the network."""
+
+    def __init__(self, shown: Mapping[nengo.Node, Process]) -> None:
+        self.shown = shown
+
+    def build(self, model: Model, obj: object, *args: object, **kwargs: object) -> object:
+        """Build an object."""
+        if isinstance(obj, nengo.Node) and obj in self.shown:
+            output = Signal(shape=obj.size_out, name=f"{obj}.out")
+            model.build(self.shown[obj], None, output, mode="set")
+            model.sig[obj].update({"in": None, "out": output})
+            model.params[obj] = None
+            return None
+        return Builder.build(model, obj, *args, **kwargs)
+
+
+def processes_of(model: Model) -> dict[nengo.Node, object]:
+    """Return the operators that show the images of Nodes, by Node."""
+    outputs = {
+        operator.output: operator
+        for operator in model.operators
+        if callable(getattr(getattr(operator, "process", None), "showing", None))
+    }
+    nodes = ((owner(each), signals.get("out")) for each, signals in model.sig.items())
+    return {
+        node: outputs[signal]
+        for node, signal in nodes
+        if isinstance(node, nengo.Node) and signal in outputs
+    }

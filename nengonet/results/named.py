@@ -1,0 +1,159 @@
+"""What a result holds by label, found by the layer or Nengo object of that label as well."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nengonet.checks import described, did_you_mean
+from nengonet.exceptions import InputError
+
+if TYPE_CHECKING:
+    from nengonet.results.result import Result
+
+WHOLE = slice(None)
+
+
+class UnknownName(InputError, KeyError):
+    """A name that a result does not have; a KeyError for those who ask a dict."""
+
+    __str__ = Exception.__str__
+
+
+class ByName(dict):
+    """Arrays by label; what else they can be asked for by, ``find`` knows."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], find: Callable) -> None:
+        super().__init__(arrays)
+        self._find = find
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        if isinstance(key, str) and super().__contains__(key):
+            return super().__getitem__(key)
+        return self._find(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key) is not None
+
+    def get(self, key: object, default: object = None) -> object:
+        """Return what there is under a name, or of an object."""
+        try:
+            return self[key]
+        except InputError:
+            return default
+
+    def __reduce__(self) -> tuple:
+        return dict, (dict(self),)
+
+
+class Names:
+    """The labels of a result, and the network's objects that they stand for, while there are any.
+
+    A result that was read from a file has labels alone: then an object is known by its own label.
+    """
+
+    def __init__(self, what: str, labels: list[str], objects: Mapping[object, str]) -> None:
+        self._what, self.labels = what, labels
+        self._objects = WeakKeyDictionary(objects)
+
+    def find(self, thing: object) -> tuple[str, object]:
+        """Return a label, and which of its values are meant."""
+        label, chosen = thing, WHOLE
+        if not isinstance(thing, str):
+            label = self.label_of(_item_of(thing))
+            if _is_slice(thing):
+                part = " ".join(str(thing)[len(str(thing.obj)) :].split())
+                own = f"{label}{part}"
+                label, chosen = (own, WHOLE) if own in self.labels else (label, thing.slice)
+        if label not in self.labels:
+            got = described(thing)
+            raise UnknownName(
+                f"unknown {self._what} {got}; expected any of {', '.join(self.labels) or 'none'}, "
+                f"got {got}{did_you_mean(thing, self.labels)}"
+            )
+        return label, chosen
+
+    def label_of(self, item: object) -> str | None:
+        """Return the label of an object, if it has one."""
+        if self._objects:
+            try:
+                return self._objects.get(item)
+            except TypeError:  # numbers, lists and so on
+                return None
+        return getattr(item, "label", None)
+
+
+def _is_slice(thing: object) -> bool:
+    """Whether this is a slice of a Nengo object."""
+    return hasattr(thing, "obj") and hasattr(thing, "slice")
+
+
+def _item_of(thing: object) -> object:
+    """Return the Ensemble, Node or probe that a layer, neurons or a slice of them belong to."""
+    whole = thing.obj if _is_slice(thing) else thing
+    parts = (getattr(whole, name, None) for name in ("ensemble", "node"))
+    return next((each for each in parts if each is not None), whole)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerResult:
+    """What a result holds of one layer, or of some of its neurons.
+
+    Attributes
+    ----------
+    label : str
+    """
+
+    label: str
+    _result: Result
+    _key: object
+
+    def __repr__(self) -> str:
+        """Write label and shape."""
+        return f"<Result of {self.label!r}, shape {self.shape}, {self._result.n_images} images>"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's output for one example."""
+        label, chosen = self._result.names.find(self._key)
+        shape = self._result.layer(label).shape
+        return shape if chosen is WHOLE else np.arange(np.prod(shape))[chosen].shape
+
+    @property
+    def amplitude(self) -> float | None:
+        """Area of one spike; None where the layer does not spike."""
+        return self._result.layer(self.label).amplitude
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the layer spikes."""
+        return self.amplitude is not None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(n_images, n_neurons) ndarray of int: spike counts."""
+        return self._result.counts[self._key]
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(n_images, n_neurons) ndarray, in Hz: counts over the presentation time."""
+        return self._result.rates(self._key)
+
+    @property
+    def mean_output(self) -> np.ndarray:
+        """(n_images, n_neurons) ndarray: mean output over the presentation."""
+        return self._result.mean_output(self._key)
+
+    @property
+    def spikes(self) -> np.ndarray:
+        """(n_images,) ndarray of int: spikes of all neurons together."""
+        return self._result.spikes[self._key]
+
+    @property
+    def raster(self) -> np.ndarray:
+        """(n_images, n_steps, n_neurons) ndarray of int: the spikes of each step, where kept."""
+        return self._result.rasters[self._key]
