@@ -23,6 +23,7 @@ NUMPY_ONLY = {
     "files",
     "readout",
     "results.journal",
+    "results.named",
     "results.readout",
     "results.result",
     "streams",
