@@ -15,6 +15,12 @@ arguments do not fit. One word means the same in all of them:
 
 from nengonet.plots.accuracies import plot_budget, plot_confusion, plot_latency
 from nengonet.plots.frame import COLOURS, check_figure_path, save_figure, time_unit
+from nengonet.plots.layers import (
+    draw_spike_histogram,
+    plot_comparison,
+    plot_rates,
+    plot_weights,
+)
 from nengonet.plots.presentations import (
     plot_logits,
     plot_output,
@@ -23,9 +29,7 @@ from nengonet.plots.presentations import (
     plot_rate_and_spikes,
     plot_spikes_and_probabilities,
 )
-from nengonet.plots.rates import draw_spike_histogram, plot_comparison, plot_rates
 from nengonet.plots.sweeps import plot_amplitude, plot_sweep
-from nengonet.plots.weight_images import plot_weights
 
 __all__ = [
     "COLOURS",

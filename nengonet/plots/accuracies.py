@@ -111,11 +111,11 @@ def plot_confusion(
     # The square root, so that rare mistakes can be seen beside what is right.
     image = axis.imshow(shares, cmap="cividis", norm=PowerNorm(0.5, vmin=0, vmax=100))
     many = n_classes > _MOST_IN_CELLS
+    centred = {"fontsize": "small", "ha": "center", "va": "center"}
     for row, column in [] if many else np.argwhere(counts):
         share = shares[row, column]
-        style = {"fontsize": "small", "color": "black" if share > 25 else "white"}
         text = f"{share:.0f}" if share >= 10 else f"{share:.1f}"
-        axis.text(column, row, text, ha="center", va="center", **style)
+        axis.text(column, row, text, color="black" if share > 25 else "white", **centred)
     axis.set_xticks(range(n_classes), names, rotation=90 if many or max(map(len, names)) > 3 else 0)
     axis.set_yticks(range(n_classes), names)
     if many:

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
-from nengonet.checks import as_array, as_pixels, positive_integer
+from nengonet.checks import as_array, as_pixels
 from nengonet.exceptions import InputError
-from nengonet.results.result import Result
 
 # Okabe & Ito (2008): distinct for colour-blind readers; ten classes need line styles as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -37,10 +36,8 @@ def as_image(image: np.ndarray) -> np.ndarray:
     """Return an image as floats, of shape (rows, columns) or with three channels."""
     image = as_pixels(as_array("image", image, "biuf")[np.newaxis], "image")[0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        raise InputError(
-            "image: expected (rows, columns) or (rows, columns, 1 or 3 channels), got "
-            f"{image.shape}"
-        )
+        expected = "(rows, columns) or (rows, columns, 1 or 3 channels)"
+        raise InputError(f"image: expected {expected}, got {image.shape}")
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
@@ -53,11 +50,6 @@ def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[
             f"class_names: expected {n_classes}, one for each output, got {len(class_names)}"
         )
     return list(class_names)
-
-
-def index_of(index: int, result: Result) -> int:
-    """Return which of the result's examples is meant, from 0."""
-    return positive_integer("index", index, 0, result.n_images - 1)
 
 
 def time_unit(duration: float) -> tuple[float, str]:
@@ -84,10 +76,8 @@ def draw_curves(
 
 def class_legend(figure: Figure, axis: Axes, title: str) -> None:
     """Name the classes beside a figure whose axes all have the curves of one of them."""
-    legend = figure.legend(
-        *axis.get_legend_handles_labels(), title=title, loc="outside right center"
-    )
-    for line in legend.get_lines():
+    curves = axis.get_legend_handles_labels()
+    for line in figure.legend(*curves, title=title, loc="outside right center").get_lines():
         line.set_linewidth(1.2)
 
 
@@ -96,10 +86,8 @@ def check_figure_path(path: str | os.PathLike) -> None:
     path = pathlib.Path(path)
     formats = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in formats:
-        raise InputError(
-            f"{path}: expected the name of a figure that ends in one of "
-            f"{', '.join('.' + name for name in sorted(formats))}"
-        )
+        endings = ", ".join(f".{name}" for name in sorted(formats))
+        raise InputError(f"{path}: expected the name of a figure that ends in one of {endings}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
 

@@ -12,18 +12,9 @@ from scipy.special import softmax
 
 from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.plots.frame import (
-    COLOURS,
-    as_image,
-    class_legend,
-    draw_curves,
-    in_style,
-    index_of,
-    names_of_classes,
-    step_ends,
-    time_unit,
-)
-from nengonet.plots.rates import draw_spike_histogram
+from nengonet.plots import frame
+from nengonet.plots.frame import COLOURS, in_style, names_of_classes
+from nengonet.plots.layers import draw_spike_histogram
 from nengonet.results.result import Result
 
 
@@ -35,8 +26,8 @@ def plot_presentation(
     layers = [info.label for info in result.layers if info.label in result.rasters]
     if not layers:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
-    size = (9.0, 2.2 * (len(layers) + 1))
-    figure, axes = _beside_image(image, result, index, label, len(layers) + 1, size)
+    n_rows = len(layers) + 1
+    figure, axes = _beside_image(image, result, index, label, n_rows, (9.0, 2.2 * n_rows))
     for axis, layer in zip(axes, layers, strict=False):
         _draw_raster(axis, result, layer, index)
         axis.set(xlabel="", xticklabels=[])
@@ -74,11 +65,9 @@ def plot_raster(
         From `nengonet.predict_rates`, drawn beside the observed rates.
     """
     if label not in result.rasters:
-        raise InputError(
-            f"{label}: expected a result with the raster of this layer: "
-            f"give present(…, rasters=[{label!r}])"
-        )
-    index = index_of(index, result)
+        give = f"give present(…, rasters=[{label!r}])"
+        raise InputError(f"{label}: expected a result with the raster of this layer: {give}")
+    index = positive_integer("index", index, 0, result.n_images - 1)
     counts = result.rasters[label][index].sum(axis=0)
     if predicted is not None:
         rates = np.atleast_2d(predicted)
@@ -125,19 +114,19 @@ def plot_logits(
     size = ((3.6 if n_columns <= 3 else 2.2) * n_columns + 1.6, 2.1 * n_rows + 0.6)
     shared = {"sharex": True, "sharey": "row", "squeeze": False}
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, **shared)
-    factor, unit = time_unit(times[-1])
+    factor, unit = frame.time_unit(times[-1])
     for row, (name, logits) in zip(axes, outputs.items(), strict=True):
         row[0].set_ylabel(f"{name}\nlogit")
         for axis, curves, label in zip(row, logits, labels, strict=True):
             if np.all(np.isnan(curves)):
                 axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes)
             else:
-                draw_curves(axis, factor * np.asarray(times), curves, class_names, label)
+                frame.draw_curves(axis, factor * np.asarray(times), curves, class_names, label)
     for top, bottom, title in zip(axes[0], axes[-1], titles, strict=True):
         top.set_title(title)
         bottom.set_xlabel(f"time ({unit})")
     drawn = next(axis for axis in axes.flat if axis.lines)
-    class_legend(figure, drawn, "class\n(its own: thick)")
+    frame.class_legend(figure, drawn, "class\n(its own: thick)")
     return figure
 
 
@@ -165,7 +154,7 @@ def plot_rate_and_spikes(
     """
     n_classes = min(np.shape(each)[-1] for each in outputs.values())
     label = positive_integer("label", label, 0, n_classes - 1)
-    image = as_image(image)
+    image = frame.as_image(image)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     shared = {"width_ratios": (1, 4.4, 2.4), "squeeze": False}
     figure, axes = plt.subplots(len(rates), 3, figsize=(12.0, 2.3 * len(rates)), **shared)
@@ -187,8 +176,8 @@ def plot_rate_and_spikes(
 
 def _draw_answer(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> str:
     """Draw probabilities over time: the right class and the last answer, the others in grey."""
-    curves = softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
-    times, time = step_ends(len(curves), dt)
+    curves = _probabilities(outputs)
+    times, time = frame.step_ends(len(curves), dt)
     answer = int(outputs[-1].argmax())
     axis.plot(times, curves, color="0.75", lw=0.8)
     if answer != label:
@@ -225,36 +214,38 @@ def plot_spikes_and_probabilities(
     for _, _, outputs, _ in cells.values():
         class_names = names_of_classes(class_names, np.shape(outputs)[-1])
     labels = as_labels(labels, len(images), len(class_names))
-    shape, size = (
-        (len(cells) + 1, 2 * len(images)),
-        (5.2 * len(images) + 1.4, 1.9 * len(cells) + 2.2),
-    )
-    ratios = (1, 1.4) * len(images)
-    figure, axes = plt.subplots(*shape, figsize=size, width_ratios=ratios, squeeze=False)
-    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
-        axes[0, 2 * k].imshow(image, cmap="gray", vmin=0, vmax=1)
-        axes[0, 2 * k].set_title(class_names[label])
-        for axis in axes[0, 2 * k : 2 * k + 2]:
-            axis.set_axis_off()
-        for row, (title, (dt, spikes, outputs, answers)) in zip(
-            axes[1:], cells.items(), strict=True
-        ):
-            left, right = row[2 * k : 2 * k + 2]
-            draw_spike_histogram(left, spikes[k])
+    n_rows, n_images = len(cells) + 1, len(images)
+    size = (5.2 * n_images + 1.4, 1.9 * n_rows + 0.3)
+    shared = {"width_ratios": (1, 1.4) * n_images, "squeeze": False}
+    figure, axes = plt.subplots(n_rows, 2 * n_images, figsize=size, **shared)
+    for axis in axes[0]:
+        axis.set_axis_off()
+    for axis, image, label in zip(axes[0, ::2], images, labels, strict=True):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(class_names[label])
+    for row, (title, (dt, *of_images)) in zip(axes[1:], cells.items(), strict=True):
+        columns = zip(row[::2], row[1::2], labels, *of_images, strict=True)
+        for left, right, label, spikes, outputs, answer in columns:
+            draw_spike_histogram(left, spikes)
             left.set_title(title, fontsize="small")
             # Every step's value stands for the whole of its step.
-            curves = softmax(np.asarray(outputs[k], dtype=np.float64), axis=-1)
+            curves = _probabilities(outputs)
             curves, ends = np.concatenate([curves, curves[-1:]]), dt * np.arange(len(curves) + 1)
-            draw_curves(right, ends, curves, class_names, label, drawstyle="steps-post")
+            frame.draw_curves(right, ends, curves, class_names, label, drawstyle="steps-post")
             right.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
-            right.set_title(f"answer: {class_names[answers[k]]}", fontsize="small")
-    class_legend(figure, axes[1, 1], "class\n(right: thick)")
+            right.set_title(f"answer: {class_names[answer]}", fontsize="small")
+    frame.class_legend(figure, axes[1, 1], "class\n(right: thick)")
     return figure
+
+
+def _probabilities(outputs: np.ndarray) -> np.ndarray:
+    return softmax(np.asarray(outputs, dtype=np.float64), axis=-1)
 
 
 def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, list[Axes]]:
     """Draw an image under the run's answer; return the axes in the rows beside it."""
-    index, image = index_of(index, result), as_image(image)
+    index = positive_integer("index", index, 0, result.n_images - 1)
+    image = frame.as_image(image)
     rows = [["image", k] for k in range(n_rows)]
     ratios = (1, 3) if n_rows == 1 else (1, 2.4)
     figure, axes = plt.subplot_mosaic(rows, figsize=size, width_ratios=ratios)
@@ -271,7 +262,7 @@ def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
     """Draw a mark for each spike of a layer."""
     spikes = result.rasters[label][index]
     n_steps, n_neurons = spikes.shape
-    times, time = step_ends(n_steps, result.dt)
+    times, time = frame.step_ends(n_steps, result.dt)
     steps, neurons = np.nonzero(spikes)
     counts = spikes[steps, neurons]
     # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
@@ -282,9 +273,8 @@ def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
     mean_rate = spikes.sum() / n_neurons / (n_steps * result.dt)
     rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
     several = f", up to {counts.max()} in a step" if counts.max(initial=0) > 1 else ""
-    axis.set_title(
-        f"{label}: {spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
-    )
+    words = f"{spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
+    axis.set_title(f"{label}: {words}")
     axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
 
 
@@ -292,8 +282,8 @@ def _draw_scores(axis: Axes, result: Result, index: int, class_names=None) -> No
     """Draw the score of every class over time, the winner's thick."""
     scores = result.scores()[index]
     names = names_of_classes(class_names, scores.shape[1])
-    times, time = step_ends(result.n_steps, result.dt)
-    draw_curves(axis, times, scores, names, int(result.predictions()[index]))
+    times, time = frame.step_ends(result.n_steps, result.dt)
+    frame.draw_curves(axis, times, scores, names, int(result.predictions()[index]))
     readout = result.settings["readout"].replace("_", " ")
     axis.set_title(f"{result.layers[-1].label}: {readout} of each class")
     axis.set(xlabel=time, ylabel=readout, xlim=(0, times[-1] + times[0] / 2))

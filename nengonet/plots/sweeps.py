@@ -17,6 +17,7 @@ from nengonet.sweeps.result import Sweep
 
 # Of what nengonet's own networks are swept over; others are given.
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "synapse": "s"}
+_INTERVAL = ("mean", "low", "high")
 # Of the curves beside the thread's: what they are, and their markers.
 _BESIDE = {
     "compensated": ("weights compensated for the amplitude", "s"),
@@ -53,7 +54,7 @@ def plot_sweep(
         By the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
     """
     check_among("value", value, sweep.values)
-    x = _widest(sweep) if x is None else x
+    x = max(sweep.parameters, key=lambda name: _width(sweep, name)) if x is None else x
     if lines is None:
         lines = [name for name in sweep.parameters if name != x]
     lines = [lines] if isinstance(lines, str) else list(lines)
@@ -66,49 +67,36 @@ def plot_sweep(
         words = (f"{_with_unit(k, {})} {_in_words(row[k], units.get(k))}" for k in lines)
         curves.setdefault(", ".join(words), []).append(row)
     figure, axis = plt.subplots()
-    _draw_sweep(axis, curves, x, [row[x] for row in rows])
-    if lines:
-        axis.legend()
-    axis.grid(alpha=0.3)
-    axis.set(xlabel=_with_unit(x, units), ylabel=_with_unit(value, units))
-    numbers = [int(row["n"]) for row in rows]
-    n = "-".join(str(n) for n in sorted({min(numbers), max(numbers)}))
-    many = max(numbers) > 1
-    axis.set_title(f"mean over {n} seeds, with 95 % interval" if many else "one seed")
-    return figure
-
-
-def _draw_sweep(axis: Axes, curves: Mapping[str, list[dict]], x: str, values: list) -> None:
-    numbers, names = all(map(_is_number, values)), list(dict.fromkeys(map(_in_words, values)))
+    numbers = all(_is_number(row[x]) for row in rows)
+    names = list(dict.fromkeys(_in_words(row[x]) for row in rows))
     if not numbers:
         axis.set_xticks(range(len(names)), names)
+    style = {"fmt": "o", "ms": 4, "lw": 1.4, "elinewidth": 0.8, "capsize": 3}
     for k, (name, points) in enumerate(curves.items()):
-        if numbers:
-            points = sorted(points, key=lambda row: row[x])
-        mean, low, high = np.array(
-            [[row[key] for key in ("mean", "low", "high")] for row in points]
-        ).T
+        points = sorted(points, key=lambda row: row[x]) if numbers else points
+        mean, low, high = (np.array([row[key] for row in points]) for key in _INTERVAL)
         axis.errorbar(
             [row[x] if numbers else names.index(_in_words(row[x])) for row in points],
             mean,
             np.nan_to_num([mean - low, high - mean]),  # one seed has no interval
-            fmt="o",
             ls=STYLES[k % len(STYLES)] if numbers else "",
             c=COLOURS[k % len(COLOURS)],
-            ms=4,
-            lw=1.4,
-            elinewidth=0.8,
-            capsize=3,
             label=name,
+            **style,
         )
+    if lines:
+        axis.legend()
+    axis.grid(alpha=0.3)
+    axis.set(xlabel=_with_unit(x, units), ylabel=_with_unit(value, units))
+    seeds = sorted({int(row["n"]) for row in rows})
+    n = "-".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    axis.set_title(f"mean over {n} seeds, with 95 % interval" if seeds[-1] > 1 else "one seed")
+    return figure
 
 
-def _widest(sweep: Sweep) -> str:
-    def width(name: str) -> tuple[bool, int]:
-        values = [row[name] for row in sweep.rows]
-        return all(map(_is_number, values)), len(set(map(_in_words, values)))
-
-    return max(sweep.parameters, key=width)
+def _width(sweep: Sweep, name: str) -> tuple[bool, int]:
+    values = [row[name] for row in sweep.rows]
+    return all(map(_is_number, values)), len(set(map(_in_words, values)))
 
 
 def _is_number(value: object) -> bool:
@@ -129,24 +117,25 @@ def _with_unit(name: str, units: Mapping[str, str]) -> str:
 @in_style
 def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
     """Draw accuracy against LIF amplitude, of the cells of `nengonet.studies.amplitude`."""
-    panels: dict[str, dict[str, list[Mapping]]] = {}
-    for cell in sorted(cells, key=lambda cell: cell["amplitude"]):
-        panels.setdefault(cell["network"], {}).setdefault(cell["kind"], []).append(cell)
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     figure, axes = plt.subplots(len(names), 1, figsize=(10.0, 3.6 * len(names)), squeeze=False)
     for axis, name in zip(axes[:, 0], names, strict=True):
-        _draw_amplitude(axis, panels[name])
+        kinds: dict[str, list[Mapping]] = {}
+        for cell in sorted(cells, key=lambda cell: cell["amplitude"]):
+            if cell["network"] == name:
+                kinds.setdefault(cell["kind"], []).append(cell)
+        _draw_amplitude(axis, kinds)
         axis.set_title(name.upper())
     axes[-1, 0].set_xlabel("amplitude of the LIF neurons (weights trained at 0.01)")
     return figure
 
 
 def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
-    def columns(kind: str, *names: str) -> list[np.ndarray]:
+    def columns(kind: str, *names: str) -> np.ndarray:
         rows = [[cell["amplitude"], *(100 * cell[name] for name in names)] for cell in kinds[kind]]
         return np.transpose(rows)
 
-    amplitudes, mean, low, high, one = columns("fixed", "mean", "low", "high", "one_seed")
+    amplitudes, mean, low, high, one = columns("fixed", *_INTERVAL, "one_seed")
     axis.fill_between(amplitudes, low, high, color=COLOURS[0], alpha=0.25, lw=0)
     label = f"mean of {kinds['fixed'][0]['n']} seeds, 95 % interval"
     axis.plot(amplitudes, mean, c=COLOURS[0], lw=2, label=label)

@@ -102,12 +102,12 @@ def build(
             layer = nn.poisson_input(DATA.shape, _POISSON_RATE, amplitude=white / _POISSON_RATE)
         else:
             layer = nn.constant_input(DATA.shape, scale=white)
-        # Pixels are no spikes: they need no filter, and do not grow.
-        layer = shared.add(layer, layers[0], neurons, **TUNING)
-        for weights in layers[1:]:
+        for index, weights in enumerate(layers):
             own = last if weights is layers[-1] else neurons
-            weights = multiplied(weights, kernel_factor, bias_factor)
-            layer = shared.add(layer, weights, own, synapse=synapse, **TUNING)
+            if index:  # what comes in are spikes
+                weights = multiplied(weights, kernel_factor, bias_factor)
+            filtered = synapse if index else None
+            layer = shared.add(layer, weights, own, synapse=filtered, **TUNING)
     return network, layer
 
 

@@ -154,8 +154,8 @@ class Run:
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: The first so many of the caller's images alone.
     n_images: int | None = None
-    weights: Path = None
-    seed: int | None = None
+    #: Files and a seed in place of the caller's.
+    given: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: Whether the spikes of all layers are kept step by step.
     rasters: bool = False
     #: Further arguments of `nengonet.present`.

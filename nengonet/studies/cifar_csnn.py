@@ -26,7 +26,7 @@ from nengonet.checks import positive_integer
 from nengonet.readout import cross_entropy
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
-from nengonet.studies.options import Option
+from nengonet.studies.options import FullScaleRate, Option, PresentationTime
 from nengonet.studies.report import Reproduction
 from nengonet.tables import table
 
@@ -131,10 +131,8 @@ def network(
     neurons: Literal["relu", "lif", "adaptive-lif", "rate", "repaired"] = "relu",
     synapse: Annotated[float | None, "Low-pass filter on the layers' outputs, in seconds."] = None,
     scale: Annotated[float, "Factor of the firing rates, as published."] = SCALE,
-    full_scale_rate: Annotated[
-        float, "Hz of a layer's largest activations, repaired."
-    ] = FULL_SCALE_RATE,
-    presentation_time: Annotated[float, "Seconds per image."] = PRESENTATION_TIME,
+    full_scale_rate: FullScaleRate = FULL_SCALE_RATE,
+    presentation_time: PresentationTime = PRESENTATION_TIME,
     readout: Literal["all_steps", "last_step", "time_average"] = "all_steps",
 ) -> Case:
     """Build the network of one of the paper's cells, or the repaired one."""
@@ -205,7 +203,7 @@ def runs(
     seeds = range(given.seed, given.seed + positive_integer("n_seeds", n_seeds))
     found = {
         f"{name}-synapse-{synapse or 'none'}-seed-{seed}": Run(
-            {"neurons": name, "synapse": synapse}, seed=seed
+            {"neurons": name, "synapse": synapse}, given={"seed": seed}
         )
         for name, synapse in chosen
         for seed in (seeds if name != "rate" else seeds[:1])
@@ -407,20 +405,18 @@ def on_claims(report: Reproduction) -> Iterator[str]:
                 "interval"
             )
     for first, second in (("lif", "relu"), ("adaptive-lif", "lif")):
-        pairs = [((first, synapse), (second, synapse)) for synapse in SYNAPSES]
-        texts = [
-            f"{shared.synapse_text(pair[0][1])} {_verdict(*_difference(right, *pair))}"
-            for pair in pairs
-            if set(pair) <= right.keys()
-        ]
+        texts = []
+        for synapse in SYNAPSES:
+            pair = (first, synapse), (second, synapse)
+            if set(pair) <= right.keys():
+                found, low, high, paper = _difference(right, *pair)
+                who = "level" if low <= 0 <= high else "ahead" if low > 0 else "behind"
+                texts.append(
+                    f"{shared.synapse_text(synapse)} {who}, {found:+.2f} ({low:+.2f} to "
+                    f"{high:+.2f}; paper {paper:+.2f})"
+                )
         if texts:
             yield f"{first} against {second}, in points of accuracy: {'; '.join(texts)}"
-
-
-def _verdict(found: float, low: float, high: float, paper: float) -> str:
-    """Write a difference; neither is ahead where the interval holds 0."""
-    who = "level" if low <= 0 <= high else "ahead" if low > 0 else "behind"
-    return f"{who}, {found:+.2f} ({low:+.2f} to {high:+.2f}; paper {paper:+.2f})"
 
 
 def _difference(
@@ -465,8 +461,7 @@ def on_rest(report: Reproduction) -> Iterator[str]:
 
 def on_repair(report: Reproduction) -> Iterator[str]:
     """Say when the repaired network is as good as its ANN, and how many spikes that takes."""
-    result = report.result
-    curve = result.latency(report.labels)
+    result, curve = report.result, report.result.latency(report.labels)
     step = shared.settled(curve, report.ann_accuracy.value)
     near = "within 1 percentage point of the ANN"
     stays = f"from step {step} on it stays {near}" if step else f"it does not come {near}"

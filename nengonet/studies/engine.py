@@ -274,11 +274,7 @@ class Study:
                 found = self._swept(name, run, progress=progress, **jobs, **files(name))
                 sweeps[run.joins or name] = _joined(sweeps.get(run.joins), found)
                 continue
-            own = dataclasses.replace(
-                given,
-                weights=run.weights or given.weights,
-                seed=given.seed if run.seed is None else run.seed,
-            )
+            own = dataclasses.replace(given, **run.given)
             case = cases[name] = self._case(own, run.options)
             # After the first network, so that a file that does not fit is refused at once.
             shown = shown or given.images("test", n_images)

@@ -164,8 +164,8 @@ def runs(
         if given.weights is None or network == "plain":
             plan[_run(network, dt)] = Run({"network": network} | options, rasters=True)
         if given.weights is None:
-            constant = nn.pretrained(FILES[network] + CONSTANT_RATE)
-            plan[_run(network, dt) + CONSTANT_RATE] = Run(options, weights=constant)
+            constant = {"weights": nn.pretrained(FILES[network] + CONSTANT_RATE)}
+            plan[_run(network, dt) + CONSTANT_RATE] = Run(options, given=constant)
     plan["in-32-bits"] = Run(plan[_run("plain", DTS[-1])].options, running={"precision": 32})
     if positive_integer("n_seeds", n_seeds, 0):
         constants = {
@@ -191,9 +191,8 @@ def _run(network: str, dt: float) -> str:
 
 def cells(report: Reproduction) -> list[dict]:
     """Return a row for each network and dt, and those of the comparison of first voltages."""
-    return [_cell(report, *cell) for cell in PUBLISHED if _run(*cell) in report.cases] + (
-        _over_seeds(report) if report.sweeps else []
-    )
+    rows = [_cell(report, *cell) for cell in PUBLISHED if _run(*cell) in report.cases]
+    return rows + (_over_seeds(report) if report.sweeps else [])
 
 
 def _cell(report: Reproduction, network: str, dt: float) -> dict:

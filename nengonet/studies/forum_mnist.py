@@ -21,7 +21,7 @@ from nengonet.ann.activations import activations, full_scale
 from nengonet.explain.findings import SATURATED
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Study, Variant
-from nengonet.studies.options import Option
+from nengonet.studies.options import FullScaleRate, Option, PresentationTime
 from nengonet.studies.report import Reproduction
 
 DATA = Data("mnist")
@@ -143,14 +143,12 @@ def network(
             without="input_rate",
         ),
     ] = "process",
-    full_scale_rate: Annotated[
-        float, "Hz of a layer's largest activations, repaired."
-    ] = FULL_SCALE_RATE,
+    full_scale_rate: FullScaleRate = FULL_SCALE_RATE,
     initial_voltage: Annotated[
         Literal["network", "image", "zero"],
         "Of the posted network: drawn once for each neuron, for each image anew, or 0.",
     ] = "network",
-    presentation_time: Annotated[float, "Seconds per image."] = PUBLISHED_TIME,
+    presentation_time: PresentationTime = PUBLISHED_TIME,
 ) -> Case:
     """Build one of the three networks."""
     weights = given.load_weights("mnist_dense")

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Annotated
 
 from nengonet.checks import check_among, did_you_mean
 from nengonet.exceptions import InputError
@@ -36,6 +37,11 @@ class Option:
     without: str = ""
     #: The default in words, where Python's is not what a reader wants to know.
     default: str = ""
+
+
+# Of several studies' networks.
+FullScaleRate = Annotated[float, "Hz of a layer's largest activations, repaired."]
+PresentationTime = Annotated[float, "Seconds per image."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +69,8 @@ class Parameter:
     @property
     def expected(self) -> str:
         """What values it takes, in words."""
-        words = " or ".join(map(str, self.choices))
-        if self.number is not None:
-            words = "a whole number" if self.number is int else "a number"
+        numbers = {int: "a whole number", float: "a number"}
+        words = numbers.get(self.number, " or ".join(map(str, self.choices)))
         return f"{words} or {_NONE}" if self.optional else words
 
     @property
@@ -77,14 +82,6 @@ class Parameter:
     def __str__(self) -> str:
         """Write name, values and default in one line."""
         return f"{self.dashed}: {self.expected}  [default: {self.default_text}]"
-
-    def check(self, value: object) -> None:
-        """Refuse a value that is not among the choices."""
-        known = tuple(self.option.values.values()) or self.choices
-        if known:
-            for each in value if self.many else [value]:
-                if not (each is None and self.optional):
-                    check_among(self.name, each, known)
 
     def parse(self, text: str) -> list:
         """Return the values in ``"100,250"`` or, numbers with a step, in ``"0.01:0.5:0.01"``."""
@@ -135,7 +132,11 @@ def check_options(parameters: Mapping[str, Parameter], options: Mapping[str, obj
     """Refuse options that are not among these, or whose values they do not take."""
     for name, value in options.items():
         check_among("options", name, parameters)
-        parameters[name].check(value)
+        parameter = parameters[name]
+        known = tuple(parameter.option.values.values()) or parameter.choices
+        for each in value if parameter.many else [value]:
+            if known and not (each is None and parameter.optional):
+                check_among(name, each, known)
 
 
 def _parameter(name: str, hint: object, default: object) -> Parameter:

@@ -14,7 +14,7 @@ from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
 from nengonet.studies.shared import ann_accuracy
 from nengonet.sweeps.result import first_failures
-from nengonet.tables import aligned
+from nengonet.tables import aligned, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +44,6 @@ class Reproduction:
     #: That the headline's network was shown.
     images: np.ndarray
     labels: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return self.study.name
 
     @property
     def case(self) -> Case:
@@ -95,7 +90,7 @@ class Reproduction:
     @functools.cached_property
     def tables(self) -> list[str]:
         """The figures, written below each other."""
-        return [text for table in self.study.tables for text in table(self)]
+        return [text for write in self.study.tables for text in write(self)]
 
     @functools.cached_property
     def notes(self) -> list[str]:
@@ -166,7 +161,7 @@ class Reproduction:
     def to_json(self) -> dict:
         """Return the report as JSON's own types."""
         return {
-            "name": self.name,
+            "name": self.study.name,
             "source": self.study.source,
             "published": self.published,
             "accuracy": self.accuracy.value,
@@ -204,9 +199,9 @@ class Reproduction:
                 rows += [(f"{part} {name}", _short(settings)) for part, settings in value.items()]
             else:
                 rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
-        lines = [self.name, *aligned([("", *row) for row in rows], left=(1, 2))]
-        for table in self.tables:
-            lines += ["", table]
+        lines = [self.study.name, *aligned([("", *row) for row in rows], left=(1, 2))]
+        for each in self.tables:
+            lines += ["", each]
         notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
         lines += [""] if self.tables and notes else []
         for note in notes:
@@ -234,33 +229,27 @@ def _by_layer(counts: dict[str, float]) -> str:
 
 def sweep_table(name: str, sweep: nn.Sweep) -> str:
     """Write a sweep over a reproduction's parameters, one line for each of their combinations."""
+    rows: dict[str, dict] = {}
+    for row in sweep.summary():
+        cell = {each: row[each] for each in sweep.parameters}
+        words = {each: "none" if of is None else _short(of) for each, of in cell.items()}
+        found = rows.setdefault(str(cell), words)
+        found[row["value"]] = None if np.isnan(row["mean"]) else row["mean"]
+        if row["value"] == "accuracy" and row["n"] > 1:
+            found["interval"] = interval_text(row)
+    forms = {"spikes": ",.0f", "operations": ",.0f"}
+    columns = {each: (each.replace("_", "-"), "") for each in sweep.parameters}
+    columns |= {each: (each, forms.get(each, ".4f")) for each in sweep.values}
+    columns["interval"] = ("95 % interval of accuracy", "")
     seeds = len({row["seed"] for row in sweep.rows})
     means = f"means of {seeds} seeds" if seeds > 1 else "one seed"
-    by_cell: dict[str, dict] = {}
-    for row in sweep.summary():
-        of_cell = {parameter: row[parameter] for parameter in sweep.parameters}
-        by_cell.setdefault(str(of_cell), {"": of_cell})[row["value"]] = row
-    names = [parameter.replace("_", "-") for parameter in sweep.parameters]
-    table = [[*names, *sweep.values, "95 % interval of accuracy"]]
-    for cell in by_cell.values():
-        accuracy = cell.get("accuracy", {"n": 0})
-        settings = ("none" if each is None else _short(each) for each in cell[""].values())
-        figures = (_sweep_value(value, cell[value]["mean"]) for value in sweep.values)
-        interval = interval_text(accuracy) if accuracy["n"] > 1 else "-"
-        table.append([*settings, *figures, interval])
     title = f"{name}: {len(sweep.rows)} cells, {len(sweep.failed)} failed; {means}"
-    return "\n".join([title, *aligned(table), *first_failures(sweep)])
+    return "\n".join([title, *table(rows.values(), columns, left=()), *first_failures(sweep)])
 
 
 def interval_text(row: dict) -> str:
     """Write the interval of an accuracy over seeds."""
     return f"{row['low']:.4f} to {row['high']:.4f}"
-
-
-def _sweep_value(name: str, mean: float) -> str:
-    if np.isnan(mean):
-        return "-"
-    return f"{mean:,.0f}" if name in ("spikes", "operations") else f"{mean:.4f}"
 
 
 def _short(value: object) -> str:
