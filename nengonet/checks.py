@@ -38,7 +38,7 @@ def described(value: object) -> str:
             return f"shape {shape}"
     elif isinstance(value, (Mapping, set, frozenset)):
         return f"a {type(value).__name__} of {len(value)}"
-    elif shape := getattr(value, "shape", None):
+    elif not isinstance(value, type) and (shape := getattr(value, "shape", None)):
         return f"{type(value).__name__} of shape {tuple(shape)}"
     return shortened(" ".join(repr(value).split()))
 

@@ -52,7 +52,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.files import Allowance, Archive, open_binary, reading
+from nengonet.files import Allowance, Archive, as_path, open_binary, reading
 
 __all__ = ["as_images", "class_names", "load", "load_npz"]
 
@@ -178,7 +178,7 @@ def load_npz(
     dtype : numpy floating dtype
         Of the images, which are returned with their labels as `as_images` does.
     """
-    path = Path(path).expanduser()
+    path = as_path("path", path).expanduser()
     pairs = [("x_test", "y_test"), ("x", "y"), ("images", "labels")]
     if split is not None:
         check_among("split", split, _SPLITS)
@@ -247,7 +247,8 @@ def _check_count(n_images: int | str | None, what: str, available: int, default:
     with contextlib.suppress(InputError):
         return positive_integer("n_images", n_images, at_most=available)
     raise InputError(
-        f"n_images: expected 1 to {available} (all of {what}), 'all' or None, got {n_images!r}"
+        f"n_images: expected 1 to {available} (all of {what}), 'all' or None, "
+        f"got {described(n_images)}"
     )
 
 
@@ -255,7 +256,8 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype:
     with contextlib.suppress(TypeError):
         if np.dtype(dtype).kind == "f":
             return np.dtype(dtype)
-    raise InputError(f"dtype: expected a floating dtype such as numpy.float32, got {dtype!r}")
+    wanted = "a floating dtype such as numpy.float32"
+    raise InputError(f"dtype: expected {wanted}, got {described(dtype)}")
 
 
 def _convert_images(x: ArrayLike, dtype: np.dtype, name: str) -> np.ndarray:
@@ -295,7 +297,7 @@ def _folders(data_dir: str | os.PathLike | None) -> Iterator[Path]:
     given = {"data_dir": data_dir, "NENGONET_DATA": os.environ.get("NENGONET_DATA") or None}
     for source, folder in given.items():
         if folder is not None:
-            path = Path(folder).expanduser()
+            path = as_path(source, folder, "folder").expanduser()
             if not path.is_dir():
                 found = "a file" if path.exists() else "nothing"
                 raise InputError(f"{source}: expected a folder, got {found} at {path}; correct it")

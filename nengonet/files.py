@@ -21,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
 
 # What all arrays of a file may take: weights and images compress less than 100 to 1, but a few
@@ -40,6 +41,14 @@ _HEAP = b"GCOL\x01\x00\x00\x00"
 def printable(text: Any) -> str:
     """Return text with what could steer a terminal written as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def as_path(name: str, path: str | os.PathLike, what: str = "file") -> pathlib.Path:
+    """Convert the name of a file or folder, a text or a path, to a path."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InputError(f"{name}: expected the name of a {what}, got {described(path)}")
+    return pathlib.Path(text)
 
 
 @contextlib.contextmanager

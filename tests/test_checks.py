@@ -20,6 +20,7 @@ from nengonet.checks import (
         (np.array(0.5), "array(0.5)"),
         ("high", "'high'"),
         (None, "None"),
+        (np.uint8, "<class 'numpy.uint8'>"),
     ],
 )
 def test_a_value_is_described_in_one_line(value, words):

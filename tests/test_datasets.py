@@ -459,6 +459,12 @@ def test_cifar_sample_whatever_is_at_hand(folder, cifar):
     assert datasets.load("cifar10", n_images=3)[0].shape == (3, 32, 32, 3)
 
 
+@pytest.mark.parametrize("path", [3, b"folder", "", "a\0b", np.zeros((2, 2))])
+def test_a_path_is_text_or_a_path(path):
+    refused("data_dir: expected the name of a folder", datasets.load, "bengali", data_dir=path)
+    refused("path: expected the name of a file, got", datasets.load_npz, path)
+
+
 class Harmful:
     def __reduce__(self):
         return (os.mkdir, ("harm",))
@@ -482,6 +488,16 @@ def test_bad_cifar_pickle(folder, cifar, monkeypatch, content, match):
     message = refused(match, datasets.load, "cifar10", n_images="all", download=False)
     assert message.startswith(f"{path}: ")
     assert not (folder / "harm").exists()
+
+
+def test_bad_batch_is_named(folder, cifar):
+    path = write_cifar_py(folder, cifar)
+    batch = {b"data": np.zeros((4, 3072), np.uint8), b"labels": [[0]] * 4}
+    (path / "data_batch_3").write_bytes(python2_pickle(batch))
+    message = refused("same number of dimensions", datasets.load, "cifar10", "train")
+    assert message.startswith(f"{path}: expected a batch of CIFAR-10")
+    (path / "data_batch_2").write_bytes(b"no pickle")
+    assert refused("damaged", datasets.load, "cifar10", "train").startswith(f"{path}/data_batch_2:")
 
 
 def test_bad_cifar_binary(folder, cifar):

@@ -220,6 +220,8 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
         ({"grid": GRID | {"seed": [1]}}, "grid: seed is a column of the table"),
         ({"grid": GRID | {"sclae": [1]}}, "to take the arguments scale, kind, sclae, seed, got"),
         ({"constants": {"kind": "a"}}, "constants: kind is a parameter of the grid as well"),
+        ({"constants": [1]}, r"^constants: expected a dict, got shape \(1,\)$"),
+        ({"grid": np.zeros((2, 2))}, r"a list of them, got shape \(2, 2\)$"),
         ({"constants": {"error": "a"}}, "constants: error is a column of the table"),
         ({"seeds": 0}, "seeds: expected how many, at least 1, .* got 0"),
         ({"seeds": [-1]}, "seeds: expected .* got -1"),

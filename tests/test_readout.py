@@ -143,6 +143,12 @@ def test_the_number_of_classes_is_a_number(n_classes):
         accuracy([0, 1], [0, 1], n_classes=n_classes)
 
 
+@pytest.mark.parametrize("tied", ["x", [1, "a"], {}, [0.5, 1], [True], [[True, False]]])
+def test_ties_are_truths_one_for_each_image(tied):
+    with pytest.raises(nn.InputError, match="^tied: expected"):
+        accuracy([0, 1], [0, 1], tied)
+
+
 @pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 2]], []])
 def test_labels_must_fit(labels):
     with pytest.raises(nn.InputError, match="(labels|predictions): expected"):

@@ -132,6 +132,12 @@ def test_with_settings_changes_only_what_is_named():
         with_settings(nengo.Tanh(), amplitude=0.2)
 
 
+@pytest.mark.parametrize("seed", ["x", -1, 2.5, [1], 2**32])
+def test_the_seed_of_a_tuning_is_a_number(seed):
+    with pytest.raises(nn.InputError, match="^seed: expected a whole number"):
+        gain_bias(nengo.LIF(), 3, seed=seed)
+
+
 def test_the_example_of_the_docstring_holds():
     results = doctest.testmod(nengonet.neurons.tuning, extraglobs={"nengo": nengo})
     assert (results.failed, results.attempted) == (0, 1)

@@ -15,6 +15,7 @@ from nengo.dists import Choice, Distribution, Uniform
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
 from scipy.interpolate import RegularGridInterpolator
 
+from nengonet.checks import described
 from nengonet.exceptions import InputError
 
 
@@ -353,7 +354,7 @@ def elementwise(neuron_class: type[NeuronType]) -> type[NeuronType]:
 def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> NeuronType:
     """Check that this is a neuron type, and not its class."""
     if not isinstance(neuron_type, NeuronType):
-        found, fix = repr(neuron_type), ""
+        found, fix = described(neuron_type), ""
         if isinstance(neuron_type, type) and issubclass(neuron_type, NeuronType):
             found, fix = f"the class {neuron_type.__name__}", f": write {neuron_type.__name__}()"
         raise InputError(f"{name}: expected a neuron type such as nengo.LIF(), got {found}{fix}")

@@ -10,7 +10,7 @@ from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType
 
-from nengonet.checks import as_number, as_numbers, described, positive_integer
+from nengonet.checks import as_number, as_numbers, as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import model_of
 
@@ -83,7 +83,7 @@ def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
             "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
             "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
         )
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(as_seed(seed))
 
     def sampled(name: str, value: object) -> np.ndarray:
         if isinstance(value, Distribution):

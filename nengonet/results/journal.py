@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.files import printable
+from nengonet.files import as_path, printable
 
 try:
     import fcntl
@@ -194,10 +194,7 @@ def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None
 
 def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = ()) -> pathlib.Path:
     """Check that a run can have its file."""
-    name = os.fspath(save) if isinstance(save, (str, os.PathLike)) else save
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise InputError(f"save: expected the name of a file, got {save!r}")
-    save = pathlib.Path(name)
+    save = as_path("save", save)
     if not save.parent.is_dir():
         raise InputError(f"{save}: the folder {save.parent} does not exist")
     if save.is_dir():

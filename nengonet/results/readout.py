@@ -290,6 +290,11 @@ def accuracy(
     if predictions.ndim != 1:
         raise InputError(f"predictions: expected shape (n_images,), got {predictions.shape}")
     labels = as_labels(labels, len(predictions), n_classes)
-    correct, ties = int((predictions == labels).sum()), None if tied is None else int(np.sum(tied))
+    correct, ties = int((predictions == labels).sum()), None
+    if tied is not None:
+        tied = as_array("tied", tied, "biu")
+        if tied.shape != labels.shape:
+            raise InputError(f"tied: expected shape {labels.shape}, got {tied.shape}")
+        ties = int(tied.sum())
     interval = wilson_interval(correct, labels.size)
     return Accuracy(correct / labels.size, interval, labels.size, ties)

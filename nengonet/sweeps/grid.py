@@ -76,7 +76,8 @@ def cells_of(
     """
     seeds, grids = _checked_seeds(seeds), [grid] if isinstance(grid, Mapping) else grid
     if isinstance(grids, str) or not isinstance(grids, Sequence) or not grids:
-        raise InputError(f"grid: expected a dict of lists, or a list of them, got {grid!r}")
+        found = described(grid)
+        raise InputError(f"grid: expected a dict of lists, or a list of them, got {found}")
     names, cells = {}, {}
     for each in grids:
         _check_grid(each)
@@ -126,7 +127,7 @@ def _check_grid(grid: Mapping[str, Sequence]) -> None:
 def check_names(function: Callable, names: tuple[str, ...], cell: dict, constants: dict) -> None:
     """Check that the function takes the arguments of a cell and the constants."""
     if not callable(function):
-        raise InputError(f"function: expected a function, got {function!r}")
+        raise InputError(f"function: expected a function, got {described(function)}")
     for where, given in {"grid": names, "constants": constants}.items():
         for name in given:
             if where == "constants" and name in names:

@@ -97,7 +97,10 @@ def sweep(
     by its content: name a file that cells write by its folder, a string. The ``save`` of another
     version of nengonet, Nengo, NumPy or Python is refused.
     """
-    constants = dict(constants or {})
+    constants = {} if constants is None else constants
+    if not isinstance(constants, Mapping):
+        raise InputError(f"constants: expected a dict, got {described(constants)}")
+    constants = dict(constants)
     names, cells = cells_of(grid, seeds)
     check_names(function, names, next(iter(cells.values())), constants)
     if scheduler is not None and n_jobs != 1:
