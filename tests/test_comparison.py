@@ -73,3 +73,27 @@ def test_spikes_below_0_are_spikes():
     assert compared["rms_rate"] < 1
     assert compared["saturated"] == 2 / 8
     assert compared["slope"] == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("weight, stable", [(-0.002, 1.0), (-0.05, 0.0)])
+def test_a_loop_is_compared_with_its_fixed_point(weight, stable):
+    """Equal inputs to neurons that inhibit each other: equal rates, where a run may not stay."""
+    with nengo.Network(seed=0) as network:
+        inputs = nn.constant_input((8,))
+        layer = nn.dense(inputs, np.eye(8), nengo.LIF(), gain=3.0, label="layer")
+        inhibition = weight * (np.ones((8, 8)) - np.eye(8))
+        nengo.Connection(layer.output, layer.output, transform=inhibition, synapse=0.02)
+        last = nn.dense(layer, np.full((8, 2), 0.002), nengo.LIF(), gain=1.0, label="last")
+    images = np.full((2, 8), 0.8)
+    result = nn.present(network, last, images, presentation_time=1.0, progress=False)
+    compared = nn.compare(result, last, images)
+    first, after = compared.layers
+    assert first["loop"]["stable"] == stable
+    assert first["loop"]["converged"] == 1
+    assert after["loop"] is None
+    assert (first["rms_rate"] < 4) == (stable == 1)
+    assert np.ptp(compared.predicted["layer"]) < 1e-3
+    line = "layer: its loop has a fixed point for 100% of the images, which is stable for "
+    assert f"{line}{stable:.0%}" in str(compared)
+    assert (", within " in str(compared)) == (stable == 1)
+    json.dumps(compared.to_json())

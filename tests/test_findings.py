@@ -338,3 +338,85 @@ def test_the_bias_of_a_filter_is_its_neurons_bias():
     (finding,) = found(output, "bias-threshold", images)
     assert finding.layers == ("conv",)
     assert finding.evidence == "bias 1.5"
+
+
+# -- loops ----------------------------------------------------------------------------------------
+
+
+def loop(weight, synapse=0.01, n=12, gain=2.0, inputs=1.5, label="loop"):
+    """Neurons that feed each other alike, and images of inputs that differ somewhat."""
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((n,), label="inputs")
+        layer = nn.dense(layer, np.eye(n), nengo.LIF(), gain=gain, bias=0.0, label=label)
+        transform = weight * (np.ones((n, n)) - np.eye(n))
+        nengo.Connection(layer.output, layer.output, transform=transform, synapse=synapse)
+    images = inputs * np.random.default_rng(1).uniform(0.8, 1.0, (30, n))
+    return layer, images
+
+
+LOOP_CODES = ("not-settled", "unstable-fixed-point", "several-fixed-points", "slow-settling")
+
+
+def loop_codes(layer, images, **settings):
+    findings = nn.diagnose(layer, images, **settings).findings
+    return {each.code: each for each in findings if each.code in LOOP_CODES}
+
+
+@pytest.mark.parametrize("presentation_time", [0.35, 2.0])
+def test_a_loop_that_rests_soon_is_in_order(presentation_time):
+    layer, images = loop(-0.001)
+    assert loop_codes(layer, images, presentation_time=presentation_time) == {}
+
+
+def test_a_loop_with_a_slow_synapse_takes_long_to_settle():
+    layer, images = loop(-0.001, synapse=0.1)
+    soon, late = (loop_codes(layer, images, presentation_time=time) for time in (0.1, 2.0))
+    assert list(soon) == ["slow-settling"]
+    assert soon["slow-settling"].severity == "error"
+    assert soon["slow-settling"].layers == ("loop",)
+    assert "of a presentation of 100 ms" in soon["slow-settling"].message
+    assert late == {}
+
+
+def test_a_loop_with_several_winners_says_so():
+    layer, images = loop(-0.05, synapse=0.02, inputs=2.5)
+    found = loop_codes(layer, images, presentation_time=2.0)
+    assert list(found) == ["several-fixed-points"]
+    assert "of 20 images" in found["several-fixed-points"].evidence
+
+
+def test_a_loop_that_swings_is_unstable():
+    with nengo.Network(seed=0):
+        inputs = nn.constant_input((1,), label="inputs")
+        layer = nn.dense(inputs, np.ones((1, 1)), nengo.RectifiedLinear(), gain=1.0, label="swing")
+        nengo.Connection(layer.output, layer.output, transform=-3.0, synapse=0)
+    found = loop_codes(layer, np.ones((40, 1)))
+    assert list(found) == ["unstable-fixed-point"]
+    finding = found["unstable-fixed-point"]
+    assert (finding.severity, finding.layers) == ("error", ("swing",))
+    assert "by up to 3" in finding.evidence
+
+
+def test_a_loop_that_grows_without_end_settles_nowhere():
+    with nengo.Network(seed=0):
+        inputs = nn.constant_input((1,), label="inputs")
+        layer = nn.dense(inputs, np.ones((1, 1)), nengo.RectifiedLinear(), gain=1.0, label="grows")
+        nengo.Connection(layer.output, layer.output, transform=1.5, synapse=0.01)
+    images = np.concatenate([np.zeros((99, 1)), np.ones((1, 1))])
+    found = loop_codes(layer, images)
+    assert list(found) == ["not-settled"]
+    assert found["not-settled"].severity == "note"  # 1 of 100
+    assert loop_codes(layer, np.ones((9, 1)))["not-settled"].severity == "error"
+
+
+def test_ensembles_behind_encoders_are_tuned_for_them():
+    """Biases above 1 and silent neurons are as they should be there."""
+    with nengo.Network(seed=0) as network:
+        node = nengo.Node([0.0], label="x")
+        a, b = (nengo.Ensemble(60, 1, label=name) for name in "ab")
+        nengo.Connection(node, a)
+        nengo.Connection(a, b)
+    values = np.random.default_rng(0).uniform(-1, 1, (100, 1))
+    found = nn.diagnose(b, values, network=network, presentation_time=1.0, readout="sum").findings
+    assert [each for each in found if each.severity != "note"] == []
+    assert "silent-neurons" not in [each.code for each in found]

@@ -10,6 +10,7 @@ import numpy as np
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import saturated
+from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.prediction import Images, LayerPrediction, predict
 from nengonet.layers.targets import Output
 from nengonet.results.result import Result
@@ -36,8 +37,10 @@ class Comparison:
     layers : tuple of dict
         One row a spiking layer: ``correlation``, ``slope`` and ``offset`` (Hz) of the observed
         against the predicted rates, ``rms_rate`` (Hz), ``rms_spikes``, ``silent``, ``saturated``
-        (observed shares) and ``worst``: the neurons with the largest RMS difference, as
-        ``(neuron, predicted Hz, observed Hz)``, means over the images.
+        (observed shares), ``worst``: the neurons with the largest RMS difference, as ``(neuron,
+        predicted Hz, observed Hz)``, means over the images, and ``loop``, for layers that feed
+        themselves: the shares of images whose fixed point ``converged`` and is ``stable``, and the
+        longest ``settling_time`` (s) of those (see `FixedPoint`).
     ties : int
     predicted, observed : dict of (n_images, n_neurons) ndarray, in Hz
     """
@@ -57,6 +60,12 @@ class Comparison:
         for row in self.layers:
             worst = ", ".join(f"{k} ({then:.1f} -> {now:.1f} Hz)" for k, then, now in row["worst"])
             lines.append(f"{row['label']}: furthest off, predicted -> observed: {worst}")
+        loops = ((row["label"], row["loop"]) for row in self.layers if row["loop"] is not None)
+        for label, loop in loops:
+            line = f"{label}: its loop has a fixed point for {loop['converged']:.0%} of the images"
+            line += f", which is stable for {loop['stable']:.0%}"
+            time = loop["settling_time"]
+            lines.append(line + ("" if time is None else f", within {1000 * time:,.3g} ms"))
         return "\n".join([*lines, f"ties: {self.ties}"])
 
 
@@ -97,6 +106,7 @@ def compare(
     if not isinstance(result, Result):
         raise InputError(f"result: expected what present returns, got {described(result)}")
     settings = {"dt": result.dt, "presentation_time": result.n_steps * result.dt}
+    settings["seed"] = result.settings.get("seed")
     found = predict(output, images, network=network, noise=noise, **settings)
     layers = {layer.label: layer for layer in found}
     for label, counts in result.counts.items():
@@ -121,6 +131,15 @@ def compare(
     )
 
 
+def _loop(loop: FixedPoint) -> dict[str, float | None]:
+    times = loop.settling_time[loop.stable]
+    return {
+        "converged": float(loop.converged.mean()),
+        "stable": float(loop.stable.mean()),
+        "settling_time": float(times.max()) if times.size else None,
+    }
+
+
 def _row(layer: LayerPrediction, observed: np.ndarray, result: Result, n_worst: int) -> dict:
     predicted, error = layer.rates, observed - layer.rates
     correlation = slope = offset = None
@@ -139,5 +158,6 @@ def _row(layer: LayerPrediction, observed: np.ndarray, result: Result, n_worst: 
         "rms_spikes": rms * result.n_steps * result.dt,
         "silent": float((observed == 0).mean()),
         "saturated": saturated(layer, observed, result.dt),
+        "loop": None if layer.loop is None else _loop(layer.loop),
         "worst": [(int(k), *(float(r[:, k].mean()) for r in (predicted, observed))) for k in worst],
     }

@@ -9,6 +9,7 @@ import numpy as np
 
 from nengonet.checks import as_labels, as_number, check_among, count_steps
 from nengonet.exceptions import InputError
+from nengonet.explain.built import Built
 from nengonet.explain.findings import CHECKS, PEAK, SEVERITIES, Case, Finding, peak, saturated
 from nengonet.explain.prediction import (
     Images,
@@ -21,6 +22,9 @@ from nengonet.layers.targets import Output, read_output
 from nengonet.results.readout import READOUTS, Accuracy, accuracy
 from nengonet.results.readout import classes as classes_of
 from nengonet.tables import table
+
+# Other starts for a loop, and images that they are tried on.
+_N_STARTS, _N_TRIED = 4, 20
 
 _COLUMNS = {
     "label": ("layer", "s"),
@@ -104,6 +108,7 @@ def diagnose(
     readout: str = "spike_count",
     tau: float = 0.1,
     network: nengo.Network | None = None,
+    seed: int | None = None,
 ) -> Diagnosis:
     """Say what a network will do with these images, with no simulation.
 
@@ -122,6 +127,8 @@ def diagnose(
         Of the ``"filtered"`` readout.
     network : nengo.Network, optional
         Needed for plain Nengo objects.
+    seed : int, optional
+        Of the build of a network without a seed of its own, as for `present`.
 
     Returns
     -------
@@ -138,7 +145,9 @@ def diagnose(
     tau = as_number("tau", tau, "a time in seconds", at_least=0)
     target = read_output(output, network)
     settings = {"network": target.network, "dt": dt, "presentation_time": presentation_time}
-    plain, noisy = (predict(output, images, **settings, noise=noise) for noise in (False, True))
+    settings["built"] = Built(target.network, seed, dt)
+    plain = predict(output, images, **settings, n_starts=_N_STARTS, n_tried=_N_TRIED)
+    noisy = predict(output, images, **settings, noise=True)
     labels = None if labels is None else as_labels(labels, *plain[-1].rates.shape)
     try:
         ann, ann_reason = keras_activations(output, images, target.network), None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import nengo
 import numpy as np
 
+from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.prediction import LayerPrediction
 from nengonet.layers.graph import Graph, owner
 from nengonet.layers.inputs import ImageInput
@@ -96,11 +97,23 @@ class Case:
         """Whether every neuron stands for one pixel."""
         if layer.neuron_type is None:
             return layer.item.size_in == 0
-        return all(
+        return not layer.encoded and all(
             getattr(owner(each.pre_obj), "size_in", None) == 0
             and np.ndim(getattr(each.transform, "init", 1.0)) < 2
             for each in Graph(self.network).into(layer.item)
         )
+
+    @property
+    def loops(self) -> list[tuple[LayerPrediction, FixedPoint]]:
+        """The loops, each with the first of its layers."""
+        found = {id(layer.loop): (layer, layer.loop) for layer in reversed(self.layers)}
+        found.pop(id(None), None)
+        return list(found.values())[::-1]
+
+    def of_some(self, share: float) -> str | None:
+        """Return the severity of a share of the images that should be 0."""
+        severity = self.of_images(share, error=0.05, warning=0.01)
+        return severity or ("note" if share > 0 else None)
 
     def of_images(self, share: float, *, error: float, warning: float) -> str | None:
         """Return the severity of a share of the images: of the lower end of its interval."""
@@ -286,6 +299,62 @@ def _last_step(case: Case) -> Iterator[_Fault]:
     )
 
 
+@_check("not-settled")
+def _not_settled(case: Case) -> Iterator[_Fault]:
+    for layer, loop in case.loops:
+        share = float((~loop.converged).mean())
+        yield _fault(case.of_some(share), layer, share)(
+            f"{', '.join(loop.rates)}: the rates of the loop settle nowhere in {share:.0%} of the "
+            "images, so those shown here are not those of a run",
+            f"after {loop.iterations} turns of the loop, one more changes them by up to "
+            f"{loop.residual.max():,.3g} Hz",
+            "weaker weights within the loop, or longer synapses",
+        )
+
+
+@_check("unstable-fixed-point")
+def _unstable(case: Case) -> Iterator[_Fault]:
+    for layer, loop in case.loops:
+        unstable = loop.converged & ~loop.stable
+        share, most = float(unstable.mean()), float(loop.multiplier[unstable].max(initial=0.0))
+        yield _fault(case.of_some(share), layer, share)(
+            f"{', '.join(loop.rates)}: the rates at which the loop could rest are unstable in "
+            f"{share:.0%} of the images, so a run leaves them: it oscillates, or goes elsewhere",
+            f"every step of {1000 * case.dt:g} ms multiplies a small deviation by up to {most:.4g}",
+            "weaker weights within the loop; against inhibition that swings, longer synapses",
+        )
+
+
+@_check("several-fixed-points")
+def _several(case: Case) -> Iterator[_Fault]:
+    for layer, loop in case.loops:
+        share = float(loop.several.mean()) if loop.n_starts else 0.0
+        yield _fault("warning" if share > 0 else None, layer, share)(
+            f"{', '.join(loop.rates)}: the loop has several sets of rates to rest at, and shown "
+            "here are those that it reaches from the reset state without noise",
+            f"in {share:.0%} of {len(loop.several)} images, some of {loop.n_starts} other starts "
+            "end at other rates",
+            "weaker inhibition or feedback, if one answer is wanted; else several runs with "
+            "different seeds",
+        )
+
+
+@_check("slow-settling")
+def _slow_settling(case: Case) -> Iterator[_Fault]:
+    for layer, loop in case.loops:
+        if loop.stable.any():
+            time = float(np.median(loop.settling_time[loop.stable]))
+            share = time / case.presentation_time
+            yield _fault(_severity(share, error=1.0, warning=0.4), layer, share)(
+                f"{', '.join(loop.rates)}: the loop takes {1000 * time:,.3g} ms to settle, of a "
+                f"presentation of {1000 * case.presentation_time:,.3g} ms, and the rates shown "
+                "here are those at the end",
+                "until then 5 % are left of a deviation, in half of the images",
+                "a longer presentation_time, shorter synapses within the loop, or feedback further "
+                "from 1",
+            )
+
+
 @_check("silent-output")
 def _silent_output(case: Case) -> Iterator[_Fault]:
     last = case.noisy[-1]
@@ -362,7 +431,7 @@ def _gain_on_neurons(case: Case) -> Iterator[_Fault]:
     for layer in case.neurons:
         model = model_of(layer.neuron_type)
         ceiling = model.ceiling(case.dt)
-        if ceiling == np.inf or not model.threshold or not case.tuned(layer):
+        if layer.encoded or ceiling == np.inf or not model.threshold or not case.tuned(layer):
             continue
         enough = current_at(layer.neuron_type, SATURATED * ceiling)
         drive, pushed = peak(layer.drive), peak(layer.gain * layer.drive)
@@ -381,7 +450,7 @@ def _bias_threshold(case: Case) -> Iterator[_Fault]:
     for layer in case.neurons:
         model = model_of(layer.neuron_type)
         bias = float(np.median(layer.bias - layer.gain * case.keras_bias.get(layer.label, 0.0)))
-        if model.threshold and bias >= 1.0:
+        if model.threshold and bias >= 1.0 and not layer.encoded:
             why = f"; max_rates with intercepts=0 give {model.name} a bias of 1"
             yield _fault("warning", layer, bias)(
                 f"{layer.label}: the bias alone holds every neuron "
@@ -416,7 +485,8 @@ def _silent_neurons(case: Case) -> Iterator[_Fault]:
     for layer in case.noisy[:-1]:
         # A neuron that is silent in all of a few images may fire in one of twenty others.
         few = wilson_interval(0, len(layer.rates))[1] > 0.05
-        if few or layer.neuron_type is None or case.encodes(layer):  # or black pixels
+        encoded = layer.encoded or case.encodes(layer)  # silent for other values, or black pixels
+        if few or layer.neuron_type is None or encoded:
             continue
         share = float((np.abs(layer.rates).max(axis=0) < 0.1).mean())
         yield _fault("warning" if share > 0.6 else "note" if share > 0.2 else None, layer)(

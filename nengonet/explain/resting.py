@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import nengo
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.loops import Loop, Rest, multipliers, rest_of
@@ -18,10 +20,16 @@ from nengonet.neurons.model import spread
 if TYPE_CHECKING:
     from nengonet.explain.prediction import LayerPrediction, Walk
 
-# Turns in which the noise of a loop, and what it adds to the rates, come to rest.
+# Turns in which the variance of a loop comes to rest, for known rates, and together with them.
 _VARIANCE_TURNS, _NOISE_TURNS = 50, 20
-# What noise adds is known to so many Hz.
-_NOISE_HZ = 0.1
+# Deviations that a turn changes by no more than this share of the largest are at rest.
+_NOISE_SHARE = 0.01
+# Currents and deviations at which noisy rates are found, and interpolated between.
+_N_NOISY = (160, 12)
+# Deviations below this share of the largest do nothing.
+_STILL = 1e-3
+# Where the noise is in the curve, its slope is taken over this share of the deviation.
+_NARROW = 0.1
 # Currents at which a type is stepped that has no formula for its rates.
 _N_STEPPED = 80
 # Steps for the slopes of curves under currents that do not deviate, in terms of their size.
@@ -47,29 +55,38 @@ class Resting:
         self.outside = {item: mean for item, (mean, _, _) in came_in.items()}
         self.noise = {item: variance for item, (_, variance, _) in came_in.items()}
         self.delay = max(delay for *_, delay in came_in.values())
-        self.added = {item: 0.0 for item in part}
         self.curves = {item: self._curve(item) for item in part if self.tuning[item] is not None}
+        # What currents deviate by, as far as that is known; without it, curves are those of means.
+        self.deviations: dict[Item, np.ndarray] = {}
+        self.noisy = {item: _Noisy(self._rates_of(item)) for item in self.curves}
         # Those with neurons, or all where there are none.
         self.shown = list(self.curves) or part
         self.loop = Loop(part, self.inside, self.outside, self._respond, walk.dt)
 
     def predict(self, n_starts: int, n_tried: int | None) -> None:
         """Add the predictions of all objects to those of the walk."""
-        rest = self._rest(np.zeros((self.walk.n_images, self.loop.size)))
-        noise_rests = True
-        layers, variance_rests = self._layers(rest)
+        start = np.zeros((self.walk.n_images, self.loop.size))
+        rest = self._rest(start)
+        layers, noise_rests = self._layers(rest)
         last, share = np.inf, 1.0
         for _ in range(_NOISE_TURNS * self.walk.noise):
-            fresh = {item: self._noise(layers[item]) for item in self.curves}
-            change = max(np.abs(fresh[item] - self.added[item]).max() for item in fresh)
-            noise_rests = variance_rests and change < _NOISE_HZ
+            fresh = {item: layers[item].deviation for item in self.curves}
+            known = self.deviations or {item: 0.0 for item in fresh}
+            change = max(
+                np.abs(fresh[item] - known[item]).max() / max(fresh[item].max(), 1e-300)
+                for item in fresh
+            )
+            variance_rests = noise_rests
+            noise_rests = variance_rests and change < _NOISE_SHARE
             if noise_rests:
                 break
-            last, share = change, share if change < last else 0.5
-            for item, rates in fresh.items():
-                self.added[item] = self.added[item] + share * (rates - self.added[item])
-            rest = self._rest(rest.held)
-            layers, variance_rests = self._layers(rest)
+            share = share if change < last else 0.5
+            last = change
+            self.deviations = {
+                item: known[item] + share * (fresh[item] - known[item]) for item in fresh
+            }
+            rest = self._rest(start)
+            layers, noise_rests = self._layers(rest)
         point = self._point(rest, layers, noise_rests, n_starts, n_tried)
         for item, layer in layers.items():
             self.walk.found[item] = layer.at(point)
@@ -79,13 +96,21 @@ class Resting:
         if self.tuning[item] is None:
             nothing = np.zeros(drive.shape)
             return self.walk.layer(item, None, [], drive, nothing, 0.0).mean_outputs
-        model, (gain, bias), added = model_of(item.neuron_type), self.tuning[item], self.added[item]
+        gain, bias = self.tuning[item]
         mean = 0.0 if item.noise is None else noise_of(item.noise, self.walk.dt)[0]
-        rates = self.curves[item](gain * drive + bias + mean)
-        if np.ndim(added):
-            ceiling = model.ceiling(self.walk.dt)
-            rates = np.clip(rates + added[rows], -ceiling, ceiling)
-        return model.amplitude * rates
+        rates = self._at(item, gain * drive + bias + mean, rows)
+        return model_of(item.neuron_type).amplitude * rates
+
+    def _at(self, item: Item, current: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the rates of an Ensemble at currents, with their noise where that is known."""
+        rates = self.curves[item](current)
+        if item not in self.deviations or not self.deviations[item].any():
+            return rates
+        return self.noisy[item](current, self.deviations[item][rows], rates)
+
+    def _rates_of(self, item: nengo.Ensemble) -> Callable[..., np.ndarray]:
+        time = {"dt": self.walk.dt, "presentation_time": self.walk.presentation_time}
+        return functools.partial(model_of(item.neuron_type).rates, **time)
 
     def _curve(self, item: nengo.Ensemble) -> Callable[[np.ndarray], np.ndarray]:
         """Return the rates of an Ensemble as a function of its currents."""
@@ -93,10 +118,7 @@ class Resting:
         if self.walk.lines:
             return model.line
 
-        def curve(current: np.ndarray) -> np.ndarray:
-            time = {"dt": self.walk.dt, "presentation_time": self.walk.presentation_time}
-            return model.rates(current, **time)
-
+        curve = self._rates_of(item)
         return _Stepped(curve) if isinstance(model, SteppedModel) else curve
 
     def _rest(self, start: np.ndarray) -> Rest:
@@ -151,11 +173,6 @@ class Resting:
             return None
         return outputs / (model_of(item.neuron_type).amplitude or 1.0)
 
-    def _noise(self, layer: LayerPrediction) -> np.ndarray:
-        """Return what noise in its currents adds to the rates of a layer."""
-        now = (layer.current, layer.deviation, self.walk.dt, self.walk.presentation_time)
-        return model_of(layer.neuron_type).noise(*now)
-
     def _point(self, rest, layers, noise_rests, n_starts, n_tried) -> FixedPoint:
         rows = np.arange(self.walk.n_images)
         multiplier = np.full(len(rows), np.inf)
@@ -170,12 +187,8 @@ class Resting:
         residual = [_apart(now[item], then[item], layers[item]) for item in self.shown]
         residual = np.max(residual, axis=0)
         n_tried = len(rows) if n_tried is None else min(n_tried, len(rows))
-        rates = {}
-        for item in self.shown:
-            label = layers[item].label
-            rates[label if label not in rates else f"{label} {len(rates)}"] = layers[item].rates
         return FixedPoint(
-            rates=rates,
+            rates={layers[item].label: layers[item].rates for item in self.shown},
             converged=rest.converged & noise_rests,
             multiplier=multiplier,
             residual=residual,
@@ -188,9 +201,12 @@ class Resting:
 
     def _slopes(self, layer: LayerPrediction) -> np.ndarray:
         """Return the slopes of mean outputs for drives, over what currents deviate by anyway."""
-        wide = np.maximum(layer.deviation, _STEP * (1 + np.abs(layer.current)))
-        curve = self.curves[layer.item]
-        change = curve(layer.current + wide) - curve(layer.current - wide)
+        # With noise in the rates, that is in the curve.
+        wide = layer.deviation * (_NARROW if self.deviations else 1.0)
+        wide = np.maximum(wide, _STEP * (1 + np.abs(layer.current)))
+        rows = np.arange(self.walk.n_images)
+        high, low = (self._at(layer.item, layer.current + way * wide, rows) for way in (1, -1))
+        change = high - low
         return layer.amplitude * layer.gain * change / (2 * wide)
 
     def _elsewhere(self, rest, here, layers, n_starts, n_tried) -> np.ndarray:
@@ -261,3 +277,57 @@ class _Stepped:
 
     def _step(self, nodes: np.ndarray) -> None:
         self._nodes, self._rates = nodes, self._curve(nodes[None])[0]
+
+
+class _Noisy:
+    """Rates under noisy currents, kept between currents and deviations until these leave them."""
+
+    def __init__(self, rates: Callable[..., np.ndarray]) -> None:
+        self._rates, self._axes = rates, None
+
+    def __call__(self, current: np.ndarray, deviation: np.ndarray, still: np.ndarray) -> np.ndarray:
+        """Return the rates; ``still`` are those without noise."""
+        moves = deviation > _STILL * deviation.max()
+        current, deviation = current[moves], np.log(deviation[moves])
+        if self._axes is None or not self._covers(current, deviation):
+            self._find(current, deviation)
+        found = still.copy()
+        found[moves] = map_coordinates(
+            self._table,
+            [
+                (axis(values) - low) / step
+                for values, (axis, low, step) in zip((current, deviation), self._axes, strict=True)
+            ],
+            order=1,
+            mode="nearest",
+        )
+        return found
+
+    def _covers(self, current: np.ndarray, deviation: np.ndarray) -> bool:
+        return all(
+            values.min() >= low and values.max() <= high
+            for values, (low, high) in zip((current, deviation), self._ends, strict=True)
+        )
+
+    def _find(self, current: np.ndarray, deviation: np.ndarray) -> None:
+        """Find the rates on a grid of currents, dense around 0 to 1, and of deviations."""
+        ends = [(values.min(), values.max()) for values in (current, deviation)]
+        if self._axes is not None:
+            ends = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(ends, self._ends, strict=True)]
+        (low, high), (least, most) = ends
+        margin = 0.3 * (high - low) + np.exp(most)
+        self._ends = (low - margin, high + margin), (least - 0.7, most + 0.7)
+        width = 0.5 * np.exp(np.median(deviation))
+        axes, grids = [], []
+        for n, (low, high), axis, back in zip(
+            _N_NOISY,
+            self._ends,
+            (lambda values: np.arcsinh((values - 1) / width), lambda values: values),
+            (lambda u: 1 + width * np.sinh(u), np.exp),
+            strict=True,
+        ):
+            points = np.linspace(axis(low), axis(high), n)
+            axes.append((axis, points[0], points[1] - points[0]))
+            grids.append(back(points))
+        self._axes = axes
+        self._table = self._rates(*np.meshgrid(*grids, indexing="ij"))
