@@ -314,32 +314,21 @@ def stages_of_means(
 ) -> list[tuple[str, np.ndarray, str]]:
     """Return the stages of a budget of a network whose last layer does not spike."""
     time = {"dt": case.dt, "presentation_time": case.presentation_time}
-    line, curve = (
-        predict(case.output, images, lines=lines, **time)[-1].mean_outputs
-        for lines in (True, False)
-    )
+    models = (predict(case.output, images, lines=lines, **time)[-1] for lines in (True, False))
+    line, curve = (model.mean_outputs for model in models)
     long = case.present(images, **running, presentation_time=n_times * case.presentation_time)
-    steps, mean = long.n_steps // n_times, long.scores("mean")
+    n_steps = long.n_steps // n_times
+    mean, read, last = long.scores("mean"), long.scores(case.readout), n_steps - 1
+    lines = "rate model with its gains, biases and amplitudes, neurons rectified lines"
+    first = f"the same run, mean over its first {n_steps} steps"
     anns = case.anns or [("ANN", case.layers, "Keras' activations")]
     return [
         *((name, logits_of(layers, images), how) for name, layers, how in anns),
-        (
-            "scales and biases of the network",
-            line,
-            "rate model with its gains, biases and amplitudes, neurons rectified lines",
-        ),
+        ("scales and biases of the network", line, lines),
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
-        ("spikes in place of rates", mean[:, -1], f"mean over {n_times * steps} steps"),
-        (
-            "finite presentation time",
-            mean[:, steps - 1],
-            f"the same run, mean over its first {steps} steps",
-        ),
-        (
-            "readout",
-            long.scores(case.readout)[:, steps - 1],
-            f"the same steps, read out by {case.readout}",
-        ),
+        ("spikes in place of rates", mean[:, -1], f"mean over {n_times * n_steps} steps"),
+        ("finite presentation time", mean[:, last], first),
+        ("readout", read[:, last], f"the same steps, read out by {case.readout}"),
     ]
 
 
@@ -363,9 +352,8 @@ def in_folder(
     if not folder.parent.is_dir():
         raise nn.InputError(f"{folder}: the folder {folder.parent} does not exist")
     if folder.exists() and any(folder.iterdir()) and not resume:
-        raise nn.InputError(
-            f"{folder}: expected an empty folder, got files; resume their run, or empty it"
-        )
+        expected = "expected an empty folder, got files; resume their run, or empty it"
+        raise nn.InputError(f"{folder}: {expected}")
     folder.mkdir(exist_ok=True)
 
     def files(name: str) -> dict:
