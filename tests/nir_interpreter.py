@@ -75,6 +75,9 @@ class Interpreter:
         assert tuple(node.dilation) == (1, 1)
         return convolve(x, node.weight, node.bias, node.stride, node.padding, node.groups)
 
+    def SumPool2d(self, node, x, state):
+        return np.prod(node.kernel_size) * self.AvgPool2d(node, x, state)
+
     def AvgPool2d(self, node, x, state):
         (rows, columns), (down, right) = node.kernel_size, node.stride
         assert not np.any(node.padding)

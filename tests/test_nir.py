@@ -40,8 +40,7 @@ def check_counts(output, layers, images, n_steps, dt=0.001, kind="lif", **settin
     """Compare NIR in Euler's steps with Nengo, to the last spike."""
     time = n_steps * dt
     ours = nn.present(output.network, output, images, presentation_time=time, dt=dt)
-    allow = settings.pop("allow", ())
-    graph = nn.to_nir(output, dt=dt, euler=True, allow=allow)
+    graph = nn.to_nir(output, dt=dt, euler=True, **settings.pop("options", {}))
     for number, image in enumerate(images):
         theirs = counts_of(graph, image, n_steps, dt, **settings)
         for layer in layers:
@@ -130,15 +129,19 @@ def cnn(rng, neuron_type=None, drawn=False):
     return one, two, out
 
 
-def test_a_cnn_has_every_spike():
+@pytest.mark.parametrize("pools", ["average", "sum"])
+def test_a_cnn_has_every_spike(pools):
     rng = np.random.default_rng(5)
     layers = cnn(rng)
-    graph = check_counts(layers[-1], layers, rng.uniform(size=(2, 7, 8, 2)), 120)
+    images = rng.uniform(size=(2, 7, 8, 2))
+    graph = check_counts(layers[-1], layers, images, 120, options={"pools": pools})
     kinds = [type(node).__name__ for node in graph.nodes.values()]
+    assert kinds[3] == {"average": "AvgPool2d", "sum": "SumPool2d"}[pools]
+    kinds[3] = "AvgPool2d"
     assert kinds == ["Input", *"Conv2d LIF AvgPool2d Conv2d LIF Flatten Affine LIF Output".split()]
     assert graph.nodes["one"].padding == "same"
     # TensorFlow pads an even kernel at the end: here a row and column of zeros begin the kernel.
-    assert graph.nodes["two"].weight.shape == (6, 2, 3, 3)
+    assert graph.nodes["two"].weight.shape in [(6, 2, 3, 3), (6, 4, 3, 3)]
     assert not graph.nodes["two"].weight[:, :, 0].any()
 
 
@@ -522,6 +525,8 @@ def test_other_refusals():
     with pytest.raises(nn.InputError, match="expected something that feeds nothing else"):
         nn.to_nir(net)
     layer = mlp(np.random.default_rng(0))[-1]
+    with pytest.raises(nn.InputError, match="pools: .*'average' or 'sum'"):
+        nn.to_nir(layer, pools="max")
     with pytest.raises(nn.InputError, match="dt: expected a time in seconds, above 0, got 0"):
         nn.to_nir(layer, dt=0)
     with nengo.Network() as net:

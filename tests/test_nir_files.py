@@ -14,6 +14,8 @@ nir = pytest.importorskip("nir")
 
 def written(graph, path):
     nir.write(path, graph)
+    if isinstance(graph, nir.NIRGraph):
+        nir.read(path)  # which checks its types
     return nn.load_weights(path)
 
 
@@ -36,12 +38,17 @@ def test_a_cnn_comes_back_channels_last(tmp_path):
     height = 0.02 / 0.002
     np.testing.assert_allclose(weights["one"].kernel, 3 * one.weights.kernel)
     np.testing.assert_allclose(weights["one"].bias, 3 * one.weights.bias + 0.8)
-    np.testing.assert_allclose(weights["two"].kernel, 3 * height * two.weights.kernel)
+    # Two groups; nir 1.0.8 cannot read these, and has them as one with zeros.
+    kernel, groups = weights["two"].kernel, weights["two"].config["groups"]
+    if groups == 1:
+        assert not kernel[:, :, :2, 3:].any()
+        assert not kernel[:, :, 2:, :3].any()
+        kernel = np.concatenate([kernel[:, :, :2, :3], kernel[:, :, 2:, 3:]], axis=-1)
+    np.testing.assert_allclose(kernel, 3 * height * two.weights.kernel)
     kernel = height * out.weights.kernel * out.ensemble.gain
     np.testing.assert_allclose(weights["out"].kernel, kernel)
     assert weights["one"].config["padding"] == weights["two"].config["padding"] == "same"
     assert weights["two"].config["strides"] == [2, 2]
-    assert weights["two"].config["groups"] == 2
     assert [layer.kind for layer in weights.layers] == (
         "InputLayer Conv2D LIF AveragePooling2D Conv2D LIF Flatten Dense LIF".split()
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import nengo
 import numpy as np
 
-from nengonet.checks import as_names, as_number
+from nengonet.checks import as_names, as_number, check_among
 from nengonet.exceptions import InputError
 from nengonet.explain.prediction import _gain_bias
 from nengonet.layers.filters import LowpassPerUnit
@@ -49,6 +49,7 @@ def to_nir(
     dt: float = 0.001,
     allow: str | Iterable[str] = (),
     euler: bool = False,
+    pools: str = "average",
 ) -> nir.NIRGraph:
     """Write a network as a graph of the Neuromorphic Intermediate Representation.
 
@@ -70,6 +71,9 @@ def to_nir(
     euler : bool
         Write time constants for tools that step with Euler's method: their ``1 - dt / tau`` is
         then Nengo's ``exp(-dt / tau)``. By default the time constants are Nengo's.
+    pools : {"average", "sum"}
+        Write average pools as ``AvgPool2d``, which SpikingJelly and snnTorch read, or as
+        ``SumPool2d``, which Norse and sinabs read; the weights behind it then divide.
 
     Returns
     -------
@@ -94,7 +98,9 @@ def to_nir(
         output, network = _last(output), output
     target = read_output(output, network)
     dt = as_number("dt", dt, "a time in seconds", above=0)
-    return _Writer(target.parts, target.network, dt, euler).graph(allow)
+    check_among("pools", pools, ("average", "sum"))
+    time = {"dt": dt, "euler": euler}
+    return _Writer(target.parts, target.network, time, pools == "sum").graph(allow)
 
 
 def _last(network: nengo.Network) -> list[Item]:
@@ -111,12 +117,12 @@ class _Writer:
     """One graph that is being written."""
 
     def __init__(
-        self, outputs: tuple[Part, ...], network: nengo.Network, dt: float, euler: bool
+        self, outputs: tuple[Part, ...], network: nengo.Network, time: dict, sum_pools: bool
     ) -> None:
         self.nir = parts.needed()
         self.wired, self.outputs = Graph(network), outputs
         self.labels = labels_of(network, known_layers(None, network))
-        self.time = {"dt": dt, "euler": euler}
+        self.time, self.sum_pools = time, sum_pools
         self.order, _ = self.wired.upstream(*(part.item for part in outputs))
         self.layouts = layouts_of(self.order, self.wired)
         self.nodes: dict[str, nir.NIRNode] = {}
@@ -406,8 +412,10 @@ class _Writer:
             ends = [(self._convolution(connection, ends, name, unit, factor, bias), 1.0)]
         elif kind == "pool":
             size, strides = map(np.array, pool_geometry(connection.transform))
-            pool = self.nir.AvgPool2d(size, strides, np.array([0, 0]))
-            ends = [(self.join(ends, name, pool), unit)]
+            make, unit = self.nir.AvgPool2d, float(unit)
+            if self.sum_pools:
+                make, unit = self.nir.SumPool2d, unit / size.prod()
+            ends = [(self.join(ends, name, make(size, strides, np.array([0, 0]))), unit)]
         if kind != "matrix" and not layout.is_image:
             ends = self.flattened(ends, before if kind == "plain" else images_of(connection)[1])
         if kind in ("pool", "plain") and not (factor is None and bias is None):

@@ -154,20 +154,32 @@ def convolution(
         odd = [(after - before, 0) for before, after in pads]
         kernel = np.pad(kernel, [*odd, (0, 0), (0, 0)])
         padding = tuple(after for _, after in pads)
-    weight = np.moveaxis(kernel, (-1, -2), (0, 1))
-    given = {"weight": np.ascontiguousarray(weight), "bias": bias, "groups": transform.groups}
-    if transform.dimensions == 1:
-        padding = padding if isinstance(padding, str) else padding[0]
-        whole = {"input_shape": size[0], "stride": strides[0], "dilation": 1}
-        node = nir.Conv1d(padding=padding, **whole, **given)
-    else:
-        whole = {"input_shape": tuple(size), "stride": strides, "dilation": (1, 1)}
-        node = nir.Conv2d(padding=padding, **whole, **given)
-    # nir takes the kernel's rows for its columns, and channels of a group for all channels.
-    channels = transform.input_shape.n_channels
-    node.input_type = {"input": np.array([channels, *size])}
+    one = transform.dimensions == 1
+    given = {"stride": strides[0] if one else strides, "bias": bias}
+    given["padding"] = padding[0] if one and not isinstance(padding, str) else padding
+    given["dilation"], given["input_shape"] = (1, size[0]) if one else ((1, 1), tuple(size))
+    make, before = nir.Conv1d if one else nir.Conv2d, (transform.input_shape.n_channels, *size)
+    node = make(weight=_channels_first(kernel), groups=transform.groups, **given)
+    if not np.array_equal(node.input_type["input"], before):
+        # nir 1.0 takes the channels of a group for all: such files cannot be read.
+        node = make(weight=_channels_first(_ungrouped(kernel, transform.groups)), groups=1, **given)
+    # And the rows of a kernel for its columns.
     node.output_type = {"output": np.array(layout.shape)}
     return node
+
+
+def _channels_first(kernel: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(kernel, (-1, -2), (0, 1)))
+
+
+def _ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
+    """Return the kernel of one group that computes the same: 0 for the channels of others."""
+    *size, channels, filters = kernel.shape
+    whole = np.zeros((*size, groups, channels, groups, filters // groups))
+    parts = kernel.reshape(*size, channels, groups, filters // groups)
+    for group in range(groups):
+        whole[..., group, :, group, :] = parts[..., group, :]
+    return whole.reshape(*size, groups * channels, filters)
 
 
 def _pads(size: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]):
