@@ -412,6 +412,43 @@ def test_a_global_pool_and_a_network_of_two_outputs():
     assert tuple(same.nodes["mean_output"].input_type["input"]) == (3, 1, 1)
 
 
+def test_encoders_decoders_and_drawn_weights_are_matrices():
+    with nengo.Network(seed=5) as net:
+        source = nengo.Node([0.0, 0.0], label="source")
+        ensemble = nengo.Ensemble(
+            60, 2, radius=1.3, neuron_type=lif(amplitude=0.5), noise=None, label="nef"
+        )
+        nengo.Connection(source, ensemble, synapse=None)
+        out = nengo.Node(size_in=1, label="product")
+        nengo.Connection(ensemble, out, function=lambda x: x[0] * x[1], synapse=0.02)
+        drawn = nengo.Node(size_in=3, label="drawn")
+        weights = nengo.Dense((3, 1), init=nengo.dists.Gaussian(0, 1))
+        nengo.Connection(out, drawn, transform=weights, synapse=None)
+        fired, probe = nengo.Probe(ensemble.neurons), nengo.Probe(drawn)
+    graph = nn.to_nir(drawn, network=net, euler=True)
+    value = np.array([0.8, -0.6])
+    source.output = value
+    with nengo.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(300)
+    found = Interpreter(graph, 0.001, late_filters=True).run({"source": [value]}, 300)
+    np.testing.assert_array_equal(found["nef_lif"].sum(0), np.rint(sim.data[fired].sum(0) / 500))
+    np.testing.assert_allclose(found["output"], sim.data[probe], atol=1e-9)
+    assert found["nef_lif"].sum() > 500
+
+
+def test_a_pool_over_one_dimension_is_a_convolution():
+    rng = np.random.default_rng(0)
+    with nengo.Network():
+        signal = nn.constant_input((9, 3))
+        pool = nn.avg_pool1d(signal, 2, 3)
+        out = nn.conv1d(pool, rng.normal(size=(2, 3, 4)), None, label="conv")
+    graph = nn.to_nir(out)
+    assert [type(node).__name__ for node in graph.nodes.values()][1:3] == ["Conv1d", "Conv1d"]
+    value = rng.normal(size=(1, 9, 3))
+    found = Interpreter(graph, 0.001).run({"input": [value[0].T]}, 1)["output"][0]
+    np.testing.assert_allclose(found.T.ravel(), nn.predict_rates(out, value)[0])
+
+
 # --- what NIR cannot express
 
 
@@ -481,9 +518,16 @@ def with_function(hidden):
     return node
 
 
-def decoded(hidden):
-    source, node = nengo.Ensemble(20, 1, label="decoded"), nengo.Node(size_in=1)
-    nengo.Connection(source, node, function=np.sin)
+def on_a_connection(hidden):
+    source, node = nengo.Node([0.0], label="source"), nengo.Node(size_in=1, label="squared")
+    nengo.Connection(source, node, function=np.square, synapse=None)
+    return node
+
+
+def learned(hidden):
+    node = nengo.Node(size_in=2)
+    rule = nengo.PES()
+    nengo.Connection(hidden.ensemble, node, function=lambda x: [x, x], learning_rule_type=rule)
     return node
 
 
@@ -497,7 +541,8 @@ REFUSED = {
     ),
     "a max pool": (lambda hidden: nn.max_pool2d(hidden), "a max pool; NIR has none, so build avg"),
     "a function": (with_function, "square.*a function of its own"),
-    "a decoded connection": (decoded, "cannot export a decoded connection"),
+    "a function on a connection": (on_a_connection, "squared.*: expected weights, got a function"),
+    "a learning rule": (learned, "cannot export a connection with a learning rule"),
     "a long filter": (
         lambda hidden: behind(hidden, synapse=nengo.synapses.Triangle(0.01)),
         "cannot export the synapse Triangle",
@@ -505,10 +550,6 @@ REFUSED = {
     "a filter of two poles": (
         lambda hidden: behind(hidden, synapse=nengo.LinearFilter([1], [0.1, 0.2, 1])),
         "cannot export the synapse LinearFilter",
-    ),
-    "drawn weights": (
-        lambda hidden: behind(hidden, transform=nengo.Dense((32, 32), nengo.dists.Gaussian(0, 1))),
-        "cannot export the transform Dense; expected .* of stated weights",
     ),
 }
 

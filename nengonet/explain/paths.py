@@ -109,15 +109,19 @@ class Path:
         return variance @ self._squares.T
 
     @functools.cached_property
-    def _squares(self) -> np.ndarray:
-        """The squares of all weights, from the outputs of ``pre`` to the drive."""
+    def matrix(self) -> np.ndarray:
+        """The weights, (n_post, n_pre), from the outputs of ``pre`` to the drive."""
+        if self._function is not None:
+            raise InputError(f"{self.connection}: expected weights, got a function")
         weights = self._decoders
         if self._between is not None:
             matrix = self._between.matrix()
             weights = matrix.toarray() if weights is None else matrix @ weights
-        if self._encoders is not None:
-            weights = self._encoders @ weights
-        return weights**2
+        return weights if self._encoders is None else self._encoders @ weights
+
+    @functools.cached_property
+    def _squares(self) -> np.ndarray:
+        return self.matrix**2
 
 
 def _check(connection: nengo.Connection) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 
 from nengonet.checks import as_names, as_number, check_among
 from nengonet.exceptions import InputError
-from nengonet.explain.prediction import _gain_bias
+from nengonet.explain.built import Built
+from nengonet.explain.paths import Path
 from nengonet.layers.filters import LowpassPerUnit
 from nengonet.layers.graph import Graph, Item, owner
 from nengonet.layers.inputs import ConstantImage, PoissonImage
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.record import known_layers, labels_of
 from nengonet.layers.targets import Output, Part, read_output
-from nengonet.layers.transforms import Weights
 from nengonet.layers.weighted import AddBias
 from nengonet.neurons import model_of
 from nengonet.nir import parts
@@ -123,6 +123,7 @@ class _Writer:
         self.wired, self.outputs = Graph(network), outputs
         self.labels = labels_of(network, known_layers(None, network))
         self.time, self.sum_pools = time, sum_pools
+        self.built, self.paths = Built(network, dt=time["dt"]), {}
         self.order, _ = self.wired.upstream(*(part.item for part in outputs))
         self.layouts = layouts_of(self.order, self.wired)
         self.nodes: dict[str, nir.NIRNode] = {}
@@ -285,7 +286,7 @@ class _Writer:
         for key in missing:
             self.missing.setdefault(key, []).append(label)
         filters = [parts.filters_of(each.synapse) for each in self.wired.into(ensemble)]
-        gain, bias = _gain_bias(ensemble)
+        gain, bias = self.built.tuning(ensemble)
         taus = {tuple(each or ()) for each in filters}
         tau_syn = None
         if family.leaky and not np.any(bias) and len(taus) == 1 and len(only := taus.pop()) == 1:
@@ -353,7 +354,8 @@ class _Writer:
         constant = isinstance(output, np.ndarray) and node.size_in == 0 and np.any(output)
         if not (constant and others and connection.synapse is None):
             return 0.0
-        return self._weights(connection).apply(output[np.newaxis])[0]
+        path = self._path(connection)
+        return path.into(path.carried(output[np.newaxis]))[0]
 
     def _takes(self, connection: nengo.Connection, bias: np.ndarray, gain: np.ndarray) -> bool:
         """Whether a connection's node in NIR can add a bias."""
@@ -374,11 +376,13 @@ class _Writer:
             return "pool" if hasattr(connection.transform, "pool") else "convolution"
         return "matrix"
 
-    def _weights(self, connection: nengo.Connection) -> Weights:
-        try:
-            return Weights(connection)
-        except InputError as error:
-            raise InputError(str(error).replace("cannot predict", "cannot export")) from None
+    def _path(self, connection: nengo.Connection) -> Path:
+        if connection not in self.paths:
+            try:
+                self.paths[connection] = Path(connection, self.built, self.time["dt"])
+            except InputError as error:
+                raise InputError(str(error).replace("cannot predict", "cannot export")) from None
+        return self.paths[connection]
 
     def carried(
         self,
@@ -393,7 +397,7 @@ class _Writer:
         ``factor`` and ``bias`` have one value for each element that it feeds. Without a factor the
         ends of what only passes on keep their units; otherwise they are in units of 1.
         """
-        weights = self._weights(connection)
+        path = self._path(connection)
         taus = parts.filters_of(connection.synapse)
         if taus is None:
             raise InputError(
@@ -407,34 +411,32 @@ class _Writer:
         name = name if name not in self.nodes else f"{name}_from_{self.label(pre)}"
         if kind == "matrix":
             ends = self.flattened(ends, before)
-            ends = [(self._matrix(weights, ends, name, unit, factor, bias, before, layout), 1.0)]
+            ends = [(self._matrix(path, ends, name, unit, factor, bias, before, layout), 1.0)]
         elif kind == "convolution":
             ends = [(self._convolution(connection, ends, name, unit, factor, bias), 1.0)]
         elif kind == "pool":
-            size, strides = map(np.array, pool_geometry(connection.transform))
-            make, unit = self.nir.AvgPool2d, float(unit)
-            if self.sum_pools:
-                make, unit = self.nir.SumPool2d, unit / size.prod()
-            ends = [(self.join(ends, name, make(size, strides, np.array([0, 0]))), unit)]
+            geometry = pool_geometry(connection.transform)
+            node, over = parts.pool(*geometry, before, self.sum_pools)
+            ends, unit = [(self.join(ends, name, node), unit / over)], unit / over
         if kind != "matrix" and not layout.is_image:
             ends = self.flattened(ends, before if kind == "plain" else images_of(connection)[1])
         if kind in ("pool", "plain") and not (factor is None and bias is None):
-            ones = np.ones(connection.size_out) if factor is None else factor
+            ones = np.ones(len(layout.order)) if factor is None else factor
             ends = self._scaled(ends, name, unit * ones, bias, layout)
         for number, tau in enumerate(taus if synapse else []):
-            node = parts.low_pass(layout, np.full(connection.size_out, tau), **self.time)
+            node = parts.low_pass(layout, np.full(len(layout.order), tau), **self.time)
             ends, unit = self.of_one_unit(ends, layout)
             ends = [(self.join(ends, f"{name}_synapse{number or ''}", node), unit)]
         return ends
 
-    def _matrix(self, weights, ends, name, unit, factor, bias, before, layout) -> str:
+    def _matrix(self, path, ends, name, unit, factor, bias, before, layout) -> str:
         n_in, n_out = len(before.order), len(layout.order)
         if n_in * n_out > _MOST_WEIGHTS:
             raise InputError(
                 f"{name}: cannot export a matrix of {n_out} x {n_in} weights; convolutions and "
                 "pools stay small where channels and positions reach them as they are"
             )
-        matrix = unit * weights.matrix().toarray()
+        matrix = unit * path.matrix
         matrix = matrix if factor is None else factor[:, np.newaxis] * matrix
         matrix = matrix[layout.order][:, before.order]
         bias = np.zeros(n_out) if bias is None else bias[layout.order]

@@ -7,11 +7,13 @@ import math
 
 import nengo
 import numpy as np
+from nengo.connection import Neurons
 from nengo.transforms import ChannelShape
 
 from nengonet.ann.convolution import padding_of
 from nengonet.layers.graph import Graph, Item, owner
 from nengonet.layers.pools import AveragePool
+from nengonet.layers.targets import size_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,13 +56,18 @@ def image(shape: ChannelShape) -> Layout:
 
 def is_whole(connection: nengo.Connection) -> bool:
     """Whether a connection reads and feeds all of its two objects, each element once."""
+    if connection.function is not None or isinstance(connection.pre_obj, nengo.Ensemble):
+        return False
     both = (connection.pre_slice, connection.post_slice)
     return all(isinstance(each, slice) and each == slice(None) for each in both)
 
 
 def is_plain(connection: nengo.Connection) -> bool:
     """Whether a connection passes everything on as it is, one to one."""
-    return is_whole(connection) and isinstance(connection.transform, nengo.transforms.NoTransform)
+    ends = (connection.pre_obj, connection.post_obj)
+    units = all(isinstance(end, (Neurons, nengo.Node)) for end in ends)
+    plain = isinstance(connection.transform, nengo.transforms.NoTransform)
+    return units and plain and connection.function is None and is_whole(connection)
 
 
 def images_of(connection: nengo.Connection) -> tuple[Layout, Layout] | None:
@@ -72,22 +79,20 @@ def images_of(connection: nengo.Connection) -> tuple[Layout, Layout] | None:
         return image(transform.input_shape), image(transform.output_shape)
     if isinstance(transform, AveragePool) and pool_geometry(transform) is not None:
         *shape, channels = transform.image_shape
-        after = [(n - k) // s + 1 for n, k, s in zip(shape, *pool_geometry(transform), strict=True)]
+        windows = zip(shape, *pool_geometry(transform), strict=True)
+        after = [(n - k) // step + 1 for n, k, step in windows]
         shapes = ((*shape, channels), (*after, channels))
         return tuple(image(ChannelShape(each)) for each in shapes)
     return None
 
 
-def pool_geometry(transform: AveragePool) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def pool_geometry(transform: AveragePool) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Return size and strides of an average pool; None where its padding reaches the image.
 
-    There a window has fewer pixels, and a mean of its own. None over one dimension, too, where NIR
-    has no pools.
+    There a window has fewer pixels, and a mean of its own.
     """
-    shape, pool = transform.image_shape, transform.pool
-    if pool.dimensions == 1:
-        return None
-    size, strides, padding = pool.geometry(shape)
+    shape = transform.image_shape
+    size, strides, padding = transform.pool.geometry(shape)
     pads = padding_of(shape, size, strides, padding)
     return None if np.any(pads) else (size, strides)
 
@@ -118,7 +123,7 @@ def layouts_of(order: list[Item], graph: Graph) -> dict[Item, Layout]:
 
 def _layout(item: Item, graph: Graph, found: dict[Item, Layout]) -> Layout:
     """Return an object's layout, for those of what feeds it; unknown where it is on a way back."""
-    size = item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_out
+    size = size_of(item)
     come_in = [_after(each, found) for each in graph.into(item)]
     if not come_in:
         return _wanted(item, graph) or row(size)
@@ -131,7 +136,7 @@ def _after(connection: nengo.Connection, found: dict[Item, Layout]) -> Layout | 
     pre, images = found.get(owner(connection.pre_obj)), images_of(connection)
     if images is not None and pre in (None, images[0]):
         return images[1]
-    return pre if is_plain(connection) else row(connection.post_obj.size_in)
+    return pre if is_plain(connection) else row(size_of(owner(connection.post_obj)))
 
 
 def _wanted(item: Item, graph: Graph, seen: frozenset = frozenset()) -> Layout | None:

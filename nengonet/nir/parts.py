@@ -7,6 +7,7 @@ of ``dt``. Nengo's spike has the height ``amplitude / dt``, which the weights be
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import ModuleType
 
 import nengo
@@ -135,6 +136,20 @@ def low_pass(layout: Layout, tau: np.ndarray, dt: float, euler: bool) -> object:
     return needed().LI(tau=np.reshape(taus, layout.shape), r=zeros + 1, v_leak=zeros)
 
 
+def pool(
+    size: tuple[int, ...], strides: tuple[int, ...], before: Layout, sums: bool
+) -> tuple[object, float]:
+    """Return NIR's pool, and what the unit in front of it is divided by; a convolution in one."""
+    nir, (channels, *length) = needed(), before.shape
+    if len(size) == 1:
+        weight = np.eye(channels)[:, :, np.newaxis] * np.ones(size)
+        node = nir.Conv1d(length[0], weight, strides[0], 0, 1, 1, np.zeros(channels))
+        return node, math.prod(size)
+    make = nir.SumPool2d if sums else nir.AvgPool2d
+    node = make(np.array(size), np.array(strides), np.array([0, 0]))
+    return node, math.prod(size) if sums else 1
+
+
 def convolution(
     transform: nengo.Convolution, factor: np.ndarray, bias: np.ndarray, layout: Layout
 ) -> object:
@@ -150,7 +165,7 @@ def convolution(
     if padding == "valid":
         padding = (0,) * transform.dimensions
     elif max(strides) > 1:
-        pads = _pads(size, kernel.shape[:-2], strides)
+        pads = padding_of(size, kernel.shape[:-2], strides, "same")
         odd = [(after - before, 0) for before, after in pads]
         kernel = np.pad(kernel, [*odd, (0, 0), (0, 0)])
         padding = tuple(after for _, after in pads)
@@ -180,9 +195,3 @@ def _ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
     for group in range(groups):
         whole[..., group, :, group, :] = parts[..., group, :]
     return whole.reshape(*size, groups * channels, filters)
-
-
-def _pads(size: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]):
-    """Return the padding of one or two dimensions, before and after."""
-    ones = (1,) * (2 - len(size))
-    return padding_of((*size, *ones), (*kernel, *ones), (*strides, *ones), "same")[: len(size)]
