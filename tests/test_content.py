@@ -1,5 +1,6 @@
 """Whatever the spikes depend on changes the digest of a network, and nothing else does."""
 
+import collections.abc
 import copy
 import functools
 import itertools
@@ -429,6 +430,41 @@ def test_what_closures_objects_and_compiled_functions_hold_counts(make):
     assert digests == [digest(make(n), "it") for n in (1, 2, 3)]
 
 
+class Bag(list):
+    """Its items are neither its arguments nor its state."""
+
+
+class Counts(collections.defaultdict):
+    def __init__(self, items):
+        super().__init__(int)
+        for item in items:
+            self[item] += 1
+
+    def __reduce__(self):
+        return Counts, ((),), None, None, iter(self.items())
+
+
+class Measure(collections.abc.Callable):
+    """Its registry is that of a process, and what it has cached is no part of it."""
+
+    def __init__(self, level):
+        self.level = level
+
+    def __call__(self, t):
+        return self.level
+
+    @functools.cached_property
+    def double(self):
+        return 2 * self.level
+
+
+def test_what_an_object_has_cached_does_not_count():
+    one, two = Measure(1), Measure(1)
+    assert one.double == 2
+    assert digest(one, "it") == digest(two, "it") != digest(Measure(2), "it")
+    assert digest(Measure, "it") == digest(Measure, "it")
+
+
 def test_shared_states_are_not_equal_states():
     """Two Nodes that draw from one stream spike otherwise than two with streams of their own."""
     one, two = np.random.RandomState(0), np.random.RandomState(0)
@@ -456,6 +492,9 @@ def test_equal_bytes_of_other_kinds_differ():
     values += [np.zeros((2, 3)), np.zeros((3, 2)), np.zeros(6), np.zeros(6, "f4"), np.zeros(0)]
     values += [[1, 23], [12, 3], ["a", "bc"], ["ab", "c"], 10**5000, "\ud800", "", b"", [], ()]
     values += [np.array([None, 1]), np.array([None, 2]), np.zeros(2, "i4,f4"), range(3), slice(3)]
+    values += [{2: 1}, {"a": 1}, {"b": 1}, {"a": 1, "b": 2}, {"b": 2, "a": 1}]
+    values += [kind(items) for kind in (Bag, collections.deque) for items in ([], [1], [1, 2])]
+    values += [Counts(items) for items in ((), (1,), (1, 1), (2,))]
     digests = [digest(value, "it") for value in values]
     assert len(set(digests)) == len(values)
     assert digest(np.asfortranarray(LONG[:6].reshape(2, 3)), "it") == digest(

@@ -55,6 +55,19 @@ class Nested:
         return self.delay.step(t, x)
 
 
+class SetByItsProperty:
+    """Appends to a list that only the setter of a property reaches."""
+
+    def add(self, value, log=LOG):
+        log.append(value)
+
+    level = property(lambda self: 0, add)
+
+    def __call__(self, t, x):
+        self.level = 1
+        return x
+
+
 class CountedInItsClass:
     calls = 0
 
@@ -249,6 +262,7 @@ REFUSED = {
     "global variable": (lambda: global_variable, "writes the global CALLS"),
     "list of a class": (ListInItsClass, "reaches a list"),
     "default of a method": (WithDefault, "reaches a list"),
+    "setter of a property": (SetByItsProperty, "reaches a list"),
     "variable of a method": (closure_of_a_method, "reaches the variable calls"),
     "global of a method": (WritesToGlobal, "reaches a list"),
     "NumPy's stream": (lambda: lambda t, x: x + np.random.rand(), "reaches a RandomState"),  # noqa: NPY002
