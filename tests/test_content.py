@@ -422,6 +422,7 @@ def _jitted(n):
         lambda n: (lambda table: lambda t: table[t])({"a": [LONG, {n}]}),
         lambda n: (lambda matrix: lambda t: matrix @ t)(sparse.csr_array(np.eye(3) * n)),
         lambda n: type("Local", (), {"level": n, "__call__": lambda self, t: self.level})(),
+        lambda n: functools.update_wrapper(lambda t: t, types.SimpleNamespace(level=n)),
     ],
 )
 def test_what_closures_objects_and_compiled_functions_hold_counts(make):
