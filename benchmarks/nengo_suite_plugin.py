@@ -201,7 +201,14 @@ class OneOfData(_OneOf):
 
     def __getitem__(self, key: object) -> object:
         value = self._mapping[key]
-        return one_of(value, 0) if isinstance(key, nengo.Probe) else value
+        if isinstance(key, nengo.Probe):
+            return one_of(value, 0)
+        if key in self._mapping.learned:
+            learned = ["weights"]
+            if isinstance(key, nengo.Ensemble):
+                learned = ["encoders", "scaled_encoders"]
+            return value._replace(**{name: one_of(getattr(value, name), 0) for name in learned})
+        return value
 
 
 class OneOfSignals(_OneOf):

@@ -39,7 +39,7 @@ def run(path, tmp_path, monkeypatch, capsys):
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) >= 9
+    assert len(NOTEBOOKS) >= 10
     assert len(WITH_DATA) >= 2
 
 
