@@ -360,7 +360,7 @@ def _read(reader: str, paths: list[Path], split: str, dataset: _Dataset) -> Arra
             with reading(path, expected):
                 for part, array in zip(parts, read(path, split, dataset), strict=True):
                     part.extend(() if array is None else [np.atleast_1d(array)])
-        x, y = map(np.concatenate, parts)
+        x, y = (each[0] if len(each) == 1 else np.concatenate(each) for each in parts)
         most, last = dataset.sizes[split], len(dataset.class_names) - 1
         wanted, bad = None, x
         if x.dtype != np.uint8 or list(x.shape[1:]) != dataset.shape or not 0 < len(x) <= most:

@@ -103,8 +103,10 @@ class _Walk:
         """Add a value, which messages call by this name."""
         self._place.append(name)
         self._write(type(value).__qualname__)
-        kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
-        feeder = _EXACTLY.get(type(value)) or next(kinds, _Walk._feed_object)
+        feeder = _EXACTLY.get(type(value))
+        if feeder is None:
+            kinds = (feeder for kind, feeder in _KINDS.items() if isinstance(value, kind))
+            feeder = next(kinds, _Walk._feed_object)
         try:
             for part in feeder(self, value) or ():
                 self.feed(part)
@@ -172,8 +174,9 @@ class _Walk:
     def _feed_dict(self, value: dict) -> None:
         """Add keys, and values, which messages call by their keys."""
         if not self._is_met(value):
-            self._feed_items(tuple(value))
+            self._write(str(len(value)))
             for key, each in value.items():
+                self.feed(key)
                 self.feed(each, str(key)[:40])
 
     def _feed_path(self, value: os.PathLike) -> None:
