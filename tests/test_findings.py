@@ -420,3 +420,47 @@ def test_ensembles_behind_encoders_are_tuned_for_them():
     found = nn.diagnose(b, values, network=network, presentation_time=1.0, readout="sum").findings
     assert [each for each in found if each.severity != "note"] == []
     assert "silent-neurons" not in [each.code for each in found]
+
+
+# -- branches -------------------------------------------------------------------------------------
+
+
+def residual(amplitude):
+    """Return a residual block behind a layer of this amplitude."""
+    rng = np.random.default_rng(2)
+    spiking = {"neuron_type": nn.IntegrateAndFire(amplitude=0.01), "gain": 100.0}
+    with nengo.Network(seed=0):
+        pixels = nn.constant_input((12,))
+        first = nn.dense(pixels, rng.normal(0.1, 0.4, (12, 9)), **spiking, label="first")
+        first.ensemble.neuron_type = nn.IntegrateAndFire(amplitude=amplitude)
+        branch = nn.dense(first, rng.normal(0.1, 0.4, (9, 9)), **spiking, label="branch")
+        way = nn.dense(branch, rng.normal(0.1, 0.4, (9, 9)), None, label="way")
+        block = nn.activation([way, nn.lowpass(first, 0.0)], **spiking, label="block")
+        return nn.dense(block, rng.normal(0, 0.4, (9, 4)), None, label="classes")
+
+
+def test_branches_on_one_scale_are_in_order():
+    images = np.random.default_rng(1).uniform(size=(50, 12))
+    assert not found(residual(0.01), "branch-scales", images, readout="mean")
+    assert not found(residual(0.01), "amplitude", images, readout="mean")
+
+
+def test_branches_on_different_scales_are_found():
+    images = np.random.default_rng(1).uniform(size=(50, 12))
+    output = residual(0.01)
+    (before,) = (each for each in output.upstream() if each.label == "branch")
+    before.ensemble.neuron_type = nn.IntegrateAndFire(amplitude=0.05)
+    (finding,) = found(output, "branch-scales", images, readout="mean")
+    assert (finding.layers, finding.severity) == (("block",), "warning")
+    assert "way puts out 5, first puts out 1" in finding.evidence
+    assert "nengonet.balance" in finding.change
+    # A scale that all have changes no sum, and it is the layer's own that is told.
+    for layer in output.upstream():
+        if layer.ensemble is not None:
+            layer.ensemble.neuron_type = nn.IntegrateAndFire(amplitude=0.1)
+            layer.ensemble.gain = np.full(9, 100.0 if layer.label == "first" else 10.0)
+    assert not found(output, "branch-scales", images, readout="mean")
+    told = found(output, "amplitude", images, readout="mean")
+    assert [each.layers for each in told] == [("first",), ("way",)]
+    assert told[0].change == "amplitude=0.01"
+    assert told[1].change == "the amplitudes of the layers before it, or the scale of the input"

@@ -6,7 +6,7 @@ To add a finding, write a function that yields a `_fault` of each layer at fault
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import textwrap
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.prediction import LayerPrediction
-from nengonet.layers.graph import Graph, owner
+from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import known_layers
 from nengonet.neurons import current_at, model_of
@@ -88,6 +88,11 @@ class Case:
         """The layers of neurons."""
         return [layer for layer in self.layers if layer.neuron_type is not None]
 
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The network's connections."""
+        return Graph(self.network)
+
     def tuned(self, layer: LayerPrediction) -> bool:
         """Whether max_rates and intercepts gave the neurons their gain."""
         record = known_layers(None, self.network).get(layer.item)
@@ -100,7 +105,7 @@ class Case:
         return not layer.encoded and all(
             getattr(owner(each.pre_obj), "size_in", None) == 0
             and np.ndim(getattr(each.transform, "init", 1.0)) < 2
-            for each in Graph(self.network).into(layer.item)
+            for each in self.graph.into(layer.item)
         )
 
     @property
@@ -114,6 +119,18 @@ class Case:
         """Return the severity of a share of the images that should be 0."""
         severity = self.of_images(share, error=0.05, warning=0.01)
         return severity or ("note" if share > 0 else None)
+
+    def built_on(self, item: Item) -> list[LayerPrediction]:
+        """Return the nearest layers of the ANN on the ways to an object, itself included.
+
+        What is between, such as pools, has no weights and changes no scale.
+        """
+        layer = next(each for each in self.layers if each.item is item)
+        if layer.label in self.slopes:
+            return [layer]
+        into = self.graph.into(item)
+        found = [each for pre in into for each in self.built_on(owner(pre.pre_obj))]
+        return list(dict.fromkeys(found))
 
     def of_images(self, share: float, *, error: float, warning: float) -> str | None:
         """Return the severity of a share of the images: of the lower end of its interval."""
@@ -462,22 +479,56 @@ def _bias_threshold(case: Case) -> Iterator[_Fault]:
 
 @_check("amplitude")
 def _amplitude(case: Case) -> Iterator[_Fault]:
-    # Pools have no weights, so they change no scale.
-    built = [layer for layer in case.layers if layer.label in case.slopes]
-    for layer, after in itertools.pairwise(built):
+    behind: dict[LayerPrediction, list[LayerPrediction]] = {}
+    for after in case.layers:
+        if after.label in case.slopes:
+            for each in case.graph.into(after.item):
+                for layer in case.built_on(owner(each.pre_obj)):
+                    behind.setdefault(layer, []).append(after)
+    for layer, others in behind.items():
         slope = case.slopes[layer.label]
-        if 0.4 <= slope <= 2.5 or after.neuron_type is None:
+        neurons = [after for after in others if after.neuron_type is not None]
+        if 0.4 <= slope <= 2.5 or not neurons:
             continue
-        model = model_of(after.neuron_type)
         # Where the curve is a line through 0, another scale changes no class.
-        scales = model.activation == "relu" and model.threshold == 0
-        free = scales and slope > 0 and after.label not in case.keras_bias
+        free = slope > 0 and all(
+            model_of(after.neuron_type).activation == "relu"
+            and model_of(after.neuron_type).threshold == 0
+            and after.label not in case.keras_bias
+            for after in neurons
+        )
+        change = "a gain that lets it fire"
+        if slope > 0:
+            change = f"amplitude={layer.amplitude / slope:.3g}"
+            if layer.neuron_type is None:
+                change = "the amplitudes of the layers before it, or the scale of the input"
         yield _fault("note" if free else "warning", layer)(
             f"{layer.label}: the mean output is not the activation that the next layer's weights "
             "were trained on",
             f"for an activation of 1 it puts out {slope:,.3g}",
-            f"amplitude={layer.amplitude / slope:.3g}" if slope > 0 else "a gain that lets it fire",
+            change,
         )
+
+
+@_check("branch-scales")
+def _branch_scales(case: Case) -> Iterator[_Fault]:
+    for layer in case.layers if case.slopes else ():
+        plain = [each for each in case.graph.into(layer.item) if not has_weights(each)]
+        scales = {
+            before.label: case.slopes[before.label]
+            for each in plain
+            for before in case.built_on(owner(each.pre_obj))
+        }
+        low, high = min(scales.values(), default=0.0), max(scales.values(), default=0.0)
+        if low > 0 and high > 2 * low:
+            found = ", ".join(f"{label} puts out {slope:,.3g}" for label, slope in scales.items())
+            yield _fault("warning", layer, high / low)(
+                f"{layer.label}: the branches that come together there are on different scales, "
+                "so that it is not the ANN's sum, nor what the next weights were trained on",
+                f"for an activation of 1, {found}",
+                "amplitudes with which every branch puts out its activations, or the weights of "
+                "nengonet.balance, which gives branches that meet one scale",
+            )
 
 
 @_check("silent-neurons")
