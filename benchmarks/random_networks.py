@@ -2,12 +2,13 @@
 
     python benchmarks/random_networks.py [--networks 40] [--seed 0] [--json FILE]
 
-Every network has its own layers (dense, convolutions, pools), neuron types with random parameters
-and first states, synapses, transforms, slices, recurrent connections, noise, processes, Nodes with
-a state, and a time step. Each runs on the unmodified ``nengo.Simulator``, example by example, and
-on the minibatch simulator with 1, 3 and 7 examples, 1 and 2 jobs, with Numba and without, in 64 and
-32 bits. Where a voltage meets the threshold exactly, sums in another order decide: ``--decimal``
-makes weights, currents and first voltages decimal numbers, so that many do.
+Every network has its own layers (dense, convolutions, pools, zeros around them, branches that are
+summed or joined), neuron types with random parameters and first states, synapses, transforms,
+slices, recurrent connections, noise, processes, Nodes with a state, and a time step. Each runs on
+the unmodified ``nengo.Simulator``, example by example, and on the minibatch simulator with 1, 3 and
+7 examples, 1 and 2 jobs, with Numba and without, in 64 and 32 bits. Where a voltage meets the
+threshold exactly, sums in another order decide: ``--decimal`` makes weights, currents and first
+voltages decimal numbers, so that many do.
 """
 
 from __future__ import annotations
@@ -97,35 +98,81 @@ def random_network(seed: int, decimal: bool = False) -> tuple[nengo.Network, nn.
         values = rng.normal(0.3 * scale, scale, shape)
         return np.round(values, 1) if decimal else values
 
-    shape = (4, 4, 2) if rng.integers(2) else (9,)
+    shape = [(4, 4, 2), (9,), (9, 2)][rng.integers(3)]
     with nengo.Network(seed=seed) as network:
         poisson = rng.integers(2)
         layer = nn.poisson_input(shape, 300.0) if poisson else nn.constant_input(shape)
+        strength = 1.0
         for k in range(rng.integers(1, 4)):
             neuron_type, gain = random_type(rng, decimal)
             synapse = [None, None, nengo.Lowpass(0.005), nengo.Alpha(0.004), nengo.Lowpass(0)][
                 rng.integers(5)
             ]
-            # An output of height 1 / dt, or rates, and images in [0, 1].
-            strength = 1.0 if layer.amplitude is None or k == 0 else 0.02 / layer.amplitude
             settings = {"gain": gain, "synapse": synapse, "label": f"layer {k}"}
-            if len(layer.shape) == 3 and rng.integers(2):
-                kernel = numbers(strength, 2, 2, layer.shape[-1], int(rng.choice([3, 8])))
-                layer = nn.conv2d(
-                    layer, kernel, neuron_type, padding="same", bias=gain / 2, **settings
-                )
-                if rng.integers(2):
-                    layer = nn.avg_pool2d(layer, label=f"pool {k}")
+            before, dimensions, weak = layer, len(layer.shape) - 1, 0.3 * strength
+            if dimensions and min(layer.shape[:-1]) > 1 and rng.integers(2):
+                kernel = numbers(strength, *[2] * dimensions, layer.shape[-1], _pick(rng, 3, 8))
+                options = {"padding": "same", "bias": gain / 2}
+                if dimensions == 1:
+                    options["padding"] = ["same", "causal"][rng.integers(2)]
+                    options["dilation_rate"] = _pick(rng, 1, 2)
+                convolve = nn.conv1d if dimensions == 1 else nn.conv2d
+                layer = convolve(before, kernel, neuron_type, **options, **settings)
             else:
-                kernel = numbers(strength, layer.size, int(rng.choice([5, 12, 260])))
+                kernel = numbers(strength, layer.size, _pick(rng, 5, 12, 260))
                 bias = numbers(gain, kernel.shape[1])
-                layer = nn.dense(layer, kernel, neuron_type, bias=bias, **settings)
+                layer = nn.dense(before, kernel, neuron_type, bias=bias, **settings)
+            # An output of height 1 / dt, or rates, and images in [0, 1].
+            strength = 1.0 if layer.amplitude is None else 0.02 / layer.amplitude
+            if rng.integers(2):
+                layer = _branched(rng, before, layer, numbers, (weak, strength), k)
+            if len(layer.shape) > 1 and rng.integers(2):
+                layer = _pooled(rng, layer, k)
         layers = [each for each in layer.upstream() if each.ensemble is not None]
         _add_extras(rng, layers)
         if layer.ensemble is None:
             layer = nn.dense(layer, numbers(0.1, layer.size, 4), nn.IntegrateAndFire(), gain=100.0)
     images = rng.uniform(0, 1, (EXAMPLES, *shape))
     return network, layer, np.round(images, 1) if decimal else images
+
+
+def _pick(rng: np.random.Generator, *choices: int) -> int:
+    return int(rng.choice(choices))
+
+
+def _branched(rng, before, layer, numbers, strengths, k) -> nn.Layer:
+    """Add a layer beside one, on the same layer before, and what joins the two."""
+    weak, strength = strengths
+    kernel = numbers(weak, before.size, layer.size)
+    neurons = [None, nn.IntegrateAndFire(layer.amplitude or 1.0)][rng.integers(2)]
+    beside = nn.dense(before, kernel, neurons, gain=150.0, label=f"beside {k}")
+    row = nn.flatten(layer)
+    join = rng.integers(4)
+    if join == 0:
+        return nn.add([row, beside], label=f"add {k}")
+    if join == 1:
+        return nn.concatenate([row, beside, row], label=f"concatenate {k}")
+    if join == 2:
+        return nn.activation(
+            [row, beside], nn.IntegrateAndFire(), gain=100.0 * strength, label=f"activation {k}"
+        )
+    # The sum of both through the same weights.
+    kernel = numbers(strength, layer.size, 12)
+    return nn.dense([row, beside], kernel, nengo.LIF(), gain=4.0, label=f"sum {k}")
+
+
+def _pooled(rng, layer, k) -> nn.Layer:
+    """Add zeros around a layer, or a pool."""
+    dimensions = len(layer.shape) - 1
+    if rng.integers(3) == 0:
+        pad = nn.zero_padding1d if dimensions == 1 else nn.zero_padding2d
+        return pad(layer, label=f"zeros {k}")
+    average, largest = (
+        (nn.avg_pool1d, nn.max_pool1d) if dimensions == 1 else (nn.avg_pool2d, nn.max_pool2d)
+    )
+    if rng.integers(2):
+        return average(layer, label=f"pool {k}")
+    return largest(layer, label=f"pool {k}")
 
 
 def _add_extras(rng: np.random.Generator, layers: list) -> None:

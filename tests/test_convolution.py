@@ -8,8 +8,10 @@ import nengonet as nn
 from nengonet.ann import convolution
 from nengonet.ann.convolution import (
     average_pool,
+    causal_as_same,
     convolve,
     depthwise_as_grouped,
+    dilated,
     global_average_pool,
     max_pool,
     output_shape,
@@ -187,3 +189,33 @@ IMAGES = np.zeros((1, 4, 5, 6))
 def test_impossible_arguments_are_refused(call, message):
     with pytest.raises(nn.InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("rate", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("n_steps", [1, 5, 8])
+def test_causal_and_dilated_kernels_become_plain_ones(n_steps, size, rate, stride):
+    """By hand: a step sees the steps ``rate`` apart that end in itself."""
+    rng = np.random.default_rng(n_steps)
+    series, kernel = rng.normal(size=(2, n_steps, 3)), rng.normal(size=(size, 3, 4))
+    plain = causal_as_same(dilated(kernel, rate), n_steps, stride)
+    found = convolve(series, plain, strides=stride, padding="same")
+    expected = np.zeros((2, -(-n_steps // stride), 4))
+    for step in range(expected.shape[1]):
+        for k in range(size):
+            seen = step * stride - (size - 1 - k) * rate
+            if seen >= 0:
+                expected[:, step] += series[:, seen] @ kernel[k]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("groups, strides", [(1, 1), (2, 2), (4, 3)])
+def test_a_convolution_over_steps_is_one_over_a_column(padding, groups, strides):
+    rng = np.random.default_rng(groups)
+    series, kernel = rng.normal(size=(3, 9, 4)), rng.normal(size=(3, 4 // groups, 8))
+    found = convolve(series, kernel, strides=strides, padding=padding, groups=groups)
+    options = {"strides": (strides, 1), "padding": padding, "groups": groups}
+    expected = convolve(series[:, :, np.newaxis], kernel[:, np.newaxis], **options)
+    np.testing.assert_array_equal(found, expected[:, :, 0])

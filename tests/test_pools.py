@@ -349,3 +349,46 @@ def test_sums_are_kept_in_the_simulators_state():
 def test_bad_input_is_named(build, message):
     with nengo.Network(), pytest.raises(nn.InputError, match=message):
         build(nn.constant_input((4, 6, 3)))
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+@pytest.mark.parametrize("kind", ["running_max", "winner"])
+def test_pools_over_steps_pass_the_spikes_of_those_over_one_column(kind, poisson):
+    """The reference itself gives the spikes of the column; both simulators give them over steps."""
+    images = np.random.default_rng(3).uniform(size=(3, 7, 2))
+    found = []
+    for shape, builders in [
+        ((7, 2), (nn.max_pool1d, nn.avg_pool1d, nn.global_max_pool1d, nn.global_avg_pool1d)),
+        ((7, 1, 2), (nn.max_pool2d, nn.avg_pool2d, nn.global_max_pool2d, nn.global_avg_pool2d)),
+    ]:
+        largest, mean, most, means = builders
+        window = [2, 1, "same"] if len(shape) == 2 else [(2, 1), 1, "same"]
+        with nengo.Network(seed=0) as net:
+            source = nn.poisson_input if poisson else nn.constant_input
+            pixels = source(shape, label="pixels")
+            spikes = nn.dense(pixels, np.eye(14), nn.IntegrateAndFire(), gain=150.0, label="spikes")
+            row = nn.Layer(label="spikes", shape=shape, ensemble=spikes.ensemble)
+            first = largest(row, *window, kind=kind, label="largest")
+            both = [mean(first, *window, label="mean"), mean(row, *window, label="other")]
+            ends = most(first, kind=kind, label="most"), means(both, label="means")
+            output = nn.dense(nn.concatenate(ends), np.eye(4), None, label="output")
+        assert [each.shape for each in (first, both[0], *ends)] == [shape, shape, (2,), (2,)]
+        assert [each.amplitude for each in (first, both[0], *ends)] == [1.0, None, 1.0, None]
+        run = {"presentation_time": 0.1, "readout": "mean", "progress": False}
+        settings = [("minibatch", 3), ("minibatch", 1), ("reference", 1)]
+        for simulator, size in settings:
+            result = nn.present(
+                net,
+                output,
+                images.reshape(3, *shape),
+                simulator=simulator,
+                **run | ({"minibatch_size": size} if simulator == "minibatch" else {}),
+            )
+            found.append((result.counts["largest"], result.counts["most"], result.outputs))
+    for counts, most, outputs in found:
+        np.testing.assert_array_equal(counts, found[-1][0])
+        np.testing.assert_array_equal(most, found[-1][1])
+        np.testing.assert_allclose(outputs, found[-1][2], atol=1e-9)
+    assert found[0][0].sum() > 20
+    if kind == "running_max":
+        np.testing.assert_array_equal(found[0][1], found[0][0].reshape(3, 7, 2).max(axis=1))

@@ -453,3 +453,118 @@ def test_every_builder_says_that_a_layer_was_expected(build):
 def test_builders_need_a_network():
     with pytest.raises(nn.InputError, match=r"input: expected a call inside `with nengo.Network"):
         nn.constant_input((2,))
+
+
+LINE = np.random.default_rng(5).normal(size=(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "settings, n_steps",
+    [
+        ({}, 7),
+        ({"padding": "same", "strides": 2}, 5),
+        ({"padding": "causal", "dilation_rate": 3}, 9),
+        ({"padding": "causal", "strides": 4, "groups": 2}, 3),
+    ],
+)
+def test_a_convolution_over_steps(settings, n_steps):
+    kernel = LINE[:, : 2 // settings.get("groups", 1)]
+    with nengo.Network():
+        pixels = nn.constant_input((9, 2))
+        layer = nn.conv1d(pixels, (kernel, np.arange(4.0)), None, **settings)
+        neurons = nn.conv1d(pixels, kernel, nn.IntegrateAndFire(), gain=2.0, **settings)
+    assert (layer.label, neurons.label) == ("conv1d", "conv1d_1")
+    assert layer.shape == neurons.shape == (n_steps, 4)
+    assert isinstance(neurons.connection.transform, nengo.Convolution)
+    assert neurons.weights.kind == "Conv1D"
+    images = np.random.default_rng(1).normal(size=(2, 9, 2))
+    drive = nn.predict_rates(layer, images).reshape(2, n_steps, 4) - np.arange(4.0)
+    # The last step by hand: it is seen as 'valid' sees the end of the series.
+    size, rate = len(kernel), settings.get("dilation_rate", 1)
+    if settings.get("padding") != "same":
+        last = (n_steps - 1) * settings.get("strides", 1)
+        last += size - 1 if not settings else 0
+        seen = images[:, [last - (size - 1 - k) * rate for k in range(size)]]
+        if settings.get("groups") == 2:
+            parts = [seen[..., i : i + 1] for i in (0, 1)]
+            by_hand = [
+                np.einsum("nkc,kcf->nf", p, kernel[..., 2 * i : 2 * i + 2])
+                for i, p in enumerate(parts)
+            ]
+            expected = np.concatenate(by_hand, axis=1)
+        else:
+            expected = np.einsum("nkc,kcf->nf", seen, kernel)
+        np.testing.assert_allclose(drive[:, -1], expected)
+    rates = nn.predict_rates(neurons, images).reshape(2, n_steps, 4)
+    np.testing.assert_allclose(rates, np.maximum(2 * drive, 0), atol=1e-12)
+
+
+def test_dilation_in_two_dimensions_is_that_of_the_file_or_the_argument():
+    rng = np.random.default_rng(2)
+    kernel, images = rng.normal(size=(2, 2, 1, 3)), rng.normal(size=(2, 6, 5))
+    of_file = nn.LayerWeights(kernel, config={"dilation_rate": [2, 3]})
+    with nengo.Network():
+        pixels = nn.constant_input((6, 5))
+        layers = [
+            nn.conv2d(pixels, of_file, None),
+            nn.conv2d(pixels, kernel, None, dilation_rate=(2, 3)),
+            nn.conv2d(pixels, of_file, None, dilation_rate=1),
+        ]
+    assert [layer.shape for layer in layers] == [(4, 2, 3), (4, 2, 3), (5, 4, 3)]
+    first, second = (nn.predict_rates(layer, images) for layer in layers[:2])
+    np.testing.assert_array_equal(first, second)
+    expected = sum(
+        images[:, i : i + 4, j : j + 2, None] * kernel[i // 2, j // 3, 0]
+        for i in (0, 2)
+        for j in (0, 3)
+    )
+    np.testing.assert_allclose(first.reshape(expected.shape), expected)
+
+
+def test_where_a_file_tells_no_kind_the_builder_does():
+    untold = nn.LayerWeights(LINE, np.zeros(4), "line", "unknown")
+    with nengo.Network():
+        assert nn.conv1d(nn.constant_input((9, 2)), untold, None).weights.kind == "Conv1D"
+
+
+@pytest.mark.parametrize(
+    "weights, settings, message",
+    [
+        (np.ones((3, 3)), {}, "line: expected the weights of a Conv1D or DepthwiseConv1D.*Dense"),
+        (
+            np.ones((3, 1, 4)),
+            {},
+            r"line: kernel has 1 input channels, .* 2 channels \(shape",
+        ),
+        (np.ones((10, 2, 4)), {}, "line: size: expected at most the image's 9 for .*, got 10"),
+        (LINE, {"strides": (1, 2)}, r"line: strides: expected one whole number, got \(1, 2\)"),
+        (LINE, {"padding": "reflect"}, "line: padding: expected 'valid' or 'same', got 'reflect'"),
+        (nn.LayerWeights(LINE, kind="DepthwiseConv1D"), {"groups": 2}, "line: expected no groups"),
+    ],
+)
+def test_bad_convolutions_over_steps_are_named(weights, settings, message):
+    with nengo.Network():
+        pixels = nn.constant_input((9, 2))
+        with pytest.raises(nn.InputError, match=message):
+            nn.conv1d(pixels, weights, None, label="line", **settings)
+
+
+def test_neurons_on_a_sum_have_the_tuning_of_any_layer():
+    with nengo.Network(seed=1):
+        pixels = nn.constant_input((2, 3))
+        layer = nn.activation([pixels, pixels], nengo.LIF(), max_rates=200.0, amplitude=0.1)
+        given = nn.activation(pixels, nengo.LIF(), gain=2.0, bias=np.arange(6.0), synapse=0.01)
+    assert (layer.label, layer.shape, layer.amplitude, layer.tuned) == (
+        "activation",
+        (2, 3),
+        0.1,
+        True,
+    )
+    plain = {type(each.transform) for each in layer.connections}
+    assert (len(layer.connections), plain) == (2, {nengo.transforms.NoTransform})
+    assert given.connection.synapse == nengo.Lowpass(0.01)
+    np.testing.assert_array_equal(given.ensemble.bias, np.arange(6.0))
+    images = np.linspace(0, 1, 6).reshape(1, 2, 3)
+    gain, bias = nn.gain_bias(nengo.LIF(), 6, max_rates=200.0, intercepts=0.0)
+    expected = nengo.LIF(amplitude=0.1).rates(2 * images.ravel(), gain[:1], bias[:1])
+    np.testing.assert_allclose(nn.predict_rates(layer, images)[0], expected[:, 0] / 0.1, rtol=0.02)

@@ -895,3 +895,23 @@ def test_a_graph_of_nir_needs_no_package():
     assert weights["conv"].config["padding"] == "same"
     assert weights.layers[2].config["tau"] == 0.02
     assert [layer.kind for layer in weights.layers][3:5] == ["AveragePooling2D", "Flatten"]
+
+
+def test_kernels_over_steps_in_plain_files(tmp_path):
+    """An array of three dimensions may be images: with a bias it is a kernel."""
+    kernel, images = np.ones((3, 2, 4)), np.ones((5, 8, 8))
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["line"], file["line_bias"] = kernel, np.ones(4)
+        file["grouped/kernel"], file["grouped/bias"] = kernel, np.ones(4)
+        file["images"] = images
+    weights = load_weights(tmp_path / "x")
+    assert [(each.name, each.kind) for each in weights.layers] == [
+        ("line", "Conv1D"),
+        ("grouped", "Conv1D"),
+        ("images", "unknown"),
+    ]
+    assert weights["line"].bias.shape == (4,)
+    with h5py.File(tmp_path / "y", "w") as file:
+        file["images"] = images
+    with pytest.raises(InputError, match="no array of 2 or 4 dimensions, or of 3 with a bias; it"):
+        load_weights(tmp_path / "y")
