@@ -6,6 +6,7 @@ import pytest
 
 import nengonet as nn
 from nengonet.explain.budget import _change, _repeated, error_budget
+from nengonet.layers.targets import read_output
 from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
@@ -70,7 +71,9 @@ def test_signed_neurons_lose_nothing_by_clipping():
 def test_repeats_have_input_noise_of_their_own():
     example = forum_mnist.STUDY.build(neurons="if")
     run = {"dt": 0.001, "seed": 0, "progress": False}
-    first, total = _repeated(example.output, IMAGES[:5], 0.1, 3, run)
+    target = read_output(example.output)
+    images = {example.network.all_nodes[0]: IMAGES[:5]}
+    first, total = _repeated(target, images, 0.1, 3, run)
     assert np.any(total != 3 * first.counts["output"])
     assert np.all(total >= first.counts["output"])
 

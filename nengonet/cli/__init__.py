@@ -14,6 +14,7 @@ from __future__ import annotations
 import click
 
 from nengonet.cli.bench import bench
+from nengonet.cli.scripts import script_command
 from nengonet.cli.shared import Commands
 from nengonet.cli.studies import GROUPS
 from nengonet.cli.weights import weights
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for _command in (*GROUPS, weights, bench):
+for _command in (*GROUPS, script_command("present"), weights, bench):
     main.add_command(_command)

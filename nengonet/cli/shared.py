@@ -145,7 +145,8 @@ def _in_the_callers_words(context: click.Context, message: str) -> str:
     }
     # Within a sentence, a name of one word is a word.
     names = [name for name in flags if re.search(r"\W|_", name) or message.startswith(f"{name}: ")]
-    pattern = rf"(?<![\w-])({'|'.join(names)})(?![\w-])"
+    # Nor is one in a shape a name of the caller's.
+    pattern = rf"(?<![\w(-])({'|'.join(names)})(?![\w-])"
     return re.sub(pattern, lambda found: flags[found[1]], message) if names else message
 
 

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nengonet import studies
+from nengonet.cli.scripts import is_script, script_command
 from nengonet.cli.shared import (
     EXAMPLE,
     FAILED,
@@ -33,18 +34,28 @@ if TYPE_CHECKING:
 
 
 class StudyGroup(Group):
-    """A group with a command for each study, which is imported when its command is asked for."""
+    """A group with a command for each study, which is imported when its command is asked for.
 
-    def __init__(self, name: str, text: str, example: str, make: Callable) -> None:
+    One of ``scripts`` has commands for the networks in scripts, too.
+    """
+
+    def __init__(
+        self, name: str, text: str, example: str, make: Callable, *, scripts: bool = True
+    ) -> None:
+        if scripts:
+            own = "Or of a network of your own: SCRIPT.py:OUTPUT in place of the name."
+            text = f"{text}\n\n{own}"
         super().__init__(name, help=f"{text}\n\n{EXAMPLE}nengonet {name} {example}")
-        self.make = make
+        self.make, self.scripts = make, scripts
 
     def list_commands(self, context: click.Context | None) -> list[str]:
         """Return the names of the studies."""
         return studies.names()
 
     def get_command(self, context: click.Context | None, name: str) -> click.Command | None:
-        """Return a study's command."""
+        """Return a study's command, or that of a script."""
+        if self.scripts and is_script(name):
+            return script_command(self.name, name)
         if name not in studies.names():
             return None
         study = studies.get(name)
@@ -237,7 +248,8 @@ class _Setting(click.ParamType):
         ]
 
 
-def _seeds(text: str) -> int | list[int]:
+def seeds_of(text: str) -> int | list[int]:
+    """Return how many seeds, or the seeds."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
@@ -263,7 +275,7 @@ def _sweep(study: Study) -> tuple:
         paths = {"weights": weights and pathlib.Path(weights), "data": data and pathlib.Path(data)}
         constants = given(**paths, n_images=n_images)
         found = sweep(
-            study.measure, grid, seeds=_seeds(seeds), constants=constants, **given(**options)
+            study.measure, grid, seeds=seeds_of(seeds), constants=constants, **given(**options)
         )
         if csv:
             found.to_csv(csv)
@@ -303,6 +315,7 @@ GROUPS = (
         "Run a published example; its figure stands beside the one of the same network.",
         "forum-mnist",
         _reproduce,
+        scripts=False,
     ),
     StudyGroup(
         "diagnose",

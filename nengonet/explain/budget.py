@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import nengo
 import numpy as np
 
-from nengonet.checks import as_labels, check_among, count_steps, positive_integer
+from nengonet.checks import as_labels, as_numbers, check_among, count_steps, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.explain.prediction import keras_activations, predict
-from nengonet.layers.inputs import images_at
-from nengonet.layers.record import Layer, checked_layer, image_input
+from nengonet.explain.prediction import Images, keras_activations, predict
+from nengonet.layers.graph import Graph
+from nengonet.layers.inputs import images_by_node
+from nengonet.layers.targets import Output, Target, read_output
 from nengonet.results.readout import READOUTS
 from nengonet.results.readout import classes as classes_of
 from nengonet.run.presentation import present
@@ -56,15 +58,18 @@ class Budget:
     Attributes
     ----------
     steps : tuple of Step
-        The first is the ANN, the last the network as it is run.
+        The first is the ANN, or what is left of it; the last the network as it is run.
     n_images : int
     n_repeats : int
         Presentations with different input noise that one image was averaged over.
+    ann_reason : str or None
+        Why the budget does not begin with an ANN.
     """
 
     steps: tuple[Step, ...]
     n_images: int
     n_repeats: int
+    ann_reason: str | None = None
 
     @property
     def total(self) -> float:
@@ -83,14 +88,19 @@ class Budget:
             shown = "" if step is self.steps[0] else change
             rows.append([step.name, f"{step.accuracy:.3f}", shown])
         rows.append(["total", "", f"{self.total:+7.1f}   {self.n_images} images"])
-        return "\n".join(aligned(rows, left=(0, 2)))
+        lines = aligned(rows, left=(0, 2))
+        if self.ann_reason is not None:
+            lines.append(f"no ANN to begin with: {self.ann_reason}; ann=scores gives one")
+        return "\n".join(lines)
 
 
 def error_budget(
-    output: Layer,
-    images: np.ndarray,
+    output: Output,
+    images: Images,
     labels: np.ndarray,
     *,
+    network: nengo.Network | None = None,
+    ann: np.ndarray | None = None,
     presentation_time: float = 0.35,
     dt: float = 0.001,
     seed: int | None = None,
@@ -104,10 +114,17 @@ def error_budget(
 
     Parameters
     ----------
-    output : Layer
-        The last layer, of neurons that spike; every layer built from Keras weights.
-    images : (n_images, ...) array_like
+    output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice or a list of these
+        The last layer, which spikes.
+    images : (n_images, ...) array_like, or dict
+        As for `predict_rates`.
     labels : (n_images,) or (n_images, 1) array_like of int
+    network : nengo.Network, optional
+        Needed for plain Nengo objects.
+    ann : (n_images, n_classes) array_like, optional
+        The ANN's scores for the images, such as ``model.predict(images)``. By default those of the
+        ANN that the network stands for; where it stands for none, as plain Nengo does, the budget
+        begins with the rate model.
     presentation_time, dt : float, in seconds
     seed : int, optional
     readout : str
@@ -124,25 +141,28 @@ def error_budget(
     Raises
     ------
     InputError
-        The last layer does not spike, or the network stands for no ANN; or as for `present`.
+        The last layer does not spike, or cannot be predicted; or as for `present`.
     """
-    checked_layer(output, "output")
-    if not output.spiking:
-        raise InputError(f"{output.label}: expected a last layer that spikes")
-    images = images_at(image_input(output.network, output.output), images)
-    labels = as_labels(labels, len(images), output.size)
+    target = read_output(output, network)
+    if target.amplitude is None:
+        raise InputError(f"{target.label}: expected a last layer that spikes")
+    order = Graph(target.network).upstream(*target.items)[0]
+    nodes = [item for item in order if isinstance(item, nengo.Node)]
+    images = images_by_node(images, nodes, target.network.all_nodes)
+    n_images = len(next(iter(images.values())))
+    labels = as_labels(labels, n_images, target.size)
     count_steps(presentation_time, dt)
     check_among("readout", readout, READOUTS)
     n_repeats = positive_integer("n_repeats", n_repeats)
-    ann = list(keras_activations(output, images).values())[-1]
-    run = {"dt": dt, "seed": seed, "progress": progress}
-    once, repeated = _repeated(output, images, presentation_time, n_repeats, run)
-    long_time = n_repeats * presentation_time
-    long = present(output.network, output, images, presentation_time=long_time, **run)
+    stages, ann_reason = _ann(ann, target, images, (n_images, target.size))
     time = {"dt": dt, "presentation_time": presentation_time}
-    line, curve = (predict(output, images, lines=each, **time)[-1].rates for each in (True, False))
-    stages = [
-        ("ANN", ann, "Keras' activations"),
+    time |= {"seed": seed}
+    line, curve = (predict(target, images, lines=each, **time)[-1].rates for each in (True, False))
+    run = {"dt": dt, "seed": seed, "progress": progress}
+    once, repeated = _repeated(target, images, presentation_time, n_repeats, run)
+    long_time = n_repeats * presentation_time
+    long = present(target.network, target, images, presentation_time=long_time, **run)
+    stages += [
         (
             "scales and biases of the network",
             line,
@@ -162,7 +182,26 @@ def error_budget(
         ("input noise and whole spikes", once.scores()[:, -1], "spike counts of one presentation"),
         ("readout", once.scores(readout)[:, -1], f"the same run, read out by {readout}"),
     ]
-    return budget_of(stages, labels, n_repeats=n_repeats)
+    found = budget_of(stages, labels, n_repeats=n_repeats)
+    return dataclasses.replace(found, ann_reason=ann_reason)
+
+
+def _ann(
+    scores: np.ndarray | None, target: Target, images: Images, shape: tuple[int, int]
+) -> tuple[list[tuple], str | None]:
+    """Return the stage of the ANN, or why there is none."""
+    if scores is not None:
+        scores = as_numbers("ann", scores)
+        if scores.shape != shape:
+            raise InputError(
+                f"ann: expected scores of shape (n_images, n_classes) = {shape}, got {scores.shape}"
+            )
+        return [("ANN", scores, "scores as given")], None
+    try:
+        scores = list(keras_activations(target, images).values())[-1]
+    except InputError as error:
+        return [], str(error)
+    return [("ANN", scores, "Keras' activations")], None
 
 
 def budget_of(
@@ -182,15 +221,15 @@ def budget_of(
     return Budget(steps=tuple(steps), n_images=len(labels), n_repeats=n_repeats)
 
 
-def _repeated(output, images, presentation_time, n_repeats, run):
+def _repeated(target: Target, images: Images, presentation_time, n_repeats, run):
     """Show every image several times; return the first run, and the counts of all together."""
     runs = (
         present(
-            output.network,
-            output,
+            target.network,
+            target,
             images,
             presentation_time=presentation_time,
-            examples=np.arange(len(images)) + repeat * _EXAMPLES_APART,
+            examples=np.arange(len(next(iter(images.values())))) + repeat * _EXAMPLES_APART,
             **run,
         )
         for repeat in range(n_repeats)

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike
 from nengonet.checks import as_array, as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, owner
-from nengonet.layers.inputs import ConstantImage, ImageInput, check_shape, images_at, meant
+from nengonet.layers.inputs import ConstantImage, ImageInput, check_shape, meant
 from nengonet.layers.protocol import known
-from nengonet.layers.record import Layer
+from nengonet.layers.record import Layer, labels_of
 from nengonet.layers.targets import Target
 from nengonet.streams import example_rng
 
@@ -187,9 +187,11 @@ def read_images(
                 f"of them by the Nodes of images, got {described(make)}"
             )
     shown = []
+    labels = labels_of(target.network, target.layers)
     for each, values in given.items():
         name = "images" if len(given) == 1 else f"images of {each}"
-        shown.append(_shown(each, values, makes.get(each), n_steps, dt, name))
+        names = name, labels[each]
+        shown.append(_shown(each, values, makes.get(each), n_steps, dt, *names))
     if len({len(each.images) for each in shown}) > 1:
         raise InputError(
             "images: expected the same number of images for every Node, got "
@@ -220,9 +222,9 @@ def find_input(target: Target, shape: Sequence[int]) -> nengo.Node:
     return meant(sources, shape, functions=False)
 
 
-def _shown(node, images, make, n_steps: int, dt: float, name: str) -> Shown:
+def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -> Shown:
     """Return what a Node shows, with its images checked."""
-    array, label = as_array(name, images, "biuf"), node.label or str(node)
+    array = as_array(name, images, "biuf")
     if array.ndim < 1 or len(array) == 0:
         raise InputError(f"{name}: expected at least one image, got shape {array.shape}")
     if make is not None:
@@ -242,7 +244,7 @@ def _shown(node, images, make, n_steps: int, dt: float, name: str) -> Shown:
                 f"{array.shape}; presentation_time={rows[0] * dt:g} shows {rows[0]} steps"
             )
         process = _in_steps(process, n_steps, label)
-    return Shown(node, process, images_at(node, array, name, process))
+    return Shown(node, process, process.rows(array, name, label))
 
 
 def _in_steps(process: ImageInput, n_steps: int, label: str) -> ImageSteps:

@@ -70,7 +70,7 @@ class Names:
                 own = f"{label}{part}"
                 label, chosen = (own, WHOLE) if own in self.labels else (label, thing.slice)
         if label not in self.labels:
-            got = described(thing)
+            got = str(thing) if hasattr(thing, "label") else described(thing)
             raise UnknownName(
                 f"unknown {self._what} {got}; expected any of {', '.join(self.labels) or 'none'}, "
                 f"got {got}{did_you_mean(thing, self.labels)}"

@@ -1,0 +1,219 @@
+"""Commands for a network in a script: `nengonet.cli.scripts`."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nengonet as nn
+from nengonet.cli import main
+from nengonet.cli.scripts import load_script
+
+SCRIPT = pathlib.Path(__file__).parent / "data" / "forum_script.py"
+TIME = ["--time", "0.05"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    """Return the one line that a command prints instead of a traceback."""
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.splitlines()[-1:]
+    assert line.startswith("nengonet: ")
+    assert "Traceback" not in done.output
+    return line
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_present():
+    """The command runs what `present` runs, and prints one JSON object."""
+    words = ["--images", "images", "--labels", "labels", *TIME]
+    done = call("present", f"{SCRIPT}:out", *words, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    module = load_script(SCRIPT)
+    result = nn.present(module.model, module.out, module.images, presentation_time=0.05)
+    assert report["accuracy"] == result.accuracy(module.labels).value
+    assert (report["n_images"], report["n_steps"], report["readout"]) == (9, 50, "spike_count")
+    assert [row["label"] for row in report["layers"]] == ["pixels", "hidden", "ensemble 2"]
+    for row in report["layers"]:
+        counts = result.counts[row["label"]]
+        assert row["spikes"] == pytest.approx(counts.sum(axis=1).mean())
+        assert row["silent"] == pytest.approx((counts == 0).mean())
+    text = call("present", f"{SCRIPT}:out", *words, "--simulator", "reference", "--jobs", 2)
+    assert text.exit_code == 0, text.output
+    assert f"accuracy by spike_count: {report['accuracy']:.4f}" in text.stdout
+    assert "the script prints this" in text.stderr
+    assert "the script prints this" not in text.stdout
+
+
+def test_images_from_files_and_options(tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    np.savez(tmp_path / "both.npz", images=images, labels=np.arange(6) % 4)
+    np.save(tmp_path / "labels.npy", np.arange(6) % 4)
+    words = ["present", f"{SCRIPT}:out", *TIME, "--json", "--input", "inp", "--n-images", 5]
+    # Of a file of images with labels, the pixels are in [0, 1]; of an array, as they are.
+    both = json.loads(call(*words, "--images", tmp_path / "both.npz").stdout)
+    array = call(*words, "--images", tmp_path / "images.npy", "--labels", tmp_path / "labels.npy")
+    array = json.loads(array.stdout)
+    assert both["n_images"] == array["n_images"] == 5
+    assert array["layers"][0]["spikes"] > 100 * both["layers"][0]["spikes"]
+    other = json.loads(call(*words, "--images", tmp_path / "both.npz", "--seed", 3).stdout)
+    assert other["layers"][0]["spikes"] != both["layers"][0]["spikes"]
+    # Labels that the output has no classes for say nothing of it.
+    few = ["present", f"{SCRIPT}:out.neurons[:2]", *TIME, "--images", tmp_path / "both.npz"]
+    few = json.loads(call(*few, "--json").stdout)
+    assert few["accuracy"] is None
+    assert (few["layers"][-1]["label"], few["layers"][-1]["size"]) == ("ensemble 2[:2]", 2)
+
+
+def test_save_and_resume(tmp_path):
+    words = ["present", f"{SCRIPT}:hidden", *TIME, "--images", "images", "--json"]
+    file = tmp_path / "run.h5"
+    first = call(*words, "--save", file)
+    assert first.exit_code == 0, first.output
+    again = call(*words, "--save", file, "--resume")
+    assert again.stdout == first.stdout
+    assert "already exists: resume it" in refused(*words, "--save", file)
+    assert "expected --save FILE" in refused(*words, "--resume")
+    assert nn.load_result(file).n_images == 9
+
+
+def test_diagnose_and_budget():
+    words = [f"{SCRIPT}:out", "--images", "images", "--labels", "labels", *TIME]
+    module = load_script(SCRIPT)
+    done = call("diagnose", *words, "--simulate", 3, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    expected = nn.diagnose(
+        module.out,
+        module.images,
+        labels=module.labels,
+        presentation_time=0.05,
+        network=module.model,
+    )
+    assert report["predicted_accuracy"] == expected.predicted_accuracy.value
+    assert [row["label"] for row in report["observed"]["layers"]] == [
+        "pixels",
+        "hidden",
+        "ensemble 2",
+    ]
+    assert "built without Keras weights" in report["ann_reason"]
+    budget = call("budget", *words)
+    assert budget.exit_code == 0, budget.output
+    assert budget.stdout.splitlines()[1].startswith("scales and biases of the network")
+    assert "no ANN to begin with" in budget.stdout
+    assert "--labels: expected the labels" in refused(
+        "budget", f"{SCRIPT}:out", "--images", "images", *TIME
+    )
+
+
+def test_a_budget_begins_with_scores_that_are_given():
+    module = load_script(SCRIPT)
+    scores = np.eye(4)[module.labels]
+    settings = {"network": module.model, "presentation_time": 0.05, "n_repeats": 2}
+    run = {"progress": False} | settings
+    found = nn.error_budget(module.out, module.images, module.labels, ann=scores, **run)
+    assert (found.steps[0].name, found.steps[0].accuracy, found.ann_reason) == ("ANN", 1.0, None)
+    result = nn.present(
+        module.model, module.out, module.images, presentation_time=0.05, progress=False
+    )
+    assert found.steps[-1].accuracy == result.accuracy(module.labels).value
+    with pytest.raises(nn.InputError, match=r"ann: expected scores .* \(9, 4\), got \(9, 3\)"):
+        nn.error_budget(module.out, module.images, module.labels, ann=scores[:, :3], **run)
+
+
+def test_sweeps(tmp_path):
+    words = ["sweep", f"{SCRIPT}:out", "--images", "images", "--labels", "labels", "--json"]
+    settings = ["--set", "presentation-time=0.02,0.05", "--seeds", "1,2"]
+    done = call(*words, *settings, "--csv", tmp_path / "rows.csv")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    module = load_script(SCRIPT)
+    assert len(rows) == 4
+    for row in rows:
+        time = {"presentation_time": row["presentation_time"], "seed": row["seed"]}
+        result = nn.present(module.model, module.out, module.images, **time, progress=False)
+        assert row["accuracy"] == result.accuracy(module.labels).value
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 5
+    function = call("sweep", f"{SCRIPT}:measure", "--set", "factor=2,0.5", "--jobs", 2, "--json")
+    assert function.exit_code == 0, function.output
+    assert [row["value"] for row in json.loads(function.stdout)["rows"]] == [2, 0.5]
+    assert "has no parameter 'presentation'" in refused(*words, "--set", "presentation=1")
+    assert "--set: expected one parameter" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ny = (2,\n", r"mine.py, line 2: SyntaxError: '(' was never closed"),
+        (
+            "def f():\n    return nothing\n\nf()\n",
+            "mine.py, line 2, in f: NameError: name 'nothing'",
+        ),
+        ("import sys\nsys.exit('no')\n", "mine.py, line 2, in <module>: SystemExit: no"),
+        ("import nengo\nnengo.Node([1])\n", "mine.py, line 2, in <module>: NetworkContextError"),
+        ("import not_there\n", "mine.py, line 1, in <module>: ModuleNotFoundError"),
+        ("x = 1\n", "unknown name 'out' (NameError: name 'out' is not defined); its Nengo objects"),
+        ("out = 1\n", "expected a nengo.Network in a variable of the module, got none"),
+        ("import nengo\nnet = nengo.Network()\nout = 1\n", "out: expected a Layer, an Ensemble"),
+    ],
+)
+def test_what_is_wrong_with_a_script(write, text, message):
+    for verb in ("present", "diagnose"):
+        assert message in refused(verb, f"{write(text)}:out", "--images", "mnist")
+
+
+def test_wrong_names_list_what_there_is():
+    words = ["--images", "images"]
+    line = refused("present", f"{SCRIPT}:hiden", *words)
+    assert "model (Network), inp (Node), pixels (Ensemble), hidden (Ensemble)" in line
+    assert line.endswith("did you mean 'hidden'?")
+    assert "expected SCRIPT.py:OUTPUT" in refused("present", "forum-mnist", *words)
+    assert "expected SCRIPT.py:OUTPUT" in refused("present", SCRIPT, *words)
+    assert "which does not exist" in refused("diagnose", "none.py:out", *words)
+    assert "unknown name 'imp'" in refused("present", f"{SCRIPT}:out", *words, "--input", "imp")
+    assert "did you mean 'mnist'" in refused("present", f"{SCRIPT}:out", "--images", "mnits")
+    assert call("diagnose", "forum-mnits").exit_code == 2
+
+
+def test_the_network_is_found():
+    """Among two in the script, the one that holds the output; or it is named."""
+    words = ["--images", "images", *TIME]
+    assert call("present", f"{SCRIPT}:out", *words, "--network", "model").exit_code == 0
+    line = refused("present", f"{SCRIPT}:out", *words, "--network", "another")
+    assert "is not part of the network that was given" in line
+    line = refused("present", f"{SCRIPT}:lonely", *words)
+    assert "images: expected one input that they are for, got none" in line
+    line = refused("present", f"{SCRIPT}:[out, lonely]", *words)
+    assert "is not part of the network that was given" in line
+
+
+def test_images_of_the_wrong_shape():
+    line = refused("present", f"{SCRIPT}:out", "--images", "other_images")
+    assert line.endswith("--images: expected shape (n_images, 16) for node 0, got (2, 5)")
+
+
+def test_help_has_the_options_and_an_example():
+    for verb in ("present", "diagnose", "budget", "sweep"):
+        done = call(verb, "my_script.py:output", "--help")
+        assert done.exit_code == 0
+        assert f"nengonet {verb} my_script.py:output" in done.stdout
+        assert "--images" in done.stdout
+    assert "SCRIPT.py:OUTPUT" in call("diagnose", "--help").stdout
+    assert "SCRIPT.py:OUTPUT" not in call("reproduce", "--help").stdout
