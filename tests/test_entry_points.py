@@ -137,7 +137,7 @@ WRONG_SHAPES = [np.zeros((0, 4)), np.zeros((3, 0)), IMAGES[:, :3], np.float64(1.
 PIXEL_KINDS = [np.arange(12).reshape(3, 4), np.full((3, 4), 255, np.uint16)]
 TIMES = [0, -0.1, np.nan, np.inf, "0.1", True, np.True_, [0.1], 1j, np.zeros(2)]
 WHOLE = [0, -2, 1.5, True, np.True_, "2", [2], np.nan, 10**30 * 1.0]
-SEEDS = [-1, 0.5, True, np.False_, "1", 2**31, [1], np.nan]
+SEEDS = [-1, 0.5, True, np.False_, "1", 2**32, [1], np.nan]
 BAD = {
     "images": NOT_ARRAYS + NOT_FINITE + WRONG_SHAPES + PIXEL_KINDS,
     "image": [*(NOT_ARRAYS + NOT_FINITE), IMAGES[0][:3], np.arange(4), IMAGES],
