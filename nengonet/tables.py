@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
@@ -18,10 +18,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
 
 
 def table(
-    rows: Sequence[Mapping],
-    columns: Mapping[str, tuple[str, str]],
-    *,
-    left: Collection[int] = (0,),
+    rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]], left: Collection[int] = (0,)
 ) -> list[str]:
     """Write records as a table; ``columns`` give the title and format of each name."""
     cells = [[title for title, _ in columns.values()]]

@@ -1,5 +1,6 @@
 """The amplitude thread: networks, causes, the channel, the answers and the command."""
 
+import dataclasses
 import json
 import types
 
@@ -428,6 +429,9 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
     )
     note = amplitude.zigzag("mlp", of_seeds)
     assert "50 seeds have accuracies" in note
+    assert "seed 0 rises in" in note
+    rows = [row | {"seed": row["seed"] + 7} for row in of_seeds.rows]
+    assert "seed 7 rises in" in amplitude.zigzag("mlp", dataclasses.replace(of_seeds, rows=rows))
     assert "no property of an amplitude" in note
     curves = 0.7 + jumps
     typical = np.sqrt(np.mean([cells.roughness(curve) ** 2 for curve in curves]))

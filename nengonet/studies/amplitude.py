@@ -219,7 +219,8 @@ def curves(report: Reproduction) -> dict[str, np.ndarray]:
     found = {}
     for name, run in _sweeps(report).items():
         _, fixed = nets.accuracies(run, "fixed")
-        found |= {f"{name}, seed 0": fixed[:, 0], f"{name}, mean": fixed.mean(axis=1)}
+        first = f"{name}, seed {run.rows[0]['seed']}"
+        found |= {first: fixed[:, 0], f"{name}, mean": fixed.mean(axis=1)}
     return found
 
 
@@ -247,7 +248,10 @@ def curve_tables(report: Reproduction) -> Iterator[str]:
             row = means["fixed", amplitude] | {"first": first}
             row["interval"] = interval_text(row) if more else None
             rows.append(row | {k: means.get((k, amplitude), {}).get("mean") for k in others})
-        columns = {"amplitude": ("amplitude", ".2f"), "first": ("seed 0", ".3f")}
+        columns = {
+            "amplitude": ("amplitude", ".2f"),
+            "first": (f"seed {run.rows[0]['seed']}", ".3f"),
+        }
         columns["mean"] = (f"mean of {found.shape[1]} seeds", ".4f")
         columns |= {"interval": ("95 % interval", "")} | {k: (k, ".4f") for k in others}
         n_images = report.plan[name].constants["n_images"]
@@ -340,9 +344,10 @@ def zigzag(name: str, run: nn.Sweep) -> str:
         f"why the zig-zag, {name}: a seed draws the first voltages, and so the timing of spikes. "
         f"At one amplitude ({amplitude:g}), with the same images, {same.shape[1]} seeds have "
         f"accuracies from {same.min():.4f} to {same.max():.4f}, with a standard deviation of "
-        f"{100 * same.std(ddof=1):.2f} percentage points. Along the amplitudes, seed 0 rises in "
-        f"{int((np.diff(found[:, 0]) > 0).sum())} of {len(mean) - 1} steps, and jumps by "
-        f"{100 * each[0]:.2f} points (standard deviation about a smooth curve)"
+        f"{100 * same.std(ddof=1):.2f} percentage points. Along the amplitudes, seed "
+        f"{run.rows[0]['seed']} rises in {int((np.diff(found[:, 0]) > 0).sum())} of "
+        f"{len(mean) - 1} steps, and jumps by {100 * each[0]:.2f} points (standard deviation about "
+        "a smooth curve)"
     )
     if n_seeds < 2:
         return text
