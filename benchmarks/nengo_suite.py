@@ -250,6 +250,8 @@ def print_notebooks(outcomes: list[dict]) -> None:
     for each in outcomes:
         if each["outcome"] in ("refused", "failed"):
             print(f"{each['notebook']}: {each['outcome']}: {' '.join(each['message'].split())}")
+        if each.get("fails on the reference too"):
+            print(f"{each['notebook']}: on both simulators, {each['fails on the reference too']}")
     counts = collections.Counter(each["outcome"] for each in outcomes)
     print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
 

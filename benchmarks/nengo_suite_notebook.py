@@ -15,13 +15,13 @@ import os
 import pathlib
 import sys
 import time
-import types
 import warnings
 
 os.environ["MPLBACKEND"] = "Agg"
 
 import matplotlib.pyplot as plt
 import nengo
+import nengo.utils.ipython
 import numpy as np
 from nengo_suite_plugin import RECORDER, OneOfEqual, Reference, compared
 
@@ -38,38 +38,50 @@ def code_of(path: pathlib.Path) -> list[str]:
     ]
 
 
-def run(path: pathlib.Path, simulator: type) -> tuple[list[np.ndarray], float]:
-    """Return what the probes recorded with a class in the place of `nengo.Simulator`."""
-    np.random.seed(0)  # noqa: NPY002  for networks without a seed
-    RECORDER.kept = []
+def run(path: pathlib.Path, simulator: type, cells: dict[int, str]) -> dict[int, Exception]:
+    """Run cells with a class in the place of `nengo.Simulator`; return those that failed, and why.
+
+    What a cell recorded before it failed is forgotten: the other simulator is not given that cell.
+    """
+    RECORDER.kept, failed = [], {}
     namespace = {"__name__": "__main__"}
     own, nengo.Simulator = nengo.Simulator, simulator
-    start = time.perf_counter()
     try:
-        for number, code in enumerate(code_of(path)):
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(code, f"{path.name}, cell {number}", "exec"), namespace)
+        for number, code in cells.items():
+            kept = len(RECORDER.kept)
+            np.random.seed(number)  # noqa: NPY002  for networks without a seed
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(code, f"{path.name}, cell {number}", "exec"), namespace)
+            except Exception as error:
+                failed[number] = error
+                del RECORDER.kept[kept:]
             plt.close("all")
     finally:
         nengo.Simulator = own
-    return RECORDER.kept, time.perf_counter() - start
+    return failed
 
 
 def main(path: pathlib.Path) -> dict:
     """Run a notebook twice, and say how the data of its probes compare."""
     warnings.simplefilter("ignore")
     nengo.rc.set("progress", "progress_bar", "False")
-    for module, name in (("nengo.utils.ipython", "hide_input"),):  # it needs IPython
-        sys.modules.setdefault(module, types.SimpleNamespace(**{name: lambda: None}))
-    expected, reference_seconds = run(path, Reference)
-    try:
-        found, seconds = run(path, OneOfEqual)
-    except Exception as error:
-        return {"outcome": "refused", "message": f"{type(error).__name__}: {error}"[:600]}
-    counts = compared(expected, found)
-    outcome = "different" if counts["different"] or len(found) != len(expected) else "equal"
-    timed = {"reference seconds": reference_seconds, "seconds": seconds}
-    return {"outcome": outcome, "message": "", "compared": counts, **timed}
+    nengo.utils.ipython.hide_input = lambda: None  # it needs IPython
+    cells = dict(enumerate(code_of(path)))
+    start = time.perf_counter()
+    broken = run(path, Reference, cells)
+    expected, seconds = RECORDER.kept, {"reference": time.perf_counter() - start}
+    start = time.perf_counter()
+    failed = run(path, OneOfEqual, {n: code for n, code in cells.items() if n not in broken})
+    seconds["minibatch"] = time.perf_counter() - start
+    counts = compared(expected, RECORDER.kept)
+    outcome = "refused" if failed else "different" if counts["different"] else "equal"
+    found = {"outcome": outcome, "compared": counts, "seconds": seconds}
+    where = {"message": failed, "fails on the reference too": broken}
+    return found | {
+        key: "; ".join(f"cell {n}: {type(e).__name__}: {e}"[:300] for n, e in errors.items())
+        for key, errors in where.items()
+    }
 
 
 if __name__ == "__main__":
