@@ -349,7 +349,7 @@ def test_slices_are_predicted_as_slices():
     np.testing.assert_allclose(predict_rates(layer.output[::-2], image, network=net), [[0.9, 0.1]])
     both = predict([layer.output[1:], layer.output[0]], image, network=net)
     np.testing.assert_allclose(both[-1].rates, [[0.4, 0.9, 0.1]])
-    assert [each.label for each in both] == ["input", "dense", "dense[1:], dense[0:1]"]
+    assert [each.label for each in both] == ["input", "dense", "dense[1:] + dense[0:1]"]
     layer.ensemble.neuron_type = nengo.LIF()
     assert "readout-filter" in [each.code for each in nn.diagnose(layer, image).findings]
 

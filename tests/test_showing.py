@@ -288,7 +288,7 @@ def test_outputs_of_every_kind(simulator):
     few = nn.present(net, [hidden.neurons[[3, 0]], out.neurons[::-2]], images, **run)
     np.testing.assert_array_equal(few.scores()[:, -1, 2:], counts[out][:, ::-2])
     np.testing.assert_array_equal(few.scores()[:, -1, :2], counts[hidden][:, [3, 0]])
-    assert few.layers[-1].label == "hidden[[3, 0]], ensemble 2[::-2]"
+    assert few.layers[-1].label == "hidden[[3, 0]] + ensemble 2[::-2]"
     assert few[few.layers[-1].label].shape == (4,)
     doubled = nn.present(net, node, images, **run)
     expected = 2 * 0.01 / 0.001 * plain.steps[..., :4]

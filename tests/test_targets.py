@@ -46,7 +46,7 @@ def test_whole_objects():
 def test_slices_and_lists():
     net = network()
     target = read_output([net.plain.neurons[1:3], [net.layer, net.plain.neurons[[4, 0]]]], net)
-    assert target.label == "plain[1:3], first, plain[[4, 0]]"
+    assert target.label == "plain[1:3] + first + plain[[4, 0]]"
     assert target.items == (net.plain, net.layer.ensemble)
     assert target.item is None
     values = {net.plain: np.arange(10.0).reshape(2, 5), net.layer.ensemble: np.full((2, 4), -1.0)}

@@ -13,8 +13,11 @@ In a Node, on its function or Process:
 - ``passes_spikes``: True where whole spikes come out where whole spikes come in.
 - ``batched``: True where one step serves a minibatch: its arrays may have the examples last, it
   draws no random numbers, puts out finite ones, and keeps a state only in ``make_state``'s arrays.
-- ``steady(images)`` or ``events(images, dt)``, on a Process that shows images: the outputs of all
-  steps, (n_images, n); or the Poisson rates in Hz, (n_images, n), and a spike's height.
+- ``showing(image, example, seed)``, on a Process without input, returns the Process that shows an
+  example's image: `present` finds the input by it, and an example has a Process of its own.
+- ``steady(images)``, ``by_step(images)`` or ``events(images, dt)``, on a Process that shows images,
+  say it for a whole minibatch: the outputs of all steps, (n_images, n); those of each step,
+  (n_images, n_steps, n); or the Poisson rates in Hz, (n_images, n), and a spike's height.
 
 On a transform:
 

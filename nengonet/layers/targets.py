@@ -74,7 +74,7 @@ class Target:
     @property
     def label(self) -> str:
         """The labels of the parts."""
-        return ", ".join(part.label for part in self.parts)
+        return " + ".join(part.label for part in self.parts)
 
     @property
     def size(self) -> int:
