@@ -5,12 +5,15 @@ Each number is computed by the reference's own operations in their order, so tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from nengo.builder.learning_rules import SimBCM, SimOja, SimPES, SimVoja
-from nengo.builder.operator import DotInc
+from nengo.builder.operator import DotInc, Operator
 
+from nengonet.minibatch.late import LateWeights, late_weights
 from nengonet.minibatch.registry import Context, Step, register
-from nengonet.minibatch.signals import as_view
+from nengonet.minibatch.signals import as_view, filled
 
 
 def own_product(operator: DotInc, context: Context) -> Step:
@@ -33,41 +36,53 @@ def own_product(operator: DotInc, context: Context) -> Step:
     return step_own_product
 
 
-def _operands(operator, context: Context, *names: str) -> list[np.ndarray]:
-    """Return signals with a batch axis first, and the change of the weights."""
-    signals = context.signals
-    arrays = [signals.operand(getattr(operator, name)) for name in names]
-    return [np.moveaxis(array, -1, 0) for array in (*arrays, signals[operator.delta])]
+def late_product(operator: DotInc, context: Context, late: LateWeights) -> Step:
+    """Return the product of weights that are changed late."""
+    x, y = context.signals.operand(operator.X), context.signals[operator.Y]
+    return late.product(filled(x, (len(x), context.batch)), y, operator in context.assigning)
+
+
+def _operands(operator: Operator, context: Context, *names: str) -> list[np.ndarray]:
+    """Return signals with a batch axis first."""
+    arrays = [context.signals.operand(getattr(operator, name)) for name in names]
+    return [np.moveaxis(array, -1, 0) for array in arrays]
+
+
+def _delta(operator: Operator, context: Context) -> np.ndarray:
+    return np.moveaxis(context.signals[operator.delta], -1, 0)
+
+
+def _outer(operator: Operator, context: Context, pre: np.ndarray, post: Callable) -> Step:
+    """Return the step of a rule whose change is a product of two vectors."""
+    late = late_weights(operator, context)
+    if late is not None:
+        return lambda: late.record(pre, post())
+    delta = _delta(operator, context)
+    return lambda: np.multiply(post()[:, :, None], pre[:, None, :], out=delta)
 
 
 @register(SimPES)
 def _pes(operator: SimPES, context: Context) -> Step:
-    pre, error, delta = _operands(operator, context, "pre_filtered", "error")
+    pre, error = _operands(operator, context, "pre_filtered", "error")
     alpha = -operator.learning_rate * context.dt / pre.shape[1]
-
-    def step_pes():
-        np.multiply((alpha * error)[:, :, None], pre[:, None, :], out=delta)
-
-    return step_pes
+    return _outer(operator, context, pre, lambda: alpha * error)
 
 
 @register(SimBCM)
 def _bcm(operator: SimBCM, context: Context) -> Step:
-    names = "pre_filtered", "post_filtered", "theta"
-    pre, post, theta, delta = _operands(operator, context, *names)
+    pre, post, theta = _operands(operator, context, "pre_filtered", "post_filtered", "theta")
     alpha = operator.learning_rate * context.dt
-
-    def step_bcm():
-        np.multiply((alpha * post * (post - theta))[:, :, None], pre[:, None, :], out=delta)
-
-    return step_bcm
+    return _outer(operator, context, pre, lambda: alpha * post * (post - theta))
 
 
 @register(SimOja)
 def _oja(operator: SimOja, context: Context) -> Step:
-    names = "pre_filtered", "post_filtered", "weights"
-    pre, post, weights, delta = _operands(operator, context, *names)
+    pre, post = _operands(operator, context, "pre_filtered", "post_filtered")
     alpha, beta = operator.learning_rate * context.dt, operator.beta
+    late = late_weights(operator, context)
+    if late is not None:
+        return lambda: late.record(pre, alpha * post, alpha * post * post)
+    (weights,), delta = _operands(operator, context, "weights"), _delta(operator, context)
 
     def step_oja():
         np.multiply(-beta * weights, (alpha * post * post)[:, :, None], out=delta)
@@ -78,9 +93,13 @@ def _oja(operator: SimOja, context: Context) -> Step:
 
 @register(SimVoja)
 def _voja(operator: SimVoja, context: Context) -> Step:
-    names = "pre_decoded", "post_filtered", "scaled_encoders", "learning_signal"
-    pre, post, encoders, learning, delta = _operands(operator, context, *names)
+    names = "pre_decoded", "post_filtered", "learning_signal"
+    pre, post, learning = _operands(operator, context, *names)
     alpha, scale = operator.learning_rate * context.dt, operator.scale[:, None]
+    late = late_weights(operator, context)
+    if late is not None:
+        return lambda: late.record(pre, None, post, alpha * learning[:, 0])
+    (encoders,), delta = _operands(operator, context, "scaled_encoders"), _delta(operator, context)
     learning = learning.reshape(len(learning), 1, 1)
 
     def step_voja():

@@ -14,6 +14,7 @@ from nengo.neurons import NeuronType
 from nengo.params import Parameter
 
 from nengonet.minibatch.registry import Context, Step, register, steps_as
+from nengonet.minibatch.signals import filled
 from nengonet.neurons import model_of
 from nengonet.neurons.model import Kernel
 from nengonet.streams import neuron_seeds
@@ -54,7 +55,7 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     if kernel is not None:
         return _in_numba(operator, kernel, context)
     output = context.signals[operator.output]
-    current = _full(context.signals.operand(operator.J), output.shape)
+    current = filled(context.signals.operand(operator.J), output.shape)
     state = {name: context.signals[signal] for name, signal in operator.state.items()}
     streams = context.states.get(operator, [])
     if is_elementwise(operator):
@@ -75,11 +76,6 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     return step_each
 
 
-def _full(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the array itself, or a copy with a whole batch axis where all examples share it."""
-    return array if array.shape == shape else np.array(np.broadcast_to(array, shape))
-
-
 def kernel_arguments(operator: SimNeurons, kernel: Kernel, context: Context) -> tuple:
     """Return what the kernels take: current and its scale, output, states, and constants."""
     signals, neurons = context.signals, operator.neurons
@@ -93,7 +89,7 @@ def kernel_arguments(operator: SimNeurons, kernel: Kernel, context: Context) -> 
     states = tuple(signals[operator.state[name]] for name in kernel.states)
     height = dtype.type(model_of(neurons).amplitude / context.dt)
     constants = kernel.constants(neurons, context.dt, dtype)
-    current = _full(signals.operand(weighted), output.shape)
+    current = filled(signals.operand(weighted), output.shape)
     return current, gain, bias, output, states, constants, height
 
 

@@ -8,14 +8,20 @@ before the step and out after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
+from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 
-from nengonet.minibatch.registry import Context, Step
+from nengonet.minibatch import neuron_steps, processes
+from nengonet.minibatch.registry import Context, Step, maker_of, steps_as
 from nengonet.minibatch.signals import BatchSignals, writes
+
+if TYPE_CHECKING:
+    from nengonet.minibatch.simulator import MinibatchSimulator
 
 
 class _Arrays(dict):
@@ -99,3 +105,31 @@ def one_by_one(operator: Operator, context: Context) -> Step:
                 theirs[...] = mine
 
     return step_one_by_one
+
+
+def new_streams(simulator: MinibatchSimulator) -> dict:
+    """Return the random streams of all examples, and the steps made here, which draw from them."""
+    signals, dt, objects = simulator.signals, simulator.dt, simulator._own.objects
+
+    def make(operator: Operator, place: int, rng: np.random.RandomState) -> Run:
+        own = objects[place].get(operator, operator) if objects else operator
+        return make_run(own, signals, place, dt, rng)
+
+    operators, seed = simulator.step_order, int(simulator.seed)
+    neurons = [operator for operator in operators if isinstance(operator, SimNeurons)]
+    drawing = [each for each in operators if steps_as(each, SimProcess) or not maker_of(each)]
+    streams = neuron_steps.new_streams(neurons, seed, simulator.examples)
+    return streams | processes.new_streams(drawing, seed, simulator.examples, make, objects)
+
+
+def own_processes(simulator: MinibatchSimulator) -> list[dict[Operator, object]]:
+    """Return what each example has of its own, with the processes that show its image."""
+    own, seed = simulator._own.objects, int(simulator.seed)
+    for node, operator in simulator._image_inputs.items():
+        if node in simulator._images and not processes.is_shown_at_once(operator.process):
+            own = own or [{} for _ in simulator.examples]
+            shown = zip(own, simulator._images[node], simulator.examples, strict=True)
+            for mine, image, example in shown:
+                process = mine.get(operator, operator.process)
+                mine[operator] = process.showing(image, int(example), seed)
+    return own

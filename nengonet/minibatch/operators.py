@@ -25,7 +25,8 @@ from nengo.builder.probe import SimProbe
 
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
-from nengonet.minibatch.learning import own_product
+from nengonet.minibatch.late import late_weights
+from nengonet.minibatch.learning import late_product, own_product
 from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
@@ -52,6 +53,9 @@ def _nothing(operator: SimProbe, context: Context) -> None:
 
 @register(Copy)
 def _copy(operator: Operator, context: Context) -> Step:
+    late = late_weights(operator, context)
+    if late is not None:
+        return late.add
     return operator.make_step(Operands(context.signals), context.dt, None)
 
 
@@ -113,7 +117,9 @@ def _dot(operator: DotInc, context: Context) -> Step:
     if operator.A.ndim == 0 or operator.X.ndim == 0:
         return _elementwise(operator, context)
     if context.signals.is_batched(operator.A):
-        return own_product(operator, context)
+        late = late_weights(operator, context)
+        own = (operator, context)
+        return own_product(*own) if late is None else late_product(*own, late)
     weights, x, y = _operands(operator, context)
     events = context.events_of(operator.X)
     if events is not None:

@@ -54,6 +54,8 @@ class Context:
     states: dict[Hashable, object]
     images: dict[Operator, np.ndarray]
     objects: list[dict[Operator, object]]
+    # What has to do with weights that are changed late: see `nengonet.minibatch.late`.
+    late: dict[Operator, object] = field(default_factory=dict)
     # What is stepped example by example, and why.
     one_by_one: dict[Operator, str] = field(default_factory=dict)
     # What `nengonet.minibatch.plan` decides.

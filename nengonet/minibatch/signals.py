@@ -16,16 +16,23 @@ class BatchSignals(SignalDict):
 
     Views of a batched signal are views of its array: with the batch last, a byte offset or
     stride of the reference becomes ``batch`` times as long. Those of ``matrices`` (weights that
-    every example learns) lie one example after the other instead, each as in the reference.
+    every example learns) lie one example after the other instead, each as in the reference;
+    those of ``transposed``, of which nobody has a view, the other way round, so that the weights of
+    an input lie together. What is ``unused`` takes no memory.
     """
 
     def __init__(
-        self, batched: set[Signal], batch: int, matrices: set[Signal] = frozenset()
+        self,
+        batched: set[Signal],
+        batch: int,
+        matrices: set[Signal] = frozenset(),
+        *,
+        transposed: set[Signal] = frozenset(),
+        unused: set[Signal] = frozenset(),
     ) -> None:
         super().__init__()
-        self.batched = batched
-        self.matrices = matrices
-        self.batch = batch
+        self.batched, self.batch = batched, batch
+        self.matrices, self.transposed, self.unused = matrices, transposed, unused
 
     def is_batched(self, signal: Signal) -> bool:
         """Tell whether a signal has a batch axis."""
@@ -39,6 +46,10 @@ class BatchSignals(SignalDict):
         value = base.initial_value
         if isinstance(value, SparseMatrix):
             array = value.allocate()
+        elif base in self.unused:
+            array = np.moveaxis(np.zeros((self.batch, *base.shape), base.dtype), 0, -1)
+        elif base in self.transposed:
+            array = np.repeat(value.T[np.newaxis], self.batch, axis=0).T
         elif base in self.matrices:
             array = np.moveaxis(np.repeat(value[np.newaxis], self.batch, axis=0), 0, -1)
         elif base in self.batched:
@@ -52,6 +63,11 @@ class BatchSignals(SignalDict):
         if signal not in self and isinstance(signal, Signal) and signal.base in self:
             shape, offset, strides = signal.shape, signal.offset, signal.strides
             base = self[signal.base]
+            if signal.base in self.transposed:
+                # Somebody looks at a part of them, as they are now.
+                base = np.ascontiguousarray(np.moveaxis(base, -1, 0))
+                views = [np.ndarray(shape, signal.dtype, each, offset, strides) for each in base]
+                return np.stack(views, axis=-1)
             if signal.base in self.matrices:
                 base, shape = np.moveaxis(base, -1, 0), (*shape, self.batch)
                 strides = (*strides, base.strides[0])
@@ -85,6 +101,11 @@ class Operands:
         """Return the array of a signal."""
         array = self._signals.operand(signal)
         return array if self._example is None else array[..., self._example % array.shape[-1]]
+
+
+def filled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array itself, or a copy with a whole batch axis where all examples share it."""
+    return array if array.shape == shape else np.array(np.broadcast_to(array, shape))
 
 
 def as_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

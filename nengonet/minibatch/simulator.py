@@ -29,11 +29,12 @@ from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
 from nengonet.minibatch.data import MinibatchData, checked_rows
-from nengonet.minibatch.one_by_one import Run, make_run, one_by_one
+from nengonet.minibatch.late import catch_up, find_late, lies_transposed
+from nengonet.minibatch.one_by_one import new_streams, one_by_one, own_processes
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of, steps_as
+from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
 from nengonet.minibatch.report import Report
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
@@ -186,15 +187,27 @@ class MinibatchSimulator(nengo.Simulator):
         if self._batched is None:
             self._prepare()
         if not isinstance(self.signals, BatchSignals) or self.signals.batch != self.minibatch_size:
-            self.signals = BatchSignals(self._batched, self.minibatch_size, self._matrices)
+            with_kernels = self._kernels is not None
+            late = {each.weights for each in self._late if lies_transposed(each, with_kernels)}
+            self.signals = BatchSignals(
+                self._batched,
+                self.minibatch_size,
+                self._matrices,
+                transposed=late,
+                unused={each.delta for each in self._late},
+            )
             for operator in self.model.operators:
                 operator.init_signals(self.signals)
             for signal in self._nodes.values():
                 self.signals.init(signal)
         for signal in self._written:
             self.signals.reset(signal)
+        if self._own is None:
+            roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
+            self._own = own_copies(roots, self.minibatch_size, self.model)
+        self._own = self._own._replace(objects=own_processes(self))
         self.rng = np.random.RandomState(self.seed)
-        self._states: dict = self._new_streams()
+        self._states: dict = new_streams(self)
         for signal, record in self._records:
             record.restart((self.minibatch_size, signal.size), signal.dtype)
         self._forget_steps()
@@ -244,19 +257,6 @@ class MinibatchSimulator(nengo.Simulator):
         self.examples, self._images = examples, kept
         self._own = own_copies(roots_of(self.step_order), len(examples), self.model)
         self.reset(seed)
-
-    def _own_processes(self) -> list[dict[Operator, object]]:
-        """Return what each example has of its own, with the processes that show its image."""
-        own, seed = self._own.objects, int(self.seed)
-        for node, operator in self._image_inputs.items():
-            if node in self._images and not processes.is_shown_at_once(operator.process):
-                own = own or [{} for _ in self.examples]
-                for mine, image, example in zip(
-                    own, self._images[node], self.examples, strict=True
-                ):
-                    process = mine.get(operator, operator.process)
-                    mine[operator] = process.showing(image, int(example), seed)
-        return own
 
     def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
         """Keep the output of a node or of neurons, without a probe.
@@ -330,14 +330,21 @@ class MinibatchSimulator(nengo.Simulator):
             self._feeding(data, steps),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
-            while steps > 0:
-                done = self._advance(steps)
-                tracker.total_progress.step(done)
-                steps -= done
+            try:
+                while steps > 0:
+                    done = self._advance(steps)
+                    tracker.total_progress.step(done)
+                    steps -= done
+            finally:
+                catch_up(self._states)
 
     def step(self) -> None:
         """Advance by one step of ``dt`` seconds."""
         self._check_open()
+        self._step()
+        catch_up(self._states)
+
+    def _step(self) -> None:
         if self._steps is None:
             self._make_steps()
         with np.errstate(invalid="raise", divide="ignore"):
@@ -348,6 +355,7 @@ class MinibatchSimulator(nengo.Simulator):
         for probe, signal in self._probed:
             period = 1 if probe.sample_every is None else probe.sample_every / self.dt
             if self.n_steps % period < 1:
+                catch_up(self._states, signal)
                 self.data.raw[probe].append(self.signals[signal].copy())
 
     @property
@@ -413,7 +421,7 @@ class MinibatchSimulator(nengo.Simulator):
             if self._row.dense:
                 self._row = None
         if done == 0:
-            self.step()
+            self._step()
             return 1
         read_clock(self)
         return done
@@ -446,7 +454,9 @@ class MinibatchSimulator(nengo.Simulator):
         batched = [signal for operator in all_operators for signal in writes(operator)]
         shared = {signal.base for signal in shared}
         self._batched = {s.base for s in (*batched, *self._nodes.values())} - shared
-        self._written = [*self._batched, *shared]
+        probed = [self.model.sig[probe]["in"] for probe in self.model.probes]
+        self._late = find_late(self.step_order, probed, self._kernels is not None)
+        self._written = [*self._batched - {each.delta for each in self._late}, *shared]
         self._matrices = {
             signal.base
             for operator in all_operators
@@ -454,6 +464,9 @@ class MinibatchSimulator(nengo.Simulator):
             for signal in operator.all_signals
             if signal.base.ndim > 1 and signal.base in self._batched
         }
+        if self._kernels is not None:
+            few = [each for each in self._late if not lies_transposed(each, True)]
+            self._matrices -= {each.weights for each in few}
         self._image_inputs = {
             node: operator
             for node, signal in self._nodes.items()
@@ -463,27 +476,6 @@ class MinibatchSimulator(nengo.Simulator):
             and same_place(operator.output, signal)
         }
         self.data = MinibatchData(self)
-
-    def _new_streams(self) -> dict:
-        """Return the random streams of all examples, and the steps that draw from them."""
-        if self._own is None:
-            roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
-            self._own = own_copies(roots, self.minibatch_size, self.model)
-        seed, examples = int(self.seed), self.examples
-        neurons = [operator for operator in self.step_order if isinstance(operator, SimNeurons)]
-        drawing = [
-            operator
-            for operator in self.step_order
-            if steps_as(operator, SimProcess) or maker_of(operator) is None
-        ]
-        self._own = self._own._replace(objects=self._own_processes())
-        streams, objects = neuron_steps.new_streams(neurons, seed, examples), self._own.objects
-        make = self._run_of_example
-        return streams | processes.new_streams(drawing, seed, examples, make, objects)
-
-    def _run_of_example(self, operator: Operator, place: int, rng: np.random.RandomState) -> Run:
-        own = self._own.objects[place] if self._own.objects else {}
-        return make_run(own.get(operator, operator), self.signals, place, self.dt, rng)
 
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
@@ -533,6 +525,7 @@ class MinibatchSimulator(nengo.Simulator):
             states=self._states,
             images=images,
             objects=self._own.objects,
+            late={operator: each for each in self._late for operator in each.operators},
         )
         fed = [self._nodes[node] for node in self._fed]
         kept = [signal for _, signal in self._probed] + [*self.data.learned.values()]

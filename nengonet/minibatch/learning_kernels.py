@@ -1,0 +1,138 @@
+"""Numba kernels of learned weights: see `nengonet.minibatch.late`.
+
+Each weight is computed by the reference's own operations, one change after the other.
+"""
+
+from __future__ import annotations
+
+from nengonet.minibatch.kernels import compiled, inlined
+
+# How a rule changes weights: `kind` of the kernels.
+OUTER, OJA, VOJA = 0, 1, 2
+
+
+@inlined
+def _add_changes(kind, weights, b, j, changes, first, last):
+    """Add changes ``first`` to ``last`` to the weights of one example and one input."""
+    post, pre, damping, factor, scale, forget = changes
+    n = weights.shape[2]
+    k = first
+    if kind == OUTER:
+        # Four in one go, so that a weight is loaded and stored less often.
+        while k + 4 <= last:
+            c, d, e, f = pre[b, k, j], pre[b, k + 1, j], pre[b, k + 2, j], pre[b, k + 3, j]
+            for i in range(n):
+                weight = weights[b, j, i] + post[b, k, i] * c
+                weight = weight + post[b, k + 1, i] * d
+                weight = weight + post[b, k + 2, i] * e
+                weights[b, j, i] = weight + post[b, k + 3, i] * f
+            k += 4
+        while k < last:
+            c = pre[b, k, j]
+            for i in range(n):
+                weights[b, j, i] += post[b, k, i] * c
+            k += 1
+    elif kind == OJA:
+        for k in range(first, last):
+            c = pre[b, k, j]
+            for i in range(n):
+                weight = weights[b, j, i]
+                change = (forget * weight) * damping[b, k, i] + post[b, k, i] * c
+                weights[b, j, i] = weight + change
+    else:
+        for k in range(first, last):
+            c, a = pre[b, k, j], factor[b, k]
+            for i in range(n):
+                weight, p = weights[b, j, i], damping[b, k, i]
+                weights[b, j, i] = weight + a * (scale[i] * (p * c) - p * weight)
+
+
+@compiled
+def product(kind, weights, x, changes, done, applied, total, y, assign):
+    """Multiply each example's weights with its inputs; tell whether all results are numbers.
+
+    ``weights`` is ``(batch, n_inputs, n_outputs)``. Only those of inputs that are not 0 are read,
+    after their changes up to ``applied`` are added; ``done`` (batch, n_inputs) counts them.
+    ``total`` is working memory.
+    """
+    batch, n_inputs, n_outputs = weights.shape
+    are_numbers = True
+    for b in range(batch):
+        for i in range(n_outputs):
+            total[i] = 0
+        for j in range(n_inputs):
+            value = x[j, b]
+            if value != 0:
+                if done[b, j] < applied:
+                    _add_changes(kind, weights, b, j, changes, done[b, j], applied)
+                    done[b, j] = applied
+                for i in range(n_outputs):
+                    total[i] += weights[b, j, i] * value
+        for i in range(n_outputs):
+            if assign:
+                y[i, b] = total[i]
+            else:
+                y[i, b] += total[i]
+            are_numbers &= total[i] == total[i]
+    return are_numbers
+
+
+@compiled
+def add_all_changes(kind, weights, changes, done, applied):
+    """Add all changes up to ``applied`` to all weights."""
+    batch, n_inputs, _ = weights.shape
+    for b in range(batch):
+        for j in range(n_inputs):
+            if done[b, j] < applied:
+                _add_changes(kind, weights, b, j, changes, done[b, j], applied)
+                done[b, j] = applied
+
+
+@inlined
+def _changed(kind, weight, c, i, b, changes):
+    """Return a weight with the one change that is kept."""
+    post, pre, damping, factor, scale, forget = changes
+    if kind == OUTER:
+        return weight + post[i, b] * c
+    if kind == OJA:
+        return weight + ((forget * weight) * damping[i, b] + post[i, b] * c)
+    p = damping[i, b]
+    return weight + factor[b] * (scale[i] * (p * c) - p * weight)
+
+
+@compiled
+def product_of_few(kind, weights, x, changes, is_changed, total, y, assign):
+    """Multiply each example's weights with its inputs; tell whether all results are numbers.
+
+    ``weights`` is ``(n_outputs, n_inputs, batch)``; a change is added first, if there is one.
+    """
+    n_outputs, n_inputs, batch = weights.shape
+    pre = changes[1]
+    are_numbers = True
+    for i in range(n_outputs):
+        for b in range(batch):
+            total[b] = 0
+        for j in range(n_inputs):
+            if is_changed:
+                for b in range(batch):
+                    weights[i, j, b] = _changed(kind, weights[i, j, b], pre[j, b], i, b, changes)
+            for b in range(batch):
+                total[b] += weights[i, j, b] * x[j, b]
+        for b in range(batch):
+            if assign:
+                y[i, b] = total[b]
+            else:
+                y[i, b] += total[b]
+            are_numbers &= total[b] == total[b]
+    return are_numbers
+
+
+@compiled
+def change_few(kind, weights, changes):
+    """Add the change that is kept."""
+    n_outputs, n_inputs, batch = weights.shape
+    pre = changes[1]
+    for i in range(n_outputs):
+        for j in range(n_inputs):
+            for b in range(batch):
+                weights[i, j, b] = _changed(kind, weights[i, j, b], pre[j, b], i, b, changes)
