@@ -152,6 +152,8 @@ def _factor(connection: nengo.Connection, weights: Weights, layer: Layer) -> flo
 
     It makes the same of random numbers, times that number; None where it does not.
     """
+    if layer.shape_in is None:
+        return None
     size = math.prod(layer.shape_in)
     # Neurons without weights take what comes in as it is.
     weighted = layer.weights.kernel is not None

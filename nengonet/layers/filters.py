@@ -20,7 +20,7 @@ from nengo.synapses import LinearFilter, Synapse, Triangle
 from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import known
-from nengonet.layers.record import Layer, checked_layer, new_label, node_layer
+from nengonet.layers.record import Layer, Layers, as_layers, new_label, node_layer
 from nengonet.nengo_internals import state_space
 
 # Poles this close to 1 never forget what came in.
@@ -105,12 +105,13 @@ def _moments(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) -> Layer:
+def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -> Layer:
     """Add a low-pass filter for every unit of the layer before: one Node and one Connection.
 
     Parameters
     ----------
-    pre : Layer
+    pre : Layer or list of Layer
+        Several, of one shape, stand for their sum.
     tau : float or (n_units,) array_like, in seconds
         0 passes the input on as it is.
     label : str, optional
@@ -127,19 +128,19 @@ def lowpass(pre: Layer, tau: float | np.ndarray, *, label: str | None = None) ->
     but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
     before, this Node what it has seen up to now.
     """
-    pre = checked_layer(pre, "pre")
-    label = new_label(label, "lowpass", [pre])
+    pres = as_layers(pre)
+    label, first = new_label(label, "lowpass", pres), pres[0]
     taus = as_numbers(f"{label}: tau", tau)
     try:
-        taus = np.broadcast_to(taus, (pre.size,))
+        taus = np.broadcast_to(taus, (first.size,))
     except ValueError:
         raise InputError(
-            f"{label}: tau: expected one number of seconds, or one for each of the {pre.size} "
-            f"units of {pre.label}, got {described(tau)}"
+            f"{label}: tau: expected one number of seconds, or one for each of the {first.size} "
+            f"units of {first.label}, got {described(tau)}"
         ) from None
     if np.any(taus < 0):
         raise InputError(f"{label}: tau: expected times from 0 s, got {taus.min():.4g}")
-    return node_layer(pre, LowpassPerUnit(taus), shape=pre.shape, label=label)
+    return node_layer(pres, LowpassPerUnit(taus), shape=first.shape, label=label)
 
 
 class LowpassPerUnit(nengo.Process):
