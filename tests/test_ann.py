@@ -233,8 +233,10 @@ def test_scales_of_the_network_change_no_ann():
 def test_a_budget_without_an_ann_says_why():
     net, hidden, output = mlp(nengo.RectifiedLinear(), nn.IntegrateAndFire())
     edit_weights(net, hidden, output)
-    with pytest.raises(nn.InputError, match="hidden: its weights in the network are not those"):
-        nn.error_budget(output, IMAGES, np.arange(20) % 4, progress=False)
+    settings = {"presentation_time": 0.02, "n_repeats": 2, "progress": False}
+    budget = nn.error_budget(output, IMAGES, np.arange(20) % 4, **settings)
+    assert "hidden: its weights in the network are not those" in budget.ann_reason
+    assert f"no ANN to begin with: {budget.ann_reason}" in str(budget)
 
 
 def test_plain_objects_find_the_layers_that_were_built():
