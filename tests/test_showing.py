@@ -339,3 +339,48 @@ def test_a_saved_run_depends_on_inputs_and_outputs(tmp_path):
     np.testing.assert_array_equal(loaded[hidden.neurons[:2]].counts, first.counts["hidden"][:, :2])
     with pytest.raises(nn.InputError, match="unknown layer <Ensemble"):  # it has no label
         loaded.rates(out)
+
+
+def test_the_posters_script_through_every_entry_point():
+    """Prediction, assertions, comparison and diagnosis, of a layer's slice and of a Node."""
+    names = poster()
+    net, pixels, hidden, out = (names[name] for name in ("model", "pixels", "hidden", "out"))
+    images, labels = names["images"], names["labels"]
+    with net:
+        total = nengo.Node(size_in=1, label="total")
+        nengo.Connection(pixels.neurons, total, transform=np.ones((1, 16)), synapse=None)
+    run = RUN | {"presentation_time": 0.5}
+    result = nn.present(net, [out, pixels.neurons[2:9]], images, **run)
+    rates = nn.predict_rates(pixels.neurons[2:9], images, network=net)
+    np.testing.assert_allclose(rates, 100 * images.reshape(9, 16)[:, 2:9])
+    counts = result.counts[pixels.neurons[2:9]]
+    nn.testing.assert_counts_match_rates(counts, rates, 0.5, kind="poisson")
+    with pytest.raises(AssertionError):
+        nn.testing.assert_counts_match_rates(counts[:, ::-1], rates, 0.5, kind="poisson")
+    compared = nn.compare(result, [out, pixels.neurons[2:9]], images, network=net)
+    rows = {row["label"]: row for row in compared.layers}
+    assert list(rows) == ["pixels", "hidden", "ensemble 2", "ensemble 2 + pixels[2:9]"]
+    assert rows["pixels"]["correlation"] > 0.95
+    found = nn.diagnose(out, images, labels=labels, network=net)
+    assert [row["label"] for row in found.layers] == ["node 0", "pixels", "hidden", "ensemble 2"]
+    # Of a Node, which has no spikes to count.
+    of_node = nn.present(net, total, images, **run)
+    shown = nn.compare(of_node, total, images, network=net)
+    assert [row["label"] for row in shown.layers] == ["pixels"]
+    assert shown.ties == 0
+    expected = nn.predict_rates(total, images, network=net)
+    assert (
+        np.abs(of_node.mean_output(total) - expected).max() < 6 * np.sqrt(1600 * 0.5) * 0.01 / 0.5
+    )
+
+
+def test_states_by_object():
+    net = network(np.zeros(6))
+    states = {"voltage": nengo.dists.Uniform(0, 1)}
+    runs = [
+        nn.present(net, net.layer, IMAGES, initial_states={key: states}, **RUN)
+        for key in ("layer", net.layer, net.layer.neurons)
+    ]
+    for other in runs[1:]:
+        np.testing.assert_array_equal(other.steps, runs[0].steps)
+    assert not np.array_equal(nn.present(net, net.layer, IMAGES, **RUN).steps, runs[0].steps)

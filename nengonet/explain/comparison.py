@@ -13,6 +13,7 @@ from nengonet.explain.findings import saturated
 from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.prediction import Images, LayerPrediction, predict
 from nengonet.layers.targets import Output
+from nengonet.results.readout import OF_SPIKES
 from nengonet.results.result import Result
 from nengonet.tables import table
 
@@ -123,9 +124,12 @@ def compare(
                 f"got one with {now:g}; run it again after an edit"
             )
     observed = {label: result.rates(label) for label in result.counts}
+    # Where there are no spikes, none are counted.
+    counted = result.layers[-1].amplitude is not None or result.settings["readout"] not in OF_SPIKES
+    readout = None if counted else "sum"
     return Comparison(
         layers=tuple(_row(layers[label], observed[label], result, n_worst) for label in observed),
-        ties=int(result.tied().sum()),
+        ties=int(result.tied(readout).sum()),
         predicted={label: layers[label].rates for label in observed},
         observed=observed,
     )

@@ -28,8 +28,8 @@ from nengonet.checks import (
 )
 from nengonet.exceptions import InputError, RunawayError
 
-_OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
-READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *_OF_SPIKES[1:])
+OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
+READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *OF_SPIKES[1:])
 
 # Counts of a step up to here are kept as 16-bit numbers: two of them can be added.
 LARGEST_SMALL = np.iinfo(np.int16).max // 2
@@ -78,7 +78,7 @@ def scores(
     tau = as_number("tau", tau, "a time in seconds", at_least=0)
     if amplitude is not None:
         amplitude = as_number("amplitude", amplitude, "the area of a spike", above=0)
-    elif readout in _OF_SPIKES:
+    elif readout in OF_SPIKES:
         raise InputError(
             f'the readout "{readout}" needs spikes, but the last layer does not spike: '
             'take "sum", "mean", "last_step" or "filtered"'

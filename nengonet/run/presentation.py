@@ -101,7 +101,7 @@ def present(
         The examples' numbers, which choose their random streams; 0, 1, 2, … by default. The same
         seed gives example 17 the same spikes whatever else is shown, and in whatever order.
     initial_states : dict of {str: dict of {str: nengo.dists.Distribution}}, optional
-        States that every example draws anew, by layer's label and state's name, for instance
+        States that every example draws anew, by layer (or its label) and state's name, such as
         ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All others start, in every example,
         from what the neuron type's ``initial_state`` gave when the model was built. An example's
         states follow from the seed and its number, as its input noise does.
@@ -190,7 +190,7 @@ def present(
             "readout": readout,
             "precision": int(precision),
         },
-        states=drawn_states(layers, initial_states),
+        states=drawn_states(layers, _named(initial_states, network)),
         rasters=as_names("rasters", rasters, spiking, "spiking layer"),
         kept=as_names("keep", labels if keep is None else keep, labels, "layer"),
         probes=_asked(probes, network),
@@ -210,12 +210,15 @@ def present(
 
 
 def _named(layers: object, network: nengo.Network) -> object:
-    """Return labels in place of layers and Nengo's objects."""
-    if isinstance(layers, list | tuple):
-        return [
-            each if isinstance(each, str) else read_output(each, network).label for each in layers
-        ]
-    return layers
+    """Return labels in place of layers and Nengo's objects, in a list or as keys."""
+    if not isinstance(layers, list | tuple | Mapping):
+        return layers
+    labels = [
+        each if isinstance(each, str) else read_output(each, network).label for each in layers
+    ]
+    return (
+        dict(zip(labels, layers.values(), strict=True)) if isinstance(layers, Mapping) else labels
+    )
 
 
 def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
