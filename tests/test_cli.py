@@ -215,6 +215,50 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
     assert sorted(os.listdir(tmp_path)) == ["run.h5", "text.h5", "wrong.h5"]
 
 
+def test_export_writes_a_graph_of_nir(tmp_path):
+    nir = pytest.importorskip("nir")
+    file = tmp_path / "forum.nir"
+    export = ["export", "forum-mnist", file, "--constant-input"]
+    done = call(*export)
+    assert (done.exit_code, file.exists()) == (2, False)
+    assert "hidden, output: NIR has no refractory time" in done.stderr
+    done = call(*export, "--allow", "tau_ref,min_voltage", "--step", "0.0005", "--euler")
+    assert done.exit_code == 0, done.output
+    assert "left out: tau_ref, min_voltage" in done.stdout
+    graph, weights = nir.read(file), nn.load_weights(file)
+    assert graph.metadata["dt"] == 0.0005
+    assert list(weights) == ["hidden", "output"]
+    assert 1 - 0.0005 / graph.nodes["output_lif"].tau[0] == pytest.approx(np.exp(-0.0005 / 0.02))
+    found = json.loads(call(*export, "--allow", "tau_ref,min_voltage", "--json").stdout)
+    assert found["left_out"] == "tau_ref, min_voltage"
+    assert ["hidden", "hidden_lif"] in found["edges"]
+    assert found["nodes"][0]["shape"] == [784]
+    assert os.listdir(tmp_path) == ["forum.nir"]
+    done = call("export", "forum-mnist", tmp_path / "no" / "a.nir", *export[3:], "--neurons", "if",
+                "--allow", "reset,initial_state")  # fmt: skip
+    assert "a.nir: expected a file in a folder that exists" in done.stderr
+
+
+def test_export_takes_a_script(tmp_path):
+    nir = pytest.importorskip("nir")
+    script = tmp_path / "own.py"
+    script.write_text(
+        "import nengo, numpy as np\n"
+        "zero = {'voltage': nengo.dists.Choice([0])}\n"
+        "lif = nengo.LIF(tau_ref=0, min_voltage=-np.inf, initial_state=zero)\n"
+        "with nengo.Network(seed=0) as net:\n"
+        "    source = nengo.Node(np.zeros(3), label='source')\n"
+        "    ens = nengo.Ensemble(4, 1, neuron_type=lif, label='ens')\n"
+        "    nengo.Connection(source, ens.neurons, transform=np.ones((4, 3)), synapse=None)\n"
+    )
+    done = call("export", f"{script}:ens", tmp_path / "own.nir", "--step", "0.002")
+    assert done.exit_code == 0, done.output
+    graph = nir.read(tmp_path / "own.nir")
+    assert sorted(graph.nodes) == ["ens", "ens_lif", "output", "source"]
+    assert graph.metadata["dt"] == 0.002
+    assert "ens_lif  LIF" in done.stdout
+
+
 def test_help_shows_commands_and_an_example():
     text = call("--help").stdout
     for words in ("reproduce", "diagnose", "budget", "weights"):

@@ -67,6 +67,7 @@ def cell(seed):
 ENTRIES = {
     "present": call(nn.present, NETWORK, OUTPUT, images=IMAGES, progress=False),
     "predict_rates": call(nn.predict_rates, OUTPUT, images=IMAGES),
+    "to_nir": call(nn.to_nir, OUTPUT),
     "diagnose": call(nn.diagnose, OUTPUT, images=IMAGES, labels=LABELS),
     "compare": call(nn.compare, RESULT, OUTPUT, images=IMAGES),
     "error_budget": call(nn.error_budget, OUTPUT, images=IMAGES, labels=LABELS, progress=False),

@@ -485,7 +485,7 @@ def test_all_that_is_left_out_is_named_at_once():
     with pytest.raises(nn.InputError) as found:
         nn.to_nir(output, allow=["tau_ref"])
     text = str(found.value)
-    assert "out, hidden: NIR has no first voltage" in text
+    assert "hidden, out: NIR has no first voltage" in text
     assert "refractory" not in text
     assert all(f'"{word}"' in text for word in words)
     assert nn.to_nir(output, allow=words).metadata["left_out"] == ", ".join(words)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
+from nengonet.cli.export import LEFT_OUT, export, export_params
 from nengonet.cli.shared import EXAMPLE, FAILED, answer, check_resume, given, json_option
 from nengonet.exceptions import InputError
 
@@ -316,6 +317,13 @@ def _budget(name: str, as_json: bool, options: dict) -> None:
     answer(as_json, {"name": name} | found.to_json(), str(found))
 
 
+def _export(name: str, as_json: bool, options: dict) -> None:
+    target = Script(name, options.pop("network")).target
+    if target is None:
+        raise InputError(f"{name}: expected an output of a network, got a function")
+    export(name, target, as_json, options)
+
+
 # How a network in a script can be shown its images.
 _Readout = Literal["spike_count", "sum", "mean", "last_step", "filtered", "first_spike"]
 
@@ -419,12 +427,14 @@ _VERBS: dict[str, tuple[Callable, str, str]] = {
         f"settings seeds {_DATA} n_jobs save resume csv",
         "Sweep the presentation of a script's network, or a function of the script.",
     ),
+    "export": (_export, "network", "Write the network of a script as a graph of NIR."),
 }
 _EXAMPLES = {
     "present": "--images mnist --n-images 100",
     "diagnose": "--images mnist",
     "budget": "--images mnist --n-images 100",
     "sweep": "--images mnist --set presentation-time=0.1,0.2 --seeds 3",
+    "export": f"network.nir {LEFT_OUT}",
 }
 
 
@@ -445,6 +455,8 @@ def script_command(verb: str, name: str | None = None) -> click.Command:
     if verb == "diagnose":
         simulate = "Run this many images too, and compare the rates by layer."
         params.insert(-1, click.Option(["--simulate"], type=int, help=simulate))
+    if verb == "export":
+        params += export_params()
     if name is None:
         params.insert(0, click.Argument(["script"], metavar=_FORM))
     shown = "my_script.py:output" if name is None else name

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nengonet import studies
+from nengonet.cli.export import LEFT_OUT, export, export_params
 from nengonet.cli.scripts import is_script, script_command
 from nengonet.cli.shared import (
     EXAMPLE,
@@ -40,13 +41,20 @@ class StudyGroup(Group):
     """
 
     def __init__(
-        self, name: str, text: str, example: str, make: Callable, *, scripts: bool = True
+        self,
+        name: str,
+        text: str,
+        example: str,
+        make: Callable,
+        *,
+        scripts: bool = True,
+        usual: str = "",
     ) -> None:
         if scripts:
             own = "Or of a network of your own: SCRIPT.py:OUTPUT in place of the name."
             text = f"{text}\n\n{own}"
         super().__init__(name, help=f"{text}\n\n{EXAMPLE}nengonet {name} {example}")
-        self.make, self.scripts = make, scripts
+        self.make, self.scripts, self.usual = make, scripts, usual
 
     def list_commands(self, context: click.Context | None) -> list[str]:
         """Return the names of the studies."""
@@ -60,7 +68,7 @@ class StudyGroup(Group):
             return None
         study = studies.get(name)
         run, text, params, kind = self.make(study)
-        example = f"nengonet {self.name} {name} {study.examples.get(self.name, '')}".strip()
+        example = f"nengonet {self.name} {name} {study.examples.get(self.name, self.usual)}".strip()
         text = f"{text}\n\n{EXAMPLE}{example}"
         return kind(name, callback=run, params=[*params, json_option()], help=text)
 
@@ -309,6 +317,17 @@ def _sweep(study: Study) -> tuple:
     return run, f"Sweep parameters of {study.name}.", params, _SweepCommand
 
 
+def _export(study: Study) -> tuple:
+    def run(as_json, **options):
+        own = {param.name: options.pop(param.name) for param in export_params()}
+        arguments = {"variant": next(iter(study.variants))}
+        case = study.build(**arguments | arguments_of(study, "diagnose", options))
+        export(study.name, case.output, as_json, own, dt=case.dt)
+
+    params = [*options_of(study, "diagnose", "weights data own seed"), *export_params()]
+    return run, f"Write {study.title} as a graph of NIR, for other tools.", params, click.Command
+
+
 GROUPS = (
     StudyGroup(
         "reproduce",
@@ -334,5 +353,12 @@ GROUPS = (
         "Run a published example for many values of its parameters, and many seeds.",
         "forum-mnist --set input-rate=255,1000 --seeds 5",
         _sweep,
+    ),
+    StudyGroup(
+        "export",
+        "Write a network as a graph of NIR, for other tools and chips.",
+        "forum-mnist network.nir --allow tau_ref,min_voltage",
+        _export,
+        usual=f"network.nir {LEFT_OUT}",
     ),
 )

@@ -92,13 +92,13 @@ def to_nir(
     J. E. Pedersen et al. (2024), "Neuromorphic intermediate representation: a unified instruction
     set for interoperable brain-inspired computing", Nature Communications 15:8122.
     """
-    parts.needed()
     allow = as_names("allow", (allow,) if isinstance(allow, str) else allow, parts.DROPPED, "word")
     if isinstance(output, nengo.Network):
         output, network = _last(output), output
     target = read_output(output, network)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     check_among("pools", pools, ("average", "sum"))
+    parts.needed()
     time = {"dt": dt, "euler": euler}
     return _Writer(target.parts, target.network, time, pools == "sum").graph(allow)
 
@@ -140,10 +140,10 @@ class _Writer:
         put_out = [(part, self.sources(part.item)) for part in self.outputs]
         while self.waiting:
             self._feed(*self.waiting.pop())
-        found = [f"{', '.join(self.missing[key])}: {parts.DROPPED[key]}" for key in self.missing]
+        self.missing = {key: names[::-1] for key, names in self.missing.items()}
         refused = [key for key in self.missing if key not in allow]
         if refused:
-            found = [text for key, text in zip(self.missing, found, strict=True) if key in refused]
+            found = [f"{', '.join(self.missing[key])}: {parts.DROPPED[key]}" for key in refused]
             words = ", ".join(f'"{key}"' for key in self.missing)
             raise InputError(f"{'; '.join(found)}; or leave it out knowingly: allow=[{words}]")
         self.now = len(self.order)

@@ -1,0 +1,54 @@
+"""A graph as a file, whole or not at all, and as a table."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+from nengonet.exceptions import InputError
+from nengonet.nir.parts import needed
+from nengonet.tables import aligned
+
+if TYPE_CHECKING:
+    import nir
+
+
+def write(graph: nir.NIRGraph, path: str | os.PathLike) -> None:
+    """Write a graph to a file."""
+    path, content = pathlib.Path(path), io.BytesIO()
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: expected a file in a folder that exists")
+    needed().write(content, graph)
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        temporary.write_bytes(content.getbuffer())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def summary(graph: nir.NIRGraph) -> dict:
+    """Return nodes, edges and metadata of a graph, ready for `json.dumps`."""
+    nodes = [
+        {
+            "name": name,
+            "kind": type(node).__name__,
+            "shape": [int(n) for each in node.output_type.values() for n in each],
+            **node.metadata,
+        }
+        for name, node in graph.nodes.items()
+    ]
+    return {"nodes": nodes, "edges": [list(edge) for edge in graph.edges], **graph.metadata}
+
+
+def as_text(found: dict) -> str:
+    """Write a summary as a table."""
+    rows = [("node", "kind", "shape", "from", "")]
+    for node in found["nodes"]:
+        pres = ", ".join(pre for pre, post in found["edges"] if post == node["name"])
+        shape = " x ".join(map(str, node["shape"]))
+        rows.append((node["name"], node["kind"], shape, pres, node.get("feed", "")))
+    left_out = f"; left out: {found['left_out']}" if "left_out" in found else ""
+    return "\n".join([f"NIR, steps of {found['dt']:g} s{left_out}", *aligned(rows, left=range(5))])
