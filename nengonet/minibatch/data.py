@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import nengo
@@ -9,14 +11,34 @@ import numpy as np
 from nengo.base import NengoObject
 from nengo.builder.connection import BuiltConnection
 from nengo.builder.ensemble import BuiltEnsemble
-from nengo.builder.signal import Signal
 from nengo.simulator import SimulationData
 
-from nengonet.checks import as_numbers, check_finite
+from nengonet.checks import as_numbers, check_finite, described
 from nengonet.exceptions import InputError
+from nengonet.minibatch.carrying import learned_signals
 
 if TYPE_CHECKING:
     from nengonet.minibatch.simulator import MinibatchSimulator
+
+
+@contextlib.contextmanager
+def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterator[None]:
+    """Let nodes put out ``data`` for a while."""
+    if data is None or isinstance(data, Mapping) and not data:
+        yield
+        return
+    if not isinstance(data, Mapping):
+        raise InputError(f"data: expected a dict of {{Node: values}}, got {described(data)}")
+    given = {node: checked_rows(simulator, node, each, n_steps) for node, each in data.items()}
+    simulator._forget_steps()
+    simulator._fed, simulator._fed_from = given, simulator.n_steps
+    try:
+        yield
+    finally:
+        simulator._forget_steps()
+        simulator._fed = {}
+        for node in () if simulator.closed else given:
+            simulator.signals.reset(simulator._nodes[node])
 
 
 def checked_rows(
@@ -51,14 +73,7 @@ class MinibatchData(SimulationData):
         self._simulator = simulator
         self._probed = {probe: model.sig[probe]["in"] for probe in model.probes}
         self._batched = simulator._batched
-        changing = {nengo.Connection: "weights", nengo.Ensemble: "encoders"}
-        signals = {key: model.sig[key].get(changing.get(type(key))) for key in model.params}
-        # What examples learn, by the object that it was built for.
-        self.learned: dict[NengoObject, Signal] = {
-            key: signal
-            for key, signal in signals.items()
-            if signal is not None and signal.base in self._batched
-        }
+        self.learned = learned_signals(model)
         self._held: dict[NengoObject, np.ndarray] = {}
 
     def __getitem__(self, key: object) -> object:

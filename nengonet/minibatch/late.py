@@ -322,3 +322,12 @@ def catch_up(states: Mapping, weights: Signal | None = None) -> None:
         for each in late:
             if isinstance(each, LateWeights):
                 each.catch_up()
+
+
+def finish(late: Iterable[Late], states: Mapping) -> set[Operator]:
+    """Add every change, that of the last step too; return the operators that would have."""
+    found = {each: states.get(("late", each.weights)) for each in late}
+    for weights in filter(None, found.values()):
+        weights.add()
+    catch_up(states)
+    return {each.add for each, weights in found.items() if weights is not None}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import nengo
 import numpy as np
@@ -21,14 +20,14 @@ from nengonet.checks import (
     as_examples,
     as_number,
     as_seed,
-    described,
     positive_integer,
 )
 from nengonet.exceptions import InputError
 from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
-from nengonet.minibatch.data import MinibatchData, checked_rows
+from nengonet.minibatch.carrying import put_weights, take_weights
+from nengonet.minibatch.data import MinibatchData, feeding
 from nengonet.minibatch.late import catch_up, find_late, lies_transposed
 from nengonet.minibatch.one_by_one import new_streams, one_by_one, own_processes
 from nengonet.minibatch.owning import Own, own_copies, roots_of
@@ -219,6 +218,8 @@ class MinibatchSimulator(nengo.Simulator):
         images: np.ndarray | Mapping[nengo.Node, np.ndarray] | None = None,
         examples: np.ndarray | None = None,
         seed: int | None = None,
+        *,
+        carry: Sequence[str] = (),
     ) -> None:
         """Reset, and set which examples are shown.
 
@@ -233,12 +234,16 @@ class MinibatchSimulator(nengo.Simulator):
             default 0, 1, 2, … There may be more or fewer than before: `minibatch_size` follows.
         seed : int, optional
             By default the last one.
+        carry : sequence of str
+            What outlives the reset: ``["weights"]`` for what is learned, with the change of the
+            last step. Each place of the minibatch keeps its own.
 
         Raises
         ------
         InputError
             The images do not fit the input or the examples, the network has not the one image input
-            that plain images are for, or an example's number is below 0.
+            that plain images are for, an example's number is below 0, or weights are to outlive the
+            reset of another number of examples.
         """
         self._check_open()
         inputs = self._image_inputs
@@ -254,9 +259,11 @@ class MinibatchSimulator(nengo.Simulator):
                     f"images: expected {len(examples)} images for {node}, one for each example, "
                     f"got {found}"
                 )
+        weights = take_weights(self, carry, len(examples))
         self.examples, self._images = examples, kept
         self._own = own_copies(roots_of(self.step_order), len(examples), self.model)
         self.reset(seed)
+        put_weights(self, weights)
 
     def record(self, target: nengo.Node | Neurons, *, steps: bool = False) -> OutputRecord:
         """Keep the output of a node or of neurons, without a probe.
@@ -296,7 +303,7 @@ class MinibatchSimulator(nengo.Simulator):
     ) -> None:
         """Simulate for some time: see `nengo.Simulator.run`, and for ``data`` `run_steps`."""
         time_in_seconds = as_number("time_in_seconds", time_in_seconds, "seconds")
-        with self._feeding(data, max(0, round(time_in_seconds / self.dt))):
+        with feeding(self, data, max(0, round(time_in_seconds / self.dt))):
             super().run(time_in_seconds, progress_bar=progress_bar)
 
     def run_steps(
@@ -327,7 +334,7 @@ class MinibatchSimulator(nengo.Simulator):
         if progress_bar is None:
             progress_bar = self.progress_bar
         with (
-            self._feeding(data, steps),
+            feeding(self, data, steps),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
             try:
@@ -574,25 +581,6 @@ class MinibatchSimulator(nengo.Simulator):
             return result
 
         return timed
-
-    @contextlib.contextmanager
-    def _feeding(self, data: object, n_steps: int) -> Iterator[None]:
-        """Let nodes put out ``data`` for a while."""
-        if data is None or isinstance(data, Mapping) and not data:
-            yield
-            return
-        if not isinstance(data, Mapping):
-            raise InputError(f"data: expected a dict of {{Node: values}}, got {described(data)}")
-        given = {node: checked_rows(self, node, each, n_steps) for node, each in data.items()}
-        self._forget_steps()
-        self._fed, self._fed_from = given, self.n_steps
-        try:
-            yield
-        finally:
-            self._forget_steps()
-            self._fed = {}
-            for node in () if self.closed else given:
-                self.signals.reset(self._nodes[node])
 
     def _feed(self, array: np.ndarray, rows: np.ndarray) -> None:
         array[...] = rows[:, self.n_steps - self._fed_from].T

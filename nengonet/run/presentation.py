@@ -26,6 +26,7 @@ from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import Layer, labels_of
 from nengonet.layers.showing import MakeProcess, read_images
 from nengonet.layers.targets import Output, Target, read_output
+from nengonet.minibatch.carrying import CARRIED
 from nengonet.neurons import model_of
 from nengonet.results.journal import Journal, check_fingerprint, checked_file, unwritable
 from nengonet.results.readout import READOUTS
@@ -52,6 +53,7 @@ def present(
     seed: int | None = None,
     examples: Sequence[int] | None = None,
     initial_states: InitialStates | None = None,
+    carry: Sequence[str] = (),
     readout: str = "spike_count",
     rasters: Sequence[str] = (),
     keep: Sequence[str] | None = None,
@@ -105,6 +107,10 @@ def present(
         ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All others start, in every example,
         from what the neuron type's ``initial_state`` gave when the model was built. An example's
         states follow from the seed and its number, as its input noise does.
+    carry : sequence of str
+        What outlives the reset before every image: ``["weights"]`` for all that learning rules
+        change. Images are then shown one after the other, in their order: with one job, and
+        minibatches of one. By default every image begins with the weights of the network.
     readout : str
         The default readout of the result: see `nengonet.results.readout.scores`.
     rasters : sequence of str
@@ -175,8 +181,14 @@ def present(
     check_among("precision", precision, (32, 64))
     labels = list(dict.fromkeys([*(layer.label for layer in layers), target.label]))
     spiking = [layer.label for layer in layers if layer.spiking]
+    carry = as_names("carry", carry, CARRIED, "kind of state")
+    if carry and (n_jobs != 1 or minibatch_size not in (None, 1)):
+        raise InputError(
+            "carry: expected n_jobs=1 and no minibatch_size, as each image begins with what the "
+            f"one before it left, got n_jobs={n_jobs}, minibatch_size={minibatch_size}"
+        )
     if minibatch_size is None:
-        minibatch_size = default_minibatch_size(network)
+        minibatch_size = 1 if carry else default_minibatch_size(network)
     shown = read_images(images, target, node=input, make=input_process, n_steps=n_steps, dt=dt)
     rasters, keep = (_named(each, network) for each in (rasters, keep))
     job = Job(
@@ -196,6 +208,7 @@ def present(
         probes=_asked(probes, network),
         simulator=simulator,
         minibatch_size=positive_integer("minibatch_size", minibatch_size),
+        carry=carry,
     )
     images = tuple(each.images for each in shown)
     examples = as_examples(examples, len(images[0]))
@@ -284,6 +297,11 @@ def _saved(save: pathlib.Path, job: Job, run: Callable[..., Result]) -> Result:
             raise InputError(
                 f"{writing} already exists, of another run: rename it, or save elsewhere"
             )
+    elif job.carry and not save.exists():
+        raise InputError(
+            f"{partial}: expected a finished run, as the weights to continue with (carry) are not "
+            "saved, got an interrupted one; delete the file, and run it from the start"
+        )
     with RunJournal(partial, job.settings["fingerprint"]) as journal:
         if save.exists():  # by a run that was killed, or has just ended
             result = _loaded(save, job)
@@ -333,6 +351,7 @@ def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, st
         "kept layers": ", ".join(job.kept),
         "probes": digest(job.probes, "probes", without),
         "initial states": digest(states, "initial_states"),
+        "carry": ", ".join(job.carry),
         **versions(),
     }
 

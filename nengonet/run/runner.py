@@ -49,6 +49,7 @@ class Job:
     probes: dict[str, nengo.Probe]
     simulator: str
     minibatch_size: int
+    carry: tuple[str, ...] = ()
 
     @property
     def network(self) -> nengo.Network:
@@ -191,14 +192,14 @@ class Runner:
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         seed = self.job.settings["seed"]
         shown = dict(zip(nodes, images, strict=True))
-        self.simulator.reset_to_examples(shown, examples, seed)
+        self.simulator.reset_to_examples(shown, examples, seed, carry=self.job.carry)
         set_states(self.simulator, self.job.states, seed, examples)
         self.simulator.run_steps(self.job.settings["n_steps"])
         return self._arrays(examples)
 
     def _run_reference(self, images: dict[nengo.Node, np.ndarray], example: int) -> Arrays:
         job, simulator, seed = self.job, self.simulator, self.job.settings["seed"]
-        reset_to_example(simulator, seed, example, images)
+        reset_to_example(simulator, seed, example, images, carry=job.carry)
         set_states(simulator, job.states, seed, [example])
         # A layer's output signal is what an unfiltered probe would copy at every step.
         signals = [simulator.model.sig[layer.output]["out"] for layer in job.layers]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import nengo
@@ -22,6 +22,7 @@ from nengo.processes import Process
 
 from nengonet.layers.showing import ShowingBuilder, processes_of
 from nengonet.minibatch import MinibatchSimulator
+from nengonet.minibatch.carrying import put_weights, take_weights
 from nengonet.minibatch.owning import own_copies, roots_of
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.nengo_internals import precision_of
@@ -119,13 +120,15 @@ def reset_to_example(
     seed: int,
     example: int,
     images: Mapping[nengo.Node, np.ndarray] | None = None,
+    *,
+    carry: Sequence[str] = (),
 ) -> None:
     """Reset a simulator, and restart every random stream with the example's own.
 
     ``images`` are for the inputs that show some; by default, they show what they showed last. What
     keeps a state in Python (functions of Nodes, a user's processes, neuron types and operators),
     which Nengo's reset leaves alone, is copied anew from the network's, as
-    `MinibatchSimulator.reset_to_examples` does.
+    `MinibatchSimulator.reset_to_examples` does; ``carry`` says what outlives the reset, as there.
     """
     operators = simulator.step_order
     roots, inputs = roots_of(operators), processes_of(simulator.model)
@@ -154,7 +157,9 @@ def reset_to_example(
     ]
     for state, fresh in zip(states, neuron_seeds(seed, example, len(states)), strict=True):
         state.seed(fresh)
+    weights = take_weights(simulator, carry)
     simulator.reset(seed=reset_seed(seed, example))
+    put_weights(simulator, weights)
 
 
 def take_step(simulator: nengo.Simulator, example: int) -> None:
