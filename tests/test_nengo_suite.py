@@ -1,10 +1,12 @@
 """Nengo's own tests on the minibatch simulator: a part of what `benchmarks/nengo_suite.py` runs.
 
 Nengo's plugin for pytest needs pytest 7. Its test functions do not: here they get the fixtures that
-they ask for, with Nengo's own seeds, tolerances and parameters, and a simulator of three equal
-examples that shows one of them.
+they ask for, with Nengo's own seeds, tolerances and parameters: `nengo.Simulator` first, then a
+simulator of three equal examples that shows one of them. What probes recorded must be the same.
 """
 
+import copy
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -50,15 +52,38 @@ def of_kind(kind):
             yield f"test_{kind}_{name.removeprefix('test_')}", function
 
 
+PLUGIN = plugin()
+PLUGIN.SETTINGS["data"] = "in memory"
+
+
 def names(mark):
     """Return the parameters that a mark gives."""
     given = mark.args[0]
     return given.replace(" ", "").split(",") if isinstance(given, str) else given
 
 
+def on_both(function):
+    """Return a test of both simulators."""
+
+    @functools.wraps(function)
+    def test(*, Simulator, numpy_seed, **given):
+        recorded = []
+        for each in (PLUGIN.Reference, Simulator):
+            np.random.seed(numpy_seed)  # noqa: NPY002  for networks without a seed
+            PLUGIN.RECORDER.kept = []
+            function(Simulator=each, **copy.deepcopy(given))
+            recorded.append(PLUGIN.RECORDER.kept)
+        assert PLUGIN.compared(*recorded)["different"] == 0
+
+    signature = inspect.signature(function)
+    needed = inspect.Parameter("numpy_seed", inspect.Parameter.KEYWORD_ONLY)
+    test.__signature__ = signature.replace(parameters=[*signature.parameters.values(), needed])
+    return test
+
+
 TESTS = {name: function for kind in KINDS for name, function in of_kind(kind)}
 # pytest collects them as this module's own.
-globals().update({name: TESTS[name] for name in TESTS.keys() - FAILS - SLOW})
+globals().update({name: on_both(TESTS[name]) for name in TESTS.keys() - FAILS - SLOW})
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -66,9 +91,6 @@ def pytest_generate_tests(metafunc):
     for name in NEURON_TYPES:
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, [nengo.LIF, nengo.RectifiedLinear])
-
-
-PLUGIN = plugin()
 
 
 class OneOfThree(PLUGIN.OneOfEqual):
@@ -98,12 +120,10 @@ def rng(request):
     return np.random.RandomState(digest(request, "rng"))
 
 
-@pytest.fixture(autouse=True)
-def _settings(request):
-    """Networks without a seed draw theirs from NumPy's global stream."""
+@pytest.fixture
+def numpy_seed(request):
     state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(digest(request))  # noqa: NPY002
-    yield
+    yield digest(request)
     np.random.set_state(state)  # noqa: NPY002
 
 
