@@ -1,5 +1,6 @@
 """What inputs show, in networks of plain Nengo and of builders: `nengonet.layers.showing`."""
 
+import pathlib
 import runpy
 
 import nengo
@@ -21,7 +22,7 @@ ZERO = {"voltage": nengo.dists.Choice([0.0])}
 
 def poster():
     """Return the names of the forum poster's script."""
-    return runpy.run_path("tests/data/forum_script.py")
+    return runpy.run_path(str(pathlib.Path(__file__).parent / "data" / "forum_script.py"))
 
 
 def network(output, size_out=None, **settings):
