@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -190,6 +191,17 @@ def test_wrong_names_list_what_there_is():
     assert "unknown name 'imp'" in refused("present", f"{SCRIPT}:out", *words, "--input", "imp")
     assert "did you mean 'mnist'" in refused("present", f"{SCRIPT}:out", "--images", "mnits")
     assert call("diagnose", "forum-mnits").exit_code == 2
+
+
+def test_a_script_sees_no_words_of_the_command_and_is_imported_once(write):
+    path = write("import sys\nassert sys.argv == [__file__], sys.argv\nseen = list(sys.argv)\n")
+    before = list(sys.argv)
+    assert load_script(path).seen == [str(path)]
+    assert sys.argv == before
+    # A name that a module has already is left to it.
+    other = load_script(write("value = 3\n", "numpy.py"))
+    assert other.value == 3
+    assert sys.modules["numpy"] is np
 
 
 def test_the_network_is_found():

@@ -48,6 +48,7 @@ def load_script(path: str | os.PathLike) -> types.ModuleType:
     os.environ.setdefault("MPLBACKEND", "Agg")  # no window waits for somebody to close it
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    words, sys.argv = sys.argv, [str(path)]
     try:
         # What the script prints is not the command's answer.
         with contextlib.redirect_stdout(sys.stderr):
@@ -61,6 +62,8 @@ def load_script(path: str | os.PathLike) -> types.ModuleType:
         own = [place for place in places if place.filename == str(path.resolve())]
         where = f", line {own[-1].lineno}, in {own[-1].name}" if own else ""
         raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.argv = words
     return module
 
 
