@@ -114,9 +114,9 @@ def test_sequences_at_image_inputs(kind):
 class Ramp(nengo.Process):
     """Put out an image that becomes brighter, with noise and a state of its own."""
 
-    def __init__(self, image):
+    def __init__(self, image, seed=None):
         self.image = np.asarray(image, float).ravel()
-        super().__init__(default_size_in=0, default_size_out=self.image.size)
+        super().__init__(default_size_in=0, default_size_out=self.image.size, seed=seed)
 
     def make_state(self, shape_in, shape_out, dt, dtype=None):
         return {"level": np.zeros(1)}
@@ -165,6 +165,21 @@ def test_both_simulators_and_two_processes_agree_on_a_users_process():
     ]
     for other in runs[1:]:
         np.testing.assert_array_equal(other.counts["layer"], runs[0].counts["layer"])
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_a_seed_of_a_users_process_is_its_own(simulator):
+    net, counts = network(np.zeros(6)), {}
+    for seed in (1, 2):
+        for own in (None, 5):
+
+            def make(image, own=own):
+                return Ramp(image, own)
+
+            run = RUN | {"seed": seed, "simulator": simulator, "input_process": make}
+            counts[seed, own] = nn.present(net, net.layer, IMAGES[:3], **run).counts["layer"]
+    np.testing.assert_array_equal(counts[1, 5], counts[2, 5])
+    assert not np.array_equal(counts[1, None], counts[2, None])
 
 
 def test_time_begins_anew_with_every_example():

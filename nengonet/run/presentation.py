@@ -190,7 +190,8 @@ def present(
     if minibatch_size is None:
         minibatch_size = 1 if carry else default_minibatch_size(network)
     shown = read_images(images, target, node=input, make=input_process, n_steps=n_steps, dt=dt)
-    rasters, keep = (_named(each, network) for each in (rasters, keep))
+    rasters = _named("rasters", rasters, network)
+    keep = _named("keep", keep, network)
     job = Job(
         target=target,
         inputs=tuple((each.node, each.process) for each in shown),
@@ -202,7 +203,7 @@ def present(
             "readout": readout,
             "precision": int(precision),
         },
-        states=drawn_states(layers, _named(initial_states, network)),
+        states=drawn_states(layers, _named("initial_states", initial_states, network)),
         rasters=as_names("rasters", rasters, spiking, "spiking layer"),
         kept=as_names("keep", labels if keep is None else keep, labels, "layer"),
         probes=_asked(probes, network),
@@ -222,16 +223,18 @@ def present(
     return _saved(save, job, run)
 
 
-def _named(layers: object, network: nengo.Network) -> object:
+def _named(name: str, layers: object, network: nengo.Network) -> object:
     """Return labels in place of layers and Nengo's objects, in a list or as keys."""
     if not isinstance(layers, list | tuple | Mapping):
         return layers
+    objects = (Layer, nengo.Ensemble, nengo.ensemble.Neurons, nengo.Node)
     labels = [
-        each if isinstance(each, str) else read_output(each, network).label for each in layers
+        read_output(each, network, name).label if isinstance(each, objects) else each
+        for each in layers
     ]
-    return (
-        dict(zip(labels, layers.values(), strict=True)) if isinstance(layers, Mapping) else labels
-    )
+    if isinstance(layers, Mapping):
+        return dict(zip(labels, layers.values(), strict=True))
+    return labels
 
 
 def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
