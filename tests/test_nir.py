@@ -449,6 +449,45 @@ def test_a_pool_over_one_dimension_is_a_convolution():
     np.testing.assert_allclose(found.T.ravel(), nn.predict_rates(out, value)[0])
 
 
+@pytest.mark.parametrize("pads", [((1, 2), (0, 3)), ((2, 0), (1, 1))])
+def test_images_side_by_side_and_zeros_around_stay_images(pads):
+    """A residual network: its padding and concatenation become convolutions of 0 and 1."""
+    rng = np.random.default_rng(3)
+    neurons, tuning = lif(amplitude=0.02), {"gain": 3.0, "bias": 0.8}
+    with nengo.Network(seed=0):
+        pixels = nn.constant_input((5, 6, 2))
+        padded = nn.zero_padding2d(pixels, pads, label="padded")
+        kernel = rng.normal(size=(2, 3, 2, 3))
+        one = nn.conv2d(padded, kernel, neurons, label="one", **tuning)
+        two = nn.conv2d(one, rng.normal(size=(1, 1, 3, 3)), neurons, label="two", **tuning)
+        both = nn.concatenate([two, one], label="both")
+        kernel = rng.normal(size=(2, 2, 6, 4)) / 2
+        three = nn.conv2d(both, kernel, neurons, label="three", **tuning)
+        pool = nn.avg_pool2d(three)
+        kernel = rng.normal(size=(pool.size, 5))
+        four = nn.dense(pool, kernel, neurons, label="four", **tuning)
+    layers = [one, two, three, four]
+    graph = check_counts(four, layers, rng.uniform(size=(2, 5, 6, 2)), 100)
+    kinds = [type(node).__name__ for node in graph.nodes.values()]
+    assert kinds.count("Affine") == 1
+    assert {("two_lif", "both"), ("one_lif", "both_from_one")} <= set(graph.edges)
+
+
+def test_steps_side_by_side_and_zeros_before_them():
+    rng = np.random.default_rng(3)
+    with nengo.Network():
+        signal = nn.constant_input((7, 2))
+        padded = nn.zero_padding1d(signal, (2, 1))
+        one = nn.conv1d(padded, rng.normal(size=(4, 2, 3)), None, label="one")
+        both = nn.concatenate([one, signal], label="both")
+        out = nn.conv1d(both, rng.normal(size=(3, 5, 2)), None, label="out")
+    value = rng.normal(size=(1, 7, 2))
+    graph = nn.to_nir(out)
+    assert "Affine" not in [type(node).__name__ for node in graph.nodes.values()]
+    found = Interpreter(graph, 0.001).run({"input": [value[0].T]}, 1)["output"][0]
+    np.testing.assert_allclose(found.T.ravel(), nn.predict_rates(out, value)[0])
+
+
 # --- what NIR cannot express
 
 

@@ -27,6 +27,7 @@ from nengonet.nir.layout import (
     images_of,
     is_plain,
     layouts_of,
+    placement,
     pool_geometry,
     row,
 )
@@ -121,11 +122,13 @@ class _Writer:
     ) -> None:
         self.nir = parts.needed()
         self.wired, self.outputs = Graph(network), outputs
-        self.labels = labels_of(network, known_layers(None, network))
+        layers = known_layers(None, network)
+        self.labels = labels_of(network, layers)
         self.time, self.sum_pools = time, sum_pools
         self.built, self.paths = Built(network, dt=time["dt"]), {}
         self.order, _ = self.wired.upstream(*(part.item for part in outputs))
-        self.layouts = layouts_of(self.order, self.wired)
+        shapes = {item: layer.shape for item, layer in layers.items()}
+        self.layouts = layouts_of(self.order, self.wired, shapes)
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.missing: dict[str, list[str]] = {}
@@ -374,7 +377,8 @@ class _Writer:
             return "plain"
         if found and found[0] == before and np.array_equal(found[1].order, after.order):
             return "pool" if hasattr(connection.transform, "pool") else "convolution"
-        return "matrix"
+        placed = after.is_image and placement(connection, before, after) is not None
+        return "placed" if placed else "matrix"
 
     def _path(self, connection: nengo.Connection) -> Path:
         if connection not in self.paths:
@@ -418,9 +422,12 @@ class _Writer:
             geometry = pool_geometry(connection.transform)
             node, over = parts.pool(*geometry, before, self.sum_pools)
             ends, unit = [(self.join(ends, name, node), unit / over)], unit / over
+        elif kind == "placed":
+            node = parts.placed(*placement(connection, before, layout), before, layout)
+            ends = [(self.join(ends, name, node), unit)]
         if kind != "matrix" and not layout.is_image:
             ends = self.flattened(ends, before if kind == "plain" else images_of(connection)[1])
-        if kind in ("pool", "plain") and not (factor is None and bias is None):
+        if kind in ("pool", "plain", "placed") and not (factor is None and bias is None):
             ones = np.ones(len(layout.order)) if factor is None else factor
             ends = self._scaled(ends, name, unit * ones, bias, layout)
         for number, tau in enumerate(taus if synapse else []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import nengo
 import numpy as np
@@ -97,56 +98,117 @@ def pool_geometry(transform: AveragePool) -> tuple[tuple[int, ...], tuple[int, .
     return None if np.any(pads) else (size, strides)
 
 
-def layouts_of(order: list[Item], graph: Graph) -> dict[Item, Layout]:
+def placement(
+    connection: nengo.Connection, before: Layout, after: Layout | None
+) -> tuple[np.ndarray, list[tuple[int, int]]] | None:
+    """Return how an image comes to stand in a larger one; None where a connection does not do so.
+
+    The channel of each of its channels, and the padding before and behind each axis: what
+    concatenation and zero padding are.
+    """
+    plain = isinstance(connection.transform, nengo.transforms.NoTransform)
+    images = after is not None and before.is_image and len(before.shape) == len(after.shape)
+    units = all(isinstance(each, (Neurons, nengo.Node)) for each in _ends(connection))
+    if not (plain and images and units) or connection.function is not None:
+        return None
+    n_before, n_after = len(before.order), len(after.order)
+    taken = np.arange(n_before)[connection.pre_slice]
+    places = np.arange(n_after)[connection.post_slice]
+    if not np.array_equal(taken, np.arange(n_before)):
+        return None
+    at = np.unravel_index(np.argsort(after.order)[places[before.order]], after.shape)
+    channels, *positions = (each.reshape(before.shape) for each in at)
+    first = channels.reshape(before.shape[0], -1)[:, 0]
+    fits = np.all(channels == first.reshape(-1, *(1,) * len(positions)))
+    pads = []
+    for axis, found in enumerate(positions, start=1):
+        start = int(found.flat[0])
+        fits &= np.array_equal(found, np.indices(before.shape)[axis] + start)
+        pads.append((start, after.shape[axis] - before.shape[axis] - start))
+    return (first, pads) if fits else None
+
+
+def _ends(connection: nengo.Connection) -> tuple[object, object]:
+    return connection.pre_obj, connection.post_obj
+
+
+def _of_shape(shape: tuple[int, ...] | None, n_axes: int) -> Layout | None:
+    """Return the layout of a layer of a shape; one channel may be left out."""
+    if shape is not None and len(shape) == n_axes - 1:
+        shape = (*shape, 1)
+    return None if shape is None or len(shape) != n_axes else image(ChannelShape(shape))
+
+
+def layouts_of(
+    order: list[Item], graph: Graph, shapes: Mapping[Item, tuple[int, ...]]
+) -> dict[Item, Layout]:
     """Return the layout of everything that a network has, given each after what feeds it.
 
     Channels stand first where a convolution or a pool reads or writes a signal, or passes it on;
-    in one row where a matrix writes it as well.
+    in one row where a matrix writes it as well. ``shapes`` are those of layers.
     """
     mixed: set[Item] = set()
     while True:
         found: dict[Item, Layout] = {}
         for item in order:
-            found[item] = _layout(item, graph, found)
+            found[item] = _layout(item, graph, found, shapes)
             if item in mixed:
                 found[item] = found[item].flat
         late = {
             item
             for item in order
             if found[item].is_image
-            and any(_after(each, found) != found[item] for each in graph.into(item))
+            and any(_after(each, found, shapes) != found[item] for each in graph.into(item))
         }
         if not late:
             return found
         mixed |= late
 
 
-def _layout(item: Item, graph: Graph, found: dict[Item, Layout]) -> Layout:
+def _layout(
+    item: Item, graph: Graph, found: dict[Item, Layout], shapes: Mapping[Item, tuple[int, ...]]
+) -> Layout:
     """Return an object's layout, for those of what feeds it; unknown where it is on a way back."""
     size = size_of(item)
-    come_in = [_after(each, found) for each in graph.into(item)]
+    come_in = [_after(each, found, shapes) for each in graph.into(item)]
     if not come_in:
-        return _wanted(item, graph) or row(size)
+        return _wanted(item, graph, shapes) or row(size)
     come_in = [each for each in come_in if each is not None] or [row(size)]
     return next((each for each in come_in if each.is_image), come_in[0])
 
 
-def _after(connection: nengo.Connection, found: dict[Item, Layout]) -> Layout | None:
+def _after(
+    connection: nengo.Connection,
+    found: dict[Item, Layout],
+    shapes: Mapping[Item, tuple[int, ...]],
+) -> Layout | None:
     """Return the layout in which a connection delivers; None where that is not known yet."""
     pre, images = found.get(owner(connection.pre_obj)), images_of(connection)
     if images is not None and pre in (None, images[0]):
         return images[1]
-    return pre if is_plain(connection) else row(size_of(owner(connection.post_obj)))
+    post = owner(connection.post_obj)
+    if is_plain(connection):
+        return pre
+    larger = None if pre is None else _of_shape(shapes.get(post), len(pre.shape))
+    placed = larger is not None and placement(connection, pre, larger) is not None
+    return larger if placed else row(size_of(post))
 
 
-def _wanted(item: Item, graph: Graph, seen: frozenset = frozenset()) -> Layout | None:
+def _wanted(
+    item: Item,
+    graph: Graph,
+    shapes: Mapping[Item, tuple[int, ...]],
+    seen: frozenset = frozenset(),
+) -> Layout | None:
     """Return the layout that convolutions and pools behind an item read, if there is one."""
     for connection in graph.out_of(item) if item not in seen else ():
         images = images_of(connection)
         if images is not None:
             return images[0]
-        if is_plain(connection):
-            found = _wanted(owner(connection.post_obj), graph, seen | {item})
+        if isinstance(connection.transform, nengo.transforms.NoTransform):
+            found = _wanted(owner(connection.post_obj), graph, shapes, seen | {item})
+            if found is not None and not is_plain(connection):
+                found = _of_shape(shapes.get(item), len(found.shape))
             if found is not None:
                 return found
     return None

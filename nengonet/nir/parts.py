@@ -150,6 +150,22 @@ def pool(
     return node, math.prod(size) if sums else 1
 
 
+def placed(channels: np.ndarray, pads: list[tuple[int, int]], before: Layout, after: Layout):
+    """Return a convolution that puts an image into a larger one: its weights are 0 and 1."""
+    nir, (n_channels, *size) = needed(), before.shape
+    widths = [1 + abs(b - a) for a, b in pads]
+    weight = np.zeros((after.shape[0], n_channels, *widths))
+    # A kernel of a row more on one side than the other reads one row or the other.
+    weight[(channels, np.arange(n_channels), *(max(b - a, 0) for a, b in pads))] = 1
+    padding = tuple(max(pad) for pad in pads)
+    if len(size) == 1:
+        node = nir.Conv1d(size[0], weight, 1, padding[0], 1, 1, np.zeros(len(weight)))
+    else:
+        node = nir.Conv2d(tuple(size), weight, (1, 1), padding, (1, 1), 1, np.zeros(len(weight)))
+    node.output_type = {"output": np.array(after.shape)}
+    return node
+
+
 def convolution(
     transform: nengo.Convolution, factor: np.ndarray, bias: np.ndarray, layout: Layout
 ) -> object:

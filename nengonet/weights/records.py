@@ -338,6 +338,8 @@ def _table_row(layer: LayerWeights) -> tuple[str, ...]:
     usual = _USUAL | {"strides": config.get("pool_size", ones), "dilation_rate": ones}
     for key in _NOTES.split():
         value = config.get(key)
+        if isinstance(value, float):
+            value = float(f"{value:.6g}")
         if isinstance(value, str | int | float | list) and value != usual.get(key):
             notes.append(printable(f"{key} {_times(value) if isinstance(value, list) else value}"))
     return (
