@@ -286,3 +286,25 @@ def test_several_layers_before_stand_for_their_sum():
         nengo.Connection(two[0].output, both.output, transform=transform, synapse=None)
     tripled = keras_activations(output, images)["conv"]
     np.testing.assert_allclose(tripled, np.maximum(drive + 3 * more, 0).reshape(5, -1))
+
+
+@pytest.mark.parametrize("activation", [False, True])
+def test_weights_are_none_that_a_layer_has_not(activation):
+    """A connection as it is has no weights, though it is a multiple of an identity's."""
+    with nengo.Network() as net:
+        pixels = nn.constant_input((4,))
+        first = nn.dense(pixels, weights(np.random.default_rng(0), 4, 4, name="first"), **RELU)
+        if activation:
+            layer = nn.activation(first, **RELU, label="layer")
+        else:
+            layer = nn.dense(first, 2 * np.eye(4), **RELU, label="layer")
+        output = nn.dense(layer, np.ones((4, 2)), None)
+    images = np.random.default_rng(1).uniform(size=(3, 4))
+    assert "layer" in keras_activations(output, images)
+    (connection,) = layer.connections
+    net.connections.remove(connection)
+    with net:
+        other = {"transform": 3 * np.eye(4)} if activation else {}
+        nengo.Connection(first.output, layer.output, synapse=None, **other)
+    with pytest.raises(nn.InputError, match="layer: its weights in the network are not those"):
+        keras_activations(output, images)
