@@ -354,7 +354,13 @@ def loop(weight, synapse=0.01, n=12, gain=2.0, inputs=1.5, label="loop"):
     return layer, images
 
 
-LOOP_CODES = ("not-settled", "unstable-fixed-point", "several-fixed-points", "slow-settling")
+LOOP_CODES = (
+    "not-settled",
+    "unstable-fixed-point",
+    "several-fixed-points",
+    "coarse-spikes",
+    "slow-settling",
+)
 
 
 def loop_codes(layer, images, **settings):
@@ -383,6 +389,13 @@ def test_a_loop_with_several_winners_says_so():
     found = loop_codes(layer, images, presentation_time=2.0)
     assert list(found) == ["several-fixed-points"]
     assert "of 20 images" in found["several-fixed-points"].evidence
+
+
+def test_a_loop_of_short_and_strong_currents_is_coarse():
+    layer, images = loop(-0.004, synapse=0.002, inputs=2.5)
+    found = loop_codes(layer, images, presentation_time=2.0)
+    assert found["coarse-spikes"].severity == "warning"
+    assert "longer synapses" in found["coarse-spikes"].change
 
 
 def test_a_loop_that_swings_is_unstable():

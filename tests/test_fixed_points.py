@@ -198,6 +198,17 @@ def test_noise_in_a_loop_brings_the_prediction_closer():
     assert nn.fixed_point(layer, images, noise=True, n_starts=0).converged.all()
 
 
+@pytest.mark.parametrize("weight, synapse", [(-0.003, 0.05), (-0.004, 0.002)])
+def test_the_mean_field_holds_where_many_spikes_add_up(weight, synapse):
+    """The same inhibition by long and by short currents."""
+    network, node, layer = lateral(20, weight, synapse, inputs=np.linspace(1, 2, 20))
+    point = nn.fixed_point(layer, node.output[None], network=network)
+    run = observed(network, layer, 3.0)
+    far = np.sqrt(np.mean((run - point.rates["layer"][0]) ** 2) / np.mean(run**2))
+    assert (point.fluctuation[0] < 0.5) == (synapse == 0.05)
+    assert (far < 0.05) == (synapse == 0.05)
+
+
 def test_what_is_fed_forward_has_no_fixed_point_to_find():
     with nengo.Network():
         layer = nn.dense(nn.constant_input((2,)), np.eye(2), nengo.LIF(), gain=3.0, label="l")
@@ -235,6 +246,7 @@ def record(**changes):
         "residual": np.array([1e-6, 1e-5]),
         "iterations": 40,
         "followed": np.array([True, True]),
+        "fluctuation": np.array([0.0, 0.25]),
         "elsewhere": np.array([0, 0]),
         "n_starts": 3,
         "dt": 0.001,
@@ -245,9 +257,10 @@ def record(**changes):
 def test_the_record_says_what_was_found():
     assert str(record()) == (
         "loop of a: 2 images\n"
-        "converged: yes, residual up to 1e-05 Hz after 40 turns\n"
+        "converged: yes, another turn changes rates by less than 0.001 Hz\n"
         "stable: yes, a step multiplies a deviation by up to 0.99\n"
         "settles within 298 ms (5 % left)\n"
+        "spikes move currents by up to 25% of their size\n"
         "other starts end elsewhere: no (3 starts each)"
     )
     assert record().trouble() is None
@@ -255,7 +268,12 @@ def test_the_record_says_what_was_found():
     assert "stable: 1 of 2" in text
     assert "elsewhere: 1 of 2" in text
     assert "within 28.4 ms" in text
-    lost = record(converged=np.array([True, False]), multiplier=np.array([0.9, np.inf]))
+    lost = record(
+        converged=np.array([True, False]),
+        multiplier=np.array([0.9, np.inf]),
+        residual=np.array([0.0, 7.5]),
+    )
+    assert "converged: 1 of 2, another turn changes rates by up to 7.5 Hz" in str(lost)
     assert "settle nowhere for 1 of 2 images" in lost.trouble()
     assert lost.stable.tolist() == [True, False]
 

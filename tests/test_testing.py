@@ -10,6 +10,7 @@ from scipy.stats import binom, poisson
 
 import nengonet as nn
 from nengonet.testing import (
+    assert_at_rest,
     assert_counts_match_rates,
     assert_same_spikes,
     assertions,
@@ -672,3 +673,39 @@ def test_differences_that_cancel_are_named_without_a_warning():
         assert_same_spikes([1.0, -1.0], [1.0, 1.0])
     with pytest.raises(AssertionError, match="b has no spike at all"):
         assert_same_spikes([1.0, -1.0], [0.0, 0.0])
+
+
+def neurons_that_inhibit_each_other(weight, **settings):
+    with nengo.Network(seed=1):
+        layer = nn.constant_input((6,))
+        layer = nn.dense(layer, np.eye(6), nengo.LIF(), gain=3.0, label="layer")
+        transform = weight * (np.ones((6, 6)) - np.eye(6))
+        nengo.Connection(layer.output, layer.output, transform=transform, synapse=0.02)
+    images = np.linspace(0.6, 1.0, 12).reshape(2, 6)
+    return layer, images, nn.fixed_point(layer, images, **settings)
+
+
+def test_a_run_is_held_to_its_fixed_point():
+    layer, images, point = neurons_that_inhibit_each_other(-0.002)
+    result = nn.present(layer.network, layer, images, presentation_time=6.0, progress=False)
+    assert_at_rest(result, point, rms=4.0)
+    off = point.rates["layer"] + 3.0
+    assert_at_rest({"layer": off}, point, rms=3.01)
+    with pytest.raises(
+        AssertionError, match=r"(?s)layer: .* are 3 Hz \(RMS\).*allowed: 2.9.*known pat"
+    ):
+        assert_at_rest({"layer": off}, point, rms=2.9)
+    with pytest.raises(nn.InputError, match="rms: expected"):
+        assert_at_rest({"layer": off}, point, rms=0)
+
+
+def test_a_run_is_not_held_to_what_it_leaves_or_need_not_reach():
+    _, _, point = neurons_that_inhibit_each_other(-0.05)
+    with pytest.raises(AssertionError, match="cause: a run that came to rest elsewhere"):
+        assert_at_rest({"layer": point.rates["layer"][:, ::-1]}, point, rms=1.0)
+    with nengo.Network(seed=1):
+        layer = nn.dense(nn.constant_input((1,)), [[1.0]], nengo.RectifiedLinear(), gain=1.0)
+        nengo.Connection(layer.output, layer.output, transform=-3.0, synapse=0)
+    point = nn.fixed_point(layer, np.ones((1, 1)))
+    with pytest.raises(AssertionError, match="the fixed point of the loop is unstable for 1 of 1"):
+        assert_at_rest(point.rates, point, rms=1.0)

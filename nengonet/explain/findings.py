@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import nengo
 import numpy as np
 
-from nengonet.explain.fixed_points import FixedPoint
+from nengonet.explain.fixed_points import COARSE, FixedPoint
 from nengonet.explain.prediction import LayerPrediction
 from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.inputs import ImageInput
@@ -353,6 +353,20 @@ def _several(case: Case) -> Iterator[_Fault]:
             "end at other rates",
             "weaker inhibition or feedback, if one answer is wanted; else several runs with "
             "different seeds",
+        )
+
+
+@_check("coarse-spikes")
+def _coarse_spikes(case: Case) -> Iterator[_Fault]:
+    for layer, loop in case.loops:
+        share = float((loop.fluctuation > COARSE).mean())
+        yield _fault("warning" if share > 0.5 else "note" if share > 0 else None, layer, share)(
+            f"{', '.join(loop.rates)}: single spikes move the currents of the loop so far that its "
+            "rates can be others than those of the mean currents",
+            f"in {share:.0%} of the images the median neuron's current deviates by more than "
+            f"{COARSE:.0%} of its size from step to step, up to {loop.fluctuation.max():.0%}",
+            "longer synapses within the loop, or more neurons with weaker weights; compare with a "
+            "run",
         )
 
 

@@ -12,8 +12,12 @@ from nengonet.checks import as_number
 from nengonet.exceptions import InputError
 from nengonet.results.result import Result
 
+# Currents that fluctuate by more of their size are not those of a mean field.
+COARSE = 0.5
 # A step that multiplies a deviation by no more than this leaves it as it is.
 _STEADY = 1 + 1e-6
+# Smaller residuals are rounding.
+_LITTLE_HZ = 0.001
 # What is left of a deviation once it has settled.
 _SETTLED = 0.05
 
@@ -39,6 +43,10 @@ class FixedPoint:
     followed : (n_images,) ndarray of bool
         Whether the damped iteration led there from the reset state, in which all rates are 0;
         False for a fixed point that was found by a search only.
+    fluctuation : (n_images,) ndarray
+        By how much spikes make currents deviate from step to step, as a share of the currents, or
+        of the threshold if that is more: of the median neuron of the layer with the most. The mean
+        field holds where it is well below 1/2.
     elsewhere : (n_tried,) ndarray of int
         For the first images, how many other starts come to rest at other rates. Images that did not
         come to rest from the reset state are not tried.
@@ -53,6 +61,7 @@ class FixedPoint:
     residual: np.ndarray
     iterations: int
     followed: np.ndarray
+    fluctuation: np.ndarray
     elsewhere: np.ndarray
     n_starts: int
     dt: float
@@ -141,17 +150,21 @@ class FixedPoint:
 
     def __str__(self) -> str:
         """Write what was found in a few lines."""
-        n = len(self.converged)
+        n, left = len(self.converged), self.residual.max()
+        size = f"up to {left:.2g}" if left >= _LITTLE_HZ else f"less than {_LITTLE_HZ:g}"
         lines = [
             f"loop of {', '.join(self.rates)}: {n} image{'s' * (n > 1)}",
-            f"converged: {_share(self.converged)}, residual up to {self.residual.max():.2g} Hz "
-            f"after {self.iterations} turns",
+            f"converged: {_share(self.converged)}, another turn changes rates by {size} Hz",
             f"stable: {_share(self.stable)}, a step multiplies a deviation by up to "
             f"{self.multiplier.max():.4g}",
         ]
         if self.stable.any():
             slowest = self.settling_time[self.stable].max()
             lines.append(f"settles within {1000 * slowest:,.3g} ms (5 % left)")
+        if self.fluctuation.any():
+            lines.append(
+                f"spikes move currents by up to {self.fluctuation.max():.0%} of their size"
+            )
         if self.n_starts:
             lines.append(
                 f"other starts end elsewhere: {_share(self.several)} ({self.n_starts} starts each)"
@@ -178,6 +191,7 @@ def _both(a: FixedPoint, b: FixedPoint) -> FixedPoint:
         residual=np.maximum(a.residual, b.residual),
         iterations=max(a.iterations, b.iterations),
         followed=a.followed & b.followed,
+        fluctuation=np.maximum(a.fluctuation, b.fluctuation),
         elsewhere=a.elsewhere + b.elsewhere,
         n_starts=max(a.n_starts, b.n_starts),
         dt=a.dt,

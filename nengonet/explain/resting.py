@@ -194,6 +194,7 @@ class Resting:
             residual=residual,
             iterations=rest.iterations,
             followed=rest.followed,
+            fluctuation=np.max([_fluctuation(layers[item]) for item in self.shown], axis=0),
             elsewhere=self._elsewhere(rest, now, layers, n_starts, n_tried),
             n_starts=n_starts,
             dt=self.walk.dt,
@@ -251,6 +252,15 @@ class Resting:
 def _apart(a: np.ndarray, b: np.ndarray, layer: LayerPrediction) -> np.ndarray:
     """Return the largest difference between mean outputs, in Hz, image by image."""
     return np.abs(a - b).max(axis=1) / (layer.amplitude or 1.0)
+
+
+def _fluctuation(layer: LayerPrediction) -> np.ndarray:
+    """Return how far currents deviate, as a share of them or the threshold, image by image."""
+    if layer.neuron_type is None:
+        return np.zeros(len(layer.rates))
+    least = model_of(layer.neuron_type).threshold or 1e-300
+    size = np.maximum(np.median(np.abs(layer.current), axis=1), least)
+    return np.median(layer.deviation, axis=1) / size
 
 
 class _Stepped:

@@ -8,8 +8,18 @@ Spikes are counted by their area (`counts_from_probe`), so a neuron may spike se
 step, with any amplitude.
 """
 
-from nengonet.testing.assertions import assert_counts_match_rates, assert_same_spikes
+from nengonet.testing.assertions import (
+    assert_at_rest,
+    assert_counts_match_rates,
+    assert_same_spikes,
+)
 from nengonet.testing.bounds import KINDS
 from nengonet.testing.probes import counts_from_probe
 
-__all__ = ["KINDS", "assert_counts_match_rates", "assert_same_spikes", "counts_from_probe"]
+__all__ = [
+    "KINDS",
+    "assert_at_rest",
+    "assert_counts_match_rates",
+    "assert_same_spikes",
+    "counts_from_probe",
+]

@@ -115,6 +115,46 @@ def assert_counts_match_rates(
         )
 
 
+def assert_at_rest(observed: object, point: object, *, rms: float) -> None:
+    """Assert that the loops of a network rest, stably, and that a run's rates are near by.
+
+    Parameters
+    ----------
+    observed : Result, or dict of {str: (n_images, n_neurons) array_like}, in Hz
+        A run's rates, by label: what `present` returned. They have the way to rest in them, so take
+        many times the point's ``settling_time``.
+    point : FixedPoint
+        What `fixed_point` found, with ``noise=True`` for neurons that spikes drive.
+    rms : float, in Hz
+        The largest root mean square difference of a layer.
+
+    Raises
+    ------
+    AssertionError
+        Naming the layers and the images that do not settle or are unstable, or the layer that is
+        too far off, and whether other starts end elsewhere.
+    InputError
+        The run has none of the layers, or rates of another shape.
+    """
+    rms = as_number("rms", rms, "a rate in Hz", above=0)
+    distances = point.distance(observed)
+    trouble = point.trouble()
+    if trouble is not None:
+        raise AssertionError(trouble)
+    label = max(distances, key=lambda label: distances[label]["rms"])
+    worst = distances[label]
+    if worst["rms"] <= rms:
+        return
+    other = "none of the known patterns"
+    if point.several.any():
+        other = "a run that came to rest elsewhere: the loop has several fixed points"
+    raise AssertionError(
+        f"{label}: the rates of the run are {worst['rms']:.4g} Hz (RMS) from the fixed point "
+        f"(allowed: {rms:g} Hz), {worst['largest']:.4g} Hz at most; {worst['share']:.0%} of them "
+        f"are within 5 Hz\nprobable cause: {other}"
+    )
+
+
 def assert_same_spikes(
     a: ArrayLike,
     b: ArrayLike,
