@@ -79,3 +79,11 @@ def test_averages_over_noise_are_exact_for_polynomials():
     np.testing.assert_allclose(model.rates(mean, deviation), mean**2 + deviation**2, rtol=3e-5)
     variance = model.variance(None, mean, deviation, 0.001)
     np.testing.assert_allclose(variance, 2 * deviation**4 + 4 * (mean * deviation) ** 2, rtol=3e-4)
+
+
+def test_the_neuron_furthest_from_the_threshold_has_its_noise_too():
+    """Rounding put about every third beyond the grid of its own mean and deviation."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mean, deviation = rng.uniform(-30, -20, 5), rng.uniform(20, 30, 5)
+        assert noisy_lif_rates(mean, deviation).min() > 10

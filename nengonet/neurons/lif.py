@@ -272,7 +272,8 @@ def noisy_lif_rates(
     low, high = log_deviation.min(), log_deviation.max()
     levels = np.linspace(low - 1e-6, high + 1e-6, _N_DEVIATIONS)
     # Means in units of the deviation, dense around the threshold.
-    reach = np.arcsinh(20 * min(np.abs(z).max(), 30.0))
+    most = min(np.abs(z).max(), 30.0)
+    reach = np.arcsinh(20 * most)
     positions = np.sinh(np.linspace(-reach, reach, _N_MEANS)) / 20
     table = np.empty((_N_DEVIATIONS, _N_MEANS))
     for row, level in zip(table, np.exp(levels), strict=True):
@@ -281,7 +282,7 @@ def noisy_lif_rates(
     inside = np.clip(np.arcsinh(20 * z), -reach, reach)
     found = grid(np.column_stack([log_deviation, inside]))
     # Far above the threshold noise does nothing; far below it, nothing fires.
-    beyond = np.abs(z) > positions[-1]
+    beyond = np.abs(z) > most
     rates[noisy] = np.where(beyond, rates[noisy], found)
     return rates
 
