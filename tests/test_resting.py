@@ -9,16 +9,14 @@ from nengonet.explain.prediction import predict
 from nengonet.explain.resting import _Noisy, _Stepped
 from nengonet.neurons import model_of
 
-RNG = np.random.default_rng(12)
-
 
 def test_tables_of_noisy_rates_are_near_the_rates_themselves():
     """Also where currents and deviations leave what was seen before."""
-    rates = model_of(nengo.LIF(min_voltage=-1)).rates
+    rng, rates = np.random.default_rng(12), model_of(nengo.LIF(min_voltage=-1)).rates
     noisy = _Noisy(rates)
     for low, high, most in ((0, 3, 1.0), (-10, 8, 4.0), (0.9, 1.1, 0.5)):
-        current = RNG.uniform(low, high, (5, 40))
-        deviation = RNG.uniform(0.3, most, (5, 40))
+        current = rng.uniform(low, high, (5, 40))
+        deviation = rng.uniform(0.3, most, (5, 40))
         deviation[0, :5] = 0.0
         found = noisy(current, deviation, rates(current))
         expected = rates(current, deviation)
@@ -27,10 +25,10 @@ def test_tables_of_noisy_rates_are_near_the_rates_themselves():
 
 
 def test_stepped_rates_are_near_those_of_the_type():
-    curve = model_of(nengo.AdaptiveLIF(tau_n=0.2)).rates
+    rng, curve = np.random.default_rng(3), model_of(nengo.AdaptiveLIF(tau_n=0.2)).rates
     stepped = _Stepped(curve)
     for high in (3.0, 12.0):
-        current = RNG.uniform(-1, high, (3, 20))
+        current = rng.uniform(-1, high, (3, 20))
         stepped(current)
         stepped.refine()
         assert np.abs(stepped(current) - curve(current)).max() < 2.0
@@ -39,13 +37,14 @@ def test_stepped_rates_are_near_those_of_the_type():
 @pytest.mark.parametrize("noise", [False, True])
 def test_every_layer_of_a_loop_is_predicted_in_full(noise):
     """As a layer that is fed forward is, from the same drive and variance."""
+    rng = np.random.default_rng(5)
     with nengo.Network(seed=0) as network:
         pixels = nn.poisson_input((30,), max_rate=300.0)
-        a = nn.dense(pixels, RNG.normal(0.05, 0.1, (30, 12)), nengo.LIF(), gain=2.0, label="a")
-        b = nn.dense(a, RNG.normal(0.0, 0.01, (12, 8)), nengo.LIF(), gain=2.0, bias=1.2, label="b")
-        nengo.Connection(b.output, a.output, transform=RNG.normal(0, 0.01, (12, 8)), synapse=0.01)
+        a = nn.dense(pixels, rng.normal(0.05, 0.1, (30, 12)), nengo.LIF(), gain=2.0, label="a")
+        b = nn.dense(a, rng.normal(0.0, 0.01, (12, 8)), nengo.LIF(), gain=2.0, bias=1.2, label="b")
+        nengo.Connection(b.output, a.output, transform=rng.normal(0, 0.01, (12, 8)), synapse=0.01)
         after = nn.dense(b, np.full((8, 3), 0.005), nengo.LIF(), gain=1.0, bias=1.0, label="c")
-    images = RNG.uniform(size=(4, 30))
+    images = rng.uniform(size=(4, 30))
     layers = {each.label: each for each in predict(after, images, network=network, noise=noise)}
     assert layers["a"].loop is layers["b"].loop
     assert layers["c"].loop is None

@@ -48,8 +48,9 @@ class FixedPoint:
         of the threshold if that is more: of the median neuron of the layer with the most. The mean
         field holds where it is well below 1/2.
     elsewhere : (n_tried,) ndarray of int
-        For the first images, how many other starts come to rest at other rates. Images that did not
-        come to rest from the reset state are not tried.
+        For the first images, how many other starts come to rest at other rates: by more than 1 Hz
+        and 5 % of a layer's rates (root mean squares). Images that did not come to rest from the
+        reset state are not tried.
     n_starts : int
         How many other starts were tried.
     dt : float, in seconds

@@ -34,8 +34,9 @@ _NARROW = 0.1
 _N_STEPPED = 80
 # Steps for the slopes of curves under currents that do not deviate, in terms of their size.
 _STEP = 1e-6
-# Rates that differ by no more, in Hz and as a share of the largest, are the same.
-_SAME_HZ, _SAME_SHARE = 1.0, 0.02
+# Rates that differ by no more, in Hz and as a share of their size, both as root mean squares over a
+# layer, are the same: of single neurons at their threshold, loops have many.
+_SAME_HZ, _SAME_SHARE = 1.0, 0.05
 
 
 class Resting:
@@ -227,9 +228,9 @@ class Resting:
             _, rates = self.loop.driven(there.held, rows)
             differs = np.zeros(len(rows), dtype=bool)
             for item in self.shown:
-                usual = np.abs(layers[item].rates[rows]).max(axis=1)
-                most = np.maximum(_SAME_HZ, _SAME_SHARE * usual)
-                differs |= _apart(here[item][rows], rates[item], layers[item]) > most
+                area, usual = layers[item].amplitude or 1.0, here[item][rows]
+                most = np.maximum(_SAME_HZ, _SAME_SHARE * _size(usual) / area)
+                differs |= _size(usual - rates[item]) / area > most
             found[rows] += differs & there.converged
         return found
 
@@ -252,6 +253,11 @@ class Resting:
 def _apart(a: np.ndarray, b: np.ndarray, layer: LayerPrediction) -> np.ndarray:
     """Return the largest difference between mean outputs, in Hz, image by image."""
     return np.abs(a - b).max(axis=1) / (layer.amplitude or 1.0)
+
+
+def _size(values: np.ndarray) -> np.ndarray:
+    """Return the root mean square of each row."""
+    return np.sqrt((values**2).mean(axis=1))
 
 
 def _fluctuation(layer: LayerPrediction) -> np.ndarray:
