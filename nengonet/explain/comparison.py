@@ -10,7 +10,7 @@ import numpy as np
 from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import saturated
-from nengonet.explain.fixed_points import FixedPoint
+from nengonet.explain.fixed_points import FixedPoint, duration
 from nengonet.explain.prediction import Images, LayerPrediction, predict
 from nengonet.layers.targets import Output
 from nengonet.results.readout import OF_SPIKES
@@ -66,7 +66,7 @@ class Comparison:
             line = f"{label}: its loop has a fixed point for {loop['converged']:.0%} of the images"
             line += f", which is stable for {loop['stable']:.0%}"
             time = loop["settling_time"]
-            lines.append(line + ("" if time is None else f", within {1000 * time:,.3g} ms"))
+            lines.append(line + ("" if time is None else f", within {duration(time)}"))
         return "\n".join([*lines, f"ties: {self.ties}"])
 
 

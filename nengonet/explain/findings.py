@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import nengo
 import numpy as np
 
-from nengonet.explain.fixed_points import COARSE, FixedPoint
+from nengonet.explain.fixed_points import COARSE, FixedPoint, duration
 from nengonet.explain.prediction import LayerPrediction
 from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.inputs import ImageInput
@@ -377,8 +377,8 @@ def _slow_settling(case: Case) -> Iterator[_Fault]:
             time = float(np.median(loop.settling_time[loop.stable]))
             share = time / case.presentation_time
             yield _fault(_severity(share, error=1.0, warning=0.4), layer, share)(
-                f"{', '.join(loop.rates)}: the loop takes {1000 * time:,.3g} ms to settle, of a "
-                f"presentation of {1000 * case.presentation_time:,.3g} ms, and the rates shown "
+                f"{', '.join(loop.rates)}: the loop takes {duration(time)} to settle, of a "
+                f"presentation of {duration(case.presentation_time)}, and the rates shown "
                 "here are those at the end",
                 "until then 5 % are left of a deviation, in half of the images",
                 "a longer presentation_time, shorter synapses within the loop, or feedback further "

@@ -161,7 +161,7 @@ class FixedPoint:
         ]
         if self.stable.any():
             slowest = self.settling_time[self.stable].max()
-            lines.append(f"settles within {1000 * slowest:,.3g} ms (5 % left)")
+            lines.append(f"settles within {duration(slowest)} (5 % left)")
         if self.fluctuation.any():
             lines.append(
                 f"spikes move currents by up to {self.fluctuation.max():.0%} of their size"
@@ -171,6 +171,11 @@ class FixedPoint:
                 f"other starts end elsewhere: {_share(self.several)} ({self.n_starts} starts each)"
             )
         return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Write a time in ms, or in s from 1 s on."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
 
 
 def _share(which: np.ndarray) -> str:
