@@ -323,6 +323,13 @@ def test_convolutions_are_a_grid_of_filters_and_channels():
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("input channel", "filter")
 
 
+def test_kernels_over_steps_are_images_of_one_row():
+    kernel = np.random.default_rng(0).normal(size=(5, 2, 3))
+    np.testing.assert_array_equal(
+        picture(plot_weights(kernel)), picture(plot_weights(kernel[np.newaxis]))
+    )
+
+
 def test_weights_of_another_shape_are_refused():
     with pytest.raises(nn.InputError, match="expected .rows, columns. of 6 inputs, got .3, 3."):
         plot_weights(np.ones((6, 2)), (3, 3))
