@@ -231,6 +231,20 @@ def test_integrators_behind_a_filter_have_their_biases_unfiltered():
     ]
 
 
+def test_a_bias_goes_to_what_has_no_filter():
+    with nengo.Network() as net:
+        source = nengo.Node(np.zeros(2), label="source")
+        ens = nengo.Ensemble(3, 1, gain=np.ones(3), bias=[1.0, 2.0, 3.0], neuron_type=lif())
+        ens.label = "ens"
+        for synapse, weight in ((0.01, 1.0), (None, 2.0)):
+            matrix = np.full((3, 2), weight)
+            nengo.Connection(source, ens.neurons, transform=matrix, synapse=synapse)
+    graph = nn.to_nir(ens, network=net)
+    assert not graph.nodes["ens"].bias.any()
+    np.testing.assert_array_equal(graph.nodes["ens_from_source"].bias, [1.0, 2.0, 3.0])
+    assert "ens_bias" not in graph.nodes
+
+
 def plain(rng, synapse=0.005, inhibit=-0.6):
     """A network in plain Nengo with lateral inhibition, a sum, a slice and a plain connection."""
     with nengo.Network(seed=0) as net:

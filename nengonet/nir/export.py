@@ -306,7 +306,7 @@ class _Writer:
         come_in, v_leak = self.wired.into(ensemble), np.zeros(len(gain))
         bias = bias + gain * sum(map(self._fixed, come_in))
         come_in = [each for each in come_in if not np.any(self._fixed(each))]
-        takes = next((each for each in come_in if self._takes(each, bias, gain)), None)
+        takes = self._taker(come_in, bias, gain)
         ends = []
         if not np.any(bias):
             takes = None
@@ -332,7 +332,7 @@ class _Writer:
         fixed = sum(map(self._fixed, come_in), np.zeros(node.size_in))
         bias = fixed if bias is None else bias + fixed
         come_in = [each for each in come_in if not np.any(self._fixed(each))]
-        takes = next((each for each in come_in if self._takes(each, bias, ones)), None)
+        takes = self._taker(come_in, bias, ones)
         if not np.any(bias):
             takes = None
         elif takes is None:
@@ -359,6 +359,11 @@ class _Writer:
             return 0.0
         path = self._path(connection)
         return path.into(path.carried(output[np.newaxis]))[0]
+
+    def _taker(self, come_in, bias: np.ndarray, gain: np.ndarray) -> nengo.Connection | None:
+        """Return a connection whose node can add a bias: one without a filter, if there is one."""
+        takers = [each for each in come_in if self._takes(each, bias, gain)]
+        return min(takers, key=lambda each: each.synapse is not None, default=None)
 
     def _takes(self, connection: nengo.Connection, bias: np.ndarray, gain: np.ndarray) -> bool:
         """Whether a connection's node in NIR can add a bias."""
