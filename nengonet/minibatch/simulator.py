@@ -23,6 +23,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
+from nengonet.layers.graph import as_network
 from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels
@@ -146,6 +147,8 @@ class MinibatchSimulator(nengo.Simulator):
         self._own: Own | None = None
         self._batched: set[Signal] | None = None
         self._times: dict[str, float] | None = None
+        if network is not None:
+            as_network(network)
         with precision_of(precision):
             try:
                 super().__init__(network, dt, seed, model, progress_bar, optimize)

@@ -132,13 +132,7 @@ def reset_to_example(
     """
     operators = simulator.step_order
     roots, inputs = roots_of(operators), processes_of(simulator.model)
-    originals = _originals.setdefault(
-        simulator,
-        {operator: operator.process for operator in inputs.values()}
-        | {root.operator: root.original for root in roots},
-    )
-    for operator in inputs.values():
-        operator.process = originals[operator]
+    originals = _originals.setdefault(simulator, {root.operator: root.original for root in roots})
     for root in roots:
         root.put(originals[root.operator])
     own = own_copies(roots, 1, simulator.model)
