@@ -2,6 +2,7 @@
 
 import pathlib
 import runpy
+import threading
 
 import nengo
 import numpy as np
@@ -400,3 +401,37 @@ def test_states_by_object():
     for other in runs[1:]:
         np.testing.assert_array_equal(other.steps, runs[0].steps)
     assert not np.array_equal(nn.present(net, net.layer, IMAGES, **RUN).steps, runs[0].steps)
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_the_streams_of_others_are_those_of_the_network_by_hand(simulator):
+    """A shown Node takes no random number that a constant Node would not."""
+    net = network(np.zeros(6))
+    with net:
+        noise = nengo.Node(nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.5)), size_out=6)
+        nengo.Connection(noise, net.layer.neurons, transform=KERNEL.T, synapse=None)
+    found = nn.present(net, net.layer, IMAGES[:3], input=net.inp, simulator=simulator, **RUN)
+    for example in range(3):
+        net.inp.output = IMAGES[example]
+        with reference_simulator(net, 0.001, 3) as sim:
+            reset_to_example(sim, 3, example)
+            sim.run_steps(80, progress_bar=False)
+            counts = spike_counts(sim.data[net.probe].sum(axis=0), 0.001)
+        np.testing.assert_array_equal(found.counts["layer"][example], counts)
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_what_makes_a_process_is_not_copied(simulator):
+    net, lock, made = network(np.zeros(6)), threading.Lock(), []
+
+    def make(image):
+        with lock:  # which nobody can copy
+            made.append(image)
+        return nengo.processes.PresentInput([image], 1.0)
+
+    run = RUN | {"simulator": simulator, "minibatch_size": 3}
+    found = nn.present(net, net.layer, IMAGES, input_process=make, **run)
+    np.testing.assert_array_equal(found.counts["layer"], by_hand(net, IMAGES))
+    assert all(
+        any(image is each or np.array_equal(image, each) for each in made) for image in IMAGES
+    )
