@@ -391,7 +391,7 @@ def test_weights_that_nobody_reads_are_learned():
         source, pre = nengo.Node([0.5]), nengo.Ensemble(8, 1)
         nengo.Connection(source, pre, synapse=None)
         unread = nengo.Node(size_in=1)
-        learned = nengo.Connection(pre, unread, learning_rule_type=nengo.PES(1e-2))
+        learned = nengo.Connection(pre, unread, synapse=None, learning_rule_type=nengo.PES(1e-2))
         nengo.Connection(source, learned.learning_rule)
     with minibatch(network) as simulator:
         before = simulator.data[learned].weights

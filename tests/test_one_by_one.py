@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from minibatches import (
     BATCH,
+    NUMBA,
     SEED,
     STEPS,
     assert_same_as_nengo,
@@ -26,6 +27,7 @@ from nengo.builder.signal import Signal
 import nengonet as nn
 from nengonet.minibatch import register
 from nengonet.minibatch.registry import _MAKERS
+from nengonet.run.simulators import reset_to_example
 
 
 class Own(Operator):
@@ -308,3 +310,41 @@ def test_a_subclass_keeps_its_step():
     with minibatch_of(model_of(Reset(x), Reset(y), OtherDot(w, x, y), kept_in(seen, y))) as twin:
         twin.run_steps(2)
     np.testing.assert_array_equal(seen, [[3.0, 3.0]] * 4)
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+def test_events_that_products_of_own_weights_read_are_written(numba):
+    """Poisson input is kept as events where only products of shared weights read it."""
+
+    def growing(operator, arrays, dt, rng):
+        time, weights = arrays
+        return lambda: np.add(weights, time, out=weights)
+
+    with nengo.Network(seed=0) as network:
+        pixels = nn.poisson_input((6,), max_rate=300.0)
+        behind = nengo.Node(size_in=5)
+        transform = np.random.default_rng(0).normal(size=(5, 6))
+        settings = {"transform": transform, "synapse": None}
+        connection = nengo.Connection(pixels.output, behind, **settings)
+        probe = nengo.Probe(behind)
+    images = np.random.default_rng(0).uniform(size=(BATCH, 6))
+
+    def model():
+        model = nengo.builder.Model()
+        model.build(network)
+        weights = model.sig[connection]["weights"]
+        weights._readonly, weights._initial_value = False, weights.initial_value.copy()
+        model.add_op(Own(growing, reads=[model.time], updates=[weights]))
+        return model
+
+    expected = []
+    with nengo.Simulator(None, model=model(), progress_bar=False, optimize=False) as simulator:
+        for example, image in enumerate(images):
+            reset_to_example(simulator, SEED, example, {pixels.output: image})
+            simulator.run_steps(STEPS)
+            expected.append(simulator.data[probe].copy())
+    assert np.any(expected)
+    with minibatch_of(model(), batch=BATCH, numba=numba) as simulator:
+        simulator.reset_to_examples(images, seed=SEED)
+        simulator.run_steps(STEPS)
+        np.testing.assert_allclose(simulator.data[probe], expected, rtol=1e-12)
