@@ -195,6 +195,10 @@ def test_noise_in_a_loop_brings_the_prediction_closer():
         for noise in (False, True)
     ]
     assert errors[1] < 0.6 * errors[0]
+    # of the loop's own spikes alone: without them the input's noise is left
+    network.connections[-1].transform = 0.0
+    assert not nn.fixed_point(layer, images, n_starts=0).fluctuation.any()
+    network.connections[-1].transform = inhibition
     assert nn.fixed_point(layer, images, noise=True, n_starts=0).converged.all()
 
 
@@ -260,7 +264,7 @@ def test_the_record_says_what_was_found():
         "converged: yes, another turn changes rates by less than 0.001 Hz\n"
         "stable: yes, a step multiplies a deviation by up to 0.99\n"
         "settles within 298 ms (5 % left)\n"
-        "spikes move currents by up to 25% of their size\n"
+        "its spikes move currents by up to 25% of their size\n"
         "other starts end elsewhere: no (3 starts each)"
     )
     assert record().trouble() is None

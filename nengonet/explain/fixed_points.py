@@ -44,9 +44,9 @@ class FixedPoint:
         Whether the damped iteration led there from the reset state, in which all rates are 0;
         False for a fixed point that was found by a search only.
     fluctuation : (n_images,) ndarray
-        By how much spikes make currents deviate from step to step, as a share of the currents, or
-        of the threshold if that is more: of the median neuron of the layer with the most. The mean
-        field holds where it is well below 1/2.
+        By how much the loop's own spikes make currents deviate from step to step, as a share of the
+        currents, or of the threshold if that is more: of the median neuron of the layer with the
+        most. The mean field holds where it is below 1/2.
     elsewhere : (n_tried,) ndarray of int
         For the first images, how many other starts come to rest at other rates: by more than 1 Hz
         and 5 % of a layer's rates (root mean squares). Images that did not come to rest from the
@@ -164,7 +164,7 @@ class FixedPoint:
             lines.append(f"settles within {duration(slowest)} (5 % left)")
         if self.fluctuation.any():
             lines.append(
-                f"spikes move currents by up to {self.fluctuation.max():.0%} of their size"
+                f"its spikes move currents by up to {self.fluctuation.max():.0%} of their size"
             )
         if self.n_starts:
             lines.append(

@@ -353,7 +353,10 @@ def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
         drive = _given(node, images, len(drive), moments)
         variance = np.zeros(drive.shape)
     elif moments is None and node.output is not None:
-        raise InputError("cannot predict a Node with a function of its own")
+        raise InputError(
+            "cannot predict a Node with a function of its own, which takes the time and may keep a "
+            "state; put a function of the values alone on the connection behind it"
+        )
     mean, late = drive, 0.0
     if moments is not None:
         mean, variance, late = moments(drive, variance, dt)

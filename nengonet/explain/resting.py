@@ -195,11 +195,21 @@ class Resting:
             residual=residual,
             iterations=rest.iterations,
             followed=rest.followed,
-            fluctuation=np.max([_fluctuation(layers[item]) for item in self.shown], axis=0),
+            fluctuation=np.max([self._fluctuation(item, layers) for item in self.shown], axis=0),
             elsewhere=self._elsewhere(rest, now, layers, n_starts, n_tried),
             n_starts=n_starts,
             dt=self.walk.dt,
         )
+
+    def _fluctuation(self, item: Item, layers: dict[Item, LayerPrediction]) -> np.ndarray:
+        """Return how far the loop's own spikes move currents, as a share, image by image."""
+        layer = layers[item]
+        if self.tuning[item] is None:
+            return np.zeros(len(layer.rates))
+        least = model_of(item.neuron_type).threshold or 1e-300
+        size = np.maximum(np.median(np.abs(layer.current), axis=1), least)
+        moves = np.sqrt(layer.gain**2 * self._looped(item, layers))
+        return np.median(moves, axis=1) / size
 
     def _slopes(self, layer: LayerPrediction) -> np.ndarray:
         """Return the slopes of mean outputs for drives, over what currents deviate by anyway."""
@@ -258,15 +268,6 @@ def _apart(a: np.ndarray, b: np.ndarray, layer: LayerPrediction) -> np.ndarray:
 def _size(values: np.ndarray) -> np.ndarray:
     """Return the root mean square of each row."""
     return np.sqrt((values**2).mean(axis=1))
-
-
-def _fluctuation(layer: LayerPrediction) -> np.ndarray:
-    """Return how far currents deviate, as a share of them or the threshold, image by image."""
-    if layer.neuron_type is None:
-        return np.zeros(len(layer.rates))
-    least = model_of(layer.neuron_type).threshold or 1e-300
-    size = np.maximum(np.median(np.abs(layer.current), axis=1), least)
-    return np.median(layer.deviation, axis=1) / size
 
 
 class _Stepped:
