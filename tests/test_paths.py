@@ -239,3 +239,24 @@ def test_weights_of_a_solver_that_solves_for_them():
         rates = simulated(network, b.neurons)
     np.testing.assert_allclose(nn.predict_rates(b, [[0.5]], network=network)[0], rates, rtol=1e-9)
     assert rates.max() > 10
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_synapse_that_does_not_keep_the_mean(decoded):
+    """A filter of gain 0.4, in front of neurons and behind decoders."""
+    synapse = nengo.LinearFilter([0.4], [0.005, 1])
+    with nengo.Network(seed=6) as network:
+        inputs = nengo.Node([0.5], label="inputs")
+        a = nengo.Ensemble(40, 1, neuron_type=nengo.LIFRate())
+        b = nengo.Ensemble(30, 1, neuron_type=nengo.LIFRate())
+        nengo.Connection(inputs, a, synapse=None)
+        if decoded:
+            nengo.Connection(a, b, synapse=synapse)
+        else:
+            weights = np.full((30, 40), 1e-3)
+            nengo.Connection(a.neurons, b.neurons, transform=weights, synapse=synapse)
+    rates = nn.predict_rates(b, [[0.5]], network=network)[0]
+    np.testing.assert_allclose(
+        rates, simulated(network, b.neurons, steps=300), rtol=1e-6, atol=1e-6
+    )
+    assert rates.max() > 10
