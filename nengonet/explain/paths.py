@@ -108,11 +108,16 @@ class Path:
             return self._between.apply(variance, power=2)
         return variance @ self._squares.T
 
-    @functools.cached_property
+    @property
     def matrix(self) -> np.ndarray:
         """The weights, (n_post, n_pre), from the outputs of ``pre`` to the drive."""
         if self._function is not None:
             raise InputError(f"{self.connection}: expected weights, got a function")
+        return self._weights
+
+    @functools.cached_property
+    def _weights(self) -> np.ndarray:
+        """The weights to the drive: from the outputs of ``pre``, or from those of a function."""
         weights = self._decoders
         if self._between is not None:
             matrix = self._between.matrix()
@@ -121,7 +126,7 @@ class Path:
 
     @functools.cached_property
     def _squares(self) -> np.ndarray:
-        return self.matrix**2
+        return self._weights**2
 
 
 def _check(connection: nengo.Connection) -> None:
