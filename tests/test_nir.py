@@ -387,6 +387,17 @@ def test_units_of_what_is_summed():
     assert found["one_lif"].sum() > 5
 
 
+def test_a_source_that_is_added_twice():
+    with nengo.Network() as net:
+        pixels = nn.constant_input((3,))
+        twice = nengo.Node(size_in=3, label="twice")
+        for _ in range(2):
+            nengo.Connection(pixels.node, twice, synapse=None)
+    graph = nn.to_nir(twice, network=net)
+    found = Interpreter(graph, 0.001).run({"input": [np.arange(3.0)]}, 1)["output"][0]
+    np.testing.assert_array_equal(found, 2 * np.arange(3))
+
+
 def test_filters_of_every_unit():
     with nengo.Network():
         pixels = nn.constant_input((2, 2, 3))
