@@ -115,6 +115,7 @@ def test_diagnose_and_budget():
         "ensemble 2",
     ]
     assert "built without Keras weights" in report["ann_reason"]
+    assert "--plot: expected --simulate N" in refused("diagnose", *words, "--plot", "a.png")
     budget = call("budget", *words)
     assert budget.exit_code == 0, budget.output
     assert budget.stdout.splitlines()[1].startswith("scales and biases of the network")
@@ -142,7 +143,8 @@ def test_a_budget_begins_with_scores_that_are_given():
 def test_sweeps(tmp_path):
     words = ["sweep", f"{SCRIPT}:out", "--images", "images", "--labels", "labels", "--json"]
     settings = ["--set", "presentation-time=0.02,0.05", "--seeds", "1,2"]
-    done = call(*words, *settings, "--csv", tmp_path / "rows.csv")
+    files = ["--csv", tmp_path / "rows.csv", "--plot", tmp_path / "sweep.svg"]
+    done = call(*words, *settings, *files)
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["rows"]
     module = load_script(SCRIPT)
@@ -152,6 +154,7 @@ def test_sweeps(tmp_path):
         result = nn.present(module.model, module.out, module.images, **time, progress=False)
         assert row["accuracy"] == result.accuracy(module.labels).value
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 5
+    assert (tmp_path / "sweep.svg").stat().st_size > 0
     function = call("sweep", f"{SCRIPT}:measure", "--set", "factor=2,0.5", "--jobs", 2, "--json")
     assert function.exit_code == 0, function.output
     assert [row["value"] for row in json.loads(function.stdout)["rows"]] == [2, 0.5]
@@ -227,5 +230,8 @@ def test_help_has_the_options_and_an_example():
         assert done.exit_code == 0
         assert f"nengonet {verb} my_script.py:output" in done.stdout
         assert "--images" in done.stdout
-    assert "SCRIPT.py:OUTPUT" in call("diagnose", "--help").stdout
+    for verb in ("diagnose", "budget", "sweep"):
+        text = " ".join(call(verb, "--help").stdout.split())
+        assert "in your script" in text
+        assert f"nengonet {verb} SCRIPT.py:OUTPUT --help" in text
     assert "SCRIPT.py:OUTPUT" not in call("reproduce", "--help").stdout

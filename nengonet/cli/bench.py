@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nengonet import studies
-from nengonet.cli.shared import answer, given, json_option
+from nengonet.cli.shared import NUMBER, answer, given, options
 from nengonet.cli.studies import arguments_of, options_of
 
 
@@ -14,10 +14,10 @@ class _Bench(click.Command):
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         """Return the options."""
-        options = options_of(studies.get("forum-mnist"), "diagnose", "weights own n_images seed")
+        found = options_of(studies.get("forum-mnist"), "diagnose", "weights own n_images seed")
         # States that every image draws anew are no part of the network that is timed.
-        options = [option for option in options if option.name != "initial_voltage"]
-        return [*options, *super().get_params(context)]
+        found = [option for option in found if option.name != "initial_voltage"]
+        return [*found, *super().get_params(context)]
 
 
 def _run(n_reference, n_jobs, minibatch_size, as_json, **options):
@@ -42,21 +42,16 @@ def _run(n_reference, n_jobs, minibatch_size, as_json, **options):
     answer(as_json, found, bench.as_text(found))
 
 
-def _count(name: str, text: str, **settings: object) -> click.Option:
-    return click.Option(name.split(), type=int, help=text, **settings)
-
-
+_NUMBER = NUMBER | {"show_default": True}
+_OPTIONS = {
+    "n_reference": ("--reference", "Images for nengo.Simulator.", _NUMBER | {"default": 100}),
+    "n_jobs": ("--jobs", "Processes.", _NUMBER | {"default": -1}),
+    "minibatch_size": ("--minibatch-size", "Examples at once.  [default: as for present]", NUMBER),
+}
 bench = _Bench(
     "bench",
     callback=_run,
-    params=[
-        _count(
-            "--reference n_reference", "Images for nengo.Simulator.", default=100, show_default=True
-        ),
-        _count("--jobs n_jobs", "Processes.", default=-1, show_default=True),
-        _count("--minibatch-size", "Examples at once.  [default: as for present]"),
-        json_option(),
-    ],
+    params=options("bench", "n_reference n_jobs minibatch_size as_json", _OPTIONS),
     help="Time the forum's MLP on nengo.Simulator and on the minibatch simulator, and compare "
     "their spike counts.\n\nExample: nengonet bench --images 1000",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
@@ -19,14 +20,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import click
 
 from nengonet.cli.export import LEFT_OUT, export, export_params
-from nengonet.cli.shared import EXAMPLE, FAILED, answer, check_resume, given, json_option
+from nengonet.cli.shared import (
+    EXAMPLE,
+    FILE,
+    NUMBER,
+    answer,
+    answer_diagnosis,
+    check_resume,
+    draw,
+    given,
+    options,
+    run_sweep,
+)
 from nengonet.exceptions import InputError
 
 if TYPE_CHECKING:
-    import nengo
     import numpy as np
 
     from nengonet.layers.targets import Target
+    from nengonet.results.result import Result
 
 _FORM = "SCRIPT.py:OUTPUT"
 
@@ -90,143 +102,96 @@ def find(module: types.ModuleType, expression: str) -> object:
         ) from None
 
 
-def network_of(module: types.ModuleType, expression: str, name: str | None) -> nengo.Network:
-    """Return the network of an output: the one named, or the one in the script that holds it."""
-    output = find(module, expression)
-    import nengo
-
-    from nengonet.layers.record import Layer
-    from nengonet.layers.targets import read_output
-
-    if name is not None:
-        return find(module, name)
-    networks = [each for each in vars(module).values() if isinstance(each, nengo.Network)]
-    inner = {each for network in networks for each in network.all_networks}
-    for network in dict.fromkeys(each for each in networks if each not in inner):
-        with contextlib.suppress(InputError):
-            return read_output(output, network).network
-    if isinstance(output, Layer):
-        return output.network
-    if networks:
-        read_output(output, networks[0], expression)  # says what is wrong
-    raise InputError(
-        f"{module.__file__}: expected a nengo.Network in a variable of the module, got none"
-    )
-
-
 class Script:
-    """The output of a network in a script, and the images that it is shown."""
+    """The output of a network in a script, and the images that it is shown.
 
-    def __init__(self, target: str, network: str | None = None) -> None:
-        from nengonet.layers.targets import read_output
+    Where it may be, it is one of the script's ``functions`` instead, and its target None.
+    """
 
-        path, _, self.expression = target.partition(".py:")
+    def __init__(self, name: str, network: str | None = None, *, functions: bool = False) -> None:
+        path, _, self.expression = name.partition(".py:")
         if not self.expression:
-            raise InputError(f"expected {_FORM}, with the name of an output, got {target!r}")
-        self.module = load_script(path if path.endswith(".py") else f"{path}.py")
+            raise InputError(f"expected {_FORM}, with the name of an output, got {name!r}")
+        self.module = load_script(f"{path}.py")
         self.found = find(self.module, self.expression)
         self.target: Target | None = None
         if not isinstance(self.found, types.FunctionType):
-            of = network_of(self.module, self.expression, network)
-            self.target = read_output(self.found, of, self.expression)
+            self.target = self._read(network)
+        elif not functions:
+            raise InputError(f"{self.expression}: expected an output of a network, got a function")
+
+    def _read(self, name: str | None) -> Target:
+        """Read the output in the network that was named, or in the one that holds it."""
+        import nengo
+
+        from nengonet.layers.record import Layer
+        from nengonet.layers.targets import read_output
+
+        if name is not None:
+            return read_output(self.found, find(self.module, name), self.expression)
+        networks = [each for each in vars(self.module).values() if isinstance(each, nengo.Network)]
+        inner = {each for network in networks for each in network.all_networks}
+        for network in dict.fromkeys(each for each in networks if each not in inner):
+            with contextlib.suppress(InputError):
+                return read_output(self.found, network)
+        if not networks and not isinstance(self.found, Layer):
+            raise InputError(
+                f"{self.module.__file__}: expected a nengo.Network in a variable of the module, "
+                "got none"
+            )
+        of = None if isinstance(self.found, Layer) else networks[0]
+        return read_output(self.found, of, self.expression)
 
     def data(
         self, images: str, labels: str | None, n_images: int | None, node: str | None
     ) -> tuple[np.ndarray | dict, np.ndarray | None]:
         """Return images, by input if that was named, and labels if there are any."""
-        import numpy as np
-
         from nengonet import datasets
 
-        if images.isidentifier() and hasattr(self.module, images):
-            shown, known = np.asarray(getattr(self.module, images))[:n_images], None
-        elif images.endswith(".npy"):
-            shown, known = _array(images)[:n_images], None
-        else:
+        shown, known = self._array(images, images.endswith(".npy")), None
+        if shown is None:
             shown, known = datasets.load(images, n_images=n_images)
-        if labels is not None and labels.isidentifier() and hasattr(self.module, labels):
-            known = np.asarray(getattr(self.module, labels))[:n_images]
-        elif labels is not None:
-            known = _array(labels)[:n_images]
-        elif known is not None and self.target is not None and known.max() >= self.target.size:
+        if labels is not None:
+            known = self._array(labels, True)[:n_images]
+        elif known is not None and known.max() >= self.target.size:
             known = None  # a data set's own, for an output that has no such classes
+        shown = shown[:n_images]
         return shown if node is None else {find(self.module, node): shown}, known
 
+    def _array(self, name: str, is_file: bool) -> np.ndarray | None:
+        """Return an array of the script, or else of a file."""
+        import numpy as np
 
-def _array(path: str) -> np.ndarray:
-    import numpy as np
+        if name.isidentifier() and hasattr(self.module, name):
+            return np.asarray(getattr(self.module, name))
+        try:
+            return np.load(name, allow_pickle=False) if is_file else None
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{name}: expected an array that numpy.save wrote ({error})") from None
 
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected an array that numpy.save wrote ({error})") from None
-
-
-# Options.
-
-
-def _options(names: str) -> list[click.Option]:
-    path = {"type": click.Path()}
-    common = {
-        "images": (
-            "--images",
-            {"required": True},
-            "mnist, fashion_mnist, cifar10 or bengali, an .npz or .npy file, or an array in the "
-            "script.",
-        ),
-        "labels": ("--labels", {}, "An .npy file, or an array in the script.  [default: theirs]"),
-        "n_images": ("--n-images", {"type": int}, "The first so many images.  [default: all]"),
-        "node": ("--input", {}, "Node in the script that shows them.  [default: the only one]"),
-        "network": ("--network", {}, "Network in the script.  [default: the output's]"),
-        "presentation_time": (
-            "--time",
-            {"type": float},
-            "Seconds for each image.  [default: 0.35]",
-        ),
-        "dt": ("--dt", {"type": float}, "Length of a step, in seconds.  [default: 0.001]"),
-        "seed": ("--seed", {"type": int}, "Of all randomness.  [default: the network's]"),
-        "readout": ("--readout", {}, "From outputs to a class.  [default: spike_count]"),
-        "simulator": (
-            "--simulator",
-            {"type": click.Choice(["minibatch", "reference"])},
-            "Many images at once, or the unmodified nengo.Simulator.  [default: minibatch]",
-        ),
-        "n_jobs": ("--jobs", {"type": int}, "Processes; -1 for one per core.  [default: 1]"),
-        "save": ("--save", path, "File for the result."),
-        "resume": ("--resume", {"is_flag": True}, "Resume the interrupted run in --save."),
-        "settings": (
-            "--set",
-            {"multiple": True, "metavar": "NAME=VALUES"},
-            "Values of a parameter: a,b,c; may be repeated, for all combinations.",
-        ),
-        "seeds": ("--seeds", {"default": "1", "show_default": True}, "How many, or several: 3,7."),
-        "csv": ("--csv", path, "Write one row for each cell to this file."),
-    }
-    found = []
-    for name in names.split():
-        long, settings, text = common[name]
-        found.append(click.Option([long, name], help=text, **settings))
-    return found
+    def readout(self, asked: str | None) -> str:
+        """Return the readout that was asked for; what does not spike has no spikes to count."""
+        return asked or ("sum" if self.target.amplitude is None else "spike_count")
 
 
-_DATA = "images labels n_images node network"
+# What the commands do with a script, by its name.
 
 
-def _readout_of(target: Target, readout: str | None) -> str:
-    """Return the readout that was asked for; what does not spike has no spikes to count."""
-    if readout is None:
-        return "sum" if target.amplitude is None else "spike_count"
-    return readout
+def _opened(name: str, settings: dict) -> tuple[Script, object, object, dict]:
+    """Return the script, its images and labels, and the options that are left."""
+    own = {each: settings.pop(each) for each in _DATA.split()}
+    script = Script(name, own.pop("network"))
+    settings["readout"] = script.readout(settings["readout"])
+    return script, *script.data(**own), given(**settings)
 
 
-def _present(name: str, as_json: bool, options: dict) -> None:
+def _present(name: str, as_json: bool, **settings: object) -> None:
     from nengonet.run.presentation import present
+    from nengonet.tables import table
 
-    check_resume(options)
-    script, images, labels, rest = _opened(name, options)
-    target = script.target
-    rest["readout"] = _readout_of(target, rest.get("readout"))
-    result = present(target.network, target, images, **rest)
+    check_resume(settings)
+    script, images, labels, rest = _opened(name, settings)
+    result = present(script.target.network, script.target, images, **rest)
     accuracy = None if labels is None else result.accuracy(labels)
     report = {
         "name": name,
@@ -236,95 +201,74 @@ def _present(name: str, as_json: bool, options: dict) -> None:
         "accuracy": accuracy and float(accuracy),
         "interval": accuracy and list(accuracy.interval),
         "ties": int(result.tied().sum()),
-        "layers": _rows(result),
+        "layers": [_row(result, info.label) for info in result.layers],
     }
-    columns = {
-        "label": ("layer", "s"),
-        "size": ("size", ",d"),
-        "mean_rate": ("mean Hz", ",.1f"),
-        "peak_rate": ("peak Hz", ",.0f"),
-        "silent": ("silent", ".0%"),
-        "spikes": ("spikes", ",.1f"),
-        "mean_output": ("mean output", ",.4g"),
-    }
-    from nengonet.tables import table
-
     title = f"{name}: {result.n_images} images, {result.n_steps} steps of {result.dt:g} s"
-    lines = [title, *table(report["layers"], columns)]
+    lines = [title, *table(report["layers"], _COLUMNS)]
     if accuracy is not None:
         lines.append(f"accuracy by {rest['readout']}: {accuracy}")
     answer(as_json, report, "\n".join(lines))
 
 
-def _rows(result) -> list[dict]:
-    rows = []
-    for info in result.layers:
-        found, row = result[info.label], {"label": info.label, "shape": list(info.shape)}
-        mean = found.mean_output
-        row |= {"size": mean.shape[1], "mean_output": float(mean.mean())}
-        row |= dict.fromkeys(("mean_rate", "peak_rate", "silent", "spikes"))
-        if found.spiking:
-            row |= {
-                "mean_rate": float(found.rates.mean()),
-                "peak_rate": float(found.rates.max()),
-                "silent": float((found.counts == 0).mean()),
-                "spikes": float(found.counts.sum(axis=1).mean()),
-            }
-        rows.append(row)
-    return rows
+_COLUMNS = {
+    "label": ("layer", "s"),
+    "size": ("size", ",d"),
+    "mean_rate": ("mean Hz", ",.1f"),
+    "peak_rate": ("peak Hz", ",.0f"),
+    "silent": ("silent", ".0%"),
+    "spikes": ("spikes", ",.1f"),
+    "mean_output": ("mean output", ",.4g"),
+}
 
 
-def _opened(name: str, options: dict) -> tuple:
-    """Return the script, its images and labels, and the options that are left."""
-    own = {each: options.pop(each) for each in (*_DATA.split(),)}
-    script = Script(name, own.pop("network"))
-    if script.target is None:
-        raise InputError(f"{script.expression}: expected an output of a network, got a function")
-    images, labels = script.data(**own)
-    return script, images, labels, given(**options)
+def _row(result: Result, label: str) -> dict:
+    """Return what the table says of a layer."""
+    found = result[label]
+    mean, spiking = found.mean_output, found.spiking
+    return {
+        "label": label,
+        "shape": list(found.shape),
+        "size": mean.shape[1],
+        "mean_output": float(mean.mean()),
+        "mean_rate": float(found.rates.mean()) if spiking else None,
+        "peak_rate": float(found.rates.max()) if spiking else None,
+        "silent": float((found.counts == 0).mean()) if spiking else None,
+        "spikes": float(found.counts.sum(axis=1).mean()) if spiking else None,
+    }
 
 
-def _diagnose(name: str, as_json: bool, options: dict) -> None:
+def _diagnose(
+    name: str, as_json: bool, simulate: int | None, plot: str | None, **settings: object
+) -> None:
     from nengonet.explain.comparison import compare
     from nengonet.explain.diagnosis import diagnose
     from nengonet.run.presentation import present
 
-    simulate = options.pop("simulate")
-    script, images, labels, rest = _opened(name, options)
-    target = script.target
-    rest["readout"] = _readout_of(target, rest.get("readout"))
-    network = {"network": target.network}
-    found = diagnose(target, images, labels=labels, **rest, **network)
-    report, text = {"name": name} | found.to_json(), [str(found)]
+    script, images, labels, rest = _opened(name, settings)
+    target, network = script.target, script.target.network
+    found, compared = diagnose(target, images, labels=labels, **rest, network=network), None
     if simulate:
-        few = (
-            {node: each[:simulate] for node, each in images.items()}
-            if isinstance(images, Mapping)
-            else images[:simulate]
-        )
-        result = present(target.network, target, few, **rest)
-        compared = compare(result, target, few, **network)
-        report["observed"] = compared.to_json()
-        text += ["", f"observed in {result.n_images} images:", str(compared)]
-    answer(as_json, report, "\n".join(text))
+        if isinstance(images, Mapping):
+            few = {node: each[:simulate] for node, each in images.items()}
+        else:
+            few = images[:simulate]
+        compared = compare(present(network, target, few, **rest), target, few, network=network)
+    answer_diagnosis(name, found, compared, as_json, plot)
 
 
-def _budget(name: str, as_json: bool, options: dict) -> None:
+def _budget(name: str, as_json: bool, plot: str | None, **settings: object) -> None:
     from nengonet.explain.budget import error_budget
 
-    script, images, labels, rest = _opened(name, options)
+    script, images, labels, rest = _opened(name, settings)
     if labels is None:
         raise InputError("--labels: expected the labels of the images, got none")
-    target = script.target
-    found = error_budget(target, images, labels, network=target.network, **rest)
+    found = error_budget(script.target, images, labels, network=script.target.network, **rest)
+    draw(plot, "plot_budget", found)
     answer(as_json, {"name": name} | found.to_json(), str(found))
 
 
-def _export(name: str, as_json: bool, options: dict) -> None:
-    target = Script(name, options.pop("network")).target
-    if target is None:
-        raise InputError(f"{name}: expected an output of a network, got a function")
-    export(name, target, as_json, options)
+def _export(name: str, network: str | None, **options: object) -> None:
+    export(name, Script(name, network).target, options)
 
 
 # How a network in a script can be shown its images.
@@ -332,8 +276,7 @@ _Readout = Literal["spike_count", "sum", "mean", "last_step", "filtered", "first
 
 
 def measure(
-    script: pathlib.Path,
-    expression: str,
+    script: str,
     data: dict,
     network: str | None,
     seed: int,
@@ -345,54 +288,37 @@ def measure(
     """Run a script's network once, for a sweep."""
     from nengonet.run.presentation import present
 
-    opened = Script(f"{script}:{expression}", network)
+    opened = Script(script, network)
     images, labels = opened.data(**data)
-    target = opened.target
-    readout = _readout_of(target, readout)
-    time = {"presentation_time": presentation_time, "dt": dt}
-    settings = {"seed": seed, "readout": readout, "progress": False}
-    result = present(target.network, target, images, **time, **settings)
+    settings = {"presentation_time": presentation_time, "dt": dt, "seed": seed, "progress": False}
+    settings["readout"] = opened.readout(readout)
+    result = present(opened.target.network, opened.target, images, **settings)
     found = {} if labels is None else {"accuracy": result.accuracy(labels)}
-    return found | {"ties": int(result.tied().sum()), "spikes": sum(_spikes(result))}
+    spikes = sum(result.spikes_per_image().values())
+    return found | {"ties": int(result.tied().sum()), "spikes": spikes}
 
 
-def _spikes(result) -> list[float]:
-    return list(result.spikes_per_image().values())
-
-
-def _sweep(name: str, as_json: bool, options: dict) -> None:
+def _sweep(name: str, settings: tuple, network: str | None, **options: object) -> None:
     import cloudpickle
 
-    from nengonet.cli.studies import seeds_of
     from nengonet.studies.options import grid_of, parameters_of
-    from nengonet.studies.report import sweep_table
-    from nengonet.sweeps.sweep import sweep
 
     check_resume(options)
-    own = {each: options.pop(each) for each in (*_DATA.split(), "settings", "seeds", "csv")}
-    settings, seeds, csv = (own.pop(each) for each in ("settings", "seeds", "csv"))
-    network = own.pop("network")
-    script = Script(name, network)
+    data = {each: options.pop(each) for each in _DATA.split() if each != "network"}
+    script = Script(name, network, functions=True)
     # It is sent to other processes, which do not know the module.
     cloudpickle.register_pickle_by_value(script.module)
     if script.target is None:
-        function, constants = script.found, {}
-        grid = dict(_values(setting) for setting in settings)
+        function, constants, grid = script.found, {}, dict(map(_values, settings))
+    elif data["images"] is None:
+        raise InputError("--images: expected the images to show, got none")
     else:
-        if own["images"] is None:
-            raise InputError("--images: expected the images to show, got none")
         function, grid = measure, grid_of(name, parameters_of(measure), settings)
-        path = pathlib.Path(script.module.__file__)
-        constants = {"script": path, "expression": script.expression, "data": own}
-        constants["network"] = network
+        path = f"{script.module.__file__}:{script.expression}"
+        constants = {"script": path, "data": data, "network": network}
     if not grid:
         raise InputError("--set: expected one parameter or more, such as NAME=1,2,3, got none")
-    found = sweep(function, grid, seeds=seeds_of(seeds), constants=constants, **given(**options))
-    if csv:
-        found.to_csv(csv)
-    report = {"name": name, "grid": grid, "rows": found.rows, "summary": found.summary()}
-    answer(as_json, report, sweep_table(name, found))
-    sys.exit(FAILED if found.failed else 0)
+    run_sweep(name, function, grid, constants, {}, options)
 
 
 def _values(setting: str) -> tuple[str, list]:
@@ -409,59 +335,68 @@ def _values(setting: str) -> tuple[str, list]:
     return name.strip().replace("-", "_"), found
 
 
-_VERBS: dict[str, tuple[Callable, str, str]] = {
+# Commands: what runs, options, help and an example.
+
+_IMAGES = (
+    "mnist, fashion_mnist, cifar10 or bengali, an .npz or .npy file, or an array in the script."
+)
+_OPTIONS = {
+    "images": ("--images", _IMAGES, {"required": True}),
+    "sweep images": ("--images", f"{_IMAGES}  A function of the script loads its own."),
+    "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
+    "n_images": ("--n-images", "First N images.  [default: all]", NUMBER | {"metavar": "N"}),
+    "node": ("--input", "Node in the script that shows them.  [default: the only one]"),
+    "network": ("--network", "Network in the script.  [default: the output's]"),
+    "presentation_time": ("--time", "Seconds for each image.  [default: 0.35]", {"type": float}),
+    "dt": ("--dt", "Length of a step, in seconds.  [default: 0.001]", {"type": float}),
+    "seed": ("--seed", "Of all randomness.  [default: the network's]", NUMBER),
+    "readout": ("--readout", "From outputs to a class.  [default: spike_count]"),
+    "present save": ("--save", "File for the result.", FILE),
+    "sweep save": ("--save", "File for every finished cell.", FILE),
+}
+_DATA = "images labels n_images node network"
+_VERBS: dict[str, tuple[Callable, str, str, str]] = {
     "present": (
         _present,
         f"{_DATA} presentation_time dt seed readout simulator n_jobs save resume",
         "Run the network of a script for many images, and count its spikes.",
+        "--images mnist --n-images 100",
     ),
     "diagnose": (
         _diagnose,
-        f"{_DATA} presentation_time dt readout",
+        f"{_DATA} presentation_time dt readout simulate plot",
         "Diagnose the network of a script: predicted rates and accuracy, and findings.",
+        "--images mnist",
     ),
     "budget": (
         _budget,
-        f"{_DATA} presentation_time dt seed readout",
+        f"{_DATA} presentation_time dt seed readout plot",
         "Run the network of a script with one effect after the other added.",
+        "--images mnist --n-images 100",
     ),
     "sweep": (
         _sweep,
-        f"settings seeds {_DATA} n_jobs save resume csv",
+        f"settings seeds {_DATA} n_jobs save resume csv plot",
         "Sweep the presentation of a script's network, or a function of the script.",
+        "--images mnist --set presentation-time=0.1,0.2 --seeds 3",
     ),
-    "export": (_export, "network", "Write the network of a script as a graph of NIR."),
-}
-_EXAMPLES = {
-    "present": "--images mnist --n-images 100",
-    "diagnose": "--images mnist",
-    "budget": "--images mnist --n-images 100",
-    "sweep": "--images mnist --set presentation-time=0.1,0.2 --seeds 3",
-    "export": f"network.nir {LEFT_OUT}",
+    "export": (
+        _export,
+        "network",
+        "Write the network of a script as a graph of NIR.",
+        f"network.nir {LEFT_OUT}",
+    ),
 }
 
 
 def script_command(verb: str, name: str | None = None) -> click.Command:
     """Return the command of a verb for one script, or for the one that is its argument."""
-    run, names, text = _VERBS[verb]
-
-    def call(as_json: bool, **options: object) -> None:
-        target = options.pop("script", name)
-        if not is_script(target):
-            raise InputError(f"expected {_FORM}, got {target!r}")
-        run(target, as_json, options)
-
-    params = [*_options(names), json_option()]
-    if verb == "sweep":
-        # A function of the script loads its own.
-        next(each for each in params if each.name == "images").required = False
-    if verb == "diagnose":
-        simulate = "Run this many images too, and compare the rates by layer."
-        params.insert(-1, click.Option(["--simulate"], type=int, help=simulate))
-    if verb == "export":
-        params += export_params()
+    run, names, text, example = _VERBS[verb]
+    params = options(verb, f"{names} as_json", _OPTIONS)
+    params += export_params() if verb == "export" else []
     if name is None:
-        params.insert(0, click.Argument(["script"], metavar=_FORM))
-    shown = "my_script.py:output" if name is None else name
-    text = f"{text}\n\n{EXAMPLE}nengonet {verb} {shown} {_EXAMPLES[verb]}"
-    return click.Command(name or verb, callback=call, params=params, help=text)
+        params.insert(0, click.Argument(["name"], metavar=_FORM))
+    else:
+        run = functools.partial(run, name)
+    text = f"{text}\n\n{EXAMPLE}nengonet {verb} {name or 'my_script.py:output'} {example}"
+    return click.Command(name or verb, callback=run, params=params, help=text)

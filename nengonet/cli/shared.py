@@ -10,11 +10,16 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from nengonet.exceptions import InputError
+
+if TYPE_CHECKING:
+    from nengonet.explain.comparison import Comparison
+    from nengonet.explain.diagnosis import Diagnosis
 
 FAILED = 1
 BAD_INPUT = 2
@@ -181,40 +186,106 @@ def _coloured(text: str) -> str:
     )
 
 
+# What several commands do.
+
+
+def answer_diagnosis(
+    name: str, found: Diagnosis, compared: Comparison | None, as_json: bool, plot: str | None
+) -> None:
+    """Print a diagnosis, and what was observed where a run is compared with it."""
+    report, text = {"name": name} | found.to_json(), [str(found)]
+    if compared is not None:
+        n_images = len(next(iter(compared.observed.values())))
+        report["observed"] = compared.to_json()
+        text += ["", f"observed in {n_images} images:", str(compared)]
+        draw(plot, "plot_comparison", compared)
+    elif plot:
+        raise InputError("--plot: expected --simulate N, the number of images to run")
+    answer(as_json, report, "\n".join(text))
+
+
+def run_sweep(
+    name: str, function: Callable, grid: dict, constants: dict, about: dict, options: dict
+) -> NoReturn:
+    """Sweep a function as the command's options say, print the table, and end the process."""
+    from nengonet.studies.report import sweep_table
+    from nengonet.sweeps.sweep import sweep
+
+    csv, plot, as_json = (options.pop(each) for each in ("csv", "plot", "as_json"))
+    options["seeds"] = _seeds_of(options["seeds"])
+    found = sweep(function, grid, constants=constants, **given(**options))
+    if csv:
+        found.to_csv(csv)
+    draw(plot, "plot_sweep", found)
+    report = {"name": name, "grid": grid, **about, "rows": found.rows, "summary": found.summary()}
+    answer(as_json, report, sweep_table(name, found))
+    sys.exit(FAILED if found.failed else 0)
+
+
+def _seeds_of(text: str) -> int | list[int]:
+    """Return how many seeds, or the seeds."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--seeds: expected how many, or several seeds as 3,7,11, got {text!r}"
+        ) from None
+    return seeds if "," in text else seeds[0]
+
+
+def draw(path: str | None, function: str, found: object) -> None:
+    """Save what a function of `nengonet.plots` draws, if a figure is wanted."""
+    if path:
+        from nengonet import plots
+
+        plots.save_figure(getattr(plots, function)(found), path)
+
+
 # Options.
 
 
-def flag(long: str, text: str, argument: str | None = None) -> click.Option:
-    """Return a flag; messages call it by this argument in Python."""
-    option = click.Option([long], is_flag=True, help=text)
-    option.argument = argument or option.name
-    return option
-
-
-def path_option(long: str, text: str, **settings: object) -> click.Option:
-    """Return an option that names a file or folder."""
-    return click.Option([long], type=click.Path(), help=text, **settings)
-
-
-def json_option() -> click.Option:
-    """Return the option ``--json``."""
-    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object.")
-
-
-def plot_option(text: str) -> click.Option:
-    """Return the option ``--plot``, whose file is checked before anything runs."""
-    return path_option("--plot", text, callback=_checked_figure)
-
-
-def _checked_figure(
-    context: click.Context, option: click.Parameter, path: str | None
-) -> str | None:
+def _checked_figure(context: click.Context, _: object, path: str | None) -> str | None:
     # A completion parses too, and should not wait for Matplotlib.
     if path and not context.resilient_parsing:
         from nengonet.plots import check_figure_path
 
         check_figure_path(path)
     return path
+
+
+NUMBER, FILE = {"type": int}, {"type": click.Path()}
+PLOT = FILE | {"callback": _checked_figure}
+# By name: flag, help, and what click takes beside them.
+_OPTIONS = {
+    "simulator": (
+        "--simulator",
+        "Many images at once, or the unmodified nengo.Simulator.  [default: minibatch]",
+        {"type": click.Choice(["minibatch", "reference"])},
+    ),
+    "simulate": ("--simulate", "Run this many images too, and compare the rates by layer.", NUMBER),
+    "n_jobs": ("--jobs", "Processes; -1 for one per core.  [default: 1]", NUMBER),
+    "resume": ("--resume", "Resume the interrupted run in --save.", {"is_flag": True}),
+    "settings": (
+        "--set",
+        "Values of a parameter: a,b,c or START:STOP:STEP; may be repeated, for all combinations.",
+        {"multiple": True, "metavar": "NAME=VALUES"},
+    ),
+    "seeds": ("--seeds", "How many, or several: 3,7,11.", {"default": "1", "show_default": True}),
+    "csv": ("--csv", "Write one row for each cell to this file.", FILE),
+    "diagnose plot": ("--plot", "With --simulate: draw counts against prediction.", PLOT),
+    "budget plot": ("--plot", "Draw the budget to this file.", PLOT),
+    "sweep plot": ("--plot", "Draw accuracy by parameter to this file.", PLOT),
+    "as_json": ("--json", "Print one JSON object.", {"is_flag": True}),
+}
+
+
+def options(verb: str, names: str, own: Mapping[str, tuple] | None = None) -> list[click.Option]:
+    """Return options of a command: its ``own``, by name, and those that several have."""
+    known, found = _OPTIONS | (own or {}), []
+    for name in names.split():
+        long, text, *settings = known[f"{verb} {name}" if f"{verb} {name}" in known else name]
+        found.append(click.Option([long, name], help=text, **dict(*settings)))
+    return found
 
 
 def check_resume(options: dict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nengonet.cli.shared import answer, json_option
+from nengonet.cli.shared import answer, options
 
 
 def _run(file: str, as_json: bool) -> None:
@@ -17,7 +17,7 @@ def _run(file: str, as_json: bool) -> None:
 weights = click.Command(
     "weights",
     callback=_run,
-    params=[click.Argument(["file"], type=click.Path()), json_option()],
+    params=[click.Argument(["file"], type=click.Path()), *options("weights", "as_json")],
     help="List the layers of a Keras file: shapes, parameters, ranges.\n\n"
     "Example: nengonet weights weights/mnist_dense.h5",
 )

@@ -514,7 +514,7 @@ STUDY = Study(
     help={
         "weights": "Keras file of the tutorial's CNN, or an MLP.",
         "reproduce n_images": 'How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]',
-        "save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
-        "plot": "Draw accuracy against amplitude to this file.",
+        "reproduce save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
+        "reproduce plot": "Draw accuracy against amplitude to this file.",
     },
 )

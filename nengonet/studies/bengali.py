@@ -408,6 +408,6 @@ STUDY = Study(
         "weights": "Keras file of the same CNN.",
         "data": "Folder with bengali50.npz, or an .npz file of your own.  "
         "[default: the folder NENGONET_DATA]",
-        "plot": "Draw an image, rates and probabilities in every network to this file.",
+        "reproduce plot": "Draw an image, rates and probabilities in every network to this file.",
     },
 )

@@ -544,6 +544,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of the paper's CNN.",
-        "plot": "Draw the logits of two images in these cells to this file.",
+        "reproduce plot": "Draw the logits of two images in these cells to this file.",
     },
 )

@@ -422,6 +422,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of an MLP 784-…-10, at the four dt.  [default: four bundled ones]",
-        "plot": "Draw four images in every network to this file.",
+        "reproduce plot": "Draw four images in every network to this file.",
     },
 )

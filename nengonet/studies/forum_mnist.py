@@ -331,7 +331,7 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of an MLP 784-…-10.",
-        "save": "HDF5 file for the counts.",
-        "plot": "Draw the first image's run to this file.",
+        "reproduce save": "HDF5 file for the counts.",
+        "reproduce plot": "Draw the first image's run to this file.",
     },
 )
