@@ -113,3 +113,28 @@ def test_a_product_over_a_part_of_poisson_input_has_its_spikes():
     )
     np.testing.assert_allclose(found, expected)
     assert expected.any()
+
+
+@pytest.mark.parametrize("transform", [{}, {"transform": 0.5}, {"transform": np.full(5, 2.0)}])
+def test_neurons_behind_poisson_input_one_to_one_have_its_spikes(transform):
+    """With Numba, the neurons read them in the place of a product."""
+    with nengo.Network(seed=0) as network:
+        pixels = nn.poisson_input((5,), 300.0)
+        ensemble = neurons(5, nengo.LIF(), bias=0.5)
+        nengo.Connection(pixels.node, ensemble.neurons, synapse=None, **transform)
+    images = np.random.default_rng(1).uniform(size=(3, 5))
+    found, expected = (
+        nn.present(
+            network,
+            ensemble.neurons,
+            images,
+            presentation_time=0.05,
+            simulator=simulator,
+            progress=False,
+        ).counts
+        for simulator in ("minibatch", "reference")
+    )
+    assert {label: counts.tolist() for label, counts in found.items()} == {
+        label: counts.tolist() for label, counts in expected.items()
+    }
+    assert all(counts.any() for counts in expected.values())

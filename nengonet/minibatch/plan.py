@@ -73,6 +73,8 @@ def _shows(operator: Operator, how: str) -> bool:
 
 def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal], context: Context) -> bool:
     """Tell whether an input's signal need not be written: only products read it."""
+    # Neurons whose current is computed in their step read what it is made of.
+    kept = [*kept, *(weighted for *_, weighted in context.currents.values())]
     return not any(overlap(each, signal) for each in kept) and all(
         type(operator) is DotInc
         and operator.X.ndim == 1
