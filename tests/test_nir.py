@@ -461,6 +461,50 @@ def test_encoders_decoders_and_drawn_weights_are_matrices():
     assert found["nef_lif"].sum() > 500
 
 
+@pytest.mark.parametrize("n_neurons", [12, 20])
+def test_a_convolution_in_front_of_encoders_is_a_part_of_their_matrix(n_neurons):
+    rng = np.random.default_rng(2)
+    with nengo.Network(seed=5) as net:
+        source = nengo.Node(rng.uniform(size=40), label="source")
+        ensemble = nengo.Ensemble(n_neurons, 12, neuron_type=lif(), label="nef")
+        of_kernel = {"kernel_size": (2, 2), "init": rng.normal(size=(2, 2, 2, 1))}
+        convolution = nengo.Convolution(1, (4, 5, 2), **of_kernel)
+        nengo.Connection(source, ensemble, transform=convolution, synapse=None)
+        fired = nengo.Probe(ensemble.neurons)
+    with nengo.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(200)
+    graph = nn.to_nir(ensemble, network=net, euler=True)
+    found = Interpreter(graph, 0.001).run({"source": [source.output]}, 200)["nef_lif"]
+    np.testing.assert_array_equal(found, np.rint(sim.data[fired] * 0.001))
+    assert found.sum() > 100
+
+
+def test_a_convolution_of_drawn_weights():
+    with nengo.Network(seed=5) as net:
+        source = nengo.Node(np.linspace(-1, 1, 40), label="source")
+        out = nengo.Node(size_in=24, label="out")
+        convolution = nengo.Convolution(2, (4, 5, 2), kernel_size=(2, 2))
+        nengo.Connection(source, out, transform=convolution, synapse=None)
+        probe = nengo.Probe(out)
+    with nengo.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(1)
+    graph = nn.to_nir(out, network=net)
+    fed = np.moveaxis(source.output.reshape(4, 5, 2), -1, 0)
+    found = Interpreter(graph, 0.001).run({"source": [fed]}, 1)["output"][0]
+    np.testing.assert_allclose(np.moveaxis(found, 0, -1).ravel(), sim.data[probe][0])
+
+
+def test_constants_are_inputs_where_there_is_no_other_input():
+    with nengo.Network() as net:
+        one, two = nengo.Node([1.0, 2.0], label="one"), nengo.Node([3.0, 4.0], label="two")
+        out = nengo.Node(size_in=2, label="out")
+        nengo.Connection(one, out, synapse=None)
+        nengo.Connection(two, out, transform=0.5, synapse=None)
+    graph = nn.to_nir(out, network=net)
+    found = Interpreter(graph, 0.001).run({"one": [one.output], "two": [two.output]}, 1)
+    np.testing.assert_array_equal(found["output"], [[2.5, 4.0]])
+
+
 def test_a_pool_over_one_dimension_is_a_convolution():
     rng = np.random.default_rng(0)
     with nengo.Network():

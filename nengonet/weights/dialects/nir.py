@@ -236,7 +236,7 @@ def _next(node: _Node, seen: frozenset = frozenset()) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _last(shape: tuple[int, ...]) -> np.ndarray:
+def channels_first(shape: tuple[int, ...]) -> np.ndarray:
     """Return, for each place of an image with channels first, its place with channels last."""
     return np.moveaxis(np.arange(math.prod(shape)).reshape(*shape[1:], shape[0]), -1, 0).ravel()
 
@@ -256,7 +256,7 @@ def _matrix(node: _Node) -> dict:
                 f"{node.name}: weight: damaged file (an image of shape {shape} meets an axis of "
                 f"{weight.shape[axis]})"
             )
-        back = np.argsort(_last(shape))
+        back = np.argsort(channels_first(shape))
         weight = np.take(weight, back, axis)
         bias = bias[back] if axis == 0 and bias is not None else bias
     return {"kind": "Dense", "kernel": weight.T, "bias": bias}
@@ -321,6 +321,6 @@ def _neurons(node: _Node) -> dict:
         if value.ndim > 1:
             value = np.moveaxis(value, 0, -1)
         elif node.image is not None and value.size == math.prod(node.image):
-            value = value[np.argsort(_last(node.image))]
+            value = value[np.argsort(channels_first(node.image))]
         others[name] = value
     return {"config": config, "others": others}
