@@ -202,6 +202,22 @@ def test_what_others_write(tmp_path):
     assert many["node"].kind == "unknown"
 
 
+def test_a_graph_of_many_ways_is_read_once(tmp_path):
+    """Forty forks in a row, which are 2 ** 40 ways."""
+    nodes, edges = {"input": nir.Input(np.array([2])), "dense": nir.Linear(np.eye(2))}, []
+    last = "input"
+    for number in range(40):
+        names = [f"{kind}{number}" for kind in ("left", "right", "both")]
+        nodes |= {name: nir.Scale(np.ones(2)) for name in names}
+        edges += [(last, name) for name in names[:2]] + [(name, names[2]) for name in names[:2]]
+        last = names[2]
+    nodes["output"] = nir.Output(np.array([2]))
+    edges += [(last, "dense"), ("dense", "output")]
+    found = of_nodes(tmp_path / "a.nir", *edges, **nodes)
+    assert found.layers[0].followed_by == ("dense",)
+    assert len(found.layers) == 122
+
+
 def test_a_nir_file_is_recognised_by_its_content(tmp_path):
     nir.write(tmp_path / "weights.h5", nn.to_nir(mlp(np.random.default_rng(0))[-1]))
     assert nn.load_weights(tmp_path / "weights.h5").dialect.startswith("NIR")

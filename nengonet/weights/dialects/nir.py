@@ -8,8 +8,9 @@ neurons stands in their ``config``.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -39,12 +40,13 @@ class _Node:
     #: Of the image that stands there in one row, or as it is.
     image: tuple[int, ...] | None = None
 
-    def whole(self, name: str, default: object = None) -> tuple[int, ...]:
-        """Return whole numbers, one or several."""
+    def whole(self, name: str, default: object = None, n: int = 1) -> tuple[int, ...]:
+        """Return whole numbers, one of which stands for ``n``."""
         value = self.values.get(name, default)
         if value is None or isinstance(value, str):
             raise InputError(f"{self.name}: damaged file (a {self.kind} without {name})")
-        return tuple(int(each) for each in np.ravel(value))
+        value = tuple(int(each) for each in np.ravel(value))
+        return value * n if len(value) == 1 else value
 
     def array(self, name: str, ndim: int | None = None) -> np.ndarray:
         """Return an array."""
@@ -55,6 +57,23 @@ class _Node:
             raise InputError(f"{self.name}: {name}: expected {many} for {self.kind}, got {found}")
         return value
 
+    def behind(self, ends: tuple[str, ...], image: bool = False) -> Iterator[_Node]:
+        """Yield the first nodes of some kinds that its values reach; only those with an image."""
+        left, seen = self.posts[::-1], set()
+        while left:
+            node = left.pop()
+            if node not in seen:
+                seen.add(node)
+                if node.kind in ends and (node.image or not image):
+                    yield node
+                elif node.kind in ends or not image:
+                    left += node.posts[::-1]
+
+
+def channels_first(shape: tuple[int, ...]) -> np.ndarray:
+    """Return, for each place of an image with channels first, its place with channels last."""
+    return np.moveaxis(np.arange(math.prod(shape)).reshape(*shape[1:], shape[0]), -1, 0).ravel()
+
 
 def matches(content: object) -> bool:
     """Return whether the file holds a node that says its type, as NIR writes it."""
@@ -63,8 +82,6 @@ def matches(content: object) -> bool:
 
 def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
     """Return the layers, in the order in which signals go, and NIR's version."""
-    version = file.get("version")
-    version = file.texts(version) if isinstance(version, h5py.Dataset) else []
     nodes, edges = _nodes(file, file.get("node"), "", 0)
     for pre, post in dict.fromkeys(edges):
         nodes[pre].posts.append(nodes[post])
@@ -73,54 +90,46 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
     for node in order:
         _follow(node)
     layers = [_layer(node) for node in order if node.kind not in ("Output", "NIRGraph")]
-    return layers, " ".join(["NIR", *map(printable, version)])
+    return layers, " ".join(["NIR", *map(printable, _texts(file, file.get("version")))])
+
+
+def _texts(file: Hdf5, item: object) -> list[str]:
+    return file.texts(item) if isinstance(item, h5py.Dataset) else []
 
 
 def _nodes(
     file: Hdf5, group: object, prefix: str, depth: int
 ) -> tuple[dict[str, _Node], list[tuple[str, str]]]:
     """Return the nodes of a graph by name, those of graphs in it as ``graph/node``, and edges."""
+    name = prefix or "node"
     if not isinstance(group, h5py.Group) or depth > _MOST_DEPTH:
-        raise InputError(f"{prefix or 'node'}: damaged file (expected a node of NIR)")
-    kinds = [
-        text
-        for key, item in file.children(group)
-        if key == "type" and isinstance(item, h5py.Dataset)
-        for text in file.texts(item)
-    ]
-    kind = kinds[0] if len(kinds) == 1 else ""
-    if kind != "NIRGraph":
-        node = _Node(printable(prefix or "node"), printable(kind), dict(_values(file, group)))
-        return {prefix: node}, []
+        raise InputError(f"{name}: damaged file (expected a node of NIR)")
+    kinds, values = _texts(file, file.get("type", group)), {}
+    if kinds != ["NIRGraph"]:
+        for key, item in file.children(group):
+            value = file.numbers(item) if isinstance(item, h5py.Dataset) else None
+            texts = _texts(file, item) if value is None else [value]
+            values |= {key: texts[0]} if len(texts) == 1 else {}
+        kind = kinds[0] if len(kinds) == 1 else ""
+        return {prefix: _Node(printable(name), printable(kind), values)}, []
     inner, listed = file.get("nodes", group), file.get("edges", group)
     if not isinstance(inner, h5py.Group) or not isinstance(listed, h5py.Dataset):
-        raise InputError(f"{prefix or 'node'}: damaged file (a NIRGraph without nodes and edges)")
+        raise InputError(f"{name}: damaged file (a NIRGraph without nodes and edges)")
     nodes, edges, ends = {}, [], {}
     for key, item in file.children(inner):
-        name = f"{prefix}/{key}" if prefix else key
-        found, within = _nodes(file, item, name, depth + 1)
+        found, within = _nodes(file, item, f"{prefix}/{key}" if prefix else key, depth + 1)
         nodes |= found
         edges += within
-        ends[key] = (
-            [each for each, node in found.items() if len(found) == 1 or node.kind == "Input"],
-            [each for each, node in found.items() if len(found) == 1 or node.kind == "Output"],
-        )
+        ends[key] = [
+            [each for each, node in found.items() if len(found) == 1 or node.kind == end]
+            for end in ("Output", "Input")
+        ]
     texts = file.texts(listed)
     for pre, post in zip(texts[::2], texts[1::2], strict=True):
         if pre not in ends or post not in ends:
             raise InputError(f"damaged file (an edge from {pre!r} to {post!r}, which it lacks)")
-        edges += [(a, b) for a in ends[pre][1] for b in ends[post][0]]
+        edges += itertools.product(ends[pre][0], ends[post][1])
     return nodes, edges
-
-
-def _values(file: Hdf5, group: h5py.Group) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Yield the numbers and the text of a node."""
-    for key, item in file.children(group):
-        if isinstance(item, h5py.Dataset) and key != "type":
-            value = file.numbers(item)
-            texts = file.texts(item) if value is None else []
-            if value is not None or len(texts) == 1:
-                yield key, texts[0] if value is None else value
 
 
 def _in_order(nodes: list[_Node]) -> Iterator[_Node]:
@@ -135,38 +144,37 @@ def _in_order(nodes: list[_Node]) -> Iterator[_Node]:
         left = [node for node in left if node not in done]
 
 
-# --- shapes
-
-
 def _follow(node: _Node) -> None:
     """Find the shape of what a node puts out, from what comes in or what it says itself."""
     known = [pre for pre in node.pres if pre.shape is not None]
-    images = [pre for pre in known if pre.image is not None]
-    first = (images or known or [_Node("", "", {})])[0]
+    first = min(known, key=lambda pre: pre.image is None, default=node)
     node.shape, node.image = first.shape, first.image
     if node.kind == "Input" and "shape" in node.values:
         node.shape = node.whole("shape")
         # Two dimensions are rows and columns, or channels and positions.
-        channels = len(node.shape) == 3 or any(post.kind == "Conv1d" for post in node.posts)
-        node.image = node.shape if channels else None
+        steps = any(post.kind == "Conv1d" for post in node.posts)
+        node.image = node.shape if steps else _image(node.shape)
     elif node.kind in _MATRICES:
         node.shape, node.image = node.array("weight").shape[-2:-1], None
     elif node.kind in _CONVOLUTIONS:
-        before = _before(node)
         filters, _, *size = node.array("weight", 3 + (node.kind == "Conv2d")).shape
-        node.shape = before and _windows(node, (filters, *before), size, "weight")
-        node.image = node.shape
+        before = _before(node)
+        node.shape = node.image = before and _windows(node, (filters, *before), size)
     elif node.kind in _POOLS and node.shape is not None:
-        size = _times(node.whole("kernel_size"), len(node.shape) - 1)
-        node.shape = node.image = _windows(node, node.shape, size, "kernel_size")
+        size = node.whole("kernel_size", n=len(node.shape) - 1)
+        node.shape = node.image = _windows(node, node.shape, size)
     elif node.kind == "Flatten":
         shape = node.whole("input_type") if "input_type" in node.values else node.shape
-        node.image = node.image or (shape if shape and len(shape) == 3 else None)
+        node.image = node.image or _image(shape)
         node.shape = shape and (math.prod(shape),)
     elif node.shape is None and node.kind in _NEURONS:
         shapes = [each.shape for each in node.values.values() if isinstance(each, np.ndarray)]
         node.shape = max(shapes, key=len, default=None)
-        node.image = node.shape if node.shape and len(node.shape) == 3 else None
+        node.image = _image(node.shape)
+
+
+def _image(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return shape if shape and len(shape) == 3 else None
 
 
 def _before(node: _Node) -> tuple[int, ...] | None:
@@ -177,35 +185,19 @@ def _before(node: _Node) -> tuple[int, ...] | None:
     return shape and shape[1:]
 
 
-def _windows(node: _Node, shape: tuple[int, ...], size: tuple[int, ...], name: str):
+def _windows(node: _Node, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape behind windows over the positions of an image."""
-    channels, *before = shape
-    strides = _times(node.whole("stride", 1), len(size))
-    padding, dilation = node.values.get("padding", 0), node.whole("dilation", 1)
-    if len(before) != len(size) or min(strides) < 1:
+    (channels, *before), n, padding = shape, len(size), node.values.get("padding", 0)
+    strides, dilation = node.whole("stride", 1, n), node.whole("dilation", 1, n)
+    if len(before) != n or min(strides) < 1:
+        name = "kernel_size" if node.kind in _POOLS else "weight"
         raise InputError(f"{node.name}: {name}: damaged file ({size} windows for {shape})")
     if isinstance(padding, str):
         pads = [k - 1 if padding == "same" else 0 for k in size]
     else:
-        pads = [2 * pad for pad in _times(node.whole("padding", 0), len(size))]
-    dilation = _times(dilation, len(size))
-    spread = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
-    each = zip(before, pads, spread, strides, strict=True)
-    return (channels, *((n + pad - k) // step + 1 for n, pad, k, step in each))
-
-
-def _times(values: tuple[int, ...], n: int) -> tuple[int, ...]:
-    return values * n if len(values) == 1 else values
-
-
-def _wanted(node: _Node, seen: frozenset = frozenset()) -> tuple[int, ...] | None:
-    """Return the image whose order what a matrix puts out is added in."""
-    for post in node.posts if node not in seen else ():
-        if post.kind in _NEURONS or post.kind == "Output":
-            found = post.image or _wanted(post, seen | {node})
-            if found is not None:
-                return found
-    return None
+        pads = [2 * pad for pad in node.whole("padding", 0, n)]
+    each = zip(before, pads, dilation, size, strides, strict=True)
+    return (channels, *((n + pad - d * (k - 1) - 1) // step + 1 for n, pad, d, k, step in each))
 
 
 # --- layers
@@ -213,32 +205,17 @@ def _wanted(node: _Node, seen: frozenset = frozenset()) -> tuple[int, ...] | Non
 
 def _layer(node: _Node) -> LayerWeights:
     """Return the record of a node."""
-    make: dict[str, Callable] = dict.fromkeys(_MATRICES, _matrix)
-    make |= dict.fromkeys(_CONVOLUTIONS, _convolution) | dict.fromkeys(_POOLS, _pool)
-    make |= dict.fromkeys(_NEURONS, _neurons)
-    config, given = {}, {}
-    if node.kind in make:
-        given = make[node.kind](node)
-    elif node.kind == "Input" and node.shape is not None:
-        shape = node.shape if node.image is None else (*node.shape[1:], node.shape[0])
-        given = {"kind": "InputLayer", "config": {"batch_shape": [None, *shape]}}
-    given = {"kind": node.kind or "unknown", "config": config} | given
-    names = tuple(_next(node))
+    given = _RECORDS[node.kind](node) if node.kind in _RECORDS else {}
+    names = tuple(post.name for post in node.behind((*_MATRICES, *_CONVOLUTIONS)))
+    given = {"kind": node.kind or "unknown"} | given
     return LayerWeights(name=node.name, followed_by=names or None, **given)
 
 
-def _next(node: _Node, seen: frozenset = frozenset()) -> list[str]:
-    """Return the names of the matrices and convolutions that take a node's values next."""
-    found = []
-    for post in node.posts if node not in seen else ():
-        weighted = post.kind in _MATRICES or post.kind in _CONVOLUTIONS
-        found += [post.name] if weighted else _next(post, seen | {node})
-    return list(dict.fromkeys(found))
-
-
-def channels_first(shape: tuple[int, ...]) -> np.ndarray:
-    """Return, for each place of an image with channels first, its place with channels last."""
-    return np.moveaxis(np.arange(math.prod(shape)).reshape(*shape[1:], shape[0]), -1, 0).ravel()
+def _input(node: _Node) -> dict:
+    if node.shape is None:
+        return {}
+    shape = node.shape if node.image is None else (*node.shape[1:], node.shape[0])
+    return {"kind": "InputLayer", "config": {"batch_shape": [None, *shape]}}
 
 
 def _matrix(node: _Node) -> dict:
@@ -248,7 +225,9 @@ def _matrix(node: _Node) -> dict:
         others = {"weight": weight} | ({} if bias is None else {"bias": bias})
         return {"kind": "unknown", "others": others}
     before = next((pre.image for pre in node.pres if pre.image is not None), None)
-    for axis, shape in ((1, before), (0, _wanted(node))):
+    # What it is added to, and so the order of what it puts out.
+    added = next((post.image for post in node.behind((*_NEURONS, "Output"), image=True)), None)
+    for axis, shape in ((1, before), (0, added)):
         if shape is None:
             continue
         if weight.shape[axis] != math.prod(shape):
@@ -263,48 +242,39 @@ def _matrix(node: _Node) -> dict:
 
 
 def _convolution(node: _Node) -> dict:
+    """Return a convolution with Keras' word for its padding, if there is one.
+
+    Keras pads one more at the end where a number is odd. NIR pads alike on both sides, and such a
+    kernel begins with a row of zeros, which is taken off.
+    """
     kernel = np.moveaxis(node.array("weight"), (0, 1), (-1, -2))
-    kernel, padding = _padding(node, kernel)
-    n = kernel.ndim - 2
+    size, padding, before = kernel.shape[:-2], node.values.get("padding", 0), _before(node)
+    strides, zeros = node.whole("stride", 1, len(size)), []
+    if not isinstance(padding, str):
+        padding = list(node.whole("padding", 0, len(size)))
+        lengths = zip(before or size, size, padding, strides, strict=True)
+        for axis, (n, k, pad, step) in enumerate(lengths):
+            total = [max((-(-n // step) - 1) * step + k - z - n, 0) for z in (0, 1)]
+            begins = k > 1 and not np.any(np.take(kernel, 0, axis))
+            pads = [(pad - z, pad) == (total[z] // 2, -(-total[z] // 2)) for z in (0, 1)]
+            zeros += [slice(z, None) for z in (1, 0) if pads[z] and begins >= z][:1]
+        if not any(padding):
+            padding = "valid"
+        elif before is not None and len(zeros) == len(size):
+            kernel, padding = kernel[tuple(zeros)], "same"
     config = {
-        "strides": list(_times(node.whole("stride", 1), n)),
+        "strides": list(strides),
         "padding": padding,
         "groups": node.whole("groups", 1)[0],
-        "dilation_rate": list(_times(node.whole("dilation", 1), n)),
+        "dilation_rate": list(node.whole("dilation", 1, len(size))),
     }
     bias = node.array("bias", 1) if "bias" in node.values else None
     return {"kind": _CONVOLUTIONS[node.kind], "kernel": kernel, "bias": bias, "config": config}
 
 
-def _padding(node: _Node, kernel: np.ndarray) -> tuple[np.ndarray, str | list[int]]:
-    """Return the kernel and Keras' word for its padding, if there is one.
-
-    Keras pads one more at the end where a number is odd. NIR pads alike on both sides, and such a
-    kernel begins with a row of zeros, which is taken off.
-    """
-    size, padding = kernel.shape[:-2], node.values.get("padding", 0)
-    if isinstance(padding, str):
-        return kernel, padding
-    padding = _times(node.whole("padding", 0), len(size))
-    before, strides = _before(node), _times(node.whole("stride", 1), len(size))
-    if not any(padding) or before is None:
-        return kernel, list(padding) if any(padding) else "valid"
-    zeros = []
-    for axis, (n, k, pad, step) in enumerate(zip(before, size, padding, strides, strict=True)):
-        total = [max((-(-n // step) - 1) * step + k - z - n, 0) for z in (0, 1)]
-        pads = [(each // 2, each - each // 2) for each in total]
-        begins = k > 1 and not np.any(np.take(kernel, 0, axis))
-        fits = [z for z in ((1, 0) if begins else (0,)) if pads[z] == (pad - z, pad)]
-        if not fits:
-            return kernel, list(padding)
-        zeros.append(slice(fits[0], None))
-    return kernel[tuple(zeros)], "same"
-
-
 def _pool(node: _Node) -> dict:
-    size = _times(node.whole("kernel_size"), 2)
-    padding = _times(node.whole("padding", 0), 2)
-    config = {"pool_size": list(size), "strides": list(_times(node.whole("stride", size), 2))}
+    size, padding = node.whole("kernel_size", n=2), node.whole("padding", 0, 2)
+    config = {"pool_size": list(size), "strides": list(node.whole("stride", size, 2))}
     config["padding"] = list(padding) if any(padding) else "valid"
     return {"kind": _POOLS[node.kind], "config": config}
 
@@ -313,14 +283,17 @@ def _neurons(node: _Node) -> dict:
     """Return what is the same for all neurons as numbers, the rest as arrays, channels last."""
     config, others = {}, {}
     for name, value in node.values.items():
-        if isinstance(value, str):
+        if not isinstance(value, np.ndarray):
             continue
         if value.size and np.all(value == value.flat[0]):
             config[name] = float(value.flat[0])
-            continue
-        if value.ndim > 1:
-            value = np.moveaxis(value, 0, -1)
-        elif node.image is not None and value.size == math.prod(node.image):
-            value = value[np.argsort(channels_first(node.image))]
-        others[name] = value
+        elif value.ndim == 1 and node.image is not None and value.size == math.prod(node.image):
+            others[name] = value[np.argsort(channels_first(node.image))]
+        else:
+            others[name] = np.moveaxis(value, 0, -1) if value.ndim > 1 else value
     return {"config": config, "others": others}
+
+
+_RECORDS = {"Input": _input} | dict.fromkeys(_MATRICES, _matrix)
+_RECORDS |= dict.fromkeys(_CONVOLUTIONS, _convolution) | dict.fromkeys(_POOLS, _pool)
+_RECORDS |= dict.fromkeys(_NEURONS, _neurons)
