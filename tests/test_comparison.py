@@ -55,6 +55,12 @@ def test_other_images_are_refused(run):
         nn.compare(result, output, IMAGES[:5])
 
 
+def test_an_output_that_lacks_a_layer_of_the_run_is_refused(run):
+    output, result = run
+    with pytest.raises(nn.InputError, match="output: expected the .*output of the run, got input"):
+        nn.compare(result, output.pre, IMAGES)
+
+
 def test_spikes_below_0_are_spikes():
     with nengo.Network(seed=0) as network:
         pixels, kernel = nn.constant_input((4,)), np.diag([1.0, -1.0, 0.5, -2.0])

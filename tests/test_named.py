@@ -122,6 +122,29 @@ def test_objects_of_another_network_are_unknown(ran):
         result.rates(other)
 
 
+def test_a_label_of_several_stands_for_none_without_the_network(tmp_path):
+    """EnsembleArrays have Ensembles of one label; a file cannot know which is meant."""
+    with nengo.Network(seed=2) as net:
+        source = nengo.Node(np.zeros(2))
+        arrays = [nengo.networks.EnsembleArray(5 + n, 2, label="array") for n in range(2)]
+        for each in arrays:
+            nengo.Connection(source, each.input)
+        pair = [nengo.Probe(each.output, label="out") for each in arrays]
+        alone = nengo.Ensemble(3, 2, label="array 0")
+        nengo.Connection(source, alone)
+    ensembles = [each for array in arrays for each in array.ensembles]
+    result = nn.present(net, [*ensembles, alone], [[0.5, -1.0]], probes=pair, **RUN)
+    result.save(tmp_path / "result.h5")
+    assert [result.counts[each].shape for each in ensembles] == [(1, 5), (1, 5), (1, 6), (1, 6)]
+    for other in (pickle.loads(pickle.dumps(result)), nn.load_result(tmp_path / "result.h5")):
+        for each in ensembles:
+            with pytest.raises(nn.InputError, match="several have this label.*: array_.+array_"):
+                other.counts[each]
+        with pytest.raises(nn.InputError, match="several have this label.*: out, out 1"):
+            other.data[pair[1]]
+        np.testing.assert_array_equal(other.rates(alone), result.rates(alone))
+
+
 def test_copies_and_files_know_labels(ran, tmp_path):
     net, result = ran
     result.save(tmp_path / "result.h5")

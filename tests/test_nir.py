@@ -398,6 +398,30 @@ def test_a_source_that_is_added_twice():
     np.testing.assert_array_equal(found, 2 * np.arange(3))
 
 
+@pytest.mark.parametrize("pools", ["average", "sum"])
+def test_outputs_that_do_not_spike_have_the_values_of_nengo(pools):
+    """Pooled or filtered spikes, and pooled values; spikes themselves stay the number 1."""
+    with nengo.Network():
+        pixels = nn.constant_input((4, 2, 1), scale=3.0, label="pixels")
+        spiking = nn.activation(pixels, lif(amplitude=0.5), gain=1.0, bias=0.0, label="spiking")
+        outputs = [nn.avg_pool2d(pixels, label="pooled"), nn.avg_pool2d(spiking, label="of_spikes")]
+        outputs += [nn.lowpass(spiking, 0.01, label="filtered"), spiking]
+    image = np.arange(8.0).reshape(1, 4, 2, 1) / 8
+    result = nn.present(
+        pixels.network, outputs, image, presentation_time=0.05, readout="sum", progress=False
+    )
+    graph = nn.to_nir([*outputs, outputs[0].output[1:]], pools=pools, euler=True)
+    found = Interpreter(graph, 0.001).run({"pixels": [np.moveaxis(image[0], -1, 0)]}, 50)
+    steps = np.split(result.outputs[0], [2, 4, 12], axis=1)
+    assert steps[3].any()
+    steps[3] = steps[3] / 500  # of spikes
+    names = ["pooled", "of_spikes", "filtered", "spiking"]
+    for name, expected in zip(names, steps, strict=True):
+        shown = found[f"{name}_output"].reshape(50, -1)
+        np.testing.assert_allclose(shown, expected, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(found["pooled_output_1"], steps[0][:, 1:])
+
+
 def test_filters_of_every_unit():
     with nengo.Network():
         pixels = nn.constant_input((2, 2, 3))

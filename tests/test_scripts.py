@@ -155,6 +155,14 @@ def test_sweeps(tmp_path):
         assert row["accuracy"] == result.accuracy(module.labels).value
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 5
     assert (tmp_path / "sweep.svg").stat().st_size > 0
+    readouts = call(*words, "--set", "readout=mean,first_spike,none")
+    assert readouts.exit_code == 0, readouts.output
+    found = [(row["readout"], row["accuracy"]) for row in json.loads(readouts.stdout)["rows"]]
+    time = {"seed": 0, "progress": False}
+    result = nn.present(module.model, module.out, module.images, **time)
+    for readout, accuracy in found:
+        assert accuracy == result.accuracy(module.labels, readout or "spike_count").value
+    assert len(found) == 3
     function = call("sweep", f"{SCRIPT}:measure", "--set", "factor=2,0.5", "--jobs", 2, "--json")
     assert function.exit_code == 0, function.output
     assert [row["value"] for row in json.loads(function.stdout)["rows"]] == [2, 0.5]
@@ -193,6 +201,11 @@ def test_wrong_names_list_what_there_is():
     assert "which does not exist" in refused("diagnose", "none.py:out", *words)
     assert "unknown name 'imp'" in refused("present", f"{SCRIPT}:out", *words, "--input", "imp")
     assert "did you mean 'mnist'" in refused("present", f"{SCRIPT}:out", "--images", "mnits")
+    line = refused("present", f"{SCRIPT}:out", "--images", "image")
+    assert (
+        "--images: the script's arrays are images, labels, other_images; else expected one of mn"
+        in line
+    )
     assert call("diagnose", "forum-mnits").exit_code == 2
 
 
@@ -217,6 +230,66 @@ def test_the_network_is_found():
     assert "images: expected one input that they are for, got none" in line
     line = refused("present", f"{SCRIPT}:[out, lonely]", *words)
     assert "is not part of the network that was given" in line
+
+
+BUILT = """
+import nengo
+import numpy as np
+
+images = np.random.default_rng(0).uniform(-1, 1, (4, 2))
+made = []
+
+class Model(nengo.Network):
+    def __init__(self, **given):
+        super().__init__(**given)
+        with self:
+            self.stimulus = nengo.Node(np.zeros(2))
+            self.cells = nengo.Ensemble(9, 2, label="cells")
+            nengo.Connection(self.stimulus, self.cells)
+
+def build(seed=3):
+    made.append(seed)
+    assert len(made) == 1, "built twice"
+    net = Model(seed=seed)
+    return {"net": net, "cells": net.cells}
+
+class Holder:
+    def __init__(self):
+        self.net = Model(seed=3)
+        self.cells = self.net.cells
+
+def several():
+    return [Model(seed=1), Model(seed=3)]
+"""
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "build()['cells']",
+        "build()['cells'].neurons[::-1]",
+        "build(seed=3)['net'].cells",
+        "Holder().cells",
+        "several()[1].cells",
+    ],
+)
+def test_the_network_of_an_output_that_a_function_makes(write, output):
+    """It is made once, and found in what the expression goes through."""
+    path = write(BUILT, "built.py")
+    done = call("present", f"{path}:{output}", "--images", "images", *TIME, "--json")
+    assert done.exit_code == 0, done.output
+    net = load_script(path).Model(seed=3)
+    result = nn.present(net, net.cells, load_script(path).images, presentation_time=0.05)
+    row = json.loads(done.stdout)["layers"][0]
+    assert row["label"] == "cells"
+    assert row["spikes"] == result.spikes["cells"].mean() > 0
+    shown = call(
+        "present",
+        f"{path}:build()['cells']",
+        *("--images", "images", "--input", "build()['net'].stimulus", "--json"),
+        *TIME,
+    )
+    assert shown.exit_code == 0, shown.output
 
 
 def test_images_of_the_wrong_shape():

@@ -35,6 +35,7 @@ from nengonet.cli.shared import (
 from nengonet.exceptions import InputError
 
 if TYPE_CHECKING:
+    import nengo
     import numpy as np
 
     from nengonet.layers.targets import Target
@@ -79,27 +80,15 @@ def load_script(path: str | os.PathLike) -> types.ModuleType:
     return module
 
 
-def find(module: types.ModuleType, expression: str) -> object:
-    """Return what a name of a script stands for; it may go on, as in ``layers[0].neurons[:10]``."""
-    try:
-        return eval(expression, dict(vars(module)))
-    except Exception as error:
-        import nengo
+def _held(part: object) -> list[nengo.Network]:
+    """Return the networks that an object is, or has in itself."""
+    import nengo
 
-        from nengonet.checks import did_you_mean
-        from nengonet.layers.record import Layer
-
-        kinds = (Layer, nengo.Ensemble, nengo.Node, nengo.Network, nengo.ensemble.Neurons)
-        known = {
-            name: type(each).__name__
-            for name, each in vars(module).items()
-            if isinstance(each, kinds) and not name.startswith("_")
-        }
-        listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "none"
-        raise InputError(
-            f"{module.__file__}: unknown name {expression!r} ({type(error).__name__}: {error}); "
-            f"its Nengo objects are: {listed}{did_you_mean(expression, known)}"
-        ) from None
+    if isinstance(part, list | tuple | Mapping):
+        held = part.values() if isinstance(part, Mapping) else part
+    else:
+        held = getattr(part, "__dict__", {}).values()
+    return [each for each in (part, *held) if isinstance(each, nengo.Network)]
 
 
 class Script:
@@ -113,23 +102,60 @@ class Script:
         if not self.expression:
             raise InputError(f"expected {_FORM}, with the name of an output, got {name!r}")
         self.module = load_script(f"{path}.py")
-        self.found = find(self.module, self.expression)
+        self._parts: dict[str, object] = {}
+        self.found = self.find(self.expression)
         self.target: Target | None = None
         if not isinstance(self.found, types.FunctionType):
             self.target = self._read(network)
         elif not functions:
             raise InputError(f"{self.expression}: expected an output of a network, got a function")
 
-    def _read(self, name: str | None) -> Target:
-        """Read the output in the network that was named, or in the one that holds it."""
-        import nengo
+    def find(self, expression: str) -> object:
+        """Return what a name stands for; it may go on, as in ``build()[0].neurons[:10]``."""
+        try:
+            return self._value(ast.parse(expression, mode="eval").body)
+        except Exception as error:
+            import nengo
 
+            from nengonet.checks import did_you_mean
+            from nengonet.layers.record import Layer
+
+            kinds = (Layer, nengo.Ensemble, nengo.Node, nengo.Network, nengo.ensemble.Neurons)
+            known = {
+                name: type(each).__name__
+                for name, each in vars(self.module).items()
+                if isinstance(each, kinds) and not name.startswith("_")
+            }
+            listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "none"
+            raise InputError(
+                f"{self.module.__file__}: unknown name {expression!r} "
+                f"({type(error).__name__}: {error}); its Nengo objects are: {listed}"
+                f"{did_you_mean(expression, known)}"
+            ) from None
+
+    def _value(self, node: ast.expr) -> object:
+        """Return what an expression stands for, each part of it made once: calls build anew."""
+        text = ast.unparse(node)
+        if text not in self._parts:
+            names = dict(vars(self.module))
+            if isinstance(node, ast.Attribute | ast.Subscript):
+                names["_before"] = self._value(node.value)
+                node.value = ast.Name("_before", ast.Load())
+            code = ast.fix_missing_locations(ast.Expression(node))
+            self._parts[text] = eval(compile(code, self.expression, "eval"), names)
+        return self._parts[text]
+
+    def _read(self, name: str | None) -> Target:
+        """Read the output in the network that was named, or in the one that holds it.
+
+        That is in a variable of the script, or in a part of the expression, such as ``build()``.
+        """
         from nengonet.layers.record import Layer
         from nengonet.layers.targets import read_output
 
         if name is not None:
-            return read_output(self.found, find(self.module, name), self.expression)
-        networks = [each for each in vars(self.module).values() if isinstance(each, nengo.Network)]
+            return read_output(self.found, self.find(name), self.expression)
+        networks = [net for part in (self.module, *self._parts.values()) for net in _held(part)]
         inner = {each for network in networks for each in network.all_networks}
         for network in dict.fromkeys(each for each in networks if each not in inner):
             with contextlib.suppress(InputError):
@@ -150,13 +176,24 @@ class Script:
 
         shown, known = self._array(images, images.endswith(".npy")), None
         if shown is None:
-            shown, known = datasets.load(images, n_images=n_images)
+            try:
+                shown, known = datasets.load(images, n_images=n_images)
+            except InputError as error:
+                if not str(error).startswith("name: "):
+                    raise
+                own = [
+                    name for name, each in vars(self.module).items() if hasattr(each, "__array__")
+                ]
+                raise InputError(
+                    f"--images: the script's arrays are {', '.join(own) or 'none'}; else "
+                    f"{str(error).removeprefix('name: ')}"
+                ) from None
         if labels is not None:
             known = self._array(labels, True)[:n_images]
         elif known is not None and known.max() >= self.target.size:
             known = None  # a data set's own, for an output that has no such classes
         shown = shown[:n_images]
-        return shown if node is None else {find(self.module, node): shown}, known
+        return shown if node is None else {self.find(node): shown}, known
 
     def _array(self, name: str, is_file: bool) -> np.ndarray | None:
         """Return an array of the script, or else of a file."""

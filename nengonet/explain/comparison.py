@@ -111,7 +111,11 @@ def compare(
     found = predict(output, images, network=network, noise=noise, **settings)
     layers = {layer.label: layer for layer in found}
     for label, counts in result.counts.items():
-        expected = layers[label].rates.shape if label in layers else "no layer of this label"
+        if label not in layers:
+            raise InputError(
+                f"{label}: expected the network and the output of the run, got {', '.join(layers)}"
+            )
+        expected = layers[label].rates.shape
         if expected != counts.shape:
             raise InputError(
                 f"{label}: expected counts of shape {expected}, as images and network have them, "

@@ -72,7 +72,8 @@ def to_nir(
     -------
     nir.NIRGraph
         Write it with ``nir.write("network.nir", graph)``. Images stand channels first. The
-        metadata of an Input says what is to be fed to it.
+        metadata of an Input says what is to be fed to it. An Output has the number 1 for a spike,
+        and Nengo's values of what does not spike.
 
     Raises
     ------
@@ -154,6 +155,8 @@ class _Writer:
 
     def _put_out(self, part: Part, signal: Signal, name: str) -> None:
         (ends, _), layout = signal, self.layouts[part.item]
+        if self.wired.spike_area(part.item) is None:  # values, as Nengo has them
+            ends = self.scaled(signal, f"{name}_scale", None, None, layout)
         if not part.is_whole:
             chosen = np.equal.outer(part.indices, layout.order).astype(np.float64)
             taken = self.nir.Affine(chosen, np.zeros(len(chosen)))

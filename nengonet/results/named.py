@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -64,7 +65,7 @@ class Names:
         """Return a label, and which of its values are meant."""
         label, chosen = thing, WHOLE
         if not isinstance(thing, str):
-            label = self.label_of(_item_of(thing))
+            label = self.label_of(_item_of(thing), self.labels)
             if _is_slice(thing):
                 part = " ".join(str(thing)[len(str(thing.obj)) :].split())
                 own = f"{label}{part}"
@@ -77,14 +78,22 @@ class Names:
             )
         return label, chosen
 
-    def label_of(self, item: object) -> str | None:
-        """Return the label of an object, if it has one."""
+    def label_of(self, item: object, labels: Iterable[str]) -> str | None:
+        """Return which of the labels is that of an object, if it has one."""
         if self._objects:
             try:
                 return self._objects.get(item)
             except TypeError:  # numbers, lists and so on
                 return None
-        return getattr(item, "label", None)
+        label = getattr(item, "label", None)
+        numbered = re.compile(rf"(.*\.)?{re.escape(str(label))}( \d+)?")
+        alike = [each for each in labels if numbered.fullmatch(each)]
+        if len(alike) > 1:
+            raise UnknownName(
+                f"{item}: expected a name, as several have this label in a result without its "
+                f"network: {', '.join(alike)}"
+            )
+        return label
 
 
 def _is_slice(thing: object) -> bool:

@@ -327,7 +327,7 @@ def _find_data(names: Names, arrays: ByName, probe: object) -> np.ndarray:
     """Return what a probe recorded."""
     label, known = probe, list(arrays)
     if not isinstance(probe, str):
-        label = names.label_of(probe)
+        label = names.label_of(probe, known)
     if label in known:
         return arrays[label]
     raise UnknownName(

@@ -147,7 +147,7 @@ def _parameter(name: str, hint: object, default: object) -> Parameter:
     many = typing.get_origin(hint) is Sequence
     if many:
         (hint,) = typing.get_args(hint)
-    optional = isinstance(hint, types.UnionType)
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
     if optional:
         (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
     choices = tuple(option.values) or typing.get_args(hint)
