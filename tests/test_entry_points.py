@@ -28,6 +28,9 @@ with nengo.Network(seed=0) as NETWORK:
     PIXELS = nn.constant_input((4,))
     HIDDEN = nn.dense(PIXELS, RNG.random((4, 5)), nn.IntegrateAndFire(), gain=100.0, label="hidden")
     OUTPUT = nn.dense(HIDDEN, RNG.random((5, 2)), nn.IntegrateAndFire(), gain=20.0, label="output")
+with nengo.Network(seed=0) as LOOP:
+    RING = nn.dense(nn.constant_input((4,)), RNG.random((4, 5)), nn.IntegrateAndFire(), gain=100.0)
+    nengo.Connection(RING.output, RING.output, transform=-0.01, synapse=0.01)
 WEIGHTS = [HIDDEN.weights, OUTPUT.weights]
 RESULT = nn.present(
     NETWORK, OUTPUT, IMAGES, presentation_time=0.02, rasters=["hidden"], progress=False
@@ -67,6 +70,7 @@ def cell(seed):
 ENTRIES = {
     "present": call(nn.present, NETWORK, OUTPUT, images=IMAGES, progress=False),
     "predict_rates": call(nn.predict_rates, OUTPUT, images=IMAGES),
+    "fixed_point": call(nn.fixed_point, RING, images=IMAGES),
     "to_nir": call(nn.to_nir, OUTPUT),
     "diagnose": call(nn.diagnose, OUTPUT, images=IMAGES, labels=LABELS),
     "compare": call(nn.compare, RESULT, OUTPUT, images=IMAGES),

@@ -6,6 +6,7 @@ import pytest
 
 import nengonet as nn
 from nengonet.exceptions import RunawayError
+from nengonet.layers.targets import read_output
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.results.readout import most_spikes, spike_counts
 from nengonet.run.presentation import present
@@ -155,7 +156,7 @@ def test_probes_that_nobody_reads_keep_nothing():
     for simulator in ("minibatch", "reference"):
         runner = Runner(_job(network, output, simulator))
         try:
-            runner.run(IMAGES, np.arange(4))
+            runner.run([IMAGES], np.arange(4))
             assert not any(probe in runner.simulator.model.probes for probe in probes)
             assert not any(runner.simulator.model.params.get(probe) for probe in probes)
         finally:
@@ -169,4 +170,6 @@ def test_probes_that_nobody_reads_keep_nothing():
 
 def _job(network, output, simulator):
     settings = {"dt": 0.001, "seed": 0, "precision": 64, "n_steps": 50, "presentation_time": 0.05}
-    return Job(network, output, settings, [], (), ("hidden", "output"), simulator, 4)
+    target = read_output(output, network)
+    inputs = tuple((node, node.output) for node in network.nodes)
+    return Job(target, inputs, settings, [], (), ("hidden", "output"), {}, simulator, 4)

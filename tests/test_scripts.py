@@ -16,6 +16,12 @@ SCRIPT = pathlib.Path(__file__).parent / "data" / "forum_script.py"
 TIME = ["--time", "0.05"]
 
 
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    # A script's folder stays on the path, for what it imports while it runs.
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def call(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
