@@ -48,6 +48,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
+def slice_text(view: object) -> str:
+    """Write what a slice of a Nengo object takes of it, such as ``[:10]``."""
+    return " ".join(str(view)[len(str(view.obj)) :].split())
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """Return the end of a message about an unknown name: the closest known one, or nothing."""
     close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)

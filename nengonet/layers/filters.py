@@ -19,7 +19,7 @@ from nengo.synapses import LinearFilter, Synapse, Triangle
 
 from nengonet.checks import as_numbers, described
 from nengonet.exceptions import InputError
-from nengonet.layers.protocol import known
+from nengonet.layers.protocol import Moments, known
 from nengonet.layers.record import Layer, Layers, as_layers, new_label, node_layer
 from nengonet.nengo_internals import state_space
 
@@ -159,9 +159,7 @@ class LowpassPerUnit(nengo.Process):
         np.divide(-dt, self.tau, out=decay, where=self.tau > 0)
         return np.where(self.tau > 0, np.exp(decay), 0.0)
 
-    def moments(
-        self, mean: np.ndarray, variance: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def moments(self, mean: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the output, and its delay, for those of the input."""
         decay = self.decay(dt)
         return mean, variance * (1 - decay) / (1 + decay), float(self.tau.max())

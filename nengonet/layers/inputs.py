@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import nengo
 import numpy as np
 from nengo.params import NumberParam
-from nengo.processes import PresentInput
+from nengo.processes import PresentInput, Process
 from numpy.typing import ArrayLike
 
 from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
 from nengonet.exceptions import InputError
+from nengonet.layers.protocol import Moments
 from nengonet.layers.record import Layer, neuron_layer, new_label
 from nengonet.streams import example_rng
 
@@ -64,54 +66,87 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
     return np.bincount(steps * n + pixels, minlength=n_steps * n).reshape(n_steps, n)
 
 
+def shows(node: nengo.Node) -> Process:
+    """Return what shows images at a Node: what it runs, or else what puts their values out."""
+    showing = callable(getattr(node.output, "showing", None))
+    return node.output if showing else NodeValues(node.size_out)
+
+
 def images_at(
-    node: nengo.Node, images: ArrayLike, name: str = "images", process: object = None
+    node: nengo.Node, images: ArrayLike, name: str = "images", process: Process | None = None
 ) -> np.ndarray:
     """Convert images to what an input shows, one row for each; the one check of them all.
 
     ``process`` is what a model runs in the Node, where that is not the network's.
     """
-    label, process = node.label or str(node), node.output if process is None else process
+    process = shows(node) if process is None else process
     if isinstance(process, ImageInput):
-        return process.rows(images, name, label)
-    if callable(getattr(process, "showing", None)):
-        return as_array(name, images, "biuf")
-    values = as_numbers(name, images, "biuf")
-    check_shape(name, values, (node.size_out,), label)
-    return values.reshape(len(values), -1)
+        return process.rows(images, name, node.label or str(node))
+    return as_array(name, images, "biuf")
 
 
 def images_by_node(
     images: ArrayLike | Mapping[nengo.Node, ArrayLike],
     upstream: Iterable[nengo.Node],
     nodes: Iterable[nengo.Node],
-    processes: Mapping[nengo.Node, object] | None = None,
+    processes: Mapping[nengo.Node, Process] = types.MappingProxyType({}),
 ) -> dict[nengo.Node, np.ndarray]:
     """Find the inputs that images are meant for, and convert the images as `images_at` does."""
-    processes = processes or {}
+    sources = [node for node in upstream if node.size_in == 0]
+    return by_node(
+        images,
+        nodes,
+        lambda shape: meant(sources, shape),
+        lambda node, each, name: images_at(node, each, name, processes.get(node)),
+    )
+
+
+def by_node(
+    images: ArrayLike | Mapping[nengo.Node | Layer, ArrayLike],
+    nodes: Iterable[nengo.Node],
+    only: Callable[[tuple], nengo.Node],
+    convert: Callable[[nengo.Node, ArrayLike, str], object],
+    argument: str = "images",
+) -> dict[nengo.Node, object]:
+    """Return what images become, by the input that they are for.
+
+    ``only`` finds that of plain images by their shape; ``argument`` is what names it else.
+    """
     if not isinstance(images, Mapping):
-        sources = [node for node in upstream if node.size_in == 0]
-        node = meant(sources, as_array("images", images, "biuf").shape)
-        return {node: images_at(node, images, process=processes.get(node))}
-    if not images:
+        images = {only(as_array("images", images, "biuf").shape): images}
+    elif not images:
         raise InputError("images: expected {node: images} for every input, got an empty dict")
+    images = {_as_input(each): values for each, values in images.items()}
     sources = [node for node in nodes if node.size_in == 0]
     for node in images:
         if node not in sources:
             raise InputError(
-                "images: expected Nodes of the network without an input "
-                f"({', '.join(map(str, sources)) or 'none'}), got {described(node)}"
+                f"{argument}: expected Nodes of the network without an input "
+                f"({', '.join(map(str, sources)) or 'none'}), got {described(node)}{_advice(node)}"
             )
-    shown = {
-        node: images_at(node, each, f"images of {node}", processes.get(node))
-        for node, each in images.items()
-    }
-    if len({len(each) for each in shown.values()}) > 1:
+    names = {node: "images" if len(images) == 1 else f"images of {node}" for node in images}
+    shown = {node: convert(node, each, names[node]) for node, each in images.items()}
+    counts = {node: len(each) for node, each in shown.items()}
+    if len(set(counts.values())) > 1:
         raise InputError(
             "images: expected the same number of images for every Node, got "
-            + ", ".join(f"{len(each)} for {node}" for node, each in shown.items())
+            + ", ".join(f"{n} for {node}" for node, n in counts.items())
         )
     return shown
+
+
+def _as_input(given: object) -> object:
+    """Return the Node of an input; a layer of Poisson neurons has its pixels in front of it."""
+    if isinstance(given, Layer):
+        return given.node if given.node is not None or given.pre is None else given.pre.node
+    return given
+
+
+def _advice(node: object) -> str:
+    """Say what to do with a Node that only passes on what comes in."""
+    if isinstance(node, nengo.Node) and node.output is None:
+        return f"; connect an input to it, such as nengo.Node(numpy.zeros({node.size_in}))"
+    return ""
 
 
 def meant(
@@ -171,7 +206,7 @@ def check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: st
     raise InputError(f"{name}: expected shape {expected} for {label}, got {images.shape}{hint}")
 
 
-class ImageInput(nengo.Process):
+class ImageInput(Process):
     """What a Node of an input layer runs: the image that is being shown."""
 
     # What `show` sets, and `present` for every example.
@@ -245,9 +280,7 @@ class ConstantImage(ImageInput):
         """Return what stays for a presentation."""
         return self.scale * images
 
-    def moments(
-        self, images: np.ndarray, variance: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def moments(self, images: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the output, and its delay."""
         return self.scale * images, variance, 0.0
 
@@ -255,6 +288,20 @@ class ConstantImage(ImageInput):
         """Return the step function (Nengo calls this at every reset)."""
         values = self.steady(self.image)
         return lambda t: values
+
+
+class NodeValues(ConstantImage):
+    """An image's values as they are, at a Node of anybody's."""
+
+    def __init__(self, size: int) -> None:
+        # With a seed, it draws none: all others are as without it.
+        super().__init__((size,), 1.0, seed=0)
+
+    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
+        """Return one row for each image."""
+        values = as_numbers(name, images, "biuf")
+        check_shape(name, values, self.shape, label)
+        return values.reshape(len(values), -1)
 
 
 class PoissonImage(ImageInput):
@@ -272,9 +319,7 @@ class PoissonImage(ImageInput):
         """Return the rates in Hz, and the height of a spike."""
         return self.max_rate * images, self.amplitude / dt
 
-    def moments(
-        self, images: np.ndarray, variance: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def moments(self, images: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the output, and its delay; a count's variance is its mean."""
         mean = self.amplitude * self.max_rate * images
         return mean, self.amplitude**2 * self.max_rate * images / dt, 0.0

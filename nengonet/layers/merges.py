@@ -10,15 +10,20 @@ from collections.abc import Sequence
 
 import nengo
 import numpy as np
-from nengo.synapses import Synapse
 
 from nengonet.ann.unweighted import Merge, Padding
-from nengonet.layers.record import Layer, Layers, as_layers, connect, listed_layers, new_label
+from nengonet.layers.record import (
+    Layer,
+    Layers,
+    SynapseLike,
+    as_layers,
+    connect,
+    listed_layers,
+    new_label,
+)
 
 
-def add(
-    pre: Sequence[Layer], *, synapse: Synapse | float | None = None, label: str | None = None
-) -> Layer:
+def add(pre: Sequence[Layer], *, synapse: SynapseLike = None, label: str | None = None) -> Layer:
     """Add a Node that puts out the sum of several layers, as Keras' Add does.
 
     A builder that is given a list of layers takes their sum without such a Node, so this is for a
@@ -45,15 +50,11 @@ def add(
         The layers have different shapes, or layers on different ways to them have the same label.
     """
     pres = as_layers(pre)
-    return _merged(pres, Merge("add", _names(pres), name=new_label(label, "add", pres)), synapse)
+    return _merged(pres, "add", synapse, name=new_label(label, "add", pres))
 
 
 def concatenate(
-    pre: Sequence[Layer],
-    axis: int = -1,
-    *,
-    synapse: Synapse | float | None = None,
-    label: str | None = None,
+    pre: Sequence[Layer], axis: int = -1, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
     """Add a Node that puts out several layers side by side, as Keras' Concatenate does.
 
@@ -79,26 +80,21 @@ def concatenate(
     """
     pres = listed_layers(pre)
     label = new_label(label, "concatenate", pres)
-    return _merged(pres, Merge("concatenate", _names(pres), axis=axis, name=label), synapse)
+    return _merged(pres, "concatenate", synapse, axis=axis, name=label)
 
 
-def _names(pres: Sequence[Layer]) -> list[str]:
-    return [layer.label for layer in pres]
-
-
-def _merged(pres: Sequence[Layer], merge: Merge, synapse: Synapse | float | None) -> Layer:
+def _merged(pres: Sequence[Layer], kind: str, synapse: SynapseLike, **of_merge: object) -> Layer:
+    merge = Merge(kind, [layer.label for layer in pres], **of_merge)
     shape = merge.of_shapes([layer.shape for layer in pres], " and ".join(merge.of))
-    # What the merge makes of the places: where in it each of them comes to stand.
-    starts = np.cumsum([0, *(layer.size for layer in pres)])
-    places = [
-        np.arange(start, start + layer.size).reshape(1, *layer.shape)
-        for start, layer in zip(starts, pres, strict=False)
-    ]
-    if merge.kind == "add":
-        into = [np.arange(layer.size) for layer in pres]
-    else:
-        order = np.argsort(merge.of_values(places), axis=None)
-        into = np.split(order, starts[1:-1])
+    into = [np.arange(layer.size) for layer in pres]
+    if kind == "concatenate":
+        # What the merge makes of the places: where in it each of them comes to stand.
+        starts = np.cumsum([0, *map(len, into)])
+        places = [
+            (places + start).reshape(1, *layer.shape)
+            for places, start, layer in zip(into, starts, pres, strict=False)
+        ]
+        into = np.split(np.argsort(merge.of_values(places), axis=None), starts[1:-1])
     return _placed(pres, into, shape, merge.name, synapse)
 
 
@@ -107,7 +103,7 @@ def _placed(
     into: Sequence[np.ndarray],
     shape: tuple[int, ...],
     label: str,
-    synapse: Synapse | float | None,
+    synapse: SynapseLike,
 ) -> Layer:
     """Add a Node, and the connections of layers into its places."""
     node = nengo.Node(size_in=math.prod(shape), label=label)
@@ -130,7 +126,7 @@ def zero_padding2d(
     pre: Layers,
     padding: int | Sequence = 1,
     *,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a Node that puts out a layer with zeros around it, as Keras' ZeroPadding2D does.
@@ -163,7 +159,7 @@ def zero_padding1d(
     pre: Layers,
     padding: int | tuple[int, int] = 1,
     *,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a Node that puts out a layer with steps of zeros before and after it.

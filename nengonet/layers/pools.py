@@ -15,14 +15,14 @@ import numpy as np
 from nengo.builder import Builder
 from nengo.builder.processes import build_process
 from nengo.params import EnumParam, NumberParam, ShapeParam
-from nengo.synapses import Synapse
 
 from nengonet.ann.convolution import output_shape, places
 from nengonet.ann.unweighted import Pool
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph
-from nengonet.layers.record import Layer, Layers, as_layers, new_label, node_layer
+from nengonet.layers.protocol import Moments
+from nengonet.layers.record import Layer, Layers, SynapseLike, as_layers, new_label, node_layer
 
 KINDS = ("running_max", "winner", "instant")
 
@@ -33,7 +33,7 @@ def avg_pool2d(
     strides: int | Sequence[int] | None = None,
     padding: str = "valid",
     *,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a pool that puts out the mean of every window: one Node and one Connection.
@@ -84,7 +84,7 @@ def avg_pool1d(
     strides: int | None = None,
     padding: str = "valid",
     *,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a pool that puts out the mean of every window of steps: `avg_pool2d` without columns.
@@ -105,10 +105,7 @@ def avg_pool1d(
 
 
 def global_avg_pool2d(
-    pre: Layers,
-    *,
-    synapse: Synapse | float | None = None,
-    label: str | None = None,
+    pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
     """Add a pool that puts out the mean of every channel: one Node and one Connection.
 
@@ -126,10 +123,7 @@ def global_avg_pool2d(
 
 
 def global_avg_pool1d(
-    pre: Layers,
-    *,
-    synapse: Synapse | float | None = None,
-    label: str | None = None,
+    pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
     """Add a pool that puts out the mean of every channel over all steps: one Node, one Connection.
 
@@ -153,7 +147,7 @@ def max_pool2d(
     padding: str = "valid",
     *,
     kind: str = "running_max",
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a pool that passes on the largest input of every window: one Node and one Connection.
@@ -202,7 +196,7 @@ def max_pool1d(
     padding: str = "valid",
     *,
     kind: str = "running_max",
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
     """Add a pool that passes on the largest of every window of steps: `max_pool2d` of one column.
@@ -224,11 +218,7 @@ def max_pool1d(
 
 
 def global_max_pool2d(
-    pre: Layers,
-    *,
-    kind: str = "running_max",
-    synapse: Synapse | float | None = None,
-    label: str | None = None,
+    pre: Layers, *, kind: str = "running_max", synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
     """Add a pool that passes on the largest input of every channel: one Node and one Connection.
 
@@ -246,11 +236,7 @@ def global_max_pool2d(
 
 
 def global_max_pool1d(
-    pre: Layers,
-    *,
-    kind: str = "running_max",
-    synapse: Synapse | float | None = None,
-    label: str | None = None,
+    pre: Layers, *, kind: str = "running_max", synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
     """Add a pool that passes on the largest input of every channel, over all steps.
 
@@ -272,7 +258,7 @@ def _pool(
     given: tuple,
     default: str,
     label: str | None,
-    synapse: Synapse | float | None,
+    synapse: SynapseLike,
     dimensions: int = 2,
     kind: str = "",
 ) -> Layer:
@@ -318,9 +304,7 @@ class MaxPool(nengo.Process):
         self.image_shape, self.pool_size, self.strides, self.padding = geometry
         self.kind, self.amplitude = kind, amplitude
 
-    def moments(
-        self, mean: np.ndarray, variance: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def moments(self, mean: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the input with the largest mean, for every window.
 
         In a short presentation, the largest of several noisy counts is above the largest mean.

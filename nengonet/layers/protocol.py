@@ -33,6 +33,10 @@ On a synapse: ``filter(dt)`` returns a `nengonet.layers.filters.Filter`, and ``b
 
 from __future__ import annotations
 
+import numpy as np
+
+# Mean and variance, (n_samples, n) each, and a delay in seconds.
+Moments = tuple[np.ndarray, np.ndarray, float]
 _STEPS = ("make_step", "__call__", "sample")
 
 

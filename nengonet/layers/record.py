@@ -151,6 +151,7 @@ class Layer:
 
 
 Layers = Layer | Sequence[Layer]
+SynapseLike = Synapse | float | None
 _ALL = slice(None)
 
 
@@ -238,7 +239,7 @@ def node_layer(
 def _connected(
     pre: Layers,
     transform: Transform | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     **of_layer: object,
 ) -> Layer:
     layer = Layer(**of_layer)
@@ -252,7 +253,7 @@ def connect(
     layer: Layer,
     places: slice | list[int] = _ALL,
     transform: Transform | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
 ) -> None:
     """Add the Connection from a layer to another, or to places of it."""
     nengo.Connection(

@@ -16,10 +16,10 @@ from nengo.builder.signal import Signal
 from nengo.processes import Process
 from numpy.typing import ArrayLike
 
-from nengonet.checks import as_array, as_numbers, described
+from nengonet.checks import as_array, described
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, owner
-from nengonet.layers.inputs import ConstantImage, ImageInput, check_shape, meant
+from nengonet.layers.inputs import ImageInput, by_node, meant, shows
 from nengonet.layers.protocol import known
 from nengonet.layers.record import Layer, labels_of
 from nengonet.layers.targets import Target
@@ -36,24 +36,9 @@ class Shown:
     process: Process
     images: np.ndarray
 
-    @property
-    def replaces(self) -> bool:
-        """Whether the model runs something else than the network."""
-        return self.process is not self.node.output
-
-
-class NodeValues(ConstantImage):
-    """An image's values as they are, at a Node of anybody's."""
-
-    def __init__(self, size: int) -> None:
-        # With a seed, it draws none: all others are as without it.
-        super().__init__((size,), 1.0, seed=0)
-
-    def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
-        """Return one row for each image."""
-        values = as_numbers(name, images, "biuf")
-        check_shape(name, values, self.shape, label)
-        return values.reshape(len(values), -1)
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
 
 
 class ImageSteps(ImageInput):
@@ -159,67 +144,29 @@ def read_images(
         Steps of a presentation, by which sequences are known.
     dt : float, in seconds
     """
-    given = images
-    if not isinstance(images, Mapping):
-        given = {_as_input(node): images} if node is not None else {}
-        if node is None:
-            shape = as_array("images", images, "biuf").shape
-            given = {find_input(target, shape): images}
-    elif node is not None:
+    if node is not None and isinstance(images, Mapping):
         raise InputError("input: expected images as an array beside it, got a dict of Nodes")
-    elif not images:
-        raise InputError("images: expected {node: images} for every input, got an empty dict")
-    else:
-        given = {_as_input(each): values for each, values in images.items()}
-    sources = [each for each in target.network.all_nodes if each.size_in == 0]
-    for each in given:
-        if each not in sources:
-            raise InputError(
-                f"{'images' if node is None else 'input'}: expected Nodes of the network without "
-                f"an input ({', '.join(map(str, sources)) or 'none'}), got {described(each)}"
-                + _advice(each)
-            )
-    makes = make if isinstance(make, Mapping) else dict.fromkeys(given, make)
-    for each, function in makes.items():
-        if each not in given or not (function is None or callable(function)):
-            raise InputError(
-                "input_process: expected a function that returns a Process for an image, or a dict "
-                f"of them by the Nodes of images, got {described(make)}"
-            )
-    shown = []
-    labels = labels_of(target.network, target.layers)
-    for each, values in given.items():
-        name = "images" if len(given) == 1 else f"images of {each}"
-        names = name, labels[each]
-        shown.append(_shown(each, values, makes.get(each), n_steps, dt, *names))
-    if len({len(each.images) for each in shown}) > 1:
+    nodes, labels = target.network.all_nodes, labels_of(target.network, target.layers)
+
+    def only(shape: Sequence[int]) -> nengo.Node:
+        upstream = {*Graph(target.network).upstream(*target.items)[0]}
+        sources = [each for each in nodes if each.size_in == 0]
+        return meant([each for each in sources if each in upstream] or sources, shape, False)
+
+    def convert(each: nengo.Node, values: ArrayLike, name: str) -> Shown:
+        own = make.get(each) if isinstance(make, Mapping) else make
+        return _shown(each, values, own, n_steps, dt, name, labels[each])
+
+    argument = "images" if node is None else "input"
+    shown = by_node(images if node is None else {node: images}, nodes, only, convert, argument)
+    makes = make if isinstance(make, Mapping) else dict.fromkeys(shown, make)
+    functions = all(each is None or callable(each) for each in makes.values())
+    if not functions or not makes.keys() <= shown.keys():
         raise InputError(
-            "images: expected the same number of images for every Node, got "
-            + ", ".join(f"{len(each.images)} for {each.node}" for each in shown)
+            "input_process: expected a function that returns a Process for an image, or a dict "
+            f"of them by the Nodes of images, got {described(make)}"
         )
-    return shown
-
-
-def _as_input(given: object) -> object:
-    """Return the Node of an input; a layer of Poisson neurons has its pixels in front of it."""
-    if isinstance(given, Layer):
-        return given.node if given.node is not None or given.pre is None else given.pre.node
-    return given
-
-
-def _advice(node: object) -> str:
-    """Say what to do with a Node that only passes on what comes in."""
-    if isinstance(node, nengo.Node) and node.output is None:
-        return f"; connect an input to it, such as nengo.Node(numpy.zeros({node.size_in}))"
-    return ""
-
-
-def find_input(target: Target, shape: Sequence[int]) -> nengo.Node:
-    """Return the Node that images of a shape are for."""
-    upstream = {*Graph(target.network).upstream(*target.items)[0]}
-    sources = [node for node in target.network.all_nodes if node.size_in == 0]
-    sources = [node for node in sources if node in upstream] or sources
-    return meant(sources, shape, functions=False)
+    return list(shown.values())
 
 
 def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -> Shown:
@@ -227,13 +174,10 @@ def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -
     array = as_array(name, images, "biuf")
     if array.ndim < 1 or len(array) == 0:
         raise InputError(f"{name}: expected at least one image, got shape {array.shape}")
-    if make is not None:
-        return Shown(node, MadeInput(make, node.size_out), array)
-    process, size = node.output, node.size_out
+    size = node.size_out
+    process = shows(node) if make is None else MadeInput(make, size)
     if not isinstance(process, ImageInput):
-        if callable(getattr(process, "showing", None)):
-            return Shown(node, process, array)
-        process = NodeValues(size)
+        return Shown(node, process, array)
     rows = array.shape[1:2]
     in_steps = math.prod(array.shape[2:]) == size and math.prod(array.shape[1:]) != size
     if in_steps and rows and (rows == (n_steps,) or array.ndim > 2):

@@ -12,7 +12,7 @@ import numpy as np
 from nengo.base import ObjView
 from nengo.connection import Neurons
 
-from nengonet.checks import described
+from nengonet.checks import described, slice_text
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, Item, as_network, owner
 from nengonet.layers.record import Layer, known_layers, labels_of, layers_of
@@ -108,11 +108,6 @@ def size_of(item: Item) -> int:
     return item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_out
 
 
-def signal_of(item: Item) -> Neurons | nengo.Node:
-    """Return what to probe of an Ensemble or a Node: ``ensemble.neurons``, or the Node."""
-    return item.neurons if isinstance(item, nengo.Ensemble) else item
-
-
 def read_output(
     output: Output, network: nengo.Network | None = None, name: str = "output"
 ) -> Target:
@@ -144,10 +139,7 @@ def read_output(
     if not given:
         raise InputError(f"{name}: {_EXPECTED}, got an empty list")
     network = _network_of(given, network, name)
-    layers = known_layers(None, network)
-    for each in given:
-        if isinstance(each, Layer):
-            layers = {**known_layers(each, network), **layers, owner(each.output): each}
+    layers = known_layers(given, network)
     labels, inside = labels_of(network, layers), Graph(network).objects
     parts = []
     for each in given:
@@ -162,7 +154,7 @@ def read_output(
         indices, label = np.arange(size_of(item)), labels[item]
         if isinstance(each, ObjView):
             indices = indices[each.slice]
-            label += " ".join(str(each)[len(str(each.obj)) :].split())
+            label += slice_text(each)
         if indices.size == 0:
             raise InputError(f"{name}: expected an output with at least one value, got {each}")
         parts.append(Part(item, indices, label))

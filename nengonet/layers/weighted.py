@@ -13,14 +13,15 @@ from collections.abc import Sequence
 import nengo
 import numpy as np
 from nengo.neurons import NeuronType
-from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
 from nengonet.ann.kinds import kind_of, shape_after
 from nengonet.exceptions import InputError
+from nengonet.layers.protocol import Moments
 from nengonet.layers.record import (
     Layer,
     Layers,
+    SynapseLike,
     as_layers,
     checked_layer,
     neuron_layer,
@@ -43,7 +44,7 @@ class Tuning:
     gain: object = None
     bias: object = None
     amplitude: float | None = None
-    synapse: Synapse | float | None = None
+    synapse: SynapseLike = None
     seed: int | None = None
 
 
@@ -57,7 +58,7 @@ def dense(
     gain: object = None,
     bias: object = None,
     amplitude: float | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
     seed: int | None = None,
 ) -> Layer:
@@ -128,7 +129,7 @@ def conv2d(
     gain: object = None,
     bias: object = None,
     amplitude: float | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
     seed: int | None = None,
 ) -> Layer:
@@ -197,7 +198,7 @@ def conv1d(
     gain: object = None,
     bias: object = None,
     amplitude: float | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
     seed: int | None = None,
 ) -> Layer:
@@ -302,7 +303,7 @@ def activation(
     gain: object = None,
     bias: object = None,
     amplitude: float | None = None,
-    synapse: Synapse | float | None = None,
+    synapse: SynapseLike = None,
     label: str | None = None,
     seed: int | None = None,
 ) -> Layer:
@@ -412,8 +413,6 @@ class AddBias:
         """Return the output at this step, also of examples that stand last."""
         return x + (self.bias if x.ndim == 1 else self.bias[:, np.newaxis])
 
-    def moments(
-        self, mean: np.ndarray, variance: np.ndarray, dt: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def moments(self, mean: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the output, and its delay, for those of the input."""
         return mean + self.bias, variance, 0.0

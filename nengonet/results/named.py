@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nengonet.checks import described, did_you_mean
+from nengonet.checks import described, did_you_mean, slice_text
 from nengonet.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class Names:
         if not isinstance(thing, str):
             label = self.label_of(_item_of(thing), self.labels)
             if _is_slice(thing):
-                part = " ".join(str(thing)[len(str(thing.obj)) :].split())
-                own = f"{label}{part}"
+                own = f"{label}{slice_text(thing)}"
                 label, chosen = (own, WHOLE) if own in self.labels else (label, thing.slice)
         if label not in self.labels:
             got = str(thing) if hasattr(thing, "label") else described(thing)

@@ -179,33 +179,18 @@ class Result:
         return next(info for info in self.layers if info.label == label)
 
     def rates(self, label: str) -> np.ndarray:
-        """Return a layer's measured rates: spike counts over the presentation time.
-
-        Returns
-        -------
-        rates : (n_images, n_neurons) ndarray, in Hz
-        """
+        """Return a layer's spike counts over the presentation time, (n_images, n_neurons) in Hz."""
         return self.counts[label] / (self.n_steps * self.dt)
 
     def mean_output(self, label: str) -> np.ndarray:
-        """Return a layer's mean output over the presentation.
-
-        Returns
-        -------
-        mean : (n_images, n_neurons) ndarray
-        """
+        """Return a layer's mean output over the presentation, (n_images, n_neurons)."""
         amplitude = self.layer(label).amplitude
         if amplitude is None:
             return self.means[label]
         return self.counts[label] * (amplitude / (self.n_steps * self.dt))
 
     def scores(self, readout: str | None = None, *, tau: float = 0.1) -> np.ndarray:
-        """Compute every class's score at every step.
-
-        Returns
-        -------
-        scores : (n_images, n_steps, n_classes) ndarray
-        """
+        """Compute every class's score at every step, (n_images, n_steps, n_classes)."""
         readout = self.settings["readout"] if readout is None else readout
         amplitude = self.layers[-1].amplitude
         return readouts.scores(self.outputs, readout, dt=self.dt, amplitude=amplitude, tau=tau)
@@ -232,24 +217,13 @@ class Result:
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
-        """Return the class of every example.
-
-        Returns
-        -------
-        classes : (n_images,) ndarray of int
-            The lowest class number where several share the highest score.
-        """
+        """Return the class of every example, (n_images,); the lowest where scores are equal."""
         return self._classes(readout, tau, n_steps)[0]
 
     def tied(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
-        """Return for every example whether several classes share the highest score.
-
-        Returns
-        -------
-        tied : (n_images,) ndarray of bool
-        """
+        """Return for every example whether several classes share the highest score, (n_images,)."""
         return self._classes(readout, tau, n_steps)[1]
 
     def accuracy(
@@ -260,26 +234,14 @@ class Result:
         n_steps: int | None = None,
         tau: float = 0.1,
     ) -> Accuracy:
-        """Return the share of examples whose class is right.
-
-        Returns
-        -------
-        Accuracy
-            With its 95 % interval and the number of ties.
-        """
+        """Return the share of examples whose class is right, its 95 % interval and the ties."""
         predictions, tied = self._classes(readout, tau, n_steps)
         return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
         self, labels: np.ndarray, readout: str | None = None, *, tau: float = 0.1
     ) -> np.ndarray:
-        """Return the accuracy after every number of steps.
-
-        Returns
-        -------
-        accuracy : (n_steps,) ndarray
-            Element ``k`` is the accuracy after ``k + 1`` steps.
-        """
+        """Return the accuracy after every number of steps, (n_steps,), from the first on."""
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
         right = np.zeros(self.n_steps, dtype=np.int64)
         for k, (classes, _) in enumerate(self._chunks(readout, tau, slice(None))):

@@ -239,17 +239,17 @@ def _named(name: str, layers: object, network: nengo.Network) -> object:
 
 def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
     """Return the probes that were asked for, by name."""
-    names: dict[nengo.Probe, str] = {}
+    by_name: dict[str, nengo.Probe] = {}
     for number, probe in enumerate(network.all_probes):
         label = probe.label or f"probe {number}"
-        names[probe] = label if label not in names.values() else f"{label} {number}"
+        by_name[label if label not in by_name else f"{label} {number}"] = probe
     if isinstance(probes, str) and probes == "all":
-        return {name: probe for probe, name in names.items()}
+        return by_name
     if isinstance(probes, list | tuple):
+        names = {probe: name for name, probe in by_name.items()}
         probes = [
             names.get(each, each) if isinstance(each, nengo.Probe) else each for each in probes
         ]
-    by_name = {name: probe for probe, name in names.items()}
     return {name: by_name[name] for name in as_names("probes", probes, list(by_name), "probe")}
 
 
