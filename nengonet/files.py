@@ -13,6 +13,7 @@ import mmap
 import os
 import pathlib
 import struct
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -49,6 +50,27 @@ def as_path(name: str, path: str | os.PathLike, what: str = "file") -> pathlib.P
     if not isinstance(text, str) or not text or "\0" in text:
         raise InputError(f"{name}: expected the name of a {what}, got {described(path)}")
     return pathlib.Path(text)
+
+
+def write_whole(
+    path: pathlib.Path, content: bytes | memoryview, temporary: pathlib.Path | None = None
+) -> None:
+    """Write a file whole or not at all: a temporary one beside it, which is renamed."""
+    temporary = temporary or path.with_name(f".{uuid.uuid4().hex}.writing")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        with contextlib.suppress(OSError):  # not every system can sync a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from nengonet.layers.targets import Output, Part, Target, read_output
 from nengonet.layers.weighted import AddBias
 from nengonet.neurons import model_of
 from nengonet.nir import parts
-from nengonet.nir.layout import Layout, layouts_of, placement, route, row
+from nengonet.nir.layout import Layout, layouts_of, placement, row
 from nengonet.version import __version__
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class _Writer:
         self.labels = labels_of(target.network, target.layers)
         self.built = Built(target.network, dt=time["dt"])
         self.order, _ = self.wired.upstream(*(part.item for part in self.outputs))
-        self.shapes = {item: layer.shape for item, layer in target.layers.items()}
-        self.layouts = layouts_of(self.order, self.wired, self.shapes)
+        shapes = {item: layer.shape for item, layer in target.layers.items()}
+        self.layouts, self.routes = layouts_of(self.order, self.wired, shapes)
         inputs = [each for each in self.order if isinstance(each, nengo.Node) and not each.size_in]
         fixed = [each for each in inputs if isinstance(each.output, np.ndarray)]
         fixed = [each for each in fixed if np.any(each.output)]
@@ -126,7 +126,7 @@ class _Writer:
         self.missing: dict[str, list[str]] = {}
         self.signals: dict[Item, Signal | None] = {}
         self.flat: dict[tuple[str, ...], str] = {}
-        self.neurons: dict[nengo.Ensemble, dict] = {}
+        self.neurons: dict[nengo.Ensemble, tuple] = {}
 
     def graph(self, allow: tuple[str, ...]) -> nir.NIRGraph:
         """Return the graph, or name what it cannot express."""
@@ -136,7 +136,7 @@ class _Writer:
                 self.signals[item] = self._neurons(item)
         for item in self.order:
             if item in self.neurons:
-                self._feed(item, **self.neurons[item])
+                self._feed(item, *self.neurons[item])
         put_out = [self.signal(part.item) for part in self.outputs]
         refused = [key for key in self.missing if key not in allow]
         if refused:
@@ -278,8 +278,7 @@ class _Writer:
             tau_syn = parts.time_constant(only[0], **self.time) if len(only) == 1 else None
         node, current = parts.neurons(self.layouts[ensemble], tau, tau_syn, self.time["dt"])
         (name,) = self.join([], f"{label}_{'if' if tau is None else 'lif'}", node)
-        self.neurons[ensemble] = {"name": name, "gain": gain, "bias": bias, "unit": current}
-        self.neurons[ensemble]["synapse"] = tau_syn is None
+        self.neurons[ensemble] = name, gain, bias, current, tau_syn is None
         return [name], unit
 
     def _feed(self, ensemble, name, gain, bias, unit, synapse) -> None:
@@ -312,16 +311,12 @@ class _Writer:
         for each in come_in:
             added = unit * bias if each is taker and taker.synapse is None else None
             signals.append(self.carried(each, factor, added, synapse))
-        signals = [each for each in signals if each[0]]
-        units = {each for _, each in signals} or {1.0}
-        if len(units) > 1:
-            units, layout = {1.0}, self.layouts[item]
-            signals = [
-                (self.scaled(each, f"{each[0][0]}_scale", None, None, layout), 1.0)
-                for each in signals
-            ]
-        ends = [end for ends, _ in signals for end in ends]
-        return (ends, units.pop()), bias if taker is None else 0 * bias
+        units, ends, layout = {unit for ends, unit in signals if ends}, [], self.layouts[item]
+        for now in signals:
+            kept = len(units) <= 1 or not now[0]
+            ends += now[0] if kept else self.scaled(now, f"{now[0][0]}_scale", None, None, layout)
+        unit = units.pop() if len(units) == 1 else 1.0
+        return (ends, unit), bias if taker is None else 0 * bias
 
     # --- connections
 
@@ -333,19 +328,13 @@ class _Writer:
         path = self._path(connection)
         return path.into(path.carried(node.output[np.newaxis]))[0]
 
-    def _takes(self, connection: nengo.Connection, bias: np.ndarray, gain: np.ndarray) -> bool:
+    def _takes(self, connection: nengo.Connection, *values: np.ndarray) -> bool:
         """Whether a connection's node in NIR can add a bias."""
-        kind, behind = self._route(connection)
+        kind, behind = self.routes[connection]
         if kind == "convolution":
-            return all(_by_filter(each, behind) is not None for each in (bias, gain))
+            return all(behind.by_channel(each) is not None for each in values)
         layout = self.layouts[owner(connection.post_obj)]
         return kind == "matrix" or (kind == "plain" and not layout.is_image)
-
-    def _route(self, connection: nengo.Connection) -> tuple[str, Layout]:
-        """Return the kind of a connection, and the layout behind its node."""
-        kind, behind = route(connection, self.layouts, self.shapes)
-        after = self.layouts[owner(connection.post_obj)]
-        return (kind, behind) if np.array_equal(behind.order, after.order) else ("matrix", after)
 
     def _path(self, connection: nengo.Connection) -> Path:
         try:
@@ -361,13 +350,11 @@ class _Writer:
         ``factor`` and ``bias`` have one value for each element that it feeds. Without a factor
         what only passes on keeps its unit; otherwise the signal is in units of 1.
         """
-        pre, post, transform = (
-            *map(owner, (connection.pre_obj, connection.post_obj)),
-            connection.transform,
-        )
+        pre, post, transform = connection.pre_obj, connection.post_obj, connection.transform
+        pre, post = owner(pre), owner(post)
         path, taus = self._path(connection), parts.filters_of(connection)
         before, layout = self.layouts[pre], self.layouts[post]
-        (ends, unit), (kind, behind) = self.signal(pre), self._route(connection)
+        (ends, unit), (kind, behind) = self.signal(pre), self.routes[connection]
         name = "_".join(filter(None, (self.label(post), name)))
         name = name if name not in self.nodes else f"{name}_from_{self.label(pre)}"
         scale = name
@@ -384,9 +371,7 @@ class _Writer:
             ends, node = self.flattened(ends, before), self.nir.Affine(matrix, bias)
             unit = factor = 1.0
         elif kind == "convolution":
-            gains, biases = (
-                None if each is None else _by_filter(each, behind) for each in (factor, bias)
-            )
+            gains, biases = behind.by_channel(factor), behind.by_channel(bias)
             kernel = self.built.weights(connection)[1]
             kernel = np.asarray(transform.init if kernel is None else kernel, np.float64)
             kernel = kernel * (unit if gains is None else unit * gains)
@@ -406,9 +391,3 @@ class _Writer:
             node = parts.low_pass(layout, tau, **self.time)
             ends = self.join(ends, f"{name}_synapse{number or ''}", node)
         return ends, unit
-
-
-def _by_filter(values: np.ndarray, layout: Layout) -> np.ndarray | None:
-    """Return one value for each filter; None where they differ within one."""
-    by_filter = layout.place(values).reshape(layout.shape[0], -1)
-    return by_filter[:, 0] if np.all(by_filter == by_filter[:, :1]) else None

@@ -8,6 +8,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from nengonet.exceptions import InputError
+from nengonet.files import write_whole
 from nengonet.nir.parts import needed
 from nengonet.tables import aligned
 
@@ -21,25 +22,15 @@ def write(graph: nir.NIRGraph, path: str | os.PathLike) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: expected a file in a folder that exists")
     needed().write(content, graph)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        temporary.write_bytes(content.getbuffer())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content.getbuffer())
 
 
 def summary(graph: nir.NIRGraph) -> dict:
     """Return nodes, edges and metadata of a graph, ready for `json.dumps`."""
-    nodes = [
-        {
-            "name": name,
-            "kind": type(node).__name__,
-            "shape": [int(n) for each in node.output_type.values() for n in each],
-            **node.metadata,
-        }
-        for name, node in graph.nodes.items()
-    ]
+    nodes = []
+    for name, node in graph.nodes.items():
+        shape = [int(n) for each in node.output_type.values() for n in each]
+        nodes.append({"name": name, "kind": type(node).__name__, "shape": shape, **node.metadata})
     return {"nodes": nodes, "edges": [list(edge) for edge in graph.edges], **graph.metadata}
 
 

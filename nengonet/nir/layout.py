@@ -43,6 +43,13 @@ class Layout:
         """Return values in Nengo's order as an array of NIR."""
         return np.asarray(values, dtype=np.float64)[self.order].reshape(self.shape)
 
+    def by_channel(self, values: np.ndarray | None) -> np.ndarray | None:
+        """Return one value for each channel; None where they differ within one."""
+        if values is None:
+            return None
+        values = self.place(values).reshape(self.shape[0], -1)
+        return values[:, 0] if np.all(values == values[:, :1]) else None
+
 
 def row(size: int) -> Layout:
     """Return the layout of a signal without channels."""
@@ -116,33 +123,36 @@ def _of_layer(shape: tuple[int, ...] | None, like: Layout) -> Layout | None:
 
 def layouts_of(
     order: list[Item], graph: Graph, shapes: Mapping[Item, tuple[int, ...]]
-) -> dict[Item, Layout]:
+) -> tuple[dict[Item, Layout], dict[nengo.Connection, tuple[str, Layout]]]:
     """Return the layout of everything that a network has, given each after what feeds it.
 
     Channels stand first where a convolution or a pool reads or writes a signal, or passes it on;
-    in one row where a matrix writes it as well. ``shapes`` are those of layers.
+    in one row where a matrix writes it as well. ``shapes`` are those of layers. And the kind of
+    every connection in NIR, with the layout behind its node.
     """
     mixed: set[Item] = set()
     while True:
         found: dict[Item, Layout] = {}
         for item in order:
-            come_in = [route(each, found, shapes)[1] for each in graph.into(item)]
+            come_in = [_route(each, found, shapes)[1] for each in graph.into(item)]
             come_in = come_in or [_wanted(item, graph, shapes)]
             known = [each for each in come_in if each is not None] or [row(size_of(item))]
             first = min(known, key=lambda each: not each.is_image)
             found[item] = first.flat if item in mixed else first
-        late = {
-            item
-            for item in order
-            if found[item].is_image
-            and any(route(each, found, shapes)[1] != found[item] for each in graph.into(item))
-        }
+        routes, late = {}, set()
+        for item, after in found.items():
+            for each in graph.into(item):
+                kind, behind = routes[each] = _route(each, found, shapes)
+                if after.is_image and behind != after:
+                    late.add(item)
+                elif not np.array_equal(behind.order, after.order):
+                    routes[each] = "matrix", after
         if not late:
-            return found
+            return found, routes
         mixed |= late
 
 
-def route(
+def _route(
     connection: nengo.Connection,
     found: Mapping[Item, Layout],
     shapes: Mapping[Item, tuple[int, ...]],

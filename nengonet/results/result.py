@@ -6,7 +6,6 @@ process is killed cannot be opened again.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,7 +14,6 @@ import json
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import h5py
@@ -23,7 +21,7 @@ import numpy as np
 
 from nengonet.checks import as_labels, described, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.files import Allowance, Hdf5, open_binary, reading
+from nengonet.files import Allowance, Hdf5, open_binary, reading, write_whole
 from nengonet.results import readout as readouts
 from nengonet.results.named import WHOLE, ByName, LayerResult, Names, UnknownName
 from nengonet.results.readout import Accuracy
@@ -261,8 +259,7 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to an HDF5 file, whole or not at all."""
-        path = pathlib.Path(path)
-        write_result(self, path, path.with_name(f".{uuid.uuid4().hex}.writing"))
+        write_result(self, pathlib.Path(path))
 
 
 def _find_of_layer(
@@ -322,8 +319,8 @@ def assemble(
     return Result(*of_run, **by_layer, data=data, names=names or {})
 
 
-def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) -> None:
-    """Write a result to a temporary file beside its own, and rename that."""
+def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path | None = None) -> None:
+    """Write a result to a file, whole or not at all."""
     arrays = {"examples": result.examples, "steps": result.steps} | {
         f"{kind}/{label}": array
         for kind in (*_BY_LAYER, "data")
@@ -340,20 +337,7 @@ def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path) ->
         for number, (name, part) in enumerate(parts.items()):
             place, gzip = _place(number, name), {"compression": "gzip", "compression_opts": 1}
             file.create_dataset(place, data=part, **gzip)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        with contextlib.suppress(OSError):  # not every system can sync a folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content.getbuffer(), temporary)
 
 
 def load_result(path: str | os.PathLike) -> Result:
