@@ -518,6 +518,20 @@ def test_a_convolution_of_drawn_weights():
     np.testing.assert_allclose(np.moveaxis(found, 0, -1).ravel(), sim.data[probe][0])
 
 
+def test_a_transposed_convolution_is_a_matrix():
+    rng = np.random.default_rng(6)
+    kernel, strides = rng.normal(size=(2, 3, 2, 3)), (2, 2)
+    of_kernel = {"kernel_size": (2, 3), "strides": strides, "init": kernel}
+    transform = nengo.ConvolutionTranspose(3, (3, 4, 2), **of_kernel)
+    with nengo.Network() as net:
+        source = nengo.Node(np.zeros(24), label="source")
+        out = nengo.Node(size_in=transform.size_out, label="out")
+        nengo.Connection(source, out, transform=transform, synapse=None)
+    graph, value = nn.to_nir(out, network=net), rng.normal(size=(1, 24))
+    found = Interpreter(graph, 0.001).run({"source": value}, 1)["output"]
+    np.testing.assert_allclose(found, nn.predict_rates(out, value, network=net), atol=1e-12)
+
+
 def test_constants_are_inputs_where_there_is_no_other_input():
     with nengo.Network() as net:
         one, two = nengo.Node([1.0, 2.0], label="one"), nengo.Node([3.0, 4.0], label="two")

@@ -80,7 +80,7 @@ def _images(connection: nengo.Connection) -> tuple[str, Layout, Layout] | None:
     transform = connection.transform
     if not _is_whole(connection):
         return None
-    if type(transform).sample is nengo.Convolution.sample and transform.dimensions <= 2:
+    if isinstance(transform, nengo.Convolution) and transform.dimensions <= 2:
         return "convolution", image(transform.input_shape), image(transform.output_shape)
     if isinstance(transform, AveragePool):
         *shape, channels = transform.image_shape
