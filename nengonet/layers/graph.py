@@ -24,6 +24,11 @@ def owner(item: object) -> Item:
     return item.ensemble if isinstance(item, Neurons) else item
 
 
+def size_of(item: Item) -> int:
+    """Return the number of an Ensemble's neurons, or of a Node's outputs."""
+    return item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_out
+
+
 def as_network(network: nengo.Network) -> nengo.Network:
     """Check that this is a network."""
     if not isinstance(network, nengo.Network):

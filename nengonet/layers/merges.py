@@ -162,20 +162,13 @@ def zero_padding1d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a Node that puts out a layer with steps of zeros before and after it.
+    """Add a Node that puts out a layer with steps of zeros around it, as `zero_padding2d` does.
 
     Parameters
     ----------
     pre : Layer or list of Layer
         Of shape ``(steps, channels)``; ``(steps,)`` is one channel.
     padding : int or (before, after)
-    synapse, label
-        As for `zero_padding2d`.
-
-    Returns
-    -------
-    Layer
-        With the ``amplitude`` of the layer before.
     """
     return _zero_padding(pre, padding, 1, synapse, label)
 

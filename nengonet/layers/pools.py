@@ -92,14 +92,9 @@ def avg_pool1d(
     Parameters
     ----------
     pre : Layer or list of Layer
-        Of shape ``(steps, channels)``; ``(steps,)`` is one channel.
+        Of shape ``(steps, channels)``, as the pool's; ``(steps,)`` is one channel.
     size, strides, padding, synapse, label
         As for `avg_pool2d`, one number each.
-
-    Returns
-    -------
-    Layer
-        Of shape ``(steps, channels)``; its ``amplitude`` is None.
     """
     return _pool(pre, ("average", size, strides, padding), "avg_pool1d", label, synapse, 1)
 
@@ -107,12 +102,7 @@ def avg_pool1d(
 def global_avg_pool2d(
     pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that puts out the mean of every channel: one Node and one Connection.
-
-    Parameters
-    ----------
-    pre, synapse, label
-        As for `avg_pool2d`.
+    """Add a pool that puts out the mean of every channel: `avg_pool2d` of the whole image.
 
     Returns
     -------
@@ -125,12 +115,7 @@ def global_avg_pool2d(
 def global_avg_pool1d(
     pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that puts out the mean of every channel over all steps: one Node, one Connection.
-
-    Parameters
-    ----------
-    pre, synapse, label
-        As for `avg_pool1d`.
+    """Add a pool that puts out the mean of every channel: `avg_pool1d` over all steps.
 
     Returns
     -------
@@ -204,15 +189,10 @@ def max_pool1d(
     Parameters
     ----------
     pre : Layer or list of Layer
-        Of shape ``(steps, channels)``; ``(steps,)`` is one channel. These steps are an axis of the
-        input, such as the samples of a recording, not those of the simulation.
+        Of shape ``(steps, channels)``, as the pool's; ``(steps,)`` is one channel. These steps are
+        an axis of the input, such as the samples of a recording, not those of the simulation.
     size, strides, padding, kind, synapse, label
         As for `max_pool2d`, one number each.
-
-    Returns
-    -------
-    Layer
-        Of shape ``(steps, channels)``, with the ``amplitude`` of the layer before.
     """
     return _pool(pre, ("max", size, strides, padding), "max_pool1d", label, synapse, 1, kind)
 
@@ -220,12 +200,7 @@ def max_pool1d(
 def global_max_pool2d(
     pre: Layers, *, kind: str = "running_max", synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that passes on the largest input of every channel: one Node and one Connection.
-
-    Parameters
-    ----------
-    pre, kind, synapse, label
-        As for `max_pool2d`.
+    """Add a pool that passes on the largest input of every channel: `max_pool2d` of the image.
 
     Returns
     -------
@@ -238,12 +213,7 @@ def global_max_pool2d(
 def global_max_pool1d(
     pre: Layers, *, kind: str = "running_max", synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that passes on the largest input of every channel, over all steps.
-
-    Parameters
-    ----------
-    pre, kind, synapse, label
-        As for `max_pool1d`.
+    """Add a pool that passes on the largest input of every channel: `max_pool1d` over all steps.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from nengo.transforms import Transform
 
 from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import Graph, Item, has_weights, owner
+from nengonet.layers.graph import Graph, has_weights, owner, size_of
 from nengonet.nengo_internals import outermost_network
 from nengonet.neurons import model_of
 from nengonet.weights import LayerWeights
@@ -116,12 +116,10 @@ class Layer:
 
         Nengo's own Ensembles and Nodes are layers too, whoever made them.
         """
-        known = {owner(layer.output): layer for layer in self.upstream()}
         feeding = dict.fromkeys(owner(each.pre_obj) for each in self.connections)
-        return tuple(
-            known[item] if item in known else _view(item, self.network, str(item))
-            for item in feeding
-        )
+        layers = layers_of([self, *feeding], self.network)
+        known = {owner(layer.output): layer for layer in layers}
+        return tuple(known[item] for item in feeding)
 
     @property
     def pre(self) -> Layer | None:
@@ -326,18 +324,11 @@ def layers_of(output: object, network: nengo.Network) -> list[Layer]:
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
         if item not in known and (neurons or weighted or spikes or item in items):
-            known[item] = _view(item, network, labels[item])
+            # One that no builder made.
+            of = {"ensemble" if isinstance(item, nengo.Ensemble) else "node": item}
+            known[item] = Layer(labels[item], (size_of(item),), **of, network=network, listed=False)
         found += [known[item]] if item in known else []
     return found
-
-
-def _view(item: Item, network: nengo.Network, label: str) -> Layer:
-    """Return the layer that an Ensemble or Node is, which no builder made."""
-    if isinstance(item, nengo.Ensemble):
-        of_layer = {"shape": (item.n_neurons,), "ensemble": item}
-    else:
-        of_layer = {"shape": (item.size_out,), "node": item}
-    return Layer(label=label, network=network, listed=False, **of_layer)
 
 
 def _labels(layers: Iterable[Layer]) -> list[str]:

@@ -14,7 +14,7 @@ from nengo.connection import Neurons
 
 from nengonet.checks import described, slice_text
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import Graph, Item, as_network, owner
+from nengonet.layers.graph import Graph, Item, as_network, owner, size_of
 from nengonet.layers.record import Layer, known_layers, labels_of, layers_of
 from nengonet.nengo_internals import outermost_network
 
@@ -85,7 +85,7 @@ class Target:
     def shape(self) -> tuple[int, ...]:
         """The shape of the layer, where the output is one."""
         layer = self.layers.get(self.item)
-        return (self.size,) if layer is None else tuple(map(int, layer.shape))
+        return (self.size,) if layer is None else layer.shape
 
     @functools.cached_property
     def amplitude(self) -> float | None:
@@ -101,11 +101,6 @@ class Target:
     def take(self, values: Mapping[Item, np.ndarray]) -> np.ndarray:
         """Return the output's values, (..., size), from those of whole items, (..., n)."""
         return np.concatenate([values[part.item][..., part.indices] for part in self.parts], -1)
-
-
-def size_of(item: Item) -> int:
-    """Return the number of an Ensemble's neurons, or of a Node's outputs."""
-    return item.n_neurons if isinstance(item, nengo.Ensemble) else item.size_out
 
 
 def read_output(

@@ -178,8 +178,7 @@ def conv2d(
     the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
     order, (row, column, channel), are Keras' own.
     """
-    given = {"strides": strides, "padding": padding, "groups": groups}
-    given["dilation_rate"] = dilation_rate
+    given = strides, padding, groups, dilation_rate
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
     return _convolution(pre, weights, "Conv2D", given, neuron_type, tuning, label)
 
@@ -211,38 +210,24 @@ def conv1d(
         input, such as the samples of a recording, not those of the simulation. Several layers
         stand for their sum, as in `dense`.
     weights : LayerWeights, (steps, channels / groups, filters) array_like or tuple
-        Of a Conv1D or DepthwiseConv1D layer, as Keras stores them, alone or as
-        ``(kernel, bias)``.
-    neuron_type : NeuronType or None
-        None for a Node that puts out the drive.
-    strides : int, optional
-        By default what the weights' file says, else 1. An argument wins over the file; so it does
-        for ``padding``, ``groups`` and ``dilation_rate``.
+        Of a Conv1D or DepthwiseConv1D layer.
     padding : {"valid", "same", "causal"}, optional
-        With ``"causal"``, a step sees itself and those before it. By default the file's, else
-        ``"valid"``.
-    groups, dilation_rate : int, optional
-        By default the file's, else 1.
-    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
-        As for `dense`. Arrays hold one value for each neuron, in (step, filter) order.
+        With ``"causal"``, a step sees itself and those before it.
+    strides, groups, dilation_rate : int, optional
+    neuron_type, max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
+        As for `conv2d`, and so are the defaults; neurons stand in (step, filter) order.
 
     Returns
     -------
     Layer
         Of shape ``(steps, filters)``.
 
-    Raises
-    ------
-    InputError
-        As for `conv2d`.
-
     Notes
     -----
     ``nengo.Convolution`` knows neither causal padding nor dilation: the kernel gets zeros behind
     its end, or between its steps, with which padding ``"same"`` computes the same.
     """
-    given = {"strides": strides, "padding": padding, "groups": groups}
-    given["dilation_rate"] = dilation_rate
+    given = strides, padding, groups, dilation_rate
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
     return _convolution(pre, weights, "Conv1D", given, neuron_type, tuning, label)
 
@@ -251,7 +236,7 @@ def _convolution(
     pre: Layers,
     weights: object,
     kind: str,
-    given: dict,
+    given: tuple,
     neuron_type: NeuronType | None,
     tuning: Tuning,
     label: str | None,
@@ -260,6 +245,7 @@ def _convolution(
     pres, weights = as_layers(pre), as_layer_weights(weights, name=label or kind.lower())
     label = new_label(label, weights.name or kind.lower(), pres)
     weights = _of_kind(weights, label, kind, f"Depthwise{kind}")
+    given = dict(zip(("strides", "padding", "groups", "dilation_rate"), given, strict=True))
     given = {name: value for name, value in given.items() if value is not None}
     if "groups" in given and weights.kind != kind:
         raise InputError(

@@ -20,7 +20,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import as_network
+from nengonet.layers.graph import as_network, size_of
 from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import Layer, labels_of
@@ -255,8 +255,7 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
 
 def default_minibatch_size(network: nengo.Network) -> int:
     """Return how many examples `present` runs at once."""
-    size = sum(ensemble.n_neurons for ensemble in network.all_ensembles)
-    size += sum(node.size_out for node in network.all_nodes)
+    size = sum(map(size_of, (*network.all_ensembles, *network.all_nodes)))
     return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(size, 1)))
 
 

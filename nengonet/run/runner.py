@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import nengo
@@ -69,10 +69,13 @@ class Job:
     @functools.cached_property
     def infos(self) -> list[LayerInfo]:
         """What the result knows of its layers; the last is the output, whatever it consists of."""
-        infos = [_info(each.label, each.shape, each.amplitude) for each in self.layers]
-        target = self.target
-        joined = [] if target.item else [_info(target.label, target.shape, target.amplitude)]
-        return [*infos, *joined]
+        joined = [] if self.target.item else [self.target]
+        return [
+            LayerInfo(
+                each.label, tuple(map(int, each.shape)), each.amplitude and float(each.amplitude)
+            )
+            for each in (*self.layers, *joined)
+        ]
 
     @property
     def names(self) -> dict[object, str]:
@@ -88,10 +91,6 @@ class Job:
     def __call__(self, images: Images, examples: np.ndarray) -> Arrays:
         """Run some examples."""
         return self.runner.run(images, examples)
-
-
-def _info(label: str, shape: Sequence[int], area: float | None) -> LayerInfo:
-    return LayerInfo(label=label, shape=tuple(map(int, shape)), amplitude=area and float(area))
 
 
 def run_examples(job: Job, images: Images, examples: np.ndarray, n_jobs: int) -> Iterator[Arrays]:
