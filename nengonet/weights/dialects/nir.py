@@ -23,6 +23,7 @@ _NEURONS = ("IF", "LIF", "CubaLIF", "LI", "CubaLI", "I", "Threshold", "Delay", "
 _CONVOLUTIONS = {"Conv1d": "Conv1D", "Conv2d": "Conv2D"}
 _MATRICES = ("Affine", "Linear")
 _POOLS = {"AvgPool2d": "AveragePooling2D", "SumPool2d": "SumPooling2D"}
+_SHAPES = {"Input": "shape", "Flatten": "input_type"}
 _MOST_DEPTH = 16
 
 
@@ -35,9 +36,7 @@ class _Node:
     values: dict[str, np.ndarray | str]
     pres: list[_Node] = dataclasses.field(default_factory=list)
     posts: list[_Node] = dataclasses.field(default_factory=list)
-    #: Shape, channels first; None where the file does not say.
-    shape: tuple[int, ...] | None = None
-    #: Of the image that stands there in one row, or as it is.
+    #: Shape, channels first, of the image that stands there in one row, or as it is.
     image: tuple[int, ...] | None = None
 
     def whole(self, name: str, default: object = None, n: int = 1) -> tuple[int, ...]:
@@ -145,44 +144,32 @@ def _in_order(nodes: list[_Node]) -> Iterator[_Node]:
 
 
 def _follow(node: _Node) -> None:
-    """Find the shape of what a node puts out, from what comes in or what it says itself."""
-    known = [pre for pre in node.pres if pre.shape is not None]
-    first = min(known, key=lambda pre: pre.image is None, default=node)
-    node.shape, node.image = first.shape, first.image
-    if node.kind == "Input" and "shape" in node.values:
-        node.shape = node.whole("shape")
-        # Two dimensions are rows and columns, or channels and positions.
-        steps = any(post.kind == "Conv1d" for post in node.posts)
-        node.image = node.shape if steps else _image(node.shape)
-    elif node.kind in _MATRICES:
-        node.shape, node.image = node.array("weight").shape[-2:-1], None
+    """Find the image that a node puts out, from what comes in or what it says itself."""
+    node.image, shape = next((pre.image for pre in node.pres if pre.image is not None), None), ()
+    if node.kind in _MATRICES:
+        node.image = None
     elif node.kind in _CONVOLUTIONS:
         filters, _, *size = node.array("weight", 3 + (node.kind == "Conv2d")).shape
         before = _before(node)
-        node.shape = node.image = before and _windows(node, (filters, *before), size)
-    elif node.kind in _POOLS and node.shape is not None:
-        size = node.whole("kernel_size", n=len(node.shape) - 1)
-        node.shape = node.image = _windows(node, node.shape, size)
-    elif node.kind == "Flatten":
-        shape = node.whole("input_type") if "input_type" in node.values else node.shape
-        node.image = node.image or _image(shape)
-        node.shape = shape and (math.prod(shape),)
-    elif node.shape is None and node.kind in _NEURONS:
-        shapes = [each.shape for each in node.values.values() if isinstance(each, np.ndarray)]
-        node.shape = max(shapes, key=len, default=None)
-        node.image = _image(node.shape)
-
-
-def _image(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return shape if shape and len(shape) == 3 else None
+        node.image = before and _windows(node, (filters, *before), size)
+    elif node.kind in _POOLS and node.image is not None:
+        size = node.whole("kernel_size", n=len(node.image) - 1)
+        node.image = _windows(node, node.image, size)
+    elif node.kind in _NEURONS:
+        arrays = [each for each in node.values.values() if isinstance(each, np.ndarray)]
+        shape = max((each.shape for each in arrays), key=len, default=())
+    elif (key := _SHAPES.get(node.kind)) in node.values:
+        shape = node.whole(key)
+    # Two dimensions are rows and columns, or channels and positions.
+    n = 2 if any(post.kind == "Conv1d" for post in node.posts) else 3
+    node.image = node.image or (shape if len(shape) in (n, 3) else None)
 
 
 def _before(node: _Node) -> tuple[int, ...] | None:
     """Return the rows and columns that a convolution reads."""
     if "input_shape" in node.values:
         return node.whole("input_shape")
-    shape = next((pre.shape for pre in node.pres if pre.shape is not None), None)
-    return shape and shape[1:]
+    return next((pre.image[1:] for pre in node.pres if pre.image is not None), None)
 
 
 def _windows(node: _Node, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
@@ -212,10 +199,9 @@ def _layer(node: _Node) -> LayerWeights:
 
 
 def _input(node: _Node) -> dict:
-    if node.shape is None:
-        return {}
-    shape = node.shape if node.image is None else (*node.shape[1:], node.shape[0])
-    return {"kind": "InputLayer", "config": {"batch_shape": [None, *shape]}}
+    shape = node.whole("shape") if "shape" in node.values else node.image
+    shape = (*shape[1:], shape[0]) if shape and shape == node.image else shape
+    return {"kind": "InputLayer", "config": {"batch_shape": [None, *shape]}} if shape else {}
 
 
 def _matrix(node: _Node) -> dict:
