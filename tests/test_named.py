@@ -145,6 +145,23 @@ def test_a_label_of_several_stands_for_none_without_the_network(tmp_path):
         np.testing.assert_array_equal(other.rates(alone), result.rates(alone))
 
 
+def test_an_output_of_parts_has_a_label_of_its_own():
+    """It is refused where a layer has that label: counts of one would be taken for the other."""
+    with nengo.Network(seed=2) as net:
+        source = nengo.Node(np.zeros(2))
+        first, last = (nengo.Ensemble(4, 2, label=label) for label in ("a[:2]", "a"))
+        nengo.Connection(source, first)
+        nengo.Connection(first, last)
+    images = [[0.5, -1.0]]
+    with pytest.raises(nn.InputError, match=r"different labels, got a\[:2\], a, a\[:2\]; give"):
+        nn.present(net, last.neurons[:2], images, **RUN)
+    first.label = "b"
+    part = last.neurons[:2]
+    result = nn.present(net, part, images, keep=[part], **RUN)
+    assert list(result.counts) == ["a[:2]"]
+    np.testing.assert_array_equal(result.counts[part], result.steps.sum(axis=1))
+
+
 def test_copies_and_files_know_labels(ran, tmp_path):
     net, result = ran
     result.save(tmp_path / "result.h5")

@@ -303,6 +303,22 @@ def test_images_of_the_wrong_shape():
     assert line.endswith("--images: expected shape (n_images, 16) for node 0, got (2, 5)")
 
 
+def test_numbers_of_images_that_there_are_not(tmp_path):
+    words = [f"{SCRIPT}:out", "--images", "images", *TIME]
+    for verb, option in (("present", "--n-images"), ("diagnose", "--simulate")):
+        for number in (0, -1):
+            assert (
+                f"'{option}': {number} is not in the range x>=1"
+                in call(verb, *words, option, number).stderr
+            )
+    line = refused("present", *words, "--n-images", 10)
+    assert line.endswith("--n-images: expected a whole number from 1 to 9, got 10")
+    np.save(tmp_path / "one.npy", 3.0)
+    line = refused("present", words[0], "--images", tmp_path / "one.npy", "--n-images", 1)
+    assert line.endswith("expected shape (n_images, 16) for node 0, got (1,)")
+    assert "none.npy" in refused("present", words[0], "--images", "none.npy")
+
+
 def test_help_has_the_options_and_an_example():
     for verb in ("present", "diagnose", "budget", "sweep"):
         done = call(verb, "my_script.py:output", "--help")

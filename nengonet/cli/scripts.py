@@ -21,6 +21,7 @@ import click
 
 from nengonet.cli.export import LEFT_OUT, export, export_params
 from nengonet.cli.shared import (
+    COUNT,
     EXAMPLE,
     FILE,
     NUMBER,
@@ -173,6 +174,7 @@ class Script:
     ) -> tuple[np.ndarray | dict, np.ndarray | None]:
         """Return images, by input if that was named, and labels if there are any."""
         from nengonet import datasets
+        from nengonet.checks import positive_integer
 
         shown, known = self._array(images, images.endswith(".npy")), None
         if shown is None:
@@ -192,7 +194,8 @@ class Script:
             known = self._array(labels, True)[:n_images]
         elif known is not None and known.max() >= self.target.size:
             known = None  # a data set's own, for an output that has no such classes
-        shown = shown[:n_images]
+        if n_images is not None:
+            shown = shown[: positive_integer("--n-images", n_images, at_most=len(shown))]
         return shown if node is None else {self.find(node): shown}, known
 
     def _array(self, name: str, is_file: bool) -> np.ndarray | None:
@@ -200,9 +203,9 @@ class Script:
         import numpy as np
 
         if name.isidentifier() and hasattr(self.module, name):
-            return np.asarray(getattr(self.module, name))
+            return np.atleast_1d(getattr(self.module, name))
         try:
-            return np.load(name, allow_pickle=False) if is_file else None
+            return np.atleast_1d(np.load(name, allow_pickle=False)) if is_file else None
         except (ValueError, EOFError) as error:
             raise InputError(f"{name}: expected an array that numpy.save wrote ({error})") from None
 
@@ -381,7 +384,7 @@ _OPTIONS = {
     "images": ("--images", _IMAGES, {"required": True}),
     "sweep images": ("--images", f"{_IMAGES}  A function of the script loads its own."),
     "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
-    "n_images": ("--n-images", "First N images.  [default: all]", NUMBER | {"metavar": "N"}),
+    "n_images": ("--n-images", "First N images.  [default: all]", COUNT),
     "node": ("--input", "Node in the script that shows them.  [default: the only one]"),
     "network": ("--network", "Network in the script.  [default: the output's]"),
     "presentation_time": ("--time", "Seconds for each image.  [default: 0.35]", {"type": float}),

@@ -254,6 +254,7 @@ def _checked_figure(context: click.Context, _: object, path: str | None) -> str 
 
 
 NUMBER, FILE = {"type": int}, {"type": click.Path()}
+COUNT = {"type": click.IntRange(1), "metavar": "N"}
 PLOT = FILE | {"callback": _checked_figure}
 # By name: flag, help, and what click takes beside them.
 _OPTIONS = {
@@ -262,7 +263,7 @@ _OPTIONS = {
         "Many images at once, or the unmodified nengo.Simulator.  [default: minibatch]",
         {"type": click.Choice(["minibatch", "reference"])},
     ),
-    "simulate": ("--simulate", "Run this many images too, and compare the rates by layer.", NUMBER),
+    "simulate": ("--simulate", "Run this many images too, and compare the rates by layer.", COUNT),
     "n_jobs": ("--jobs", "Processes; -1 for one per core.  [default: 1]", NUMBER),
     "resume": ("--resume", "Resume the interrupted run in --save.", {"is_flag": True}),
     "settings": (

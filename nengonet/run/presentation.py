@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import nengo
 import numpy as np
+from nengo.base import ObjView
 
 from nengonet.checks import (
     as_examples,
@@ -227,7 +228,7 @@ def _named(name: str, layers: object, network: nengo.Network) -> object:
     """Return labels in place of layers and Nengo's objects, in a list or as keys."""
     if not isinstance(layers, list | tuple | Mapping):
         return layers
-    objects = (Layer, nengo.Ensemble, nengo.ensemble.Neurons, nengo.Node)
+    objects = (Layer, nengo.Ensemble, nengo.ensemble.Neurons, nengo.Node, ObjView)
     labels = [
         read_output(each, network, name).label if isinstance(each, objects) else each
         for each in layers
@@ -359,7 +360,7 @@ def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, st
 
 
 def _check_layers(target: Target, layers: list[Layer], dt: float) -> None:
-    labels = [layer.label for layer in layers]
+    labels = [layer.label for layer in layers] + ([] if target.item else [target.label])
     if len(set(labels)) < len(labels):
         raise InputError(
             f"expected layers with different labels, got {', '.join(labels)}; give them with label="
