@@ -113,65 +113,41 @@ def steps_of(layers, images, dt, n_steps):
     return np.rint(found * dt / process.amplitude)
 
 
-# --- the tools: each returns a model for a graph, and a function that runs it
+# --- the tools: each reads a graph
 
 
-def norse(graph, dt, n_images):
-    """Read a graph with Norse."""
+def _norse(graph, dt, n_images):
     import norse.torch
 
-    model = norse.torch.from_nir(graph, ignore_warnings=True, dt=dt)
-    return model, stepwise(model)
+    return norse.torch.from_nir(graph, ignore_warnings=True, dt=dt)
 
 
-def spikingjelly(graph, dt, n_images):
-    """Read a graph with SpikingJelly."""
+def _spikingjelly(graph, dt, n_images):
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
-    model = import_from_nir(graph, dt=dt)
-    return model, stepwise(model)
+    return import_from_nir(graph, dt=dt)
 
 
-def snntorch(graph, dt, n_images):
-    """Read a graph with snnTorch."""
+def _snntorch(graph, dt, n_images):
     from snntorch.import_nir import import_from_nir
 
-    model = import_from_nir(graph)
-    return model, stepwise(model)
+    return import_from_nir(graph)
 
 
-def sinabs(graph, dt, n_images):
-    """Read a graph with sinabs."""
+def _sinabs(graph, dt, n_images):
     from sinabs.nir import from_nir
 
-    model = from_nir(graph, batch_size=n_images)
-
-    def run(steps):
-        # Batch and time are one dimension.
-        model(steps.transpose(0, 1).reshape(-1, *steps.shape[2:]))
-
-    return model, run
-
-
-def stepwise(model):
-    """Return a function that runs a model step by step."""
-
-    def run(steps):
-        state = None
-        for step in steps:
-            _, state = model(step, state)
-
-    return run
+    return from_nir(graph, batch_size=n_images)
 
 
 # The tool, its step (snnTorch has one of 0.1 ms only), whether Flatten counts the batch as a
 # dimension, the pools that it reads. sinabs takes a time constant for a number of steps, so that
 # its LIF neurons have no memory: it runs integrate-and-fire neurons only.
 TOOLS = {
-    "Norse": (norse, 1e-3, True, "sum"),
-    "SpikingJelly": (spikingjelly, 1e-3, False, "average"),
-    "snnTorch": (snntorch, 1e-4, True, "average"),
-    "sinabs": (sinabs, 1e-3, False, "sum"),
+    "Norse": (_norse, 1e-3, True, "sum"),
+    "SpikingJelly": (_spikingjelly, 1e-3, False, "average"),
+    "snnTorch": (_snntorch, 1e-4, True, "average"),
+    "sinabs": (_sinabs, 1e-3, False, "sum"),
 }
 ONLY = {"sinabs": "if"}
 
@@ -196,12 +172,16 @@ def counts_in(tool, graph, dt, steps, labels):
         found[label] = found.get(label, 0) + output.detach().double()
 
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        model, run = make(graph, dt, n_images)
+        model, state = make(graph, dt, n_images), None
         for name, module in model.named_modules():
             for label in labels:
                 if name in (f"{label}_lif", f"{label}_if"):
                     module.register_forward_hook(functools.partial(keep, label))
-        run(torch.as_tensor(np.ascontiguousarray(steps), dtype=torch.float32))
+        steps = torch.as_tensor(np.ascontiguousarray(steps), dtype=torch.float32)
+        if tool == "sinabs":  # batch and time are one dimension
+            model(steps.transpose(0, 1).reshape(-1, *shape))
+        for step in steps if tool != "sinabs" else ():
+            _, state = model(step, state)
     counts = {label: each.numpy() for label, each in found.items()}
     if tool == "sinabs":
         counts = {k: v.reshape(n_images, -1, *v.shape[1:]).sum(1) for k, v in counts.items()}

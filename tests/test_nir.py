@@ -422,6 +422,17 @@ def test_outputs_that_do_not_spike_have_the_values_of_nengo(pools):
     np.testing.assert_allclose(found["pooled_output_1"], steps[0][:, 1:])
 
 
+def test_a_pool_of_what_is_added_twice():
+    with nengo.Network():
+        pixels = nn.constant_input((2, 2, 3))
+        pool = nn.avg_pool2d([pixels, pixels])
+        twice = nn.avg_pool2d(nn.add([pixels, pixels]))
+    image = np.arange(12.0).reshape(2, 2, 3)
+    for layer in (pool, twice):
+        found = counts_of(nn.to_nir(layer), image, 1)["output"]
+        np.testing.assert_allclose(found.ravel(), 2 * image.mean(axis=(0, 1)))
+
+
 def test_filters_of_every_unit():
     with nengo.Network():
         pixels = nn.constant_input((2, 2, 3))

@@ -92,7 +92,6 @@ def to_nir(
     target = read_output(output, network)
     dt = as_number("dt", dt, "a time in seconds", above=0)
     check_among("pools", pools, ("average", "sum"))
-    parts.needed()
     return _Writer(target, {"dt": dt, "euler": euler}, pools == "sum").graph(allow)
 
 
@@ -177,16 +176,8 @@ class _Writer:
         while unique in self.nodes:
             unique, number = f"{name}_{number}", number + 1
         self.nodes[unique] = node
-        self.connect(ends, unique)
+        self.edges += [(end, unique) for end in ends]
         return [unique]
-
-    def connect(self, ends: list[str], name: str) -> None:
-        """Let some nodes feed another; NIR has one edge between two nodes at most."""
-        for end in ends:
-            if (end, name) in self.edges:
-                shape = tuple(map(int, self.nodes[name].input_type["input"]))
-                (end,) = self.join([end], f"{end}_again", self.nir.Scale(np.ones(shape)))
-            self.edges.append((end, name))
 
     def flattened(self, ends: list[str], layout: Layout) -> list[str]:
         """Return a signal in one dimension."""
@@ -292,7 +283,7 @@ class _Writer:
             )
         if np.any(left):
             node.v_leak = self.layouts[ensemble].place(left)
-        self.connect(ends, name)
+        self.edges += [(end, name) for end in ends]
 
     def _come_in(
         self, item: Item, gain: np.ndarray | None, bias: np.ndarray, unit=1.0, synapse=True
@@ -314,7 +305,12 @@ class _Writer:
         units, ends, layout = {unit for ends, unit in signals if ends}, [], self.layouts[item]
         for now in signals:
             kept = len(units) <= 1 or not now[0]
-            ends += now[0] if kept else self.scaled(now, f"{now[0][0]}_scale", None, None, layout)
+            made = now[0] if kept else self.scaled(now, f"{now[0][0]}_scale", None, None, layout)
+            for end in made:
+                if end in ends:  # NIR has one edge between two nodes at most
+                    again = self.nir.Scale(np.ones(layout.shape))
+                    (end,) = self.join([end], f"{end}_again", again)
+                ends.append(end)
         unit = units.pop() if len(units) == 1 else 1.0
         return (ends, unit), bias if taker is None else 0 * bias
 

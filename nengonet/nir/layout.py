@@ -30,11 +30,6 @@ class Layout:
         return same and np.array_equal(self.order, other.order)
 
     @property
-    def flat(self) -> Layout:
-        """The same order in one dimension."""
-        return Layout((math.prod(self.shape),), self.order)
-
-    @property
     def is_image(self) -> bool:
         """Whether there are channels, and positions."""
         return len(self.shape) > 1
@@ -138,7 +133,7 @@ def layouts_of(
             come_in = come_in or [_wanted(item, graph, shapes)]
             known = [each for each in come_in if each is not None] or [row(size_of(item))]
             first = min(known, key=lambda each: not each.is_image)
-            found[item] = first.flat if item in mixed else first
+            found[item] = Layout(first.order.shape, first.order) if item in mixed else first
         routes, late = {}, set()
         for item, after in found.items():
             for each in graph.into(item):
