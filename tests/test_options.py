@@ -196,3 +196,12 @@ def test_a_cluster_runs_the_cells():
     here = json.loads(call(*SMALL, "--json").stdout)
     for row, other in zip(json.loads(there.stdout)["rows"], here["rows"], strict=True):
         assert row | {"seconds": 0} == other | {"seconds": 0}
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_help_has_the_words_of_the_study(name):
+    study = studies.get(name)
+    for key, text in study.help.items():
+        verb = key.split()[0] if " " in key else "diagnose"
+        shown = CliRunner().invoke(main, [verb, name, "--help"], terminal_width=300).stdout
+        assert " ".join(text.split()) in " ".join(shown.split())

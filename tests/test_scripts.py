@@ -330,3 +330,22 @@ def test_help_has_the_options_and_an_example():
         assert "in your script" in text
         assert f"nengonet {verb} SCRIPT.py:OUTPUT --help" in text
     assert "SCRIPT.py:OUTPUT" not in call("reproduce", "--help").stdout
+
+
+def test_what_does_not_spike_is_read_out_as_a_sum(write):
+    text = "import nengo\nimport numpy as np\nwith nengo.Network() as net:\n"
+    text += "    inp = nengo.Node(np.zeros(3))\n    out = nengo.Node(size_in=3)\n"
+    path = write(f"{text}    nengo.Connection(inp, out)\nimages = np.eye(3)\nlabels = [0, 1, 2]\n")
+    words = ["--images", "images", "--labels", "labels", *TIME, "--json"]
+    report = json.loads(call("present", f"{path}:out", *words).stdout)
+    assert (report["readout"], report["accuracy"]) == ("sum", 1.0)
+    assert report["layers"][-1]["mean_rate"] is None
+    last = json.loads(call("present", f"{path}:out", *words, "--readout", "last_step").stdout)
+    assert last["readout"] == "last_step"
+
+
+def test_a_few_images_of_a_named_input_are_simulated():
+    words = [f"{SCRIPT}:out", "--images", "images", "--input", "inp", *TIME]
+    done = call("diagnose", *words, "--simulate", 2)
+    assert done.exit_code == 0, done.output
+    assert "observed in 2 images:" in done.stdout

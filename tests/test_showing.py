@@ -435,3 +435,21 @@ def test_what_makes_a_process_is_not_copied(simulator):
     assert all(
         any(image is each or np.array_equal(image, each) for each in made) for image in IMAGES
     )
+
+
+def test_images_by_layer_and_for_the_input_upstream():
+    """A layer stands for its input everywhere; of two inputs, the one that is read is meant."""
+    with nengo.Network(seed=3) as net:
+        aside = nn.constant_input((6,), label="aside")
+        nn.dense(aside, KERNEL, nengo.LIF(initial_state=ZERO), label="other")
+        pixels = nn.poisson_input((6,), 200.0, kind="ensemble", label="pixels")
+        layer = nn.dense(pixels, KERNEL, nengo.LIF(initial_state=ZERO), label="layer")
+    expected = nn.present(net, layer, IMAGES, **RUN).counts["layer"]
+    assert expected.any()
+    for shown in ({pixels: IMAGES}, {pixels.pre: IMAGES}, {pixels.pre.node: IMAGES}):
+        found = nn.present(net, layer, shown, **RUN).counts["layer"]
+        np.testing.assert_array_equal(found, expected)
+        rates = nn.predict_rates(layer, shown)
+        np.testing.assert_array_equal(rates, nn.predict_rates(layer, IMAGES))
+    found = nn.present(net, layer, IMAGES, input=pixels, **RUN).counts["layer"]
+    np.testing.assert_array_equal(found, expected)
