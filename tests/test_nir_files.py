@@ -159,6 +159,7 @@ def test_a_convolution_over_one_dimension(tmp_path):
     )
     np.testing.assert_array_equal(found["conv"].kernel, np.moveaxis(weight, 0, -1).swapaxes(0, 1))
     assert found["conv"].kind == "Conv1D"
+    assert found.layers[0].config["batch_shape"] == [None, 11, 3]
     expected = np.moveaxis(dense.reshape(2, 5, 8), 1, 2).reshape(2, -1).T
     np.testing.assert_array_equal(found["dense"].kernel, expected)
 
@@ -303,6 +304,23 @@ def test_damaged_graphs_are_refused_in_one_line(tmp_path, edit, message):
         nn.load_weights(path)
     assert str(found.value).startswith(str(path))
     assert "\n" not in str(found.value)
+
+
+def test_edges_that_would_take_too_much_are_refused(tmp_path):
+    """Two graphs in a graph: every Output of one feeds every Input of the other."""
+
+    def edit(file, nodes):
+        for name, kind in (("one", "Output"), ("two", "Input")):
+            del nodes[name]
+            nodes[f"{name}/type"] = b"NIRGraph"
+            nodes[f"{name}/edges"] = np.empty((0, 2), h5py.string_dtype())
+            for number in range(400):
+                nodes[f"{name}/nodes/{number}/type"] = kind.encode()
+        replace(file["node"], "edges", [[b"one", b"two"]])
+
+    path = edited(tmp_path / "a.nir", edit)
+    with pytest.raises(nn.InputError, match="damaged file .it has more than 100000 edges"):
+        nn.load_weights(path)
 
 
 def test_text_that_would_take_too_much_is_refused(tmp_path):

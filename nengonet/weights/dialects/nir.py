@@ -24,7 +24,7 @@ _CONVOLUTIONS = {"Conv1d": "Conv1D", "Conv2d": "Conv2D"}
 _MATRICES = ("Affine", "Linear")
 _POOLS = {"AvgPool2d": "AveragePooling2D", "SumPool2d": "SumPooling2D"}
 _SHAPES = {"Input": "shape", "Flatten": "input_type"}
-_MOST_DEPTH = 16
+_MOST_DEPTH, _MOST_EDGES = 16, 100_000
 
 
 @dataclasses.dataclass(eq=False)
@@ -127,6 +127,8 @@ def _nodes(
     for pre, post in zip(texts[::2], texts[1::2], strict=True):
         if pre not in ends or post not in ends:
             raise InputError(f"damaged file (an edge from {pre!r} to {post!r}, which it lacks)")
+        if len(edges) + len(ends[pre][0]) * len(ends[post][1]) > _MOST_EDGES:
+            raise InputError(f"damaged file (it has more than {_MOST_EDGES} edges)")
         edges += itertools.product(ends[pre][0], ends[post][1])
     return nodes, edges
 
