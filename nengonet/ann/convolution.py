@@ -55,9 +55,8 @@ def convolve(
             f"groups: expected a divisor of the {filters} filters, got {groups}; the last axis "
             f"of a {what} kernel counts the filters of all groups"
         )
-    out_shape = output_shape(shape_in, size, strides, padding)
-    pad = padding_of(shape_in, size, strides, padding)
-    steps = tuple(slice(None, None, step) for step in as_lengths("strides", strides, len(size)))
+    _, _, steps, out_shape, pad = zip(*_axes(shape_in, size, strides, padding), strict=True)
+    steps = tuple(slice(None, None, step) for step in steps)
     matrices = kernel.reshape(-1, groups, filters // groups).transpose(1, 0, 2)
     values = np.empty((n_images, *out_shape, filters))
     window_bytes = values.itemsize * math.prod([*out_shape, *size, channels])
@@ -161,11 +160,8 @@ def places(
 
     As slices of rows and columns: of what is put out, and of the image.
     """
-    lengths, size, strides = _geometry(shape, size, strides)
-    pads = padding_of(shape, size, strides, padding)
-    n_outs = output_shape(shape, size, strides, padding)
     axes = []
-    for n, k, step, n_out, (before, _) in zip(lengths, size, strides, n_outs, pads, strict=True):
+    for n, k, step, n_out, (before, _) in _axes(shape, size, strides, padding):
         along = []
         for offset in range(-before, k - before):
             # The windows for which window * step + offset is an input.
@@ -181,15 +177,14 @@ def output_shape(
     shape_in: Sequence[int], size: Lengths, strides: Lengths, padding: str
 ) -> tuple[int, ...]:
     """Return the rows and columns that a convolution or a pool puts out."""
-    return tuple(n_out for n_out, _ in _axes(shape_in, size, strides, padding))
+    return tuple(n_out for *_, n_out, _ in _axes(shape_in, size, strides, padding))
 
 
 def padding_of(
     shape_in: Sequence[int], size: Lengths, strides: Lengths, padding: str
 ) -> tuple[tuple[int, int], ...]:
     """Return how many rows and columns of padding go around an image."""
-    totals = [total for _, total in _axes(shape_in, size, strides, padding)]
-    return tuple((total // 2, total - total // 2) for total in totals)
+    return tuple(pad for *_, pad in _axes(shape_in, size, strides, padding))
 
 
 def as_lengths(name: str, value: Lengths, dimensions: int) -> tuple[int, ...]:
@@ -201,25 +196,21 @@ def as_lengths(name: str, value: Lengths, dimensions: int) -> tuple[int, ...]:
     return tuple(positive_integer(name, item) for item in values)
 
 
-def _geometry(
-    shape_in: Sequence[int], size: Lengths, strides: Lengths
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return lengths, size and strides along every dimension: as many as size or strides name."""
+def _axes(
+    shape_in: Sequence[int], size: Lengths, strides: Lengths, padding: str
+) -> list[tuple[int, int, int, int, tuple[int, int]]]:
+    """Return length, size, stride, output length and padding of rows, then of columns.
+
+    There are as many axes as size or strides name.
+    """
+    if padding not in ("valid", "same"):
+        raise InputError(f"padding: expected 'valid' or 'same', got {padding!r}")
     shape_in = tuple(shape_in)
     dimensions = next((len(each) for each in (size, strides) if np.ndim(each)), len(shape_in))
     if len(shape_in) < dimensions:
         raise InputError(f"shape_in: expected ({AXES[dimensions]}), got {shape_in}")
     size, strides = as_lengths("size", size, dimensions), as_lengths("strides", strides, dimensions)
-    return shape_in[:dimensions], size, strides
-
-
-def _axes(
-    shape_in: Sequence[int], size: Lengths, strides: Lengths, padding: str
-) -> list[tuple[int, int]]:
-    """Return the output length and the total padding of rows, then of columns."""
-    if padding not in ("valid", "same"):
-        raise InputError(f"padding: expected 'valid' or 'same', got {padding!r}")
-    shape, size, strides = _geometry(shape_in, size, strides)
+    shape = shape_in[:dimensions]
     if padding == "valid" and any(k > n for k, n in zip(size, shape, strict=True)):
         image, window = (" x ".join(map(str, each)) for each in (shape, size))
         raise InputError(
@@ -230,7 +221,7 @@ def _axes(
     for n, k, step in zip(shape, size, strides, strict=True):
         n_out = (n - k) // step + 1 if padding == "valid" else -(-n // step)
         total = 0 if padding == "valid" else max((n_out - 1) * step + k - n, 0)
-        axes.append((n_out, total))
+        axes.append((n, k, step, n_out, (total // 2, total - total // 2)))
     return axes
 
 

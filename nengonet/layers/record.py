@@ -144,8 +144,7 @@ class Layer:
         seed : int
         """
         example = positive_integer("example", example, at_least=0)
-        source = image_input(self.network, self.output).output
-        source.show(image, example=example, seed=as_seed(seed))
+        image_input(self).output.show(image, example=example, seed=as_seed(seed))
 
 
 Layers = Layer | Sequence[Layer]
@@ -264,11 +263,11 @@ def connect(
     )
 
 
-def image_input(network: nengo.Network, item: Neurons | nengo.Node) -> nengo.Node:
+def image_input(layer: Layer) -> nengo.Node:
     """Return the Node that shows images: the network's only one, or the only one upstream."""
-    found = [node for node in network.all_nodes if hasattr(node.output, "show")]
+    found = [node for node in layer.network.all_nodes if hasattr(node.output, "show")]
     if len(found) > 1:
-        upstream = {*Graph(network).upstream(owner(item))[0]}
+        upstream = {*Graph(layer.network).upstream(owner(layer.output))[0]}
         found = [node for node in found if node in upstream] or found
     if len(found) != 1:
         raise InputError(

@@ -147,8 +147,7 @@ def _timed(
 def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> float:
     """Return the seconds of a reset, a run and a look at a probe for each image."""
     probe = nengo.Probe(output.output, add_to_container=False)
-    source = image_input(output.network, output.output)
-    seed = as_seed(output.network.seed)
+    source, seed = image_input(output), as_seed(output.network.seed)
     with reference_simulator(output.network, _DT, seed, probe=probe) as simulator:
         start = time.perf_counter()
         for image in images:

@@ -152,7 +152,7 @@ class Run:
     """One run of `reproduce`: options of the network, and what differs from the caller's."""
 
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: The first so many of the caller's images alone.
+    #: The first of the caller's images alone, this many.
     n_images: int | None = None
     #: Files and a seed in place of the caller's.
     given: Mapping[str, object] = dataclasses.field(default_factory=dict)
