@@ -50,10 +50,8 @@ def activations(
     def computed(name: str, inputs: list[np.ndarray], before: str) -> np.ndarray:
         layer = named[name]
         _shape_of(layer, [values.shape[1:] for values in inputs], before)
-        if isinstance(layer, Merge):
-            return layer.of_values(inputs)
         if isinstance(layer, Unweighted):
-            return layer.values(*inputs)
+            return layer.of_values(inputs)
         given = given_activation(layer, last=name == last)
         return activate(given or ("linear" if name == last else "relu"), drive_of(layer, *inputs))
 
@@ -119,7 +117,7 @@ def _shape_of(
     layer: LayerWeights | Unweighted, shapes: list[tuple[int, ...]], before: str
 ) -> tuple[int, ...]:
     """Return the shape that a layer makes of those that it takes."""
-    if isinstance(layer, Merge):
+    if isinstance(layer, Unweighted):
         return layer.of_shapes(shapes, before)
     return shape_after(layer, *shapes, pre_label=before)
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from nengonet.ann import convolution
-from nengonet.ann.unweighted import Unweighted, named, with_channels
+from nengonet.ann.unweighted import named, with_channels
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
 
@@ -137,11 +137,9 @@ def kind_of(layer: LayerWeights) -> Kind:
 
 
 def shape_after(
-    layer: LayerWeights | Unweighted, shape: Sequence[int], *, pre_label: str = ""
+    layer: LayerWeights, shape: Sequence[int], *, pre_label: str = ""
 ) -> tuple[int, ...]:
     """Return the shape that a layer makes of the shape of the layer before, or refuse it."""
-    if isinstance(layer, Unweighted):
-        return layer.shape_after(tuple(shape), pre_label)
     return kind_of(layer).shape_after(layer, tuple(shape), pre_label)
 
 

@@ -15,15 +15,15 @@ from nengonet.exceptions import InputError
 
 
 class Unweighted:
-    """A layer of the ANN without weights, by its ``name``."""
+    """A layer of the ANN without weights, by its ``name``; one layer feeds it, but for a Merge."""
 
-    def shape_after(self, shape: tuple[int, ...], before: str) -> tuple[int, ...]:
-        """Return the shape that it makes of the shape of the layer before, named ``before``."""
-        raise NotImplementedError
+    def of_shapes(self, shapes: Sequence[tuple[int, ...]], before: str) -> tuple[int, ...]:
+        """Return the shape that it makes of those of the layers named ``before``."""
+        return self.shape_after(*shapes, before)
 
-    def values(self, values: np.ndarray) -> np.ndarray:
-        """Return what it makes of values, (n_images, ...)."""
-        raise NotImplementedError
+    def of_values(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what it makes of values, (n_images, ...) each."""
+        return self.values(*values)
 
 
 class _Spatial(Unweighted):
@@ -209,7 +209,7 @@ class Merge(Unweighted):
             raise InputError(f"{self.name}: of: expected names of layers, got {self.of!r}")
 
     def of_shapes(self, shapes: Sequence[tuple[int, ...]], before: str) -> tuple[int, ...]:
-        """Return the shape that it makes of several, which are of the layers named ``before``."""
+        """Return the shape of the sum, or of all side by side."""
         shapes, axis = [tuple(shape) for shape in shapes], self.axis
         n_axes, rest = len(shapes[0]), shapes
         if self.kind == "concatenate":
@@ -231,7 +231,7 @@ class Merge(Unweighted):
         return (*rest[0][:axis], sum(shape[axis] for shape in shapes), *rest[0][axis:])
 
     def of_values(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what it makes of several values, (n_images, ...) each."""
+        """Return the sum, or all side by side."""
         axis = self.axis + 1 if self.axis >= 0 else self.axis
         made = sum(values) if self.kind == "add" else np.concatenate(values, axis)
         return np.maximum(made, 0.0) if self.activation == "relu" else made
