@@ -101,10 +101,12 @@ def test_save_and_resume(tmp_path):
     assert nn.load_result(file).n_images == 9
 
 
-def test_diagnose_and_budget():
+def test_diagnose_and_budget(tmp_path):
     words = [f"{SCRIPT}:out", "--images", "images", "--labels", "labels", *TIME]
     module = load_script(SCRIPT)
-    done = call("diagnose", *words, "--simulate", 3, "--json")
+    figure = ["--plot", tmp_path / "compared.svg"]
+    done = call("diagnose", *words, "--simulate", 3, *figure, "--json")
+    assert (tmp_path / "compared.svg").stat().st_size > 0
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     expected = nn.diagnose(
@@ -121,8 +123,10 @@ def test_diagnose_and_budget():
         "ensemble 2",
     ]
     assert "built without Keras weights" in report["ann_reason"]
-    assert "--plot: expected --simulate N" in refused("diagnose", *words, "--plot", "a.png")
-    budget = call("budget", *words)
+    # Before anything is run or read.
+    assert "--plot: expected --simulate N" in refused("diagnose", "none.py:x", *words[1:], *figure)
+    budget = call("budget", *words, "--plot", tmp_path / "budget.svg")
+    assert (tmp_path / "budget.svg").stat().st_size > 0
     assert budget.exit_code == 0, budget.output
     assert budget.stdout.splitlines()[1].startswith("scales and biases of the network")
     assert "no ANN to begin with" in budget.stdout

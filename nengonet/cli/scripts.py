@@ -27,6 +27,7 @@ from nengonet.cli.shared import (
     NUMBER,
     answer,
     answer_diagnosis,
+    check_plot,
     check_resume,
     draw,
     given,
@@ -284,6 +285,7 @@ def _diagnose(
     from nengonet.explain.diagnosis import diagnose
     from nengonet.run.presentation import present
 
+    check_plot(plot, simulate)
     script, images, labels, rest = _opened(name, settings)
     target, network = script.target, script.target.network
     found, compared = diagnose(target, images, labels=labels, **rest, network=network), None

@@ -199,8 +199,6 @@ def answer_diagnosis(
         report["observed"] = compared.to_json()
         text += ["", f"observed in {n_images} images:", str(compared)]
         draw(plot, "plot_comparison", compared)
-    elif plot:
-        raise InputError("--plot: expected --simulate N, the number of images to run")
     answer(as_json, report, "\n".join(text))
 
 
@@ -293,6 +291,12 @@ def check_resume(options: dict) -> None:
     """Refuse ``--resume`` without ``--save``."""
     if options["resume"] and not options["save"]:
         raise InputError("--resume: expected --save FILE, the file of the interrupted run")
+
+
+def check_plot(plot: str | None, simulate: int | None) -> None:
+    """Refuse a diagnosis' ``--plot`` without a run to compare."""
+    if plot and not simulate:
+        raise InputError("--plot: expected --simulate N, the number of images to run")
 
 
 def given(**options: object) -> dict:

@@ -23,6 +23,7 @@ from nengonet.cli.shared import (
     Group,
     answer,
     answer_diagnosis,
+    check_plot,
     check_resume,
     draw,
     given,
@@ -178,6 +179,7 @@ def _diagnose(study: Study) -> tuple:
     def run(simulate, plot, as_json, **options):
         from nengonet.explain.comparison import compare
 
+        check_plot(plot, simulate)
         arguments = {"variant": next(iter(study.variants))}
         arguments |= arguments_of(study, "diagnose", options)
         case, images, labels = study.open("diagnose", progress=True, **arguments)
