@@ -205,3 +205,19 @@ def test_pixels_just_above_white_are_told_in_full():
         pixels = nn.poisson_input((2,))
     with pytest.raises(nn.InputError, match=r"got 0 to 1\.0000001; divide by 1\.0000001 and"):
         pixels.show([0.0, 1.0000001])
+
+
+def test_an_output_that_nothing_feeds_is_the_same_for_all_images():
+    """It is predicted where it is run: the images go to the network's input all the same."""
+    with nengo.Network(seed=1) as net:
+        source = nengo.Node(np.zeros(3))
+        nengo.Connection(source, nengo.Ensemble(6, 3))
+        lonely = nengo.Ensemble(7, 1, neuron_type=nengo.LIFRate(), label="lonely")
+        empty = nengo.Node(size_in=2, label="empty")
+    images = np.random.default_rng(0).random((4, 3))
+    for shown in (images, {source: images}):
+        rates = nn.predict_rates([lonely, empty], shown, network=net)
+        result = nn.present(net, [lonely, empty], shown, readout="sum", progress=False)
+        np.testing.assert_allclose(rates, result.outputs.mean(axis=1))
+        assert np.ptp(rates, axis=0).max() == 0 < rates.max()
+        nn.diagnose(lonely, shown, network=net)

@@ -145,7 +145,9 @@ def error_budget(
     """
     target = read_output(output, network)
     if target.amplitude is None:
-        raise InputError(f"{target.label}: expected a last layer that spikes")
+        raise InputError(
+            f"{target.label}: expected a last layer that spikes, with one amplitude throughout"
+        )
     order = Graph(target.network).upstream(*target.items)[0]
     nodes = [item for item in order if isinstance(item, nengo.Node)]
     images = images_by_node(images, nodes, target.network.all_nodes)

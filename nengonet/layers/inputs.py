@@ -92,7 +92,11 @@ def images_by_node(
     processes: Mapping[nengo.Node, Process] = types.MappingProxyType({}),
 ) -> dict[nengo.Node, np.ndarray]:
     """Find the inputs that images are meant for, and convert the images as `images_at` does."""
-    sources = [node for node in upstream if node.size_in == 0]
+    nodes = list(nodes)
+    # What nothing feeds is the same for all images.
+    sources = [node for node in upstream if node.size_in == 0] or [
+        node for node in nodes if node.size_in == 0
+    ]
     return by_node(
         images,
         nodes,
