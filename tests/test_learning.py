@@ -12,6 +12,7 @@ from minibatches import (
     STEPS,
     assert_equal_runs,
     minibatch,
+    neurons,
     quiet,
     random_rows,
     reference,
@@ -345,6 +346,33 @@ def test_weights_that_run_away_are_an_error(numba):
     with minibatch(network, 3, numba=numba) as simulator, np.errstate(over="ignore"):
         with pytest.raises(RunawayError, match="expected finite"):
             simulator.run_steps(STEPS, data={source: rows})
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+@pytest.mark.parametrize("n_outputs", [3, 40])
+def test_infinite_weights_of_silent_inputs_are_an_error(n_outputs, numba):
+    """As in the reference, where 0 times infinity is not a number; within 32 steps at most."""
+    with quiet(), nengo.Network(seed=0) as network:
+        source = nengo.Node(lambda t: 30.0 * (t < 0.02))
+        pre = neurons(5, nengo.SpikingRectifiedLinear())
+        nengo.Connection(source, pre.neurons, transform=np.full((5, 1), 20.0), synapse=None)
+        post = nengo.Node(size_in=n_outputs)
+        learned = nengo.Connection(
+            pre.neurons,
+            post,
+            transform=np.ones((n_outputs, 5)),
+            synapse=None,
+            learning_rule_type=nengo.PES(1e300, pre_synapse=0.05),
+        )
+        error = nengo.Node(lambda t: np.full(n_outputs, 1e10 * (t > 0.03)))
+        nengo.Connection(error, learned.learning_rule, synapse=None)
+        nengo.Probe(post)
+    with quiet(), nengo.Simulator(network, progress_bar=False) as simulator:
+        with pytest.raises(FloatingPointError):
+            simulator.run_steps(40)
+    with minibatch(network, 2, numba=numba) as simulator, np.errstate(over="ignore"):
+        with pytest.raises(RunawayError, match="expected finite"):
+            simulator.run_steps(80)
 
 
 def test_data_has_what_each_example_learned():

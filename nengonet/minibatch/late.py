@@ -102,10 +102,10 @@ class LateWeights:
     late : Late
     context : Context
     shape : callable
-        The shape of what is kept of ``n`` numbers for each example.
+        The shape of what is kept of ``n`` numbers for each example, or of one.
     """
 
-    def __init__(self, late: Late, context: Context, shape: Callable[[int], tuple]) -> None:
+    def __init__(self, late: Late, context: Context, shape: Callable[..., tuple]) -> None:
         (rows, columns), dtype = late.weights.shape, late.weights.dtype
         self._array = context.signals[late.weights]
         self._kind, forget, scale = 0, 0, np.empty(0, dtype)
@@ -116,9 +116,9 @@ class LateWeights:
         self._post = np.empty(shape(rows if self._kind < 2 else 0), dtype)
         self._pre = np.empty(shape(columns), dtype)
         self._damping = np.empty(shape(rows if self._kind > 0 else 0), dtype)
-        self._factor = np.empty(shape(1), dtype)
-        self._changes = self._post, self._pre, self._damping, self._factor, scale
-        self._changes += (dtype.type(forget),)
+        self._factor = np.empty(shape(), dtype)
+        changes = self._post, self._pre, self._damping, self._factor
+        self._changes = *changes, scale, dtype.type(forget)
 
     def record(
         self,
@@ -164,14 +164,12 @@ class _ByInput(LateWeights):
 
     def __init__(self, late: Late, context: Context) -> None:
         batch, (rows, columns) = context.batch, late.weights.shape
-        super().__init__(late, context, lambda n: (batch, _STEPS, n))
-        self._factor = self._factor[..., 0]
-        self._changes = (*self._changes[:3], self._factor, *self._changes[4:])
+        super().__init__(late, context, lambda *n: (batch, _STEPS, *n))
         self._weights = self._array.T  # (batch, n_inputs, n_outputs), which lies so
         self._done = np.zeros((batch, columns), np.int64)
         self._total = np.empty(rows, self._array.dtype)
         self._recorded = self._applied = 0
-        self._kernels = _kernels()
+        self._are_finite, self._kernels = True, _kernels()
 
     def _next(self) -> tuple:
         if self._recorded == _STEPS:
@@ -185,14 +183,14 @@ class _ByInput(LateWeights):
         self._applied = self._recorded
 
     def catch_up(self) -> None:
-        arguments = self._weights, self._changes, self._done, self._applied
-        self._kernels.add_all_changes(self._kind, *arguments)
+        arguments = self._weights, self._changes, self._done, self._applied, self._total
+        self._are_finite &= self._kernels.add_all_changes(self._kind, *arguments)
 
     def product(self, x: np.ndarray, y: np.ndarray, assign: bool) -> Step:
         multiply, kind, weights = self._kernels.product, self._kind, self._weights
 
         def step_by_input():
-            late = self._changes, self._done, self._applied
+            late = self._changes, self._done, self._applied, self._are_finite
             self._check(multiply(kind, weights, x, *late, self._total, y, assign))
 
         return step_by_input
@@ -225,13 +223,11 @@ class _OfFew(_OneChange):
     """Weights to few outputs, (n_outputs, n_inputs, batch) as other signals, for a kernel."""
 
     def __init__(self, late: Late, context: Context) -> None:
-        super().__init__(late, context, lambda n: (n, context.batch))
+        super().__init__(late, context, lambda *n: (*n, context.batch))
         self._total = np.empty(context.batch, self._array.dtype)
         self._kernels = _kernels()
         # What is recorded has the batch first.
         self._post, self._pre, self._damping = self._post.T, self._pre.T, self._damping.T
-        self._factor = self._factor[0]
-        self._changes = (*self._changes[:3], self._factor, *self._changes[4:])
 
     def _change(self) -> None:
         self._kernels.change_few(self._kind, self._array, self._changes)
@@ -251,8 +247,7 @@ class _ByExample(_OneChange):
     """Weights (batch, n_outputs, n_inputs) that NumPy changes and multiplies in the cache."""
 
     def __init__(self, late: Late, context: Context) -> None:
-        super().__init__(late, context, lambda n: (context.batch, n))
-        self._factor = self._factor[:, 0]
+        super().__init__(late, context, lambda *n: (context.batch, *n))
         self._weights = np.moveaxis(self._array, -1, 0)
         self._memory = np.empty((2, *late.weights.shape), self._array.dtype)
 

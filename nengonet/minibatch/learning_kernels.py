@@ -48,12 +48,12 @@ def _add_changes(kind, weights, b, j, changes, first, last):
 
 
 @compiled
-def product(kind, weights, x, changes, done, applied, total, y, assign):
+def product(kind, weights, x, changes, done, applied, are_finite, total, y, assign):
     """Multiply each example's weights with its inputs; tell whether all results are numbers.
 
-    ``weights`` is ``(batch, n_inputs, n_outputs)``. Only those of inputs that are not 0 are read,
-    after their changes up to ``applied`` are added; ``done`` (batch, n_inputs) counts them.
-    ``total`` is working memory.
+    ``weights`` is ``(batch, n_inputs, n_outputs)``. Only those of inputs that are not 0 are read
+    (or all, if they may be infinite: 0 times infinity is not a number), after their changes up to
+    ``applied`` are added; ``done`` (batch, n_inputs) counts them. ``total`` is working memory.
     """
     batch, n_inputs, n_outputs = weights.shape
     are_numbers = True
@@ -62,7 +62,7 @@ def product(kind, weights, x, changes, done, applied, total, y, assign):
             total[i] = 0
         for j in range(n_inputs):
             value = x[j, b]
-            if value != 0:
+            if value != 0 or not are_finite:
                 if done[b, j] < applied:
                     _add_changes(kind, weights, b, j, changes, done[b, j], applied)
                     done[b, j] = applied
@@ -78,14 +78,22 @@ def product(kind, weights, x, changes, done, applied, total, y, assign):
 
 
 @compiled
-def add_all_changes(kind, weights, changes, done, applied):
-    """Add all changes up to ``applied`` to all weights."""
-    batch, n_inputs, _ = weights.shape
+def add_all_changes(kind, weights, changes, done, applied, total):
+    """Add all changes up to ``applied``; tell whether all weights that change are finite."""
+    batch, n_inputs, n_outputs = weights.shape
+    for i in range(n_outputs):
+        total[i] = 0
     for b in range(batch):
         for j in range(n_inputs):
             if done[b, j] < applied:
                 _add_changes(kind, weights, b, j, changes, done[b, j], applied)
                 done[b, j] = applied
+                for i in range(n_outputs):
+                    total[i] += weights[b, j, i] - weights[b, j, i]
+    are_finite = True
+    for i in range(n_outputs):
+        are_finite &= total[i] == 0
+    return are_finite
 
 
 @inlined
