@@ -182,7 +182,7 @@ def test_a_saved_run_depends_on_it(tmp_path, monkeypatch):
     first = shown(network=network, save=file)
     again = shown(network=network, save=file, resume=True)
     np.testing.assert_array_equal(again.data["weights"], first.data["weights"])
-    with pytest.raises(nn.InputError, match="carry"):
+    with pytest.raises(nn.InputError, match="another carry: expected none, got weights"):
         shown(network=network, save=file, resume=True, carry=())
 
     # An interrupted one has no weights to go on with.

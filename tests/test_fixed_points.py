@@ -154,6 +154,7 @@ def test_an_oscillator_is_unstable_where_it_could_rest():
     assert point.converged.all()
     assert not point.stable.any()
     assert not point.followed.any()
+    assert "found by a search, not from the reset state: yes\n" in f"{point}\n"
     assert 1.0002 < point.multiplier[0] < 1.002  # exp(0.1 * dt / tau) is 1.001
     assert not point.several.any()
     with pytest.raises(nn.InputError, match="layer: the fixed point of the loop is unstable for 1"):

@@ -159,6 +159,9 @@ class FixedPoint:
             f"stable: {_share(self.stable)}, a step multiplies a deviation by up to "
             f"{self.multiplier.max():.4g}",
         ]
+        sought = self.converged & ~self.followed
+        if sought.any():
+            lines.append(f"found by a search, not from the reset state: {_share(sought)}")
         if self.stable.any():
             slowest = self.settling_time[self.stable].max()
             lines.append(f"settles within {duration(slowest)} (5 % left)")

@@ -186,7 +186,7 @@ def _payloads(file: io.FileIO) -> Iterator[bytes]:
 def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None:
     """Refuse another run, with the first thing in which it differs."""
     for each in {**expected, **got}:
-        wanted, found = expected.get(each, "none"), got.get(each, "none")
+        wanted, found = (one.get(each) or "none" for one in (expected, got))
         if wanted != found:
             difference = printable(f"another {each}: expected {wanted}, got {found}")
             raise InputError(f"{name} has {difference}; {advice}")
