@@ -211,6 +211,21 @@ def test_a_function_of_noise_is_averaged_over_it():
     np.testing.assert_allclose(noisy, [[600, 400 + 20 / 0.001]])
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_function_without_a_finite_value_is_an_error(value):
+    """As in a run."""
+    with nengo.Network(seed=0) as network:
+        node, layer = nengo.Node([0.0], label="in"), nengo.Ensemble(5, 1, label="layer")
+        nengo.Connection(node, layer, function=lambda x: x if x < 0.5 else value)
+    assert np.isfinite(nn.predict_rates(layer, [[0.2]], network=network)).all()
+    with pytest.raises(nn.InputError, match=r"'in'> to <Ensemble 'layer'>.*: expected finite"):
+        nn.predict_rates(layer, [[0.2], [0.7]], network=network)
+    node.output = [0.7]
+    with nengo.Simulator(network, progress_bar=False) as simulator:
+        with pytest.raises(nengo.exceptions.SimulationError, match="non-finite"):
+            simulator.run_steps(3)
+
+
 def test_direct_mode_passes_values_on():
     with nengo.Network(seed=1) as network:
         inputs = nengo.Node([0.2, 0.5], label="inputs")

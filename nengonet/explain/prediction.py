@@ -16,7 +16,7 @@ import scipy.sparse.csgraph
 from nengo.neurons import NeuronType
 
 from nengonet.ann.kinds import named
-from nengonet.checks import as_number, count_steps, positive_integer
+from nengonet.checks import as_number, check_finite, count_steps, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.built import Built
 from nengonet.explain.fixed_points import FixedPoint, joined
@@ -327,7 +327,10 @@ class Walk:
         for path in paths:
             pre, after = self.found[path.pre], path.filter
             deviation = np.sqrt(pre.variance) if self.noise else None
-            mean += path.into(after.gain * path.carried(pre.mean_outputs, deviation))
+            carried = path.carried(pre.mean_outputs, deviation)
+            if path.connection.function is not None:  # of which Nengo refuses what is not finite
+                check_finite(f"{path.connection}", carried)
+            mean += path.into(after.gain * carried)
             variance += path.variance(pre.mean_outputs, pre.filtered_variance(after, self.dt))
             delay = max(delay, pre.delay + after.delay)
         return mean, variance, delay
