@@ -221,3 +221,15 @@ def test_an_output_that_nothing_feeds_is_the_same_for_all_images():
         np.testing.assert_allclose(rates, result.outputs.mean(axis=1))
         assert np.ptp(rates, axis=0).max() == 0 < rates.max()
         nn.diagnose(lonely, shown, network=net)
+
+
+def test_a_layer_shows_images_at_the_input_that_feeds_it():
+    with nengo.Network(seed=0):
+        first, second = (nn.constant_input((2,), label=label) for label in ("first", "second"))
+        layers = [nn.dense(each, np.eye(2), None) for each in (first, second)]
+        both = nn.dense([first, second], np.eye(2), None)
+    layers[1].show([0.5, 0.25])
+    np.testing.assert_array_equal(second.node.output.image, [0.5, 0.25])
+    np.testing.assert_array_equal(first.node.output.image, [0, 0])
+    with pytest.raises(nn.InputError, match=r"one image input in the network.*'first'.*'second'"):
+        both.show([0.5, 0.25])
