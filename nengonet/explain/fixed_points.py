@@ -166,9 +166,9 @@ class FixedPoint:
             slowest = self.settling_time[self.stable].max()
             lines.append(f"settles within {duration(slowest)} (5 % left)")
         if self.fluctuation.any():
-            lines.append(
-                f"its spikes move currents by up to {self.fluctuation.max():.0%} of their size"
-            )
+            share = self.fluctuation.max()
+            share = f"up to {share:.0%}" if share >= 0.01 else "less than 1%"
+            lines.append(f"its spikes move currents by {share} of their size")
         if self.n_starts:
             lines.append(
                 f"other starts end elsewhere: {_share(self.several)} ({self.n_starts} starts each)"
