@@ -103,3 +103,13 @@ def test_currents_that_are_no_numbers_are_errors(numba, neuron_type):
         pytest.raises(FloatingPointError, match="invalid"),
     ):
         simulator.run_steps(3, data={node: np.full((3, 2), 1e10)})
+
+
+def test_neurons_that_were_printed_are_stepped_together():
+    """Nengo keeps the words of a ``repr`` in the object, as a list."""
+    with nengo.Network(seed=0) as net:
+        nengo.Connection(nengo.Node([0.5]), nengo.Ensemble(4, 1, neuron_type=nengo.LIF(0.03)))
+    for _ in range(2):
+        with nn.MinibatchSimulator(net, 3, progress_bar=False) as simulator:
+            assert simulator.report().one_by_one == {}
+        repr(net.ensembles[0].neuron_type)

@@ -6,15 +6,12 @@ known as element-wise is stepped example by example, on arrays of each example's
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from nengo.builder.neurons import SimNeurons
-from nengo.neurons import NeuronType
-from nengo.params import Parameter
 
 from nengonet.minibatch.registry import Context, Step, register, steps_as
 from nengonet.minibatch.signals import filled
+from nengonet.nengo_internals import state_of
 from nengonet.neurons import model_of
 from nengonet.neurons.model import Kernel
 from nengonet.streams import neuron_seeds
@@ -23,19 +20,15 @@ from nengonet.streams import neuron_seeds
 def is_elementwise(operator: SimNeurons) -> bool:
     """Tell whether one call of the step can serve all examples."""
     neurons, dtype = operator.neurons, operator.J.dtype
-    values = [*vars(neurons).values(), *(getattr(neurons, n) for n in _parameters(type(neurons)))]
-    # A step of its own, or a parameter that has a value for each neuron.
-    if not steps_as(operator, SimNeurons) or "step" in vars(neurons) or any(map(_is_array, values)):
+    if not steps_as(operator, SimNeurons) or "step" in vars(neurons):
+        return False
+    # A parameter that has a value for each neuron.
+    if any(map(_is_array, state_of(neurons).values())):
         return False
     if any(s.shape != operator.J.shape or s.dtype != dtype for s in operator.state.values()):
         return False
     model = model_of(neurons)
     return model.elementwise and (model.draws is not None or not operator.state_extra)
-
-
-@functools.cache
-def _parameters(cls: type[NeuronType]) -> list[str]:
-    return [name for name in dir(cls) if isinstance(getattr(cls, name), Parameter)]
 
 
 def _is_array(value: object) -> bool:
