@@ -435,7 +435,7 @@ def test_what_feeds_a_layer_is_what_the_network_says():
             ((4,), relay),
             ((4,), ensemble.neurons),
         ]
-        # What passes on is no layer of the network because somebody asked for it.
+        # Asking for a Node that only passes values on does not make it a layer of the network.
         labels = ["input", "left", "right", "plain", "output"]
         assert [each.label for each in output.upstream()] == labels
         assert output.pres[2].output == output.upstream()[3].output

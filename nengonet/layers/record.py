@@ -289,7 +289,7 @@ def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
 def labels_of(network: nengo.Network, layers: Mapping[object, Layer]) -> dict[object, str]:
     """Return a label of its own for every Ensemble and Node: a layer's, the object's, or a number.
 
-    Those of one label are told apart by the label of the network that they are in, or by a number.
+    Objects that share a label are distinguished by the label of their network, or by a number.
     """
     found, taken = {}, {layer.label for layer in layers.values()}
     homes = {item: each for each in network.all_networks for item in (*each.ensembles, *each.nodes)}
