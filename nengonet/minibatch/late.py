@@ -20,6 +20,9 @@ from nengo.builder.signal import Signal
 from nengonet.minibatch.registry import Context, Step, steps_as
 from nengonet.minibatch.signals import Uses, overlap
 
+# How a rule changes weights: `kind` of the kernels.
+OUTER, OJA, VOJA = 0, 1, 2
+
 # Steps whose changes are kept: in the cache, and enough that all weights are seldom gone through.
 _STEPS = 32
 # From this number of outputs on, a kernel skips inputs that are 0.
@@ -108,14 +111,14 @@ class LateWeights:
     def __init__(self, late: Late, context: Context, shape: Callable[..., tuple]) -> None:
         (rows, columns), dtype = late.weights.shape, late.weights.dtype
         self._array = context.signals[late.weights]
-        self._kind, forget, scale = 0, 0, np.empty(0, dtype)
+        self._kind, forget, scale = OUTER, 0, np.empty(0, dtype)
         if isinstance(late.rule, SimOja):
-            self._kind, forget = 1, -late.rule.beta
+            self._kind, forget = OJA, -late.rule.beta
         elif isinstance(late.rule, SimVoja):
-            self._kind, scale = 2, late.rule.scale
-        self._post = np.empty(shape(rows if self._kind < 2 else 0), dtype)
+            self._kind, scale = VOJA, late.rule.scale
+        self._post = np.empty(shape(0 if self._kind == VOJA else rows), dtype)
         self._pre = np.empty(shape(columns), dtype)
-        self._damping = np.empty(shape(rows if self._kind > 0 else 0), dtype)
+        self._damping = np.empty(shape(0 if self._kind == OUTER else rows), dtype)
         self._factor = np.empty(shape(), dtype)
         changes = self._post, self._pre, self._damping, self._factor
         self._changes = *changes, scale, dtype.type(forget)
@@ -258,9 +261,9 @@ class _ByExample(_OneChange):
     def _change_example(self, b: int) -> None:
         weights, (change, other) = self._weights[b], self._memory
         post, pre, damping, _, scale, forget = self._changes
-        if self._kind == 0:
+        if self._kind == OUTER:
             np.multiply(post[b, :, None], pre[b], out=change)
-        elif self._kind == 1:
+        elif self._kind == OJA:
             np.multiply(forget, weights, out=change)
             np.multiply(change, damping[b, :, None], out=change)
             np.multiply(post[b, :, None], pre[b], out=other)

@@ -6,9 +6,7 @@ Each weight is computed by the reference's own operations, one change after the 
 from __future__ import annotations
 
 from nengonet.minibatch.kernels import compiled, inlined
-
-# How a rule changes weights: `kind` of the kernels.
-OUTER, OJA, VOJA = 0, 1, 2
+from nengonet.minibatch.late import OJA, OUTER
 
 
 @inlined
