@@ -286,6 +286,30 @@ def test_a_built_model_and_progress():
         assert simulator.data[probe].shape == (2, 3, 3)
 
 
+def steps_told(neuron_type, batch, steps, calls=1, **settings):
+    """Return what a run reports of itself, call by call."""
+    network, output = image_network(neuron_type=neuron_type)
+    with minibatch(network, batch, **settings) as simulator:
+        simulator.record(output.output)
+        simulator.reset_to_examples(IMAGES[:batch], seed=3)
+        told = [[] for _ in range(calls)]
+        for each in told:
+            simulator.run_steps(steps, on_progress=each.append)
+        simulator.run_steps(steps)  # and nobody is told
+        return told
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+@pytest.mark.parametrize("batch, steps, least", [(1, 7, 1), (5, 230, 3)])
+def test_a_run_reports_the_steps_of_all_examples(batch, steps, least, numba):
+    for neuron_type in (nengo.LIF(), nengo.AdaptiveLIF(), nengo.RectifiedLinear()):
+        for told in steps_told(neuron_type, batch, steps, calls=2, numba=numba):
+            assert len(told) >= least
+            assert told[0] > 0
+            assert told == sorted(told)
+            assert told[-1] == batch * steps
+
+
 @pytest.mark.parametrize("number", [0, -1, 2.5, "3", True, None, np.nan])
 def test_bad_numbers(number):
     network, *_ = passing_network()

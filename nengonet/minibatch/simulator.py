@@ -16,12 +16,7 @@ from nengo.connection import Neurons
 from nengo.exceptions import SimulatorClosed
 from nengo.utils.progress import Progress, ProgressTracker
 
-from nengonet.checks import (
-    as_examples,
-    as_number,
-    as_seed,
-    positive_integer,
-)
+from nengonet.checks import as_examples, as_number, as_seed, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
 from nengonet.layers.inputs import images_by_node
@@ -315,6 +310,7 @@ class MinibatchSimulator(nengo.Simulator):
         progress_bar: object = None,
         *,
         data: Mapping[nengo.Node, np.ndarray] | None = None,
+        on_progress: Callable[[int], object] | None = None,
     ) -> None:
         """Simulate a number of steps.
 
@@ -325,6 +321,9 @@ class MinibatchSimulator(nengo.Simulator):
         data : dict of {Node: (batch, steps, n) or (batch, n) array_like}, optional
             What nodes without input put out, instead of their own output, during this call: a row
             for each step, or one row for all steps.
+        on_progress : callable, optional
+            Called now and then with the number of steps that all examples together have done:
+            in the end ``steps * minibatch_size``.
 
         Raises
         ------
@@ -340,13 +339,21 @@ class MinibatchSimulator(nengo.Simulator):
             feeding(self, data, steps),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
+            self._on_progress, self._n_told = on_progress, 0
             try:
                 while steps > 0:
                     done = self._advance(steps)
                     tracker.total_progress.step(done)
+                    self._tell(done * self.minibatch_size)
+                    self._n_told += done * self.minibatch_size
                     steps -= done
             finally:
                 catch_up(self._states)
+
+    def _tell(self, n_done: int) -> None:
+        """Report the steps that examples, together, have done since `_advance` was called."""
+        if self._on_progress is not None:
+            self._on_progress(self._n_told + n_done)
 
     def step(self) -> None:
         """Advance by one step of ``dt`` seconds."""
