@@ -1,0 +1,322 @@
+"""Numba kernels that follow the spikes of one example in one step through layers.
+
+Imported only where Numba is installed. Spikes are lists of indices into a flat signal, one entry
+for each spike: ``rows[first:last]`` are those of a step. A signal of several channels has its
+channels last: index ``position * n_channels + channel``. *Ordered* spikes come in ascending order
+of their positions, the channels of a position in any order. No kernel makes an array: working
+memory is given.
+"""
+
+from __future__ import annotations
+
+from nengonet.minibatch.kernels import inlined, uncounted
+
+
+@inlined
+def _find_positions(rows, first, last, n_channels, n_positions, starts):
+    """Write where the spikes of each position begin in ordered spikes, and where the last end."""
+    for position in range(n_positions + 1):
+        starts[position] = first
+    # The last spike of a position says where the next position's begin.
+    for event in range(first, last):
+        starts[rows[event] // n_channels + 1] = event + 1
+    end = starts[0]
+    for position in range(n_positions + 1):
+        end = max(end, starts[position])
+        starts[position] = end
+
+
+@inlined
+def _add_rows(rows, event, last, offset, kernel, at, total):
+    """Add ``kernel[rows[event:last] - offset]`` to the part of ``total`` that begins ``at``."""
+    n = kernel.shape[1]
+    while event + 8 <= last:
+        a, b = rows[event] - offset, rows[event + 1] - offset
+        c, d = rows[event + 2] - offset, rows[event + 3] - offset
+        e, f = rows[event + 4] - offset, rows[event + 5] - offset
+        g, h = rows[event + 6] - offset, rows[event + 7] - offset
+        for j in range(n):
+            half = total[at + j] + kernel[a, j] + kernel[b, j] + kernel[c, j] + kernel[d, j]
+            total[at + j] = half + kernel[e, j] + kernel[f, j] + kernel[g, j] + kernel[h, j]
+        event += 8
+    while event + 2 <= last:
+        a, b = rows[event] - offset, rows[event + 1] - offset
+        for j in range(n):
+            total[at + j] += kernel[a, j] + kernel[b, j]
+        event += 2
+    if event < last:
+        a = rows[event] - offset
+        for j in range(n):
+            total[at + j] += kernel[a, j]
+
+
+@uncounted
+def gather_convolution(rows, first, last, geometry, kernel, starts, total):
+    """Set ``total`` to the convolution of a step's ordered spikes, one group of channels.
+
+    Parameters
+    ----------
+    rows : (n,) int32 array
+        Spikes; ``rows[first:last]`` are those of the step.
+    geometry : tuple of int
+        ``(rows_in, columns_in, n_channels, rows_out, columns_out, size_rows, size_columns,
+        stride_rows, stride_columns, top, left)``; the last two are the padding.
+    kernel : (size_rows * size_columns * n_channels, n_filters) array
+        Times the height of a spike.
+    starts : (rows_in * columns_in + 1,) int32 array
+        Working memory.
+    total : (rows_out * columns_out * n_filters,) array
+        The product; what it may have beyond is left as it is.
+
+    Notes
+    -----
+    The spikes under one row of the kernel are neighbours in the list, and their index there is
+    their row of the kernel plus a constant.
+    """
+    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
+    n_filters = kernel.shape[1]
+    _find_positions(rows, first, last, n_channels, rows_in * columns_in, starts)
+    at = 0
+    for row in range(rows_out):
+        above = row * stride_rows - top
+        upper, lower = max(above, 0), min(above + size_rows, rows_in)
+        some = starts[upper * columns_in] < starts[lower * columns_in]
+        for column in range(columns_out):
+            for j in range(n_filters):
+                total[at + j] = 0
+            before = column * stride_columns - left
+            begin, end = max(before, 0), min(before + size_columns, columns_in)
+            for r in range(upper, lower if some else upper):
+                offset = r * columns_in + before - (r - above) * size_columns
+                _add_rows(
+                    rows, starts[r * columns_in + begin], starts[r * columns_in + end],
+                    offset * n_channels, kernel, at, total,
+                )  # fmt: skip
+            at += n_filters
+
+
+@uncounted
+def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, total):
+    """Set ``total`` to the convolution of a step's spikes, in any order: any convolution.
+
+    Parameters
+    ----------
+    rows : (n,) int32 array
+        Spikes; ``rows[first:last]`` are those of the step.
+    n_channels, n_groups : int
+        Of the input. Each group of channels reaches its own group of filters.
+    table : (starts, outputs, taps), each (n,) int array
+        The spikes of a position reach the output positions ``outputs[starts[position]:
+        starts[position + 1]]``, through those ``taps`` of the kernel.
+    kernel : (n_taps, n_channels // n_groups, n_filters) array
+        Times the height of a spike.
+    total : (n_output_positions * n_filters,) array
+        The product, and zeros beyond.
+    """
+    starts, outputs, taps = table
+    n_filters = kernel.shape[2]
+    n_inputs, n_reached = n_channels // n_groups, n_filters // n_groups
+    for j in range(total.shape[0]):
+        total[j] = 0
+    for event in range(first, last):
+        position = rows[event] // n_channels
+        channel = rows[event] - position * n_channels
+        group = channel // n_inputs
+        channel, begin = channel - group * n_inputs, group * n_reached
+        for way in range(starts[position], starts[position + 1]):
+            tap, at = taps[way], outputs[way] * n_filters + begin
+            for j in range(n_reached):
+                total[at + j] += kernel[tap, channel, begin + j]
+
+
+@inlined
+def _order(spikes, used, n, n_channels, counts):
+    """Write to ``spikes[used:]``, ordered, the ``n`` spikes from its end backwards."""
+    end = spikes.shape[0] - 1
+    for position in range(counts.shape[0]):
+        counts[position] = 0
+    for k in range(n):
+        counts[spikes[end - k] // n_channels] += 1
+    place = used
+    for position in range(counts.shape[0]):
+        place += counts[position]
+        counts[position] = place - counts[position]
+    for k in range(n):
+        row = spikes[end - k]
+        position = row // n_channels
+        spikes[counts[position]] = row
+        counts[position] += 1
+
+
+@uncounted
+def relay(rows, first, last, starts, targets, n_channels, counts, spikes, used):
+    """Hand a step's spikes on through a sparse matrix, all nonzero weights of which are equal.
+
+    Parameters
+    ----------
+    rows : (n,) int32 array
+        Spikes; ``rows[first:last]`` are those of the step.
+    starts, targets : (n_inputs + 1,) and (n_ways,) int array
+        The spikes of input ``i`` reach the outputs ``targets[starts[i]:starts[i + 1]]``.
+    n_channels : int
+        Of the output.
+    counts : (n_output_positions,) int32 array
+        Working memory. An empty one says that ordered spikes reach outputs in their order
+        (`keeps_order`), which saves sorting them.
+    spikes : (n,) int32 array
+        Becomes the list: the step's begins at ``used``. It needs room for twice the spikes that
+        come out, where they must be sorted: ``2 * (last - first)`` times the outputs that an input
+        reaches at most. Without sorting, once is enough.
+
+    Returns
+    -------
+    int
+        The new ``used``.
+    """
+    if counts.shape[0] == 0:
+        for event in range(first, last):
+            row = rows[event]
+            for way in range(starts[row], starts[row + 1]):
+                spikes[used] = targets[way]
+                used += 1
+        return used
+    end, n = spikes.shape[0] - 1, 0
+    for event in range(first, last):
+        row = rows[event]
+        for way in range(starts[row], starts[row + 1]):
+            spikes[end - n] = targets[way]
+            n += 1
+    _order(spikes, used, n, n_channels, counts)
+    return used + n
+
+
+@uncounted
+def running_max(
+    rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
+):  # fmt: skip
+    """Send a step's spikes through a max pool of kind ``"running_max"``.
+
+    Parameters
+    ----------
+    rows, first, last, starts, targets, n_channels, counts, spikes, used
+        As for `relay`: outputs are windows, which may share inputs, and the spikes that come out
+        are always sorted (``counts`` is never empty).
+    sums : (n_inputs,) float array
+        Spikes of each input since the reset.
+    sent : (n_windows,) float array
+        Spikes of each window since the reset: the largest of its sums.
+
+    Returns
+    -------
+    int
+        The new ``used``.
+    """
+    end, n = spikes.shape[0] - 1, 0
+    for event in range(first, last):
+        row = rows[event]
+        sums[row] += 1
+        for way in range(starts[row], starts[row + 1]):
+            window = targets[way]
+            # Sums grow by one spike, so the largest does.
+            if sums[row] > sent[window]:
+                sent[window] = sums[row]
+                spikes[end - n] = window
+                n += 1
+    _order(spikes, used, n, n_channels, counts)
+    return used + n
+
+
+@uncounted
+def instant_max(
+    rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
+):  # fmt: skip
+    """Send a step's spikes through a max pool of kind ``"instant"``.
+
+    All is as for `running_max`, but that ``sums`` and ``sent`` are working memory that is 0 before
+    and after.
+    """
+    before = used
+    used = running_max(
+        rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
+    )
+    for event in range(first, last):
+        sums[rows[event]] = 0
+    for event in range(before, used):
+        sent[spikes[event]] = 0
+    return used
+
+
+@uncounted
+def winner(
+    rows, first, last, starts, targets, n_channels, counts, sums, leaders, spikes, used
+):  # fmt: skip
+    """Send a step's spikes through a max pool of kind ``"winner"``.
+
+    All is as for `running_max`, but for ``leaders``, (n_windows,) int32: the input of each window
+    with the largest sum, the first of several, as `find_leaders` finds them.
+    """
+    for event in range(first, last):
+        sums[rows[event]] += 1
+    for event in range(first, last):
+        row = rows[event]
+        for way in range(starts[row], starts[row + 1]):
+            leader = leaders[targets[way]]
+            lead = sums[row] - sums[leader]
+            if lead > 0 or (lead == 0 and row < leader):
+                leaders[targets[way]] = row
+    end, n = spikes.shape[0] - 1, 0
+    for event in range(first, last):
+        row = rows[event]
+        for way in range(starts[row], starts[row + 1]):
+            if leaders[targets[way]] == row:
+                spikes[end - n] = targets[way]
+                n += 1
+    _order(spikes, used, n, n_channels, counts)
+    return used + n
+
+
+@uncounted
+def find_leaders(starts, targets, sums, leaders):
+    """Set ``leaders`` to the input of each window with the largest sum, the first of several."""
+    for window in range(leaders.shape[0]):
+        leaders[window] = -1
+    for row in range(sums.shape[0]):
+        for way in range(starts[row], starts[row + 1]):
+            leader = leaders[targets[way]]
+            if leader < 0 or sums[row] > sums[leader]:
+                leaders[targets[way]] = row
+
+
+@uncounted
+def keeps_order(starts, targets, n_inputs, n_channels):
+    """Tell whether spikes that come ordered are handed on in order: see `relay`.
+
+    ``n_inputs`` and ``n_channels`` are the channels of input and output. In order means that no
+    input reaches two outputs, that those of a position reach one position, and none is before one
+    that an earlier position reaches.
+    """
+    reached, come_from = 0, -1
+    for row in range(starts.shape[0] - 1):
+        if starts[row + 1] > starts[row] + 1:
+            return False
+        if starts[row + 1] > starts[row]:
+            position = targets[starts[row]] // n_channels
+            same = row // n_inputs == come_from
+            if position < reached or (same and position != reached):
+                return False
+            reached, come_from = position, row // n_inputs
+    return True
+
+
+@uncounted
+def list_events(eventful, n, which):
+    """List those of the first ``n`` that are eventful in ``which``; return how many they are.
+
+    ``eventful`` is (n,) or longer, uint8 of 0 and 1; ``which`` is (n + 1,) int32.
+    """
+    found = 0
+    for i in range(n):
+        which[found] = i
+        found += eventful[i]
+    return found

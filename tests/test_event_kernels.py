@@ -1,0 +1,262 @@
+"""Kernels that follow the spikes of one example in one step, against NumPy and Nengo."""
+
+import types
+
+import nengo
+import numpy as np
+import pytest
+from nengo.builder.transforms import conv2d_gradx, conv2d_groups
+
+from nengonet.ann.convolution import convolve, output_shape, padding_of, places
+from nengonet.layers.pools import MaxPool
+from nengonet.minibatch.convolutions import _ways
+
+pytest.importorskip("numba")
+
+from nengonet.minibatch import event_kernels  # noqa: E402
+
+DTYPES = (np.float32, np.float64)
+# Image, size, strides, padding, filters.
+CONVOLUTIONS = {
+    "one pixel": ((1, 1, 3), (1, 1), (1, 1), "valid", 2),
+    "csnn": ((15, 15, 32), (3, 3), (1, 1), "valid", 64),
+    "bengali": ((9, 8, 5), (2, 2), (1, 1), "valid", 10),
+    "one channel": ((8, 9, 1), (3, 3), (1, 1), "same", 8),
+    "same": ((7, 6, 4), (3, 2), (1, 1), "same", 16),
+    "same, large": ((4, 3, 2), (6, 5), (1, 1), "same", 3),
+    "same, strides": ((9, 10, 3), (4, 5), (2, 3), "same", 33),
+    "stride beyond the size": ((11, 12, 2), (2, 2), (3, 4), "valid", 7),
+    "stride beyond the size, same": ((10, 11, 2), (1, 2), (4, 3), "same", 128),
+    "one dimension": ((1, 20, 3), (1, 4), (1, 2), "same", 5),
+}
+
+
+def random_spikes(rng, n, density):
+    """Return the counts of spikes of a step, and the list of them among other spikes."""
+    counts = rng.poisson(density, n)
+    return counts, np.repeat(np.arange(n), counts)
+
+
+def ordered(rng, rows, n_channels):
+    """Shuffle the channels within a position."""
+    rows = rng.permutation(rows)
+    return rows[np.argsort(rows // n_channels, kind="stable")]
+
+
+def between(rows):
+    """Return a list in which the rows are only a part, and where they are."""
+    return np.concatenate(([2, 0, 1], rows, [1, 0])).astype(np.int32), 3, 3 + len(rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0, 0.01, 0.1, 1.5])
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_gathering_convolution(case, density, dtype):
+    shape, size, strides, padding, n_filters = case
+    rng = np.random.default_rng([len(str(case)), int(100 * density)])
+    kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
+    counts, rows = random_spikes(rng, np.prod(shape), density)
+    shape_out = output_shape(shape, size, strides, padding)
+    (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
+    geometry = (*shape, *shape_out, *size, *strides, top, left)
+    n_out = np.prod(shape_out) * n_filters
+    total = np.full(n_out + 5, 7.5, dtype)
+    starts = np.full(shape[0] * shape[1] + 1, 99, np.int32)
+    list_of_rows = between(ordered(rng, rows, shape[-1]))
+    flat = np.ascontiguousarray(kernel.reshape(-1, n_filters))
+    event_kernels.gather_convolution(*list_of_rows, geometry, flat, starts, total)
+    images = counts.reshape(1, *shape).astype(float)
+    expected = convolve(images, kernel, strides=strides, padding=padding)
+    np.testing.assert_array_equal(total[:n_out], expected.ravel())
+    np.testing.assert_array_equal(total[n_out:], 7.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_groups", [1, 2, 4])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+def test_scattering_convolution(strides, padding, n_groups, dtype):
+    rng = np.random.default_rng(3 * n_groups + strides[1])
+    shape, size, n_filters = (7, 8, 4), (3, 2), 12
+    kernel = rng.integers(-50, 50, (*size, shape[-1] // n_groups, n_filters)).astype(dtype)
+    conv = nengo.Convolution(
+        n_filters, shape, kernel_size=size, strides=strides, padding=padding, groups=n_groups
+    )
+    table = _ways(types.SimpleNamespace(conv=conv, is_transpose=False))
+    counts, rows = random_spikes(rng, np.prod(shape), 0.4)
+    total = np.full(conv.size_out + 3, 7.5, dtype)
+    list_of_rows = between(rng.permutation(rows))
+    flat = kernel.reshape(-1, *kernel.shape[2:])
+    event_kernels.scatter_convolution(*list_of_rows, shape[-1], n_groups, table, flat, total)
+    images = counts.reshape(1, *shape).astype(float)
+    expected = conv2d_groups(images, kernel.astype(float), padding.upper(), strides)
+    np.testing.assert_array_equal(total[: conv.size_out], expected.ravel())
+    np.testing.assert_array_equal(total[conv.size_out :], 0)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_scattering_transposed_convolution(padding):
+    rng = np.random.default_rng(8)
+    shape, size, strides = (4, 5, 3), (3, 2), (2, 3)
+    kernel = rng.integers(-50, 50, (*size, 3, 6)).astype(float)
+    conv = nengo.transforms.ConvolutionTranspose(
+        6, shape, kernel_size=size, strides=strides, padding=padding
+    )
+    table = _ways(types.SimpleNamespace(conv=conv, is_transpose=True))
+    counts, rows = random_spikes(rng, np.prod(shape), 0.4)
+    total = np.empty(conv.size_out)
+    flat = kernel.reshape(-1, 3, 6)
+    event_kernels.scatter_convolution(*between(rows), 3, 1, table, flat, total)
+    images, shape_out = counts.reshape(1, *shape).astype(float), conv.output_shape.spatial_shape
+    expected = conv2d_gradx(kernel, images, xsize=shape_out, pad=padding.upper(), stride=strides)
+    np.testing.assert_array_equal(total, expected.ravel())
+
+
+def ways_of(pairs, n_inputs):
+    """Return ``starts, targets`` of (output, input) pairs."""
+    outputs, inputs = np.asarray(pairs).T
+    order = np.lexsort((outputs, inputs))
+    starts = np.concatenate(([0], np.cumsum(np.bincount(inputs, minlength=n_inputs))))
+    return starts.astype(np.int32), outputs[order].astype(np.int32)
+
+
+def windows(shape, size, strides, padding):
+    """Return the ways from the inputs of a pool to its windows, and the shape of those."""
+    geometry = (shape, size, strides, padding)
+    shape_out = (*output_shape(*geometry), shape[-1])
+    inputs, outputs = (np.arange(np.prod(each)).reshape(each) for each in (shape, shape_out))
+    pairs = [(outputs[there].ravel(), inputs[here].ravel()) for there, here in places(*geometry)]
+    return ways_of(np.concatenate(pairs, axis=1).T, np.prod(shape)), shape_out
+
+
+POOLS = {
+    "one window": ((2, 2, 3), (2, 2), (2, 2), "valid"),
+    "csnn": ((13, 13, 16), (2, 2), (2, 2), "valid"),
+    "overlapping": ((7, 8, 3), (3, 2), (1, 1), "valid"),
+    "same": ((5, 6, 2), (3, 3), (2, 2), "same"),
+    "gaps": ((9, 8, 1), (2, 1), (3, 2), "valid"),
+}
+
+
+@pytest.mark.parametrize("density", [0, 0.03, 0.5, 2])
+@pytest.mark.parametrize("case", POOLS.values(), ids=POOLS)
+def test_relay_of_pools(case, density):
+    rng = np.random.default_rng(int(100 * density))
+    ways, shape_out = windows(*case)
+    _check_relay(rng, ways, case[0], shape_out, density, sort=True)
+
+
+PLAIN = {
+    "slice of rows": np.s_[1:3],
+    "slice of columns": np.s_[:, 2:],
+    "every second": np.s_[::2, 1::2],
+    "slice of channels": np.s_[..., 1:3],
+}
+
+
+@pytest.mark.parametrize("part", PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize("padded", [False, True])
+def test_relay_of_slices_and_padding(part, padded):
+    """There and back: of a part of an image, or to it with zeros around."""
+    shape = (5, 6, 4)
+    there = np.arange(np.prod(shape)).reshape(shape)[part]
+    shapes = [shape, there.shape][:: -1 if padded else 1]
+    pairs = np.stack([np.arange(there.size), there.ravel()], axis=1)
+    ways = ways_of(pairs[:, ::-1] if padded else pairs, np.prod(shapes[0]))
+    assert event_kernels.keeps_order(*ways, shapes[0][-1], shapes[1][-1])
+    rng = np.random.default_rng(5)
+    for sort in (False, True):
+        _check_relay(rng, ways, *shapes, 0.7, sort)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(0, 0), (1, 0)],  # two outputs
+        [(4, 0), (3, 5)],  # backwards
+        [(1, 0), (2, 1)],  # two positions from one, in the order of channels
+    ],
+)
+def test_order_is_lost(pairs):
+    assert not event_kernels.keeps_order(*ways_of(pairs, 6), 2, 2)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+def test_relay_of_any_matrix(n_channels):
+    rng = np.random.default_rng(n_channels)
+    reached = rng.random((24, 18)) < 0.2
+    ways = ways_of(np.argwhere(reached), 18)
+    _check_relay(rng, ways, (18, 1), (24 // n_channels, n_channels), 0.8, sort=True)
+
+
+def _check_relay(rng, ways, shape_in, shape_out, density, sort):
+    starts, targets = ways
+    counts, rows = random_spikes(rng, np.prod(shape_in), density)
+    rows, first, last = between(ordered(rng, rows, shape_in[-1]))
+    room = len(rows) * max(np.diff(starts).max(), 1) * (2 if sort else 1)
+    spikes = np.full(4 + room, -1, np.int32)
+    n_positions = np.prod(shape_out[:-1]) if sort else 0
+    working = np.full(n_positions, 99, np.int32)
+    used = event_kernels.relay(
+        rows, first, last, starts, targets, shape_out[-1], working, spikes, 4
+    )
+    expected = np.zeros(np.prod(shape_out), int)
+    np.add.at(expected, targets, np.repeat(counts, np.diff(starts)))
+    _assert_list(spikes, used, expected, shape_out[-1])
+
+
+def _assert_list(spikes, used, expected, n_channels):
+    """Compare with counts the spikes that were appended to four others, and their order."""
+    assert np.all(spikes[:4] == -1)
+    np.testing.assert_array_equal(np.bincount(spikes[4:used], minlength=len(expected)), expected)
+    assert np.all(np.diff(spikes[4:used] // n_channels) >= 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["running_max", "winner", "instant"])
+@pytest.mark.parametrize("density", [0.02, 0.4, 2])
+@pytest.mark.parametrize("case", POOLS.values(), ids=POOLS)
+def test_max_pools(case, density, kind, dtype):
+    (starts, targets), shape_out = windows(*case)
+    n_inputs, n_windows, n_channels = np.prod(case[0]), np.prod(shape_out), shape_out[-1]
+    pool = MaxPool(*case, kind, amplitude=0.5)
+    state = pool.make_state((n_inputs,), (n_windows,), 0.001)
+    step = pool.make_step((n_inputs,), (n_windows,), 0.001, None, state)
+    sums, sent = np.zeros(n_inputs, dtype), np.zeros(n_windows, dtype)
+    leaders, working = np.zeros(n_windows, np.int32), np.zeros(n_windows // n_channels, np.int32)
+    event_kernels.find_leaders(starts, targets, sums, leaders)
+    function = {
+        "running_max": event_kernels.running_max,
+        "winner": event_kernels.winner,
+        "instant": event_kernels.instant_max,
+    }[kind]
+    of_windows = leaders if kind == "winner" else sent
+    rng = np.random.default_rng(int(100 * density) + len(kind))
+    for _ in range(12):
+        counts, rows = random_spikes(rng, n_inputs, density)
+        rows, first, last = between(ordered(rng, rows, case[0][-1]))
+        spikes = np.full(4 + 2 * len(rows) * max(np.diff(starts)), -1, np.int32)
+        used = function(
+            rows, first, last, starts, targets, n_channels, working, sums, of_windows, spikes, 4
+        )
+        expected = np.rint(step(0, counts * 500.0) / 500).astype(int)
+        _assert_list(spikes, used, expected, n_channels)
+    if kind == "instant":
+        assert not np.any(sums) and not np.any(sent)
+    else:
+        np.testing.assert_array_equal(sums, state["sums"])
+    if kind == "winner":
+        again = np.full_like(leaders, 99)
+        event_kernels.find_leaders(starts, targets, sums, again)
+        np.testing.assert_array_equal(leaders, again)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 63, 64, 65, 128, 1000, 1024, 10816])
+@pytest.mark.parametrize("density", [0, 0.005, 0.03, 0.1, 0.5, 1])
+def test_events_are_listed(n, density):
+    rng = np.random.default_rng(n)
+    eventful = (rng.random(n + 16) < density).astype(np.uint8)
+    eventful[n:] = 1  # what stands behind is no event
+    which = np.full(n + 1, -1, np.int32)
+    found = event_kernels.list_events(eventful, n, which)
+    np.testing.assert_array_equal(which[:found], np.flatnonzero(eventful[:n]))
