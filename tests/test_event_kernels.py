@@ -13,7 +13,7 @@ from nengonet.minibatch.convolutions import _ways
 
 pytest.importorskip("numba")
 
-from nengonet.minibatch import event_kernels  # noqa: E402
+from nengonet.minibatch import event_kernels
 
 DTYPES = (np.float32, np.float64)
 # Image, size, strides, padding, filters.
@@ -242,7 +242,8 @@ def test_max_pools(case, density, kind, dtype):
         expected = np.rint(step(0, counts * 500.0) / 500).astype(int)
         _assert_list(spikes, used, expected, n_channels)
     if kind == "instant":
-        assert not np.any(sums) and not np.any(sent)
+        assert not np.any(sums)
+        assert not np.any(sent)
     else:
         np.testing.assert_array_equal(sums, state["sums"])
     if kind == "winner":
