@@ -1,18 +1,20 @@
-"""What the scripts of this folder share: data and scales, two processes, the JSON line.
+"""What the scripts of this folder share: data and scales, processes, the JSON line.
 
-It runs in the environments of the peers, so it needs only NumPy and h5py.
+It runs in the environments of the peers, so it needs only NumPy; the MLP's weights need h5py.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import multiprocessing
+import os
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
-import h5py
 import numpy as np
 
 DT = 0.001  # seconds
@@ -56,6 +58,155 @@ def arguments(description: str, *, batch_size: int, **options: dict) -> argparse
     return parser.parse_args()
 
 
+def job_arguments(
+    description: str, best: Mapping[str, Mapping[str, object]], **options: dict
+) -> argparse.Namespace:
+    """Read the arguments of a script that runs the convolutional jobs.
+
+    Parameters
+    ----------
+    description : str
+    best : dict
+        By job, the settings that were fastest when the script was tuned: ``batch_size``, and those
+        of ``threads`` and the script's own options that are not at their default.
+    **options : dict
+        Further arguments, as for ``add_argument``.
+
+    Returns
+    -------
+    Namespace
+        With ``processes``, and ``steps`` of the job.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("job", help=".npz file that jobs.py has written")
+    parser.add_argument("--images", type=int, help="the first of the job's  [default: all]")
+    parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of a process")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for name, option in options.items():
+        parser.add_argument("--" + name.replace("_", "-"), **option)
+    job = load_job(parser.parse_args().job)
+    parser.set_defaults(**best.get(job.name, {}))
+    args = parser.parse_args()
+    args.images = len(job.images) if args.images is None else args.images
+    args.processes, args.steps = max(args.cores // args.threads, 1), job.n_steps
+    return args
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A convolutional job: a network, and images that it is shown.
+
+    Attributes
+    ----------
+    name : str
+    dt : float, in seconds
+    n_steps : int
+        Of an image, from the reset state.
+    readout : {"mean", "last_step", "all_steps"}
+        See `accuracy`.
+    several : bool
+        Whether neurons spike more than once in a step.
+    ann_accuracy : float
+        Of the ANN that the weights are from, on the images.
+    layers : list of dict
+        From first to last: see `jobs.layers_of`.
+    images : (n_images, rows, columns, channels) array, in [0, 1]
+        Each a constant input.
+    labels : (n_images,) array
+    """
+
+    name: str
+    dt: float
+    n_steps: int
+    readout: str
+    several: bool
+    ann_accuracy: float
+    layers: list[dict]
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def load_job(path: str | os.PathLike) -> Job:
+    """Read a job that `jobs.py` has written."""
+    with np.load(path) as data:
+        job = json.loads(str(data["job"]))
+        for index, layer in enumerate(job["layers"]):
+            for key in ("kernel", "bias", "voltage"):
+                if f"{index}/{key}" in data:
+                    layer[key] = data[f"{index}/{key}"]
+        return Job(**job, images=data["images"], labels=data["labels"])
+
+
+def of_unit_spikes(
+    job: Job, *, refractory: bool = False
+) -> Iterator[tuple[dict, np.ndarray | None, np.ndarray | None]]:
+    """Yield each layer with the kernel and bias for spikes of height 1 and thresholds of 1.
+
+    ``kernel @ inputs + bias`` is what a step adds to the voltage of an integrate-and-fire neuron,
+    the current of an LIF neuron (a step adds ``(current - voltage) * -expm1(-dt / tau_rc)``), or
+    the output of the last layer. Pools have neither.
+
+    Parameters
+    ----------
+    job : Job
+    refractory : bool
+        Whether the framework's LIF neurons have a refractory time. Without one, a neuron under a
+        strong current fires in every step, not every ``tau_ref``: its spikes count less, so that
+        its largest output stays the same.
+    """
+    height = 1.0  # of what comes in: of pixels, and then of spikes
+    for layer in job.layers:
+        if "kernel" not in layer:
+            yield layer, None, None
+            continue
+        neurons = layer["neurons"]
+        kernel, bias = layer["kernel"] * (layer["gain"] * height), layer["bias"]
+        if neurons is not None:
+            height = neurons["amplitude"] / job.dt
+            if "tau_ref" not in neurons:
+                kernel, bias = kernel * job.dt, bias * job.dt
+            elif not refractory:
+                height *= job.dt / max(job.dt, neurons["tau_ref"])
+        yield layer, kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def accuracy(outputs: np.ndarray, labels: np.ndarray, readout: str = "mean") -> float:
+    """Return the share of right answers: of the mean over time, a step, or the mean of all steps'.
+
+    Parameters
+    ----------
+    outputs : (n_images, n_steps, n_classes) array
+    labels : (n_images,) array
+    readout : {"mean", "last_step", "all_steps"}
+    """
+    if readout == "mean":
+        outputs = outputs.mean(axis=1, keepdims=True)
+    elif readout == "last_step":
+        outputs = outputs[:, -1:]
+    return float((outputs.argmax(axis=-1) == labels[:, np.newaxis]).mean())
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and those that it started (Linux)."""
+    parents, seconds, tick = {}, {}, os.sysconf("SC_CLK_TCK")
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it has ended
+            continue
+        number = int(path.parent.name)
+        parents[number], seconds[number] = (
+            int(fields[1]),
+            (int(fields[11]) + int(fields[12])) / tick,
+        )
+    family = {os.getpid()}
+    while len(more := family | {each for each in parents if parents[each] in family}) > len(family):
+        family = more
+    return sum(seconds.get(each, 0.0) for each in family)
+
+
 def load_images(path: str, n_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first images, flat and in [0, 1], and their labels."""
     with np.load(path) as data:
@@ -67,6 +218,8 @@ def load_images(path: str, n_images: int) -> tuple[np.ndarray, np.ndarray]:
 
 def load_kernels(path: str) -> list[np.ndarray]:
     """Return the kernels (784, 128) and (128, 10)."""
+    import h5py
+
     with h5py.File(path) as file:
         return [
             np.array(file[f"model_weights/{name}/{name}/kernel:0"]) for name in ("hidden", "output")
@@ -107,12 +260,17 @@ def run(
     job : callable
         ``job(args, images, number)`` prepares the process of that number (imports, builds,
         compiles, warms up) and returns a function. That one simulates, and returns the spike
-        counts (n_images, 10), and the seconds that are to be subtracted because they are no
-        simulation. It must be importable: a function at the top of a module.
+        counts (n_images, 10), or the outputs (n_images, n_steps, n_classes) of a convolutional
+        job, and the seconds that are to be subtracted because they are no simulation. It must be
+        importable: a function at the top of a module.
     args : Namespace
     framework, version, notes : str
     """
-    images, labels = load_images(args.data, args.images)
+    convolutional = load_job(args.job) if hasattr(args, "job") else None
+    if convolutional is None:
+        images, labels = load_images(args.data, args.images)
+    else:
+        images, labels = convolutional.images[: args.images], convolutional.labels[: args.images]
     context = multiprocessing.get_context("spawn")
     ready, results = context.Barrier(args.processes), context.Queue()
     shares = np.array_split(np.arange(args.images), args.processes)
@@ -125,16 +283,22 @@ def run(
     parts = dict(_received(processes, results) for _ in processes)
     for process in processes:
         process.join()
-    counts = np.concatenate([parts[number][0] for number in range(args.processes)])
+    found = np.concatenate([parts[number][0] for number in range(args.processes)])
     # From the first start to the last end; the clock is the same in all processes.
-    starts, ends = zip(*(part[1:] for part in parts.values()), strict=True)
+    starts, ends, cpu = zip(*(part[1:] for part in parts.values()), strict=True)
+    if convolutional is None:
+        share = accuracy(found[:, np.newaxis], labels)
+        notes = f"{notes}; {found.sum() / args.images:.0f} output spikes per image"
+    else:
+        share = accuracy(found, labels, convolutional.readout)
     report(
         args,
         framework=framework,
         version=version,
         seconds=max(ends) - min(starts),
-        accuracy=float((counts.argmax(axis=1) == labels).mean()),
-        notes=f"{notes}; {counts.sum() / args.images:.0f} output spikes per image",
+        cpu=sum(cpu),
+        accuracy=share,
+        notes=notes,
     )
 
 
@@ -151,9 +315,9 @@ def _received(processes: list, results: object) -> tuple:
 def _process(job, args, images, number, ready, results):
     simulate = job(args, images, number)
     ready.wait()
-    start = time.monotonic()
-    counts, other = simulate()
-    results.put((number, (counts, start, time.monotonic() - other)))
+    start, cpu = time.monotonic(), cpu_seconds()
+    found, other = simulate()
+    results.put((number, (found, start, time.monotonic() - other, cpu_seconds() - cpu)))
 
 
 def report(
@@ -162,6 +326,7 @@ def report(
     framework: str,
     version: str,
     seconds: float,
+    cpu: float,
     accuracy: float,
     notes: str,
 ) -> None:
@@ -170,6 +335,7 @@ def report(
         "framework": framework,
         "version": version,
         "images_per_s": round(args.images / seconds, 1),
+        "cpu_s_per_image": round(cpu / args.images, 5),
         "accuracy": accuracy,
         "n_images": args.images,
         "n_steps": args.steps,
@@ -181,7 +347,8 @@ def report(
         print(json.dumps(result))
     else:
         print(
-            f"{framework} {version}: {result['images_per_s']} images/s, accuracy {accuracy} "
+            f"{framework} {version}: {result['images_per_s']} images/s, "
+            f"{1000 * result['cpu_s_per_image']:.1f} ms of CPU an image, accuracy {accuracy:.4f} "
             f"({args.images} images, {args.steps} steps, {args.processes} processes, batch "
             f"{args.batch_size}; {notes})"
         )
