@@ -26,6 +26,7 @@ from nengonet.minibatch.carrying import put_weights, take_weights
 from nengonet.minibatch.data import MinibatchData, feeding
 from nengonet.minibatch.late import catch_up, find_late, lies_transposed
 from nengonet.minibatch.one_by_one import new_streams, one_by_one, own_processes
+from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
@@ -113,6 +114,10 @@ class MinibatchSimulator(nengo.Simulator):
     output that shares nothing with the others has one function for all examples; with no
     input either, it is called once a step. Unlike the reference, `reset` restarts the random
     neuron types too.
+
+    Steps run on one BLAS thread, functions of Nodes included; the number of threads is the
+    process's, and is restored after each call. Use several cores by sharing out the examples, as
+    `nengonet.present` does with ``n_jobs``.
     """
 
     def __init__(
@@ -304,6 +309,7 @@ class MinibatchSimulator(nengo.Simulator):
         with feeding(self, data, max(0, round(time_in_seconds / self.dt))):
             super().run(time_in_seconds, progress_bar=progress_bar)
 
+    @on_one_blas_thread
     def run_steps(
         self,
         steps: int,
@@ -355,6 +361,7 @@ class MinibatchSimulator(nengo.Simulator):
         if self._on_progress is not None:
             self._on_progress(self._n_told + n_done)
 
+    @on_one_blas_thread
     def step(self) -> None:
         """Advance by one step of ``dt`` seconds."""
         self._check_open()

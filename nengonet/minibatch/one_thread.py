@@ -1,0 +1,72 @@
+"""BLAS on one thread while examples are stepped.
+
+The products of a step are small: two threads gain little, and wait for each other in each one, as
+long as other work keeps a core busy. Cores are for other examples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterable
+
+try:
+    from threadpoolctl import LibController, ThreadpoolController
+except ImportError:  # a missing dependency: as slow as without this module, and as right
+    ThreadpoolController = None
+
+
+@functools.cache
+def _libraries() -> tuple[list[LibController], list[LibController]]:
+    """Return the BLAS libraries with one setting for the process, and with one for each thread.
+
+    Once: looking for them takes 10 ms.
+    """
+    if ThreadpoolController is None:
+        return [], []
+    ours: tuple[list, list] = [], []
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        layer = getattr(library, "threading_layer", None)
+        ours[library.internal_api == "mkl" or layer == "openmp"].append(library)
+    return ours
+
+
+def _exchange(libraries: list[LibController], numbers: Iterable[int]) -> list[int]:
+    """Set their numbers of threads, and return what they were before."""
+    before = []
+    for library, number in zip(libraries, numbers, strict=True):
+        before.append(library.get_num_threads())
+        # Else threadpoolctl ignores all threads but the first that limited a library.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(number)
+        release(force=True)
+    return before
+
+
+class _OneThread(contextlib.ContextDecorator):
+    """Hold what is of the process from the first entry to the last exit, in whatever threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._entries, self._own = threading.Lock(), 0, threading.local()
+
+    def __enter__(self) -> None:
+        of_process, of_thread = _libraries()
+        with self._lock:
+            if self._entries == 0:
+                self._before = _exchange(of_process, len(of_process) * [1])
+            self._entries += 1
+        vars(self._own).setdefault("before", []).append(_exchange(of_thread, len(of_thread) * [1]))
+
+    def __exit__(self, *error: object) -> None:
+        of_process, of_thread = _libraries()
+        _exchange(of_thread, self._own.before.pop())
+        with self._lock:
+            self._entries -= 1
+            if self._entries == 0:
+                _exchange(of_process, self._before)
+
+
+# One for all: a context manager, and a decorator.
+on_one_blas_thread = _OneThread()
