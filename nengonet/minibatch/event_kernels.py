@@ -9,7 +9,24 @@ memory is given.
 
 from __future__ import annotations
 
+import numpy as np
+
 from nengonet.minibatch.kernels import inlined, uncounted
+from nengonet.minibatch.vectors import bits_of, lowest, n_set, plus, put, zeros_of
+
+# Sums that stay in registers: 16 registers of 256 bits are the fewest that there are.
+_WIDE, _NARROW = 256, 128
+_wide_zeros, _narrow_zeros = zeros_of(_WIDE), zeros_of(_NARROW)
+# Where single rows are added to an array, they are added by this many bytes.
+_PIECE = 64
+_piece_zeros = zeros_of(_PIECE)
+_ONE = np.uint64(1)
+
+
+@inlined
+def _position(row, share):
+    """Return ``row // n_channels``, where ``share`` is ``1 / n_channels``: exact, and faster."""
+    return np.int32((row + 0.5) * share)
 
 
 @inlined
@@ -17,37 +34,39 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
     """Write where the spikes of each position begin in ordered spikes, and where the last end."""
     for position in range(n_positions + 1):
         starts[position] = first
+    share = 1.0 / n_channels
     # The last spike of a position says where the next position's begin.
     for event in range(first, last):
-        starts[rows[event] // n_channels + 1] = event + 1
+        starts[_position(rows[event], share) + 1] = event + 1
     end = starts[0]
     for position in range(n_positions + 1):
         end = max(end, starts[position])
         starts[position] = end
 
 
-@inlined
-def _add_rows(rows, event, last, offset, kernel, at, total):
-    """Add ``kernel[rows[event:last] - offset]`` to the part of ``total`` that begins ``at``."""
-    n = kernel.shape[1]
-    while event + 8 <= last:
-        a, b = rows[event] - offset, rows[event + 1] - offset
-        c, d = rows[event + 2] - offset, rows[event + 3] - offset
-        e, f = rows[event + 4] - offset, rows[event + 5] - offset
-        g, h = rows[event + 6] - offset, rows[event + 7] - offset
-        for j in range(n):
-            half = total[at + j] + kernel[a, j] + kernel[b, j] + kernel[c, j] + kernel[d, j]
-            total[at + j] = half + kernel[e, j] + kernel[f, j] + kernel[g, j] + kernel[h, j]
-        event += 8
-    while event + 2 <= last:
-        a, b = rows[event] - offset, rows[event + 1] - offset
-        for j in range(n):
-            total[at + j] += kernel[a, j] + kernel[b, j]
-        event += 2
-    if event < last:
-        a = rows[event] - offset
-        for j in range(n):
-            total[at + j] += kernel[a, j]
+@uncounted
+def _gather(zeros, column, rows, geometry, kernel, starts, total):
+    """Set the filters from ``column`` on, as many as there are ``zeros``, for every position."""
+    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
+    n_filters = kernel.shape[1]
+    n, at = n_filters - column, column
+    for row in range(rows_out):
+        above = row * stride_rows - top
+        upper, lower = max(above, 0), min(above + size_rows, rows_in)
+        if starts[upper * columns_in] == starts[lower * columns_in]:
+            lower = upper
+        for out in range(columns_out):
+            before = out * stride_columns - left
+            begin, end = max(before, 0), min(before + size_columns, columns_in)
+            sums = zeros
+            for r in range(upper, lower):
+                offset = r * columns_in + before - (r - above) * size_columns
+                offset = offset * n_channels * n_filters - column
+                for event in range(starts[r * columns_in + begin], starts[r * columns_in + end]):
+                    sums = plus(sums, kernel, rows[event] * n_filters - offset, n)
+            put(sums, total, at, n)
+            at += n_filters
 
 
 @uncounted
@@ -73,27 +92,14 @@ def gather_convolution(rows, first, last, geometry, kernel, starts, total):
     The spikes under one row of the kernel are neighbours in the list, and their index there is
     their row of the kernel plus a constant.
     """
-    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
-    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
-    n_filters = kernel.shape[1]
-    _find_positions(rows, first, last, n_channels, rows_in * columns_in, starts)
-    at = 0
-    for row in range(rows_out):
-        above = row * stride_rows - top
-        upper, lower = max(above, 0), min(above + size_rows, rows_in)
-        some = starts[upper * columns_in] < starts[lower * columns_in]
-        for column in range(columns_out):
-            for j in range(n_filters):
-                total[at + j] = 0
-            before = column * stride_columns - left
-            begin, end = max(before, 0), min(before + size_columns, columns_in)
-            for r in range(upper, lower if some else upper):
-                offset = r * columns_in + before - (r - above) * size_columns
-                _add_rows(
-                    rows, starts[r * columns_in + begin], starts[r * columns_in + end],
-                    offset * n_channels, kernel, at, total,
-                )  # fmt: skip
-            at += n_filters
+    n_positions, n_filters = geometry[0] * geometry[1], kernel.shape[1]
+    _find_positions(rows, first, last, geometry[2], n_positions, starts)
+    narrow = _NARROW // kernel.itemsize
+    for column in range(0, n_filters, 2 * narrow):
+        if n_filters - column > narrow:
+            _gather(_wide_zeros(kernel), column, rows, geometry, kernel, starts, total)
+        else:
+            _gather(_narrow_zeros(kernel), column, rows, geometry, kernel, starts, total)
 
 
 @uncounted
@@ -119,32 +125,36 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
     n_inputs, n_reached = n_channels // n_groups, n_filters // n_groups
     for j in range(total.shape[0]):
         total[j] = 0
+    share, piece = 1.0 / n_channels, _PIECE // kernel.itemsize
     for event in range(first, last):
-        position = rows[event] // n_channels
+        position = _position(rows[event], share)
         channel = rows[event] - position * n_channels
         group = channel // n_inputs
         channel, begin = channel - group * n_inputs, group * n_reached
         for way in range(starts[position], starts[position + 1]):
-            tap, at = taps[way], outputs[way] * n_filters + begin
-            for j in range(n_reached):
-                total[at + j] += kernel[tap, channel, begin + j]
+            at = outputs[way] * n_filters + begin
+            row = (taps[way] * n_inputs + channel) * n_filters + begin
+            for j in range(0, n_reached, piece):
+                n = n_reached - j
+                sums = plus(_piece_zeros(kernel), kernel, row + j, n)
+                put(plus(sums, total, at + j, n), total, at + j, n)
 
 
 @inlined
 def _order(spikes, used, n, n_channels, counts):
     """Write to ``spikes[used:]``, ordered, the ``n`` spikes from its end backwards."""
-    end = spikes.shape[0] - 1
+    end, share = spikes.shape[0] - 1, 1.0 / n_channels
     for position in range(counts.shape[0]):
         counts[position] = 0
     for k in range(n):
-        counts[spikes[end - k] // n_channels] += 1
+        counts[_position(spikes[end - k], share)] += 1
     place = used
     for position in range(counts.shape[0]):
         place += counts[position]
         counts[position] = place - counts[position]
     for k in range(n):
         row = spikes[end - k]
-        position = row // n_channels
+        position = _position(row, share)
         spikes[counts[position]] = row
         counts[position] += 1
 
@@ -315,8 +325,19 @@ def list_events(eventful, n, which):
 
     ``eventful`` is (n,) or longer, uint8 of 0 and 1; ``which`` is (n + 1,) int32.
     """
-    found = 0
-    for i in range(n):
+    found, whole = 0, n - n % 64
+    for i in range(0, whole, 64):
+        bits = bits_of(eventful, i)
+        at = found
+        found += n_set(bits)
+        # By fours, with a few too many at the end: how many there are cannot be guessed, and a
+        # wrong guess costs more.
+        while bits != 0:
+            for k in range(4):
+                which[at + k] = i + lowest(bits)
+                bits &= bits - _ONE
+            at += 4
+    for i in range(whole, n):
         which[found] = i
         found += eventful[i]
     return found
