@@ -20,13 +20,15 @@ _wide_zeros, _narrow_zeros = zeros_of(_WIDE), zeros_of(_NARROW)
 # Where single rows are added to an array, they are added by this many bytes.
 _PIECE = 64
 _piece_zeros = zeros_of(_PIECE)
+# Numba looks at every index whether it counts from the end: at none that has no sign.
+_index = np.uint64
 _ONE = np.uint64(1)
 
 
 @inlined
 def _position(row, share):
     """Return ``row // n_channels``, where ``share`` is ``1 / n_channels``: exact, and faster."""
-    return np.int32((row + 0.5) * share)
+    return _index(np.int32((row + 0.5) * share))
 
 
 @inlined
@@ -36,8 +38,8 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
         starts[position] = first
     share = 1.0 / n_channels
     # The last spike of a position says where the next position's begin.
-    for event in range(first, last):
-        starts[_position(rows[event], share) + 1] = event + 1
+    for event in range(_index(first), _index(last)):
+        starts[_position(rows[event], share) + _ONE] = event + _ONE
     end = starts[0]
     for position in range(n_positions + 1):
         end = max(end, starts[position])
@@ -63,7 +65,8 @@ def _gather(zeros, column, rows, geometry, kernel, starts, total):
             for r in range(upper, lower):
                 offset = r * columns_in + before - (r - above) * size_columns
                 offset = offset * n_channels * n_filters - column
-                for event in range(starts[r * columns_in + begin], starts[r * columns_in + end]):
+                one, other = starts[r * columns_in + begin], starts[r * columns_in + end]
+                for event in range(_index(one), _index(other)):
                     sums = plus(sums, kernel, rows[event] * n_filters - offset, n)
             put(sums, total, at, n)
             at += n_filters
@@ -126,8 +129,8 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
     for j in range(total.shape[0]):
         total[j] = 0
     share, piece = 1.0 / n_channels, _PIECE // kernel.itemsize
-    for event in range(first, last):
-        position = _position(rows[event], share)
+    for event in range(_index(first), _index(last)):
+        position = np.int64(_position(rows[event], share))
         channel = rows[event] - position * n_channels
         group = channel // n_inputs
         channel, begin = channel - group * n_inputs, group * n_reached
@@ -141,22 +144,39 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
 
 
 @inlined
-def _order(spikes, used, n, n_channels, counts):
-    """Write to ``spikes[used:]``, ordered, the ``n`` spikes from its end backwards."""
-    end, share = spikes.shape[0] - 1, 1.0 / n_channels
+def _order(spikes, used, n, share, counts):
+    """Write to ``spikes[used:]``, ordered, ``n`` spikes from its end backwards.
+
+    ``counts`` are those of each position, and used up. Returns where they end.
+    """
+    end, place = _index(spikes.shape[0] - 1), np.int32(used)
     for position in range(counts.shape[0]):
-        counts[position] = 0
-    for k in range(n):
-        counts[_position(spikes[end - k], share)] += 1
-    place = used
-    for position in range(counts.shape[0]):
-        place += counts[position]
-        counts[position] = place - counts[position]
+        n_here = counts[position]
+        counts[position] = place
+        place += n_here
     for k in range(n):
         row = spikes[end - k]
         position = _position(row, share)
-        spikes[counts[position]] = row
-        counts[position] += 1
+        spikes[_index(counts[position])] = row
+        counts[position] += np.int32(1)
+    return np.int64(place)
+
+
+@inlined
+def _emit(row, is_one, share, counts, spikes, n):
+    """Count a spike if it is one, and write it to ``spikes``, the last ``n`` of which are used.
+
+    Without a branch: a wrong guess costs more.
+    """
+    spikes[_index(spikes.shape[0] - 1) - n] = row
+    counts[_position(row, share)] += np.int32(is_one)
+    return n + _index(is_one)
+
+
+@inlined
+def _clear(counts):
+    for position in range(counts.shape[0]):
+        counts[position] = 0
 
 
 @uncounted
@@ -185,20 +205,19 @@ def relay(rows, first, last, starts, targets, n_channels, counts, spikes, used):
         The new ``used``.
     """
     if counts.shape[0] == 0:
-        for event in range(first, last):
-            row = rows[event]
-            for way in range(starts[row], starts[row + 1]):
+        for event in range(_index(first), _index(last)):
+            row = _index(rows[event])
+            for way in range(_index(starts[row]), _index(starts[row + _ONE])):
                 spikes[used] = targets[way]
                 used += 1
         return used
-    end, n = spikes.shape[0] - 1, 0
-    for event in range(first, last):
-        row = rows[event]
-        for way in range(starts[row], starts[row + 1]):
-            spikes[end - n] = targets[way]
-            n += 1
-    _order(spikes, used, n, n_channels, counts)
-    return used + n
+    share, n = 1.0 / n_channels, _index(0)
+    _clear(counts)
+    for event in range(_index(first), _index(last)):
+        row = _index(rows[event])
+        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
+            n = _emit(targets[way], True, share, counts, spikes, n)
+    return _order(spikes, used, n, share, counts)
 
 
 @uncounted
@@ -222,19 +241,19 @@ def running_max(
     int
         The new ``used``.
     """
-    end, n = spikes.shape[0] - 1, 0
-    for event in range(first, last):
-        row = rows[event]
-        sums[row] += 1
-        for way in range(starts[row], starts[row + 1]):
-            window = targets[way]
+    share, n = 1.0 / n_channels, _index(0)
+    _clear(counts)
+    for event in range(_index(first), _index(last)):
+        row = _index(rows[event])
+        spikes_so_far = sums[row] + 1
+        sums[row] = spikes_so_far
+        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
+            window = _index(targets[way])
             # Sums grow by one spike, so the largest does.
-            if sums[row] > sent[window]:
-                sent[window] = sums[row]
-                spikes[end - n] = window
-                n += 1
-    _order(spikes, used, n, n_channels, counts)
-    return used + n
+            has_grown = spikes_so_far > sent[window]
+            sent[window] = max(spikes_so_far, sent[window])
+            n = _emit(targets[way], has_grown, share, counts, spikes, n)
+    return _order(spikes, used, n, share, counts)
 
 
 @uncounted
@@ -266,24 +285,24 @@ def winner(
     All is as for `running_max`, but for ``leaders``, (n_windows,) int32: the input of each window
     with the largest sum, the first of several, as `find_leaders` finds them.
     """
-    for event in range(first, last):
-        sums[rows[event]] += 1
-    for event in range(first, last):
-        row = rows[event]
-        for way in range(starts[row], starts[row + 1]):
-            leader = leaders[targets[way]]
+    share, n = 1.0 / n_channels, _index(0)
+    _clear(counts)
+    for event in range(_index(first), _index(last)):
+        sums[_index(rows[event])] += 1
+    for event in range(_index(first), _index(last)):
+        row = _index(rows[event])
+        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
+            window = _index(targets[way])
+            leader = _index(leaders[window])
             lead = sums[row] - sums[leader]
-            if lead > 0 or (lead == 0 and row < leader):
-                leaders[targets[way]] = row
-    end, n = spikes.shape[0] - 1, 0
-    for event in range(first, last):
-        row = rows[event]
-        for way in range(starts[row], starts[row + 1]):
-            if leaders[targets[way]] == row:
-                spikes[end - n] = targets[way]
-                n += 1
-    _order(spikes, used, n, n_channels, counts)
-    return used + n
+            leads = (lead > 0) | ((lead == 0) & (row < leader))
+            leaders[window] = row if leads else leader
+    for event in range(_index(first), _index(last)):
+        row = _index(rows[event])
+        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
+            is_leader = _index(leaders[_index(targets[way])]) == row
+            n = _emit(targets[way], is_leader, share, counts, spikes, n)
+    return _order(spikes, used, n, share, counts)
 
 
 @uncounted
