@@ -495,3 +495,12 @@ def test_images_are_for_the_input_that_feeds_the_output(simulator):
         nengo.Connection(columns["left"].output, columns["right"].output, synapse=None)
     with pytest.raises(nn.InputError, match="left pixels.*right pixels"):
         nn.present(network, columns["right"], images, **settings)
+
+
+def test_a_probe_that_was_not_sampled_yet_has_a_row_of_no_steps():
+    network, output = build()
+    with network:
+        probe = nengo.Probe(output.output, sample_every=0.5)
+    for simulator in ("minibatch", "reference"):
+        result = run(network=(network, output), probes=[probe], simulator=simulator)
+        assert result.data[probe].shape == (20, 0, 4)

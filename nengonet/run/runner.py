@@ -256,11 +256,14 @@ class Runner:
 
     def _probed(self) -> Arrays:
         """Return what the user's probes hold, examples first."""
-        data, one = self.simulator.data, self.job.simulator == "reference"
-        return {
-            f"data/{name}": np.array(data[probe])[np.newaxis] if one else np.array(data[probe])
-            for name, probe in self.job.probes.items()
-        }
+        simulator, found = self.simulator, {}
+        for name, probe in self.job.probes.items():
+            data = np.array(simulator.data[probe])
+            if self.job.simulator == "reference":
+                # Where nothing was sampled yet, Nengo's data have no axis of values.
+                data = data.reshape(1, -1, *simulator.model.sig[probe]["in"].shape)
+            found[f"data/{name}"] = data
+        return found
 
     def _steps(self, info: LayerInfo, record: OutputRecord, examples: np.ndarray) -> np.ndarray:
         """Return the outputs of every step, of a spiking layer as its spikes."""
