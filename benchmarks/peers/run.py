@@ -1,6 +1,7 @@
-"""Run nengonet and its peers side by side, and print a table.
+"""Run nengonet and its peers side by side, and print a table for each job and number of cores.
 
-    python benchmarks/peers/run.py [--environments .venv-peers] [--repeats 3] [--variants] [--json]
+    python benchmarks/peers/run.py --jobs csnn-avg csnn-max --peers nengonet spikingjelly \\
+        --cores 1,2 --repeats 3
 
 The peers need the environments that `setup.sh` makes; nengonet runs in the one of this script.
 One run after the other, never two at once; every repeat runs each of them once.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -17,36 +19,47 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
+OURS, MLP = "nengonet", "mlp"
+CSNNS = ("csnn-avg", "csnn-max", "csnn-lif")
+CNNS = (*CSNNS, "bengali-posted", "bengali-repaired")
+JOBS = (MLP, *CNNS)
 
-# name, environment (None: this one), script, arguments
+# name, peer and environment, script, arguments, jobs
 RUNS = [
-    ("nengonet", None, "ours.py", ["--precision", "64"]),
-    ("nengonet, float32", None, "ours.py", ["--precision", "32"]),
-    ("SpikingJelly", "spikingjelly", "spikingjelly_mlp.py", []),
-    ("snnTorch", "snntorch", "snntorch_mlp.py", []),
-    ("Brian2", "brian2", "brian2_mlp.py", []),
+    ("nengonet", OURS, "ours.py", ["--precision", "64"], (MLP,)),
+    ("nengonet, float32", OURS, "ours.py", ["--precision", "32"], JOBS),
+    ("SpikingJelly", "spikingjelly", "spikingjelly_mlp.py", [], (MLP,)),
+    ("snnTorch", "snntorch", "snntorch_mlp.py", [], (MLP,)),
+    ("Brian2", "brian2", "brian2_mlp.py", [], (MLP,)),
+    ("SpikingJelly", "spikingjelly", "spikingjelly_cnn.py", [], CNNS),
+    ("snnTorch", "snntorch", "snntorch_cnn.py", [], CNNS),
+    ("sinabs", "sinabs", "sinabs_cnn.py", [], CNNS),
+    ("Spyx", "spyx", "spyx_cnn.py", [], CNNS),
 ]
+_ENCODER, _INSTANT = ["--input", "encoder"], ["--instant"]
 VARIANTS = [
-    (
-        "SpikingJelly, own encoder",
-        "spikingjelly",
-        "spikingjelly_mlp.py",
-        ["--input", "encoder"],
-    ),
-    ("SpikingJelly, bfloat16", "spikingjelly", "spikingjelly_mlp.py", ["--bfloat16"]),
-    ("snnTorch, own encoder", "snntorch", "snntorch_mlp.py", ["--input", "encoder"]),
-    ("snnTorch, bfloat16", "snntorch", "snntorch_mlp.py", ["--bfloat16"]),
+    ("SpikingJelly, own encoder", "spikingjelly", "spikingjelly_mlp.py", _ENCODER, (MLP,)),
+    ("SpikingJelly, bfloat16", "spikingjelly", "spikingjelly_mlp.py", ["--bfloat16"], (MLP,)),
+    ("snnTorch, own encoder", "snntorch", "snntorch_mlp.py", _ENCODER, (MLP,)),
+    ("snnTorch, bfloat16", "snntorch", "snntorch_mlp.py", ["--bfloat16"], (MLP,)),
+    ("nengonet, float64", OURS, "ours.py", ["--precision", "64"], CNNS),
+    ("SpikingJelly, own pool", "spikingjelly", "spikingjelly_cnn.py", _INSTANT, ("csnn-max",)),
+    ("Spyx, instant pool", "spyx", "spyx_cnn.py", _INSTANT, ("csnn-max",)),
 ]
-PEERS = {name for name, environment, *_ in RUNS if environment}
+PEERS = tuple(dict.fromkeys(peer for _, peer, *_ in RUNS))
 
 
-def measure(script: str, python: str, arguments: list[str]) -> dict:
-    """Run a script once, in its environment, with one thread per process."""
+def measure(script: str, python: str, arguments: list[str], cores: list[int] | None) -> dict | None:
+    """Run a script once, in its environment and on these cores, with one thread per process.
+
+    Returns None where it fails.
+    """
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
         [python, FOLDER / script, *arguments, "--json"],
@@ -54,15 +67,17 @@ def measure(script: str, python: str, arguments: list[str]) -> dict:
         stdout=subprocess.PIPE,
         text=True,
         check=False,
+        preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
     )
     if done.returncode:
-        raise SystemExit(f"{script}: failed with exit code {done.returncode}")
+        print(f"{script}: failed with exit code {done.returncode}", file=sys.stderr)
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def python_of(environments: pathlib.Path, name: str | None) -> str:
+def python_of(environments: pathlib.Path, name: str) -> str:
     """Return the Python of an environment."""
-    if name is None:
+    if name == OURS:
         return sys.executable
     python = environments / name / "bin" / "python"
     if not python.exists():
@@ -81,82 +96,137 @@ def machine() -> dict:
         "date": datetime.date.today().isoformat(),
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
 
 
-def table(rows: list[dict], where: dict, shared: argparse.Namespace) -> str:
+def summary(results: dict[tuple[str, str], list[dict]]) -> list[dict]:
+    """Return a row for each way to run a job, by name and peer; its ``ratio`` is to the fastest."""
+    speeds = {key: [one["images_per_s"] for one in found] for key, found in results.items()}
+    medians = {key: statistics.median(found) for key, found in speeds.items()}
+    fastest = max((medians[key] for key in medians if key[1] != OURS), default=float("nan"))
+    return [
+        {
+            "name": key[0],
+            "version": found[0]["version"],
+            "images_per_s": medians[key],
+            "min": min(speeds[key]),
+            "max": max(speeds[key]),
+            "cpu_s_per_image": statistics.median(one["cpu_s_per_image"] for one in found),
+            "accuracy": statistics.median(one["accuracy"] for one in found),
+            "ratio": medians[key] / fastest,
+            "batch_size": found[0]["batch_size"],
+            "n_images": found[0]["n_images"],
+            "n_steps": found[0]["n_steps"],
+            "notes": f"batch {found[0]['batch_size'] or 'by default'}; {found[0]['notes']}",
+        }
+        for key, found in results.items()
+    ]
+
+
+def table(job: str, cores: int, rows: list[dict]) -> str:
     """Return a Markdown table."""
     lines = [
-        f"{where['date']}, {where['cpu']}, {where['cores']} cores, Python {where['python']}, "
-        f"NumPy {where['numpy']}; {shared.images} images of {shared.steps} steps, "
-        f"{shared.processes} processes, {shared.repeats} repeats",
+        f"{job}: {rows[0]['n_images']} images of {rows[0]['n_steps']} steps, "
+        f"{cores} core{'s' if cores > 1 else ''}",
         "",
-        "| | version | images/s | from .. to | accuracy | to the fastest peer |",
-        "|---|---|---|---|---|---|",
+        "| | version | images/s | from .. to | CPU ms an image | accuracy | to the fastest peer |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['name']} | {row['version']} | {row['images_per_s']:,.0f} "
-        f"| {row['min']:,.0f} .. {row['max']:,.0f} | {row['accuracy']:.3f} | {row['ratio']:.2f} |"
+        f"| {row['name']} | {row['version']} | {row['images_per_s']:,.3g} "
+        f"| {row['min']:,.3g} .. {row['max']:,.3g} | {1000 * row['cpu_s_per_image']:.3g} "
+        f"| {row['accuracy']:.3f} | {row['ratio']:.2f} |"
         for row in rows
     ]
     lines += [""] + [f"- {row['name']}: {row['notes']}" for row in rows]
     return "\n".join(lines)
 
 
+def written(jobs: list[str], folder: pathlib.Path, args: argparse.Namespace) -> dict:
+    """Return the arguments that choose a job, but for its cores; write those that are CNNs."""
+    found = {}
+    if MLP in jobs:
+        found[MLP] = ["--weights", str(args.weights), "--data", str(args.data)]
+        found[MLP] += ["--images", str(args.images or 1000), "--steps", str(args.steps)]
+    if len(found) < len(jobs):
+        import jobs as cnns
+
+        for name in (each for each in jobs if each != MLP):
+            found[name] = [str(folder / f"{name}.npz")]
+            shown = cnns.images_of(name, args.images or 100)
+            cnns.write(folder / f"{name}.npz", name, cnns.build(name), *shown)
+    return found
+
+
 def main() -> None:
     """Run everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environments", type=pathlib.Path, default=ROOT / ".venv-peers")
-    parser.add_argument("--weights", default=ROOT / "weights" / "mnist_dense.h5")
-    parser.add_argument("--data", default=ROOT / "nengonet" / "data" / "mnist.npz")
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=350)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=[MLP])
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--cores", default="2", help="such as 1,2: one table for each")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="another nengonet, by its Python; may be repeated",
+    )
+    parser.add_argument("--weights", default=ROOT / "weights" / "mnist_dense.h5", help="of the MLP")
+    parser.add_argument("--data", default=ROOT / "nengonet" / "data" / "mnist.npz", help="for it")
+    parser.add_argument("--images", type=int, help="[default: 1000 for the MLP, 100 for a CNN]")
+    parser.add_argument("--steps", type=int, default=350, help="of the MLP")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--variants", action="store_true", help="also other ways to use the peers")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
 
+    others = dict(each.split("=", 1) for each in args.also)
     runs = [
-        (name, python_of(args.environments, environment), script, arguments)
-        for name, environment, script, arguments in RUNS + (VARIANTS if args.variants else [])
+        (name, peer, python_of(args.environments, peer), script, arguments, jobs)
+        for name, peer, script, arguments, jobs in RUNS + (VARIANTS if args.variants else [])
+        if peer in args.peers and set(jobs) & set(args.jobs)
     ]
-    common = ["--weights", str(args.weights), "--data", str(args.data)]
-    common += ["--images", str(args.images), "--steps", str(args.steps)]
-    common += ["--processes", str(args.processes)]
-    results = {name: [] for name, *_ in runs}
-    for repeat in range(args.repeats):
-        for name, python, script, arguments in runs:
-            found = measure(script, python, common + arguments)
-            results[name].append(found)
-            print(
-                f"{repeat + 1}/{args.repeats} {name}: {found['images_per_s']:,.0f} images/s",
-                file=sys.stderr,
-            )
-
-    speeds = {name: [one["images_per_s"] for one in found] for name, found in results.items()}
-    fastest = max(statistics.median(speeds[name]) for name in PEERS)
-    rows = [
-        {
-            "name": name,
-            "version": found[0]["version"],
-            "images_per_s": statistics.median(speeds[name]),
-            "min": min(speeds[name]),
-            "max": max(speeds[name]),
-            "accuracy": statistics.median(one["accuracy"] for one in found),
-            "ratio": statistics.median(speeds[name]) / fastest,
-            "batch_size": found[0]["batch_size"],
-            "notes": f"batch {found[0]['batch_size']}; {found[0]['notes']}",
-        }
-        for name, found in results.items()
+    runs += [
+        (f"{name}, float32", OURS, python, "ours.py", ["--precision", "32"], JOBS)
+        for name, python in others.items()
     ]
+    allowed, tables = sorted(os.sched_getaffinity(0)), []
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = written(args.jobs, pathlib.Path(folder), args)
+        for job, cores in itertools.product(args.jobs, map(int, args.cores.split(","))):
+            if cores > len(allowed):
+                raise SystemExit(f"--cores: expected at most {len(allowed)}, got {cores}")
+            results = {}
+            option = "--processes" if job == MLP else "--cores"
+            for repeat in range(args.repeats):
+                for name, peer, python, script, arguments, _ in (r for r in runs if job in r[-1]):
+                    given = [*chosen[job], *arguments, option, str(cores)]
+                    found = measure(script, python, given, allowed[:cores])
+                    if found is None:
+                        continue
+                    results.setdefault((name, peer), []).append(found)
+                    print(
+                        f"{job}, {cores}, {repeat + 1}/{args.repeats} {name}: "
+                        f"{found['images_per_s']:,.3g} images/s, "
+                        f"{1000 * found['cpu_s_per_image']:.3g} ms of CPU an image",
+                        file=sys.stderr,
+                    )
+            if results:
+                tables.append({"job": job, "cores": cores, "rows": summary(results)})
     where = machine()
     if args.json:
-        print(json.dumps({"machine": where, "rows": rows}))
-    else:
-        print(table(rows, where, args))
+        print(json.dumps({"machine": where, "repeats": args.repeats, "tables": tables}))
+        return
+    print(
+        f"{where['date']}, {where['cpu']}, {where['cores']} cores, load {where['load']:.1f}, "
+        f"Python {where['python']}, NumPy {where['numpy']}; medians of {args.repeats}"
+    )
+    for each in tables:
+        print("\n" + table(each["job"], each["cores"], each["rows"]))
 
 
 if __name__ == "__main__":

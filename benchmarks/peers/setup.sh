@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make one environment for each peer: sh benchmarks/peers/setup.sh [FOLDER]
 # FOLDER is .venv-peers by default; PYTHON chooses the interpreter (SpikingJelly 2 needs 3.11 or
-# newer). Brian2 needs a C++ compiler (g++) and make.
+# newer). Brian2 and torch.compile need a C++ compiler (g++), Brian2 make.
 set -eu
 folder=${1:-.venv-peers}
 python=${PYTHON:-python3}
@@ -28,11 +28,18 @@ new snntorch
 install snntorch torch==2.13.0 numpy==2.4.6 h5py==3.16.0
 install snntorch --no-deps snntorch==1.0.0
 
+new sinabs
+install sinabs torch==2.13.0 numpy==2.4.6 h5py==3.16.0 matplotlib==3.11.2 pbr==7.0.3
+install sinabs --no-deps nir==1.0.8 nirtorch==2.6 sinabs==3.1.3
+
+new spyx
+install spyx spyx==1.0.0 jax==0.10.2 flax==0.12.8 numpy==2.4.6
+
 # Brian2 2.9.0 cannot be imported with NumPy 2.4.
 new brian2
 install brian2 brian2==2.9.0 numpy==2.3.5 h5py==3.16.0 setuptools==80.9.0
 
-for environment in spikingjelly snntorch brian2; do
+for environment in spikingjelly snntorch sinabs spyx brian2; do
     "$folder/$environment/bin/python" -m pip list 2>/dev/null |
-        grep -i -E "^(torch|spikingjelly|snntorch|brian2|numpy) "
+        grep -i -E "^(torch|spikingjelly|snntorch|sinabs|spyx|jax|brian2|numpy) "
 done
