@@ -261,3 +261,22 @@ def test_events_are_listed(n, density):
     which = np.full(n + 1, -1, np.int32)
     found = event_kernels.list_events(eventful, n, which)
     np.testing.assert_array_equal(which[:found], np.flatnonzero(eventful[:n]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0, 0.02, 0.5])
+@pytest.mark.parametrize("in_order", [False, True])
+def test_steps_are_multiplied_in_blocks_of_rows(in_order, density, dtype):
+    rng = np.random.default_rng(int(100 * density))
+    n_inputs, n_outputs, batch, n_steps = 600, 700, 7, 40  # blocks of either
+    weights = rng.integers(-50, 50, (n_inputs, n_outputs)).astype(dtype)
+    counts = rng.poisson(density, (batch, n_steps + 2, n_inputs))
+    lists = [np.repeat(np.arange(n_inputs), each) for each in counts.reshape(-1, n_inputs)]
+    if not in_order:
+        lists = [rng.permutation(each) for each in lists]
+    ends = np.cumsum([0, *map(len, lists)])
+    bounds = np.stack([ends[b * (n_steps + 2) :][: n_steps + 3] for b in range(batch)])
+    rows = np.concatenate(lists).astype(np.int32)
+    sums = np.full((batch, n_steps, n_outputs), 7.5, dtype)
+    event_kernels.multiply_steps(rows, bounds, 1, weights, sums)
+    np.testing.assert_array_equal(sums, counts[:, 1:-1] @ weights.astype(float))
