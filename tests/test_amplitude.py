@@ -269,7 +269,7 @@ def small(monkeypatch):
     monkeypatch.setitem(amplitude.runs.__kwdefaults__, "amplitudes", few)
     monkeypatch.setattr(amplitude, "CHANNEL_AMPLITUDES", (0.01, 0.5))
     monkeypatch.setattr(amplitude, "N_CHANNEL_SEEDS", 1)
-    monkeypatch.setattr(amplitude, "N_LOOP_SEEDS", 3)
+    monkeypatch.setitem(amplitude.runs.__kwdefaults__, "n_loop_seeds", 3)
     monkeypatch.setattr(amplitude, "N_EXPLAINED", 2)
     return ["reproduce", "amplitude", "--images", 20, "--jobs", 1]
 

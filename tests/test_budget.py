@@ -1,3 +1,4 @@
+import functools
 import json
 
 import nengo
@@ -6,7 +7,6 @@ import pytest
 
 import nengonet as nn
 from nengonet.explain.budget import _change, _repeated, error_budget
-from nengonet.layers.targets import read_output
 from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
@@ -68,14 +68,20 @@ def test_signed_neurons_lose_nothing_by_clipping():
     assert changes["readout"] == 0
 
 
-def test_repeats_have_input_noise_of_their_own():
+@pytest.mark.parametrize("at_once", [5, 12, 100])
+def test_repeats_have_input_noise_of_their_own(monkeypatch, at_once):
+    monkeypatch.setattr("nengonet.explain.budget._AT_ONCE", at_once)
     example = forum_mnist.STUDY.build(neurons="if")
-    run = {"dt": 0.001, "seed": 0, "progress": False}
-    target = read_output(example.output)
     images = {example.network.all_nodes[0]: IMAGES[:5]}
-    first, total = _repeated(target, images, 0.1, 3, run)
-    assert np.any(total != 3 * first.counts["output"])
-    assert np.all(total >= first.counts["output"])
+    run = {"presentation_time": 0.1, "seed": 0, "progress": False}
+    show = functools.partial(nn.present, example.network, example.output, **run)
+    scores, counts = _repeated(functools.partial(show, readout="last_step"), images, 5)
+    assert counts.shape == (5, 5, 10)
+    for repeat, found in enumerate(counts):
+        alone = show(images, examples=10_000_000 * repeat + np.arange(5))
+        assert np.array_equal(found, alone.counts["output"])
+        assert repeat == 0 or np.any(found != counts[0])
+    assert np.array_equal(scores, show(images).scores("last_step")[:, -1])
 
 
 def test_report_reads_as_a_table(posted):

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -91,10 +92,23 @@ def test_progress_goes_to_standard_error():
     arguments = ["reproduce", "forum-mnist", "--images", "30", "--presentation-time", "0.05"]
     shown, code, out = on_terminal([*arguments, "--json"], "stderr")
     assert code == 0
-    assert "presenting" in shown
+    assert "forum-mnist: repaired, presentation time 0.05: 100%" in shown
     assert "30/30" in shown
     assert json.loads(out)["n_images"] == 30
-    assert "presenting" not in out
+    assert "30/30" not in out
+
+
+def test_progress_moves_within_a_minibatch_and_names_its_step():
+    arguments = ["budget", "forum-mnist", "--images", "20", "--seed", "1"]
+    shown, code, out = on_terminal(arguments, "stderr", TQDM_MININTERVAL="0")
+    assert code == 0
+    for name in ("1 of 2: 10 presentations of an image", "2 of 2: one as long as all of them"):
+        found = re.findall(rf"forum-mnist budget {name}: +(\d+)%", shown)
+        assert found[0] == "0"
+        assert found[-1] == "100"
+        # All images run in two threads, each in one minibatch.
+        assert len(set(found)) > 3
+    assert "budget 1 of 2" not in out
 
 
 def leaves(command):

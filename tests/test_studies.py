@@ -11,6 +11,8 @@ from click.testing import CliRunner
 import nengonet as nn
 from nengonet import studies
 from nengonet.cli import main
+from nengonet.run.progress import progress_bar
+from nengonet.studies.options import check_options
 
 SIXTH = '''"""Digits with IntegrateAndFire neurons, at one rate for all layers."""
 
@@ -138,3 +140,127 @@ def test_every_description_is_complete(name):
     )
     for text in (study.title, study.summary, study.source, study.examples["sweep"]):
         assert text
+
+
+# The quick version.
+
+RUNS = '''
+
+def runs(
+    given,
+    *,
+    rates: Annotated[Sequence[float], Option("Hz.", "--rate", default="100")] = (100.0, 200.0),
+    synapses: Annotated[
+        Sequence[float | None], Option("In ms.", "--synapse", values={"none": None, "5": 0.005})
+    ] = (0.005,),
+    n_seeds: Annotated[int, Option(flag="--seeds", default="three")] = 3,
+) -> dict:
+    """Run some rates, and sweep over seeds."""
+    seeds = {"voltages": Sweeping({"last": ["neurons"]}, n_seeds, {"n_images": 5})}
+    return seeds | {f"rate-{rate:g}": Run({"rate": rate}) for rate in rates}
+
+
+STUDY = dataclasses.replace(
+    STUDY,
+    variants={"": Variant()},
+    runs=runs,
+    quick={"n_images": 6, "rates": (150.0, 300.0), "synapses": (None, 0.005), "n_seeds": 1},
+    n_images_text="a dozen, or more",
+)
+'''
+
+
+@pytest.fixture
+def with_quick(tmp_path, monkeypatch):
+    text = SIXTH.replace(
+        "from typing import Annotated, Literal",
+        "import dataclasses\nfrom collections.abc import Sequence\n"
+        "from typing import Annotated, Literal\n"
+        "from nengonet.studies.engine import Run, Sweeping\n"
+        "from nengonet.studies.options import Option",
+    )
+    (tmp_path / "sixth_study.py").write_text(text + RUNS)
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+    yield studies.get("sixth-study")
+    del sys.modules["nengonet.studies.sixth_study"]
+
+
+def test_quick_is_the_same_as_its_options_and_says_so(with_quick):
+    quick = json.loads(call("reproduce", "sixth-study", "--quick", "--json"))
+    smaller = "--images 6 --rate 150 --rate 300 --synapse none --synapse 5 --seeds 1"
+    shown = " ".join(call("reproduce", "sixth-study", "--help").split())
+    assert f"--quick A first, rougher answer: {smaller}." in shown
+    assert "[default: a dozen, or more]" in shown
+    same = json.loads(call("reproduce", "sixth-study", *smaller.split(), "--json"))
+    assert quick.pop("quick") == {
+        "n_images": {"quick": 6, "full": "a dozen, or more"},
+        "rates": {"quick": [150.0, 300.0], "full": "100"},
+        "synapses": {"quick": [None, 0.005], "full": "(0.005,)"},
+        "n_seeds": {"quick": 1, "full": "three"},
+    }
+    for rows in (quick["rows"]["voltages"], same["rows"]["voltages"]):
+        (row,) = rows
+        del row["seconds"]
+    # A record of the same settings that the caller chose is not marked.
+    assert same == quick
+    assert same["n_images"] == 6
+    text = call("reproduce", "sixth-study", "--quick")
+    assert text.startswith("sixth-study, quick version\n")
+    assert "images 6 (in full a dozen, or more), rate 150/300 (in full 100)" in text
+    assert "synapse none/5" in text
+    assert "quick" not in call("reproduce", "sixth-study", *smaller.split())
+
+
+def test_what_the_caller_gives_is_not_made_smaller(with_quick):
+    report = with_quick.reproduce(
+        n_images=4, rates=[100.0], synapses=[0.005], quick=True, progress=False
+    )
+    assert report.result.n_images == 4
+    assert list(report.results) == ["rate-100"]
+    assert report.to_json()["quick"] == {"n_seeds": {"quick": 1, "full": "three"}}
+    everything = {"n_images": 4, "rates": [100.0], "synapses": [0.005], "n_seeds": 2}
+    report = with_quick.reproduce(**everything, quick=True, progress=False)
+    assert "quick" not in report.to_json()
+    assert len(report.sweeps["voltages"].rows) == 2
+
+
+def test_a_quick_run_is_not_resumed_as_a_full_one(with_quick, tmp_path):
+    save = {"save": tmp_path / "runs", "progress": False}
+    with_quick.reproduce(quick=True, **save)
+    with pytest.raises(nn.InputError, match="rate-150.h5: .*images"):
+        with_quick.reproduce(n_images=8, rates=[150.0], n_seeds=1, resume=True, **save)
+
+
+def test_a_study_without_a_quick_version_says_so(sixth):
+    with pytest.raises(nn.InputError, match="quick: expected a study with a quick version, got si"):
+        sixth.reproduce(quick=True)
+    assert "--quick" not in call("reproduce", "sixth-study", "--help")
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_quick_settings_are_options_and_smaller(name):
+    study = studies.get(name)
+    options = study.options("reproduce")
+    for each in study.quick_settings():
+        if each.name != "n_images":
+            check = {each.name: each.value}
+            check_options(options, check)
+            assert each.value != options[each.name].default
+    # Of a study that takes minutes there is one.
+    assert bool(study.quick) == (study.runs is not None)
+
+
+def test_each_run_of_a_study_is_named(with_quick, monkeypatch):
+    asked = []
+    for module in ("run.presentation", "sweeps.sweep"):
+        path = f"nengonet.{module}.progress_bar"
+        monkeypatch.setattr(
+            path, lambda shown, *rest, own=progress_bar: asked.append(shown) or own(shown, *rest)
+        )
+    with_quick.reproduce(n_images=3, rates=[100.0, 250.0], n_seeds=1)
+    names = ["1 of 3: voltages", "2 of 3: rate 100", "3 of 3: rate 250"]
+    # The cells of a sweep show none.
+    assert [each for each in asked if each] == [f"sixth-study {name}" for name in names]
+    asked.clear()
+    with_quick.reproduce(n_images=3, rates=[100.0], n_seeds=1, progress=False)
+    assert not any(asked)

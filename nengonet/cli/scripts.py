@@ -412,7 +412,7 @@ _VERBS: dict[str, tuple[Callable, str, str, str]] = {
     ),
     "budget": (
         _budget,
-        f"{_DATA} presentation_time dt seed readout plot",
+        f"{_DATA} presentation_time dt seed readout n_jobs plot",
         "Run the network of a script with one effect after the other added.",
         "--images mnist --n-images 100",
     ),

@@ -84,19 +84,19 @@ class _Images(click.ParamType):
 def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
     """Return options of a command: a study's own in place of ``own``, and common ones."""
     default = study.default(verb)
-    n_images = default["n_images"] or "all with --data or NENGONET_DATA, else 1000"
     n_jobs = f"Processes; -1 for one per core.  [default: {default['n_jobs']}]"
-    images = {"type": _Images()}
+    images = f'How many, or "all".  [default: {study.n_images_shown(verb)}]', {"type": _Images()}
     common = {
         "weights": ("--weights", "Keras file of the same network.", FILE),
         "data": ("--data", "Folder with the data set, or an .npz file of the same kind.", FILE),
-        "n_images": ("--images", f'How many, or "all".  [default: {n_images}]', images),
+        "n_images": ("--images", *images),
         "seed": ("--seed", None, {"default": 0, "show_default": True}),
         "n_jobs": ("--jobs", n_jobs, NUMBER),
         "scheduler": ("--scheduler", "Run on a Dask cluster instead: tcp://HOST:8786."),
         "reproduce save": ("--save", "Folder for the finished runs.", FILE),
         "sweep save": ("--save", "File for every finished cell.", FILE),
         "retry_failed": ("--retry-failed", "With --resume: failed cells again.", {"is_flag": True}),
+        "quick": ("--quick", _quick_text(study), {"is_flag": True}),
         "reproduce plot": ("--plot", "Draw the first image's run to this file.", PLOT),
     }
     found = []
@@ -108,6 +108,12 @@ def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
             option.help = study.help.get(f"{verb} {name}", study.help.get(name, option.help))
             found.append(option)
     return found
+
+
+def _quick_text(study: Study) -> str:
+    """Say which options the quick version stands for."""
+    words = [f"{each.flag} {word}" for each in study.quick_settings() for word in each.words]
+    return f"A first, rougher answer: {' '.join(words)}."
 
 
 def _own_options(study: Study, verb: str) -> Iterable[click.Option]:
@@ -171,7 +177,8 @@ def _reproduce(study: Study) -> tuple:
             save_figure(report.figure(), plot)
         answer(as_json, report.to_json(), str(report))
 
-    names = "weights data own n_images seed simulator n_jobs save resume plot"
+    quick = "quick " if study.quick else ""
+    names = f"weights data own n_images seed {quick}simulator n_jobs save resume plot"
     return run, study.summary, options_of(study, "reproduce", names), click.Command
 
 

@@ -7,7 +7,8 @@ is a network that was really computed or run. The steps add up to the whole diff
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import nengo
 import numpy as np
@@ -20,11 +21,15 @@ from nengonet.layers.inputs import images_by_node
 from nengonet.layers.targets import Output, Target, read_output
 from nengonet.results.readout import READOUTS
 from nengonet.results.readout import classes as classes_of
+from nengonet.results.result import Result
 from nengonet.run.presentation import present
+from nengonet.run.progress import numbered
 from nengonet.tables import aligned
 
 # Different example numbers give the same image other input noise.
 _EXAMPLES_APART = 10_000_000
+# Images whose repeats are shown by one simulator: each has a copy of its image.
+_AT_ONCE = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +111,8 @@ def error_budget(
     seed: int | None = None,
     readout: str = "spike_count",
     n_repeats: int = 10,
-    progress: bool = True,
+    n_jobs: int = 1,
+    progress: bool | str = True,
 ) -> Budget:
     """Split the difference between the ANN and the network as it is run.
 
@@ -132,7 +138,10 @@ def error_budget(
     n_repeats : int
         The noise is averaged out over this many presentations, and over one presentation of this
         many times the length.
-    progress : bool
+    n_jobs : int
+        As for `present`.
+    progress : bool or str
+        As for `present`; a text stands in place of "budget".
 
     Returns
     -------
@@ -160,10 +169,18 @@ def error_budget(
     time = {"dt": dt, "presentation_time": presentation_time}
     time |= {"seed": seed}
     line, curve = (predict(target, images, lines=each, **time)[-1].rates for each in (True, False))
-    run = {"dt": dt, "seed": seed, "progress": progress}
-    once, repeated = _repeated(target, images, presentation_time, n_repeats, run)
-    long_time = n_repeats * presentation_time
-    long = present(target.network, target, images, presentation_time=long_time, **run)
+    show = functools.partial(
+        *(present, target.network, target), keep=[target.label], dt=dt, seed=seed, n_jobs=n_jobs
+    )
+    doing = functools.partial(numbered, progress, "budget")
+    short = {"presentation_time": presentation_time, "readout": readout}
+    short["progress"] = doing(1, 2, f"{n_repeats} presentations of an image")
+    first, counts = _repeated(functools.partial(show, **short), images, n_repeats)
+    long = show(
+        images,
+        presentation_time=n_repeats * presentation_time,
+        progress=doing(2, 2, "one as long as all of them"),
+    )
     stages += [
         (
             "scales and biases of the network",
@@ -173,16 +190,16 @@ def error_budget(
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
         (
             "clipping of noisy currents",
-            long.scores()[:, -1],
+            long.counts[target.label],
             f"spike counts of one presentation {n_repeats} times as long",
         ),
         (
             "finite presentation time",
-            repeated,
+            counts.sum(axis=0, dtype=np.int64),
             f"spike counts summed over {n_repeats} presentations with different input noise",
         ),
-        ("input noise and whole spikes", once.scores()[:, -1], "spike counts of one presentation"),
-        ("readout", once.scores(readout)[:, -1], f"the same run, read out by {readout}"),
+        ("input noise and whole spikes", counts[0], "spike counts of one presentation"),
+        ("readout", first, f"the same run, read out by {readout}"),
     ]
     found = budget_of(stages, labels, n_repeats=n_repeats)
     return dataclasses.replace(found, ann_reason=ann_reason)
@@ -223,21 +240,25 @@ def budget_of(
     return Budget(steps=tuple(steps), n_images=len(labels), n_repeats=n_repeats)
 
 
-def _repeated(target: Target, images: Images, presentation_time, n_repeats, run):
-    """Show every image several times; return the first run, and the counts of all together."""
-    runs = (
-        present(
-            target.network,
-            target,
-            images,
-            presentation_time=presentation_time,
-            examples=np.arange(len(next(iter(images.values())))) + repeat * _EXAMPLES_APART,
-            **run,
-        )
-        for repeat in range(n_repeats)
-    )
-    first = next(runs)
-    return first, sum((each.scores()[:, -1] for each in runs), first.scores()[:, -1])
+def _repeated(
+    show: Callable[..., Result], images: dict[nengo.Node, np.ndarray], n_repeats: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Show every image several times, with other input noise each time.
+
+    Returns the scores of the first time, (n_images, n_classes), and the counts of all,
+    (n_repeats, n_images, n_classes).
+    """
+    n_images = len(next(iter(images.values())))
+    at_once, scores, counts = max(1, _AT_ONCE // n_images), None, []
+    for start in range(0, n_repeats, at_once):
+        repeats = np.arange(start, min(start + at_once, n_repeats))
+        copies = {node: np.concatenate([each] * len(repeats)) for node, each in images.items()}
+        examples = repeats[:, np.newaxis] * _EXAMPLES_APART + np.arange(n_images)
+        found = show(copies, examples=examples.ravel())
+        if scores is None:
+            scores = dataclasses.replace(found, steps=found.steps[:n_images]).scores()[:, -1]
+        counts += np.split(found.counts[found.layers[-1].label], len(repeats))
+    return scores, np.stack(counts)
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:

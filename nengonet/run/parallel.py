@@ -8,7 +8,6 @@ import itertools
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -55,12 +54,6 @@ def n_processes(n_jobs: int) -> int:
     raise InputError(
         f"n_jobs: expected a number of processes, or -1 for one per core, got {described(n_jobs)}"
     )
-
-
-def progress_bar(doing: str, unit: str, n_done: int, total: int, shown: bool) -> tqdm:
-    """Return a bar on standard error, if that is a terminal."""
-    disable = None if shown else True
-    return tqdm(None, doing, total, initial=n_done, unit=unit, disable=disable, file=sys.stderr)
 
 
 def shared_out(

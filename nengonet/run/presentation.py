@@ -33,7 +33,8 @@ from nengonet.results.journal import Journal, check_fingerprint, checked_file, u
 from nengonet.results.readout import READOUTS
 from nengonet.results.result import Collector, Result, assemble, load_result, write_result
 from nengonet.run.content import digest, versions
-from nengonet.run.parallel import n_processes, progress_bar
+from nengonet.run.parallel import n_processes
+from nengonet.run.progress import mover, progress_bar
 from nengonet.run.runner import Images, Job, run_examples
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
@@ -65,7 +66,7 @@ def present(
     precision: int = 64,
     save: str | os.PathLike | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> Result:
     """Show every image for ``presentation_time``, from the reset state, and count the spikes.
 
@@ -144,8 +145,9 @@ def present(
     resume : bool
         Continue an interrupted run, or return a finished one, from ``save``. What the spikes depend
         on must be equal in content and version (`nengonet.run.content`); ``readout`` may differ.
-    progress : bool
-        Show a progress bar on standard error, if that is a terminal.
+    progress : bool or str
+        Show a progress bar on standard error, if that is a terminal; a text says what it is of.
+        It moves within a minibatch, but for other processes only when one is finished.
 
     Returns
     -------
@@ -272,7 +274,7 @@ def _run(
     images: Images,
     examples: np.ndarray,
     n_jobs: int,
-    progress: bool,
+    progress: bool | str,
     journal: RunJournal | None = None,
 ) -> Result:
     """Return the result of all examples: those in the journal, and the others run now."""
@@ -281,12 +283,12 @@ def _run(
         journal.replay(found.add)
     n_done = found.n_done
     missing = tuple(each[n_done:] for each in images)
-    with progress_bar("presenting", "image", n_done, len(examples), progress) as bar:
-        for batch in run_examples(job, missing, examples[n_done:], n_jobs):
+    with progress_bar(progress, "presenting", "image", n_done, len(examples)) as bar:
+        move = mover(bar, job.settings["n_steps"])
+        for batch in run_examples(job, missing, examples[n_done:], n_jobs, move):
             found.add(batch)
             if journal is not None:
                 journal.append(batch)
-            bar.update(found.n_done - bar.n)
     return assemble(job.infos, job.settings, found.arrays, job.names)
 
 

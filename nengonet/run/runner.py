@@ -93,10 +93,21 @@ class Job:
         return self.runner.run(images, examples)
 
 
-def run_examples(job: Job, images: Images, examples: np.ndarray, n_jobs: int) -> Iterator[Arrays]:
+def _nothing(n_steps: int) -> None:
+    pass
+
+
+def run_examples(
+    job: Job,
+    images: Images,
+    examples: np.ndarray,
+    n_jobs: int,
+    on_progress: Callable[[int], object] = _nothing,
+) -> Iterator[Arrays]:
     """Yield the counts and outputs of some examples at a time, in order, as they are finished.
 
-    ``images`` has those of each input of the job.
+    ``images`` has those of each input of the job. ``on_progress`` is called, in any thread, with
+    how many steps more the examples, together, have done; for other processes, with all of some.
     """
     n_images = len(examples)
     if n_images == 0:
@@ -111,19 +122,23 @@ def run_examples(job: Job, images: Images, examples: np.ndarray, n_jobs: int) ->
     if n_jobs == 1 or job.simulator == "minibatch":
         with contextlib.closing(Runner(job)) as runner:
             if n_jobs == 1:
-                yield from (runner.run(*task) for task in tasks)
+                yield from (runner.run(*task, on_progress) for task in tasks)
                 return
             if runner.is_outside_python:
-                with _threads(runner, n_jobs) as submit:
+                with _threads(runner, n_jobs, on_progress) as submit:
                     for _, future in in_window(submit, tasks, 2 * n_jobs):
                         yield future.result()
                 return
-    for _, result in shared_out(job, tasks, n_jobs, name="network: it"):
-        yield result()
+    for (_, shown), result in shared_out(job, tasks, n_jobs, name="network: it"):
+        found = result()
+        on_progress(len(shown) * job.settings["n_steps"])
+        yield found
 
 
 @contextlib.contextmanager
-def _threads(runner: Runner, n_jobs: int) -> Iterator[Callable[..., Future]]:
+def _threads(
+    runner: Runner, n_jobs: int, on_progress: Callable[[int], object]
+) -> Iterator[Callable[..., Future]]:
     """Yield what submits examples to threads, each with a simulator of the runner's model."""
     mine, spare = threading.local(), [runner]
 
@@ -133,7 +148,7 @@ def _threads(runner: Runner, n_jobs: int) -> Iterator[Callable[..., Future]]:
                 mine.runner = spare.pop()
             except IndexError:
                 mine.runner = opened.enter_context(contextlib.closing(runner.another()))
-        return mine.runner.run(images, examples)
+        return mine.runner.run(images, examples, on_progress)
 
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(n_jobs) as pool:
         yield functools.partial(pool.submit, call)
@@ -180,20 +195,34 @@ class Runner:
         """Whether most steps run without Python's lock, so that threads can share the work."""
         return self.simulator.runs_in_stretches
 
-    def run(self, images: Images, examples: np.ndarray) -> Arrays:
+    def run(
+        self,
+        images: Images,
+        examples: np.ndarray,
+        on_progress: Callable[[int], object] = _nothing,
+    ) -> Arrays:
         """Return counts and outputs, examples first, under the names that `assemble` knows."""
         nodes = [node for node, _ in self.job.inputs]
         if self.job.simulator == "reference":
-            parts = [
-                self._run_reference(dict(zip(nodes, shown, strict=True)), int(example))
-                for *shown, example in zip(*images, examples, strict=True)
-            ]
+            parts = []
+            for *shown, example in zip(*images, examples, strict=True):
+                parts.append(
+                    self._run_reference(dict(zip(nodes, shown, strict=True)), int(example))
+                )
+                on_progress(self.job.settings["n_steps"])
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         seed = self.job.settings["seed"]
         shown = dict(zip(nodes, images, strict=True))
         self.simulator.reset_to_examples(shown, examples, seed, carry=self.job.carry)
         set_states(self.simulator, self.job.states, seed, examples)
-        self.simulator.run_steps(self.job.settings["n_steps"])
+        n_done = 0
+
+        def tell(now: int) -> None:
+            nonlocal n_done
+            on_progress(now - n_done)
+            n_done = now
+
+        self.simulator.run_steps(self.job.settings["n_steps"], on_progress=tell)
         return self._arrays(examples)
 
     def _run_reference(self, images: dict[nengo.Node, np.ndarray], example: int) -> Arrays:

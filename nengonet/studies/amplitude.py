@@ -42,7 +42,6 @@ CAUSES = {
 TRAININGS = {"training-1": "amplitude_cnn_seed1", "training-2": "amplitude_cnn_seed2"}
 # The thread's loop over one amplitude.
 LOOP = {"kind": ["loop"], "amplitude": [0.1]}
-N_LOOP_SEEDS = 50
 CHANNEL_AMPLITUDES = (0.01, *(n / 20 for n in range(1, 11)))
 N_CHANNEL_SEEDS = 5
 # Images whose spikes are kept neuron by neuron.
@@ -88,16 +87,20 @@ def runs(
         Option("Only this one; the MLP takes a minute.", "--network", default="both"),
     ] = (),
     n_seeds: Annotated[
-        int | None, Option(flag="--seeds", default="10 for the MLP, 5 for the CNN")
+        int | None, Option(flag="--seeds", default="10 for the MLP, 5 for the CNN and the channel")
     ] = None,
     amplitudes: Annotated[
         Sequence[float],
         Option("Only these; may be repeated.", "--amplitude", default="0.01 to 0.50"),
     ] = AMPLITUDES,
+    n_loop_seeds: Annotated[
+        int, Option("Of the one amplitude that many seeds are run at.", "--loop-seeds")
+    ] = 50,
     input_kind: _Input = "constant",
 ) -> dict[str, Run | Sweeping]:
     """Sweep the amplitude, the same one from many seeds, retrained networks and the channel."""
     files, plan, rest = _files(given.weights, networks), {}, {}
+    n_loop_seeds = positive_integer("n_loop_seeds", n_loop_seeds, 2)
 
     def sweeping(name: str, files: dict, grid: object, seeds: int, joins: str = "") -> Sweeping:
         constants = {
@@ -113,12 +116,13 @@ def runs(
         seeds = N_SEEDS[name] if n_seeds is None else positive_integer("n_seeds", n_seeds)
         grids = [_at(CURVES[name], amplitudes), _at(("fixed", *CAUSES[name]), RETRAINED)]
         plan[name] = sweeping(name, file, grids, seeds)
-        rest[f"loop-{name}"] = sweeping(name, file, LOOP, N_LOOP_SEEDS, name)
+        rest[f"loop-{name}"] = sweeping(name, file, LOOP, n_loop_seeds, name)
         if name == "cnn" and given.weights is None:
             grid = _at(["retrained", *TRAININGS], RETRAINED)
             rest["retrained"] = sweeping(name, _retrained_files(), [grid], seeds, name)
     grid = {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES}
-    rest["channel"] = Sweeping(grid, N_CHANNEL_SEEDS, {}, nets.channel)
+    n_channel = N_CHANNEL_SEEDS if n_seeds is None else min(n_seeds, N_CHANNEL_SEEDS)
+    rest["channel"] = Sweeping(grid, n_channel, {}, nets.channel)
     # The report's own figures: of the tutorial's network, where it runs.
     shown, n_images = {"input_kind": input_kind}, plan[name].constants["n_images"]
     if given.weights is None:
@@ -505,6 +509,8 @@ STUDY = Study(
     notes=(on_tuning, on_networks, on_trainings, on_channel),
     figure=lambda report: nn.plots.plot_amplitude(report.cells),
     saved=beside,
+    quick={"n_images": 100, "n_seeds": 2, "n_loop_seeds": 10, "amplitudes": RETRAINED},
+    n_images_text="1000 for the MLP, 200 for the CNN",
     defaults={"reproduce": {"n_jobs": -1, "precision": 32}, "sweep": {"n_images": 200}},
     examples={
         "reproduce": "--network mlp",
@@ -513,7 +519,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of the tutorial's CNN, or an MLP.",
-        "reproduce n_images": 'How many, or "all".  [default: 1000 for the MLP, 200 for the CNN]',
         "reproduce save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
         "reproduce plot": "Draw accuracy against amplitude to this file.",
     },

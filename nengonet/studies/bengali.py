@@ -399,6 +399,7 @@ STUDY = Study(
         "budget": {"n_jobs": -1} | _FEW,
         "sweep": {"n_images": 200} | _FEW,
     },
+    quick={"n_images": 200, "n_sweep": 50},
     examples={
         "reproduce": "--images 300",
         "budget": "--as-posted",

@@ -536,6 +536,7 @@ STUDY = Study(
         "budget": {"n_images": 100, "n_jobs": -1} | _FEW,
         "sweep": _FEW,
     },
+    quick={"n_images": 100, "synapses": (None, SYNAPSES[0], SYNAPSES[-1])},
     examples={
         "reproduce": "--images 100 --neurons relu",
         "diagnose": "--as-published",

@@ -20,8 +20,9 @@ from nengonet.explain.budget import Budget, budget_of
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.explain.prediction import predict
 from nengonet.results.journal import checked_file
+from nengonet.run.progress import in_words, numbered
 from nengonet.studies.case import Arrays, Case, Data, Given, Path, Run, Sweeping, Variant
-from nengonet.studies.options import Parameter, check_options, parameters_of
+from nengonet.studies.options import Parameter, Smaller, check_options, parameters_of
 from nengonet.studies.report import Reproduction
 from nengonet.studies.shared import logits_of
 
@@ -80,6 +81,11 @@ class Study:
     defaults: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     #: Arguments of an example of each command.
     examples: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: What `reproduce` is given for a first answer within a minute: ``n_images``, and options of
+    #: ``runs``.
+    quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: How many images `reproduce` shows by default, in words, where that is not one number.
+    n_images_text: str = ""
     #: Help for common options, by their names, or command and name.
     help: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -99,6 +105,25 @@ class Study:
         found = parameters_of(self.stages if command == "budget" and self.stages else self.network)
         decided = {name for variant in self.variants.values() for name in variant.options}
         return {name: each for name, each in found.items() if name not in decided}
+
+    def n_images_shown(self, command: str) -> str:
+        """Return how many images a command shows by default, in words."""
+        if command == "reproduce" and self.n_images_text:
+            return self.n_images_text
+        known = self.default(command)["n_images"]
+        return str(known or "all with --data or NENGONET_DATA, else 1000")
+
+    def quick_settings(self, given: Mapping[str, object] | None = None) -> list[Smaller]:
+        """Return what is smaller in the quick version, but for what the caller has given."""
+        given, own, found = given or {}, self.options("reproduce"), []
+        for name, value in self.quick.items():
+            each, shown = own.get(name), self.n_images_shown("reproduce")
+            words = ("--images", value, [str(value)], shown)
+            if each is not None:
+                words = each.flag, value, each.words(value), each.default_text
+            if given.get(name) is None:
+                found.append(Smaller(name, *words))
+        return found
 
     def build(
         self,
@@ -173,16 +198,20 @@ class Study:
         options = {name: value for name, value in given.items() if name in self.parameters}
         check_options(parameters_of(self.stages or self.network), options)
         case, images, labels = self.open("budget", self._named(variant), weights=weights, **given)
-        progress = {"progress": given.get("progress", False)}
+        progress, name = given.get("progress", False), f"{self.name} budget"
+        running = self._running("budget", n_jobs=n_jobs)
         if self.stages is None and case.output.spiking:
-            return case, nn.error_budget(case.output, images, labels, **case.showing, **progress)
-        running = self._running("budget", n_jobs=n_jobs) | progress
+            settings = {"n_jobs": running["n_jobs"], "progress": progress and name}
+            return case, nn.error_budget(case.output, images, labels, **case.showing, **settings)
         if self.stages is None:
-            return case, budget_of(stages_of_means(case, images, **running), labels)
+            long = numbered(progress, name, 1, 1, "a long presentation")
+            stages = stages_of_means(case, images, progress=long, **running)
+            return case, budget_of(stages, labels)
         source = Given(self.data, weights, given.get("data"), seed=case.seed)
 
         def show(**options: object) -> nn.Result:
-            return self._case(source, options).present(images, **running)
+            doing = numbered(progress, name, 1, 1, in_words(options))
+            return self._case(source, options).present(images, progress=doing, **running)
 
         return case, budget_of(self.stages(show, case, images, **options), labels)
 
@@ -222,6 +251,7 @@ class Study:
         save: Path = None,
         resume: bool = False,
         progress: bool = True,
+        quick: bool = False,
         n_jobs: int | None = None,
         minibatch_size: int | None = None,
         precision: int | None = None,
@@ -248,10 +278,15 @@ class Study:
         save, resume
             As for `nengonet.present`; a folder, where there are several runs.
         progress : bool
+        quick : bool
+            A first, rougher answer: `quick` in place of defaults. The report says so.
         **options
             Of the study's ``runs``, or else of its ``network``.
         """
-        running = {"simulator": simulator, "progress": progress} | self._running(
+        smaller = self._smaller({"n_images": n_images} | options) if quick else []
+        options = options | {each.name: each.value for each in smaller}
+        n_images = options.pop("n_images", n_images)
+        running = {"simulator": simulator} | self._running(
             "reproduce", n_jobs=n_jobs, minibatch_size=minibatch_size, precision=precision
         )
         given = Given(self.data, weights, data, n_images, seed, progress, running["precision"])
@@ -268,10 +303,11 @@ class Study:
         n_images = self.default("reproduce")["n_images"] if n_images is None else n_images
         shown: Arrays | None = None
         cases, results, sweeps = {}, {}, {}
-        for name, run in plan.items():
+        for number, (name, run) in enumerate(plan.items(), 1):
+            doing = numbered(progress, self.name, number, len(plan), _doing(name, run))
             if isinstance(run, Sweeping):
                 jobs = {"n_jobs": 1 if scheduler else running["n_jobs"], "scheduler": scheduler}
-                found = self._swept(name, run, progress=progress, **jobs, **files(name))
+                found = self._swept(name, run, progress=doing, **jobs, **files(name))
                 sweeps[run.joins or name] = _joined(sweeps.get(run.joins), found)
                 continue
             own = dataclasses.replace(given, **run.given)
@@ -281,14 +317,24 @@ class Study:
             rasters = [each.label for each in case.output.upstream() if each.spiking]
             results[name] = case.present(
                 shown[0][: run.n_images],
-                **{"rasters": rasters if run.rasters else ()} | running | run.running,
+                **{"rasters": rasters if run.rasters else (), "progress": doing},
+                **running | run.running,
                 **files(name),
             )
         headline = self.headline or list(results)[-1]
         images, labels = (each[: plan[headline].n_images] for each in shown)
         return Reproduction(
-            self, given, options, plan, cases, results, sweeps, headline, images, labels
+            self, given, options, plan, cases, results, sweeps, headline, images, labels, smaller
         )
+
+    def _smaller(self, given: Mapping[str, object]) -> list[Smaller]:
+        """Return the settings of the quick version; refuse it where there is none."""
+        if not self.quick:
+            raise nn.InputError(
+                f"quick: expected a study with a quick version, got {self.name}, which has none; "
+                "give n_images"
+            )
+        return self.quick_settings(given)
 
     def _swept(self, name: str, run: Sweeping, **running: object) -> nn.Sweep:
         function = run.function or self.measure
@@ -300,6 +346,14 @@ class Study:
                 f"{where}: {first['error']}"
             )
         return found
+
+
+def _doing(name: str, run: Run | Sweeping) -> str:
+    """Return what a run of `reproduce` is called while it runs."""
+    if isinstance(run, Sweeping):
+        return name.replace("-", " ")
+    seed = {name: value for name, value in run.given.items() if name == "seed"}
+    return in_words({**run.options, **seed}) or name
 
 
 def _joined(one: nn.Sweep | None, other: nn.Sweep) -> nn.Sweep:

@@ -413,7 +413,8 @@ STUDY = Study(
     notes=(on_dt, on_voltages, on_rounding, on_filters, on_published),
     # Four images in every network, as the tutorial draws them.
     figure=lambda report: nn.plots.plot_spikes_and_probabilities(*example_runs(report)),
-    defaults={"reproduce": {"n_images": None}},
+    defaults={"reproduce": {"n_images": None, "n_jobs": -1}},
+    quick={"n_images": 500, "n_seeds": 2},
     examples={
         "reproduce": "--images 200 --seeds 2",
         "diagnose": "--dt 0.01",

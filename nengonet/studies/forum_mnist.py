@@ -322,7 +322,11 @@ STUDY = Study(
     },
     cells=cells,
     notes=(on_published, on_readouts, on_saturation, on_repair, on_time),
-    defaults={"diagnose": {"n_images": 1000}},
+    defaults={
+        "reproduce": {"n_jobs": -1},
+        "diagnose": {"n_images": 1000},
+        "budget": {"n_jobs": -1},
+    },
     examples={
         "reproduce": "--as-posted --images 100",
         "diagnose": "--as-posted",

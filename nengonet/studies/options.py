@@ -39,6 +39,16 @@ class Option:
     default: str = ""
 
 
+class Smaller(typing.NamedTuple):
+    """A setting of a study's quick version: its values, and the default, in words."""
+
+    name: str
+    flag: str
+    value: object
+    words: list[str]
+    full: str
+
+
 # Of several studies' networks.
 FullScaleRate = Annotated[float, "Hz of a layer's largest activations, repaired."]
 PresentationTime = Annotated[float, "Seconds per image."]
@@ -78,6 +88,12 @@ class Parameter:
         """The default, as a help text shows it."""
         shown = _NONE if self.default is None else self.default
         return self.option.default or (f"{shown:g}" if isinstance(shown, float) else str(shown))
+
+    def words(self, value: object) -> list[str]:
+        """Return what the command line calls a value, or each of many."""
+        called = {each: word for word, each in self.option.values.items()}
+        found = (called.get(each, each) for each in (value if self.many else [value]))
+        return [f"{each:g}" if isinstance(each, float) else str(each) for each in found]
 
     def __str__(self) -> str:
         """Write name, values and default in one line."""

@@ -12,6 +12,7 @@ import numpy as np
 import nengonet as nn
 from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
+from nengonet.studies.options import Smaller
 from nengonet.studies.shared import ann_accuracy
 from nengonet.sweeps.result import first_failures
 from nengonet.tables import aligned, table
@@ -44,6 +45,8 @@ class Reproduction:
     #: That the headline's network was shown.
     images: np.ndarray
     labels: np.ndarray
+    #: What is smaller, where this is the quick version.
+    quick: list[Smaller] = dataclasses.field(default_factory=list)
 
     @property
     def case(self) -> Case:
@@ -160,8 +163,10 @@ class Reproduction:
 
     def to_json(self) -> dict:
         """Return the report as JSON's own types."""
+        quick = {each.name: {"quick": each.value, "full": each.full} for each in self.quick}
         return {
             "name": self.study.name,
+            **({"quick": quick} if quick else {}),
             "source": self.study.source,
             "published": self.published,
             "accuracy": self.accuracy.value,
@@ -185,6 +190,7 @@ class Reproduction:
         """Write the report for people."""
         published = "none for this network" if self.published is None else f"{self.published:.2f}"
         rows = [
+            *([("quick version", self._what_is_smaller())] if self.quick else []),
             ("source", self.study.source),
             ("published", published),
             ("ANN", str(self.ann_accuracy)),
@@ -199,7 +205,8 @@ class Reproduction:
                 rows += [(f"{part} {name}", _short(settings)) for part, settings in value.items()]
             else:
                 rows.append((name.replace("_", " "), f"{_short(value)} {_UNITS.get(name, '')}"))
-        lines = [self.study.name, *aligned([("", *row) for row in rows], left=(1, 2))]
+        title = f"{self.study.name}, quick version" if self.quick else self.study.name
+        lines = [title, *aligned([("", *row) for row in rows], left=(1, 2))]
         for each in self.tables:
             lines += ["", each]
         notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
@@ -207,6 +214,14 @@ class Reproduction:
         for note in notes:
             lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
         return "\n".join(lines)
+
+    def _what_is_smaller(self) -> str:
+        """Say how the quick version differs from the full one."""
+        words = [
+            f"{each.flag.strip('-').replace('-', ' ')} {'/'.join(each.words)} (in full {each.full})"
+            for each in self.quick
+        ]
+        return f"{', '.join(words)}; figures are rougher than in full"
 
     def _why_short(self) -> str:
         """Say what the diagnosis puts first, for a run that falls short of its ANN."""

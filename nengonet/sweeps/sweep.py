@@ -21,7 +21,8 @@ from nengonet.checks import described
 from nengonet.exceptions import InputError
 from nengonet.results.journal import Journal, checked_file
 from nengonet.results.readout import Accuracy
-from nengonet.run.parallel import WorkerDied, n_processes, progress_bar, shared_out
+from nengonet.run.parallel import WorkerDied, n_processes, shared_out
+from nengonet.run.progress import in_words, progress_bar
 from nengonet.sweeps.grid import COLUMNS, cells_of, check_names, fingerprint, name_of
 from nengonet.sweeps.result import Sweep
 
@@ -40,7 +41,7 @@ def sweep(
     save: str | os.PathLike | None = None,
     resume: bool = False,
     retry_failed: bool = False,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> Sweep:
     """Call a function for every combination of parameters and every seed.
 
@@ -73,8 +74,9 @@ def sweep(
         Another function or other constants are refused.
     retry_failed : bool
         When resuming, run the cells again that failed. By default their errors stand.
-    progress : bool
-        Show a progress bar on standard error, if that is a terminal.
+    progress : bool or str
+        Show a progress bar on standard error, if that is a terminal, with the cell that was
+        finished last; a text says what it is of.
 
     Returns
     -------
@@ -121,12 +123,13 @@ def sweep(
             opened.enter_context(journal).replay(take)
         missing = [each for each in cells.items() if each[0] not in found]
         n_done = len(cells) - len(missing)
-        bar = opened.enter_context(progress_bar("sweeping", "cell", n_done, len(cells), progress))
+        bar = opened.enter_context(progress_bar(progress, "sweeping", "cell", n_done, len(cells)))
         outcomes = contextlib.closing(_outcomes(job, missing, n_jobs, scheduler))
         for key, outcome in opened.enter_context(outcomes):
             found[key] = outcome
             if save is not None:
                 journal.append({"key": key} | outcome)
+            bar.set_postfix_str(in_words(cells[key]), refresh=False)
             bar.update()
     records = [found[key] for key in cells]
     values = tuple(dict.fromkeys(name for record in records for name in record["values"]))

@@ -1,0 +1,67 @@
+"""What the person who waits sees: a line on a terminal that moves, and nothing in a log file."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from tqdm import tqdm
+
+# A bar of ten, so that what it is of and how far it is fit on a line. Parts of one count too.
+_FORM = "{desc}: {percentage:3.0f}%|{bar:10}| {n:.0f}/{total_fmt} "
+_FORM += "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
+def progress_bar(shown: bool | str, usual: str, unit: str, n_done: int, total: int) -> tqdm:
+    """Return a bar on standard error, if that is a terminal.
+
+    ``shown`` may be what it is of, in place of what is usual.
+    """
+    return tqdm(
+        desc=shown if isinstance(shown, str) else usual,
+        total=total,
+        initial=n_done,
+        unit=unit,
+        disable=None if shown else True,
+        file=sys.stderr,
+        # Steps are fast in one layer and slow in the next: time alone says when to draw.
+        miniters=0,
+        bar_format=_FORM,
+    )
+
+
+def mover(bar: tqdm, n_parts: int) -> Callable[[int], None]:
+    """Return what moves a bar by some parts of its things, of ``n_parts`` each; in any thread."""
+    lock, first, n_done = threading.Lock(), bar.n, 0
+
+    def move(n: int) -> None:
+        nonlocal n_done
+        with lock:
+            n_done += n
+            # Sums of fractions would end beside the total.
+            bar.n = first + n_done / n_parts
+            bar.update(0)
+
+    return move
+
+
+def numbered(shown: bool | str, usual: str, number: int, total: int, what: str) -> str | bool:
+    """Return what a bar is of that is one of several, or False where none is shown."""
+    name = shown if isinstance(shown, str) else usual
+    place = f" {number} of {total}" if total > 1 else ""
+    return f"{name}{place}: {what}" if shown else False
+
+
+def in_words(values: Mapping[str, object]) -> str:
+    """Write some settings in a few words: ``lif, synapse 0.005``."""
+    return ", ".join(
+        value if isinstance(value, str) else f"{name.replace('_', ' ')} {_short(value)}"
+        for name, value in values.items()
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
