@@ -153,10 +153,10 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
     """
     n_steps = np.uint64(bounds.shape[1] - 1)
     steps = np.empty(0, np.uint16)
-    used = 0
+    used = np.int64(0)
     for b in range(bounds.shape[0]):
         state, bound = states[b], bounds[b]
-        n = 0
+        n = np.int64(0)
         for each in range(firsts[b], firsts[b + 1]):
             mean = mean_counts[each]
             if mean >= 10:

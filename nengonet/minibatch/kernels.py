@@ -16,6 +16,8 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
+from nengonet.minibatch.compiling import compiled
+
 # Examples that are worked on together: one cache line of a float64 row, twice.
 LANES = 16
 
@@ -27,15 +29,6 @@ _MOST_SPIKES = 2**22
 
 # Neurons of a layer are worked on in multiples of this many: a few vector instructions.
 WHOLE = 16
-
-
-def compiled(function: Callable, **settings: object) -> Callable:
-    """Compile a kernel, and keep it on disk where that is possible."""
-    settings |= {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **settings)(function)
-    except RuntimeError:  # no folder that Numba may write to
-        return numba.njit(**settings)(function)
 
 
 def uncounted(function: Callable) -> Callable:
@@ -179,7 +172,8 @@ def spread_events(rows, bounds, step, height, signal):
 def longer(spikes, used, more):
     """Return a longer copy of some spikes, with room for ``more``."""
     longer = np.empty(2 * spikes.shape[0] + more, spikes.dtype)
-    longer[:used] = spikes[:used]
+    for event in range(used):  # copying slices, Numba compiles a message for those that differ
+        longer[event] = spikes[event]
     return longer
 
 
@@ -352,7 +346,8 @@ def _stretch(
     which = np.empty(n + 1, np.int32)
     spikes = np.empty(16 * batch * n_steps, np.int32)
     found = np.empty((batch, n_steps + 1), np.int64)
-    used = 0
+    # Numba compiles what is called with a plain 0 once more for other numbers.
+    zero = used = np.int64(0)
     for lane in range(0, batch, lanes):
         here = min(lanes, batch - lane)
         for s in range(n_states):
@@ -362,7 +357,7 @@ def _stretch(
             b, steady, last = lane + k, copies[n_states, k], copies[n_states + 1, k]
             for i in range(whole):
                 steady[i] = bias[i] + gain[i] * steady[i]
-            found[b, 0], at, room = used, (0, 0, 0, used), 1
+            found[b, 0], at, room = used, (zero, zero, zero, used), 1
             while room > 0:
                 at, room = _stretch_of_one(
                     rows, bounds[b, first:], fan_out, gain, bias, copies, k, steady, current,

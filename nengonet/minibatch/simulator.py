@@ -21,7 +21,7 @@ from nengonet.exceptions import InputError
 from nengonet.layers.graph import as_network
 from nengonet.layers.inputs import images_by_node
 from nengonet.minibatch import convolutions, neuron_steps, operators, processes
-from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.acceleration import load_kernels, telling
 from nengonet.minibatch.carrying import put_weights, take_weights
 from nengonet.minibatch.data import MinibatchData, feeding
 from nengonet.minibatch.late import catch_up, find_late, lies_transposed
@@ -115,9 +115,8 @@ class MinibatchSimulator(nengo.Simulator):
     input either, it is called once a step. Unlike the reference, `reset` restarts the random
     neuron types too.
 
-    Steps run on one BLAS thread, functions of Nodes included; the number of threads is the
-    process's, and is restored after each call. Use several cores by sharing out the examples, as
-    `nengonet.present` does with ``n_jobs``.
+    Steps run on one BLAS thread, functions of Nodes included; afterwards the process has as many
+    as before. Cores are for other examples: see ``n_jobs`` of `nengonet.present`.
     """
 
     def __init__(
@@ -339,10 +338,10 @@ class MinibatchSimulator(nengo.Simulator):
         """
         self._check_open()
         steps = positive_integer("steps", steps)
-        if progress_bar is None:
-            progress_bar = self.progress_bar
+        progress_bar = self.progress_bar if progress_bar is None else progress_bar
         with (
             feeding(self, data, steps),
+            telling(bool(progress_bar)),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
             self._on_progress, self._n_told = on_progress, 0

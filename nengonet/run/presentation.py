@@ -27,6 +27,7 @@ from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import Layer, labels_of
 from nengonet.layers.showing import MakeProcess, read_images
 from nengonet.layers.targets import Output, Target, read_output
+from nengonet.minibatch.acceleration import suggest_numba, telling
 from nengonet.minibatch.carrying import CARRIED
 from nengonet.neurons import model_of
 from nengonet.results.journal import Journal, check_fingerprint, checked_file, unwritable
@@ -147,7 +148,8 @@ def present(
         on must be equal in content and version (`nengonet.run.content`); ``readout`` may differ.
     progress : bool or str
         Show a progress bar on standard error, if that is a terminal; a text says what it is of.
-        It moves within a minibatch, but for other processes only when one is finished.
+        It moves within a minibatch, but for other processes only when one is finished. There
+        too, once: that Numba compiles, at the first run, or that it would help a long one.
 
     Returns
     -------
@@ -213,6 +215,7 @@ def present(
         simulator=simulator,
         minibatch_size=positive_integer("minibatch_size", minibatch_size),
         carry=carry,
+        progress=bool(progress),
     )
     images = tuple(each.images for each in shown)
     examples = as_examples(examples, len(images[0]))
@@ -258,8 +261,11 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
 
 def default_minibatch_size(network: nengo.Network) -> int:
     """Return how many examples `present` runs at once."""
-    size = sum(map(size_of, (*network.all_ensembles, *network.all_nodes)))
-    return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(size, 1)))
+    return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
+
+
+def _size(network: nengo.Network) -> int:
+    return sum(map(size_of, (*network.all_ensembles, *network.all_nodes)))
 
 
 class RunJournal(Journal):
@@ -283,7 +289,13 @@ def _run(
         journal.replay(found.add)
     n_done = found.n_done
     missing = tuple(each[n_done:] for each in images)
-    with progress_bar(progress, "presenting", "image", n_done, len(examples)) as bar:
+    with (
+        telling(bool(progress)),
+        progress_bar(progress, "presenting", "image", n_done, len(examples)) as bar,
+    ):
+        if job.simulator == "minibatch":
+            n_steps = (len(examples) - n_done) * job.settings["n_steps"]
+            suggest_numba(n_steps * _size(job.network))
         move = mover(bar, job.settings["n_steps"])
         for batch in run_examples(job, missing, examples[n_done:], n_jobs, move):
             found.add(batch)

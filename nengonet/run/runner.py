@@ -18,6 +18,7 @@ from nengonet.layers.graph import Graph, owner
 from nengonet.layers.initial import DrawnState, set_states
 from nengonet.layers.record import Layer
 from nengonet.layers.targets import Target
+from nengonet.minibatch.acceleration import telling
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.runaway import ADVICE
 from nengonet.results.operations import synapses_of
@@ -32,6 +33,8 @@ from nengonet.run.simulators import (
 )
 
 Arrays = dict[str, np.ndarray]
+# Parts of what a process runs on the reference: how often progress shows, and is saved.
+_PARTS = 8
 # Those of each input.
 Images = tuple[np.ndarray, ...]
 
@@ -50,6 +53,7 @@ class Job:
     simulator: str
     minibatch_size: int
     carry: tuple[str, ...] = ()
+    progress: bool = False
 
     @property
     def network(self) -> nengo.Network:
@@ -88,9 +92,10 @@ class Job:
         """The simulator of this process."""
         return Runner(self)
 
-    def __call__(self, images: Images, examples: np.ndarray) -> Arrays:
-        """Run some examples."""
-        return self.runner.run(images, examples)
+    def __call__(self, images: Images, examples: np.ndarray, is_first: bool) -> Arrays:
+        """Run some examples; of several processes, that with the first ones may tell of it."""
+        with telling(self.progress and is_first):
+            return self.runner.run(images, examples)
 
 
 def _nothing(n_steps: int) -> None:
@@ -113,12 +118,9 @@ def run_examples(
     if n_images == 0:
         return
     n_jobs = min(n_jobs, n_images)
-    # The reference runs single examples; a process gets no more than its share.
-    size = 1 if job.simulator == "reference" and n_jobs == 1 else job.minibatch_size
-    size = min(size, -(-n_images // n_jobs))
-    job = dataclasses.replace(job, minibatch_size=size)
-    parts = [slice(start, start + size) for start in range(0, n_images, size)]
+    parts = _parts(n_images, n_jobs, job.minibatch_size, job.simulator == "reference")
     tasks = [(tuple(each[part] for each in images), examples[part]) for part in parts]
+    job = dataclasses.replace(job, minibatch_size=len(tasks[0][1]))
     if n_jobs == 1 or job.simulator == "minibatch":
         with contextlib.closing(Runner(job)) as runner:
             if n_jobs == 1:
@@ -129,10 +131,22 @@ def run_examples(
                     for _, future in in_window(submit, tasks, 2 * n_jobs):
                         yield future.result()
                 return
-    for (_, shown), result in shared_out(job, tasks, n_jobs, name="network: it"):
+    tasks = [(*task, number == 0) for number, task in enumerate(tasks)]
+    for (_, shown, _), result in shared_out(job, tasks, n_jobs, name="network: it"):
         found = result()
         on_progress(len(shown) * job.settings["n_steps"])
         yield found
+
+
+def _parts(n_images: int, n_jobs: int, most: int, is_single: bool) -> list[slice]:
+    """Share out images: each job gets as many parts, of one size, so that all end together."""
+    if is_single:  # they run one after the other: parts are for progress, and for what is saved
+        most = 1 if n_jobs == 1 else min(most, -(-n_images // (n_jobs * _PARTS)))
+    if n_jobs == 1:
+        return [slice(start, start + most) for start in range(0, n_images, most)]
+    n_parts = min(n_images, n_jobs * -(-n_images // (n_jobs * most)))
+    parts = np.array_split(np.arange(n_images), n_parts)
+    return [slice(part[0], part[-1] + 1) for part in parts]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,45 @@
+"""Compile kernels with Numba, and say so where it takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import numba
+from numba.core import event
+
+from nengonet.minibatch.acceleration import tell
+
+# The kernels, and what is said when they have to be compiled.
+_messages: WeakKeyDictionary[Callable, str] = WeakKeyDictionary()
+_ONCE = "compiling, once: Numba keeps the result for later runs"
+_EACH_TIME = (
+    "compiling, in each new process, as Numba may write to no folder that it knows: name one in "
+    "NUMBA_CACHE_DIR"
+)
+
+
+def compiled(function: Callable, **settings: object) -> Callable:
+    """Compile a kernel, and keep it on disk where that is possible."""
+    settings |= {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel, message = numba.njit(cache=True, **settings)(function), _ONCE
+    except RuntimeError:  # no folder that Numba may write to
+        kernel, message = numba.njit(**settings)(function), _EACH_TIME
+    _messages[kernel] = message
+    return kernel
+
+
+class _Listener(event.Listener):
+    """Hears what Numba compiles, and has found in no cache."""
+
+    def on_start(self, event: event.Event) -> None:
+        message = _messages.get(event.data["dispatcher"])
+        if message is not None:
+            tell(message)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Listener())
