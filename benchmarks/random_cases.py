@@ -191,6 +191,17 @@ class Case:
         """What records are made of: the output of every layer."""
         return [layer.output for layer in self.layers]
 
+    @property
+    def random(self) -> bool:
+        """Whether anything draws from a stream whose place among others counts."""
+        return any(
+            ensemble.noise is not None
+            or isinstance(ensemble.neuron_type, nengo.StochasticSpiking | nengo.PoissonSpiking)
+            for ensemble in self.network.all_ensembles
+        ) or any(
+            isinstance(node.output, nengo.processes.WhiteSignal) for node in self.network.all_nodes
+        )
+
     def present(self, chosen: np.ndarray, **settings: object) -> nn.Result:
         """Present some examples, which may come several times."""
         images = {node: each[chosen] for node, each in self.images.items()}
@@ -232,6 +243,9 @@ class Builder:
         rows = draw.pick(1, n_steps) if kind == 0 else 1
         images = draw.rounded(draw.rng.uniform(low, 1, (EXAMPLES, rows, *shape)), 1.0)
         images[draw.rng.random(images.shape) < draw.pick(0.0, 0.5, 0.9)] = 0.0
+        if draw.chance(0.3):  # an example is dark, and with an image for every step, some steps
+            images[draw.whole(0, EXAMPLES - 1)] = 0.0
+            images[:, draw.rng.random(rows) < 0.5 * (rows > 1)] = 0.0
         self.images[layer.node if layer.pre is None else layer.pre.node] = (
             images[:, 0] if rows == 1 else images
         )
@@ -390,6 +404,8 @@ class Builder:
             layer = self.convolution(pre, f"conv {k}")
         if draw.chance(0.5):
             layer = self.pool(layer, f"pool {k}")
+            if draw.chance(0.2):
+                layer = self.pool(layer, f"pool after pool {k}")
         if draw.chance(0.06) and not draw.exact:
             layer = self.keep(nn.lowpass(layer, 0.005, label=f"lowpass {k}"), self.of(layer))
         return layer
@@ -438,6 +454,7 @@ class Builder:
         if not layers:
             return
         last, some = layers[-1], draw.pick(*layers)
+        self.side_paths(layers)
         if draw.exact and not last.spiking:
             return  # in a loop, rates get one more bit at every step
         weak = self.of(last) / 8
@@ -462,13 +479,40 @@ class Builder:
         if draw.chance(0.2) and not draw.exact:
             some.ensemble.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.01))
 
+    def side_paths(self, layers: list[nn.Layer]) -> None:
+        """Connect Nodes that come from nowhere, and what passes a layer by."""
+        draw = self.draw
+        target = draw.pick(*layers)
+        if draw.chance(0.3):  # what is the same at every step, or changes once
+            source = draw.pick([0.5], lambda t: 0.5 * (t > 0.02))
+            node, units = nengo.Node(source), draw.pick(1, target.size)
+            nengo.Connection(
+                node,
+                target.output[:units],
+                transform=draw.numbers(1.0, units, 1),
+                synapse=draw.synapse(0.5),
+            )
+        passing = [each for each in self.layers if each.node is not None and each.pres]
+        if passing and draw.chance(0.3):  # one more source of a sum
+            node = draw.pick(*passing)
+            place = self.layers.index(node)
+            nengo.Connection(
+                self.layers[0].output[: min(node.node.size_in, self.layers[0].size)],
+                node.node[: min(node.node.size_in, self.layers[0].size)],
+                transform=draw.pick(1.0, 0.5) if place else 1.0,
+                synapse=draw.synapse(0.5),
+            )
+        if draw.chance(0.2):  # what nothing reads
+            sink = nengo.Node(size_in=1)
+            nengo.Connection(target.output[:1], sink, synapse=draw.synapse(0.5))
+
     def probes(self, dt: float) -> list[nengo.Probe]:
         """Add probes of outputs, states, currents and weights."""
         draw, found = self.draw, []
 
         def add(target: object, name: str | None = None, exact: bool = True, **given) -> None:
             how = "exact" if exact else "rounded"
-            every = draw.pick(None, 3 * dt, 10 * dt)
+            every = draw.pick(None, 3 * dt, 2.5 * dt, 10 * dt)
             label = f"probe {len(found)} ({how})"
             found.append(nengo.Probe(target, name, sample_every=every, label=label, **given))
 
@@ -528,6 +572,6 @@ def random_case(seed: int, style: str = "exact", largest: int = 12, longest: int
         run["initial_states"] = states
     if draw.chance(0.1):
         others = [each for each in output.upstream() if each.ensemble is not None]
-        if others and others[0].output is not output.output:
-            output = [others[0], output]
+        if others and others[0].label != output.label:
+            output = draw.pick([others[0], output], others[-1])
     return Case(network, output, build.layers, build.images, run, n_steps, draw.exact)
