@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.layers.showing import read_images
+from nengonet.layers.targets import read_output
 from nengonet.results.readout import spike_counts
 from nengonet.run.simulators import reference_simulator, reset_to_example
 
@@ -453,3 +455,31 @@ def test_images_by_layer_and_for_the_input_upstream():
         np.testing.assert_array_equal(rates, nn.predict_rates(layer, IMAGES))
     found = nn.present(net, layer, IMAGES, input=pixels, **RUN).counts["layer"]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("add_input", [nn.constant_input, nn.poisson_input, None])
+def test_bytes_stay_bytes_until_their_minibatch_runs(add_input, tmp_path):
+    """Floats would take eight times the memory of all images at once."""
+    images = RNG.integers(0, 256, (5, 2, 3), dtype=np.uint8)
+    if add_input is None:
+        net, values = network(np.zeros(6)), images.astype(float)
+        output = net.layer.neurons
+    else:
+        with nengo.Network(seed=0) as net:
+            output = nn.dense(add_input((2, 3)), KERNEL, nengo.LIF(), gain=30.0, label="layer")
+        values = images / 255
+    target = read_output(output, net)
+    (shown,) = read_images(images, target, n_steps=80, dt=0.001)
+    assert np.shares_memory(shown.images, images)
+    saved = {"save": tmp_path / "run.h5", "resume": True}
+    for simulator in SIMULATORS:
+        settings = RUN | {"minibatch_size": 2, "simulator": simulator}
+        expected = nn.present(net, output, values, **settings)
+        found = nn.present(net, output, images, **settings)
+        assert expected.counts["layer"].sum() > 0
+        np.testing.assert_array_equal(found.steps, expected.steps)
+    nn.present(net, output, images, **settings, **saved)
+    resumed = nn.present(net, output, values, **settings, **saved)
+    np.testing.assert_array_equal(resumed.steps, expected.steps)
+    with pytest.raises(nn.InputError, match="images: expected shape"):
+        nn.present(net, output, images[:, :1], **RUN)

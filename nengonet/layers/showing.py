@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from nengonet.checks import as_array, described
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, owner
-from nengonet.layers.inputs import ImageInput, by_node, meant, shows
+from nengonet.layers.inputs import ImageInput, by_node, check_shape, meant, shows
 from nengonet.layers.protocol import known
 from nengonet.layers.record import Layer, labels_of
 from nengonet.layers.targets import Target
@@ -188,6 +188,10 @@ def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -
                 f"{array.shape}; presentation_time={rows[0] * dt:g} shows {rows[0]} steps"
             )
         process = _in_steps(process, n_steps, label)
+    elif array.dtype == np.uint8:
+        # Always in range, and an eighth of the memory of floats: each minibatch converts its own.
+        check_shape(name, array, process.shape, label)
+        return Shown(node, process, array.reshape(len(array), -1))
     return Shown(node, process, process.rows(array, name, label))
 
 

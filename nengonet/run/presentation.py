@@ -356,12 +356,17 @@ def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, st
     inputs = [(labels[node], own if node in job.shown else None) for node, own in job.inputs]
     outputs = [(labels[part.item], part.indices) for part in job.target.parts]
     states = [(each.place, each.name, each.distribution) for each in job.states]
+    # Bytes are the values that they stand for.
+    shown = tuple(
+        own.rows(each) if each.dtype == np.uint8 and isinstance(own, ImageInput) else each
+        for (_, own), each in zip(job.inputs, images, strict=True)
+    )
     return {
         "network": digest(job.network, "network", without),
         "layers": digest([dataclasses.asdict(info) for info in job.infos], "layers"),
         "inputs": digest(inputs, "input_process", without),
         "output": digest(outputs, "output"),
-        "images": digest(images, "images"),
+        "images": digest(shown, "images"),
         "examples": digest(examples, "examples"),
         **{name: repr(job.settings[name]) for name in ("seed", "dt", "n_steps", "precision")},
         "rasters": ", ".join(job.rasters),
