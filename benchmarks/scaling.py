@@ -1,9 +1,11 @@
 """Print how the twin's time grows: with the minibatch, the images and the steps.
 
-    python benchmarks/scaling.py [--same] [--bengali]
+    python benchmarks/scaling.py [--same] [--bengali] [--convolutions]
 
 One job, the forum network, repaired; the embedded images, again and again where there are too few.
-Each figure is the shortest of three runs. ``--same`` also counts the spike counts that differ from
+Each figure is the shortest of three runs. ``--convolutions`` shows, in place of it, how the time of
+a convolutional network grows: with its channels, the image, steps, images and jobs. ``--same`` also
+counts the spike counts that differ from
 the reference simulator's, on all 1000 images (two minutes). ``--bengali`` sets the twin beside the
 reference on the Bengali CNN, in turn, on all cores; it needs that data set.
 """
@@ -13,27 +15,24 @@ from __future__ import annotations
 import argparse
 import time
 
+import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.studies import bengali, forum_mnist
+from nengonet.ann.activations import activations, full_scale
+from nengonet.ann.unweighted import Pool
+from nengonet.studies import bengali, forum_mnist, shared
 
 REPEATS = 3
 
 
-def seconds(example, images, *, n_steps=350, minibatch_size=250):
-    """Return the time of the fastest of some runs."""
+def seconds(output, images, *, n_steps=350, **running):
+    """Return the time of the fastest of some runs; ``running`` goes to `nengonet.present`."""
+    running = {"presentation_time": n_steps / 1000, "progress": False} | running
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        nn.present(
-            example.network,
-            example.output,
-            images,
-            presentation_time=n_steps / 1000,
-            minibatch_size=minibatch_size,
-            progress=False,
-        )
+        nn.present(output.network, output, images, **running)
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -43,6 +42,67 @@ def table(head: str, columns, values) -> None:
     print(f"| {head} | " + " | ".join(str(column) for column in columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     print("| | " + " | ".join(f"{value:.3g}" for value in values) + " |\n")
+
+
+def convolutional(channels: int, size: int) -> tuple[nn.Layer, np.ndarray]:
+    """Return a network of the CSNN's shape, of random weights, and images of that size.
+
+    Convolutions (3x3) of ``channels``, and twice twice as many filters, with an average pool (2x2)
+    behind the first two, and two dense layers; integrate-and-fire neurons, full scale at 500 Hz.
+    """
+    images, _ = nn.datasets.load("fashion_mnist")
+    places = np.arange(size) * images.shape[1] // size
+    images = images[:, places][:, :, places]
+    rng, layers, side, before = np.random.default_rng(0), [], size, 1
+    for number, filters in enumerate((channels, 2 * channels, 2 * channels)):
+        kernel = rng.normal(0, np.sqrt(2 / (9 * before)), (3, 3, before, filters))
+        layers.append(nn.LayerWeights(kernel, name=f"conv{number}", activation="relu"))
+        side, before = side - 2, filters
+        if number < 2:
+            layers.append(Pool("average", name=f"pool{number}"))
+            side //= 2
+    before *= side**2
+    for name, units in (("dense", 64), ("output", 10)):
+        kernel = rng.normal(0, np.sqrt(2 / before), (before, units))
+        layers.append(nn.LayerWeights(kernel, name=name, activation="relu"))
+        before = units
+    found, neuron_type = activations(layers[:-1], images[:50]), nn.IntegrateAndFire()
+    with nengo.Network(seed=0):
+        layer = nn.constant_input((size, size))
+        for each in layers[:-1]:
+            if isinstance(each, Pool):
+                layer = nn.avg_pool2d(layer, label=each.name)
+            else:
+                tuning = shared.matched(neuron_type, full_scale(found[each.name]), 500.0)
+                layer = shared.add(layer, each, neuron_type, label=each.name, **tuning)
+        return nn.dense(layer, layers[-1], None), images
+
+
+def scale_convolutions(precision: int) -> None:
+    """Print how the time of a convolutional network grows, from one of 16 channels."""
+    running = {"readout": "mean", "keep": (), "precision": precision}
+    output, images = convolutional(16, 28)
+    few = images[:20]
+    seconds(output, few, n_steps=100, **running)  # compiles
+
+    def per_image(channels: int, size: int) -> float:
+        """Return milliseconds."""
+        output, images = convolutional(channels, size)
+        return 1000 * seconds(output, images[:20], n_steps=100, **running) / 20
+
+    channels, sizes = (4, 8, 16, 32), (20, 28, 40, 56)
+    table("channels: ms per image", channels, [per_image(each, 28) for each in channels])
+    table("image of n x n: ms per image", sizes, [per_image(16, each) for each in sizes])
+    steps = (25, 50, 100, 200)
+    table("steps, 20 images: s", steps, [seconds(output, few, n_steps=n, **running) for n in steps])
+    counts = (10, 20, 40, 80, 160)
+    found = [seconds(output, images[:n], n_steps=100, **running) for n in counts]
+    table("images: s", counts, found)
+    found = []
+    for n_jobs in (1, 2):
+        nn.present(output.network, output, few, n_jobs=n_jobs, progress=False, **running)  # starts
+        found.append(seconds(output, images[:160], n_steps=100, n_jobs=n_jobs, **running))
+    table("jobs, 160 images: s", (1, 2), found)
 
 
 def count_differences(images) -> None:
@@ -101,19 +161,24 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--same", action="store_true", help="compare with the reference, too")
     parser.add_argument("--bengali", action="store_true", help="time the Bengali CNN, too")
+    parser.add_argument("--convolutions", action="store_true", help="of a CNN, instead")
+    parser.add_argument("--precision", type=int, choices=[32, 64], default=32, help="of the CNN")
     arguments = parser.parse_args()
+    if arguments.convolutions:
+        scale_convolutions(arguments.precision)
+        raise SystemExit
     images, _ = nn.datasets.load("mnist")
     more = np.concatenate([images] * 4)
-    example = forum_mnist.STUDY.build()
-    seconds(example, images[:500])  # compiles
+    output = forum_mnist.STUDY.build().output
+    seconds(output, images[:500])  # compiles
 
     sizes = (1, 10, 50, 100, 250, 500, 1000)
-    per_image = [1000 * seconds(example, images, minibatch_size=size) / 1000 for size in sizes]
+    per_image = [1000 * seconds(output, images, minibatch_size=size) / 1000 for size in sizes]
     table("minibatch: ms per image", sizes, per_image)
     counts = (500, 1000, 2000, 4000)
-    table("images: s", counts, [seconds(example, more[:n]) for n in counts])
+    table("images: s", counts, [seconds(output, more[:n]) for n in counts])
     steps = (100, 200, 400, 800)
-    table("steps, 500 images: s", steps, [seconds(example, images[:500], n_steps=n) for n in steps])
+    table("steps, 500 images: s", steps, [seconds(output, images[:500], n_steps=n) for n in steps])
     if arguments.same:
         count_differences(images)
     if arguments.bengali:

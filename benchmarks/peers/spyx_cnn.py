@@ -9,7 +9,12 @@ import os
 import common
 import numpy as np
 
-BEST = {}
+_CSNN = {"batch_size": 10, "scan": "network"}
+_BENGALI = {"batch_size": 50, "scan": "network"}
+BEST = {
+    **dict.fromkeys(("csnn-avg", "csnn-max", "csnn-lif"), _CSNN),
+    **dict.fromkeys(("bengali-posted", "bengali-repaired"), _BENGALI),
+}
 OPTIONS = {
     "chunk": {"type": int, "default": 100, "help": "steps of a layer at once"},
     "scan": {"choices": ["layers", "network"], "default": "layers", "help": "what a scan steps"},
