@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nengonet.minibatch.kernels import compiled, inlined, uncounted
-from nengonet.minibatch.vectors import bits_of, lowest, n_set, plus, put, zeros_of
+from nengonet.minibatch.vectors import HAS_MASKS, bits_of, lowest, n_set, plus, put, zeros_of
 
 # Sums that stay in registers: 16 registers of 256 bits are the fewest that there are.
 _WIDE, _NARROW = 256, 128
@@ -97,12 +97,15 @@ def gather_convolution(rows, first, last, geometry, kernel, starts, total):
     """
     n_positions, n_filters = geometry[0] * geometry[1], kernel.shape[1]
     _find_positions(rows, first, last, geometry[2], n_positions, starts)
-    narrow = _NARROW // kernel.itemsize
-    for column in range(0, n_filters, 2 * narrow):
-        if n_filters - column > narrow:
+    narrow, column = _NARROW // kernel.itemsize, 0
+    while column < n_filters:
+        rest = n_filters - column
+        if rest >= 2 * narrow or (HAS_MASKS and rest > narrow):
             _gather(_wide_zeros(kernel), column, rows, geometry, kernel, starts, total)
+            column += 2 * narrow
         else:
             _gather(_narrow_zeros(kernel), column, rows, geometry, kernel, starts, total)
+            column += narrow
 
 
 @uncounted
@@ -317,25 +320,19 @@ def find_leaders(starts, targets, sums, leaders):
                 leaders[targets[way]] = row
 
 
-@uncounted
-def keeps_order(starts, targets, n_inputs, n_channels):
+def keeps_order(starts: np.ndarray, targets: np.ndarray, n_inputs: int, n_channels: int) -> bool:
     """Tell whether spikes that come ordered are handed on in order: see `relay`.
 
     ``n_inputs`` and ``n_channels`` are the channels of input and output. In order means that no
     input reaches two outputs, that those of a position reach one position, and none is before one
     that an earlier position reaches.
     """
-    reached, come_from = 0, -1
-    for row in range(starts.shape[0] - 1):
-        if starts[row + 1] > starts[row] + 1:
-            return False
-        if starts[row + 1] > starts[row]:
-            position = targets[starts[row]] // n_channels
-            same = row // n_inputs == come_from
-            if position < reached or (same and position != reached):
-                return False
-            reached, come_from = position, row // n_inputs
-    return True
+    n_ways = np.diff(starts)
+    come_from = np.repeat(np.arange(len(n_ways)), n_ways) // n_inputs
+    reached = np.asarray(targets) // n_channels
+    stays = np.diff(come_from) == 0
+    onward = np.diff(reached)
+    return bool(np.all(n_ways < 2) and np.all(onward >= 0) and not np.any(onward[stays]))
 
 
 @uncounted

@@ -9,11 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, errors, types
 from numba.extending import intrinsic, models, register_model
 
 _INDEX = ir.IntType(32)
+
+
+def _has_masks() -> bool:
+    """Tell whether the processor can load a part of a vector at once."""
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot tell
+        return False
+    return bool(features.get("avx") or features.get("sve"))
+
+
+# Without masks, a part of a vector is loaded number by number.
+HAS_MASKS = _has_masks()
 
 
 class Vector(types.Type):
@@ -57,13 +70,24 @@ def plus(typing, vector, array, at, n):
         total, array_given, at, n = given
         numbers = context.get_value_type(vector)
         pointer = _pointer(builder, context, array, array_given, at, numbers)
-        mask = _first(builder, numbers.count, n)
-        of_type = [numbers.as_pointer(), _INDEX, mask.type, numbers]
-        load = _masked(builder, "load", vector, ir.FunctionType(numbers, of_type))
-        nothing = ir.Constant(numbers, None)
-        more = builder.call(load, [pointer, _align(vector), mask, nothing])
-        # In these words it is one instruction, where the processor has masks.
-        return builder.select(mask, builder.fadd(total, more), total)
+        # Not every processor has masks. Which way it goes is decided outside of loops.
+        with builder.if_else(_all(builder, numbers, n)) as (whole, part):
+            with whole:
+                sums = builder.fadd(total, builder.load(pointer, align=_size(vector)))
+                after_whole = builder.basic_block
+            with part:
+                mask = _first(builder, numbers.count, n)
+                of_type = [numbers.as_pointer(), _INDEX, mask.type, numbers]
+                load = _masked(builder, "load", vector, ir.FunctionType(numbers, of_type))
+                align = ir.Constant(_INDEX, _size(vector))
+                more = builder.call(load, [pointer, align, mask, ir.Constant(numbers, None)])
+                # In these words it is one instruction, where the processor has masks.
+                some = builder.select(mask, builder.fadd(total, more), total)
+                after_part = builder.basic_block
+        found = builder.phi(numbers)
+        found.add_incoming(sums, after_whole)
+        found.add_incoming(some, after_part)
+        return found
 
     return vector(vector, _contiguous(array), types.intp, types.intp), generate
 
@@ -76,10 +100,14 @@ def put(typing, vector, array, at, n):
         total, array_given, at, n = given
         numbers = context.get_value_type(vector)
         pointer = _pointer(builder, context, array, array_given, at, numbers)
-        mask = _first(builder, numbers.count, n)
-        of_type = [numbers, numbers.as_pointer(), _INDEX, mask.type]
-        store = _masked(builder, "store", vector, ir.FunctionType(ir.VoidType(), of_type))
-        builder.call(store, [total, pointer, _align(vector), mask])
+        with builder.if_else(_all(builder, numbers, n)) as (whole, part):
+            with whole:
+                builder.store(total, pointer, align=_size(vector))
+            with part:
+                mask = _first(builder, numbers.count, n)
+                of_type = [numbers, numbers.as_pointer(), _INDEX, mask.type]
+                store = _masked(builder, "store", vector, ir.FunctionType(ir.VoidType(), of_type))
+                builder.call(store, [total, pointer, ir.Constant(_INDEX, _size(vector)), mask])
         return context.get_dummy_value()
 
     return types.void(vector, _contiguous(array), types.intp, types.intp), generate
@@ -142,8 +170,13 @@ def _first(builder, count, n):
     return builder.icmp_signed("<", ir.Constant(indices, list(range(count))), n)
 
 
-def _align(vector):
-    return ir.Constant(_INDEX, vector.dtype.bitwidth // 8)
+def _all(builder, numbers, n):
+    """Tell whether ``n`` are all numbers of a vector."""
+    return builder.icmp_signed(">=", n, ir.Constant(n.type, numbers.count))
+
+
+def _size(vector):
+    return vector.dtype.bitwidth // 8
 
 
 def _masked(builder, what, vector, of_type):

@@ -1,0 +1,60 @@
+"""Vectors of numbers as Numba values."""
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba")
+
+from nengonet.minibatch.vectors import bits_of, lowest, n_set, plus, put, zeros_of  # noqa: E402
+
+DTYPES = (np.float32, np.float64)
+N_BYTES = 128
+zeros = zeros_of(N_BYTES)
+
+
+@numba.njit
+def added(array, first, second, n, result, at):
+    put(plus(plus(zeros(array), array, first, n), array, second, n), result, at, n)
+
+
+@numba.njit
+def place_of_bits(array, at):
+    bits, places = bits_of(array, at), []
+    n = n_set(bits)
+    while bits != 0:
+        places.append(lowest(bits))
+        bits &= bits - np.uint64(1)
+    return n, places, lowest(bits)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 15, 16, 17, 31, 32, 100])
+def test_the_first_numbers_of_a_part_are_added(n, dtype):
+    array = np.random.default_rng(n).normal(size=(3, 50)).astype(dtype)
+    result = np.full(60, 7.5, dtype)
+    added(array, 53, 2, n, result, 5)
+    expected, n = np.full(60, 7.5, dtype), min(n, N_BYTES // array.itemsize)
+    expected[5 : 5 + n] = array.ravel()[53 : 53 + n] + array.ravel()[2 : 2 + n]
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_what_stands_behind_the_first_numbers_does_not_count():
+    """Not even as no number, which is nothing that can be multiplied away."""
+    array, result = np.full(40, np.nan, np.float32), np.zeros(40, np.float32)
+    array[:3] = 1
+    added(array, 0, 0, 3, result, 0)
+    np.testing.assert_array_equal(result, [2, 2, 2] + 37 * [0])
+
+
+def test_an_array_with_gaps_is_refused():
+    array = np.zeros((8, 8), np.float32)[:, ::2]
+    with pytest.raises(numba.TypingError, match="expected a C-contiguous array"):
+        added(array, 0, 0, 2, np.zeros(4, np.float32), 0)
+
+
+@pytest.mark.parametrize("places", [[], [0], [63], [0, 1, 8, 31, 32, 62], list(range(64))])
+def test_bits_stand_for_bytes_that_are_not_0(places):
+    array = np.zeros(80, np.uint8)
+    array[:7] = array[71:] = 1  # around the 64
+    array[7 + np.array(places, int)] = 255
+    assert place_of_bits(array, 7) == (len(places), places, 64)
