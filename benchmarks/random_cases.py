@@ -556,22 +556,21 @@ def random_case(seed: int, style: str = "exact", largest: int = 12, longest: int
         if draw.chance(0.4):
             build.extras()
         probes = build.probes(dt) if draw.chance(0.5) else []
-    spiking = [each.label for each in output.upstream() if each.spiking]
+    others = [each for each in output.upstream() if each.ensemble is not None]
+    last = output
+    if draw.chance(0.1) and others and others[0].label != output.label:
+        # Several are read out, or what is not the last layer.
+        output, last = draw.pick(([others[0], output], output), (others[-1], others[-1]))
+    layers = last.upstream()
     run = {"presentation_time": n_steps * dt, "dt": dt, "seed": seed, "progress": False}
     run |= {"readout": "mean", "probes": probes}
-    run["rasters"] = [label for label in spiking if draw.chance(0.3)]
+    run["rasters"] = [each.label for each in layers if each.spiking and draw.chance(0.3)]
     if draw.chance(0.3):
-        labels = [each.label for each in output.upstream()]
-        run["keep"] = [label for label in labels if draw.chance(0.5)]
+        run["keep"] = [each.label for each in layers if draw.chance(0.5)]
     if draw.chance(0.2):
-        states = {
+        run["initial_states"] = {
             each.label: {"voltage": Uniform(0, 1)}
-            for each in output.upstream()
+            for each in layers
             if each.ensemble is not None and "voltage" in each.ensemble.neuron_type.state
         }
-        run["initial_states"] = states
-    if draw.chance(0.1):
-        others = [each for each in output.upstream() if each.ensemble is not None]
-        if others and others[0].label != output.label:
-            output = draw.pick([others[0], output], others[-1])
     return Case(network, output, build.layers, build.images, run, n_steps, draw.exact)
