@@ -41,6 +41,7 @@ RUNS = [
     ("snnTorch", "snntorch", "snntorch_cnn.py", [], CNNS),
     ("sinabs", "sinabs", "sinabs_cnn.py", [], CNNS),
     ("Spyx", "spyx", "spyx_cnn.py", [], CNNS),
+    ("NengoDL", "nengodl", "nengodl_cnn.py", [], CNNS),
 ]
 _ENCODER, _INSTANT = ["--input", "encoder"], ["--instant"]
 VARIANTS = [
@@ -51,6 +52,8 @@ VARIANTS = [
     ("nengonet, float64", OURS, "ours.py", ["--precision", "64"], CNNS),
     ("SpikingJelly, own pool", "spikingjelly", "spikingjelly_cnn.py", _INSTANT, ("csnn-max",)),
     ("Spyx, instant pool", "spyx", "spyx_cnn.py", _INSTANT, ("csnn-max",)),
+    ("NengoDL, nothing added", "nengodl", "nengodl_cnn.py", ["--stock"], CNNS),
+    ("NengoDL, average pools", "nengodl", "nengodl_cnn.py", ["--average"], ("csnn-max",)),
 ]
 PEERS = tuple(dict.fromkeys(peer for _, peer, *_ in RUNS))
 
