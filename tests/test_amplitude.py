@@ -218,6 +218,40 @@ def test_seed_changes_first_voltages_only():
     assert np.all(np.abs(results[0].counts["hidden"] - results[2].counts["hidden"]) <= 1)
 
 
+@pytest.mark.parametrize("name", cells.WHITE)
+def test_cells_of_one_network_are_run_once(name, monkeypatch):
+    """But for whatever differs: kind, amplitude, seed, file, input, images and precision."""
+    runs, simulate = [], cells.simulate
+    monkeypatch.setattr(cells, "simulate", lambda *a, **k: runs.append(1) or simulate(*a, **k))
+    cells._outcome.cache_clear()
+    given = constants(name)
+    path = given["files"][""]
+    given["files"] = {"": path, "0.01": path, "training-1": ["other", path[1]]}
+    monkeypatch.setattr(cells, "read_layers", lambda *file: LAYERS[name])
+
+    def found(kind, amplitude, seed=0, **changed):
+        before = len(runs)
+        values = cells.cell(kind, amplitude, seed=seed, **(given | changed))
+        return values, len(runs) - before
+
+    fixed, n_runs = found("fixed", 0.01)
+    assert n_runs == 1
+    for kind in ("fixed", "compensated", "biases", "retrained"):
+        assert found(kind, 0.01) == (fixed, 0)
+    assert found("loop", 0.1) == (found("fixed", 0.1)[0], 1)
+    assert found("rate", 0.01) == (found("rate", 0.01, seed=4)[0], 1)
+    fixed.clear()
+    assert found("fixed", 0.01)[0]
+    for kind in ("rate", "unclipped", "synapse", "training-1"):
+        assert found(kind, 0.03)[1] == 1
+    for kind in ("compensated", "biases", "rate", "unclipped", "synapse"):
+        assert found(kind, 0.05)[1] == 1
+    for changed in ({"seed": 1}, {"precision": 64}, {"n_images": 4}, {"poisson": True}):
+        assert found("fixed", 0.01, **changed)[1] == 1
+    noisy = {"poisson": True}
+    assert [found("rate", 0.01, seed, **noisy)[1] for seed in (0, 1, 0)] == [1, 1, 0]
+
+
 def test_cell_counts_what_the_network_does():
     found = cells.cell("fixed", 0.07, seed=2, **(constants("mlp") | {"precision": 64}))
     _, output = cells.build(LAYERS["mlp"], amplitude=0.07, seed=2)

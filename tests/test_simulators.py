@@ -9,9 +9,15 @@ import pytest
 
 import nengonet as nn
 from nengonet.layers.inputs import ImageInput
+from nengonet.run import simulators
 from nengonet.run.bench import bench
 from nengonet.run.content import digest
-from nengonet.run.simulators import minibatch_simulator, reference_simulator, reset_to_example
+from nengonet.run.simulators import (
+    minibatch_simulator,
+    neurons_alone,
+    reference_simulator,
+    reset_to_example,
+)
 
 IMAGES = np.random.default_rng(0).uniform(size=(5, 9))
 SIMULATORS = ["minibatch", "reference"]
@@ -168,3 +174,94 @@ def test_a_measurement_leaves_the_network_as_it_is():
     found = bench(output, IMAGES, plain=output, presentation_time=0.02, n_reference=3, n_jobs=1)
     assert found["identical_share"] == 1.0
     assert everything(network) == before
+
+
+# What the build of a minibatch simulator leaves out.
+
+ALIKE = {"max_rates": nengo.dists.Choice([100]), "intercepts": nengo.dists.Choice([0.1])}
+
+
+def mixed_network(**last):
+    """Build ensembles of every kind: two used by their neurons alone, the others drawn or read."""
+    with nengo.Network(seed=7) as network:
+        source = nengo.Node(np.zeros(4), label="source")
+        drawn = nengo.Ensemble(30, 2, label="drawn")
+        noise = nengo.processes.WhiteNoise(seed=1)
+        alone = nengo.Ensemble(
+            20, 1, neuron_type=nengo.AdaptiveLIF(), noise=noise, label="alone", **ALIKE
+        )
+        stated = nengo.Ensemble(20, 3, gain=np.full(20, 2.0), bias=np.ones(20), label="stated")
+        probed = nengo.Ensemble(15, 1, label="probed", **ALIKE)
+        fed = nengo.Ensemble(15, 1, label="fed", **ALIKE)
+        output = nengo.Ensemble(
+            **{"n_neurons": 12, "dimensions": 1, "label": "output"} | ALIKE | last
+        )
+        nengo.Connection(source, drawn.neurons, transform=np.full((30, 4), 0.6))
+        nengo.Connection(drawn.neurons, alone.neurons, transform=np.full((20, 30), 0.002))
+        nengo.Connection(alone.neurons, stated.neurons, transform=np.eye(20) / 300)
+        nengo.Connection(stated.neurons[5:], probed.neurons, transform=np.eye(15) / 300)
+        nengo.Connection(probed.neurons[0], fed, transform=1 / 300)
+        for each in (stated, fed):
+            nengo.Connection(
+                each.neurons, output.neurons, transform=np.full((12, each.n_neurons), 1e-4)
+            )
+        nengo.Probe(probed[0], label="decoded")
+        nengo.Probe(alone.neurons, "voltage", label="voltage")
+    return network, output
+
+
+@pytest.mark.parametrize("last", [{}, {"n_eval_points": 9}, {"dimensions": 2}])
+def test_what_nothing_reads_is_not_drawn(last):
+    network, output = mixed_network(**last)
+    names = {each.label for each in neurons_alone(network)}
+    assert names == {"alone", "stated", "output"}
+    with minibatch_simulator(network, 2, 0.001, 3) as simulator:
+        built = {each.label: simulator.model.params[each] for each in network.all_ensembles}
+        assert {name for name in built if len(built[name].eval_points) == 1} == names
+        assert not any(
+            each not in network.all_objects
+            for each in simulator.model.seeds
+            if isinstance(each, nengo.Ensemble)
+        )
+    with nengo.Simulator(network, progress_bar=False) as plain:
+        for ensemble in network.all_ensembles:
+            for name in ("gain", "bias", "max_rates", "intercepts"):
+                values = (getattr(each.data[ensemble], name) for each in (plain, simulator))
+                assert np.array_equal(*values, equal_nan=True), (ensemble, name)
+
+
+def test_what_is_left_out_changes_no_spike():
+    network, output = mixed_network()
+    before = digest(network, "network")
+    images = np.random.default_rng(0).uniform(0, 1, (3, 4))
+    run = {"presentation_time": 0.1, "progress": False, "probes": "all", "rasters": ["alone"]}
+    twin, reference = (
+        nn.present(network, output.neurons, images, simulator=name, **run)
+        for name in ("minibatch", "reference")
+    )
+    assert digest(network, "network") == before
+    assert twin.spikes["alone"].min() > 0
+    assert twin.spikes["output"].min() > 0
+    for label, counts in reference.counts.items():
+        assert np.array_equal(twin.counts[label], counts), label
+    for name, data in reference.data.items():
+        np.testing.assert_allclose(twin.data[name], data, atol=1e-9)
+
+
+def test_decoders_alone_are_looked_for_on_disk(monkeypatch):
+    asked = []
+    cache = simulators.get_default_decoder_cache
+    monkeypatch.setattr(simulators, "get_default_decoder_cache", lambda: asked.append(1) or cache())
+    with nengo.Network() as network:
+        one = nengo.Ensemble(5, 1)
+        two = nengo.Ensemble(5, 1)
+        nengo.Connection(one.neurons, two.neurons)
+    with minibatch_simulator(network, 1, 0.001, 0), reference_simulator(network, 0.001, 0):
+        pass
+    assert not asked
+    for add in (lambda: nengo.Probe(two[0]), lambda: nengo.Connection(one[0], two.neurons[0])):
+        with network:
+            added = add()
+        with minibatch_simulator(network, 1, 0.001, 0):
+            assert asked.pop()
+        network.objects[type(added)].remove(added)

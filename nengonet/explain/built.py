@@ -16,13 +16,12 @@ import numpy as np
 from nengo.builder import Model
 from nengo.builder.ensemble import BuiltEnsemble, get_gain_bias
 from nengo.builder.network import seed_network
-from nengo.dists import Choice, Distribution
 from nengo.exceptions import NengoException
 
 from nengonet.checks import as_seed
 from nengonet.exceptions import InputError
 from nengonet.layers.transforms import is_drawn
-from nengonet.run.simulators import quiet, seeded_model
+from nengonet.run.simulators import is_random, quiet, seeded_model
 
 
 class Built:
@@ -58,7 +57,7 @@ class Built:
     def tuning(self, ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
         """Return gain and bias, which need no build where one value is given for all neurons."""
         names = ("max_rates", "intercepts") if ensemble.gain is None else ("gain", "bias")
-        if any(_is_random(getattr(ensemble, name)) for name in names):
+        if any(is_random(getattr(ensemble, name)) for name in names):
             return self.ensemble(ensemble)[5:]
         with _building(ensemble):
             gain, bias, *_ = get_gain_bias(ensemble, np.random.RandomState(0))
@@ -93,11 +92,6 @@ def is_decoded(connection: nengo.Connection) -> bool:
     """Whether a connection has decoders: it is from an Ensemble that has neurons."""
     pre = connection.pre_obj
     return isinstance(pre, nengo.Ensemble) and not isinstance(pre.neuron_type, nengo.Direct)
-
-
-def _is_random(value: object) -> bool:
-    alike = isinstance(value, Choice) and len(value.options) == 1
-    return isinstance(value, Distribution) and not alike
 
 
 @contextlib.contextmanager

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import nengo
 import numpy as np
+from nengo.base import ObjView
 from nengo.builder import Model
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
-from nengo.cache import get_default_decoder_cache
+from nengo.cache import NoDecoderCache, get_default_decoder_cache
+from nengo.dists import Choice, Distribution
 from nengo.processes import Process
 
 from nengonet.layers.showing import ShowingBuilder, processes_of
@@ -76,7 +78,7 @@ def minibatch_simulator(
     with quiet(), precision_of(precision):
         unbuilt = network if model is None else None
         if model is None:
-            model = seeded_model(network, dt, seed, shown)
+            model = seeded_model(network, dt, seed, shown, unread=neurons_alone(network))
         return MinibatchSimulator(
             unbuilt, minibatch_size, model=model, precision=precision, **_settings(dt, seed)
         )
@@ -99,13 +101,90 @@ def seeded_model(
     dt: float,
     seed: int,
     shown: Mapping[nengo.Node, Process] | None = None,
+    unread: Collection[nengo.Ensemble] = (),
 ) -> Model:
-    """Return an empty model, which seeds a network that has no seed of its own."""
-    cache, builder = get_default_decoder_cache(), ShowingBuilder(shown or {})
+    """Return an empty model, which seeds a network that has no seed of its own.
+
+    Of the ensembles in ``unread`` evaluation points and encoders are not drawn.
+    """
+    # Reading its index takes longer than building a network in which nothing is solved.
+    cache = get_default_decoder_cache() if decoded(network) else NoDecoderCache()
+    builder = PlainBuilder(shown or {}, unread)
     model = Model(dt=dt, label=str(network), decoder_cache=cache, builder=builder)
     if network.seed is None:
         model.seeds[network], model.seeded[network] = seed, True
     return model
+
+
+def decoded(network: nengo.Network) -> set[nengo.Ensemble]:
+    """Return the ensembles whose decoders the build solves for."""
+    read = (each.pre_obj for each in network.all_connections)
+    objects = (*read, *map(_probed, network.all_probes))
+    return {each for each in objects if isinstance(each, nengo.Ensemble)}
+
+
+def _probed(probe: nengo.Probe) -> object:
+    """Return what a probe is of, whole."""
+    return probe.target.obj if isinstance(probe.target, ObjView) else probe.target
+
+
+def neurons_alone(network: nengo.Network) -> set[nengo.Ensemble]:
+    """Return the ensembles that are used by their neurons alone, with a tuning that is stated.
+
+    Nothing reads their evaluation points and encoders, and nothing is drawn after those.
+    """
+    used = decoded(network) | {each.post_obj for each in network.all_connections}
+    return {
+        each
+        for each in network.all_ensembles
+        if type(each) is nengo.Ensemble
+        and each not in used
+        and not isinstance(each.neuron_type, nengo.Direct)
+        and _is_stated(each)
+    }
+
+
+def _is_stated(ensemble: nengo.Ensemble) -> bool:
+    """Tell whether an ensemble's gain and bias do not depend on what the build draws."""
+    given = ensemble.gain, ensemble.bias
+    if given[0] is None and given[1] is None:
+        given = ensemble.max_rates, ensemble.intercepts
+    return not any(each is None or is_random(each) for each in given)
+
+
+def is_random(value: object) -> bool:
+    """Tell whether a tuning is drawn: not where one value is given for all neurons."""
+    alike = isinstance(value, Choice) and len(value.options) == 1
+    return isinstance(value, Distribution) and not alike
+
+
+class PlainBuilder(ShowingBuilder):
+    """Build ensembles that are used by their neurons alone without drawing what nothing reads.
+
+    For a layer of a convolutional network, that takes longer than all else of its build.
+    """
+
+    def __init__(
+        self, shown: Mapping[nengo.Node, Process], unread: Collection[nengo.Ensemble]
+    ) -> None:
+        super().__init__(shown)
+        self.unread = unread
+
+    def build(self, model: Model, obj: object, *args: object, **kwargs: object) -> object:
+        """Build an object."""
+        if not isinstance(obj, nengo.Ensemble) or obj not in self.unread:
+            return super().build(model, obj, *args, **kwargs)
+        few = obj.copy(add_to_container=False)
+        few.n_eval_points, few.eval_points = None, np.zeros((1, obj.dimensions))
+        few.encoders = np.ones((obj.n_neurons, obj.dimensions))
+        model.seeds[few], model.seeded[few] = model.seeds[obj], model.seeded[obj]
+        built = super().build(model, few)
+        model.params[obj] = model.params.pop(few)
+        for one, other in ((few, obj), (few.neurons, obj.neurons)):
+            model.sig[other] = model.sig.pop(one)
+        for seeds in (model.seeds, model.seeded):
+            del seeds[few]
+        return built
 
 
 def _settings(dt: float, seed: int) -> dict[str, object]:

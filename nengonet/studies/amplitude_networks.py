@@ -51,6 +51,9 @@ KINDS = {
     "training-2": "weights trained at 0.01 from seed 2",
     "loop": "the same amplitude from many seeds",
 }
+# Those that multiply weights, by 1 at 0.01; and all whose networks differ from the fixed one.
+_FACTORS = ("compensated", "biases")
+_BUILT_OTHERWISE = (*_FACTORS, "linear", "rate", "unclipped", "synapse")
 SYNAPSE = 0.005
 # The channel's: neurons, input, and how long it runs.
 CHANNEL = {"sender": 100, "receiver": 500, "value": 0.5, "settle": 0.2, "measure": 1.0}
@@ -130,7 +133,31 @@ def cell(
 ) -> dict:
     """Run one network at one amplitude from one seed: a cell of the sweep."""
     file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
-    layers = read_layers(*files[file])
+    built = kind if kind in _BUILT_OTHERWISE else "fixed"
+    if amplitude == TRAINED_AT and kind in _FACTORS:
+        built = "fixed"
+    if kind == "rate" and not poisson:
+        seed = 0  # as nothing is drawn
+    shown = tuple(files[file]), n_images, data, poisson, precision
+    return dict(_outcome(built, amplitude, *shown, seed))
+
+
+# A process reads a file and the images once for all its cells, and runs once what several share.
+
+
+@functools.lru_cache(maxsize=4096)
+def _outcome(
+    kind: str,
+    amplitude: float,
+    file: tuple[str, str],
+    n_images: int | str,
+    data: str | os.PathLike | None,
+    poisson: bool,
+    precision: int,
+    seed: int,
+) -> dict:
+    """Run a network, and return the values of its cell."""
+    layers = read_layers(*file)
     _, output = build(layers, amplitude=amplitude, kind=kind, poisson=poisson, seed=seed)
     images, labels = digits(n_images, data)
     found = simulate(output, images, seed=seed, precision=precision, keep=[output.label])
@@ -138,9 +165,6 @@ def cell(
     values = {"accuracy": accuracy, "ties": accuracy.ties}
     spikes = [mean for label, mean in found.spikes_per_image().items() if label != "input"]
     return values | ({"spikes": spikes} if spikes else {})
-
-
-# A process reads a file and the images once for all its cells.
 
 
 @functools.lru_cache(maxsize=len(RETRAINED) + 3)
@@ -183,6 +207,7 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
     return {"output": float(output), "decoder": float(np.abs(weights).mean())}
 
 
+@functools.lru_cache(maxsize=len(AMPLITUDES))
 def _decoders(seed: int, amplitude: float) -> np.ndarray:
     """Let Nengo solve for the sender's decoders at an amplitude, (1, n_neurons)."""
     with nengo.Network(seed=seed) as network:
