@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import pytest
@@ -264,3 +265,19 @@ def test_each_run_of_a_study_is_named(with_quick, monkeypatch):
     asked.clear()
     with_quick.reproduce(n_images=3, rates=[100.0], n_seeds=1, progress=False)
     assert not any(asked)
+
+
+def test_the_figures_of_a_report_have_a_bar(with_quick, monkeypatch):
+    report = with_quick.reproduce(n_images=3, rates=[100.0], n_seeds=1, progress=False)
+    bar, measured = mock.MagicMock(), []
+    monkeypatch.setattr(
+        "nengonet.studies.report.progress_bar", lambda *asked: measured.append(asked) or bar
+    )
+    report.measure()
+    ((doing, _, unit, first, total),) = measured
+    assert (doing, unit, first) == ("sixth-study: figures of the report", "step", 0)
+    assert bar.__enter__().update.call_count == total
+    # All is there: what follows measures nothing.
+    monkeypatch.setattr(type(report.study), "_case", None)
+    assert {"ann_accuracy", "further", "notes", "settings"} <= set(vars(report))
+    assert report.to_json()["name"] == "sixth-study"

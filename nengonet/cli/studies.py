@@ -171,6 +171,7 @@ def _reproduce(study: Study) -> tuple:
     def run(plot, as_json, **options):
         check_resume(options)
         report = study.reproduce(**arguments_of(study, "reproduce", options))
+        report.measure()
         if plot:
             from nengonet.plots import save_figure
 

@@ -12,6 +12,7 @@ import numpy as np
 import nengonet as nn
 from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
+from nengonet.run.progress import numbered, progress_bar
 from nengonet.studies.options import Smaller
 from nengonet.studies.shared import ann_accuracy
 from nengonet.sweeps.result import first_failures
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from nengonet.studies.engine import Case, Given, Study
 
+# What is measured when it is first asked for, and then kept.
+_MEASURED = ("ann_accuracy", "further", "cells", "curves", "settings", "tables", "notes", "finding")
 # Images of which the first finding is asked for.
 _N_DIAGNOSED = 50
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
@@ -122,6 +125,14 @@ class Reproduction:
             return next(iter(self.case.diagnose(*few).findings), None)
         except nn.InputError:  # something in the network cannot be predicted
             return None
+
+    def measure(self, *, progress: bool = True) -> None:
+        """Measure now what the report needs beside the runs, which takes a while."""
+        doing = numbered(progress, self.study.name, 1, 1, "figures of the report")
+        with progress_bar(doing, "", "step", 0, len(_MEASURED)) as bar:
+            for name in _MEASURED:
+                getattr(self, name)
+                bar.update()
 
     @property
     def falls_short(self) -> bool:
