@@ -8,7 +8,12 @@ import math
 
 import common
 
-BEST = {}
+_CSNN = {"batch_size": 5, "chunk": 10}
+_BENGALI = {"batch_size": 20, "chunk": 10}
+BEST = {
+    **dict.fromkeys(("csnn-avg", "csnn-max", "csnn-lif"), _CSNN),
+    **dict.fromkeys(("bengali-posted", "bengali-repaired"), _BENGALI),
+}
 
 
 def job(args, images, number):

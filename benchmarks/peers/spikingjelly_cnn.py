@@ -8,7 +8,12 @@ import math
 
 import common
 
-BEST = {}
+_CSNN = {"batch_size": 10, "chunk": 20, "compile": True}
+_BENGALI = {"batch_size": 20, "chunk": 10}
+BEST = {
+    **dict.fromkeys(("csnn-avg", "csnn-max", "csnn-lif"), _CSNN),
+    **dict.fromkeys(("bengali-posted", "bengali-repaired"), _BENGALI),
+}
 
 
 def job(args, images, number):

@@ -8,6 +8,7 @@ stand before the rows.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import math
 from collections.abc import Callable
@@ -21,7 +22,11 @@ OPTIONS = {
     "chunk": {"type": int, "default": 100, "help": "steps of a layer at once"},
     "channels_first": {"action": "store_true", "help": "in memory"},
     "instant": {"action": "store_true", "help": "max pools that look at each step alone"},
-    "compile": {"action": "store_true", "help": "torch.compile neurons and filters"},
+    "compile": {
+        "action": argparse.BooleanOptionalAction,
+        "default": False,
+        "help": "torch.compile neurons, filters and max pools",
+    },
 }
 
 
