@@ -193,6 +193,6 @@ if __name__ == "__main__":
         args,
         framework="NengoDL",
         version=importlib.metadata.version("nengo-dl"),
-        notes=f"TensorFlow {importlib.metadata.version('tensorflow')}, float32, "
+        notes=f"TensorFlow {importlib.metadata.version('tensorflow-cpu')}, float32, "
         f"{args.planner} planner, unrolled {args.unroll} times, {neurons}",
     )
