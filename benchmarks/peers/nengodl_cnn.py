@@ -9,7 +9,7 @@ import warnings
 import common
 import numpy as np
 
-# The default planner merges operators of layers that lie apart, and gathers what they work on.
+# The default planner merges operators of several layers, which then write into parts of arrays.
 _CSNN = {"planner": "noop", "unroll": 5, "batch_size": 20}
 _BENGALI = _CSNN | {"batch_size": 50}
 BEST = dict.fromkeys(("csnn-avg", "csnn-max", "csnn-lif"), _CSNN)
