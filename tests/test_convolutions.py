@@ -19,6 +19,18 @@ ROW_BY_ROW = {
         "strides": (2, 3),
         "padding": "same",
     },
+    "channels first": {
+        "input_shape": (2, 5, 6),
+        "kernel_size": (3, 2),
+        "strides": (1, 2),
+        "padding": "same",
+        "channels_last": False,
+    },
+    "channels first, one dimension": {
+        "input_shape": (3, 8),
+        "kernel_size": (3,),
+        "channels_last": False,
+    },
     "one dimension": {
         "input_shape": (7, 2),
         "kernel_size": (3,),
@@ -37,7 +49,8 @@ def test_convolutions_row_by_row(case, optimize, monkeypatch):
     monkeypatch.setattr(
         convolutions, "_rowwise", lambda *given: calls.append(given) or rowwise(*given)
     )
-    size, n_channels = case["kernel_size"], case["input_shape"][-1]
+    channels = -1 if case.get("channels_last", True) else 0
+    size, n_channels = case["kernel_size"], case["input_shape"][channels]
     kernel = np.random.default_rng(3).normal(0, 0.4, (*size, n_channels, 3))
     with nengo.Network(seed=1) as network:
         transform = nengo.Convolution(3, init=kernel, **{"strides": (1,) * len(size)} | case)
@@ -61,3 +74,25 @@ def test_convolutions_over_three_dimensions_are_refused():
         nengo.Probe(network.nodes[1])
     with pytest.raises(nn.InputError, match="ConvInc.*one or two dimensions"):
         minibatch(network)
+
+
+@pytest.mark.parametrize("lanes", [1, BATCH + 1])
+@pytest.mark.parametrize("case", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
+def test_convolutions_some_examples_at_a_time(case, lanes, monkeypatch):
+    """By the reference's own convolution, put back one example after the other or together."""
+    monkeypatch.setattr(convolutions, "_ROWWISE_EXAMPLES", BATCH + 1)
+    monkeypatch.setattr(convolutions, "_LANES", lanes)
+    strides = (1,) * len(case["kernel_size"])
+    init = nengo.dists.Gaussian(0, 0.4)
+    transform = nengo.Convolution(2, init=init, **{"strides": strides} | case)
+    with nengo.Network(seed=0) as network:
+        inputs = nengo.Node(np.zeros(transform.size_in))
+        output = nengo.Node(size_in=transform.size_out)
+        # Optimized, one reset serves both connections, so that they add to it.
+        through = [
+            nengo.Connection(inputs, output, transform=transform, synapse=synapse)
+            for synapse in (None, 0.005)
+        ]
+        probes = [nengo.Probe(each) for each in (output, *through)]
+    rows = random_rows(transform.size_in)
+    assert_same_as_nengo(network, probes, {inputs: rows}, optimize=True)

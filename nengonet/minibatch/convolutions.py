@@ -28,7 +28,7 @@ _DENSITY = 0.3
 # Examples that are worked on together: a cache line of float64.
 _LANES = 8
 # From this many examples on, products of their own are faster than the reference's; measured.
-_ROWWISE_EXAMPLES = 16
+_ROWWISE_EXAMPLES = 4
 
 
 @register(ConvInc)
@@ -81,10 +81,13 @@ def _in_chunks(operator: GeneralConvInc, context: Context) -> Step:
             part = slice(start, start + chunk)
             # Copied, because the reference's windows are strides into a contiguous array.
             result = product(np.ascontiguousarray(x[part]))
-            if assign:
-                y[part] = result
-            else:
-                y[part] += result
+            # NumPy's innermost loop goes over examples: of a few, each is copied by itself.
+            few = [(result, y[part])] if batch >= _LANES else zip(result, y[part], strict=True)
+            for found, place in few:
+                if assign:
+                    place[...] = found
+                else:
+                    place += found
 
     return step_convolution
 
@@ -93,7 +96,6 @@ def _is_rowwise(operator: GeneralConvInc, context: Context) -> bool:
     return (
         not operator.is_transpose
         and _groups(operator) == 1
-        and _channels_are_last(operator)
         and context.signals.is_batched(operator.X)
         and context.batch >= _ROWWISE_EXAMPLES
     )
@@ -108,8 +110,8 @@ def _rowwise(operator: GeneralConvInc, context: Context) -> Step:
     conv, signals, batch = operator.conv, context.signals, context.batch
     size, strides, shape_in, shape_out = _in_two_dimensions(operator)
     (n_rows, n_columns), n_channels = shape_in, conv.input_shape.n_channels
-    x = as_view(signals[operator.X], (*shape_in, n_channels, batch))
-    y = as_view(signals[operator.Y], (*shape_out, conv.n_filters, batch))
+    x = np.moveaxis(_channels_last(signals[operator.X], conv.input_shape), 0, -1)
+    y = np.moveaxis(_channels_last(signals[operator.Y], conv.output_shape), 0, -1)
     (top, _), (left, right) = padding_of(shape_in, size, strides, conv.padding)
     columns = np.zeros((left + n_columns + right, size[0], n_channels, batch), y.dtype)
     strides_of = columns.strides
