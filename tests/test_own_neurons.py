@@ -118,7 +118,7 @@ def test_all_examples_are_stepped_together(output, kernel, monkeypatch):
     compared = nn.compare(found, output, IMAGES)
     assert all(row["rms_spikes"] < 2 for row in compared.layers)
     with MinibatchSimulator(output.network, 3, progress_bar=False) as simulator:
-        assert simulator.runs_in_stretches == (kernel is not None)
+        assert simulator.runs_in_stretches
         with output.network:
             nengo.Probe(output.output)
     with MinibatchSimulator(output.network, 3, seed=1, progress_bar=False) as simulator:
@@ -130,13 +130,19 @@ def test_all_examples_are_stepped_together(output, kernel, monkeypatch):
 
 def test_kernels_on_disk_are_told_apart_by_their_code():
     kernels = pytest.importorskip("nengonet.minibatch.kernels")
+    stretches = pytest.importorskip("nengonet.minibatch.stretch_kernels")
 
     def two(states, i, k):
         return 2
 
     names = {
         each.py_func.__qualname__
-        for bound in (most, two)
-        for each in kernels.kernels_of(usual, event, bound)
+        for family in (
+            KERNEL,
+            KERNEL._replace(most=two),
+            KERNEL._replace(keeps_current=True),
+            KERNEL._replace(counts_spikes=True),
+        )
+        for each in (kernels.step_of(family), stretches.stretch_of(family))
     }
-    assert len(names) == 4
+    assert len(names) == 8

@@ -178,13 +178,16 @@ def test_threads_change_nothing():
             np.testing.assert_array_equal(found.counts[label], counts)
 
 
-def test_too_many_spikes_are_left_to_dense_products():
+def test_many_spikes_are_multiplied_densely_and_few_ones_are_listed_again():
     network, output = row_of_layers(nn.IntegrateAndFire(), gain=3000.0)
     with MinibatchSimulator(network, 5, seed=1, progress_bar=False) as simulator:
         simulator.reset_to_examples(IMAGES)
-        assert simulator.runs_in_stretches
         simulator.run_steps(30)
-        assert not simulator.runs_in_stretches
+        assert simulator.runs_in_stretches
+        assert "dense" in str(simulator.report())
+        simulator.reset_to_examples(0 * IMAGES)
+        simulator.run_steps(150)
+        assert "dense" not in str(simulator.report())
     run = {"presentation_time": 0.04, "progress": False}
     expected = present(network, output, IMAGES, simulator="reference", **run)
     found = present(network, output, IMAGES, **run)
@@ -192,37 +195,44 @@ def test_too_many_spikes_are_left_to_dense_products():
     assert expected.counts["layer 1"].max() > 40
 
 
+def _recurrent(output):
+    transform = np.full((11, 4), 0.01)
+    nengo.Connection(output.output, output.pre.output, transform=transform, synapse=0.01)
+
+
+def _past_a_layer(output):
+    transform = np.full((4, 9), 0.01)
+    nengo.Connection(output.pre.pre.output, output.output, transform=transform, synapse=None)
+
+
+def _to_a_function(output):
+    nengo.Connection(output.output, nengo.Node(lambda t, x: None, size_in=4), synapse=None)
+
+
 @pytest.mark.parametrize(
-    "change",
+    "change, in_stretches",
     [
-        lambda network, output: nengo.Probe(output.output),
-        lambda network, output: nengo.Connection(
-            output.output, output.pre.output, transform=np.full((11, 4), 0.01), synapse=0.01
-        ),
-        lambda network, output: nengo.Connection(
-            output.pre.pre.output, output.output, transform=np.full((4, 9), 0.01), synapse=None
-        ),
-        lambda network, output: nengo.Connection(
-            output.output, nengo.Node(lambda t, x: None, size_in=4), synapse=None
-        ),
+        (lambda output: nengo.Probe(output.output), True),
+        (lambda output: nengo.Probe(output.output, sample_every=0.003), True),
+        (lambda output: nengo.Probe(output.pre.output, "voltage"), False),
+        (_past_a_layer, True),
+        (_recurrent, False),
+        (_to_a_function, False),
     ],
-    ids=["probe", "recurrent", "past a layer", "another node"],
 )
-def test_other_networks_run_step_by_step(change):
+def test_what_feeds_nothing_before_it_runs_in_stretches(change, in_stretches):
     network, output = row_of_layers(nengo.LIF())
     with network:
-        change(network, output)
-    run = {"presentation_time": 0.05, "progress": False}
+        change(output)
+    run = {"presentation_time": 0.05, "progress": False, "probes": "all"}
     expected = present(network, output, IMAGES, simulator="reference", **run)
-    np.testing.assert_array_equal(present(network, output, IMAGES, **run).outputs, expected.outputs)
+    found = present(network, output, IMAGES, **run)
+    np.testing.assert_array_equal(found.outputs, expected.outputs)
+    assert list(found.data) == list(expected.data)
+    for name, data in expected.data.items():
+        np.testing.assert_allclose(found.data[name], data, rtol=1e-12, atol=1e-12)
     with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
-        assert not simulator.runs_in_stretches
-
-
-def test_a_synapse_between_layers_runs_step_by_step():
-    network, output = row_of_layers(nengo.LIF(), synapse=0.005)
-    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
-        assert not simulator.runs_in_stretches
+        assert simulator.runs_in_stretches == in_stretches
 
 
 def test_currents_that_are_no_numbers_are_errors():

@@ -266,10 +266,10 @@ class MaxPool(nengo.Process):
         amplitude: float | None = None,
     ) -> None:
         geometry = (image_shape, pool_size, strides, padding)
-        self._shape_out = (*output_shape(*geometry), image_shape[-1])
-        self._places = places(*geometry)
+        self.shape_out = (*output_shape(*geometry), image_shape[-1])
+        self.places = places(*geometry)
         super().__init__(
-            default_size_in=math.prod(image_shape), default_size_out=math.prod(self._shape_out)
+            default_size_in=math.prod(image_shape), default_size_out=math.prod(self.shape_out)
         )
         self.image_shape, self.pool_size, self.strides, self.padding = geometry
         self.kind, self.amplitude = kind, amplitude
@@ -289,11 +289,11 @@ class MaxPool(nengo.Process):
     def of_largest(self, sums: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return, for every window, the value of the input with the largest sum."""
         rest = sums.shape[1:]
-        largest = self.largest(sums).reshape(*self._shape_out, *rest)
+        largest = self.largest(sums).reshape(*self.shape_out, *rest)
         sums, values = (each.reshape(*self.image_shape, *rest) for each in (sums, values))
         chosen = np.zeros(largest.shape, values.dtype)
         # The first one last, so that it stays.
-        for there, here in reversed(self._places):
+        for there, here in reversed(self.places):
             is_largest = sums[here] == largest[there]
             chosen[there] = np.where(is_largest, values[here], chosen[there])
         return chosen.reshape(-1, *rest)
@@ -302,8 +302,8 @@ class MaxPool(nengo.Process):
         """Return the largest sum of every window."""
         rest = sums.shape[1:]
         sums = sums.reshape(*self.image_shape, *rest)
-        largest = np.full((*self._shape_out, *rest), -np.inf, sums.dtype)
-        for there, here in self._places:
+        largest = np.full((*self.shape_out, *rest), -np.inf, sums.dtype)
+        for there, here in self.places:
             np.maximum(largest[there], sums[here], out=largest[there])
         return largest.reshape(-1, *rest)
 

@@ -44,12 +44,13 @@ def _convolution(operator: GeneralConvInc, context: Context) -> Step:
     dense = _rowwise if _is_rowwise(operator, context) else _in_chunks
     dense = dense(operator, context)
     spiking = any(same_place(signal, operator.X) for signal in context.spiking)
-    if spiking and context.kernels is not None and _groups(operator) == 1:
+    if spiking and context.kernels is not None and groups_of(operator) == 1:
         return _over_spikes(operator, context, dense)
     return dense
 
 
-def _groups(operator: GeneralConvInc) -> int:
+def groups_of(operator: GeneralConvInc) -> int:
+    """Return the number of groups of channels."""
     return getattr(operator.conv, "groups", 1)  # a transposed one has none
 
 
@@ -95,7 +96,7 @@ def _in_chunks(operator: GeneralConvInc, context: Context) -> Step:
 def _is_rowwise(operator: GeneralConvInc, context: Context) -> bool:
     return (
         not operator.is_transpose
-        and _groups(operator) == 1
+        and groups_of(operator) == 1
         and context.signals.is_batched(operator.X)
         and context.batch >= _ROWWISE_EXAMPLES
     )
@@ -156,13 +157,23 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     arguments = (x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y)
     arguments += (_strides(conv.output_shape), operator in context.assigning)
     product = context.kernels.spike_product
-    return spikes_or_dense(lambda: product(*arguments), _DENSITY * x.size, dense)
+    limit = _DENSITY * x.size
+    return spikes_or_dense(operator, context, lambda: product(*arguments), limit, dense)
 
 
 def has_fan_out(operator: GeneralConvInc) -> bool:
-    """Tell whether `fan_out` can follow single spikes: one group, and channels that come last."""
-    plain = operator.conv.dimensions <= 2 and _groups(operator) == 1
-    return plain and _channels_are_last(operator)
+    """Tell whether `fan_out` can follow single spikes: channels come last."""
+    return operator.conv.dimensions <= 2 and _channels_are_last(operator)
+
+
+def geometry_of(operator: GeneralConvInc) -> tuple[int, ...] | None:
+    """Return what `gather_convolution` takes, or None where the ways of `fan_out` are needed."""
+    if operator.is_transpose or groups_of(operator) > 1:
+        return None
+    conv, (size, strides, shape_in, shape_out) = operator.conv, _in_two_dimensions(operator)
+    (top, _), (left, _) = padding_of(shape_in, size, strides, conv.padding)
+    shapes = (*shape_in, conv.input_shape.n_channels, *shape_out)
+    return tuple(map(int, (*shapes, *size, *strides, top, left)))
 
 
 def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple:
@@ -172,6 +183,27 @@ def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> 
         (operator, "kernel", height), lambda: weights.reshape(-1, *weights.shape[-2:]) * height
     )
     return *context.constant((operator, "table"), lambda: _ways(operator)), weights
+
+
+def dense_convolution(
+    operator: GeneralConvInc, context: Context
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the convolution of what stands last in an array, (…, n), with channels last."""
+    conv, weights = operator.conv, context.signals[operator.W]
+    product, size = _product(operator, weights), np.prod(conv.kernel_size)
+    window = size * conv.input_shape.n_channels * weights.itemsize
+    chunk = max(1, int(_WINDOW_BYTES // (window * _n_positions(conv.output_shape))))
+    shape = (*(1,) * (2 - conv.dimensions), *conv.input_shape.shape)
+
+    def convolve(block: np.ndarray) -> np.ndarray:
+        images = np.ascontiguousarray(block).reshape(-1, *shape)
+        found = np.empty((len(images), conv.output_shape.size), block.dtype)
+        for start in range(0, len(images), chunk):
+            part = product(images[start : start + chunk])
+            found[start : start + chunk] = part.reshape(len(part), -1)
+        return found.reshape(*block.shape[:-1], -1)
+
+    return convolve
 
 
 def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -187,7 +219,7 @@ def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     for tap in range(n_taps):
         kernel = np.zeros(n_taps)
         kernel[tap] = 1
-        moved = _product(operator, kernel.reshape(*size, 1, 1))(numbers)
+        moved = _product(operator, kernel.reshape(*size, 1, 1), 1)(numbers)
         moved = np.rint(moved.ravel()).astype(np.int64)
         outputs = np.flatnonzero(moved)
         ways.append(np.stack([moved[outputs] - 1, outputs, np.full(len(outputs), tap)]))
@@ -214,12 +246,15 @@ def _channels_last(array: np.ndarray, shape: ChannelShape) -> np.ndarray:
     return view[:, np.newaxis] if shape.dimensions == 1 else view
 
 
-def _product(operator: GeneralConvInc, kernel: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _product(
+    operator: GeneralConvInc, kernel: np.ndarray, groups: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the reference's convolution."""
     size, strides, _, shape_out = _in_two_dimensions(operator)
     kernel = kernel.reshape(*size, *kernel.shape[-2:])
     settings = {"pad": operator.conv.padding.upper(), "stride": strides}
     if operator.is_transpose:
         return lambda x: conv2d_gradx(kernel, x, xsize=shape_out, **settings)
-    function = conv2d if _groups(operator) == 1 else conv2d_groups
+    one = (groups_of(operator) if groups is None else groups) == 1
+    function = conv2d if one else conv2d_groups
     return lambda x: function(x, kernel, **settings)

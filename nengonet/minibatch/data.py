@@ -69,7 +69,9 @@ class MinibatchData(SimulationData):
 
     def __init__(self, simulator: MinibatchSimulator) -> None:
         model = simulator.model
-        super().__init__(model.params)
+        # Simulators of one model have probe data of their own.
+        simulator._sim_data = dict(model.params)
+        super().__init__(simulator._sim_data)
         self._simulator = simulator
         self._probed = {probe: model.sig[probe]["in"] for probe in model.probes}
         self._batched = simulator._batched

@@ -339,7 +339,7 @@ def keeps_order(starts: np.ndarray, targets: np.ndarray, n_inputs: int, n_channe
 def list_events(eventful, n, which):
     """List those of the first ``n`` that are eventful in ``which``; return how many they are.
 
-    ``eventful`` is (n,) or longer, uint8 of 0 and 1; ``which`` is (n + 1,) int32.
+    ``eventful`` is (n,) or longer, uint8, 0 for nothing; ``which`` is (n + 1,) int32.
     """
     found, whole = 0, n - n % 64
     for i in range(0, whole, 64):
@@ -355,7 +355,7 @@ def list_events(eventful, n, which):
             at += 4
     for i in range(whole, n):
         which[found] = i
-        found += eventful[i]
+        found += eventful[i] != 0
     return found
 
 

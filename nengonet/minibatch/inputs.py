@@ -58,6 +58,12 @@ class PoissonEvents:
         self.step += n_steps
         return first, n_steps
 
+    @property
+    def ready(self) -> int:
+        """Steps that `stretch` can go on by at once: what is left of a block, or a new one."""
+        left = self._n_steps - 1 - self.step
+        return left or self._n_steps
+
     def back(self, n_steps: int) -> None:
         """Go back by the steps of the last `stretch`."""
         self.step -= n_steps

@@ -88,16 +88,22 @@ def _into(operator: Operator, context: Context, y: np.ndarray) -> Callable[[np.n
     return lambda product: np.add(y, product, out=y)
 
 
+def weights_of(operator: DotInc, context: Context) -> np.ndarray | scipy.sparse.sparray:
+    """Return the weights of a product as a matrix."""
+    weights = context.signals[operator.A]
+    if isinstance(operator, BsrDotInc):
+        return scipy.sparse.bsr_array((weights, operator.indices, operator.indptr))
+    if isinstance(weights, np.ndarray):
+        return weights.reshape(-1, weights.shape[-1])
+    return weights
+
+
 def _operands(
     operator: DotInc, context: Context
 ) -> tuple[np.ndarray | scipy.sparse.sparray, np.ndarray, np.ndarray]:
     """Return the weights as a matrix, and views of ``x`` and ``y`` as matrices that fit it."""
-    signals = context.signals
-    weights, x, y = signals[operator.A], signals.operand(operator.X), signals[operator.Y]
-    if isinstance(operator, BsrDotInc):
-        weights = scipy.sparse.bsr_array((weights, operator.indices, operator.indptr))
-    elif isinstance(weights, np.ndarray):
-        weights = weights.reshape(-1, weights.shape[-1])
+    signals, weights = context.signals, weights_of(operator, context)
+    x, y = signals.operand(operator.X), signals[operator.Y]
     n_rows, n_columns = weights.shape
     return weights, as_view(x, (n_columns, x.shape[-1])), as_view(y, (n_rows, y.shape[-1]))
 
@@ -170,7 +176,7 @@ def _spike_product(
         arguments = (x, as_bits(x), (n_inputs, 1), (1, n_inputs), table, rows[np.newaxis], sums, y)
         arguments += ((n_outputs, 1), operator in context.assigning)
         product, limit = context.kernels.spike_product, _kernel_density(n_outputs) * x.size
-        return spikes_or_dense(lambda: product(*arguments), limit, dense)
+        return spikes_or_dense(operator, context, lambda: product(*arguments), limit, dense)
     put = _into(operator, context, y)
 
     def step_spikes_scipy():

@@ -44,6 +44,11 @@ def _is_single(operator: SimProcess) -> bool:
     return is_source or not known(process, "batched", type(process).make_step in _BATCHED)
 
 
+def is_for_all(operator: SimProcess) -> bool:
+    """Tell whether one call steps a process for any of the examples, on what comes in."""
+    return operator.input is not None and not _is_single(operator) and not shared_state(operator)
+
+
 def shared_state(operator: Operator) -> list[Signal]:
     """Return what an operator writes that is the same for all examples: a triangle's counter."""
     is_process = isinstance(operator, SimProcess)

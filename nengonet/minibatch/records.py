@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.minibatch.streams import Spikes, Stream, as_block
 from nengonet.results.readout import LARGEST_SMALL
 
 
@@ -44,8 +45,8 @@ class OutputRecord:
         self._dtype = np.promote_types(dtype, np.float32)
         if self.negative is not None:
             self.keep_signs()
-        # Some steps each: as spikes, or as a list of outputs (n, batch).
-        self._steps: list[_Counts | list[np.ndarray]] = []
+        # Some steps each: as spikes, as a list of outputs (n, batch), or (batch, n_steps, n).
+        self._steps: list[_Counts | list[np.ndarray] | np.ndarray] = []
         self._add_rest: Callable[[], None] | None = None
 
     def keep_signs(self) -> None:
@@ -83,6 +84,8 @@ class OutputRecord:
             part.counts * part.height
             if isinstance(part, _Counts)
             else np.stack(part).transpose(2, 0, 1)
+            if isinstance(part, list)
+            else part
             for part in self._steps
         ]
         return np.concatenate(parts or [nothing], axis=1)
@@ -90,7 +93,7 @@ class OutputRecord:
     @property
     def step_counts(self) -> np.ndarray | None:
         """(batch, n_steps, n) ndarray of int: spikes of every step, where they were kept so."""
-        if not self._steps or any(isinstance(part, list) for part in self._steps):
+        if not all(isinstance(part, _Counts) for part in self._steps) or not self._steps:
             return None
         return np.concatenate([part.counts for part in self._steps], axis=1)
 
@@ -101,22 +104,50 @@ class OutputRecord:
         if self.negative is not None:
             self.negative += n_steps * np.minimum(signal.T, 0)
         if self.keeps_steps:
-            if not self._steps or isinstance(self._steps[-1], _Counts):
+            if not self._steps or not isinstance(self._steps[-1], list):
                 self._steps.append([])
             self._steps[-1].extend([signal.copy()] * n_steps)
 
-    def add_spikes(
-        self, rows: np.ndarray, bounds: np.ndarray, height: np.floating, kernels: ModuleType
+    def add_streams(
+        self,
+        streams: Sequence[tuple[slice, Stream]],
+        n_steps: int,
+        dtype: np.dtype,
+        kernels: ModuleType,
     ) -> None:
-        """Add the spikes of several steps: see `nengonet.minibatch.stretches.Spikes`."""
+        """Add several steps: for some examples after the other, what a stage put out."""
         # One example after the other is added up, so that it should lie together.
         self.so_far = np.ascontiguousarray(self.so_far)
-        kernels.add_events(rows, bounds[:, 0], bounds[:, -1], float(height), self.so_far)
+        for lanes, stream in streams:
+            total = self.so_far[lanes]
+            if isinstance(stream, Spikes):
+                first, last = (
+                    np.ascontiguousarray(stream.bounds[:, at]) for at in (stream.first, -1)
+                )
+                kernels.add_events(stream.rows, first, last, float(stream.height), total)
+                continue
+            times = n_steps if stream.shape[1] < n_steps else 1
+            total += times * stream.sum(axis=1, dtype=np.float64)
+            if self.negative is not None:
+                self.negative[lanes] += times * np.minimum(stream, 0).sum(axis=1)
         if self.keeps_steps:
-            shape = (len(bounds), bounds.shape[1] - 1, self.so_far.shape[1])
-            counts = np.zeros(shape, np.int16)
+            self._keep(streams, n_steps, dtype, kernels)
+
+    def _keep(self, streams, n_steps: int, dtype: np.dtype, kernels: ModuleType) -> None:
+        """Keep several steps: spikes as numbers of them, where all are listed."""
+        shape = (len(self.so_far), n_steps, self.so_far.shape[1])
+        if not all(isinstance(stream, Spikes) for _, stream in streams):
+            outputs = np.empty(shape, dtype)
+            for lanes, stream in streams:
+                outputs[lanes] = as_block(stream, n_steps, shape[2], kernels)
+            self._steps.append(outputs)
+            return
+        for kind in (np.int16, np.int64):
             # Few neurons spike so often in a step that sixteen bits are not enough.
-            if not kernels.spread_stretch(rows, bounds, counts, LARGEST_SMALL):
-                counts = np.zeros(shape, np.int64)
-                kernels.spread_stretch(rows, bounds, counts, len(rows))
-            self._steps.append(_Counts(counts, height))
+            counts, most = np.zeros(shape, kind), LARGEST_SMALL if kind is np.int16 else 2**62
+            if all(
+                kernels.spread_stretch(each.rows, each.bounds, each.first, counts[lanes], most)
+                for lanes, each in streams
+            ):
+                break
+        self._steps.append(_Counts(counts, streams[0][1].height))

@@ -26,9 +26,12 @@ Step = Callable[[], None]
 DENSE_STEPS = 20
 
 
-def spikes_or_dense(product: Callable[[], float], limit: float, dense: Step) -> Step:
+def spikes_or_dense(
+    operator: Operator, context: Context, product: Callable[[], float], limit: float, dense: Step
+) -> Step:
     """Return the step of a product over spikes, which is dense where there are too many of them."""
     dense_left = 0
+    context.is_dense[operator] = lambda: dense_left > 0
 
     def step():
         nonlocal dense_left
@@ -58,6 +61,8 @@ class Context:
     late: dict[Operator, object] = field(default_factory=dict)
     # What is stepped example by example, and why.
     one_by_one: dict[Operator, str] = field(default_factory=dict)
+    # What tells whether an operator's product is dense now, as too many neurons spike.
+    is_dense: dict[Operator, Callable[[], bool]] = field(default_factory=dict)
     # What `nengonet.minibatch.plan` decides.
     once: list[Operator] = field(default_factory=list)
     always: list[Operator] = field(default_factory=list)
@@ -67,6 +72,13 @@ class Context:
     event_only: set[Operator] = field(default_factory=set)
     # What stands for the signals of Poisson inputs, once their steps are made.
     events: list[tuple[Signal, object]] = field(default_factory=list)
+
+    @property
+    def stretch_kernels(self) -> ModuleType:
+        """The kernels that run many steps at a time."""
+        from nengonet.minibatch import stretch_kernels
+
+        return stretch_kernels
 
     @property
     def batch(self) -> int:
@@ -144,7 +156,9 @@ def name_of(operator: Operator, model: Model) -> str:
             if isinstance(key, Neurons) and any(signal in signals.values() for signal in touched):
                 return str(key.ensemble)
             if isinstance(key, Node) and (
-                signals.get("out") in touched or getattr(operator, "fn", operator) is key.output
+                signals.get("out") in touched
+                or signals.get("in") in touched
+                or getattr(operator, "fn", operator) is key.output
             ):
                 return str(key)
             if isinstance(key, LearningRule) and signals.get("delta") in touched:

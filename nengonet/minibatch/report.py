@@ -20,6 +20,9 @@ class Report(NamedTuple):
         Whether Numba's kernels are used.
     in_stretches : bool
         Whether many steps at a time run outside Python.
+    dense : tuple of str
+        What is multiplied as a matrix now, as many of its neurons spike; the spikes of all others
+        are followed one by one. It is chosen anew, by counting spikes, as the run goes on.
     """
 
     minibatch_size: int
@@ -27,6 +30,7 @@ class Report(NamedTuple):
     one_by_one: dict[str, str]
     numba: bool
     in_stretches: bool
+    dense: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say it in a few lines."""
@@ -36,4 +40,6 @@ class Report(NamedTuple):
             f"examples: {self.minibatch_size}, with {'Numba' if self.numba else 'NumPy'}{how}",
             f"operators: {self.n_operators}, {single} of them example by example",
         ]
+        if self.dense:
+            lines.append(f"dense products, of many spikes: {', '.join(self.dense)}")
         return "\n".join(lines + [f"- {name} ({why})" for name, why in self.one_by_one.items()])

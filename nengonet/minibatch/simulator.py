@@ -34,7 +34,7 @@ from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_
 from nengonet.minibatch.report import Report
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
-from nengonet.minibatch.stretches import FusedRow, fuse_row
+from nengonet.minibatch.stretches import Stretches, Watch, stretches_of
 from nengonet.nengo_internals import precision_of, read_clock
 
 # Importing them registers the makers of Nengo's operators.
@@ -353,6 +353,7 @@ class MinibatchSimulator(nengo.Simulator):
                     self._n_told += done * self.minibatch_size
                     steps -= done
             finally:
+                self._finish_stretches()
                 catch_up(self._states)
 
     def _tell(self, n_done: int) -> None:
@@ -376,8 +377,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._own.check()
         read_clock(self)
         for probe, signal in self._probed:
-            period = 1 if probe.sample_every is None else probe.sample_every / self.dt
-            if self.n_steps % period < 1:
+            if self._is_sampled(probe)(self.n_steps):
                 catch_up(self._states, signal)
                 self.data.raw[probe].append(self.signals[signal].copy())
 
@@ -386,7 +386,7 @@ class MinibatchSimulator(nengo.Simulator):
         """Whether the network is a row of layers, run many steps at a time outside Python."""
         if self._steps is None:
             self._make_steps()
-        return self._row is not None
+        return self._stretches is not None
 
     def report(self) -> Report:
         """Return how the network is run: what runs example by example, and why.
@@ -406,8 +406,15 @@ class MinibatchSimulator(nengo.Simulator):
                 for operator, why in self._one_by_one.items()
             },
             numba=self._kernels is not None,
-            in_stretches=self._row is not None,
+            in_stretches=self._stretches is not None,
+            dense=tuple(dict.fromkeys(name_of(each, self.model) for each in self._dense())),
         )
+
+    def _dense(self) -> list[Operator]:
+        """Return the operators whose products are dense now."""
+        if self._stretches is not None:
+            return self._stretches.dense
+        return [operator for operator, is_dense in self._is_dense.items() if is_dense()]
 
     def profile_steps(self, steps: int) -> dict[str, float]:
         """Run some steps, and time each operator.
@@ -440,14 +447,20 @@ class MinibatchSimulator(nengo.Simulator):
         if self.runs_in_stretches:
             with np.errstate(invalid="raise", divide="ignore"):
                 self._take_first_steps()
-                done = self._row.advance(most)
-            if self._row.dense:
-                self._row = None
+                done = self._stretches.advance(most, self.n_steps, self._tell)
+            if self._stretches.is_over:
+                self._finish_stretches()
+                self._stretches = None
         if done == 0:
+            self._finish_stretches()
             self._step()
             return 1
         read_clock(self)
         return done
+
+    def _finish_stretches(self) -> None:
+        if self._stretches is not None:
+            self._stretches.finish()
 
     def _take_first_steps(self) -> None:
         self._take(self._first_steps)
@@ -503,7 +516,7 @@ class MinibatchSimulator(nengo.Simulator):
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
         self._steps: _Steps | None = None
-        self._row: FusedRow | None = None
+        self._stretches: Stretches | None = None
         self._first_steps: _Steps = []
 
     def _make_steps(self) -> None:
@@ -518,7 +531,7 @@ class MinibatchSimulator(nengo.Simulator):
                 feeds.append((functools.partial(self._feed, array, rows), None))
         self._first_steps = self._made(context.once, context)
         self._steps = feeds + self._made(context.always, context)
-        self._one_by_one = context.one_by_one
+        self._one_by_one, self._is_dense = context.one_by_one, context.is_dense
         self._n_operators = len(context.once) + len(context.always)
         for signal, record in self._records:
             events, array = context.events_of(signal), self.signals[signal]
@@ -527,8 +540,19 @@ class MinibatchSimulator(nengo.Simulator):
             else:
                 step = self._named(functools.partial(record.add, array), f"record {signal.name}")
                 self._steps.append((step, None))
-        if not self._probed and all(rows.ndim == 2 for rows in self._fed.values()):
-            self._row = fuse_row(context.always, self._records, context, self._named)
+        if all(rows.ndim == 2 for rows in self._fed.values()):
+            watched = [(signal, self._watch(probe)) for probe, signal in self._probed]
+            self._stretches = stretches_of(
+                context.always, self._records, watched, context, self._named
+            )
+
+    def _watch(self, probe: nengo.Probe) -> Watch:
+        return self._is_sampled(probe), lambda output: self.data.raw[probe].append(output)
+
+    def _is_sampled(self, probe: nengo.Probe) -> Callable[[int], bool]:
+        """Return what tells whether a probe samples the output of a step, by its number."""
+        period = 1 if probe.sample_every is None else probe.sample_every / self.dt
+        return lambda n_steps: n_steps % period < 1
 
     def _planned(self) -> Context:
         """Return what steps are made from, and which of them are needed."""

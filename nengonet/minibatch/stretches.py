@@ -1,270 +1,312 @@
-"""Layers in a row: a stretch of steps of one layer, then as many of the next.
+"""Many steps at a time: some examples through all stages of a network, then the next examples.
 
-Where spikes only go forward, and reach the next layer within the same step, it makes no difference
-whether all layers do one step after the other or one layer does many steps at a time. The second
-is faster: the state of one example stays in the cache, spikes are handed on as a list, and Python
-is called once for a hundred steps.
+Where nothing feeds what comes before it, it makes no difference whether all layers do one step
+after the other or one layer does many steps at a time. The second is faster: the state of one
+example stays in the cache, spikes are handed on as lists, and Python is called once for many steps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
-from nengo.builder.neurons import SimNeurons
-from nengo.builder.operator import DotInc, Operator, TimeUpdate
+from nengo.builder.operator import Operator, TimeUpdate
 from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
-from nengo.builder.transforms import GeneralConvInc
 
 from nengonet.layers.inputs import BLOCK_STEPS
-from nengonet.minibatch.convolutions import fan_out, has_fan_out
-from nengonet.minibatch.neuron_steps import kernel_arguments, kernel_of
-from nengonet.minibatch.operators import event_rows, is_batched_function
+from nengonet.minibatch.flow import Flow
+from nengonet.minibatch.operators import is_batched_function
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import Context, label_of, maker_of, steps_as
-from nengonet.minibatch.signals import overlap, same_place, writes
-from nengonet.neurons import model_of
+from nengonet.minibatch.signals import same_place, writes
+from nengonet.minibatch.stages import Neurons, NotANumber, Stage, Stepped
+from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
 
-# With more spikes than this per neuron and step, dense products in single steps are faster.
-_DENSEST = 0.3
 # Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
 _FIRST, _SPIKES = 10, 4_000_000
-# Stretches whose spikes cannot be listed, before all steps are single ones.
+# Bytes of what stages put out step by step, for the examples that are worked on together.
+_BLOCK_BYTES = 2**23
+# Bytes of states of such examples, and the least of them: a cache line of float64.
+_STATE_BYTES, _LANES = 2**22, 8
+# Stretches that failed, before all steps are single ones.
 _FAILURES = 3
-_CACHE_LINE = 64  # bytes
 
 
-class Spikes(NamedTuple):
-    """Spikes of some steps: ``rows[bounds[b, first + step]:…]`` are those of example ``b``."""
-
-    rows: np.ndarray
-    bounds: np.ndarray
-    first: int = 0
+# Is told a step's number, and asked whether it wants the step's output, (n, batch); then given it.
+Watch = tuple[Callable[[int], bool], Callable[[np.ndarray], object]]
 
 
-class _Layer:
-    """One layer of the row: the product that drives it, if any does, and its neurons."""
-
-    def __init__(self, product: Operator | None, neurons: SimNeurons, context: Context) -> None:
-        self.product, self.neurons = product, neurons
-        self.output = context.signals[neurons.output]
-        self.changed = [self.output, *(context.signals[each] for each in neurons.state.values())]
-        self.height = self.output.dtype.type(model_of(neurons.neurons).amplitude / context.dt)
-        self.records: list[OutputRecord] = []
-
-    def link(self, height: float, context: Context) -> Callable[[Spikes, int], Spikes | None]:
-        """Return what does some steps; it returns None where spikes cannot be listed.
-
-        ``height`` is that of a spike that comes in.
-        """
-        kernel = kernel_of(self.neurons, context)
-        _, stretch = context.kernels.kernels_of(*kernel[:3])
-        current, gain, bias, *rest = kernel_arguments(self.neurons, kernel, context)
-        scale = [np.pad(each, (0, -len(each) % context.kernels.WHOLE)) for each in (gain, bias)]
-        fan = _fan_out(self.product, context, self.output.dtype.type(height))
-
-        def link(spikes: Spikes, n_steps: int) -> Spikes | None:
-            given = (spikes.rows, spikes.bounds, spikes.first, n_steps, fan)
-            rows, bounds, could = stretch(*given, current, *scale, *rest)
-            return Spikes(rows, bounds) if could else None
-
-        return link
+# What stages put out, of some examples after others.
+Found = list[tuple[slice, dict[Stage, Stream]]]
 
 
-class FusedRow:
-    """A network that is a row of layers, and what is computed from the last of them."""
+class Stretches:
+    """A network as stages, and the operators that follow them step by step."""
 
     def __init__(
         self,
-        layers: list[_Layer],
+        flow: Flow,
         rest: list[Operator],
         context: Context,
         named: Callable[[Callable, str], Callable],
     ) -> None:
-        self._signals, self._kernels = context.signals, context.kernels
-        self._layers, self._others = layers, rest
-        self._input, self._events = context.events[0] if context.events else (None, None)
-        self._come_in, height, self._links = self._constant, 1.0, []
-        if self._events is not None:
-            self._come_in = named(self._spiking, f"{self._input.name}, in stretches")
-            height = self._events.height
-        for layer in layers:
-            link = layer.link(height, context)
-            self._links.append(named(link, f"{layer.neurons.output.name}, in stretches"))
-            height = layer.height
-        self._rest = [
+        self._flow, self._context, self._kernels = flow, context, context.stretch_kernels
+        self._rest, self._named = rest, named
+        self._steps = [
             named(step, f"{label_of(operator)}, after stretches")
             for operator in rest
             if (step := maker_of(operator)(operator, context)) is not None
         ]
+        # Stages whose signals are read step by step.
+        self._boundary: list[Stage] = []
+        self._records: list[tuple[Stage, OutputRecord]] = []
+        self._watched: list[tuple[Stage, Watch]] = []
+        self._watched_steady: list[tuple[np.ndarray, Watch]] = []
         self._steady: list[tuple[OutputRecord, np.ndarray]] = []
-        self._most, self._failures, self.dense = _FIRST, 0, False
+        self._added: list[Callable[[], object]] = []
+        self._chunks: list[Chunk] = []
+        self._most, self._failures, self.is_over = _FIRST, 0, False
 
     def keep(self, signal: Signal, record: OutputRecord) -> bool:
         """Add to a record from now on; return False where stretches cannot."""
-        for layer in self._layers:
-            if same_place(signal, layer.neurons.output):
-                layer.records.append(record)
-                return True
-        array = self._signals[signal]
-        if _is_written(signal, self._others):
-            self._rest.append(lambda: record.add(array))
-            return True
-        if record.keeps_steps:
-            return False
-        if self._events is None:
+        for stage in self._flow.inputs:
+            if same_place(stage.output, signal) and not record.keeps_steps:
+                return True  # events add to the record themselves
+        array = self._context.signals[signal]
+        if self._flow.is_constant(signal):
             self._steady.append((record, array))
-        # Events add to the record of the image input themselves.
-        return self._events is None or same_place(signal, self._input)
+            return True
+        stage = self._flow.stage_of(signal)
+        if stage is not None:
+            self._records.append((stage, record))
+            return True
+        if any(same_place(place, signal) for each in self._rest for place in writes(each)):
+            self._added.append(lambda: record.add(array))
+            return True
+        return False
 
-    def advance(self, most: int) -> int:
-        """Do at most ``most`` steps; return how many: 0 where the next needs a single step.
+    def watch(self, signal: Signal, watch: Watch) -> bool:
+        """Call ``watch`` after every step from now on; return False where stretches cannot."""
+        if self._flow.is_constant(signal):
+            self._watched_steady.append((self._context.signals[signal], watch))
+            return True
+        stage = self._flow.stage_of(signal)
+        if stage is not None:
+            self._watched.append((stage, watch))
+        return stage is not None
 
-        Afterwards, ``dense`` tells that there were too many spikes for this to be fast.
+    def begin(self) -> None:
+        """Leave out stages that nothing needs, once all records are kept."""
+        rest_reads = [signal for operator in self._rest for signal in operator.reads]
+        self._boundary = [
+            stage
+            for stage in self._flow.stages
+            if any(same_place(signal, stage.output) for signal in rest_reads)
+        ]
+        wanted = {stage for stage, _ in (*self._records, *self._watched)} | set(self._boundary)
+        wanted |= {stage for stage in self._flow.stages if stage.keeps_state}
+        wanted |= set(self._flow.inputs)
+        stages = []
+        # Each comes after those that feed it.
+        for stage in reversed(self._flow.stages):
+            if stage in wanted:
+                wanted |= set(stage.sources)
+                stages.append(stage)
+        self._stages = stages[::-1]
+        self._keepers = [*stages, *(each for stage in stages for each in stage.filters)]
+        self._runs = {
+            stage: self._named(stage.run, f"{stage.output.name}, in stretches")
+            for stage in self._stages
+        }
+        itemsize = max((stage.dtype.itemsize for stage in self._stages), default=8)
+        # Of one example.
+        states = sum(stage.output.size for stage in self._stages) * 3 * itemsize
+        self._dense_bytes = itemsize * sum(
+            stage.output.size for stage in self._stages if stage.height is None
+        )
+        self._n_examples = max(_LANES, _STATE_BYTES // max(states, 1))
+
+    @property
+    def dense(self) -> list[Operator]:
+        """The operators whose products were dense last, though spikes come in."""
+        return [
+            term.operator
+            for stage in self._stages
+            for term in stage.terms
+            if term.was_dense and term.source.height is not None and term.operator is not None
+        ]
+
+    @property
+    def neurons(self) -> list[Neurons]:
+        """The stages of neurons whose spikes can be listed."""
+        return [stage for stage in self._stages if isinstance(stage, Neurons)]
+
+    def advance(self, most: int, begin: int, tell: Callable[[int], object]) -> int:
+        """Do at most ``most`` steps after the first ``begin``; return how many.
+
+        0 means that the next needs a single step. ``tell`` is told the steps that are done, of all
+        examples together.
         """
-        changed = [array for layer in self._layers for array in layer.changed]
-        before = [array.copy() for array in changed]
-        spikes, n_steps = self._come_in(min(most, self._most))
-        found: list[Spikes] = []
-        for link in self._links:
-            spikes = link(spikes, n_steps)
-            if spikes is None:
-                # Single steps can do what cannot be listed, or say why not.
-                if self._events is not None:
-                    self._events.back(n_steps)
-                for array, old in zip(changed, before, strict=True):
-                    array[...] = old
-                self._failures += 1
-                self.dense = self._failures > _FAILURES
-                return 0
-            found.append(spikes)
-        for layer, each in zip(self._layers, found, strict=True):
-            for record in layer.records:
-                record.add_spikes(each.rows, each.bounds, layer.height, self._kernels)
-        self._go_on(spikes, n_steps)
-        for record, output in self._steady:
-            record.add(output, n_steps)
-        total = sum(each.bounds[-1, -1] for each in found)
-        size = sum(layer.output.size for layer in self._layers)
-        self.dense = total > _DENSEST * size * n_steps
-        self._most = int(np.clip(_SPIKES * n_steps / max(total, 1), _FIRST, BLOCK_STEPS))
+        inputs = self._flow.inputs
+        n_steps = min([most, self._most, *(stage.events.ready for stage in inputs)])
+        for stage in inputs:
+            stage.first, _ = stage.events.stretch(n_steps)
+        n_spikes = 0
+        kept = [stage for stage, _ in (*self._records, *self._watched)] + self._boundary
+        found: Found = []
+        try:
+            for chunk in self._loaded():
+                streams = self._run(chunk, n_steps, begin)
+                found.append((chunk.lanes, {stage: streams[stage] for stage in kept}))
+                n_spikes += sum(each.n for each in streams.values() if isinstance(each, Spikes))
+                tell(n_steps * chunk.lanes.stop)
+        except NotANumber:
+            # A single step says what is wrong.
+            for stage in inputs:
+                stage.events.back(n_steps)
+            for chunk in self._chunks[: len(found) + 1]:
+                chunk.go_back()
+            self._failures += 1
+            self.is_over = self._failures > _FAILURES
+            return 0
+        for stage, record in self._records:
+            streams = [(lanes, each[stage]) for lanes, each in found]
+            record.add_streams(streams, n_steps, stage.dtype, self._kernels)
+        for record, array in self._steady:
+            record.add(array, n_steps)
+        numbers = range(begin + 1, begin + n_steps + 1)
+        for stage, watch in self._watched:
+            self._show(stage, watch, found, numbers)
+        for array, (wants, take) in self._watched_steady:
+            for _ in filter(wants, numbers):
+                take(array.copy())
+        self._follow(found, n_steps)
+        self._most = self._next_most(n_spikes / n_steps)
         return n_steps
 
-    def _spiking(self, most: int) -> tuple[Spikes, int]:
-        """Return the input's spikes in `most` steps or fewer, and the number of steps."""
-        first, n_steps = self._events.stretch(most)
-        return Spikes(self._events.pixels, self._events.bounds, first), n_steps
+    def _loaded(self) -> list[Chunk]:
+        """Return the examples, some in each chunk, with their states."""
+        if not self._chunks:
+            n, size = self._context.batch, self._n_examples
+            for at in range(0, n, size):
+                chunk = Chunk(slice(at, min(at + size, n)))
+                states = {each: each.load(chunk.lanes, self._kernels) for each in self._keepers}
+                self._chunks.append(dataclasses.replace(chunk, states=states))
+        return self._chunks
 
-    def _constant(self, most: int) -> tuple[Spikes, int]:
-        """Return the spikes of an input that sends none."""
-        batch = self._layers[0].output.shape[1]
-        return Spikes(np.empty(0, np.int32), np.zeros((batch, most + 1), np.int64)), most
+    def finish(self) -> None:
+        """Write what the stages keep back to the signals."""
+        for chunk in self._chunks:
+            for keeper, arrays in chunk.states.items():
+                keeper.store(arrays, chunk.lanes, self._kernels)
+        self._chunks = []
 
-    def _go_on(self, spikes: Spikes, n_steps: int) -> None:
+    def _next_most(self, spikes_a_step: float) -> int:
+        """Return how many steps bring neither too many spikes nor too many numbers."""
+        most = _SPIKES / max(spikes_a_step, 1)
+        n = min(self._n_examples, self._context.batch)
+        listed = 0 if all(stage.is_listed for stage in self.neurons) else 1
+        dense = self._dense_bytes * n + listed * sum(
+            stage.output.size * stage.dtype.itemsize * n
+            for stage in self.neurons
+            if not stage.is_listed
+        )
+        return int(np.clip(min(most, _BLOCK_BYTES / max(dense, 1)), 1, BLOCK_STEPS))
+
+    def _run(self, chunk: Chunk, n_steps: int, begin: int) -> dict[Stage, Stream]:
+        """Return what the stages put out."""
+        chunk.begin_steps(n_steps, begin)
+        for stage in self._stages:
+            chunk.streams[stage] = self._runs[stage](chunk)
+        streams, chunk.streams = chunk.streams, {}
+        return streams
+
+    def _blocks(self, stage: Stage, found: Found, n_steps: int) -> list[tuple[slice, np.ndarray]]:
+        """Return what a stage put out, (examples, n_steps, n), of some examples after others."""
+        blocks = []
+        for lanes, streams in found:
+            block = as_block(streams[stage], n_steps, stage.output.size, self._kernels)
+            blocks.append((lanes, np.broadcast_to(block, (len(block), n_steps, block.shape[2]))))
+        return blocks
+
+    def _show(self, stage: Stage, watch: Watch, found: Found, numbers: range) -> None:
+        """Give what watches a stage the steps that it wants."""
+        wants, take = watch
+        blocks = self._blocks(stage, found, len(numbers))
+        for step in (step for step, number in enumerate(numbers) if wants(number)):
+            output = np.empty((stage.output.size, self._context.batch), stage.dtype)
+            for lanes, block in blocks:
+                output[:, lanes] = block[:, step].T
+            take(output)
+
+    def _follow(self, found: Found, n_steps: int) -> None:
         """Let the other operators follow, step by step, or the clock alone at once."""
-        if len(self._rest) == 1 and isinstance(self._others[0], TimeUpdate):
-            self._signals[self._others[0].step][...] += n_steps - 1
-            self._rest[0]()
+        if len(self._rest) == 1 and isinstance(self._rest[0], TimeUpdate):
+            self._context.signals[self._rest[0].step][...] += n_steps - 1
+            self._steps[0]()
             return
-        last = self._layers[-1]
+        blocks = [
+            (stage.array, *each)
+            for stage in self._boundary
+            for each in self._blocks(stage, found, n_steps)
+        ]
         for step in range(n_steps):
-            self._kernels.spread_events(spikes.rows, spikes.bounds, step, last.height, last.output)
-            for rest in self._rest:
-                rest()
+            for array, lanes, block in blocks:
+                array[:, lanes] = block[:, step].T
+            for follow in (*self._steps, *self._added):
+                follow()
 
 
-def fuse_row(
+def stretches_of(
     operators: Sequence[Operator],
     records: Sequence[tuple[Signal, OutputRecord]],
+    watched: Sequence[tuple[Signal, Watch]],
     context: Context,
     named: Callable[[Callable, str], Callable],
-) -> FusedRow | None:
-    """Return what does what the operators do, or None where they are no row of layers."""
-    if context.kernels is None or len(context.events) > 1:
-        return None
-    sources = [signal for signal, _ in context.events]
-    rest = [op for op in operators if not (isinstance(op, SimProcess) and op.output in sources)]
-    before = sources[0] if sources else None
-    layers: list[_Layer] = []
-    while (layer := _next_layer(rest, before, context)) is not None:
-        layers.append(layer)
-        rest = [operator for operator in rest if operator not in (layer.product, layer.neurons)]
-        before = layer.neurons.output
-    if not layers or not _can_follow(rest, layers, context):
-        return None
-    row = FusedRow(layers, rest, context, named)
-    return row if all([row.keep(signal, record) for signal, record in records]) else None
+) -> Stretches | None:
+    """Return what does what the operators do, or None where only single steps can.
 
-
-def _next_layer(
-    operators: list[Operator], before: Signal | None, context: Context
-) -> _Layer | None:
-    for neurons in operators:
-        if not isinstance(neurons, SimNeurons) or kernel_of(neurons, context) is None:
-            continue
-        current = context.currents.get(neurons)
-        if before is None and current is None and not _is_written(neurons.J, operators):
-            return _Layer(None, neurons, context)
-        for product in () if before is None or current is None else operators:
-            if _is_product(product, before, context) and same_place(current[2], product.Y):
-                return _Layer(product, neurons, context)
-    return None
-
-
-def _is_written(signal: Signal, operators: list[Operator]) -> bool:
-    return any(overlap(place, signal) for operator in operators for place in writes(operator))
-
-
-def _is_product(operator: Operator, before: Signal, context: Context) -> bool:
-    if operator not in context.assigning or not same_place(operator.X, before):
-        return False
-    if isinstance(operator, GeneralConvInc):
-        return has_fan_out(operator) and not context.signals.is_batched(operator.W)
-    shared = type(operator) is DotInc and not context.signals.is_batched(operator.A)
-    return shared and operator.A.ndim == 2
-
-
-def _can_follow(rest: list[Operator], layers: list[_Layer], context: Context) -> bool:
-    """Tell whether the other operators only go on from the last layer, and need no Python."""
-    last = layers[-1].neurons.output
-    hidden = [layer.neurons.output for layer in layers[:-1]] + [each for each, _ in context.events]
-    hidden += [layer.product.Y for layer in layers if layer.product is not None]
-    for layer in layers:
-        hidden += [layer.neurons.J, *layer.neurons.state.values()]
-    for operator in rest:
-        plain = steps_as(operator, *PURE, TimeUpdate) or is_batched_function(operator)
-        touched = [*operator.reads, *writes(operator)]
-        if not plain or any(overlap(signal, place) for signal in touched for place in hidden):
-            return False
-        if any(overlap(signal, last) for signal in writes(operator)):
-            return False
-    return True
-
-
-def _fan_out(product: Operator | None, context: Context, height: np.floating) -> tuple:
-    """Return what the kernels call so; what does not apply is empty."""
-    dtype, no_numbers = height.dtype, np.empty(0, np.int64)
-    dense, ways = np.empty((0, 0), dtype), (*3 * [no_numbers], np.empty((0, 0, 0), dtype))
-    if isinstance(product, GeneralConvInc):
-        ways = fan_out(product, context, height)
-    elif product is not None:
-        dense = _aligned(event_rows(product, context, height), context.kernels.WHOLE)
-    return dense, *ways
-
-
-def _aligned(rows: np.ndarray, whole: int) -> np.ndarray:
-    """Return rows with zeros behind, each of which begins with a cache line.
-
-    Loads that straddle two lines made sums of rows up to 1.3 times as slow.
+    ``watched`` signals are looked at after every step.
     """
-    n_rows, n = rows.shape
-    shape = n_rows, n + -n % whole
-    size = n_rows * shape[1] * rows.itemsize
-    memory = np.zeros(size + _CACHE_LINE, np.uint8)
-    first = -memory.ctypes.data % _CACHE_LINE
-    copy = memory[first : first + size].view(rows.dtype).reshape(shape)
-    copy[:, :n] = rows
-    return copy
+    if context.kernels is None:
+        return None
+    flow = Flow(operators, context)
+    rest = _left_over(flow)
+    if rest is None or not any(isinstance(stage, Neurons | Stepped) for stage in flow.stages):
+        return None
+    found = Stretches(flow, rest, context, named)
+    kept = all([found.keep(*each) for each in records])
+    if not all([kept, *(found.watch(*each) for each in watched)]):
+        return None
+    found.begin()
+    return found
+
+
+def _left_over(flow: Flow) -> list[Operator] | None:
+    """Return the operators that are left to single steps, or None where neurons are among them."""
+    sources = [stage.output for stage in flow.inputs]
+    done = flow.done
+    rest = set()
+    for operator in flow.operators:
+        is_input = isinstance(operator, SimProcess) and operator.output in sources
+        if operator in done or is_input or steps_as(operator, *PURE):
+            continue
+        if not isinstance(operator, TimeUpdate) and not is_batched_function(operator):
+            return None
+        rest.add(operator)
+    wanted = [signal for operator in rest for signal in operator.reads]
+    while wanted:
+        signal = wanted.pop()
+        if flow.is_constant(signal) or flow.stage_of(signal) is not None:
+            continue
+        for _, operator in flow.writers(signal):
+            if operator in rest:
+                continue
+            if not steps_as(operator, *PURE):
+                return None
+            rest.add(operator)
+            wanted += [*operator.reads, *operator.incs]
+    return [operator for operator in flow.operators if operator in rest]

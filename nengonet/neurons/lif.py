@@ -132,7 +132,7 @@ class LIFModel(LIFRateModel):
 
     noise_effect = "clips its voltage"
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
-    kernel = Kernel(_usual, _event, _most, _constants, _STATES)
+    kernel = Kernel(_usual, _event, _most, _constants, _STATES, keeps_current=True)
     _regular = True
 
     def __init__(self, neuron_type, family):

@@ -46,6 +46,11 @@ class Kernel(NamedTuple):
         Returns numbers, in Python.
     states
         Names of the type's states, in order.
+    keeps_current
+        Whether ``usual`` leaves the currents that it is given as they are, which saves a copy.
+    counts_spikes
+        Whether ``usual`` finishes neurons that spike, too, and marks them by their spikes, up to
+        254. Those that are left to ``event`` are then marked by 255.
     """
 
     usual: Callable[..., None]
@@ -53,6 +58,8 @@ class Kernel(NamedTuple):
     most: Callable[..., float]
     constants: Callable[..., tuple[np.floating, ...]]
     states: tuple[str, ...]
+    keeps_current: bool = False
+    counts_spikes: bool = False
 
 
 class NeuronModel:
@@ -82,9 +89,6 @@ class NeuronModel:
         examples of a minibatch. Otherwise each example has a call of its own.
     draws : callable, optional
         Makes of the examples' random states, a list, what an element-wise step draws from.
-    draws_by : str, optional
-        Method of a random state by which an element-wise step of rates without state draws, as
-        `nengonet.minibatch.mersenne` does in Numba: "poisson" or "random_sample".
     kernel : Kernel, optional
         The step in Numba.
     has_neurons : bool
@@ -101,7 +105,6 @@ class NeuronModel:
     random: bool = False
     elementwise: bool = False
     draws: Callable[[list[np.random.RandomState]], object] | None = None
-    draws_by: str | None = None
     kernel: Kernel | None = None
     has_neurons: bool = True
     # Whether spikes come at even intervals under a constant current.

@@ -71,16 +71,19 @@ class IntegrateAndFire(nengo.RectifiedLinear):
 
 
 def _usual(current, eventful, states, i, constants):
-    """Step integrate-and-fire neurons that do not spike."""
-    dt, least, lowest, min_voltage = constants
-    one, voltage = dt / dt, states[0][i]
+    """Step integrate-and-fire neurons, but for those with spikes below 0 or above 254."""
+    dt, least, lowest, min_voltage, most = constants
+    voltage = states[0][i]
+    # Without a branch, so that the compiler turns it into vector instructions.
     for k in range(current.shape[0]):
         drive = least if current[k] < least else current[k]
         v = voltage[k] + drive * dt
-        usual = (v < one) & (v >= lowest)
-        floored = min_voltage if v < min_voltage else v
+        usual = (v >= lowest) & (v < most)
+        spikes = np.floor(v) if v > 0 else dt - dt
+        left = v - spikes
+        floored = min_voltage if left < min_voltage else left
         voltage[k] = floored if usual else v
-        eventful[k] = np.uint8(0) if usual else np.uint8(1)
+        eventful[k] = np.uint8(spikes if usual else most)
 
 
 def _event(current, states, i, k, constants):
@@ -98,11 +101,12 @@ def _most(states, i, k):
 
 def _stock_constants(neurons, dt, dtype):
     # Nengo's rectifying neuron takes the floor of a negative first voltage too.
-    return tuple(map(dtype.type, (dt, 0.0, 0.0, -np.inf)))
+    return tuple(map(dtype.type, (dt, 0.0, 0.0, -np.inf, 255)))
 
 
 def _signed_constants(neurons, dt, dtype):
-    return tuple(map(dtype.type, (dt, -np.inf, np.finfo(dtype).min, neurons.min_voltage)))
+    numbers = dt, -np.inf, np.finfo(dtype).min, neurons.min_voltage, 255
+    return tuple(map(dtype.type, numbers))
 
 
 class RectifiedModel(CurveModel):
@@ -125,7 +129,7 @@ class RectifiedModel(CurveModel):
 class SpikingRectifiedModel(RectifiedModel):
     """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
 
-    kernel = Kernel(_usual, _event, _most, _stock_constants, ("voltage",))
+    kernel = Kernel(_usual, _event, _most, _stock_constants, ("voltage",), True, True)
     _regular = True
 
     def _irregularity(self, rates, current, deviation, dt):
@@ -137,7 +141,7 @@ class IntegrateAndFireModel(RectifiedModel):
     """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
 
     noise_effect = "clips its voltage"
-    kernel = Kernel(_usual, _event, _most, _signed_constants, ("voltage",))
+    kernel = Kernel(_usual, _event, _most, _signed_constants, ("voltage",), True, True)
     _regular = True
 
     def noise(self, current, deviation, dt, presentation_time=None):

@@ -1,0 +1,420 @@
+"""Stages: what a network computes for some examples in many steps, one operator after the other.
+
+A stage's ``run`` is given a `Chunk`, in which the stages before it have left what they put out,
+and returns what it puts out: spikes as a list, or the numbers of every step. What it keeps from
+step to step it takes from the signals in ``load``, and writes back in ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import numpy as np
+import scipy.sparse
+from nengo.builder.neurons import SimNeurons
+from nengo.builder.operator import Operator, SimPyFunc
+from nengo.builder.processes import SimProcess
+from nengo.builder.signal import Signal
+
+from nengonet.layers.pools import KINDS
+from nengonet.minibatch.inputs import PoissonEvents
+from nengonet.minibatch.neuron_steps import kernel_of
+from nengonet.minibatch.registry import Context
+from nengonet.minibatch.streams import Chunk, Spikes, Stream, joined, put, take
+from nengonet.minibatch.terms import Filter, Term, nothing
+from nengonet.neurons import model_of
+
+# With more spikes than this for each neuron and step, they are no longer listed.
+_LISTED = 1.0
+# Bytes of what a layer's terms bring, dense, for some examples at a time.
+_DENSE_BYTES = 2**22
+
+
+class NotANumber(Exception):
+    """A voltage is not a number: a single step says where."""
+
+
+class Stage:
+    """What writes a signal; ``height`` is that of its spikes, if they can be listed."""
+
+    height: np.floating | None = None
+    # What it stands for, where that keeps a state of its own.
+    operator: Operator | None = None
+    # Spikes are listed in the order of positions of so many channels.
+    n_channels = 1
+
+    def __init__(self, output: Signal, context: Context) -> None:
+        self.output, self.context = output, context
+        self.array = context.signals[output]
+        self.dtype = self.array.dtype
+
+    @property
+    def terms(self) -> Sequence[Term]:
+        """What is added up."""
+        return ()
+
+    @property
+    def sources(self) -> list[Stage]:
+        """The stages that it follows."""
+        return [term.source for term in self.terms]
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether what it does in a step depends on the steps before."""
+        return self.operator is not None or bool(self.filters)
+
+    @property
+    def filters(self) -> list[Filter]:
+        """Those of its terms."""
+        return [term.filter for term in self.terms if term.filter is not None]
+
+    def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
+        """Return what it keeps of some examples."""
+        return []
+
+    def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
+        """Write it back to the signals."""
+
+    def run(self, chunk: Chunk) -> Stream:
+        """Do the steps of the chunk."""
+        raise NotImplementedError
+
+
+class EventInput(Stage):
+    """A Poisson input, whose spikes are drawn for all examples at once."""
+
+    def __init__(self, output: Signal, context: Context, events: PoissonEvents) -> None:
+        super().__init__(output, context)
+        self.events, self.first, self.height = events, 0, self.dtype.type(events.height)
+
+    def run(self, chunk: Chunk) -> Stream:
+        """Hand the chunk's spikes on."""
+        bounds = self.events.bounds[chunk.lanes, : self.first + chunk.n_steps + 1]
+        return Spikes(self.events.pixels, np.ascontiguousarray(bounds), self.first, self.height)
+
+
+class Constant(Stage):
+    """What stays as it is, as a single step that stands for all."""
+
+    def run(self, chunk):
+        """Return one step."""
+        array = self.context.signals.operand(self.output)
+        array = np.broadcast_to(array, (*array.shape[:-1], self.context.batch))
+        return np.array(array[:, chunk.lanes].T, order="C")[:, np.newaxis]
+
+
+# What stays as it is: a signal or numbers, and what is made of (n, batch).
+Steady = tuple[Signal | np.ndarray, Callable[[np.ndarray], np.ndarray] | None]
+
+
+class Sum:
+    """What is added up in a signal: terms, and what stays as it is."""
+
+    def __init__(self, terms: Sequence[Term], steady: Sequence[Steady], context: Context) -> None:
+        self.terms, self._steady = list(terms), list(steady)
+        self._context = context
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it is what one stage puts out, as it is."""
+        return len(self.terms) == 1 and not self._steady and self.terms[0].is_identity
+
+    def steady(self, lanes: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
+        """Return what stays as it is, (examples, n or more), or nothing."""
+        if not self._steady and self.terms:
+            return np.empty((0, 0), dtype)
+        total = np.zeros((lanes.stop - lanes.start, whole), dtype)
+        for signal, made in self._steady:
+            if isinstance(signal, Signal):
+                array = self._context.signals.operand(signal)
+                array = array if array.shape[-1] == 1 else array[..., lanes]
+                total[:, :n] += (array if made is None else made(array)).T
+            else:
+                total[:, :n] += signal
+        return total
+
+    def arguments(self, chunk: Chunk, lanes: slice, dtype: np.dtype) -> tuple[int, tuple]:
+        """Return the terms, as kernels take them, for some of the chunk's examples.
+
+        Their number, and a tuple that is never empty.
+        """
+        terms = tuple(term.arguments(chunk, lanes) for term in self.terms)
+        return len(terms), terms or (nothing(dtype),)
+
+    def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
+        """Return which of a chunk's examples to work on together."""
+        size = chunk.n
+        if any(term.is_dense(chunk.streams[term.source], chunk.n_steps) for term in self.terms):
+            size = max(1, min(size, _DENSE_BYTES // (chunk.n_steps * n * itemsize)))
+        return [slice(at, min(at + size, chunk.n)) for at in range(0, chunk.n, size)]
+
+
+class Linear(Stage):
+    """A sum without neurons."""
+
+    def __init__(self, output: Signal, context: Context, what: Sum) -> None:
+        super().__init__(output, context)
+        self._sum, self.is_identity = what, what.is_identity
+
+    @property
+    def terms(self):
+        """Return those of the sum."""
+        return self._sum.terms
+
+    def run(self, chunk):
+        """Add up."""
+        n = self.output.size
+        sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
+        for part in self._sum.parts(chunk, n, self.dtype.itemsize):
+            lanes = slice(chunk.lanes.start + part.start, chunk.lanes.start + part.stop)
+            steady = self._sum.steady(lanes, n, n, self.dtype)
+            terms = self._sum.arguments(chunk, part, self.dtype)
+            self.context.stretch_kernels.add_up(*terms, steady, chunk.n_steps, sums[part])
+        return sums
+
+
+class Neurons(Stage):
+    """Neurons whose family has a step in Numba."""
+
+    def __init__(self, operator: SimNeurons, context: Context, what: Sum, scale: tuple) -> None:
+        super().__init__(operator.output, context)
+        kernels, n, self.operator = context.stretch_kernels, operator.output.size, operator
+        model, family = model_of(operator.neurons), kernel_of(operator, context)
+        self._sum, self._whole = what, n + -n % kernels.WHOLE
+        self._stretch = kernels.stretch_of(family)
+        self._scale = [np.pad(each, (0, self._whole - n)) for each in scale]
+        self._states = [context.signals[operator.state[name]] for name in family.states]
+        self._constants = family.constants(operator.neurons, context.dt, self.dtype)
+        self.height = self.dtype.type(model.amplitude / context.dt)
+        self.is_listed = True
+
+    @property
+    def terms(self):
+        """Return those of the sum."""
+        return self._sum.terms
+
+    def load(self, lanes, kernels):
+        """Return the states, and room for the last outputs."""
+        states = [take(each, lanes, kernels, self._whole) for each in self._states]
+        return [*states, np.zeros((lanes.stop - lanes.start, self._whole), self.dtype)]
+
+    def store(self, arrays, lanes, kernels):
+        """Write both back."""
+        for copy, array in zip(arrays, [*self._states, self.array], strict=True):
+            put(copy, array, lanes, kernels)
+
+    def run(self, chunk):
+        """List the spikes, or put out numbers where there are too many."""
+        stream = self._steps(chunk)
+        if stream is None:
+            # Too many spikes for a list, or some below 0.
+            self.is_listed = False
+            chunk.go_back(self, *self.filters)
+            stream = self._steps(chunk)
+        is_list = isinstance(stream, Spikes)
+        n_spikes = stream.n if is_list else np.abs(stream).sum(dtype=np.float64) / self.height
+        share = n_spikes / (chunk.n * chunk.n_steps * self.output.size)
+        # What is dense becomes a list again only where spikes have become much fewer.
+        self.is_listed = share < (_LISTED if is_list else _LISTED / 2)
+        return stream
+
+    def _steps(self, chunk: Chunk) -> Stream | None:
+        """Do the steps; return None where spikes cannot be listed."""
+        n, streams = self.output.size, []
+        for part in self._sum.parts(chunk, n, self.dtype.itemsize):
+            lanes = slice(chunk.lanes.start + part.start, chunk.lanes.start + part.stop)
+            shape = (0, 0, 0) if self.is_listed else (part.stop - part.start, chunk.n_steps, n)
+            counts = np.empty(shape, self.dtype)
+            *states, last = (each[part] for each in chunk.states[self])
+            terms = self._sum.arguments(chunk, part, self.dtype)
+            steady = self._sum.steady(lanes, n, self._whole, self.dtype)
+            spikes, bounds, wrong = self._stretch(
+                *terms, steady, *self._scale, last,
+                tuple(states), self._constants, self.height, n, chunk.n_steps, counts,
+            )  # fmt: skip
+            if wrong == -1 and self.is_listed:
+                return None
+            if wrong:
+                raise NotANumber
+            listed = Spikes(spikes, bounds, 0, self.height)
+            streams.append(listed if self.is_listed else counts)
+        return joined(streams)
+
+
+class InArrays(Stage):
+    """What keeps its states as signals are, and its output, (…, n, examples)."""
+
+    def __init__(self, operator: Operator, context: Context) -> None:
+        super().__init__(operator.output, context)
+        states = getattr(operator, "state", {})
+        self.operator = operator
+        self._states = {name: context.signals[each] for name, each in states.items()}
+
+    def load(self, lanes, kernels):
+        """Return both."""
+        return [each[..., lanes].copy() for each in (*self._states.values(), self.array)]
+
+    def store(self, arrays, lanes, kernels):
+        """Write both back."""
+        for copy, array in zip(arrays, (*self._states.values(), self.array), strict=True):
+            array[..., lanes] = copy
+
+
+class Stepped(InArrays):
+    """Neurons without a step in Numba, all of the chunk's examples in one call."""
+
+    def __init__(self, operator: SimNeurons, context: Context, what: Sum, scale: tuple) -> None:
+        super().__init__(operator, context)
+        self._linear = Linear(operator.output, context, what)
+        self._bias, self._gain = scale
+
+    @property
+    def terms(self):
+        """Return those of the sum."""
+        return self._linear.terms
+
+    def run(self, chunk):
+        """Step the neurons."""
+        current = self._linear.run(chunk)
+        current *= self._gain
+        current += self._bias
+        model, dt, lanes = model_of(self.operator.neurons), self.context.dt, chunk.lanes
+        streams = self.context.states.get(self.operator, [])[lanes]
+        output = np.empty_like(current)
+        if not self._states and not streams:
+            model.batched_step(dt, current, output, {}, [])()
+        else:
+            states = dict(zip(self._states, chunk.states[self], strict=False))
+            now, then = (np.empty((self.output.size, chunk.n), self.dtype) for _ in range(2))
+            step = model.batched_step(dt, now, then, states, streams)
+            for s in range(chunk.n_steps):
+                now[:] = current[:, s].T
+                step()
+                output[:, s] = then.T
+        chunk.states[self][-1][...] = output[:, -1].T
+        return output
+
+
+class Stepwise(InArrays):
+    """A process or a function that takes all examples, called once a step."""
+
+    def __init__(self, operator: SimProcess | SimPyFunc, context: Context, source: Linear) -> None:
+        super().__init__(operator, context)
+        self._linear = source
+
+    @property
+    def terms(self):
+        """Return those of the sum."""
+        return self._linear.terms
+
+    def run(self, chunk):
+        """Call it for every step."""
+        given = self._linear.run(chunk)
+        step, operator = self._step(chunk), self.operator
+        t, dt = self.context.signals[operator.t], self.context.dt
+        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        is_late = getattr(operator, "mode", "set") == "update"
+        before = chunk.states[self][-1].copy()
+        for s in range(chunk.n_steps):
+            now = t.dtype.type((chunk.begin + s + 1) * dt).item()
+            found = step(now, given[:, s].T)
+            output[:, s] = (before if is_late else found).T
+            before = np.array(found)
+        chunk.states[self][-1][...] = before
+        return output
+
+    def _step(self, chunk: Chunk):
+        operator, n = self.operator, chunk.n
+        if isinstance(operator, SimPyFunc):
+            return operator.fn
+        states = dict(zip(self._states, chunk.states[self], strict=False))
+        shapes = (operator.input.size, n), (operator.output.size, n)
+        return operator.process.make_step(*shapes, self.context.dt, None, states)
+
+
+class _Ways:
+    """Which outputs the spikes of each input reach, as `nengonet.minibatch.event_kernels` take it.
+
+    They come out in the order of positions of so many channels.
+    """
+
+    def __init__(self, matrix: scipy.sparse.sparray) -> None:
+        by_input = scipy.sparse.csc_array(matrix)
+        self._starts = by_input.indptr.astype(np.int64)
+        self._targets = by_input.indices.astype(np.int64)
+        self._n, self._most = matrix.shape[0], int(np.diff(self._starts).max(initial=0))
+
+    def arguments(self, n_channels: int) -> tuple:
+        """Return the ways, their most for an input, the channels and working memory."""
+        counts = np.empty(self._n // n_channels, np.int32)
+        return self._starts, self._targets, self._most, n_channels, counts
+
+
+class Relay(Stage):
+    """Spikes that pass a matrix whose weights are 0 or all of one size."""
+
+    def __init__(
+        self, output: Signal, context: Context, source: Stage, matrix: scipy.sparse.sparray
+    ) -> None:
+        super().__init__(output, context)
+        self._source, factor = source, matrix.data[:1].sum()
+        self.height = None if source.height is None else self.dtype.type(source.height * factor)
+        self._dense = Term(source, output.size, context, product=matrix).computed
+        self._ways = _Ways(matrix)
+
+    @property
+    def sources(self):
+        """Return the stage whose spikes it takes."""
+        return [self._source]
+
+    def run(self, chunk):
+        """Hand spikes on."""
+        stream, kernels = chunk.streams[self._source], self.context.stretch_kernels
+        if not isinstance(stream, Spikes):
+            return self._dense(stream)
+        spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
+        rows, bounds = kernels.relay_stretch(*spikes, *self._ways.arguments(self.n_channels))
+        return Spikes(rows, bounds, 0, self.height)
+
+
+class MaximumPool(Stepwise):
+    """A max pool, over spikes that are listed, or else step by step."""
+
+    def __init__(self, operator: SimProcess, context: Context, source: Linear) -> None:
+        super().__init__(operator, context, source)
+        pool = operator.process
+        inputs = np.arange(operator.input.size).reshape(pool.image_shape)
+        outputs = np.arange(operator.output.size).reshape(pool.shape_out)
+        pairs = [(outputs[there].ravel(), inputs[here].ravel()) for there, here in pool.places]
+        rows, columns = np.concatenate(pairs, axis=1)
+        shape = operator.output.size, operator.input.size
+        self._ways = _Ways(scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape))
+        self._source, self._kind = self._only_source(), KINDS.index(pool.kind)
+        amplitude = pool.amplitude
+        self.height = None if amplitude is None else self.dtype.type(amplitude / context.dt)
+
+    def _only_source(self) -> Stage | None:
+        """Return the stage whose spikes come in as they are, if there is one."""
+        terms = self._linear.terms
+        return terms[0].source if len(terms) == 1 and self._linear.is_identity else None
+
+    def run(self, chunk):
+        """Compare what has come in so far."""
+        stream = chunk.streams.get(self._source)
+        if not isinstance(stream, Spikes) or stream.height != self.height:
+            return super().run(chunk)
+        kernels, kept = self.context.stretch_kernels, chunk.states[self]
+        states = dict(zip(self._states, kept, strict=False))
+        # One example after the other; of the kind that keeps none, working memory.
+        sums, sent = (
+            np.ascontiguousarray(states.get(name, np.zeros((n, chunk.n), self.dtype)).T)
+            for name, n in (("sums", self.operator.input.size), ("sent", self.output.size))
+        )
+        spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
+        ways = self._ways.arguments(self.n_channels)
+        rows, bounds = kernels.pool_stretch(self._kind, *spikes, *ways, sums, sent)
+        for name, copy in (("sums", sums), ("sent", sent)):
+            if name in states:
+                states[name][...] = copy.T
+        return Spikes(rows, bounds, 0, self.height)

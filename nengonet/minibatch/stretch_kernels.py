@@ -1,0 +1,395 @@
+"""Numba kernels that run many steps of one layer, one example after the other.
+
+Imported only where Numba is installed. The state of one example stays in the cache, spikes are
+handed on as lists, and Python is called once for many steps. Here arrays are ``(batch, …, n)``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from nengonet.minibatch.compiling import compiled
+from nengonet.minibatch.event_kernels import (
+    LARGE,
+    find_leaders,
+    gather_convolution,
+    instant_max,
+    list_events,
+    multiply_steps,
+    relay,
+    running_max,
+    scatter_convolution,
+    winner,
+)
+from nengonet.minibatch.kernels import (
+    WHOLE,
+    add_events,
+    framed,
+    inlined,
+    longer,
+    pieces_of,
+    sum_rows,
+    uncounted,
+)
+from nengonet.neurons.model import Kernel
+
+# What stages call beside those here.
+__all__ = ["LARGE", "WHOLE", "add_events", "multiply_steps"]
+
+# Spikes of a stretch are listed up to this number, or one for each neuron and step.
+_MOST_SPIKES = 2**22
+
+# Currents that are computed before their neurons are stepped: they stay in the nearest cache.
+_BLOCK = 2**12
+
+# Working memory for filters of the highest order: see `nengonet.minibatch.terms`.
+_MOST_ORDER = 16
+
+
+@inlined
+def _filter(values, state, system, memory):
+    """Step a linear filter, with the states (order + 1, n), of which the last is its output.
+
+    ``values`` become its output: that of the step before where it is ``late``.
+    """
+    a, b, c, d, late = system
+    n, order = state.shape[1], b.shape[0]
+    if order == 1 and d[0] == 0:
+        # In numbers of the signals' type, as in the reference's step.
+        kept, taken = state.dtype.type(a[0, 0]), state.dtype.type(c[0] * b[0])
+        for i in range(n):
+            x = state[0, i] * kept + taken * values[i]
+            values[i] = state[1, i] if late else x
+            state[0, i] = x
+            state[1, i] = x
+        return
+    for i in range(n):
+        output = d[0] * values[i]
+        for r in range(order):
+            memory[r] = b[r] * values[i]
+            for other in range(order):
+                memory[r] += a[r, other] * state[other, i]
+            if d[0] != 0:
+                output += c[r] * state[r, i]
+        for r in range(order):
+            state[r, i] = memory[r]
+            # As in Nengo's steps: where nothing passes at once, an input shows a step earlier.
+            if d[0] == 0:
+                output += c[r] * state[r, i]
+        values[i] = state[order, i] if late else state.dtype.type(output)
+        state[order, i] = output
+
+
+# How a term is computed: rows of a matrix, a convolution's windows or ways, or dense, beforehand.
+ROWS, GATHER, SCATTER, BLOCK = range(4)
+
+
+@uncounted
+def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
+    """Write what a term brings example ``k`` in some steps to ``block``, (n_steps, n), or add it.
+
+    A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
+    geometry of a convolution; its ways (starts, outputs, taps); the matrix; what is computed
+    already, (batch, n_steps, n); a factor for each output, or none; the filter
+    (a, b, c, d, late); and the filter's states, (batch, order + 1, n), or none. ``row``, ``memory``
+    and ``places`` are working memory.
+    """
+    how, spikes, geometry, ways, matrix, kernel, dense, scale, system, state = term
+    rows, bounds, first = spikes
+    for s in range(n_steps):
+        at = first_step + s
+        total = block[s] if is_first else row
+        if how == BLOCK:
+            # A single step stands for all.
+            at = at if dense.shape[1] > 1 else 0
+            for i in range(dense.shape[2]):
+                total[i] = dense[k, at, i]
+        else:
+            event, last = bounds[k, first + at], bounds[k, first + at + 1]
+            if how == ROWS:
+                sum_rows(rows, event, last, matrix, total)
+            elif how == GATHER:
+                gather_convolution(rows, event, last, geometry, matrix, places, total)
+            else:
+                n_channels, n_groups = geometry[:2]
+                scatter_convolution(rows, event, last, n_channels, n_groups, ways, kernel, total)
+        if state.shape[1] > 0:
+            _filter(total, state[k], system, memory)
+        for i in range(scale.shape[0]):
+            total[i] *= scale[i]
+        if not is_first:
+            for i in range(total.shape[0]):
+                block[s, i] += total[i]
+
+
+@uncounted
+def _weigh_all(
+    n_terms, terms, steady, k, first_step, n_steps, scale, block, row, memory, places
+):  # fmt: skip
+    """Write to ``block``, (n_steps, n), what the first terms and what is steady add up to.
+
+    Where there is a ``scale``, (bias, gain), it becomes ``bias + gain * sum``.
+    """
+    bias, gain = scale
+    for j in range(n_terms):
+        weigh(terms[j], k, first_step, n_steps, j == 0, block, row, memory, places)
+    for s in range(n_steps):
+        total = block[s]
+        if n_terms == 0:
+            for i in range(total.shape[0]):
+                total[i] = 0
+        if steady.shape[0] > 0:
+            for i in range(total.shape[0]):
+                total[i] += steady[k, i]
+        if bias.shape[0] > 0:
+            for i in range(total.shape[0]):
+                total[i] = bias[i] + gain[i] * total[i]
+
+
+@inlined
+def _places(terms):
+    """Return working memory for the positions of the largest image."""
+    most = 0
+    for j in range(len(terms)):
+        most = max(most, terms[j][2][0] * terms[j][2][1])
+    return np.empty(most + 1, np.int32)
+
+
+@compiled
+def add_up(n_terms, terms, steady, n_steps, sums):
+    """Set ``sums``, (batch, n_steps, n), to the sum of the first terms and of what is steady."""
+    n, none = sums.shape[2], np.empty(0, sums.dtype)
+    row, memory, places = np.zeros(n, sums.dtype), np.empty(_MOST_ORDER), _places(terms)
+    for k in range(sums.shape[0]):
+        _weigh_all(
+            n_terms, terms, steady, k, 0, n_steps, (none, none), sums[k], row, memory, places
+        )
+
+
+@compiled
+def copy_examples(source, target):
+    """Copy (n, batch) to (batch, n or more), of which one is a signal or the other."""
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            target[k, i] = source[i, k]
+
+
+@compiled
+def spread_block(rows, bounds, first, height, block):
+    """Write spikes to ``block``, (batch, n_steps, n)."""
+    block[:] = 0
+    for b in range(block.shape[0]):
+        for step in range(block.shape[1]):
+            for event in range(bounds[b, first + step], bounds[b, first + step + 1]):
+                block[b, step, rows[event]] += 1
+            for i in range(block.shape[2]):
+                block[b, step, i] *= height
+
+
+@compiled
+def spread_stretch(rows, bounds, first, counts, most):
+    """Add spikes to ``counts``, which is ``(batch, n_steps, n)``.
+
+    Returns False as soon as a count is above ``most``.
+    """
+    for b in range(counts.shape[0]):
+        for step in range(counts.shape[1]):
+            for event in range(bounds[b, first + step], bounds[b, first + step + 1]):
+                counts[b, step, rows[event]] += 1
+                if counts[b, step, rows[event]] > most:
+                    return False
+    return True
+
+
+@compiled
+def relay_stretch(
+    rows, bounds, first, n_steps, starts, targets, most, n_channels, counts
+):  # fmt: skip
+    """Let spikes pass a matrix, as `relay` does: see `pool_stretch`."""
+    spikes, found, used = _room(bounds, first, n_steps, most)
+    for k in range(bounds.shape[0]):
+        for step in range(n_steps):
+            event, last = bounds[k, first + step], bounds[k, first + step + 1]
+            found[k, step] = used
+            used = relay(rows, event, last, starts, targets, n_channels, counts, spikes, used)
+        found[k, n_steps] = used
+    return spikes, found
+
+
+@compiled
+def pool_stretch(
+    kind, rows, bounds, first, n_steps, starts, targets, most, n_channels, counts, sums, sent
+):  # fmt: skip
+    """Let spikes pass a max pool of a kind, by its number in `nengonet.layers.pools.KINDS`.
+
+    See `running_max`; no input reaches more than ``most`` outputs; ``sums`` and ``sent`` are
+    (batch, n). Returns the spikes and the bounds of each step in them, (batch, n_steps + 1).
+    """
+    spikes, found, used = _room(bounds, first, n_steps, most)
+    leaders = np.empty(sent.shape[1], np.int32)
+    for k in range(bounds.shape[0]):
+        if kind == 1:
+            find_leaders(starts, targets, sums[k], leaders)
+        for step in range(n_steps):
+            event, last = bounds[k, first + step], bounds[k, first + step + 1]
+            found[k, step] = used
+            if kind == 0:
+                used = running_max(
+                    rows, event, last, starts, targets, n_channels, counts, sums[k], sent[k],
+                    spikes, used,
+                )  # fmt: skip
+            elif kind == 1:
+                used = winner(
+                    rows, event, last, starts, targets, n_channels, counts, sums[k], leaders,
+                    spikes, used,
+                )  # fmt: skip
+            else:
+                used = instant_max(
+                    rows, event, last, starts, targets, n_channels, counts, sums[k], sent[k],
+                    spikes, used,
+                )  # fmt: skip
+        found[k, n_steps] = used
+    return spikes, found
+
+
+@inlined
+def _room(bounds, first, n_steps, most):
+    """Return room for the spikes that come out, where they begin, and that none is used."""
+    total, largest = 0, 0
+    for k in range(bounds.shape[0]):
+        total += bounds[k, first + n_steps] - bounds[k, first]
+        for step in range(first, first + n_steps):
+            largest = max(largest, bounds[k, step + 1] - bounds[k, step])
+    spikes = np.empty((total + largest) * most + 1, np.int32)
+    return spikes, np.empty((bounds.shape[0], n_steps + 1), np.int64), 0
+
+
+# What a family does: frames are compiled with what its `Kernel` says.
+_usual = _event = _most = _keeps_current = _counts_spikes = None
+
+
+# What a stretch does for one example is a function of its own, in which Numba counts no references
+# to arrays: in a loop that names arrays anew, that took 0.2 us a step. So it makes no array, and
+# returns where it is when there is no more room for spikes.
+
+
+def _steps_of_one(
+    block, first, n_steps, states, k, row, eventful, which, constants, height, spikes, most,
+    found, counts, at,
+):  # fmt: skip
+    """Do the steps from ``first`` on for `_stretch`, as far as there is room for their spikes.
+
+    It begins ``at = (step, event, n_events, used)``: the step, the event in it, of how many, and
+    the room that is used up. Returns where to go on, and the room that the next event needs: 0
+    where all is done, -1 where its spikes cannot be listed, -2 where a voltage is no number.
+    """
+    step, event, n_events, used = at
+    n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
+    while step < n_steps:
+        current = block[0 if is_steady else step]
+        if not _keeps_current:
+            current = row
+        if event == n_events:
+            if not _keeps_current:
+                given = block[0 if is_steady else step]
+                for i in range(row.shape[0]):
+                    row[i] = given[i]
+            _usual(current, eventful, states, k, constants)
+            event, n_events = 0, list_events(eventful, n, which)
+            if not is_listing:
+                for i in range(n):
+                    counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
+        while event < n_events:
+            i = which[event]
+            n_spikes = int(eventful[i])
+            is_counted = _counts_spikes and n_spikes < 255
+            if is_listing:
+                room = n_spikes if is_counted else _most(states, k, i)
+                # No number, or too many spikes to list, or fewer than none.
+                if not 0 <= room < most - used:
+                    return (step, event, n_events, used), -1
+                if used + room >= spikes.shape[0]:
+                    return (step, event, n_events, used), int(room) + 1
+            if not is_counted:
+                brought, is_number = _event(current, states, k, i, constants)
+                if not is_number:
+                    return (step, event, n_events, used), -2
+                n_spikes = int(brought)
+                if not is_listing:
+                    counts[k, first + step, i] = height * brought
+            if is_listing:
+                # Mostly one or none: written without a branch that would be guessed wrong.
+                spikes[used] = i
+                for more in range(1, n_spikes):
+                    spikes[used + more] = i
+                used += n_spikes
+            event += 1
+        step += 1
+        found[k, first + step] = used
+    return (step, event, n_events, used), 0
+
+
+def _stretch(
+    n_terms, terms, steady, bias, gain, output, states, constants, height, n, n_steps, counts
+):
+    """Do ``n_steps`` steps of ``n`` neurons, one example after the other.
+
+    Their currents are ``bias + gain * sum``, of the sum of the first terms (see `weigh`) and of
+    what is ``steady``, (batch, n) or none. ``output`` and each of the ``states``, (batch, n), may
+    have zeros behind, and so may ``bias``, ``gain`` and the rows of matrices.
+
+    The spikes are written to ``counts``, (batch, n_steps, n), with their height; or, where that is
+    empty, listed: returned are the neurons that spiked, and the bounds of each step in them,
+    (batch, n_steps + 1). At last, what is wrong: 0 for nothing, -1 for spikes that cannot be listed
+    (too many, or below 0), -2 for a voltage that is no number.
+    """
+    n_examples, whole = output.shape
+    # A single row for all steps where currents are constant; else as many as stay in the cache.
+    rows = max(1, min(n_steps, _BLOCK // whole)) if n_terms > 0 else 1
+    block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
+    memory, places = np.empty(_MOST_ORDER), _places(terms)
+    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
+    most = max(_MOST_SPIKES, n * n_examples * n_steps)
+    spikes = np.empty(16 * n_examples * n_steps, np.int32)
+    found = np.empty((n_examples, n_steps + 1), np.int64)
+    # Numba compiles what is called with a plain 0 once more for other numbers.
+    zero = used = room = np.int64(0)
+    for k in range(n_examples):
+        found[k, 0] = used
+        for first in range(0, n_steps, rows if n_terms > 0 else n_steps):
+            here = min(rows, n_steps - first) if n_terms > 0 else n_steps
+            _weigh_all(
+                n_terms, terms, steady, k, first, min(here, rows), (bias, gain), block, row,
+                memory, places,
+            )  # fmt: skip
+            at, room = (zero, zero, zero, used), zero + 1
+            while room > 0:
+                at, room = _steps_of_one(
+                    block, first, here, states, k, row, eventful, which, constants, height, spikes,
+                    most, found, counts, at,
+                )  # fmt: skip
+                used = at[3]
+                if room > 0:
+                    spikes = longer(spikes, used, room)
+            if room < 0:
+                return spikes, found, room
+        output[k] = 0
+        if counts.shape[0] > 0:
+            output[k, :n] = counts[k, n_steps - 1]
+        for event in range(found[k, n_steps - 1], used):
+            output[k, spikes[event]] += 1
+        if counts.shape[0] == 0:
+            for i in range(n):
+                output[k, i] *= height
+    return spikes, found, 0
+
+
+@functools.cache
+def stretch_of(family: Kernel) -> Callable:
+    """Return a stretch of steps of a family of neurons."""
+    pieces, mark = pieces_of(family)
+    steps = uncounted(framed(_steps_of_one, pieces, mark))
+    return compiled(framed(_stretch, {"_steps_of_one": steps}, mark))

@@ -1,0 +1,270 @@
+"""What the output of one stage brings another: a product, over spikes or dense, and a filter."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import scipy.sparse
+from nengo.builder.operator import DotInc, Operator, SparseDotInc
+from nengo.builder.processes import SimProcess
+from nengo.builder.transforms import GeneralConvInc
+
+from nengonet.minibatch.convolutions import (
+    dense_convolution,
+    fan_out,
+    geometry_of,
+    groups_of,
+)
+from nengonet.minibatch.operators import event_rows, weights_of
+from nengonet.minibatch.registry import Context
+from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put, take
+
+# What a term multiplies by: an operator's weights, a matrix, or nothing.
+Product = Operator | scipy.sparse.sparray | None
+
+# With more spikes than this for each input and step, dense products are faster: of matrices with
+# 16 to 512 outputs, and of convolutions; measured.
+DENSEST, _DENSEST_WINDOWS = 0.4, 1.0
+# The highest order of a filter that the kernels step.
+MOST_ORDER = 16
+_NO_NUMBERS = np.empty(0, np.int64)
+_NO_WAYS = 3 * (_NO_NUMBERS,)
+_NO_GEOMETRY = 11 * (0,)
+
+
+class Filter:
+    """The states of a linear filter, (order, n) and its last output, and what steps them."""
+
+    def __init__(self, operator: SimProcess, context: Context) -> None:
+        self.operator = operator
+        signals, process = context.signals, operator.process
+        self._states, self._output = signals[operator.state["X"]], signals[operator.output]
+        n = operator.output.shape
+        step = process.make_step(n, n, context.dt, None, {"X": np.zeros((len(self._states), *n))})
+        a, b, c, d = (np.asarray(each, np.float64) for each in (step.A, step.B, step.C, step.D))
+        order = len(self._states)
+        self.system = (
+            a.reshape(order, order),
+            b.ravel(),
+            c.ravel(),
+            d.ravel(),
+            operator.mode == "update",
+        )
+
+    def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
+        """Return the states of some examples, (examples, order + 1, n)."""
+        states = [take(each, lanes, kernels) for each in (*self._states, self._output)]
+        return [np.stack(states, axis=1)]
+
+    def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
+        """Write them back."""
+        targets = *self._states, self._output
+        for target, states in zip(targets, arrays[0].swapaxes(0, 1), strict=True):
+            put(states, target, lanes, kernels)
+
+
+class Term:
+    """A product of what a stage puts out, perhaps filtered, and multiplied by a factor each."""
+
+    def __init__(
+        self,
+        source: object,
+        n: int,
+        context: Context,
+        *,
+        product: Product = None,
+        synapse: SimProcess | None = None,
+        scale: np.ndarray | None = None,
+    ) -> None:
+        self.source, self.n = source, n
+        self._context, self.product = context, product
+        self.dtype = context.signals[source.output].dtype
+        self.filter = None if synapse is None else Filter(synapse, context)
+        self.scale = scale
+        self._dense: Callable[[np.ndarray], np.ndarray] | None = None
+        self._by_height: dict[np.floating, tuple] = {}
+        # How it was computed last: for the report.
+        self.was_dense = False
+
+    def scaled(self, factor: np.ndarray) -> Term:
+        """Return this, multiplied by numbers, (n,) or one for all."""
+        factor = np.broadcast_to(factor, (self.n,)).astype(self.dtype)
+        self.scale = factor if self.scale is None else self.scale * factor
+        return self
+
+    def is_dense(self, stream: Stream, n_steps: int) -> bool:
+        """Tell, by the spikes, whether the dense product is faster."""
+        self.was_dense = not isinstance(stream, Spikes) or (
+            stream.n > self._densest * len(stream.bounds) * n_steps * self._n_inputs
+        )
+        return self.was_dense
+
+    @property
+    def operator(self) -> Operator | None:
+        """The operator that multiplies, if it is one."""
+        return self.product if isinstance(self.product, Operator) else None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it multiplies by a sparse matrix, or by 1."""
+        product = self.product
+        return not isinstance(product, Operator) or isinstance(product, SparseDotInc)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it is what the source puts out, as it is."""
+        return self.product is None and self.filter is None and self.scale is None
+
+    @property
+    def _densest(self) -> float:
+        # The windows of a dense convolution have to be copied.
+        return DENSEST if self.is_matrix else _DENSEST_WINDOWS
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it multiplies by a dense matrix."""
+        return isinstance(self.product, DotInc) and not self.is_sparse
+
+    @property
+    def _n_inputs(self) -> int:
+        return self.source.output.size
+
+    def arguments(self, chunk: Chunk, lanes: slice) -> tuple:
+        """Return what the kernels take: see `nengonet.minibatch.stretch_kernels.weigh`."""
+        kernels, stream, n_steps = (
+            self._context.stretch_kernels,
+            chunk.streams[self.source],
+            chunk.n_steps,
+        )
+        how, spikes, *way, dense, scale, system, states = nothing(self.dtype)
+        if self.filter is not None:
+            states, system = chunk.states[self.filter][0][lanes], self.filter.system
+        if self.scale is not None:
+            scale = self.scale
+        if self.is_dense(stream, n_steps):
+            block = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
+            how, dense = kernels.BLOCK, np.ascontiguousarray(self.computed(block))
+        else:
+            spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
+            how, *way = self._ways(stream.height)
+            matrix = way[2]
+            if how == kernels.ROWS and matrix.nbytes > kernels.LARGE:
+                # Read once for many steps.
+                dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
+                kernels.multiply_steps(*spikes, matrix, dense)
+                how = kernels.BLOCK
+        return how, spikes, *way, dense, scale, system, states
+
+    def _ways(self, height: float) -> tuple:
+        """Return how single spikes go: see `weigh`."""
+        make = functools.partial(self._make_ways, self.dtype.type(height))
+        if isinstance(self.product, Operator):
+            return self._context.constant((self.product, "ways", height), make)
+        if height not in self._by_height:
+            self._by_height[height] = make()
+        return self._by_height[height]
+
+    def _make_ways(self, height: np.floating) -> tuple:
+        kernels, product = self._context.stretch_kernels, self.product
+        *_, no_matrix, no_kernel, _, _, _, _ = nothing(self.dtype)
+        if isinstance(product, GeneralConvInc):
+            geometry = geometry_of(product)
+            if geometry is not None:
+                matrix = fan_out(product, self._context, height)[-1]
+                matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1)
+                return kernels.GATHER, geometry, _NO_WAYS, matrix, no_kernel
+            *ways, kernel = fan_out(product, self._context, height)
+            geometry = product.conv.input_shape.n_channels, groups_of(product)
+            geometry = (*geometry, *_NO_GEOMETRY[2:])
+            return kernels.SCATTER, geometry, tuple(ways), no_matrix, kernel
+        if self.is_matrix:
+            rows = event_rows(product, self._context, height)
+            whole = kernels.WHOLE if rows.nbytes <= kernels.LARGE else 1
+            return kernels.ROWS, _NO_GEOMETRY, _NO_WAYS, _padded(rows, whole), no_kernel
+        ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
+        return kernels.SCATTER, (1, 1, *_NO_GEOMETRY[2:]), ways, no_matrix, kernel
+
+    def sparse(self) -> scipy.sparse.csr_array:
+        """Return the matrix, (n, n_inputs), with the factors."""
+        matrix = _matrix_of(self.product, self.n, self._context).astype(self.dtype)
+        if self.scale is None:
+            return matrix
+        return scipy.sparse.csr_array(scipy.sparse.diags_array(self.scale) @ matrix)
+
+    def computed(self, block: np.ndarray) -> np.ndarray:
+        """Return the dense product with (examples, n_steps, n_inputs)."""
+        if self.product is None:
+            return block
+        if self._dense is None:
+            self._dense = dense_product(self.product, self.n, self._context)
+        return self._dense(block)
+
+
+def nothing(dtype: np.dtype) -> tuple:
+    """Return the arguments of a term that brings nothing."""
+    none, no_matrix = np.empty(0, dtype), np.empty((0, 0), dtype)
+    no_spikes, no_block = (
+        (np.empty(0, np.int32), np.empty((0, 0), np.int64), 0),
+        np.empty((0, 0, 0), dtype),
+    )
+    system = np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False
+    return (
+        0,
+        no_spikes,
+        _NO_GEOMETRY,
+        _NO_WAYS,
+        no_matrix,
+        no_block,
+        no_block,
+        none,
+        system,
+        no_block,
+    )
+
+
+def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_array:
+    """Return the sparse matrix of a product."""
+    if product is None:
+        return scipy.sparse.eye_array(n, format="csr")
+    if isinstance(product, Operator):
+        product = weights_of(product, context)
+    return scipy.sparse.csr_array(product)
+
+
+def dense_product(product: Product, n: int, context: Context) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what multiplies (…, n_inputs), and gives (…, n)."""
+    if isinstance(product, GeneralConvInc):
+        return dense_convolution(product, context)
+    if isinstance(product, DotInc) and not isinstance(product, SparseDotInc):
+        weights = weights_of(product, context)
+        # As (n_inputs, n): BLAS takes either order.
+        return lambda block: block @ weights.T.astype(block.dtype, copy=False)
+    matrix = _matrix_of(product, n, context)
+
+    def multiply(block: np.ndarray) -> np.ndarray:
+        rows = block.reshape(-1, block.shape[-1])
+        found = (matrix.astype(block.dtype, copy=False) @ rows.T).T
+        return np.ascontiguousarray(found).reshape(*block.shape[:-1], -1)
+
+    return multiply
+
+
+def _padded(rows: np.ndarray, whole: int) -> np.ndarray:
+    """Return rows with zeros behind, up to a multiple of ``whole``, from a cache line on."""
+    n_rows, n = rows.shape
+    copy = aligned((n_rows, n + -n % whole), rows.dtype)
+    copy[:, :n] = rows
+    return copy
+
+
+def _sparse_ways(
+    matrix: scipy.sparse.csr_array, height: np.floating
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Return the ways of each input through a matrix (n, n_inputs), each with its own weight."""
+    by_input = scipy.sparse.csc_array(matrix)
+    starts, outputs = by_input.indptr.astype(np.int64), by_input.indices.astype(np.int64)
+    weights = (by_input.data * height).astype(height.dtype)
+    return (starts, outputs, np.arange(len(outputs))), weights.reshape(-1, 1, 1)
