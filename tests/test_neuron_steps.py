@@ -4,7 +4,9 @@ import nengo
 import numpy as np
 import pytest
 from minibatches import (
+    BATCH,
     NUMBA,
+    SEED,
     STEPS,
     assert_same_as_nengo,
     minibatch,
@@ -113,3 +115,72 @@ def test_neurons_that_were_printed_are_stepped_together():
         with nn.MinibatchSimulator(net, 3, progress_bar=False) as simulator:
             assert simulator.report().one_by_one == {}
         repr(net.ensembles[0].neuron_type)
+
+
+RATES = [0.0, 1e-6, 500.0, 9900.0, 10_000.0, 50_000.0, 1e6]  # Hz: up to a thousand a step
+
+
+def random_network():
+    """Return a network of steady and changing random neurons, its input and what is probed."""
+    with nengo.Network(seed=3) as network:
+        node = nengo.Node(np.zeros(2))
+        steady = neurons(14, nengo.PoissonSpiking(RELU), 1.0, RATES + RATES[::-1])
+        wrapped = nengo.StochasticSpiking(nengo.Tanh(1e3), amplitude=0.5)
+        others = [neurons(9, each, 400.0, 100.0) for each in (nengo.PoissonSpiking(RELU), wrapped)]
+        for each in others:
+            nengo.Connection(node, each.neurons, transform=np.ones((9, 2)), synapse=None)
+            weights = np.linspace(-1e-3, 2e-3, 9 * 14).reshape(9, 14)
+            nengo.Connection(steady.neurons, each.neurons, transform=weights, synapse=0.01)
+        probes = [nengo.Probe(each.neurons) for each in (steady, *others)]
+    return network, node, probes
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+@pytest.mark.parametrize("bits", ["32", "64"])
+def test_random_numbers_go_on_from_run_to_run(numba, bits):
+    """In calls of many steps and of one, in parts of a batch, and again from the reset state."""
+    before = nengo.rc.get("precision", "bits")
+    nengo.rc.set("precision", "bits", bits)
+    try:
+        network, node, probes = random_network()
+        rows = random_rows(2).astype(f"f{int(bits) // 8}")
+        expected = reference(network, probes, {node: rows})
+        for batch in (BATCH, 1):
+            with minibatch(network, batch, numba=numba) as simulator:
+                for first in range(0, BATCH, batch):
+                    examples = np.arange(first, first + batch)
+                    for _ in range(2):
+                        simulator.reset_to_examples(None, examples, SEED)
+                        step = 0
+                        for n in (1, 17, 1, 1, STEPS - 20):
+                            simulator.run_steps(n, data={node: rows[examples, step : step + n]})
+                            step += n
+                        for probe in probes:
+                            found = simulator.data[probe]
+                            if probe is probes[0] or bits == "64":
+                                np.testing.assert_array_equal(found, expected[probe][examples])
+                            assert found.dtype == expected[probe].dtype
+    finally:
+        nengo.rc.set("precision", "bits", before)
+    counts = expected[probes[0]].sum(axis=1) * simulator.dt
+    assert not counts[:, 0].any()
+    assert (counts[:, 6] > 30_000).all()
+
+
+@pytest.mark.parametrize("seed", [1, 77])
+@pytest.mark.parametrize("numba", ["0", "1"])
+def test_random_inputs_are_the_same_in_any_batch_and_job(seed, numba, monkeypatch):
+    monkeypatch.setenv("NENGONET_NUMBA", numba)
+    rng = np.random.default_rng(seed)
+    with nengo.Network(seed=0) as network:
+        pixels = nn.poisson_input((5, 4), max_rate=25_500.0, kind="ensemble")
+        weights = rng.normal(0, 1e-4, (20, 6))
+        hidden = nn.dense(pixels, weights, nengo.LIF(), gain=30.0, bias=1.0, label="hidden")
+    images = rng.choice([0.0, 0.01, 0.4, 1.0], (7, 5, 4))
+    run = {"presentation_time": 0.03, "seed": seed, "rasters": ["hidden"], "progress": False}
+    expected = nn.present(network, hidden, images, simulator="reference", **run)
+    for size, n_jobs in ((7, 1), (1, 1), (3, 2)):
+        found = nn.present(network, hidden, images, minibatch_size=size, n_jobs=n_jobs, **run)
+        for label, counts in expected.counts.items():
+            np.testing.assert_array_equal(found.counts[label], counts)
+        np.testing.assert_array_equal(found.rasters["hidden"], expected.rasters["hidden"])

@@ -4,6 +4,7 @@ What `nengonet.layers.inputs.draw_events` draws with NumPy for one example at a 
 by number the same: the PCG64 bit generator (O'Neill 2014), ``Generator.poisson`` (Hörmann's PTRS,
 1993, from a mean of 10 on; multiplication below) and ``Generator.integers`` (Lemire 2019), as in
 NumPy's ``random/src``. Where a later NumPy draws other numbers, see `is_numpys`, it draws itself.
+Poisson counts are drawn from MT19937 too: see `nengonet.minibatch.mersenne`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import itertools
 import math
 
+import numba
 import numpy as np
 
 from nengonet.layers.inputs import BLOCK_STEPS, draw_events
@@ -22,7 +24,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 # The multiplier of PCG64, in two halves.
 _FACTOR_HIGH, _FACTOR_LOW = np.uint64(0x2360ED051FC65DA4), np.uint64(0x4385DF649FCCF645)
-_UNIT = 1.0 / 9007199254740992.0  # of the 53 bits of a double
+UNIT = 1.0 / 9007199254740992.0  # of the 53 bits of a double
 
 _LOG_GAMMA = (
     8.333333333333333e-02,
@@ -64,15 +66,28 @@ def _mixed(high, low):
     return (both >> turn) | (both << ((np.uint64(64) - turn) & np.uint64(63)))
 
 
-@inlined
-def _next_double(state):
-    """Go on to the next state, and return a random number in [0, 1)."""
-    state[0], state[1] = _advanced(state[0], state[1], state[2], state[3])
-    return (_mixed(state[0], state[1]) >> np.uint64(11)) * _UNIT
+def next_double(state):
+    """Go on to the next state, and return a random number in [0, 1).
+
+    For the kernels; `numba.extending.overload` knows the bit generator by the type of its state.
+    """
+
+
+@numba.extending.overload(next_double, jit_options={"error_model": "numpy"})
+def _next_of_pcg64(state):
+    if not isinstance(state, numba.types.Array):
+        return None
+
+    def advance(state):
+        state[0], state[1] = _advanced(state[0], state[1], state[2], state[3])
+        return (_mixed(state[0], state[1]) >> np.uint64(11)) * UNIT
+
+    return advance
 
 
 @compiled
-def _log_gamma(x):
+def log_gamma(x):
+    """Return the logarithm of the gamma function."""
     if x == 1.0 or x == 2.0:
         return 0.0
     n = int(7 - x) if x < 7.0 else 0
@@ -89,33 +104,45 @@ def _log_gamma(x):
 
 
 @compiled
-def _poisson_multiplied(mean, state):
-    least, product, count = math.exp(-mean), 1.0, 0
+def poisson_multiplied(least, state):
+    """Draw a Poisson count, of a mean below 10 of which ``least`` is ``exp(-mean)``."""
+    product, count = 1.0, 0
     while True:
-        product *= _next_double(state)
+        product *= next_double(state)
         if product <= least:
             return count
         count += 1
 
 
-@compiled
-def _poisson_rejected(mean, state):
+@inlined
+def shape_of(mean):
+    """Return what `poisson_rejected` makes of a mean of at least 10."""
     b = 0.931 + 2.53 * math.sqrt(mean)
-    a = -0.059 + 0.02483 * b
-    inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
-    accepted = 0.9277 - 3.6224 / (b - 2)
+    return b, -0.059 + 0.02483 * b, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
+
+
+@inlined
+def is_accepted(k, u_left, v, mean, b, a, inverse_alpha):
+    """Tell whether a count drawn far from the mean is taken."""
+    if k < 0 or (u_left < 0.013 and v > u_left):
+        return False
+    return math.log(v) + math.log(inverse_alpha) - math.log(a / (u_left * u_left) + b) <= (
+        -mean + k * math.log(mean) - log_gamma(k + 1.0)
+    )
+
+
+@compiled
+def poisson_rejected(mean, state):
+    """Draw a Poisson count, of a mean of at least 10."""
+    b, a, inverse_alpha, accepted = shape_of(mean)
     while True:
-        u = _next_double(state) - 0.5
-        v = _next_double(state)
+        u = next_double(state) - 0.5
+        v = next_double(state)
         us = 0.5 - abs(u)
         k = math.floor((2 * a / us + b) * u + mean + 0.43)
         if us >= 0.07 and v <= accepted:
             return int(k)
-        if k < 0 or (us < 0.013 and v > us):
-            continue
-        if math.log(v) + math.log(inverse_alpha) - math.log(a / (us * us) + b) <= (
-            -mean + k * math.log(mean) - _log_gamma(k + 1.0)
-        ):
+        if is_accepted(k, us, v, mean, b, a, inverse_alpha):
             return int(k)
 
 
@@ -160,9 +187,9 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
         for each in range(firsts[b], firsts[b + 1]):
             mean = mean_counts[each]
             if mean >= 10:
-                counts[each] = _poisson_rejected(mean, state)
+                counts[each] = poisson_rejected(mean, state)
             else:
-                counts[each] = _poisson_multiplied(mean, state)
+                counts[each] = poisson_multiplied(math.exp(-mean), state)
             n += counts[each]
         if n > steps.shape[0]:
             steps = np.empty(2 * n, np.uint16)

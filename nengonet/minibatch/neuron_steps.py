@@ -6,6 +6,8 @@ known as element-wise is stepped example by example, on arrays of each example's
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 
@@ -52,6 +54,9 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     state = {name: context.signals[signal] for name, signal in operator.state.items()}
     streams = context.states.get(operator, [])
     if is_elementwise(operator):
+        draw = drawing_of(operator, context, streams)
+        if draw is not None:
+            return _in_rows(draw, current, output)
         model = model_of(operator.neurons)
         return model.batched_step(context.dt, current, output, state, streams)
     context.one_by_one[operator] = "a neuron type that is not known to be element-wise"
@@ -97,6 +102,36 @@ def _in_numba(operator: SimNeurons, kernel: Kernel, context: Context) -> Step:
             raise FloatingPointError(f"invalid value encountered in {operator.neurons}")
 
     return step_kernel
+
+
+def drawing_of(
+    operator: SimNeurons, context: Context, streams: list[dict]
+) -> Callable[[np.ndarray, np.ndarray], None] | None:
+    """Return what draws the spikes of neurons in Numba, if that can be.
+
+    It is called with the currents of many steps, (batch, n_steps, n) in the order of memory, and
+    writes the output of the same shape. ``streams`` are each example's random states by name, some
+    of ``context.states[operator]``; they are left as NumPy would leave them.
+    """
+    model = model_of(operator.neurons)
+    if context.kernels is None or model.draws_by is None or not streams:
+        return None
+    from nengonet.minibatch import mersenne
+
+    (each,) = zip(*(stream.values() for stream in streams), strict=True)
+    return mersenne.steps_of(operator.neurons, model.draws_by, context.dt, operator.J.dtype, each)
+
+
+def _in_rows(draw: Callable, current: np.ndarray, output: np.ndarray) -> Step:
+    n, batch = output.shape
+    rates, spikes = (np.empty((batch, 1, n), output.dtype) for _ in range(2))
+
+    def step_in_rows():
+        rates[:, 0] = current.T
+        draw(rates, spikes)
+        output[...] = spikes[:, 0].T
+
+    return step_in_rows
 
 
 def new_streams(operators: list[SimNeurons], seed: int, examples: np.ndarray) -> dict:

@@ -89,6 +89,9 @@ class NeuronModel:
         examples of a minibatch. Otherwise each example has a call of its own.
     draws : callable, optional
         Makes of the examples' random states, a list, what an element-wise step draws from.
+    draws_by : str, optional
+        Method of a random state by which an element-wise step of rates without state draws, as
+        `nengonet.minibatch.mersenne` does in Numba: "poisson" or "random_sample".
     kernel : Kernel, optional
         The step in Numba.
     has_neurons : bool
@@ -105,6 +108,7 @@ class NeuronModel:
     random: bool = False
     elementwise: bool = False
     draws: Callable[[list[np.random.RandomState]], object] | None = None
+    draws_by: str | None = None
     kernel: Kernel | None = None
     has_neurons: bool = True
     # Whether spikes come at even intervals under a constant current.

@@ -51,24 +51,32 @@ class RegularSpikingModel(RatesToSpikesModel):
     _regular = True
 
 
-class PoissonSpikingModel(RatesToSpikesModel):
-    """`PoissonSpiking`, in which the variance of a count is its mean."""
-
-    random = True
-
-    def _of_draw(self, rates, dt):
-        return np.abs(rates) / dt
-
-
-class _UniformDraws:
-    """What `StochasticSpiking` draws from: each example's numbers from its own stream."""
+class _Draws:
+    """What random types draw from: each example's numbers from its own stream."""
 
     def __init__(self, streams: list[np.random.RandomState]) -> None:
         self._streams = streams
 
+    def poisson(self, means: np.ndarray, size: int) -> np.ndarray:
+        """Return counts of the means, (n, batch)."""
+        examples = zip(self._streams, means.T, strict=True)
+        return np.stack([rng.poisson(each) for rng, each in examples], axis=-1)
+
     def random_sample(self, size: tuple[int, int]) -> np.ndarray:
         """Return (n, batch) numbers."""
         return np.stack([rng.random_sample(size=size[:1]) for rng in self._streams], axis=-1)
+
+
+class PoissonSpikingModel(RatesToSpikesModel):
+    """`PoissonSpiking`, in which the variance of a count is its mean."""
+
+    random = True
+    elementwise = True
+    draws = _Draws
+    draws_by = "poisson"
+
+    def _of_draw(self, rates, dt):
+        return np.abs(rates) / dt
 
 
 class StochasticSpikingModel(RatesToSpikesModel):
@@ -76,7 +84,8 @@ class StochasticSpikingModel(RatesToSpikesModel):
 
     random = True
     elementwise = True
-    draws = _UniformDraws
+    draws = _Draws
+    draws_by = "random_sample"
 
 
 register(nengo.RegularSpiking, RegularSpikingModel)

@@ -1,0 +1,125 @@
+"""What kernels draw from a ``RandomState`` is what NumPy draws, and so are Nengo's spikes."""
+
+import nengo
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba")
+
+from nengonet.minibatch import mersenne
+
+# Means of a step: the method changes at 10, and what is known of a mean at 64.
+MEANS = [0.0, 1e-300, 1e-9, 0.5, 9.9, np.nextafter(10, 0), 10.0, 25.5, 63.9, 64.0, 64.1, 1e3, 1e9]
+TYPES = {"poisson": nengo.PoissonSpiking, "random_sample": nengo.StochasticSpiking}
+
+
+def states(seed, n):
+    return [np.random.RandomState([seed % 2**32, seed // 2**32, b]) for b in range(n)]
+
+
+def assert_same_states(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        # What is left of each block of numbers, and the numbers that follow.
+        assert one.get_state()[2] == other.get_state()[2]
+        np.testing.assert_array_equal(one.get_state()[1], other.get_state()[1])
+
+
+def drawn(neurons, rates, streams, dt=0.001):
+    """Return what the type's own step puts out, step by step."""
+    output = np.empty_like(rates)
+    for rng, example, out in zip(streams, rates, output, strict=True):
+        for now, then in zip(example, out, strict=True):
+            neurons.step(dt, now, then, rng=rng)
+    return output
+
+
+def assert_same_draws(neurons, draws, rates, seed, dt=0.001, n_calls=2):
+    ours, theirs = (states(seed, len(rates)) for _ in range(2))
+    output = np.full_like(rates, np.nan)
+    for _ in range(n_calls):
+        mersenne.steps_of(neurons, draws, dt, rates.dtype, ours)(rates, output)
+        np.testing.assert_array_equal(output, drawn(neurons, rates, theirs, dt))
+    assert_same_states(ours, theirs)
+    return output
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**60),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 40)),
+    steady=st.sampled_from([0.0, 0.5, 1.0]),
+    bits=st.sampled_from([32, 64]),
+    draws=st.sampled_from(sorted(TYPES)),
+    base=st.sampled_from([nengo.RectifiedLinear(), nengo.Tanh()]),
+    amplitude=st.sampled_from([1.0, 0.3, 1 / 400]),
+    dt=st.sampled_from([0.001, 0.0007, 0.25, np.float64(0.001)]),
+)
+def test_spikes_and_states_are_those_of_the_types_own_step(
+    seed, shape, steady, bits, draws, base, amplitude, dt
+):
+    rng = np.random.default_rng(seed)
+    rates = rng.choice(np.array(MEANS[: -1 if draws == "random_sample" else None]) / dt, shape)
+    if base.negative:
+        rates *= rng.choice([-1, 1], shape)
+    for step in range(1, shape[1]):
+        if rng.random() < steady:
+            rates[:, step] = rates[:, step - 1]
+    neurons = TYPES[draws](base, amplitude=amplitude)
+    assert_same_draws(neurons, draws, rates.astype(f"f{bits // 8}"), seed, dt)
+
+
+@pytest.mark.parametrize("peak", [9.99, 12.0, 30.0, 64.0, 100.0, 3000.0])
+def test_a_hundred_thousand_counts_of_steady_rates(peak):
+    """Chances that are kept decide as NumPy does, however near a number comes to them."""
+    rates = np.tile(np.geomspace(peak / 4, peak, 250)[np.newaxis, np.newaxis], (2, 200, 1)) / 0.001
+    output = assert_same_draws(nengo.PoissonSpiking(nengo.RectifiedLinear()), "poisson", rates, 5)
+    assert len(np.unique(output)) > 10
+
+
+@pytest.mark.parametrize("refused", [-1.0, np.nan, 1e30, np.inf])
+@pytest.mark.parametrize("negative", [False, True])
+def test_rates_that_numpy_refuses_are_its_error(refused, negative):
+    neurons = nengo.PoissonSpiking(nengo.Tanh() if negative else nengo.RectifiedLinear())
+    rates = np.full((2, 3, 4), 5.0)
+    rates[1, 1, 2] = refused
+    if negative and refused == -1:
+        assert_same_draws(neurons, "poisson", rates, 0)
+        return
+    with pytest.raises(ValueError, match="lam") as theirs:
+        drawn(neurons, rates, states(0, 2))
+    draw = mersenne.steps_of(neurons, "poisson", 0.001, rates.dtype, states(0, 2))
+    with pytest.raises(ValueError, match="lam") as ours:
+        draw(rates, np.empty_like(rates))
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_numpy_draws_where_it_draws_other_numbers(monkeypatch):
+    def steps_of(bits, rng):
+        neurons = nengo.PoissonSpiking(nengo.RectifiedLinear())
+        return mersenne.steps_of(neurons, "poisson", 0.001, np.dtype(f"f{bits // 8}"), rng)
+
+    rng = states(0, 1)
+    assert steps_of(64, rng) is not None
+    assert steps_of(16, rng) is None
+    rng[0].randint(2**32, dtype=np.uint32)  # half a double
+    assert steps_of(64, rng) is None
+
+    class Tomorrow(np.random.RandomState):
+        def poisson(self, *args):
+            return super().poisson(*args) + 1
+
+    class Elsewhere(np.random.RandomState):
+        def get_state(self, legacy=True):
+            name, words, *rest = super().get_state()
+            return name, words + np.uint32(1), *rest
+
+    for cls in (Tomorrow, Elsewhere):
+        mersenne.is_numpys.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(np.random, "RandomState", cls)
+            assert not mersenne.is_numpys()
+            assert steps_of(64, states(0, 1)) is None
+        mersenne.is_numpys.cache_clear()
+    assert mersenne.is_numpys()
