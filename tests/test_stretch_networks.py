@@ -176,3 +176,47 @@ def test_voltages_that_somebody_sets_between_pieces(name, synapse):
     for piece, values in enumerate(found):
         of_piece = np.stack([each[piece] for each in expected])
         np.testing.assert_allclose(values, of_piece, rtol=0, atol=1e-12 * np.abs(of_piece).max())
+
+
+def test_a_pool_behind_joined_layers():
+    """Spikes of both are passed on as spikes, and what joins them is read more than once."""
+    rng = np.random.default_rng(7)
+    with nengo.Network(seed=3) as network:
+        pixels = nn.poisson_input((7, 6, 2))
+        kernels = [np.round(rng.normal(0.2, 0.5, (3, 2, 2, n)) * 8) / 8 for n in (4, 3)]
+        branches = [
+            nn.conv2d(pixels, kernel, neuron_type, gain=gain, padding="same", label=label)
+            for kernel, neuron_type, gain, label in zip(
+                kernels,
+                (NEURONS["if"], nengo.LIF()),
+                (128.0, 4.0),
+                ("first", "second"),
+                strict=True,
+            )
+        ]
+        pooled = nn.avg_pool2d(nn.concatenate(branches))
+        last = nn.conv2d(pooled, np.round(rng.normal(0, 1, (2, 2, 7, 3))), NEURONS["if"], gain=64.0)
+        output = nn.dense(last, np.round(rng.normal(0, 1, (last.size, 3))), None)
+    images = rng.integers(0, 9, (3, 7, 6, 2)) / 8
+    expected = assert_same_results(network, output, images, presentation_time=0.04)
+    assert all(counts.sum() > 20 for counts in expected.counts.values())
+
+
+@pytest.mark.parametrize("synapse", [None, nengo.Lowpass(0), nengo.Alpha(0.004)])
+@pytest.mark.parametrize(
+    "second", [nengo.LinearFilter([1], [1], analog=False), nengo.Lowpass(0.005), nengo.Alpha(0.003)]
+)
+def test_a_constant_input_through_filters_of_two_orders(synapse, second):
+    network, output = two_convolutions(NEURONS["if"], nn.avg_pool2d, gain=128.0, synapse=synapse)
+    pixels, first = network.all_nodes[0], network.all_ensembles[0]
+    with network:
+        transform = nengo.Convolution(4, (7, 6, 2), kernel_size=(3, 2), init=np.ones((3, 2, 2, 4)))
+        nengo.Connection(pixels, first.neurons, transform=transform, synapse=second)
+    images = np.random.default_rng(2).integers(0, 9, (3, 7, 6, 2)) / 8
+    run = {"readout": "mean", "progress": False, "presentation_time": 0.04}
+    expected = nn.present(network, output, images, simulator="reference", **run)
+    found = nn.present(network, output, images, **run)
+    assert expected.counts["first"].sum() > 100
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+    np.testing.assert_allclose(found.steps, expected.steps, rtol=0, atol=1e-9)

@@ -69,6 +69,7 @@ class Flow:
         # By place; what is open is being read.
         self._found: dict[tuple, Stage | Unfit] = {}
         self._open: set[tuple] = set()
+        self._copies: dict[tuple, scipy.sparse.csr_array] = {}
         self.inputs = [EventInput(signal, context, events) for signal, events in context.events]
         for stage in self.inputs:
             self._add(stage)
@@ -279,7 +280,9 @@ class Flow:
         taken = np.arange(operator.src.size)[... if src_slice is None else src_slice]
         if to.shape[1] != len(taken):
             taken = np.broadcast_to(taken, to.shape[1])
-        matrix = to @ _selection(taken, np.arange(operator.src.size))
+        # One for each copy, however often it is read: relays are known by it.
+        key = operator, place_of(place), place_of(signal)
+        matrix = self._copies.setdefault(key, to @ _selection(taken, np.arange(operator.src.size)))
         if self.is_constant(operator.src):
             return [], [(operator.src, matrix.__matmul__)]
         return [self._term(s, signal, product=matrix) for s in self._sources(operator.src)], []
@@ -310,7 +313,7 @@ class Flow:
     def _relay(self, term: Term, signal: Signal) -> Stage:
         if term.is_identity:
             return term.source
-        key = term.source, term.product, *place_of(signal)
+        key = term.source, id(term.product), *place_of(signal)
         if key not in self._found:
             relay = Relay(signal, self._context, term.source, term.sparse())
             self.stages.append(relay)

@@ -47,7 +47,8 @@ class Filter:
         a, b, c, d = (np.asarray(each, np.float64) for each in (step.A, step.B, step.C, step.D))
         order = len(self._states)
         self.system = (
-            a.reshape(order, order),
+            # All filters of a sum go into one kernel, which wants them in one layout.
+            np.ascontiguousarray(a.reshape(order, order)),
             b.ravel(),
             c.ravel(),
             d.ravel(),
