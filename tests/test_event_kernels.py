@@ -71,6 +71,64 @@ def test_gathering_convolution(case, density, dtype):
     np.testing.assert_array_equal(total[n_out:], 7.5)
 
 
+def check_windows(case, values, kernel, n_beyond=5):
+    """Compare with NumPy, which has the same sums if all are integers."""
+    shape, size, strides, padding, n_filters = case
+    shape_out = output_shape(shape, size, strides, padding)
+    (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
+    geometry = (*shape, *shape_out, *size, *strides, top, left)
+    n_out = np.prod(shape_out) * n_filters
+    total = np.full(n_out + n_beyond, 7.5, kernel.dtype)
+    flat = np.ascontiguousarray(kernel.reshape(-1, n_filters))
+    event_kernels.window_convolution(values, geometry, flat, total)
+    images = values[: np.prod(shape)].reshape(1, *shape).astype(float)
+    expected = convolve(images, kernel, strides=strides, padding=padding)
+    np.testing.assert_array_equal(total[:n_out], expected.ravel())
+    np.testing.assert_array_equal(total[n_out:], 7.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution_of_windows(case, dtype):
+    shape, size, *_, n_filters = case
+    rng = np.random.default_rng(len(str(case)))
+    kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
+    values = rng.integers(-9, 10, np.prod(shape) + 3).astype(dtype)
+    check_windows(case, values, kernel)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_convolution_of_windows_of_any_geometry(seed):
+    rng = np.random.default_rng(seed)
+    padding, dtype = rng.choice(["valid", "same"]), rng.choice(DTYPES)
+    size, strides = (tuple(map(int, rng.integers(1, 6, 2))) for _ in range(2))
+    least = size if padding == "valid" else (1, 1)
+    shape = tuple(int(rng.integers(n, n + 9)) for n in (*least, 1))
+    n_filters = int(rng.integers(1, 70))
+    kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
+    values = rng.integers(-9, 10, np.prod(shape)).astype(dtype)
+    check_windows((shape, size, strides, padding, n_filters), values, kernel, n_beyond=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_windows_are_summed_in_the_order_of_the_kernel(dtype):
+    """To the bit, with products rounded before they are added."""
+    rng = np.random.default_rng(2)
+    shape, size, n_filters = (7, 6, 3), (3, 2), 37
+    geometry = (*shape, 5, 5, *size, 1, 1, 0, 0)
+    values = rng.normal(size=np.prod(shape)).astype(dtype)
+    kernel = rng.normal(size=(np.prod(size) * shape[-1], n_filters)).astype(dtype)
+    total = np.empty((5, 5, n_filters), dtype)
+    event_kernels.window_convolution(values, geometry, kernel, total.reshape(-1))
+    image = values.reshape(shape)
+    for row, column in np.ndindex(5, 5):
+        sums = np.zeros(n_filters, dtype)
+        window = image[row : row + size[0], column : column + size[1]]
+        for value, weights in zip(window.ravel(), kernel, strict=True):
+            sums += value * weights
+        np.testing.assert_array_equal(total[row, column], sums)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_groups", [1, 2, 4])
 @pytest.mark.parametrize("padding", ["valid", "same"])

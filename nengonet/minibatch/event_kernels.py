@@ -12,7 +12,17 @@ from __future__ import annotations
 import numpy as np
 
 from nengonet.minibatch.kernels import compiled, inlined, uncounted
-from nengonet.minibatch.vectors import HAS_MASKS, bits_of, lowest, n_set, plus, put, zeros_of
+from nengonet.minibatch.vectors import (
+    HAS_MASKS,
+    bits_of,
+    lowest,
+    n_set,
+    part,
+    plus,
+    plus_times,
+    put,
+    zeros_of,
+)
 
 # Sums that stay in registers: 16 registers of 256 bits are the fewest that there are.
 _WIDE, _NARROW = 256, 128
@@ -106,6 +116,101 @@ def gather_convolution(rows, first, last, geometry, kernel, starts, total):
         else:
             _gather(_narrow_zeros(kernel), column, rows, geometry, kernel, starts, total)
             column += narrow
+
+
+@inlined
+def _alike(first, n_out, n_in, size, stride, padding):
+    """Return where those end whose windows are cut off as that of the ``first`` is."""
+    before = first * stride - padding
+    if before < 0 or before + size > n_in:
+        return first + 1
+    return min(n_out, (n_in - size + padding) // stride + 1)
+
+
+@inlined
+def _place(i, last, width, share, steps):
+    """Return where the window of position ``i`` begins in the input, and where it is put.
+
+    Both from that of position 0 on, in a part of the image that is ``width`` wide; ``steps`` are
+    those of a row and a column, of either. Beyond the ``last`` position, it stands again.
+    """
+    i = min(i, last)
+    row = np.int64(_position(i, share))
+    column = i - row * width
+    return row * steps[0] + column * steps[1], row * steps[2] + column * steps[3]
+
+
+@uncounted
+def _slide(zeros, column, top_left, shape, values, geometry, kernel, total):
+    """Set the filters from ``column`` on of positions whose windows are cut off alike.
+
+    They begin with ``top_left``, and make up a part of the image, of a ``shape``.
+    """
+    rows_in, columns_in, n_channels, _, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
+    n_filters = kernel.shape[1]
+    n, last, share = n_filters - column, shape[0] * shape[1] - 1, 1.0 / shape[1]
+    above, before = top_left[0] * stride_rows - top, top_left[1] * stride_columns - left
+    upper, lower = max(above, 0), min(above + size_rows, rows_in)
+    begin, end = max(before, 0), min(before + size_columns, columns_in)
+    n_values, of_row = (end - begin) * n_channels, columns_in * n_channels
+    first = (upper * columns_in + begin) * n_channels
+    weights = ((upper - above) * size_columns + begin - before) * n_channels * n_filters + column
+    to = (top_left[0] * columns_out + top_left[1]) * n_filters + column
+    steps = (stride_rows * of_row, stride_columns * n_channels, columns_out * n_filters, n_filters)
+    for i in range(0, last + 1, 4):
+        from_a, to_a = _place(i, last, shape[1], share, steps)
+        from_b, to_b = _place(i + 1, last, shape[1], share, steps)
+        from_c, to_c = _place(i + 2, last, shape[1], share, steps)
+        from_d, to_d = _place(i + 3, last, shape[1], share, steps)
+        a = b = c = d = zeros
+        for r in range(lower - upper):
+            at, here = weights + r * size_columns * n_channels * n_filters, first + r * of_row
+            for value in range(here, here + n_values):
+                row = part(zeros, kernel, at, n)
+                a = plus_times(a, row, values[_index(from_a + value)])
+                b = plus_times(b, row, values[_index(from_b + value)])
+                c = plus_times(c, row, values[_index(from_c + value)])
+                d = plus_times(d, row, values[_index(from_d + value)])
+                at += n_filters
+        put(a, total, to + to_a, n)
+        put(b, total, to + to_b, n)
+        put(c, total, to + to_c, n)
+        put(d, total, to + to_d, n)
+
+
+@uncounted
+def window_convolution(values, geometry, kernel, total):
+    """Set ``total`` to the convolution of a step's values, one group of channels.
+
+    Parameters
+    ----------
+    values : (rows_in * columns_in * n_channels,) array
+        Numbers or spikes, channels last. Those that are 0 are multiplied as well.
+    geometry, kernel, total
+        As for `gather_convolution`; here the kernel is multiplied by the values alone.
+
+    Notes
+    -----
+    Four positions are worked on at a time, so that a row of the kernel is loaded once for them.
+    Every sum is taken in the order of the kernel's rows, whatever stands beside it.
+    """
+    rows_in, columns_in, _, rows_out, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
+    n_filters, piece = kernel.shape[1], _PIECE // kernel.itemsize
+    row = 0
+    while row < rows_out:
+        below = _alike(row, rows_out, rows_in, size_rows, stride_rows, top)
+        column = 0
+        while column < columns_out:
+            end = _alike(column, columns_out, columns_in, size_columns, stride_columns, left)
+            shape = (below - row, end - column)
+            for j in range(0, n_filters, piece):
+                _slide(
+                    _piece_zeros(kernel), j, (row, column), shape, values, geometry, kernel, total
+                )
+            column = end
+        row = below
 
 
 @uncounted

@@ -76,11 +76,7 @@ def plus(typing, vector, array, at, n):
                 sums = builder.fadd(total, builder.load(pointer, align=_size(vector)))
                 after_whole = builder.basic_block
             with part:
-                mask = _first(builder, numbers.count, n)
-                of_type = [numbers.as_pointer(), _INDEX, mask.type, numbers]
-                load = _masked(builder, "load", vector, ir.FunctionType(numbers, of_type))
-                align = ir.Constant(_INDEX, _size(vector))
-                more = builder.call(load, [pointer, align, mask, ir.Constant(numbers, None)])
+                more, mask = _load_some(builder, vector, pointer, n)
                 # In these words it is one instruction, where the processor has masks.
                 some = builder.select(mask, builder.fadd(total, more), total)
                 after_part = builder.basic_block
@@ -90,6 +86,45 @@ def plus(typing, vector, array, at, n):
         return found
 
     return vector(vector, _contiguous(array), types.intp, types.intp), generate
+
+
+@intrinsic
+def part(typing, vector, array, at, n):
+    """Return the first ``n`` numbers that begin ``at`` in an array, as a vector like another."""
+
+    def generate(context, builder, signature, given):
+        _, array_given, at, n = given
+        numbers = context.get_value_type(vector)
+        pointer = _pointer(builder, context, array, array_given, at, numbers)
+        with builder.if_else(_all(builder, numbers, n)) as (whole, rest):
+            with whole:
+                all_of_them = builder.load(pointer, align=_size(vector))
+                after_whole = builder.basic_block
+            with rest:
+                some, _ = _load_some(builder, vector, pointer, n)
+                after_rest = builder.basic_block
+        found = builder.phi(numbers)
+        found.add_incoming(all_of_them, after_whole)
+        found.add_incoming(some, after_rest)
+        return found
+
+    return vector(vector, _contiguous(array), types.intp, types.intp), generate
+
+
+@intrinsic
+def plus_times(typing, vector, other, factor):
+    """Return the vector plus another, multiplied by a number: rounded twice, as in NumPy."""
+
+    def generate(context, builder, signature, given):
+        total, other, factor = given
+        numbers = other.type
+        anything = ir.Constant(numbers, ir.Undefined)
+        factor = builder.insert_element(anything, factor, ir.Constant(_INDEX, 0))
+        same = ir.Constant(ir.VectorType(_INDEX, numbers.count), None)
+        factor = builder.shuffle_vector(factor, anything, same)
+        return builder.fadd(total, builder.fmul(other, factor))
+
+    return vector(vector, vector, vector.dtype), generate
 
 
 @intrinsic
@@ -177,6 +212,16 @@ def _all(builder, numbers, n):
 
 def _size(vector):
     return vector.dtype.bitwidth // 8
+
+
+def _load_some(builder, vector, pointer, n):
+    """Return the first ``n`` numbers of a vector, zeros behind them, and their mask."""
+    numbers = pointer.type.pointee
+    mask = _first(builder, numbers.count, n)
+    of_type = [pointer.type, _INDEX, mask.type, numbers]
+    load = _masked(builder, "load", vector, ir.FunctionType(numbers, of_type))
+    align, zeros = ir.Constant(_INDEX, _size(vector)), ir.Constant(numbers, None)
+    return builder.call(load, [pointer, align, mask, zeros]), mask
 
 
 def _masked(builder, what, vector, of_type):
