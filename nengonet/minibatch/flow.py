@@ -27,6 +27,7 @@ from nengo.builder.transforms import GeneralConvInc
 from nengo.synapses import LinearFilter
 
 from nengonet.layers.pools import MaxPool
+from nengonet.layers.weighted import AddBias
 from nengonet.minibatch.convolutions import geometry_of, has_fan_out
 from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
 from nengonet.minibatch.operators import is_batched_function
@@ -73,8 +74,10 @@ class Flow:
         self.inputs = [EventInput(signal, context, events) for signal, events in context.events]
         for stage in self.inputs:
             self._add(stage)
-        for operator in filter(self._is_stage, operators):
-            self.stage_of(operator.output)
+        # Filters are part of what reads them, where that is one: those that are left come last.
+        for operator in sorted(filter(self._is_stage, operators), key=_is_filter):
+            if operator not in self.done:
+                self.stage_of(operator.output)
 
     def stage_of(self, signal: Signal) -> Stage | None:
         """Return the stage that puts out a signal, made now if it can be."""
@@ -170,6 +173,10 @@ class Flow:
         if _is_filter(operator):
             return Linear(operator.output, context, Sum([self._filtered(operator)], [], context))
         source = operator.x if isinstance(operator, SimPyFunc) else operator.input
+        if type(getattr(operator, "fn", None)) is AddBias:
+            terms, steady = self._terms(source)
+            what = Sum(terms, [*steady, (operator.fn.bias, None)], context)
+            return Linear(operator.output, context, what, operator)
         linear = Linear(source, context, Sum(*self._terms(source), context))
         is_pool = type(getattr(operator, "process", None)) is MaxPool
         return (MaximumPool if is_pool else Stepwise)(operator, context, linear)
@@ -209,7 +216,7 @@ class Flow:
             return [self._term(self._stage(signal), signal)], []
         operator = self._operator_of(signal)
         if operator is not None:
-            if _is_filter(operator) and len(self._uses.readers(signal)) == 1:
+            if _is_filter(operator) and len(self._uses.readers(signal)) <= 1:
                 with self._opened(signal):
                     return [self._filtered(operator)], []
             return [self._term(self._stage(signal), signal)], []

@@ -41,22 +41,42 @@ def make_plan(
     kept: Iterable[Signal],
     context: Context,
 ) -> None:
-    """Decide what has to run, in the context."""
+    """Decide what has to run, in the context; the same as before for the same signals."""
+    inputs, varying, kept = tuple(inputs), tuple(varying), tuple(kept)
+    key = "plan", tuple(operators), inputs, varying, kept
+    decided = context.constant(key, lambda: _planned(operators, inputs, varying, kept, context))
+    for name, value in decided.items():
+        setattr(context, name, value)
+
+
+def _planned(
+    operators: Sequence[Operator],
+    inputs: Sequence[Signal],
+    varying: Sequence[Signal],
+    kept: Sequence[Signal],
+    context: Context,
+) -> dict[str, object]:
+    """Return what `make_plan` decides."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
+    context.assigning, context.currents = set(), {}
     operators = [operator for operator in operators if not steps_as(operator, SimProbe)]
     operators = _without_unread(_without_zeros(operators, inputs), kept)
     static = _static(operators, varying)
     operators = _assign(operators, context)
     operators = _fuse_currents(operators, static, kept, context)
     uses = Uses(operators)
-    context.spiking = [each.output for each in operators if _is_spiking(each)]
-    context.event_only = {
-        each
-        for each in operators
-        if _shows(each, "events") and _is_read_as_events(each.output, uses, kept, context)
+    return {
+        "spiking": [each.output for each in operators if _is_spiking(each)],
+        "event_only": {
+            each
+            for each in operators
+            if _shows(each, "events") and _is_read_as_events(each.output, uses, kept, context)
+        },
+        "once": [operator for operator in operators if operator in static],
+        "always": [operator for operator in operators if operator not in static],
+        "assigning": context.assigning,
+        "currents": context.currents,
     }
-    context.once = [operator for operator in operators if operator in static]
-    context.always = [operator for operator in operators if operator not in static]
 
 
 def _is_spiking(operator: Operator) -> bool:

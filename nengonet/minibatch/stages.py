@@ -41,6 +41,8 @@ class Stage:
     height: np.floating | None = None
     # What it stands for, where that keeps a state of its own.
     operator: Operator | None = None
+    # Whether it puts out numbers for every step.
+    is_block = False
     # Spikes are listed in the order of positions of so many channels.
     n_channels = 1
 
@@ -97,11 +99,15 @@ class EventInput(Stage):
 class Constant(Stage):
     """What stays as it is, as a single step that stands for all."""
 
-    def run(self, chunk):
-        """Return one step."""
+    def load(self, lanes, kernels):
+        """Return it."""
         array = self.context.signals.operand(self.output)
         array = np.broadcast_to(array, (*array.shape[:-1], self.context.batch))
-        return np.array(array[:, chunk.lanes].T, order="C")[:, np.newaxis]
+        return [np.array(array[:, lanes].T, order="C")[:, np.newaxis]]
+
+    def run(self, chunk):
+        """Return one step."""
+        return chunk.states[self][0]
 
 
 # What stays as it is: a signal or numbers, and what is made of (n, batch).
@@ -153,9 +159,13 @@ class Sum:
 class Linear(Stage):
     """A sum without neurons."""
 
-    def __init__(self, output: Signal, context: Context, what: Sum) -> None:
+    is_block = True
+
+    def __init__(
+        self, output: Signal, context: Context, what: Sum, operator: Operator | None = None
+    ) -> None:
         super().__init__(output, context)
-        self._sum, self.is_identity = what, what.is_identity
+        self._sum, self.is_identity, self.operator = what, what.is_identity, operator
 
     @property
     def terms(self):
@@ -187,7 +197,6 @@ class Neurons(Stage):
         self._states = [context.signals[operator.state[name]] for name in family.states]
         self._constants = family.constants(operator.neurons, context.dt, self.dtype)
         self.height = self.dtype.type(model.amplitude / context.dt)
-        self.is_listed = True
 
     @property
     def terms(self):
@@ -209,14 +218,14 @@ class Neurons(Stage):
         stream = self._steps(chunk)
         if stream is None:
             # Too many spikes for a list, or some below 0.
-            self.is_listed = False
+            self.is_block = True
             chunk.go_back(self, *self.filters)
             stream = self._steps(chunk)
         is_list = isinstance(stream, Spikes)
         n_spikes = stream.n if is_list else np.abs(stream).sum(dtype=np.float64) / self.height
         share = n_spikes / (chunk.n * chunk.n_steps * self.output.size)
         # What is dense becomes a list again only where spikes have become much fewer.
-        self.is_listed = share < (_LISTED if is_list else _LISTED / 2)
+        self.is_block = share >= (_LISTED if is_list else _LISTED / 2)
         return stream
 
     def _steps(self, chunk: Chunk) -> Stream | None:
@@ -224,7 +233,7 @@ class Neurons(Stage):
         n, streams = self.output.size, []
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             lanes = slice(chunk.lanes.start + part.start, chunk.lanes.start + part.stop)
-            shape = (0, 0, 0) if self.is_listed else (part.stop - part.start, chunk.n_steps, n)
+            shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
             counts = np.empty(shape, self.dtype)
             *states, last = (each[part] for each in chunk.states[self])
             terms = self._sum.arguments(chunk, part, self.dtype)
@@ -233,17 +242,19 @@ class Neurons(Stage):
                 *terms, steady, *self._scale, last,
                 tuple(states), self._constants, self.height, n, chunk.n_steps, counts,
             )  # fmt: skip
-            if wrong == -1 and self.is_listed:
+            if wrong == -1 and not self.is_block:
                 return None
             if wrong:
                 raise NotANumber
             listed = Spikes(spikes, bounds, 0, self.height)
-            streams.append(listed if self.is_listed else counts)
+            streams.append(counts if self.is_block else listed)
         return joined(streams)
 
 
 class InArrays(Stage):
     """What keeps its states as signals are, and its output, (…, n, examples)."""
+
+    is_block = True
 
     def __init__(self, operator: Operator, context: Context) -> None:
         super().__init__(operator.output, context)
@@ -391,6 +402,7 @@ class MaximumPool(Stepwise):
         shape = operator.output.size, operator.input.size
         self._ways = _Ways(scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape))
         self._source, self._kind = self._only_source(), KINDS.index(pool.kind)
+        self.is_block = self._source is None
         amplitude = pool.amplitude
         self.height = None if amplitude is None else self.dtype.type(amplitude / context.dt)
 

@@ -276,6 +276,21 @@ _usual = _event = _most = _keeps_current = _counts_spikes = None
 # returns where it is when there is no more room for spikes.
 
 
+@inlined
+def _list_few(eventful, which, n_events, spikes, used):
+    """List the spikes of neurons with up to four; return the event and the room where it stops."""
+    for event in range(n_events):
+        i = which[event]
+        n_spikes = eventful[i]
+        if n_spikes > 4:
+            return event, used
+        # Mostly one: four are written, and the rest written over.
+        for more in range(4):
+            spikes[used + more] = i
+        used += n_spikes
+    return n_events, used
+
+
 def _steps_of_one(
     block, first, n_steps, states, k, row, eventful, which, constants, height, spikes, most,
     found, counts, at,
@@ -302,6 +317,8 @@ def _steps_of_one(
             if not is_listing:
                 for i in range(n):
                     counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
+            if _counts_spikes and is_listing and used + 4 * n_events < min(most, spikes.shape[0]):
+                event, used = _list_few(eventful, which, n_events, spikes, used)
         while event < n_events:
             i = which[event]
             n_spikes = int(eventful[i])

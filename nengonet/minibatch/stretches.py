@@ -124,9 +124,6 @@ class Stretches:
         itemsize = max((stage.dtype.itemsize for stage in self._stages), default=8)
         # Of one example.
         states = sum(stage.output.size for stage in self._stages) * 3 * itemsize
-        self._dense_bytes = itemsize * sum(
-            stage.output.size for stage in self._stages if stage.height is None
-        )
         self._n_examples = max(_LANES, _STATE_BYTES // max(states, 1))
 
     @property
@@ -138,11 +135,6 @@ class Stretches:
             for term in stage.terms
             if term.was_dense and term.source.height is not None and term.operator is not None
         ]
-
-    @property
-    def neurons(self) -> list[Neurons]:
-        """The stages of neurons whose spikes can be listed."""
-        return [stage for stage in self._stages if isinstance(stage, Neurons)]
 
     def advance(self, most: int, begin: int, tell: Callable[[int], object]) -> int:
         """Do at most ``most`` steps after the first ``begin``; return how many.
@@ -208,11 +200,8 @@ class Stretches:
         """Return how many steps bring neither too many spikes nor too many numbers."""
         most = _SPIKES / max(spikes_a_step, 1)
         n = min(self._n_examples, self._context.batch)
-        listed = 0 if all(stage.is_listed for stage in self.neurons) else 1
-        dense = self._dense_bytes * n + listed * sum(
-            stage.output.size * stage.dtype.itemsize * n
-            for stage in self.neurons
-            if not stage.is_listed
+        dense = n * sum(
+            stage.output.size * stage.dtype.itemsize for stage in self._stages if stage.is_block
         )
         return int(np.clip(min(most, _BLOCK_BYTES / max(dense, 1)), 1, BLOCK_STEPS))
 
