@@ -39,7 +39,8 @@ def assert_same_draws(neurons, draws, rates, seed, dt=0.001, n_calls=2):
     ours, theirs = (states(seed, len(rates)) for _ in range(2))
     output = np.full_like(rates, np.nan)
     for _ in range(n_calls):
-        mersenne.steps_of(neurons, draws, dt, rates.dtype, ours)(rates, output)
+        drawing = mersenne.Drawing(neurons, draws, dt, rates.dtype)
+        drawing.draw(rates, output, mersenne.addresses_of(ours))
         np.testing.assert_array_equal(output, drawn(neurons, rates, theirs, dt))
     assert_same_states(ours, theirs)
     return output
@@ -78,6 +79,20 @@ def test_a_hundred_thousand_counts_of_steady_rates(peak):
     assert len(np.unique(output)) > 10
 
 
+@pytest.mark.parametrize("draws", sorted(TYPES))
+def test_a_single_step_stands_for_all_and_copies_stand_for_states(draws):
+    rates = np.random.default_rng(1).choice(np.array(MEANS[:-1]) / 0.001, (3, 1, 50))
+    neurons = TYPES[draws](nengo.RectifiedLinear())
+    ours, theirs = states(1, 3), states(1, 3)
+    words, output = mersenne.copies_of(ours), np.empty((3, 20, 50))
+    drawing = mersenne.Drawing(neurons, draws, 0.001, rates.dtype)
+    drawing.draw(rates, output, mersenne.addresses_in(words))
+    assert_same_states(ours, theirs)
+    np.testing.assert_array_equal(output, drawn(neurons, np.tile(rates, (1, 20, 1)), theirs))
+    mersenne.put_back(words, ours)
+    assert_same_states(ours, theirs)
+
+
 @pytest.mark.parametrize("refused", [-1.0, np.nan, 1e30, np.inf])
 @pytest.mark.parametrize("negative", [False, True])
 def test_rates_that_numpy_refuses_are_its_error(refused, negative):
@@ -89,22 +104,22 @@ def test_rates_that_numpy_refuses_are_its_error(refused, negative):
         return
     with pytest.raises(ValueError, match="lam") as theirs:
         drawn(neurons, rates, states(0, 2))
-    draw = mersenne.steps_of(neurons, "poisson", 0.001, rates.dtype, states(0, 2))
+    drawing, streams = mersenne.Drawing(neurons, "poisson", 0.001, rates.dtype), states(0, 2)
     with pytest.raises(ValueError, match="lam") as ours:
-        draw(rates, np.empty_like(rates))
+        drawing.draw(rates, np.empty_like(rates), mersenne.addresses_of(streams))
     assert str(ours.value) == str(theirs.value)
 
 
 def test_numpy_draws_where_it_draws_other_numbers(monkeypatch):
-    def steps_of(bits, rng):
-        neurons = nengo.PoissonSpiking(nengo.RectifiedLinear())
-        return mersenne.steps_of(neurons, "poisson", 0.001, np.dtype(f"f{bits // 8}"), rng)
+    def can_draw(bits, streams):
+        return mersenne.can_draw(np.dtype(f"f{bits // 8}"), streams)
 
-    rng = states(0, 1)
-    assert steps_of(64, rng) is not None
-    assert steps_of(16, rng) is None
-    rng[0].randint(2**32, dtype=np.uint32)  # half a double
-    assert steps_of(64, rng) is None
+    streams = states(0, 2)
+    assert can_draw(64, streams)
+    assert can_draw(32, streams)
+    assert not can_draw(16, streams)
+    streams[1].randint(2**32, dtype=np.uint32)  # half a double
+    assert not can_draw(64, streams)
 
     class Tomorrow(np.random.RandomState):
         def poisson(self, *args):
@@ -120,6 +135,6 @@ def test_numpy_draws_where_it_draws_other_numbers(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(np.random, "RandomState", cls)
             assert not mersenne.is_numpys()
-            assert steps_of(64, states(0, 1)) is None
+            assert not can_draw(64, states(0, 1))
         mersenne.is_numpys.cache_clear()
     assert mersenne.is_numpys()

@@ -1,10 +1,13 @@
 """Neurons of a minibatch, stepped together or one by one, against Nengo's."""
 
+import re
+
 import nengo
 import numpy as np
 import pytest
 from minibatches import (
     BATCH,
+    HAVE_NUMBA,
     NUMBA,
     SEED,
     STEPS,
@@ -184,3 +187,24 @@ def test_random_inputs_are_the_same_in_any_batch_and_job(seed, numba, monkeypatc
         for label, counts in expected.counts.items():
             np.testing.assert_array_equal(found.counts[label], counts)
         np.testing.assert_array_equal(found.rasters["hidden"], expected.rasters["hidden"])
+
+
+@pytest.mark.skipif(not HAVE_NUMBA, reason="no Numba")
+@pytest.mark.parametrize("wrapper", [nengo.PoissonSpiking, nengo.StochasticSpiking])
+def test_steps_that_are_done_again_draw_the_same_numbers(wrapper):
+    """Many steps that fail are done again one by one, to find the one that fails."""
+    with nengo.Network(seed=0) as network:
+        source, target = neurons(3, wrapper(RELU), 1.0, 3.0), neurons(1, nengo.LIF())
+        weights = np.full((1, 3), 1e306)
+        nengo.Connection(source.neurons, target.neurons, transform=weights, synapse=None)
+    found = []
+    for numba in (False, True):
+        with (
+            np.errstate(over="ignore"),
+            minibatch(network, 2, seed=2, numba=numba) as simulator,
+            pytest.raises(FloatingPointError, match="in step") as error,
+        ):
+            simulator.run_steps(500)
+        found.append(re.search(r"in step (\d+), examples? .*;", str(error.value)))
+    assert found[0].group() == found[1].group()
+    assert int(found[0].group(1)) > 10

@@ -29,7 +29,7 @@ from nengo.synapses import LinearFilter
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.weighted import AddBias
 from nengonet.minibatch.convolutions import geometry_of, has_fan_out
-from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
+from nengonet.minibatch.neuron_steps import drawing_of, is_elementwise, kernel_of
 from nengonet.minibatch.operators import is_batched_function
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.processes import is_for_all
@@ -37,6 +37,7 @@ from nengonet.minibatch.registry import Context, steps_as
 from nengonet.minibatch.signals import Uses, same_place
 from nengonet.minibatch.stages import (
     Constant,
+    Drawn,
     EventInput,
     Linear,
     MaximumPool,
@@ -168,6 +169,9 @@ class Flow:
         context = self._context
         if isinstance(operator, SimNeurons):
             what, scale = self._current(operator)
+            drawing = drawing_of(operator, context)
+            if drawing is not None:
+                return Drawn(operator, context, what, scale, drawing)
             kind = Stepped if kernel_of(operator, context) is None else Neurons
             return kind(operator, context, what, scale)
         if _is_filter(operator):

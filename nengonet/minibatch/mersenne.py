@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -271,8 +271,8 @@ def _is_same(row, other):
 def poisson_steps(rates, dt, height, is_signed, addresses, output):
     """Draw the steps of ``PoissonSpiking``, (batch, n_steps, n), each example in its own stream.
 
-    ``addresses`` is from `addresses_of`, ``dt`` of the type in which rates are multiplied by it.
-    Returns a mean that NumPy refuses, or 0.
+    See `Drawing`; ``dt`` is of the type in which rates are multiplied by it. Returns a mean that
+    NumPy refuses, or 0.
     """
     batch, n_steps, n = output.shape
     which, counts, firsts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -282,9 +282,10 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
         words = _words_at(addresses[b])
         state = words, doubles
         _temper(words, doubles)
-        n_same = 0
+        n_same, is_steady = 0, rates.shape[1] < n_steps
         for s in range(n_steps):
-            n_same = n_same + 1 if s > 0 and _is_same(rates[b, s], rates[b, s - 1]) else 0
+            is_same = s > 0 and (is_steady or _is_same(rates[b, s], rates[b, s - 1]))
+            n_same = n_same + 1 if is_same else 0
             if n_same == 0:
                 n_active = _means_of(rates[b, s], dt, is_signed, which, means, signs)
                 if n_active < 0:
@@ -317,7 +318,7 @@ def stochastic_steps(rates, dt, height, is_signed, addresses, output):
                 if at == _DOUBLES:
                     _refill(words, doubles)
                     at = 0
-                rate, sign = rates[b, s, i], 1
+                rate, sign = rates[b, s if rates.shape[1] == n_steps else 0, i], 1
                 if is_signed and rate < 0:
                     rate, sign = -rate, -1
                 mean = dt * rate
@@ -333,40 +334,59 @@ def stochastic_steps(rates, dt, height, is_signed, addresses, output):
 _STEPS = {"poisson": poisson_steps, "random_sample": stochastic_steps}
 
 
+class Drawing:
+    """Draws the spikes of neurons from the states of some examples.
+
+    ``draws`` is the method of ``RandomState`` that the neurons' step calls.
+    """
+
+    def __init__(
+        self, neurons: RatesToSpikesNeuronType, draws: str, dt: float, dtype: np.dtype
+    ) -> None:
+        self._kernel = _STEPS[draws]
+        # As NumPy multiplies: a Python number takes the type of the array.
+        rates = np.empty(0, dtype) * dt
+        height = neurons.amplitude / dt
+        spikes = height * (np.empty(0, np.int64) if draws == "poisson" else rates)
+        self._numbers = rates.dtype.type(dt), spikes.dtype.type(height), bool(neurons.negative)
+
+    def draw(self, rates: np.ndarray, output: np.ndarray, addresses: np.ndarray) -> None:
+        """Fill in an output (batch, n_steps, n).
+
+        ``rates`` are of the same shape, or of a single step that stands for all; ``addresses`` are
+        those of the states, from `addresses_of` or `addresses_in`.
+        """
+        refused = self._kernel(rates, *self._numbers, addresses, output)
+        if refused != 0:
+            np.random.RandomState(0).poisson([refused])  # raises NumPy's own error
+
+
+def can_draw(dtype: np.dtype, streams: Sequence[np.random.RandomState]) -> bool:
+    """Tell whether the kernels can draw for such rates, from these states."""
+    return dtype.char in "fd" and is_numpys() and bool(_are_even(addresses_of(streams)))
+
+
 def addresses_of(streams: Sequence[np.random.RandomState]) -> np.ndarray:
     """Return where the states lie that the kernels draw from, and change."""
     return np.array([each._bit_generator.ctypes.state_address for each in streams], np.uint64)
 
 
-def steps_of(
-    neurons: RatesToSpikesNeuronType,
-    draws: str,
-    dt: float,
-    dtype: np.dtype,
-    streams: Sequence[np.random.RandomState],
-) -> Callable[[np.ndarray, np.ndarray], None] | None:
-    """Return what draws many steps of rates (batch, n_steps, n) into an output of their shape.
+def addresses_in(words: np.ndarray) -> np.ndarray:
+    """Return where the rows of copied states lie, see `copies_of`."""
+    rows = np.arange(len(words), dtype=np.uint64) * np.uint64(words.strides[0])
+    return np.uint64(words.ctypes.data) + rows
 
-    ``draws`` is the method of ``RandomState`` that the neurons' step calls. None where only NumPy
-    can draw.
-    """
-    if dtype.char not in "fd" or not is_numpys():
-        return None
-    addresses, kernel = addresses_of(streams), _STEPS[draws]
-    if not _are_even(addresses):
-        return None
-    # As NumPy multiplies: a Python number takes the type of the array.
-    rates = np.empty(0, dtype) * dt
-    height = neurons.amplitude / dt
-    spikes = height * (np.empty(0, np.int64) if draws == "poisson" else rates)
-    numbers = rates.dtype.type(dt), spikes.dtype.type(height), bool(neurons.negative)
 
-    def draw(rates: np.ndarray, output: np.ndarray) -> None:
-        refused = kernel(rates, *numbers, addresses, output)
-        if refused != 0:
-            streams[0].poisson([refused])  # raises NumPy's own error
+def copies_of(streams: Sequence[np.random.RandomState]) -> np.ndarray:
+    """Return copies of states, as rows."""
+    words = np.empty((len(streams), _N + 1), np.uint32)
+    _copy(addresses_of(streams), addresses_in(words))
+    return words
 
-    return draw
+
+def put_back(words: np.ndarray, streams: Sequence[np.random.RandomState]) -> None:
+    """Write copies of states back."""
+    _copy(addresses_in(words), addresses_of(streams))
 
 
 @compiled
@@ -379,19 +399,21 @@ def _are_even(addresses):
 
 
 @compiled
-def _read(address, words):
-    words[:] = _words_at(address)
+def _copy(sources, targets):
+    for k in range(sources.shape[0]):
+        target, source = _words_at(targets[k]), _words_at(sources[k])
+        for i in range(_N + 1):
+            target[i] = source[i]
 
 
 @functools.cache
 def is_numpys() -> bool:
     """Tell whether the installed NumPy keeps and draws numbers as the kernels do."""
-    ours, theirs, read = np.random.RandomState(0), np.random.RandomState(0), np.empty(_N + 1)
+    ours, theirs = np.random.RandomState(0), np.random.RandomState(0)
 
     def is_same() -> bool:
         name, words, used, *_ = theirs.get_state()
-        _read(addresses_of([ours])[0], read)
-        return name == "MT19937" and np.array_equal(read, [*words, used])
+        return name == "MT19937" and np.array_equal(copies_of([ours])[0], [*words, used])
 
     # Nothing is written before it was read.
     if not hasattr(ours, "_bit_generator") or not is_same():

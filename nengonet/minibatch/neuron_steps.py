@@ -6,7 +6,7 @@ known as element-wise is stepped example by example, on arrays of each example's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nengo.builder.neurons import SimNeurons
@@ -17,6 +17,9 @@ from nengonet.nengo_internals import state_of
 from nengonet.neurons import model_of
 from nengonet.neurons.model import Kernel
 from nengonet.streams import neuron_seeds
+
+if TYPE_CHECKING:
+    from nengonet.minibatch.mersenne import Drawing
 
 
 def is_elementwise(operator: SimNeurons) -> bool:
@@ -54,9 +57,9 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
     state = {name: context.signals[signal] for name, signal in operator.state.items()}
     streams = context.states.get(operator, [])
     if is_elementwise(operator):
-        draw = drawing_of(operator, context, streams)
-        if draw is not None:
-            return _in_rows(draw, current, output)
+        drawing = drawing_of(operator, context)
+        if drawing is not None:
+            return _drawn(drawing, states_of(streams), current, output)
         model = model_of(operator.neurons)
         return model.batched_step(context.dt, current, output, state, streams)
     context.one_by_one[operator] = "a neuron type that is not known to be element-wise"
@@ -104,34 +107,38 @@ def _in_numba(operator: SimNeurons, kernel: Kernel, context: Context) -> Step:
     return step_kernel
 
 
-def drawing_of(
-    operator: SimNeurons, context: Context, streams: list[dict]
-) -> Callable[[np.ndarray, np.ndarray], None] | None:
-    """Return what draws the spikes of neurons in Numba, if that can be.
-
-    It is called with the currents of many steps, (batch, n_steps, n) in the order of memory, and
-    writes the output of the same shape. ``streams`` are each example's random states by name, some
-    of ``context.states[operator]``; they are left as NumPy would leave them.
-    """
-    model = model_of(operator.neurons)
-    if context.kernels is None or model.draws_by is None or not streams:
+def drawing_of(operator: SimNeurons, context: Context) -> Drawing | None:
+    """Return what draws the spikes of neurons in Numba, if that can be."""
+    draws, streams = model_of(operator.neurons).draws_by, context.states.get(operator)
+    if context.kernels is None or draws is None or not streams or not is_elementwise(operator):
         return None
     from nengonet.minibatch import mersenne
 
-    (each,) = zip(*(stream.values() for stream in streams), strict=True)
-    return mersenne.steps_of(operator.neurons, model.draws_by, context.dt, operator.J.dtype, each)
+    if not mersenne.can_draw(operator.J.dtype, states_of(streams)):
+        return None
+    return mersenne.Drawing(operator.neurons, draws, context.dt, operator.J.dtype)
 
 
-def _in_rows(draw: Callable, current: np.ndarray, output: np.ndarray) -> Step:
+def states_of(streams: list[dict]) -> list[np.random.RandomState]:
+    """Return each example's random state, of neurons that have a single one."""
+    return [state for (state,) in (each.values() for each in streams)]
+
+
+def _drawn(drawing: Drawing, states: list, current: np.ndarray, output: np.ndarray) -> Step:
+    """Return one step, in the memory of the states themselves."""
+    from nengonet.minibatch import mersenne
+
     n, batch = output.shape
     rates, spikes = (np.empty((batch, 1, n), output.dtype) for _ in range(2))
+    addresses = mersenne.addresses_of(states)
 
-    def step_in_rows():
+    def step_drawn():
+        # One example after the other.
         rates[:, 0] = current.T
-        draw(rates, spikes)
+        drawing.draw(rates, spikes, addresses)
         output[...] = spikes[:, 0].T
 
-    return step_in_rows
+    return step_drawn
 
 
 def new_streams(operators: list[SimNeurons], seed: int, examples: np.ndarray) -> dict:

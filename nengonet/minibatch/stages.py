@@ -7,8 +7,10 @@ step to step it takes from the signals in ``load``, and writes back in ``store``
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -19,11 +21,14 @@ from nengo.builder.signal import Signal
 
 from nengonet.layers.pools import KINDS
 from nengonet.minibatch.inputs import PoissonEvents
-from nengonet.minibatch.neuron_steps import kernel_of
+from nengonet.minibatch.neuron_steps import kernel_of, states_of
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, joined, put, take
 from nengonet.minibatch.terms import Filter, Term, nothing
 from nengonet.neurons import model_of
+
+if TYPE_CHECKING:
+    from nengonet.minibatch.mersenne import Drawing
 
 # With more spikes than this for each neuron and step, they are no longer listed.
 _LISTED = 1.0
@@ -45,6 +50,8 @@ class Stage:
     is_block = False
     # Spikes are listed in the order of positions of so many channels.
     n_channels = 1
+    # Whether it puts out a single step, which stands for all.
+    is_steady = False
 
     def __init__(self, output: Signal, context: Context) -> None:
         self.output, self.context = output, context
@@ -98,6 +105,8 @@ class EventInput(Stage):
 
 class Constant(Stage):
     """What stays as it is, as a single step that stands for all."""
+
+    is_steady = True
 
     def load(self, lanes, kernels):
         """Return it."""
@@ -279,23 +288,37 @@ class Stepped(InArrays):
         super().__init__(operator, context)
         self._linear = Linear(operator.output, context, what)
         self._bias, self._gain = scale
+        filtered = bool(self._linear.filters)
+        self._has_steady_current = not filtered and all(each.is_steady for each in self.sources)
+        self._is_function = not (self._states or operator.state_extra)
+        self.is_steady = self._is_function and self._has_steady_current
+        self.is_block = not self.is_steady
 
     @property
     def terms(self):
         """Return those of the sum."""
         return self._linear.terms
 
-    def run(self, chunk):
-        """Step the neurons."""
+    def _current(self, chunk: Chunk) -> np.ndarray:
+        """Return the current of every step, or of a single one that stands for all."""
+        if self._has_steady_current:
+            chunk = dataclasses.replace(chunk, n_steps=1)
         current = self._linear.run(chunk)
         current *= self._gain
         current += self._bias
+        return current
+
+    def run(self, chunk):
+        """Step the neurons."""
+        current = self._current(chunk)
         model, dt, lanes = model_of(self.operator.neurons), self.context.dt, chunk.lanes
         streams = self.context.states.get(self.operator, [])[lanes]
-        output = np.empty_like(current)
-        if not self._states and not streams:
+        if self._is_function:
+            output = np.empty_like(current)
             model.batched_step(dt, current, output, {}, [])()
         else:
+            output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+            current = np.broadcast_to(current, output.shape)
             states = dict(zip(self._states, chunk.states[self], strict=False))
             now, then = (np.empty((self.output.size, chunk.n), self.dtype) for _ in range(2))
             step = model.batched_step(dt, now, then, states, streams)
@@ -304,6 +327,38 @@ class Stepped(InArrays):
                 step()
                 output[:, s] = then.T
         chunk.states[self][-1][...] = output[:, -1].T
+        return output
+
+
+class Drawn(Stepped):
+    """Random neurons whose spikes are drawn in Numba."""
+
+    def __init__(
+        self, operator: SimNeurons, context: Context, what: Sum, scale: tuple, drawing: Drawing
+    ) -> None:
+        from nengonet.minibatch import mersenne  # which needs Numba
+
+        super().__init__(operator, context, what, scale)
+        self._drawing, self._kernels = drawing, mersenne
+
+    def _streams(self, lanes: slice) -> list[np.random.RandomState]:
+        return states_of(self.context.states[self.operator][lanes])
+
+    def load(self, lanes, kernels):
+        """Return the random states, too."""
+        return [*super().load(lanes, kernels), self._kernels.copies_of(self._streams(lanes))]
+
+    def store(self, arrays, lanes, kernels):
+        """Write them back, too."""
+        super().store(arrays[:-1], lanes, kernels)
+        self._kernels.put_back(arrays[-1], self._streams(lanes))
+
+    def run(self, chunk):
+        """Draw the spikes."""
+        *_, last, words = chunk.states[self]
+        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        self._drawing.draw(self._current(chunk), output, self._kernels.addresses_in(words))
+        last[...] = output[:, -1].T
         return output
 
 
