@@ -338,3 +338,14 @@ def test_steps_are_multiplied_in_blocks_of_rows(in_order, density, dtype):
     sums = np.full((batch, n_steps, n_outputs), 7.5, dtype)
     event_kernels.multiply_steps(rows, bounds, 1, weights, sums)
     np.testing.assert_array_equal(sums, counts[:, 1:-1] @ weights.astype(float))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])
+def test_numbers_that_are_not_0_are_multiplied(density, dtype):
+    rng = np.random.default_rng(int(100 * density))
+    values = rng.integers(-9, 9, (3, 5, 61)) * (rng.random((3, 5, 61)) < density)
+    weights = rng.integers(-50, 50, (61, 37)).astype(dtype)
+    sums = np.full((3, 5, 37), np.nan, dtype)
+    event_kernels.multiply_nonzero(values.astype(dtype), weights, sums)
+    np.testing.assert_array_equal(sums, values @ weights)

@@ -526,3 +526,36 @@ def multiply_steps(rows, bounds, first, weights, sums):
                         event += 1
                     _add_rows(rows, begin, event, weights, sums[lane + k, step])
                     events[k, step] = event
+
+
+@compiled
+def multiply_nonzero(values, weights, sums):
+    """Multiply numbers, (batch, n_steps, n_inputs), most of which are 0, by (n_inputs, n_outputs).
+
+    Sets ``sums``, (batch, n_steps, n_outputs), each in the order of its inputs.
+    """
+    (n_inputs, n_outputs), (batch, n_steps, _) = weights.shape, sums.shape
+    rows = np.empty(n_inputs + 1, np.int64)
+    for b in range(batch):
+        for step in range(n_steps):
+            given, total = values[b, step], sums[b, step]
+            n = 0
+            for i in range(n_inputs):
+                rows[n] = i
+                n += given[i] != 0
+            total[:] = 0
+            at = 0
+            # Four rows in one go, so that the total is loaded and stored less often.
+            while at + 4 <= n:
+                i, j, k, m = rows[at], rows[at + 1], rows[at + 2], rows[at + 3]
+                one, two, three, four = given[i], given[j], given[k], given[m]
+                for c in range(n_outputs):
+                    half = total[c] + one * weights[i, c] + two * weights[j, c]
+                    total[c] = half + three * weights[k, c] + four * weights[m, c]
+                at += 4
+            while at < n:
+                i = rows[at]
+                one = given[i]
+                for c in range(n_outputs):
+                    total[c] += one * weights[i, c]
+                at += 1

@@ -18,6 +18,7 @@ from nengonet.minibatch.event_kernels import (
     gather_convolution,
     instant_max,
     list_events,
+    multiply_nonzero,
     multiply_steps,
     relay,
     running_max,
@@ -37,7 +38,7 @@ from nengonet.minibatch.kernels import (
 from nengonet.neurons.model import Kernel
 
 # What stages call beside those here.
-__all__ = ["LARGE", "WHOLE", "add_events", "multiply_steps"]
+__all__ = ["LARGE", "WHOLE", "add_events", "multiply_nonzero", "multiply_steps"]
 
 # Spikes of a stretch are listed up to this number, or one for each neuron and step.
 _MOST_SPIKES = 2**22

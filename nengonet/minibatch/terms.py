@@ -28,6 +28,9 @@ Product = Operator | scipy.sparse.sparray | None
 # With more spikes than this for each input and step, dense products are faster: of matrices with
 # 16 to 512 outputs, and of convolutions; measured.
 DENSEST, _DENSEST_WINDOWS = 0.4, 1.0
+# With so few numbers that are not 0, those alone are multiplied, where there are many outputs:
+# with 10 to 64 of them, BLAS is as fast.
+_FEW, _MANY_OUTPUTS = 0.2, 100
 # The highest order of a filter that the kernels step.
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
@@ -240,9 +243,7 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
     if isinstance(product, GeneralConvInc):
         return dense_convolution(product, context)
     if isinstance(product, DotInc) and not isinstance(product, SparseDotInc):
-        weights = weights_of(product, context)
-        # As (n_inputs, n): BLAS takes either order.
-        return lambda block: block @ weights.T.astype(block.dtype, copy=False)
+        return functools.partial(_multiplied, context, weights_of(product, context))
     matrix = _matrix_of(product, n, context)
 
     def multiply(block: np.ndarray) -> np.ndarray:
@@ -251,6 +252,21 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
         return np.ascontiguousarray(found).reshape(*block.shape[:-1], -1)
 
     return multiply
+
+
+def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Return the product of weights (n, n_inputs) and (…, n_inputs), by whether most are 0."""
+    # As (n_inputs, n): BLAS takes either order.
+    weights = weights.T.astype(block.dtype, copy=False)
+    if block.ndim < 3 or weights.shape[1] < _MANY_OUTPUTS or block.dtype.char not in "fd":
+        return block @ weights
+    some = block[:, ::8]
+    if np.count_nonzero(some) > _FEW * some.size:
+        return block @ weights
+    sums = np.empty((*block.shape[:2], weights.shape[1]), block.dtype)
+    block, weights = np.ascontiguousarray(block), np.ascontiguousarray(weights)
+    context.stretch_kernels.multiply_nonzero(block, weights, sums)
+    return sums
 
 
 def _padded(rows: np.ndarray, whole: int) -> np.ndarray:
