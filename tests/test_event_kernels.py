@@ -11,9 +11,9 @@ from nengonet.ann.convolution import convolve, output_shape, padding_of, places
 from nengonet.layers.pools import MaxPool
 from nengonet.minibatch.convolutions import _ways
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
 
-from nengonet.minibatch import event_kernels
+from nengonet.minibatch import event_kernels  # noqa: E402
 
 DTYPES = (np.float32, np.float64)
 # Image, size, strides, padding, filters.
@@ -108,6 +108,21 @@ def test_convolution_of_windows_of_any_geometry(seed):
     kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
     values = rng.integers(-9, 10, np.prod(shape)).astype(dtype)
     check_windows((shape, size, strides, padding, n_filters), values, kernel, n_beyond=1)
+
+
+def test_windows_are_worth_it_where_rows_of_the_kernel_are_short_or_spikes_many():
+    few, many = (27, 27, 5, 26, 26, 2, 2, 1, 1, 0, 0), (15, 15, 32, 13, 13, 3, 3, 1, 1, 0, 0)
+    assert event_kernels.windows_from(few, 10, 4) < 0.1
+    assert event_kernels.windows_from(few, 10, 4) < event_kernels.windows_from(few, 10, 8)
+    assert 0.4 < event_kernels.windows_from(many, 64, 4) < 0.5
+
+
+def test_windows_of_other_numbers_than_the_kernel():
+    one, geometry = np.ones(1), (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+    kernel = np.ones((1, 1), np.float32)
+    for values, total in [(one, one.astype(np.float32)), (one.astype(np.float32), one)]:
+        with pytest.raises(numba.errors.TypingError, match="expected an array of float32"):
+            event_kernels.window_convolution(values, geometry, kernel, total)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

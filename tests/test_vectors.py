@@ -5,7 +5,17 @@ import pytest
 
 numba = pytest.importorskip("numba")
 
-from nengonet.minibatch.vectors import bits_of, lowest, n_set, plus, put, zeros_of  # noqa: E402
+from nengonet.minibatch.vectors import (  # noqa: E402
+    bits_of,
+    eight_places,
+    lowest,
+    n_set,
+    plus,
+    plus_products,
+    put,
+    put_all,
+    zeros_of,
+)
 
 DTYPES = (np.float32, np.float64)
 N_BYTES = 128
@@ -15,6 +25,18 @@ zeros = zeros_of(N_BYTES)
 @numba.njit
 def added(array, first, second, n, result, at):
     put(plus(plus(zeros(array), array, first, n), array, second, n), result, at, n)
+
+
+@numba.njit
+def multiplied(array, at, n, values, places, offset, result, to, shift):
+    sums = (zeros(array), zeros(array), zeros(array))
+    sums = plus_products(sums, array, at, n, values, places, offset)
+    put_all(plus_products(sums, array, 0, n, values, places, 0), result, to, shift, n)
+
+
+@numba.njit
+def placed(first, last, width, of_position, of_row):
+    return eight_places(first, last, 1 / width, of_position, of_row)
 
 
 @numba.njit
@@ -58,3 +80,34 @@ def test_bits_stand_for_bytes_that_are_not_0(places):
     array[:7] = array[71:] = 1  # around the 64
     array[7 + np.array(places, int)] = 255
     assert place_of_bits(array, 7) == (len(places), places, 64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [0, 1, 7, 16, 31, 32, 100])
+def test_parts_are_multiplied_by_a_value_for_each_sum(n, dtype):
+    rng = np.random.default_rng(n)
+    array, values = rng.normal(size=(2, 50)).astype(dtype), rng.normal(size=12).astype(dtype)
+    result, expected = np.full((2, 120), 7.5, dtype)
+    multiplied(array, 21, n, values, (4, 0, 7), 3, result, (80, 0, 41), 2)
+    n = min(n, N_BYTES // array.itemsize)
+    for place, to in [(4, 80), (0, 0), (7, 41)]:
+        first = values[place + 3] * array.ravel()[21 : 21 + n]
+        expected[to + 2 : to + 2 + n] = first + values[place] * array.ravel()[:n]
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_vectors_are_put_into_nothing_but_an_array_of_their_numbers():
+    array, other = np.ones(9, np.float32), np.ones(9)
+    for values, result in [(other, array), (array, other)]:
+        with pytest.raises(numba.TypingError, match="expected an array of float32, got float64"):
+            multiplied(array, 0, 1, values, (0, 1, 2), 0, result, (0, 1, 2), 0)
+    with pytest.raises(numba.TypingError, match="expected an array of float32, got float64"):
+        added(array, 0, 0, 1, other, 0)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 49, 1000])
+@pytest.mark.parametrize("first", [0, 5, 48, 999, 10**6 - 4])
+def test_places_of_positions(first, width):
+    positions = np.minimum(first + np.arange(8), last := first + 5)
+    expected = positions * 3 + positions // width * 11
+    np.testing.assert_array_equal(placed(first, last, width, 3, 11), expected)

@@ -16,17 +16,19 @@ from numba.extending import intrinsic, models, register_model
 _INDEX = ir.IntType(32)
 
 
-def _has_masks() -> bool:
-    """Tell whether the processor can load a part of a vector at once."""
+def _features() -> dict[str, bool]:
+    """Return which features the processor has, as far as LLVM can tell."""
     try:
-        features = binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM cannot tell
-        return False
-    return bool(features.get("avx") or features.get("sve"))
+        return dict(binding.get_host_cpu_features())
+    except RuntimeError:
+        return {}
 
 
+_FEATURES = _features()
 # Without masks, a part of a vector is loaded number by number.
-HAS_MASKS = _has_masks()
+HAS_MASKS = bool(_FEATURES.get("avx") or _FEATURES.get("sve"))
+# The bytes of a vector, eight of which stay in registers, with as many left for other things.
+EIGHTH = 64 if _FEATURES.get("avx512f") else 32
 
 
 class Vector(types.Type):
@@ -89,42 +91,75 @@ def plus(typing, vector, array, at, n):
 
 
 @intrinsic
-def part(typing, vector, array, at, n):
-    """Return the first ``n`` numbers that begin ``at`` in an array, as a vector like another."""
+def eight_places(typing, first, last, share, of_position, of_row):
+    """Return where eight positions of an image stand, from the ``first`` on.
+
+    Each stands at ``position * of_position + row * of_row``, where the row is the position times
+    the ``share`` of one in a row. Beyond the ``last`` position, it stands again.
+    """
+    n = 8
 
     def generate(context, builder, signature, given):
-        _, array_given, at, n = given
-        numbers = context.get_value_type(vector)
-        pointer = _pointer(builder, context, array, array_given, at, numbers)
-        with builder.if_else(_all(builder, numbers, n)) as (whole, rest):
-            with whole:
-                all_of_them = builder.load(pointer, align=_size(vector))
-                after_whole = builder.basic_block
-            with rest:
-                some, _ = _load_some(builder, vector, pointer, n)
-                after_rest = builder.basic_block
-        found = builder.phi(numbers)
-        found.add_incoming(all_of_them, after_whole)
-        found.add_incoming(some, after_rest)
-        return found
+        indices, floats = ir.VectorType(_INDEX, n), ir.VectorType(ir.DoubleType(), n)
+        first, last, share, of_position, of_row = (
+            _repeated(builder, floats, each)
+            if each is given[2]
+            else _repeated(builder, indices, builder.trunc(each, _INDEX))
+            for each in given
+        )
+        positions = builder.add(first, ir.Constant(indices, list(range(n))))
+        is_before = builder.icmp_signed("<", positions, last)
+        positions = builder.select(is_before, positions, last)
+        # Positions and their number are whole: half of one more is on the safe side of both.
+        middles = builder.fadd(builder.sitofp(positions, floats), ir.Constant(floats, n * [0.5]))
+        rows = builder.fptosi(builder.fmul(middles, share), indices)
+        places = builder.add(builder.mul(positions, of_position), builder.mul(rows, of_row))
+        index = context.get_value_type(types.intp)
+        found = [
+            builder.sext(builder.extract_element(places, ir.Constant(_INDEX, k)), index)
+            for k in range(n)
+        ]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return vector(vector, _contiguous(array), types.intp, types.intp), generate
+    given = types.intp, types.intp, types.float64, types.intp, types.intp
+    return types.UniTuple(types.intp, n)(*given), generate
 
 
 @intrinsic
-def plus_times(typing, vector, other, factor):
-    """Return the vector plus another, multiplied by a number: rounded twice, as in NumPy."""
+def plus_products(typing, sums, array, at, n, values, places, offset):
+    """Return vectors, to each of which a part of an array is added, multiplied by a value.
+
+    The part is as in `plus`. The values, numbers of the array's type, are at ``places``, one for
+    each vector, all of them shifted by the ``offset``. Products are rounded before they are added,
+    as in NumPy.
+    """
+    vector = sums.dtype
 
     def generate(context, builder, signature, given):
-        total, other, factor = given
-        numbers = other.type
-        anything = ir.Constant(numbers, ir.Undefined)
-        factor = builder.insert_element(anything, factor, ir.Constant(_INDEX, 0))
-        same = ir.Constant(ir.VectorType(_INDEX, numbers.count), None)
-        factor = builder.shuffle_vector(factor, anything, same)
-        return builder.fadd(total, builder.fmul(other, factor))
+        totals, array_given, at, n, values_given, places, offset = given
+        numbers = context.get_value_type(vector)
+        row = _part(context, builder, vector, array, array_given, at, n)
+        data = cgutils.create_struct_proxy(values)(context, builder, values_given).data
+        data = builder.gep(data, [offset])
+        for k in range(sums.count):
+            value = builder.load(builder.gep(data, [builder.extract_value(places, k)]))
+            product = builder.fmul(row, _repeated(builder, numbers, value))
+            total = builder.fadd(builder.extract_value(totals, k), product)
+            totals = builder.insert_value(totals, total, k)
+        return totals
 
-    return vector(vector, vector, vector.dtype), generate
+    _check_type(array, vector.dtype)
+    _check_type(values, vector.dtype)
+    given = (
+        sums,
+        _contiguous(array),
+        types.intp,
+        types.intp,
+        _contiguous(values),
+        places,
+        types.intp,
+    )
+    return sums(*given), generate
 
 
 @intrinsic
@@ -133,19 +168,28 @@ def put(typing, vector, array, at, n):
 
     def generate(context, builder, signature, given):
         total, array_given, at, n = given
-        numbers = context.get_value_type(vector)
-        pointer = _pointer(builder, context, array, array_given, at, numbers)
-        with builder.if_else(_all(builder, numbers, n)) as (whole, part):
-            with whole:
-                builder.store(total, pointer, align=_size(vector))
-            with part:
-                mask = _first(builder, numbers.count, n)
-                of_type = [numbers, numbers.as_pointer(), _INDEX, mask.type]
-                store = _masked(builder, "store", vector, ir.FunctionType(ir.VoidType(), of_type))
-                builder.call(store, [total, pointer, ir.Constant(_INDEX, _size(vector)), mask])
+        _put(context, builder, vector, total, array, array_given, at, n)
         return context.get_dummy_value()
 
+    _check_type(array, vector.dtype)
     return types.void(vector, _contiguous(array), types.intp, types.intp), generate
+
+
+@intrinsic
+def put_all(typing, vectors, array, places, offset, n):
+    """Write the first ``n`` numbers of each vector, each to its place, shifted by the offset."""
+
+    def generate(context, builder, signature, given):
+        totals, array_given, places, offset, n = given
+        for k in range(vectors.count):
+            total = builder.extract_value(totals, k)
+            at = builder.add(builder.extract_value(places, k), offset)
+            _put(context, builder, vectors.dtype, total, array, array_given, at, n)
+        return context.get_dummy_value()
+
+    _check_type(array, vectors.dtype.dtype)
+    given = vectors, _contiguous(array), places, types.intp, types.intp
+    return types.void(*given), generate
 
 
 @intrinsic
@@ -190,18 +234,30 @@ def _contiguous(array: types.Type) -> types.Type:
     return array
 
 
+def _check_type(array: types.Type, dtype: types.Type) -> None:
+    """Refuse an array of other numbers, which would be taken for what they are not."""
+    if array.dtype != dtype:
+        raise errors.TypingError(f"expected an array of {dtype}, got {array.dtype}")
+
+
 def _pointer(builder, context, array, given, at, numbers):
     """Return where some numbers of an array begin."""
     data = cgutils.create_struct_proxy(array)(context, builder, given).data
     return builder.bitcast(builder.gep(data, [at]), numbers.as_pointer())
 
 
+def _repeated(builder, numbers, value):
+    """Return a vector, all numbers of which are one."""
+    anything = ir.Constant(numbers, ir.Undefined)
+    first = builder.insert_element(anything, value, ir.Constant(_INDEX, 0))
+    indices = ir.VectorType(_INDEX, numbers.count)
+    return builder.shuffle_vector(first, anything, ir.Constant(indices, None))
+
+
 def _first(builder, count, n):
     """Return the mask of the first ``n`` of some numbers."""
     indices = ir.VectorType(_INDEX, count)
-    anything = ir.Constant(indices, ir.Undefined)
-    n = builder.insert_element(anything, builder.trunc(n, _INDEX), ir.Constant(_INDEX, 0))
-    n = builder.shuffle_vector(n, anything, ir.Constant(indices, None))
+    n = _repeated(builder, indices, builder.trunc(n, _INDEX))
     return builder.icmp_signed("<", ir.Constant(indices, list(range(count))), n)
 
 
@@ -222,6 +278,36 @@ def _load_some(builder, vector, pointer, n):
     load = _masked(builder, "load", vector, ir.FunctionType(numbers, of_type))
     align, zeros = ir.Constant(_INDEX, _size(vector)), ir.Constant(numbers, None)
     return builder.call(load, [pointer, align, mask, zeros]), mask
+
+
+def _part(context, builder, vector, array, array_given, at, n):
+    """Return the first ``n`` numbers of a vector that begins ``at`` in an array."""
+    numbers = context.get_value_type(vector)
+    pointer = _pointer(builder, context, array, array_given, at, numbers)
+    with builder.if_else(_all(builder, numbers, n)) as (whole, part):
+        with whole:
+            all_of_them = builder.load(pointer, align=_size(vector))
+            after_whole = builder.basic_block
+        with part:
+            some, _ = _load_some(builder, vector, pointer, n)
+            after_part = builder.basic_block
+    found = builder.phi(numbers)
+    found.add_incoming(all_of_them, after_whole)
+    found.add_incoming(some, after_part)
+    return found
+
+
+def _put(context, builder, vector, total, array, array_given, at, n):
+    """Write the first ``n`` numbers of a vector ``at`` a place of an array."""
+    pointer = _pointer(builder, context, array, array_given, at, total.type)
+    with builder.if_else(_all(builder, total.type, n)) as (whole, part):
+        with whole:
+            builder.store(total, pointer, align=_size(vector))
+        with part:
+            mask = _first(builder, total.type.count, n)
+            of_type = [total.type, pointer.type, _INDEX, mask.type]
+            store = _masked(builder, "store", vector, ir.FunctionType(ir.VoidType(), of_type))
+            builder.call(store, [total, pointer, ir.Constant(_INDEX, _size(vector)), mask])
 
 
 def _masked(builder, what, vector, of_type):
