@@ -107,7 +107,7 @@ def nanoseconds(function, *given) -> float:
 def profiled(
     output: nn.Layer, images: np.ndarray, n_steps: int, precision: int = 32
 ) -> tuple[dict[str, Stage], tuple[str, ...]]:
-    """Run a network; return its stages by the layers' labels, and whose spikes were dense at last."""
+    """Return the stages of a run, by the layers' labels, and whose products were dense at last."""
     layers, seed = output.upstream(), int(output.network.seed or 0)
     stages = {layer.label: Stage(updates=n_updates(layer)) for layer in layers}
     a_step = 1 / (len(images) * n_steps)
@@ -184,7 +184,7 @@ def main() -> None:
         stages, dense = profiled(case.output, images, n_steps, args.precision)
         print()
         table(name, stages, machine)
-        print(f"\nMultiplied densely at last, as it spikes much: {', '.join(dense) or 'nothing'}.")
+        print(f"\nSpikes that are multiplied densely: {', '.join(dense) or 'none'}.")
 
 
 if __name__ == "__main__":
