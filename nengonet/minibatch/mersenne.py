@@ -43,6 +43,7 @@ _MOST = float(np.iinfo(np.int64).max - 10 * np.sqrt(np.iinfo(np.int64).max))
 # be from a chance, as a factor, to be told from it by the rounded chance.
 _CHANCES, _KEPT = 64, 64.0
 _LESS, _MORE = 1 - 1e-6, 1 + 1e-6
+_INVERSE = 1 / np.arange(1.0, _CHANCES + _KEPT)
 
 
 # --- the bit generator: a state is (words, the doubles that they are)
@@ -127,11 +128,11 @@ def _chances_of(mean, chances):
     chance = top
     chances[mode - first] = top
     for k in range(mode + 1, first + _CHANCES):
-        chance *= mean / k
+        chance *= mean * _INVERSE[k - 1]
         chances[k - first] = chance
-    chance = top
+    chance, inverse = top, 1 / mean
     for k in range(mode, first, -1):
-        chance *= k / mean
+        chance *= k * inverse
         chances[k - 1 - first] = chance
     return first
 
@@ -283,6 +284,8 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
         state = words, doubles
         _temper(words, doubles)
         n_same, is_steady = 0, rates.shape[1] < n_steps
+        # What takes time to know pays from the second step on.
+        first_known = 0 if is_steady else 1
         for s in range(n_steps):
             is_same = s > 0 and (is_steady or _is_same(rates[b, s], rates[b, s - 1]))
             n_same = n_same + 1 if is_same else 0
@@ -290,10 +293,9 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
                 n_active = _means_of(rates[b, s], dt, is_signed, which, means, signs)
                 if n_active < 0:
                     return means[0]
-            # Pays from the second step on.
-            if n_same == 1:
+            if n_same == first_known:
                 _know(means[:n_active], shapes, firsts, chances)
-            if n_same:
+            if n_same >= first_known:
                 _draw_known(means[:n_active], shapes, firsts, chances, state, counts)
             else:
                 _draw(means[:n_active], state, counts)
