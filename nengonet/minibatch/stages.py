@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nengonet.minibatch.mersenne import Drawing
 
 # With more spikes than this for each neuron and step, they are no longer listed.
-_LISTED = 1.0
+_LISTED = 0.5
 # Bytes of what a layer's terms bring, dense, for some examples at a time.
 _DENSE_BYTES = 2**22
 
@@ -159,9 +159,13 @@ class Sum:
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to work on together."""
-        size = chunk.n
-        if any(term.is_dense(chunk.streams[term.source], chunk.n_steps) for term in self.terms):
-            size = max(1, min(size, _DENSE_BYTES // (chunk.n_steps * n * itemsize)))
+        dense = [
+            max(n, term.n_inputs)
+            for term in self.terms
+            if term.is_dense(chunk.streams[term.source], chunk.n_steps)
+        ]
+        size = min(chunk.n, _DENSE_BYTES // (chunk.n_steps * itemsize * max(dense, default=1)))
+        size = max(1, size) if dense else chunk.n
         return [slice(at, min(at + size, chunk.n)) for at in range(0, chunk.n, size)]
 
 

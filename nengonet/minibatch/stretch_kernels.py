@@ -23,6 +23,7 @@ from nengonet.minibatch.event_kernels import (
     relay,
     running_max,
     scatter_convolution,
+    window_convolution,
     winner,
 )
 from nengonet.minibatch.kernels import (
@@ -84,8 +85,9 @@ def _filter(values, state, system, memory):
         state[order, i] = output
 
 
-# How a term is computed: rows of a matrix, a convolution's windows or ways, or dense, beforehand.
-ROWS, GATHER, SCATTER, BLOCK = range(4)
+# How a term is computed: for every spike, by rows of a matrix, a convolution's filters, or ways; or
+# dense, beforehand or by a convolution's windows.
+ROWS, GATHER, SCATTER, BLOCK, WINDOWS = range(5)
 
 
 @uncounted
@@ -94,9 +96,9 @@ def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
 
     A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
     geometry of a convolution; its ways (starts, outputs, taps); the matrix; what is computed
-    already, (batch, n_steps, n); a factor for each output, or none; the filter
-    (a, b, c, d, late); and the filter's states, (batch, order + 1, n), or none. ``row``, ``memory``
-    and ``places`` are working memory.
+    already, (batch, n_steps, n), or what comes in where it is dense; a factor for each output, or
+    none; the filter (a, b, c, d, late); and the filter's states, (batch, order + 1, n), or none.
+    ``row``, ``memory`` and ``places`` are working memory.
     """
     how, spikes, geometry, ways, matrix, kernel, dense, scale, system, state = term
     rows, bounds, first = spikes
@@ -108,6 +110,9 @@ def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
             at = at if dense.shape[1] > 1 else 0
             for i in range(dense.shape[2]):
                 total[i] = dense[k, at, i]
+        elif how == WINDOWS:
+            at = at if dense.shape[1] > 1 else 0
+            window_convolution(dense[k, at], geometry, matrix, total)
         else:
             event, last = bounds[k, first + at], bounds[k, first + at + 1]
             if how == ROWS:
@@ -278,18 +283,26 @@ _usual = _event = _most = _keeps_current = _counts_spikes = None
 
 
 @inlined
-def _list_few(eventful, which, n_events, spikes, used):
-    """List the spikes of neurons with up to four; return the event and the room where it stops."""
-    for event in range(n_events):
+def _list_counted(eventful, n, which, n_events, is_listing, spikes, used):
+    """List the spikes of neurons that are finished, if all are; return how many, and the room."""
+    largest, total = np.uint8(0), np.int64(0)
+    for i in range(n):
+        largest = max(largest, eventful[i])
+        total += eventful[i]
+    if largest == 255 or (is_listing and used + total >= spikes.shape[0]):
+        return 0, used
+    if not is_listing:
+        return n_events, used
+    at = np.uint64(used)
+    for event in range(np.uint64(n_events)):
         i = which[event]
-        n_spikes = eventful[i]
-        if n_spikes > 4:
-            return event, used
-        # Mostly one: four are written, and the rest written over.
-        for more in range(4):
-            spikes[used + more] = i
-        used += n_spikes
-    return n_events, used
+        n_spikes = eventful[np.uint64(i)]
+        spikes[at] = i
+        if n_spikes > 1:
+            for more in range(np.uint64(1), np.uint64(n_spikes)):
+                spikes[at + more] = i
+        at += np.uint64(n_spikes)
+    return n_events, used + total
 
 
 def _steps_of_one(
@@ -318,8 +331,8 @@ def _steps_of_one(
             if not is_listing:
                 for i in range(n):
                     counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
-            if _counts_spikes and is_listing and used + 4 * n_events < min(most, spikes.shape[0]):
-                event, used = _list_few(eventful, which, n_events, spikes, used)
+            if _counts_spikes and (not is_listing or used + n_events < spikes.shape[0]):
+                event, used = _list_counted(eventful, n, which, n_events, is_listing, spikes, used)
         while event < n_events:
             i = which[event]
             n_spikes = int(eventful[i])

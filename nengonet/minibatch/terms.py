@@ -27,7 +27,7 @@ Product = Operator | scipy.sparse.sparray | None
 
 # With more spikes than this for each input and step, dense products are faster: of matrices with
 # 16 to 512 outputs, and of convolutions; measured.
-DENSEST, _DENSEST_WINDOWS = 0.4, 1.0
+DENSEST, _DENSEST_WINDOWS = 0.4, 0.45
 # With so few numbers that are not 0, those alone are multiplied, where there are many outputs:
 # with 10 to 64 of them, BLAS is as fast.
 _FEW, _MANY_OUTPUTS = 0.2, 100
@@ -102,7 +102,7 @@ class Term:
     def is_dense(self, stream: Stream, n_steps: int) -> bool:
         """Tell, by the spikes, whether the dense product is faster."""
         self.was_dense = not isinstance(stream, Spikes) or (
-            stream.n > self._densest * len(stream.bounds) * n_steps * self._n_inputs
+            stream.n > self._densest * len(stream.bounds) * n_steps * self.n_inputs
         )
         return self.was_dense
 
@@ -124,7 +124,6 @@ class Term:
 
     @property
     def _densest(self) -> float:
-        # The windows of a dense convolution have to be copied.
         return DENSEST if self.is_matrix else _DENSEST_WINDOWS
 
     @property
@@ -133,7 +132,8 @@ class Term:
         return isinstance(self.product, DotInc) and not self.is_sparse
 
     @property
-    def _n_inputs(self) -> int:
+    def n_inputs(self) -> int:
+        """Number of outputs of the source."""
         return self.source.output.size
 
     def arguments(self, chunk: Chunk, lanes: slice) -> tuple:
@@ -149,8 +149,12 @@ class Term:
         if self.scale is not None:
             scale = self.scale
         if self.is_dense(stream, n_steps):
-            block = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
-            how, dense = kernels.BLOCK, np.ascontiguousarray(self.computed(block))
+            dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
+            if isinstance(self.product, GeneralConvInc) and geometry_of(self.product) is not None:
+                (_, *way), how = self._ways(self.dtype.type(1)), kernels.WINDOWS
+            else:
+                how, dense = kernels.BLOCK, self.computed(dense)
+            dense = np.ascontiguousarray(dense)
         else:
             spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
             how, *way = self._ways(stream.height)
