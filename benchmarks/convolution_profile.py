@@ -4,13 +4,15 @@
 
 Of each stage, for one image in one step: its microseconds; the spikes that it puts out; the
 additions for the spikes that come in (one for each weight that a spike reaches); the multiply-adds
-of the dense product that would do instead; and the numbers that are updated (neurons and filters).
+of the dense product that would do instead; the numbers that are updated (neurons and filters); and
+the exponentials, two for each spike of a LIF neuron: when it came, and what is left of its step.
 In vector instructions of ``width`` numbers, that takes at the least
 
-    min(additions / width * addition, products * product) + updates / width * update
+    min(additions / width * addition, products * product)
+    + updates / width * update + exponentials * exponential
 
 with the times of single ones as they are measured here: parts of contiguous rows that come from
-the second cache; integrate-and-fire neurons in a plain loop; a large product in BLAS. Where the
+the second cache; a large product in BLAS; integrate-and-fire neurons in a plain loop. Where the
 input is constant its product is taken once for all steps, and left out here, as is what pools do to
 hand spikes on. "other" is what is done once, or not in stages. The images come from the folder
 NENGONET_DATA.
@@ -24,6 +26,7 @@ import pathlib
 import sys
 
 import event_kernels
+import nengo
 import numba
 import numpy as np
 from llvmlite import binding
@@ -47,16 +50,18 @@ class Stage:
     additions: float = 0.0
     products: float = 0.0
     updates: float = 0.0
+    exponentials: float = 0.0
 
 
 @dataclasses.dataclass
 class Machine:
-    """Nanoseconds of vector instructions, on ``width`` numbers, and of one multiply-add."""
+    """Nanoseconds of vector instructions, on ``width`` numbers, and of what is done one by one."""
 
     width: int
     addition: float
     update: float
     product: float
+    exponential: float
 
     def at_least(self, stage: Stage) -> float:
         """Return the microseconds that a stage takes at the least."""
@@ -64,7 +69,8 @@ class Machine:
             stage.additions / self.width * self.addition,
             stage.products * self.product,
         )
-        return 1e-3 * (sums + stage.updates / self.width * self.update)
+        updates = stage.updates / self.width * self.update
+        return 1e-3 * (sums + updates + stage.exponentials * self.exponential)
 
 
 @numba.njit(error_model="numpy")
@@ -75,6 +81,14 @@ def update(current, voltage, spiked):
         after = voltage[i] + current[i]
         spiked[i] = after >= one
         voltage[i] = after - one if after >= one else after
+
+
+@numba.njit(error_model="numpy")
+def exponentials(numbers, results):
+    """Compute the logarithms and exponentials of LIF neurons."""
+    for i in range(len(numbers)):
+        results[i] = np.log1p(numbers[i])
+        results[i] += np.expm1(numbers[i])
 
 
 def measured_machine(dtype: np.dtype) -> Machine:
@@ -96,6 +110,7 @@ def measured_machine(dtype: np.dtype) -> Machine:
         addition=adding / (20 * n_rows * row / width),
         update=updating / (n / width),
         product=multiplying / (values.size * weights.shape[1]),
+        exponential=nanoseconds(exponentials, current, voltage) / (2 * n),
     )
 
 
@@ -121,7 +136,10 @@ def profiled(
             if layer.spiking:
                 height = layer.amplitude / simulator.dt
                 counts[layer.label] = np.abs(np.rint(records[layer.label].total / height))
-                stages[layer.label].spikes = counts[layer.label].sum() * a_step
+                stage = stages[layer.label]
+                stage.spikes = counts[layer.label].sum() * a_step
+                if isinstance(layer.neuron_type, nengo.LIF):
+                    stage.exponentials = 2 * stage.spikes
         signals = {layer.label: simulator.model.sig[layer.output].values() for layer in layers}
         label_of = {each.name: label for label, found in signals.items() for each in found if each}
         runs = []
@@ -153,10 +171,13 @@ def table(name: str, stages: dict[str, Stage], machine: Machine) -> None:
         field.name: sum(getattr(stage, field.name) for stage in stages.values())
         for field in dataclasses.fields(Stage)
     }
-    print(f"| {name} | us | spikes | additions | products | updates | at least, us | times |")
-    print("|---" * 8 + "|")
+    names = "us", "spikes", "additions", "products", "updates", "exponentials", "at least, us"
+    print(f"| {name} | {' | '.join(names)} | times |")
+    print("|---" * 9 + "|")
     for label, stage in (*stages.items(), ("**all**", Stage(**total))):
         us, *numbers = dataclasses.astuple(stage)
+        if us < 0.05 and not any(numbers):
+            continue  # an input that is there before the first step
         bound = least.get(label, sum(least.values()))
         cells = [f"{us:.1f}", *(f"{number:,.0f}" if number else "" for number in numbers)]
         cells += [f"{bound:.1f}", f"{us / bound:.1f}"] if bound >= 0.05 else ["", ""]
@@ -175,7 +196,7 @@ def main() -> None:
     print(
         f"A vector of {machine.width} numbers: {machine.addition:.2f} ns to add a part of a row, "
         f"{machine.update:.2f} ns to update neurons; {1e3 * machine.product:.1f} ps for a "
-        "multiply-add of a matrix product."
+        f"multiply-add of a matrix product, {machine.exponential:.1f} ns for an exponential."
     )
     for name in args.jobs:
         case = jobs.build(name, args.data)

@@ -21,8 +21,8 @@ class Report(NamedTuple):
     in_stretches : bool
         Whether many steps at a time run outside Python.
     dense : tuple of str
-        What is multiplied as a matrix now, as many of its neurons spike; the spikes of all others
-        are followed one by one. It is chosen anew, by counting spikes, as the run goes on.
+        Whose output is multiplied as a matrix now, as many of its neurons spike; the spikes of all
+        others are followed one by one. It is chosen anew, by counting spikes, as the run goes on.
     """
 
     minibatch_size: int

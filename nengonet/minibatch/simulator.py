@@ -94,10 +94,10 @@ class MinibatchSimulator(nengo.Simulator):
     Notes
     -----
     Spikes are those of `nengo.Simulator`, with one reservation. Sums over inputs are added up in
-    another order, which depends on the number of examples and on ``numba``, and with AVX-512
-    instructions NumPy computes the last bit of ``log1p`` and ``expm1`` otherwise than Numba. In 64
-    bits that shows only where a voltage meets its threshold exactly, as with decimal weights and
-    first voltages; in 32 bits rounding is coarser, and now and then moves a spike elsewhere too.
+    another order, which depends on ``numba``, on the number of examples and on how much they spike,
+    and with AVX-512 instructions NumPy computes the last bit of ``log1p`` and ``expm1`` otherwise
+    than Numba. In 64 bits that shows only where a voltage meets its threshold exactly, as with
+    decimal weights and first voltages; in 32 bits rounding is coarser, and may move a spike too.
 
     The first example too has random numbers that follow from the seed and its number, not those of
     a plain ``nengo.Simulator`` with this seed; what draws none is the same.
@@ -383,7 +383,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     @property
     def runs_in_stretches(self) -> bool:
-        """Whether the network is a row of layers, run many steps at a time outside Python."""
+        """Whether many steps at a time run outside Python: where nothing feeds what is before."""
         if self._steps is None:
             self._make_steps()
         return self._stretches is not None
@@ -426,7 +426,8 @@ class MinibatchSimulator(nengo.Simulator):
         Returns
         -------
         times : dict of float, in seconds
-            By operator, in the order in which they run.
+            By operator, in the order in which they run; of what runs many steps at a time, by what
+            it puts out, with the products that feed it.
         """
         self._times = {}
         self._forget_steps()
@@ -442,7 +443,7 @@ class MinibatchSimulator(nengo.Simulator):
             raise SimulatorClosed("Simulator cannot run or be reset because it is closed.")
 
     def _advance(self, most: int) -> int:
-        """Do one step, or several at once where the network is a row of layers."""
+        """Do one step, or several at once where the network runs in stretches."""
         done = 0
         if self.runs_in_stretches:
             with np.errstate(invalid="raise", divide="ignore"):
