@@ -209,6 +209,33 @@ def _to_a_function(output):
     nengo.Connection(output.output, nengo.Node(lambda t, x: None, size_in=4), synapse=None)
 
 
+def _decoded(output, neuron_type=None, learning_rule_type=None):
+    """Add what is not fed by the layers: one of these keeps the whole network at single steps."""
+    neuron_type = nengo.LIF() if neuron_type is None else neuron_type
+    first = nengo.Ensemble(12, 1, neuron_type=neuron_type, seed=2)
+    last = nengo.Ensemble(9, 1, seed=3)
+    nengo.Connection(nengo.Node([0.4]), first)
+    learned = nengo.Connection(
+        first, last, function=lambda x: x**2, learning_rule_type=learning_rule_type, seed=4
+    )
+    if learning_rule_type is not None:
+        nengo.Connection(first, learned.learning_rule)
+    nengo.Probe(last, synapse=0.02)
+
+
+class _OwnStep(nengo.LIF):
+    """Nothing says that a neuron does not look at the others."""
+
+    def step(self, dt, J, output, voltage, refractory_time):
+        super().step(dt, J, output, voltage, refractory_time)
+
+
+def _process(output):
+    flicker = nengo.processes.PresentInput([[0.0], [0.7]], 0.01)
+    transform = np.ones((4, 1))
+    nengo.Connection(nengo.Node(flicker), output.output, transform=transform, synapse=None)
+
+
 @pytest.mark.parametrize(
     "change, in_stretches",
     [
@@ -217,6 +244,13 @@ def _to_a_function(output):
         (lambda output: nengo.Probe(output.pre.output, "voltage"), False),
         (_past_a_layer, True),
         (_recurrent, False),
+        (lambda output: nengo.Probe(output.output, synapse=0.01), True),
+        (lambda output: nengo.Probe(output.pre.output, "input"), True),
+        (_decoded, True),
+        (lambda output: _decoded(output, nengo.Direct()), False),
+        (lambda output: _decoded(output, _OwnStep()), False),
+        (lambda output: _decoded(output, learning_rule_type=nengo.PES(1e-3)), False),
+        (_process, False),
         (_to_a_function, False),
     ],
 )
