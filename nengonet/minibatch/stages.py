@@ -85,6 +85,10 @@ class Stage:
     def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
         """Write it back to the signals."""
 
+    def last(self, chunk: Chunk) -> np.ndarray | None:
+        """Return what stands there after the steps, where that is read a step later."""
+        return None
+
     def run(self, chunk: Chunk) -> Stream:
         """Do the steps of the chunk."""
         raise NotImplementedError
@@ -155,7 +159,7 @@ class Sum:
         Their number, and a tuple that is never empty.
         """
         terms = tuple(term.arguments(chunk, lanes) for term in self.terms)
-        return len(terms), terms or (nothing(dtype),)
+        return len(terms), terms or (nothing(self._context, dtype),)
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to work on together."""
@@ -184,6 +188,13 @@ class Linear(Stage):
     def terms(self):
         """Return those of the sum."""
         return self._sum.terms
+
+    def last(self, chunk):
+        """Return the output of its filter, if it is one."""
+        (term,) = self.terms if len(self.terms) == 1 else (None,)
+        late = term is not None and term.filter is not None and term.filter.system[-1]
+        is_filter = late and term.filter.operator.output is self.output
+        return chunk.states[term.filter][0][:, -1] if is_filter else None
 
     def run(self, chunk):
         """Add up."""
@@ -372,11 +383,16 @@ class Stepwise(InArrays):
     def __init__(self, operator: SimProcess | SimPyFunc, context: Context, source: Linear) -> None:
         super().__init__(operator, context)
         self._linear = source
+        self._is_late = getattr(operator, "mode", "set") == "update"
 
     @property
     def terms(self):
         """Return those of the sum."""
         return self._linear.terms
+
+    def last(self, chunk):
+        """Return the last output of a process that is read a step later."""
+        return chunk.states[self][-1].T if self._is_late else None
 
     def run(self, chunk):
         """Call it for every step."""
@@ -384,12 +400,11 @@ class Stepwise(InArrays):
         step, operator = self._step(chunk), self.operator
         t, dt = self.context.signals[operator.t], self.context.dt
         output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
-        is_late = getattr(operator, "mode", "set") == "update"
         before = chunk.states[self][-1].copy()
         for s in range(chunk.n_steps):
             now = t.dtype.type((chunk.begin + s + 1) * dt).item()
             found = step(now, given[:, s].T)
-            output[:, s] = (before if is_late else found).T
+            output[:, s] = (before if self._is_late else found).T
             before = np.array(found)
         chunk.states[self][-1][...] = before
         return output

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from numba.extending import overload
 
 from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import (
@@ -24,6 +25,7 @@ from nengonet.minibatch.event_kernels import (
     running_max,
     scatter_convolution,
     window_convolution,
+    windows_from,
     winner,
 )
 from nengonet.minibatch.kernels import (
@@ -39,7 +41,7 @@ from nengonet.minibatch.kernels import (
 from nengonet.neurons.model import Kernel
 
 # What stages call beside those here.
-__all__ = ["LARGE", "WHOLE", "add_events", "multiply_nonzero", "multiply_steps"]
+__all__ = ["LARGE", "WHOLE", "add_events", "multiply_nonzero", "multiply_steps", "windows_from"]
 
 # Spikes of a stretch are listed up to this number, or one for each neuron and step.
 _MOST_SPIKES = 2**22
@@ -90,15 +92,41 @@ def _filter(values, state, system, memory):
 ROWS, GATHER, SCATTER, BLOCK, WINDOWS = range(5)
 
 
-@uncounted
+def _convolve_spikes(rows, first, last, geometry, kernel, starts, total):
+    """Call `gather_convolution`; compiled to nothing where no geometry is given."""
+
+
+@overload(_convolve_spikes, inline="always")
+def _compiled_for_spikes(rows, first, last, geometry, kernel, starts, total):
+    if geometry.count == 0:
+        return lambda rows, first, last, geometry, kernel, starts, total: None
+    return lambda rows, first, last, geometry, kernel, starts, total: gather_convolution(
+        rows, first, last, geometry, kernel, starts, total
+    )
+
+
+def _convolve_windows(values, geometry, kernel, total):
+    """Call `window_convolution`; compiled to nothing where no geometry is given."""
+
+
+@overload(_convolve_windows, inline="always")
+def _compiled_for_windows(values, geometry, kernel, total):
+    if geometry.count == 0:
+        return lambda values, geometry, kernel, total: None
+    return lambda values, geometry, kernel, total: window_convolution(
+        values, geometry, kernel, total
+    )
+
+
+@inlined
 def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
     """Write what a term brings example ``k`` in some steps to ``block``, (n_steps, n), or add it.
 
     A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
-    geometry of a convolution; its ways (starts, outputs, taps); the matrix; what is computed
-    already, (batch, n_steps, n), or what comes in where it is dense; a factor for each output, or
-    none; the filter (a, b, c, d, late); and the filter's states, (batch, order + 1, n), or none.
-    ``row``, ``memory`` and ``places`` are working memory.
+    geometry of a convolution; the ways (starts, outputs, taps, n_channels, n_groups, n_positions);
+    the matrix; the kernel of ways; what is computed already, or comes in, where it is dense,
+    (batch, n_steps, n); a factor for each output, or none; the filter (a, b, c, d, late); and its
+    states, (batch, order + 1, n), or none. ``row``, ``memory`` and ``places`` are working memory.
     """
     how, spikes, geometry, ways, matrix, kernel, dense, scale, system, state = term
     rows, bounds, first = spikes
@@ -112,16 +140,17 @@ def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
                 total[i] = dense[k, at, i]
         elif how == WINDOWS:
             at = at if dense.shape[1] > 1 else 0
-            window_convolution(dense[k, at], geometry, matrix, total)
+            _convolve_windows(dense[k, at], geometry, matrix, total)
         else:
             event, last = bounds[k, first + at], bounds[k, first + at + 1]
             if how == ROWS:
                 sum_rows(rows, event, last, matrix, total)
             elif how == GATHER:
-                gather_convolution(rows, event, last, geometry, matrix, places, total)
+                _convolve_spikes(rows, event, last, geometry, matrix, places, total)
             else:
-                n_channels, n_groups = geometry[:2]
-                scatter_convolution(rows, event, last, n_channels, n_groups, ways, kernel, total)
+                starts, outputs, taps, n_channels, n_groups, _ = ways
+                table = starts, outputs, taps
+                scatter_convolution(rows, event, last, n_channels, n_groups, table, kernel, total)
         if state.shape[1] > 0:
             _filter(total, state[k], system, memory)
         for i in range(scale.shape[0]):
@@ -160,7 +189,7 @@ def _places(terms):
     """Return working memory for the positions of the largest image."""
     most = 0
     for j in range(len(terms)):
-        most = max(most, terms[j][2][0] * terms[j][2][1])
+        most = max(most, terms[j][3][5])
     return np.empty(most + 1, np.int32)
 
 
@@ -168,10 +197,12 @@ def _places(terms):
 def add_up(n_terms, terms, steady, n_steps, sums):
     """Set ``sums``, (batch, n_steps, n), to the sum of the first terms and of what is steady."""
     n, none = sums.shape[2], np.empty(0, sums.dtype)
+    # Numba compiles what is called with a plain 0 once more for other numbers.
+    zero = np.int64(0)
     row, memory, places = np.zeros(n, sums.dtype), np.empty(_MOST_ORDER), _places(terms)
     for k in range(sums.shape[0]):
         _weigh_all(
-            n_terms, terms, steady, k, 0, n_steps, (none, none), sums[k], row, memory, places
+            n_terms, terms, steady, k, zero, n_steps, (none, none), sums[k], row, memory, places
         )
 
 
@@ -407,9 +438,8 @@ def _stretch(
                     spikes = longer(spikes, used, room)
             if room < 0:
                 return spikes, found, room
-        output[k] = 0
-        if counts.shape[0] > 0:
-            output[k, :n] = counts[k, n_steps - 1]
+        for i in range(n):
+            output[k, i] = counts[k, n_steps - 1, i] if counts.shape[0] > 0 else 0
         for event in range(found[k, n_steps - 1], used):
             output[k, spikes[event]] += 1
         if counts.shape[0] == 0:

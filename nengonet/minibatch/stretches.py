@@ -28,7 +28,7 @@ from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
 # Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
 _FIRST, _SPIKES = 10, 4_000_000
 # Bytes of what stages put out step by step, for the examples that are worked on together.
-_BLOCK_BYTES = 2**23
+_BLOCK_BYTES = 2**24
 # Bytes of states of such examples, and the least of them: a cache line of float64.
 _STATE_BYTES, _LANES = 2**22, 8
 # Stretches that failed, before all steps are single ones.
@@ -213,18 +213,27 @@ class Stretches:
         streams, chunk.streams = chunk.streams, {}
         return streams
 
-    def _blocks(self, stage: Stage, found: Found, n_steps: int) -> list[tuple[slice, np.ndarray]]:
-        """Return what a stage put out, (examples, n_steps, n), of some examples after others."""
+    def _blocks(
+        self, stage: Stage, found: Found, n_steps: int, *, after: bool = False
+    ) -> list[tuple[slice, np.ndarray]]:
+        """Return what a stage put out, (examples, n_steps, n), of some examples after others.
+
+        It is what is read in a step, or what stands there ``after`` it.
+        """
         blocks = []
-        for lanes, streams in found:
+        for chunk, (lanes, streams) in zip(self._chunks, found, strict=True):
             block = as_block(streams[stage], n_steps, stage.output.size, self._kernels)
-            blocks.append((lanes, np.broadcast_to(block, (len(block), n_steps, block.shape[2]))))
+            block = np.broadcast_to(block, (len(block), n_steps, block.shape[2]))
+            last = stage.last(chunk) if after else None
+            if last is not None:
+                block = np.concatenate([block[:, 1:], last[:, np.newaxis]], axis=1)
+            blocks.append((lanes, block))
         return blocks
 
     def _show(self, stage: Stage, watch: Watch, found: Found, numbers: range) -> None:
         """Give what watches a stage the steps that it wants."""
         wants, take = watch
-        blocks = self._blocks(stage, found, len(numbers))
+        blocks = self._blocks(stage, found, len(numbers), after=True)
         for step in (step for step, number in enumerate(numbers) if wants(number)):
             output = np.empty((stage.output.size, self._context.batch), stage.dtype)
             for lanes, block in blocks:

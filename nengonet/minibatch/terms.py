@@ -25,17 +25,16 @@ from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block,
 # What a term multiplies by: an operator's weights, a matrix, or nothing.
 Product = Operator | scipy.sparse.sparray | None
 
-# With more spikes than this for each input and step, dense products are faster: of matrices with
-# 16 to 512 outputs, and of convolutions; measured.
-DENSEST, _DENSEST_WINDOWS = 0.4, 0.45
+# With more spikes than this for each input and step, dense products of matrices are faster: with 16
+# to 512 outputs; measured.
+_DENSEST = 0.4
 # With so few numbers that are not 0, those alone are multiplied, where there are many outputs:
 # with 10 to 64 of them, BLAS is as fast.
 _FEW, _MANY_OUTPUTS = 0.2, 100
 # The highest order of a filter that the kernels step.
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
-_NO_WAYS = 3 * (_NO_NUMBERS,)
-_NO_GEOMETRY = 11 * (0,)
+_NO_WAYS = *3 * (_NO_NUMBERS,), 1, 1, 0
 
 
 class Filter:
@@ -92,6 +91,7 @@ class Term:
         self._by_height: dict[np.floating, tuple] = {}
         # How it was computed last: for the report.
         self.was_dense = False
+        context.convolves |= self._windows is not None
 
     def scaled(self, factor: np.ndarray) -> Term:
         """Return this, multiplied by numbers, (n,) or one for all."""
@@ -122,9 +122,18 @@ class Term:
         """Whether it is what the source puts out, as it is."""
         return self.product is None and self.filter is None and self.scale is None
 
-    @property
+    @functools.cached_property
+    def _windows(self) -> tuple[int, ...] | None:
+        """The geometry of a convolution whose windows a kernel multiplies."""
+        return geometry_of(self.product) if isinstance(self.product, GeneralConvInc) else None
+
+    @functools.cached_property
     def _densest(self) -> float:
-        return DENSEST if self.is_matrix else _DENSEST_WINDOWS
+        if self._windows is None:
+            return _DENSEST
+        n_filters = self.product.conv.n_filters
+        kernels = self._context.stretch_kernels
+        return kernels.windows_from(self._windows, n_filters, self.dtype.itemsize)
 
     @property
     def is_matrix(self) -> bool:
@@ -143,14 +152,17 @@ class Term:
             chunk.streams[self.source],
             chunk.n_steps,
         )
-        how, spikes, *way, dense, scale, system, states = nothing(self.dtype)
+        how, spikes, geometry, *way, dense, scale, system, states = nothing(
+            self._context, self.dtype
+        )
+        geometry = self._windows or geometry
         if self.filter is not None:
             states, system = chunk.states[self.filter][0][lanes], self.filter.system
         if self.scale is not None:
             scale = self.scale
         if self.is_dense(stream, n_steps):
             dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
-            if isinstance(self.product, GeneralConvInc) and geometry_of(self.product) is not None:
+            if self._windows is not None:
                 (_, *way), how = self._ways(self.dtype.type(1)), kernels.WINDOWS
             else:
                 how, dense = kernels.BLOCK, self.computed(dense)
@@ -158,13 +170,13 @@ class Term:
         else:
             spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
             how, *way = self._ways(stream.height)
-            matrix = way[2]
+            matrix = way[1]
             if how == kernels.ROWS and matrix.nbytes > kernels.LARGE:
                 # Read once for many steps.
                 dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
                 kernels.multiply_steps(*spikes, matrix, dense)
                 how = kernels.BLOCK
-        return how, spikes, *way, dense, scale, system, states
+        return how, spikes, geometry, *way, dense, scale, system, states
 
     def _ways(self, height: float) -> tuple:
         """Return how single spikes go: see `weigh`."""
@@ -177,23 +189,22 @@ class Term:
 
     def _make_ways(self, height: np.floating) -> tuple:
         kernels, product = self._context.stretch_kernels, self.product
-        *_, no_matrix, no_kernel, _, _, _, _ = nothing(self.dtype)
+        *_, no_matrix, no_kernel, _, _, _, _ = nothing(self._context, self.dtype)
+        if self._windows is not None:
+            matrix = fan_out(product, self._context, height)[-1]
+            matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1)
+            n_positions = self._windows[0] * self._windows[1]
+            return kernels.GATHER, (*_NO_WAYS[:-1], n_positions), matrix, no_kernel
         if isinstance(product, GeneralConvInc):
-            geometry = geometry_of(product)
-            if geometry is not None:
-                matrix = fan_out(product, self._context, height)[-1]
-                matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1)
-                return kernels.GATHER, geometry, _NO_WAYS, matrix, no_kernel
             *ways, kernel = fan_out(product, self._context, height)
-            geometry = product.conv.input_shape.n_channels, groups_of(product)
-            geometry = (*geometry, *_NO_GEOMETRY[2:])
-            return kernels.SCATTER, geometry, tuple(ways), no_matrix, kernel
+            ways = *ways, product.conv.input_shape.n_channels, groups_of(product), 0
+            return kernels.SCATTER, ways, no_matrix, kernel
         if self.is_matrix:
             rows = event_rows(product, self._context, height)
             whole = kernels.WHOLE if rows.nbytes <= kernels.LARGE else 1
-            return kernels.ROWS, _NO_GEOMETRY, _NO_WAYS, _padded(rows, whole), no_kernel
+            return kernels.ROWS, _NO_WAYS, _padded(rows, whole), no_kernel
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
-        return kernels.SCATTER, (1, 1, *_NO_GEOMETRY[2:]), ways, no_matrix, kernel
+        return kernels.SCATTER, (*ways, 1, 1, 0), no_matrix, kernel
 
     def sparse(self) -> scipy.sparse.csr_array:
         """Return the matrix, (n, n_inputs), with the factors."""
@@ -211,26 +222,14 @@ class Term:
         return self._dense(block)
 
 
-def nothing(dtype: np.dtype) -> tuple:
+def nothing(context: Context, dtype: np.dtype) -> tuple:
     """Return the arguments of a term that brings nothing."""
-    none, no_matrix = np.empty(0, dtype), np.empty((0, 0), dtype)
-    no_spikes, no_block = (
-        (np.empty(0, np.int32), np.empty((0, 0), np.int64), 0),
-        np.empty((0, 0, 0), dtype),
-    )
+    spikes = np.empty(0, np.int32), np.empty((0, 0), np.int64), 0
+    # Networks without convolutions do without their kernels, which take seconds to compile.
+    geometry = 11 * (0,) if context.convolves else ()
+    matrix, scale, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     system = np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False
-    return (
-        0,
-        no_spikes,
-        _NO_GEOMETRY,
-        _NO_WAYS,
-        no_matrix,
-        no_block,
-        no_block,
-        none,
-        system,
-        no_block,
-    )
+    return 0, spikes, geometry, _NO_WAYS, matrix, block, block, scale, system, block
 
 
 def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_array:
