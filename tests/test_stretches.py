@@ -269,6 +269,43 @@ def test_what_feeds_nothing_before_it_runs_in_stretches(change, in_stretches):
         assert simulator.runs_in_stretches == in_stretches
 
 
+@pytest.mark.parametrize("add_pool", [nn.avg_pool2d, nn.max_pool2d])
+@pytest.mark.parametrize("kinds", [(2, 1), (1, 2), (2, 1, 2)])
+def test_convolutions_that_read_the_same_spikes_as_other_images(add_pool, kinds):
+    """One sees 4 x 4 positions of 6 channels, another 4 positions of 24."""
+    rng, layers = np.random.default_rng(4), []
+
+    def weights(*shape):
+        return rng.integers(-8, 9, shape) / 8
+
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input((8, 8, 6))
+        scale = {"neuron_type": nn.IntegrateAndFire(), "gain": 64.0, "bias": 0.0}
+        layer = add_pool(nn.conv2d(layer, np.abs(weights(1, 1, 6, 6)), **scale))
+        for dimensions in kinds:
+            if dimensions == 2:
+                transform = nengo.Convolution(
+                    5, (4, 4, 6), kernel_size=(2, 2), init=weights(2, 2, 6, 5)
+                )
+            else:
+                transform = nengo.Convolution(
+                    5, (4, 24), kernel_size=(2,), strides=(1,), init=weights(2, 24, 5)
+                )
+            n = transform.output_shape.size
+            neurons = nengo.Ensemble(
+                n, 1, neuron_type=nn.IntegrateAndFire(), gain=np.full(n, 8.0), bias=np.zeros(n)
+            ).neurons
+            nengo.Connection(layer.output, neurons, transform=transform, synapse=None)
+            layers.append(neurons)
+    images = rng.integers(0, 9, (3, 8, 8, 6)) / 8
+    run = {"presentation_time": 0.05, "progress": False}
+    expected = present(network, layers, images, simulator="reference", **run)
+    found = present(network, layers, images, **run)
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+        assert counts.sum() > 100
+
+
 def test_currents_that_are_no_numbers_are_errors():
     for neuron_type in (nengo.LIF(), nn.IntegrateAndFire()):
         network, output = row_of_layers(neuron_type, source="constant")

@@ -271,8 +271,7 @@ class Flow:
         terms = []
         for source in self._sources(x):
             if geometry is not None:
-                # The order in which its kernel wants spikes.
-                source.n_channels = geometry[2]
+                source.order_for(geometry[2])
             terms.append(self._term(source, signal, product=operator))
         return terms, []
 

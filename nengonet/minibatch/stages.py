@@ -8,6 +8,7 @@ step to step it takes from the signals in ``load``, and writes back in ``store``
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -48,8 +49,8 @@ class Stage:
     operator: Operator | None = None
     # Whether it puts out numbers for every step.
     is_block = False
-    # Spikes are listed in the order of positions of so many channels.
-    n_channels = 1
+    # Spikes are listed in the order of positions of so many channels, if any reader asks for it.
+    n_channels = 0
     # Whether it puts out a single step, which stands for all.
     is_steady = False
 
@@ -77,6 +78,11 @@ class Stage:
     def filters(self) -> list[Filter]:
         """Those of its terms."""
         return [term.filter for term in self.terms if term.filter is not None]
+
+    def order_for(self, n_channels: int) -> None:
+        """List spikes as a convolution of so many channels wants them, beside those before."""
+        # What is in the order of fewer channels is in that of their multiples.
+        self.n_channels = math.gcd(self.n_channels, n_channels)
 
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
         """Return what it keeps of some examples."""
@@ -432,6 +438,7 @@ class _Ways:
 
     def arguments(self, n_channels: int) -> tuple:
         """Return the ways, their most for an input, the channels and working memory."""
+        n_channels = max(n_channels, 1)
         counts = np.empty(self._n // n_channels, np.int32)
         return self._starts, self._targets, self._most, n_channels, counts
 
