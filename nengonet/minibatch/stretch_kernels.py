@@ -87,9 +87,20 @@ def _filter(values, state, system, memory):
         state[order, i] = output
 
 
-# How a term is computed: for every spike, by rows of a matrix, a convolution's filters, or ways; or
-# dense, beforehand or by a convolution's windows.
-ROWS, GATHER, SCATTER, BLOCK, WINDOWS = range(5)
+# How a term is computed: for every spike, by rows of a matrix, a convolution's filters, ways of
+# many filters, or ways of one number each; or dense, beforehand or by a convolution's windows.
+ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS = range(6)
+
+
+@inlined
+def _add_numbers(rows, first, last, starts, outputs, weights, total):
+    """Set ``total`` to the product of spikes and a sparse matrix, the ways of which are numbers."""
+    for j in range(total.shape[0]):
+        total[j] = 0
+    for event in range(first, last):
+        row = rows[event]
+        for way in range(starts[row], starts[row + 1]):
+            total[outputs[way]] += weights[way, 0, 0]
 
 
 def _convolve_spikes(rows, first, last, geometry, kernel, starts, total):
@@ -147,6 +158,8 @@ def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
                 sum_rows(rows, event, last, matrix, total)
             elif how == GATHER:
                 _convolve_spikes(rows, event, last, geometry, matrix, places, total)
+            elif how == SPARSE:
+                _add_numbers(rows, event, last, ways[0], ways[1], kernel, total)
             else:
                 starts, outputs, taps, n_channels, n_groups, _ = ways
                 table = starts, outputs, taps

@@ -204,7 +204,7 @@ class Term:
             whole = kernels.WHOLE if rows.nbytes <= kernels.LARGE else 1
             return kernels.ROWS, _NO_WAYS, _padded(rows, whole), no_kernel
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
-        return kernels.SCATTER, (*ways, 1, 1, 0), no_matrix, kernel
+        return kernels.SPARSE, (*ways, 1, 1, 0), no_matrix, kernel
 
     def sparse(self) -> scipy.sparse.csr_array:
         """Return the matrix, (n, n_inputs), with the factors."""
