@@ -161,7 +161,10 @@ class _Matrix:
         return values @ (self._matrix**power).T
 
     def reached(self, after: np.ndarray) -> np.ndarray:
-        return (self._matrix != 0).astype(np.float64).T @ after
+        matrix = self._matrix
+        if isinstance(matrix, np.ndarray) and np.count_nonzero(matrix) == matrix.size:
+            return np.full(matrix.shape[1], after.sum())
+        return (matrix != 0).astype(np.float64).T @ after
 
 
 class _Convolution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -149,16 +150,20 @@ def _rowwise(operator: GeneralConvInc, context: Context) -> Step:
 def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Step:
     conv, signals = operator.conv, context.signals
     x, y = signals.operand(operator.X), signals[operator.Y]
-    weights = np.array(signals[operator.W], dtype=y.dtype)
-    weights = weights.reshape(-1, *weights.shape[-2:])
-    table = context.constant((operator, "table"), lambda: _ways(operator))
-    shape = (_n_positions(conv.input_shape), conv.input_shape.n_channels)
-    sums = np.empty((_LANES, _n_positions(conv.output_shape), weights.shape[-1]), y.dtype)
-    arguments = (x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y)
-    arguments += (_strides(conv.output_shape), operator in context.assigning)
+
+    @functools.cache
+    def arguments() -> tuple:
+        weights = np.array(signals[operator.W], dtype=y.dtype)
+        weights = weights.reshape(-1, *weights.shape[-2:])
+        table = context.constant((operator, "table"), lambda: _ways(operator))
+        shape = (_n_positions(conv.input_shape), conv.input_shape.n_channels)
+        sums = np.empty((_LANES, _n_positions(conv.output_shape), weights.shape[-1]), y.dtype)
+        to = _strides(conv.output_shape), operator in context.assigning
+        return x, as_bits(x), _strides(conv.input_shape), shape, table, weights, sums, y, *to
+
     product = context.kernels.spike_product
     limit = _DENSITY * x.size
-    return spikes_or_dense(operator, context, lambda: product(*arguments), limit, dense)
+    return spikes_or_dense(operator, context, lambda: product(*arguments()), limit, dense)
 
 
 def has_fan_out(operator: GeneralConvInc) -> bool:

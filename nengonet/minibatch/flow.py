@@ -76,8 +76,13 @@ class Flow:
         for stage in self.inputs:
             self._add(stage)
         # Filters are part of what reads them, where that is one: those that are left come last.
-        for operator in sorted(filter(self._is_stage, operators), key=_is_filter):
-            if operator not in self.done:
+        candidates = [operator for operator in operators if self._is_stage(operator)]
+        for operator in candidates:
+            if not _is_filter(operator):
+                self.stage_of(operator.output)
+        done = self.done
+        for operator in candidates:
+            if operator not in done:
                 self.stage_of(operator.output)
 
     def stage_of(self, signal: Signal) -> Stage | None:

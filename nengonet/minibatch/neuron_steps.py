@@ -7,6 +7,7 @@ known as element-wise is stepped example by example, on arrays of each example's
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from nengo.builder.neurons import SimNeurons
@@ -22,8 +23,18 @@ if TYPE_CHECKING:
     from nengonet.minibatch.mersenne import Drawing
 
 
+# What was found of operators: it is asked after every reset.
+_elementwise: WeakKeyDictionary[SimNeurons, bool] = WeakKeyDictionary()
+
+
 def is_elementwise(operator: SimNeurons) -> bool:
     """Tell whether one call of the step can serve all examples."""
+    if operator not in _elementwise:
+        _elementwise[operator] = _is_elementwise(operator)
+    return _elementwise[operator]
+
+
+def _is_elementwise(operator: SimNeurons) -> bool:
     neurons, dtype = operator.neurons, operator.J.dtype
     if not steps_as(operator, SimNeurons) or "step" in vars(neurons):
         return False

@@ -6,6 +6,7 @@ Where the reference operator is right on arrays whose last axis is the batch, it
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -167,16 +168,26 @@ def _spike_product(
 ) -> Step:
     if context.kernels is None and (len(weights) < _SCIPY_OUTPUTS or y.dtype == np.float16):
         return dense
-    rows = context.constant((operator, "transposed"), lambda: np.ascontiguousarray(weights.T))
+
+    def transposed() -> np.ndarray:
+        make = functools.partial(np.ascontiguousarray, weights.T)
+        return context.constant((operator, "transposed"), make)
+
     if context.kernels is not None:
-        # All inputs are channels of one position, which reach the one position of the output.
         n_outputs, n_inputs = weights.shape
-        table = np.array([0, 1]), np.array([0]), np.array([0])
-        sums = np.empty((context.kernels.LANES, 1, n_outputs), y.dtype)
-        arguments = (x, as_bits(x), (n_inputs, 1), (1, n_inputs), table, rows[np.newaxis], sums, y)
-        arguments += ((n_outputs, 1), operator in context.assigning)
+
+        @functools.cache
+        def arguments() -> tuple:
+            # All inputs are channels of one position, which reach the one position of the output.
+            table = np.array([0, 1]), np.array([0]), np.array([0])
+            sums = np.empty((context.kernels.LANES, 1, n_outputs), y.dtype)
+            shape = (x, as_bits(x), (n_inputs, 1), (1, n_inputs), table)
+            rows = transposed()[np.newaxis]
+            return *shape, rows, sums, y, (n_outputs, 1), operator in context.assigning
+
         product, limit = context.kernels.spike_product, _kernel_density(n_outputs) * x.size
-        return spikes_or_dense(operator, context, lambda: product(*arguments), limit, dense)
+        return spikes_or_dense(operator, context, lambda: product(*arguments()), limit, dense)
+    rows = transposed()
     put = _into(operator, context, y)
 
     def step_spikes_scipy():

@@ -156,6 +156,7 @@ class Uses:
     def __init__(self, operators: Iterable[Operator]) -> None:
         self._writers: dict[Signal, list[tuple[Signal, Operator]]] = defaultdict(list)
         self._readers: dict[Signal, list[tuple[Signal, Operator]]] = defaultdict(list)
+        self._written_at: dict[Signal, list[tuple[Signal, Operator]]] = {}
         for operator in operators:
             for signal in writes(operator):
                 self._writers[signal.base].append((signal, operator))
@@ -164,7 +165,10 @@ class Uses:
 
     def writers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
         """Return what is written where the signal lies, and by which operator."""
-        return [use for use in self._writers[signal.base] if overlap(use[0], signal)]
+        if signal not in self._written_at:
+            uses = self._writers[signal.base]
+            self._written_at[signal] = [use for use in uses if overlap(use[0], signal)]
+        return self._written_at[signal]
 
     def readers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
         """Return what is read where the signal lies, and by which operator."""

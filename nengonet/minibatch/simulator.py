@@ -386,6 +386,8 @@ class MinibatchSimulator(nengo.Simulator):
         """Whether many steps at a time run outside Python: where nothing feeds what is before."""
         if self._steps is None:
             self._make_steps()
+        if self._make_stretches is not None:
+            self._stretches, self._make_stretches = self._make_stretches(), None
         return self._stretches is not None
 
     def report(self) -> Report:
@@ -396,8 +398,7 @@ class MinibatchSimulator(nengo.Simulator):
         Report
             Prints as a short text.
         """
-        if self._steps is None:
-            self._make_steps()
+        in_stretches = self.runs_in_stretches
         return Report(
             minibatch_size=self.minibatch_size,
             n_operators=self._n_operators,
@@ -406,7 +407,7 @@ class MinibatchSimulator(nengo.Simulator):
                 for operator, why in self._one_by_one.items()
             },
             numba=self._kernels is not None,
-            in_stretches=self._stretches is not None,
+            in_stretches=in_stretches,
             dense=tuple(dict.fromkeys(name_of(each, self.model) for each in self._dense())),
         )
 
@@ -518,6 +519,7 @@ class MinibatchSimulator(nengo.Simulator):
         # With the operators that they are made from.
         self._steps: _Steps | None = None
         self._stretches: Stretches | None = None
+        self._make_stretches: Callable[[], Stretches | None] | None = None
         self._first_steps: _Steps = []
 
     def _make_steps(self) -> None:
@@ -543,8 +545,9 @@ class MinibatchSimulator(nengo.Simulator):
                 self._steps.append((step, None))
         if all(rows.ndim == 2 for rows in self._fed.values()):
             watched = [(signal, self._watch(probe)) for probe, signal in self._probed]
-            self._stretches = stretches_of(
-                context.always, self._records, watched, context, self._named
+            # Made when a run begins: a reset before it would make them in vain.
+            self._make_stretches = functools.partial(
+                stretches_of, context.always, self._records, watched, context, self._named
             )
 
     def _watch(self, probe: nengo.Probe) -> Watch:

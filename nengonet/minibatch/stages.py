@@ -145,19 +145,23 @@ class Sum:
         """Whether it is what one stage puts out, as it is."""
         return len(self.terms) == 1 and not self._steady and self.terms[0].is_identity
 
-    def steady(self, lanes: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
-        """Return what stays as it is, (examples, n or more), or nothing."""
+    def steady(self, chunk: Chunk, part: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
+        """Return what stays as it is in some of the chunk's examples, (examples, n or more).
+
+        Or nothing, where there are terms alone.
+        """
         if not self._steady and self.terms:
             return np.empty((0, 0), dtype)
-        total = np.zeros((lanes.stop - lanes.start, whole), dtype)
-        for signal, made in self._steady:
-            if isinstance(signal, Signal):
-                array = self._context.signals.operand(signal)
-                array = array if array.shape[-1] == 1 else array[..., lanes]
-                total[:, :n] += (array if made is None else made(array)).T
-            else:
-                total[:, :n] += signal
-        return total
+        if self not in chunk.steady:
+            total = chunk.steady[self] = np.zeros((chunk.n, whole), dtype)
+            for signal, made in self._steady:
+                if isinstance(signal, Signal):
+                    array = self._context.signals.operand(signal)
+                    array = array if array.shape[-1] == 1 else array[..., chunk.lanes]
+                    total[:, :n] += (array if made is None else made(array)).T
+                else:
+                    total[:, :n] += signal
+        return chunk.steady[self][part]
 
     def arguments(self, chunk: Chunk, lanes: slice, dtype: np.dtype) -> tuple[int, tuple]:
         """Return the terms, as kernels take them, for some of the chunk's examples.
@@ -207,8 +211,7 @@ class Linear(Stage):
         n = self.output.size
         sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
-            lanes = slice(chunk.lanes.start + part.start, chunk.lanes.start + part.stop)
-            steady = self._sum.steady(lanes, n, n, self.dtype)
+            steady = self._sum.steady(chunk, part, n, n, self.dtype)
             terms = self._sum.arguments(chunk, part, self.dtype)
             self.context.stretch_kernels.add_up(*terms, steady, chunk.n_steps, sums[part])
         return sums
@@ -262,12 +265,11 @@ class Neurons(Stage):
         """Do the steps; return None where spikes cannot be listed."""
         n, streams = self.output.size, []
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
-            lanes = slice(chunk.lanes.start + part.start, chunk.lanes.start + part.stop)
             shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
             counts = np.empty(shape, self.dtype)
             *states, last = (each[part] for each in chunk.states[self])
             terms = self._sum.arguments(chunk, part, self.dtype)
-            steady = self._sum.steady(lanes, n, self._whole, self.dtype)
+            steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             spikes, bounds, wrong = self._stretch(
                 *terms, steady, *self._scale, last,
                 tuple(states), self._constants, self.height, n, chunk.n_steps, counts,

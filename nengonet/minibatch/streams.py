@@ -43,6 +43,8 @@ class Chunk:
     states: dict[object, list[np.ndarray]] = field(default_factory=dict)
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
+    # What stays as it is, by the sum that it is part of.
+    steady: dict[object, np.ndarray] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -329,11 +329,10 @@ _usual = _event = _most = _keeps_current = _counts_spikes = None
 @inlined
 def _list_counted(eventful, n, which, n_events, is_listing, spikes, used):
     """List the spikes of neurons that are finished, if all are; return how many, and the room."""
-    largest, total = np.uint8(0), np.int64(0)
+    largest = np.uint8(0)
     for i in range(n):
         largest = max(largest, eventful[i])
-        total += eventful[i]
-    if largest == 255 or (is_listing and used + total >= spikes.shape[0]):
+    if largest == 255 or (is_listing and used + largest * n_events >= spikes.shape[0]):
         return 0, used
     if not is_listing:
         return n_events, used
@@ -346,7 +345,7 @@ def _list_counted(eventful, n, which, n_events, is_listing, spikes, used):
             for more in range(np.uint64(1), np.uint64(n_spikes)):
                 spikes[at + more] = i
         at += np.uint64(n_spikes)
-    return n_events, used + total
+    return n_events, np.int64(at)
 
 
 def _steps_of_one(

@@ -18,7 +18,7 @@ from nengonet.minibatch.convolutions import (
     geometry_of,
     groups_of,
 )
-from nengonet.minibatch.operators import event_rows, weights_of
+from nengonet.minibatch.operators import weights_of
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put, take
 
@@ -192,7 +192,7 @@ class Term:
         *_, no_matrix, no_kernel, _, _, _, _ = nothing(self._context, self.dtype)
         if self._windows is not None:
             matrix = fan_out(product, self._context, height)[-1]
-            matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1)
+            matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1, matrix.dtype.type(1))
             n_positions = self._windows[0] * self._windows[1]
             return kernels.GATHER, (*_NO_WAYS[:-1], n_positions), matrix, no_kernel
         if isinstance(product, GeneralConvInc):
@@ -200,9 +200,9 @@ class Term:
             ways = *ways, product.conv.input_shape.n_channels, groups_of(product), 0
             return kernels.SCATTER, ways, no_matrix, kernel
         if self.is_matrix:
-            rows = event_rows(product, self._context, height)
-            whole = kernels.WHOLE if rows.nbytes <= kernels.LARGE else 1
-            return kernels.ROWS, _NO_WAYS, _padded(rows, whole), no_kernel
+            weights = weights_of(product, self._context).T
+            whole = kernels.WHOLE if weights.nbytes <= kernels.LARGE else 1
+            return kernels.ROWS, _NO_WAYS, _padded(weights, whole, height), no_kernel
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
         return kernels.SPARSE, (*ways, 1, 1, 0), no_matrix, kernel
 
@@ -272,11 +272,11 @@ def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.
     return sums
 
 
-def _padded(rows: np.ndarray, whole: int) -> np.ndarray:
-    """Return rows with zeros behind, up to a multiple of ``whole``, from a cache line on."""
+def _padded(rows: np.ndarray, whole: int, factor: np.floating) -> np.ndarray:
+    """Return rows times a factor, with zeros behind up to a multiple, from a cache line on."""
     n_rows, n = rows.shape
-    copy = aligned((n_rows, n + -n % whole), rows.dtype)
-    copy[:, :n] = rows
+    copy = aligned((n_rows, n + -n % whole), factor.dtype)
+    np.multiply(rows, factor, out=copy[:, :n])
     return copy
 
 
