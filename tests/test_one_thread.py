@@ -1,5 +1,6 @@
 """One BLAS thread for steps of the minibatch simulator, and as many as before afterwards."""
 
+import sys
 import threading
 
 import nengo
@@ -124,7 +125,6 @@ def test_a_setting_of_each_thread_is_set_in_each(monkeypatch):
 
 def test_without_threadpoolctl_nothing_is_limited(monkeypatch):
     monkeypatch.setattr(one_thread, "ThreadpoolController", None)
-    monkeypatch.setattr(one_thread, "_libraries", one_thread._libraries.__wrapped__)
     with on_one_blas_thread:
         assert n_threads() == 3
 
@@ -149,3 +149,25 @@ def test_present_restores_them_after_jobs():
     result = nn.present(net, output, np.full((6, 4), 0.5), n_jobs=2, presentation_time=0.02)
     assert len(result.counts[output.label]) == 6
     assert n_threads() == 3
+
+
+def test_a_library_that_is_loaded_later_is_found(monkeypatch):
+    with on_one_blas_thread:
+        pass
+    late = PerThread()
+    late.internal_api, late.threading_layer = "mkl", None
+
+    class Controller:
+        lib_controllers = (late,)
+
+        def select(self, user_api):
+            return self
+
+    monkeypatch.setattr(one_thread, "ThreadpoolController", Controller)
+    with on_one_blas_thread:  # nothing was imported: nobody looks
+        assert late.get_num_threads() == 3
+    monkeypatch.setitem(sys.modules, "a module that loads it", one_thread)
+    with on_one_blas_thread:
+        assert late.get_num_threads() == 1
+    assert late.get_num_threads() == 3
+    one_thread._found.cache_clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Iterable
 
@@ -17,14 +18,14 @@ except ImportError:  # a missing dependency: as slow as without this module, and
     ThreadpoolController = None
 
 
-@functools.cache
 def _libraries() -> tuple[list[LibController], list[LibController]]:
-    """Return the BLAS libraries with one setting for the process, and with one for each thread.
+    """Return the BLAS libraries with one setting for the process, and with one for each thread."""
+    return ([], []) if ThreadpoolController is None else _found(len(sys.modules))
 
-    Once: looking for them takes 10 ms.
-    """
-    if ThreadpoolController is None:
-        return [], []
+
+@functools.lru_cache(1)
+def _found(n_modules: int) -> tuple[list[LibController], list[LibController]]:
+    """Look for them: it takes 10 ms, and only what is imported can have loaded another."""
     ours: tuple[list, list] = [], []
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
         layer = getattr(library, "threading_layer", None)
@@ -55,17 +56,17 @@ class _OneThread(contextlib.ContextDecorator):
         of_process, of_thread = _libraries()
         with self._lock:
             if self._entries == 0:
-                self._before = _exchange(of_process, len(of_process) * [1])
+                self._before = of_process, _exchange(of_process, len(of_process) * [1])
             self._entries += 1
-        vars(self._own).setdefault("before", []).append(_exchange(of_thread, len(of_thread) * [1]))
+        before = of_thread, _exchange(of_thread, len(of_thread) * [1])
+        vars(self._own).setdefault("before", []).append(before)
 
     def __exit__(self, *error: object) -> None:
-        of_process, of_thread = _libraries()
-        _exchange(of_thread, self._own.before.pop())
+        _exchange(*self._own.before.pop())
         with self._lock:
             self._entries -= 1
             if self._entries == 0:
-                _exchange(of_process, self._before)
+                _exchange(*self._before)
 
 
 # One for all: a context manager, and a decorator.
