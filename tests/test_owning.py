@@ -5,6 +5,7 @@ import functools
 import itertools
 import random
 import time
+import weakref
 
 import nengo
 import numpy as np
@@ -649,3 +650,27 @@ def test_registered_types_are_stepped_together():
     network, _, _ = neuron_network(Own())
     with pytest.raises(nn.InputError, match="mine.*neuron type.*reaches a list"):
         MinibatchSimulator(network, BATCH, progress_bar=False)
+
+
+class Zero:
+    n = 0.0
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_weak_proxies_are_looked_through_while_they_stand_for_something(is_alive):
+    held = Zero()
+    proxy = weakref.proxy(held)
+    if not is_alive:
+        del held
+
+    def function(t):
+        try:
+            return float(proxy.n)
+        except ReferenceError:
+            return -1.0
+
+    with nengo.Network() as network:
+        probe = nengo.Probe(nengo.Node(function))
+    with MinibatchSimulator(network, 2, progress_bar=False) as simulator:
+        simulator.run_steps(3)
+        np.testing.assert_array_equal(simulator.data[probe], 0.0 if is_alive else -1.0)

@@ -32,7 +32,14 @@ from nengonet.layers.protocol import known
 from nengonet.layers.showing import MadeInput
 from nengonet.minibatch.neuron_steps import is_elementwise
 from nengonet.minibatch.registry import maker_of, name_of
-from nengonet.minibatch.walking import UNBOUND, cells_of, content_of, names_in, uses_of
+from nengonet.minibatch.walking import (
+    UNBOUND,
+    cells_of,
+    content_of,
+    is_gone,
+    names_in,
+    uses_of,
+)
 from nengonet.nengo_internals import state_of
 
 # Packages whose functions keep no state between calls, except where they are bound to an object.
@@ -284,6 +291,8 @@ class _Reach:
             self._refuse(f"reaches {what}, which all examples would share")
 
     def _look_at(self, value: object, fixed: bool, carried: bool) -> None:
+        if is_gone(value):
+            return
         if isinstance(value, (NengoObject, Signal)):
             self.shared.append(value)
         key = id(value), fixed, carried

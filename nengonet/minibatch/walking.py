@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
+import weakref
 from collections.abc import Iterator
 
 UNBOUND = ...  # the content of a variable that has none yet
@@ -35,6 +36,17 @@ def content_of(cell: types.CellType) -> object:
         return cell.cell_contents
     except ValueError:
         return UNBOUND
+
+
+def is_gone(value: object) -> bool:
+    """Tell whether it is a weak proxy of what is no longer there, so that nothing reaches it."""
+    if type(value) not in weakref.ProxyTypes:
+        return False
+    try:
+        value.__class__  # noqa: B018
+    except ReferenceError:
+        return True
+    return False
 
 
 def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -82,4 +94,5 @@ def uses_of(function: types.FunctionType) -> Iterator[tuple[str, str, object]]:
                     value = content_of(cells[name])
                 elif step in _WRITES and (_WRITES[step] != "writes variable" or name in cells):
                     yield _WRITES[step], name, cells.get(name)
-            module = value if isinstance(value, types.ModuleType) else None
+            is_module = not is_gone(value) and isinstance(value, types.ModuleType)
+            module = value if is_module else None
