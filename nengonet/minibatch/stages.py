@@ -163,20 +163,29 @@ class Sum:
                     total[:, :n] += signal
         return chunk.steady[self][part]
 
-    def arguments(self, chunk: Chunk, lanes: slice, dtype: np.dtype) -> tuple[int, tuple]:
-        """Return the terms, as kernels take them, for some of the chunk's examples.
+    def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> tuple[int, tuple]:
+        """Return the only term, as kernels take it, for some of the chunk's examples.
 
-        Their number, and a tuple that is never empty.
+        Or what several bring, added up: a kernel that takes many is compiled for minutes. The
+        number of terms, 0 or 1, and a tuple that is never empty.
         """
-        terms = tuple(term.arguments(chunk, lanes) for term in self.terms)
-        return len(terms), terms or (nothing(self._context, dtype),)
+        terms = [term.arguments(chunk, part) for term in self.terms]
+        if len(terms) < 2:
+            return len(terms), (*terms, nothing(self._context, dtype))[:1]
+        kernels, shape = self._context.stretch_kernels, (part.stop - part.start, chunk.n_steps, n)
+        total, sums = np.zeros(shape, dtype), np.empty(shape, dtype)
+        for term in terms:
+            kernels.add_up(1, (term,), np.empty((0, 0), dtype), chunk.n_steps, sums)
+            total += sums
+        _, *before, _, scale, system, states = nothing(self._context, dtype)
+        return 1, ((kernels.BLOCK, *before, total, scale, system, states),)
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to work on together."""
         dense = [
             max(n, term.n_inputs)
             for term in self.terms
-            if term.is_dense(chunk.streams[term.source], chunk.n_steps)
+            if len(self.terms) > 1 or term.is_dense(chunk.streams[term.source], chunk.n_steps)
         ]
         size = min(chunk.n, _DENSE_BYTES // (chunk.n_steps * itemsize * max(dense, default=1)))
         size = max(1, size) if dense else chunk.n
@@ -212,7 +221,7 @@ class Linear(Stage):
         sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
-            terms = self._sum.arguments(chunk, part, self.dtype)
+            terms = self._sum.arguments(chunk, part, n, self.dtype)
             self.context.stretch_kernels.add_up(*terms, steady, chunk.n_steps, sums[part])
         return sums
 
@@ -268,7 +277,7 @@ class Neurons(Stage):
             shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
             counts = np.empty(shape, self.dtype)
             *states, last = (each[part] for each in chunk.states[self])
-            terms = self._sum.arguments(chunk, part, self.dtype)
+            terms = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             spikes, bounds, wrong = self._stretch(
                 *terms, steady, *self._scale, last,
