@@ -356,7 +356,7 @@ def _steps_of_one(
 
     It begins ``at = (step, event, n_events, used)``: the step, the event in it, of how many, and
     the room that is used up. Returns where to go on, and the room that the next event needs: 0
-    where all is done, -1 where its spikes cannot be listed, -2 where a voltage is no number.
+    where all is done, -1 where its spikes cannot be listed, -2 where a voltage is not a number.
     """
     step, event, n_events, used = at
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
@@ -418,7 +418,7 @@ def _stretch(
     The spikes are written to ``counts``, (batch, n_steps, n), with their height; or, where that is
     empty, listed: returned are the neurons that spiked, and the bounds of each step in them,
     (batch, n_steps + 1). At last, what is wrong: 0 for nothing, -1 for spikes that cannot be listed
-    (too many, or below 0), -2 for a voltage that is no number.
+    (too many, or below 0), -2 for a voltage that is not a number.
     """
     n_examples, whole = output.shape
     # A single row for all steps where currents are constant; else as many as stay in the cache.
