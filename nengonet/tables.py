@@ -17,12 +17,17 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
     ]
 
 
+def cells(rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]]) -> list[list[str]]:
+    """Write records as rows of cells below their titles; ``columns`` give each title and format."""
+    found = [[title for title, _ in columns.values()]]
+    for row in rows:
+        pairs = ((row.get(name), form) for name, (_, form) in columns.items())
+        found.append(["-" if value is None else format(value, form) for value, form in pairs])
+    return found
+
+
 def table(
     rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]], left: Collection[int] = (0,)
 ) -> list[str]:
     """Write records as a table; ``columns`` give the title and format of each name."""
-    cells = [[title for title, _ in columns.values()]]
-    for row in rows:
-        pairs = ((row.get(name), form) for name, (_, form) in columns.items())
-        cells.append(["-" if value is None else format(value, form) for value, form in pairs])
-    return aligned(cells, left=left)
+    return aligned(cells(rows, columns), left=left)

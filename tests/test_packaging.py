@@ -21,6 +21,7 @@ NUMPY_ONLY = {
     "datasets",
     "exceptions",
     "files",
+    "html",
     "readout",
     "results.journal",
     "results.named",

@@ -1,0 +1,95 @@
+"""Pieces of HTML: nothing of what users write becomes HTML, and what comes out is well formed."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from nengonet import html
+
+BAD = "<script>alert('1')</script> & \"quotes\""
+VOID = {"img", "meta"}
+
+
+class Parsed(HTMLParser):
+    """The elements, texts and attributes of HTML, whose tags must close in order."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts = [], [], [], []
+        self.feed(content)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in VOID
+        self.tags.append(tag)
+        self.open.append(tag)
+        self.attributes += attrs
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def assert_self_contained(self):
+        """Assert that nothing is fetched and nothing is run."""
+        assert "script" not in self.tags
+        for name, value in self.attributes:
+            assert not name.startswith("on"), (name, value)
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith("data:image/png;base64,"), value
+
+
+PIECES = {
+    "tag": lambda: html.tag("p", BAD, title=BAD),
+    "join": lambda: html.join(BAD, html.tag("b", BAD)),
+    "table": lambda: html.table([["a", BAD], [BAD, 3]]),
+    "facts": lambda: html.facts({BAD: BAD, "none": None}),
+    "card": lambda: html.card(BAD, BAD, kind=BAD),
+    "picture": lambda: html.picture(b"png", BAD),
+    "display": lambda: html.display(BAD),
+    "page": lambda: html.page(BAD, BAD),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_what_is_not_html_is_escaped(name):
+    made = PIECES[name]()
+    parsed = Parsed(made)
+    parsed.assert_self_contained()
+    assert "<script" not in made
+    assert BAD in [*parsed.texts, *(value for _, value in parsed.attributes)] + [parsed.text]
+
+
+def test_html_is_not_escaped_twice():
+    inner = html.tag("b", "a < b")
+    assert inner == "<b>a &lt; b</b>"
+    assert html.tag("p", inner, " & more", class_="left") == (
+        '<p class="left"><b>a &lt; b</b> &amp; more</p>'
+    )
+    assert Parsed(html.page("title", inner)).text == "a < b"
+
+
+def test_a_table_has_a_cell_for_each_value():
+    parsed = Parsed(html.table([["layer", "spikes"], ["hidden", 12], ["output", 3]], left=(0,)))
+    assert parsed.tags.count("th") == 2
+    assert parsed.tags.count("td") == 4
+    assert parsed.text == "layer spikes hidden 12 output 3"
+    assert parsed.attributes.count(("class", "left")) == 3
+
+
+def test_a_page_forbids_what_it_does_not_need():
+    policies = [
+        value for name, value in Parsed(html.page("t", "x")).attributes if name == "content"
+    ]
+    assert any(value.startswith("default-src 'none'") for value in policies)
