@@ -21,7 +21,8 @@ _EACH_TIME = (
 
 def compiled(function: Callable, **settings: object) -> Callable:
     """Compile a kernel, and keep it on disk where that is possible."""
-    settings |= {"nogil": True, "error_model": "numpy"}
+    # Nobody calls kernels by address.
+    settings |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
         kernel, message = numba.njit(cache=True, **settings)(function), _ONCE
     except RuntimeError:  # no folder that Numba may write to

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nengonet.minibatch.kernels import compiled, inlined, uncounted
+from nengonet.minibatch.kernels import compiled, inlined, inner, uncounted
 from nengonet.minibatch.vectors import (
     EIGHTH,
     HAS_MASKS,
@@ -45,7 +45,7 @@ def _position(row, share):
     return _index(np.int32((row + 0.5) * share))
 
 
-@uncounted
+@inner
 def _find_positions(rows, first, last, n_channels, n_positions, starts):
     """Write where the spikes of each position begin in ordered spikes, and where the last end."""
     for position in range(n_positions + 1):
@@ -60,7 +60,7 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
         starts[position] = end
 
 
-@uncounted
+@inner
 def _gather(zeros, column, rows, geometry, kernel, starts, total):
     """Set the filters from ``column`` on, as many as there are ``zeros``, for every position."""
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
@@ -132,7 +132,7 @@ def _alike(first, n_out, n_in, size, stride, padding):
     return end
 
 
-@uncounted
+@inner
 def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
     """Set the filters from ``column`` on of positions whose windows are cut off alike.
 
@@ -248,7 +248,7 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
                 put(plus(sums, total, at + j, n), total, at + j, n)
 
 
-@uncounted
+@inner
 def _order(spikes, used, n, share, counts):
     """Write to ``spikes[used:]``, ordered, ``n`` spikes from its end backwards.
 
@@ -278,7 +278,7 @@ def _emit(row, is_one, share, counts, spikes, n):
     return n + _index(is_one)
 
 
-@uncounted
+@inner
 def _clear(counts):
     for position in range(counts.shape[0]):
         counts[position] = 0
@@ -470,7 +470,7 @@ _TOGETHER = 512 * 2**10
 _FEWEST = 16
 
 
-@uncounted
+@inner
 def _add_rows(rows, event, last, weights, total):
     """Add ``weights[rows[event:last]]`` to ``total``, one after the other."""
     n = total.shape[0]

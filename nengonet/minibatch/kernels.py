@@ -29,11 +29,15 @@ _MOST_COUNTED = 2**16 - 1
 WHOLE = 16
 
 
-def uncounted(function: Callable) -> Callable:
+def uncounted(function: Callable, **settings: object) -> Callable:
     """Compile a kernel that makes no array, without counting references to those it is given."""
     # An option of Numba's own library that its manual does not name.
     has_option = hasattr(numba.core.options.DefaultOptions, "_nrt")
-    return compiled(function, **({"_nrt": False} if has_option else {}))
+    return compiled(function, **settings, **({"_nrt": False} if has_option else {}))
+
+
+# For what kernels alone call.
+inner = functools.partial(uncounted, no_cpython_wrapper=True)
 
 
 # For what is called for each row: with a small minibatch, the call takes longer than the row.

@@ -163,22 +163,21 @@ class Sum:
                     total[:, :n] += signal
         return chunk.steady[self][part]
 
-    def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> tuple[int, tuple]:
+    def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> tuple:
         """Return the only term, as kernels take it, for some of the chunk's examples.
 
-        Or what several bring, added up: a kernel that takes many is compiled for minutes. The
-        number of terms, 0 or 1, and a tuple that is never empty.
+        Or what several bring, added up: a kernel that takes many is compiled for minutes.
         """
         terms = [term.arguments(chunk, part) for term in self.terms]
         if len(terms) < 2:
-            return len(terms), (*terms, nothing(self._context, dtype))[:1]
+            return (*terms, nothing(self._context, dtype))[0]
         kernels, shape = self._context.stretch_kernels, (part.stop - part.start, chunk.n_steps, n)
         total, sums = np.zeros(shape, dtype), np.empty(shape, dtype)
         for term in terms:
-            kernels.add_up(1, (term,), np.empty((0, 0), dtype), chunk.n_steps, sums)
+            kernels.add_up(term, np.empty((0, 0), dtype), chunk.n_steps, sums)
             total += sums
         _, *before, _, scale, system, states = nothing(self._context, dtype)
-        return 1, ((kernels.BLOCK, *before, total, scale, system, states),)
+        return kernels.BLOCK, *before, total, scale, system, states
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to work on together."""
@@ -221,8 +220,8 @@ class Linear(Stage):
         sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
-            terms = self._sum.arguments(chunk, part, n, self.dtype)
-            self.context.stretch_kernels.add_up(*terms, steady, chunk.n_steps, sums[part])
+            term = self._sum.arguments(chunk, part, n, self.dtype)
+            self.context.stretch_kernels.add_up(term, steady, chunk.n_steps, sums[part])
         return sums
 
 
@@ -277,10 +276,10 @@ class Neurons(Stage):
             shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
             counts = np.empty(shape, self.dtype)
             *states, last = (each[part] for each in chunk.states[self])
-            terms = self._sum.arguments(chunk, part, n, self.dtype)
+            term = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             spikes, bounds, wrong = self._stretch(
-                *terms, steady, *self._scale, last,
+                term, steady, *self._scale, last,
                 tuple(states), self._constants, self.height, n, chunk.n_steps, counts,
             )  # fmt: skip
             if wrong == -1 and not self.is_block:

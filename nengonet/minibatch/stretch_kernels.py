@@ -33,6 +33,7 @@ from nengonet.minibatch.kernels import (
     add_events,
     framed,
     inlined,
+    inner,
     longer,
     pieces_of,
     sum_rows,
@@ -88,8 +89,9 @@ def _filter(values, state, system, memory):
 
 
 # How a term is computed: for every spike, by rows of a matrix, a convolution's filters, ways of
-# many filters, or ways of one number each; or dense, beforehand or by a convolution's windows.
-ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS = range(6)
+# many filters, or ways of one number each; or dense, beforehand or by a convolution's windows; or
+# not at all.
+ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS, NOTHING = range(7)
 
 
 @inlined
@@ -129,22 +131,28 @@ def _compiled_for_windows(values, geometry, kernel, total):
     )
 
 
-@inlined
-def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
-    """Write what a term brings example ``k`` in some steps to ``block``, (n_steps, n), or add it.
+@inner
+def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
+    """Write to ``block``, (n_steps, n), what a term brings example ``k`` in some steps.
+
+    Added is what is ``steady``, (batch, n) or none. Where there is a ``scale``, (bias, gain), it
+    becomes ``bias + gain * sum``.
 
     A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
     geometry of a convolution; the ways (starts, outputs, taps, n_channels, n_groups, n_positions);
     the matrix; the kernel of ways; what is computed already, or comes in, where it is dense,
     (batch, n_steps, n); a factor for each output, or none; the filter (a, b, c, d, late); and its
-    states, (batch, order + 1, n), or none. ``row``, ``memory`` and ``places`` are working memory.
+    states, (batch, order + 1, n), or none. ``memory`` and ``places`` are working memory.
     """
-    how, spikes, geometry, ways, matrix, kernel, dense, scale, system, state = term
+    how, spikes, geometry, ways, matrix, kernel, dense, factors, system, state = term
     rows, bounds, first = spikes
+    bias, gain = scale
     for s in range(n_steps):
-        at = first_step + s
-        total = block[s] if is_first else row
-        if how == BLOCK:
+        at, total = first_step + s, block[s]
+        if how == NOTHING:
+            for i in range(total.shape[0]):
+                total[i] = 0
+        elif how == BLOCK:
             # A single step stands for all.
             at = at if dense.shape[1] > 1 else 0
             for i in range(dense.shape[2]):
@@ -166,29 +174,8 @@ def weigh(term, k, first_step, n_steps, is_first, block, row, memory, places):
                 scatter_convolution(rows, event, last, n_channels, n_groups, table, kernel, total)
         if state.shape[1] > 0:
             _filter(total, state[k], system, memory)
-        for i in range(scale.shape[0]):
-            total[i] *= scale[i]
-        if not is_first:
-            for i in range(total.shape[0]):
-                block[s, i] += total[i]
-
-
-@uncounted
-def _weigh_all(
-    n_terms, terms, steady, k, first_step, n_steps, scale, block, row, memory, places
-):  # fmt: skip
-    """Write to ``block``, (n_steps, n), what the first terms and what is steady add up to.
-
-    Where there is a ``scale``, (bias, gain), it becomes ``bias + gain * sum``.
-    """
-    bias, gain = scale
-    for j in range(n_terms):
-        weigh(terms[j], k, first_step, n_steps, j == 0, block, row, memory, places)
-    for s in range(n_steps):
-        total = block[s]
-        if n_terms == 0:
-            for i in range(total.shape[0]):
-                total[i] = 0
+        for i in range(factors.shape[0]):
+            total[i] *= factors[i]
         if steady.shape[0] > 0:
             for i in range(total.shape[0]):
                 total[i] += steady[k, i]
@@ -197,26 +184,15 @@ def _weigh_all(
                 total[i] = bias[i] + gain[i] * total[i]
 
 
-@inlined
-def _places(terms):
-    """Return working memory for the positions of the largest image."""
-    most = 0
-    for j in range(len(terms)):
-        most = max(most, terms[j][3][5])
-    return np.empty(most + 1, np.int32)
-
-
 @compiled
-def add_up(n_terms, terms, steady, n_steps, sums):
-    """Set ``sums``, (batch, n_steps, n), to the sum of the first terms and of what is steady."""
-    n, none = sums.shape[2], np.empty(0, sums.dtype)
+def add_up(term, steady, n_steps, sums):
+    """Set ``sums``, (batch, n_steps, n), to what a term brings, and what is steady: see `weigh`."""
+    none = np.empty(0, sums.dtype)
     # Numba compiles what is called with a plain 0 once more for other numbers.
     zero = np.int64(0)
-    row, memory, places = np.zeros(n, sums.dtype), np.empty(_MOST_ORDER), _places(terms)
+    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5] + 1, np.int32)
     for k in range(sums.shape[0]):
-        _weigh_all(
-            n_terms, terms, steady, k, zero, n_steps, (none, none), sums[k], row, memory, places
-        )
+        weigh(term, steady, k, zero, n_steps, (none, none), sums[k], memory, places)
 
 
 @compiled
@@ -406,12 +382,10 @@ def _steps_of_one(
     return (step, event, n_events, used), 0
 
 
-def _stretch(
-    n_terms, terms, steady, bias, gain, output, states, constants, height, n, n_steps, counts
-):
+def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_steps, counts):
     """Do ``n_steps`` steps of ``n`` neurons, one example after the other.
 
-    Their currents are ``bias + gain * sum``, of the sum of the first terms (see `weigh`) and of
+    Their currents are ``bias + gain * sum``, of the sum of what a term brings (see `weigh`) and of
     what is ``steady``, (batch, n) or none. ``output`` and each of the ``states``, (batch, n), may
     have zeros behind, and so may ``bias``, ``gain`` and the rows of matrices.
 
@@ -422,9 +396,10 @@ def _stretch(
     """
     n_examples, whole = output.shape
     # A single row for all steps where currents are constant; else as many as stay in the cache.
-    rows = max(1, min(n_steps, _BLOCK // whole)) if n_terms > 0 else 1
+    is_steady = term[0] == NOTHING
+    rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
     block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
-    memory, places = np.empty(_MOST_ORDER), _places(terms)
+    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5] + 1, np.int32)
     eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
     most = max(_MOST_SPIKES, n * n_examples * n_steps)
     spikes = np.empty(16 * n_examples * n_steps, np.int32)
@@ -433,11 +408,10 @@ def _stretch(
     zero = used = room = np.int64(0)
     for k in range(n_examples):
         found[k, 0] = used
-        for first in range(0, n_steps, rows if n_terms > 0 else n_steps):
-            here = min(rows, n_steps - first) if n_terms > 0 else n_steps
-            _weigh_all(
-                n_terms, terms, steady, k, first, min(here, rows), (bias, gain), block, row,
-                memory, places,
+        for first in range(0, n_steps, n_steps if is_steady else rows):
+            here = n_steps if is_steady else min(rows, n_steps - first)
+            weigh(
+                term, steady, k, first, min(here, rows), (bias, gain), block, memory, places
             )  # fmt: skip
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
@@ -464,5 +438,5 @@ def _stretch(
 def stretch_of(family: Kernel) -> Callable:
     """Return a stretch of steps of a family of neurons."""
     pieces, mark = pieces_of(family)
-    steps = uncounted(framed(_steps_of_one, pieces, mark))
+    steps = inner(framed(_steps_of_one, pieces, mark))
     return compiled(framed(_stretch, {"_steps_of_one": steps}, mark))

@@ -229,7 +229,8 @@ def nothing(context: Context, dtype: np.dtype) -> tuple:
     geometry = 11 * (0,) if context.convolves else ()
     matrix, scale, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     system = np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False
-    return 0, spikes, geometry, _NO_WAYS, matrix, block, block, scale, system, block
+    how = context.stretch_kernels.NOTHING
+    return how, spikes, geometry, _NO_WAYS, matrix, block, block, scale, system, block
 
 
 def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_array:
