@@ -37,7 +37,6 @@ from nengonet.minibatch.kernels import (
     longer,
     pieces_of,
     sum_rows,
-    uncounted,
 )
 from nengonet.neurons.model import Kernel
 
