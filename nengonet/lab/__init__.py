@@ -1,0 +1,1 @@
+"""The lab: a page with a knob for every number of a network."""
