@@ -8,6 +8,7 @@ checked by `nengonet.layers.inputs.images_at`, which knows the input's shape and
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,13 @@ def described(value: object) -> str:
 def shortened(text: str) -> str:
     """Return as much of a text as a message or a table has room for."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def short_repr(record: object) -> str:
+    """Write a dataclass in one line, arrays by their shape: its ``__repr__`` where it has any."""
+    fields = (field.name for field in dataclasses.fields(record) if field.repr)
+    values = (f"{name}={described(getattr(record, name))}" for name in fields)
+    return f"<{type(record).__name__} {', '.join(values)}>"
 
 
 def slice_text(view: object) -> str:

@@ -27,6 +27,7 @@ NUMPY_ONLY = {
     "results.named",
     "results.readout",
     "results.result",
+    "results.summary",
     "streams",
     "tables",
     "testing",

@@ -28,6 +28,10 @@ _ACTIVATIONS = {
 class Kind:
     """What a kind of layer with weights computes. This one is Dense."""
 
+    def __repr__(self) -> str:
+        """Write the class, which has no state."""
+        return f"<{type(self).__name__}>"
+
     def shape_after(
         self, layer: LayerWeights, shape: tuple[int, ...], before: str
     ) -> tuple[int, ...]:

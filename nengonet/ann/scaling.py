@@ -109,6 +109,11 @@ class Balanced:
     changes: tuple[LayerScale, ...]
     percentile: float
 
+    def __repr__(self) -> str:
+        """Write sizes; `str` has the changes."""
+        n = f"{len(self.layers)} layers, {len(self.changes)} with weights"
+        return f"<Balanced {n}, percentile {self.percentile:g}: output x {self.output_scale:.4g}>"
+
     @property
     def output_scale(self) -> float:
         """The balanced network's output times this is the output that it had before."""

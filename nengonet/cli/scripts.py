@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nengonet.layers.targets import Target
-    from nengonet.results.result import Result
 
 _FORM = "SCRIPT.py:OUTPUT"
 
@@ -227,6 +226,7 @@ def _opened(name: str, settings: dict) -> tuple[Script, object, object, dict]:
 
 
 def _present(name: str, as_json: bool, **settings: object) -> None:
+    from nengonet.results.summary import COLUMNS, layer_rows
     from nengonet.run.presentation import present
     from nengonet.tables import table
 
@@ -242,40 +242,13 @@ def _present(name: str, as_json: bool, **settings: object) -> None:
         "accuracy": accuracy and float(accuracy),
         "interval": accuracy and list(accuracy.interval),
         "ties": int(result.tied().sum()),
-        "layers": [_row(result, info.label) for info in result.layers],
+        "layers": layer_rows(result),
     }
     title = f"{name}: {result.n_images} images, {result.n_steps} steps of {result.dt:g} s"
-    lines = [title, *table(report["layers"], _COLUMNS)]
+    lines = [title, *table(report["layers"], COLUMNS)]
     if accuracy is not None:
         lines.append(f"accuracy by {rest['readout']}: {accuracy}")
     answer(as_json, report, "\n".join(lines))
-
-
-_COLUMNS = {
-    "label": ("layer", "s"),
-    "size": ("size", ",d"),
-    "mean_rate": ("mean Hz", ",.1f"),
-    "peak_rate": ("peak Hz", ",.0f"),
-    "silent": ("silent", ".0%"),
-    "spikes": ("spikes", ",.1f"),
-    "mean_output": ("mean output", ",.4g"),
-}
-
-
-def _row(result: Result, label: str) -> dict:
-    """Return what the table says of a layer."""
-    found = result[label]
-    mean, spiking = found.mean_output, found.spiking
-    return {
-        "label": label,
-        "shape": list(found.shape),
-        "size": mean.shape[1],
-        "mean_output": float(mean.mean()),
-        "mean_rate": float(found.rates.mean()) if spiking else None,
-        "peak_rate": float(found.rates.max()) if spiking else None,
-        "silent": float((found.counts == 0).mean()) if spiking else None,
-        "spikes": float(found.counts.sum(axis=1).mean()) if spiking else None,
-    }
 
 
 def _diagnose(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import nengo
 import numpy as np
 
+from nengonet import html
 from nengonet.checks import as_labels, as_numbers, check_among, count_steps, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.prediction import Images, keras_activations, predict
@@ -85,18 +86,53 @@ class Budget:
         """Return the budget as JSON's own types."""
         return dataclasses.asdict(self) | {"total": self.total}
 
+    def __repr__(self) -> str:
+        """Write the two ends; `str` has the steps."""
+        first, last = self.steps[0], self.steps[-1]
+        return (
+            f"<Budget of {self.n_images} images: {first.name} {first.accuracy:.4f}, as it is run "
+            f"{last.accuracy:.4f}, {self.total:+.1f} percentage points in {len(self.steps)} steps>"
+        )
+
+    def _repr_html_(self) -> str:
+        repeats = f", {self.n_repeats} presentations of each" if self.n_repeats > 1 else ""
+        return html.display(
+            html.card(
+                f"Error budget of {self.n_images} images{repeats}",
+                html.facts({"no ANN to begin with": self.ann_reason}),
+                html.table(self._cells(), left=(0, 4)),
+            )
+        )
+
+    def _cells(self) -> list[list[object]]:
+        """Return the table of a display: the bars are changes, in the scale of the largest."""
+        scale = 50 / max(1e-9, *(abs(step.change) for step in self.steps))
+        cells = [["", "accuracy", "change, percentage points (95 % interval)", "", "how"]]
+        for k, step in enumerate(self.steps):
+            wide, colour = scale * abs(step.change), "#009E73" if step.change > 0 else "#D55E00"
+            box = {"x": 50 if step.change > 0 else 50 - wide, "y": 3, "width": f"{wide:.1f}"}
+            bar = html.tag("rect", **box, height=12, fill=colour)
+            zero = html.tag("line", x1=50, x2=50, y1=0, y2=18, stroke="currentColor")
+            drawn = html.tag("svg", bar, zero, width=100, height=18)
+            shown = (_change_text(step), drawn) if k else ("", "")
+            cells.append([step.name, f"{step.accuracy:.3f}", *shown, step.how])
+        return cells
+
     def __str__(self) -> str:
         """Write the budget as a table."""
         rows = [["", "accuracy", " change (95 % interval), percentage points"]]
         for step in self.steps:
-            change = f"{step.change:+7.1f} ({step.interval[0]:+.1f} to {step.interval[1]:+.1f})"
-            shown = "" if step is self.steps[0] else change
+            shown = "" if step is self.steps[0] else _change_text(step)
             rows.append([step.name, f"{step.accuracy:.3f}", shown])
         rows.append(["total", "", f"{self.total:+7.1f}   {self.n_images} images"])
         lines = aligned(rows, left=(0, 2))
         if self.ann_reason is not None:
             lines.append(f"no ANN to begin with: {self.ann_reason}; ann=scores gives one")
         return "\n".join(lines)
+
+
+def _change_text(step: Step) -> str:
+    return f"{step.change:+7.1f} ({step.interval[0]:+.1f} to {step.interval[1]:+.1f})"
 
 
 def error_budget(

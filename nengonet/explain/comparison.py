@@ -7,7 +7,8 @@ import dataclasses
 import nengo
 import numpy as np
 
-from nengonet.checks import described, positive_integer
+from nengonet import html
+from nengonet.checks import described, positive_integer, shortened
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import saturated
 from nengonet.explain.fixed_points import FixedPoint, duration
@@ -15,7 +16,7 @@ from nengonet.explain.prediction import Images, LayerPrediction, predict
 from nengonet.layers.targets import Output
 from nengonet.results.readout import OF_SPIKES
 from nengonet.results.result import Result
-from nengonet.tables import table
+from nengonet.tables import cells, table
 
 _COLUMNS = {
     "label": ("layer", "s"),
@@ -55,9 +56,27 @@ class Comparison:
         """Return the comparison as JSON's own types."""
         return {"layers": list(self.layers), "ties": self.ties}
 
+    def __repr__(self) -> str:
+        """Write how well each layer agrees; `str` has the table."""
+        n_images = max((len(rates) for rates in self.observed.values()), default=0)
+        layers = (f"{row['label']} off by {row['rms_rate']:.3g} Hz (RMS)" for row in self.layers)
+        return f"<Comparison of {n_images} images: {shortened(', '.join(layers))}>"
+
+    def _repr_html_(self) -> str:
+        return html.display(html.card("Observed beside predicted rates", self.to_html()))
+
+    def to_html(self) -> html.Html:
+        """Return the table and what it leaves out as a piece of HTML."""
+        rows = html.table(cells(self.layers, _COLUMNS))
+        return html.join(rows, *(html.tag("p", line, class_="quiet") for line in self._lines()))
+
     def __str__(self) -> str:
         """Write the table, the worst neurons and the ties."""
-        lines = table(self.layers, _COLUMNS)
+        return "\n".join([*table(self.layers, _COLUMNS), *self._lines()])
+
+    def _lines(self) -> list[str]:
+        """Write the worst neurons, loops and the ties."""
+        lines = []
         for row in self.layers:
             worst = ", ".join(f"{k} ({then:.1f} -> {now:.1f} Hz)" for k, then, now in row["worst"])
             lines.append(f"{row['label']}: furthest off, predicted -> observed: {worst}")
@@ -67,7 +86,7 @@ class Comparison:
             line += f", which is stable for {loop['stable']:.0%}"
             time = loop["settling_time"]
             lines.append(line + ("" if time is None else f", within {duration(time)}"))
-        return "\n".join([*lines, f"ties: {self.ties}"])
+        return [*lines, f"ties: {self.ties}"]
 
 
 def compare(

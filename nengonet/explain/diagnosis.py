@@ -7,6 +7,7 @@ import dataclasses
 import nengo
 import numpy as np
 
+from nengonet import html
 from nengonet.checks import as_labels, as_number, check_among, count_steps
 from nengonet.exceptions import InputError
 from nengonet.explain.built import Built
@@ -21,7 +22,7 @@ from nengonet.layers.record import Layer
 from nengonet.layers.targets import Output, read_output
 from nengonet.results.readout import READOUTS, Accuracy, accuracy
 from nengonet.results.readout import classes as classes_of
-from nengonet.tables import table
+from nengonet.tables import cells, table
 
 # Other starts for a loop, and images that they are tried on.
 _N_STARTS, _N_TRIED = 4, 20
@@ -83,15 +84,38 @@ class Diagnosis:
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         return plain | {"layers": list(self.layers), "findings": findings}
 
-    def __str__(self) -> str:
-        """Write table, accuracies and findings."""
-        lines = [*table(self.layers, _COLUMNS), ""]
-        for name, found in (
+    def __repr__(self) -> str:
+        """Write accuracies and how many findings there are; `str` has them."""
+        severities = [finding.severity for finding in self.findings]
+        found = [f"{severities.count(each)} {each}s" for each in SEVERITIES if each in severities]
+        accuracies = (f"; {name} {each.value:.4f}" for name, each in self._accuracies())
+        layers = f"<Diagnosis of {len(self.layers)} layers: {', '.join(found) or 'no findings'}"
+        return "".join((layers, *accuracies)) + ">"
+
+    def _accuracies(self) -> list[tuple[str, Accuracy]]:
+        named = (
             ("ANN", self.ann_accuracy),
             ("rate model", self.predicted_accuracy),
             ("rate model, noisy currents", self.predicted_accuracy_with_noise),
-        ):
-            lines += [] if found is None else [f"predicted accuracy, {name}: {found}"]
+        )
+        return [(name, found) for name, found in named if found is not None]
+
+    def _repr_html_(self) -> str:
+        return html.display(html.card("Diagnosis", self.to_html()))
+
+    def to_html(self) -> html.Html:
+        """Return accuracies, table and findings as a piece of HTML."""
+        accuracies = {f"predicted accuracy, {name}": found for name, found in self._accuracies()}
+        return html.join(
+            html.facts(accuracies | {"no ANN to compare with": self.ann_reason}),
+            html.table(cells(self.layers, _COLUMNS)),
+            html.finding_cards(self.findings) or html.tag("p", "no findings", class_="quiet"),
+        )
+
+    def __str__(self) -> str:
+        """Write table, accuracies and findings."""
+        lines = [*table(self.layers, _COLUMNS), ""]
+        lines += [f"predicted accuracy, {name}: {found}" for name, found in self._accuracies()]
         if self.ann_reason is not None:
             lines.append(f"no ANN to compare with: {self.ann_reason}")
         lines += [f"{i}. {finding}" for i, finding in enumerate(self.findings, 1)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import nengo
 import numpy as np
 
+from nengonet.checks import shortened
 from nengonet.explain.fixed_points import COARSE, FixedPoint, duration
 from nengonet.explain.prediction import LayerPrediction
 from nengonet.layers.graph import Graph, Item, has_weights, owner
@@ -55,6 +56,10 @@ class Finding:
     message: str
     evidence: str
     change: str
+
+    def __repr__(self) -> str:
+        """Write code and layers; `str` says what is wrong."""
+        return f"<Finding {self.severity} {self.code}: {shortened(', '.join(self.layers))}>"
 
     def __str__(self) -> str:
         """Write the finding in three lines or more."""

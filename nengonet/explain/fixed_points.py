@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nengonet.checks import as_number
+from nengonet.checks import as_number, shortened
 from nengonet.exceptions import InputError
 from nengonet.results.result import Result
 
@@ -148,6 +148,12 @@ class FixedPoint:
                 "so a run does not stay there; expected less than 1: weaker weights, or a run"
             )
         return None
+
+    def __repr__(self) -> str:
+        """Write for how many images it was found; `str` says more."""
+        loop = shortened(", ".join(self.rates))
+        found = f"{self.converged.sum()} converged, {self.stable.sum()} stable"
+        return f"<FixedPoint of {loop}: {len(self.converged)} images, {found}>"
 
     def __str__(self) -> str:
         """Write what was found in a few lines."""

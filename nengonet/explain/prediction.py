@@ -16,7 +16,7 @@ import scipy.sparse.csgraph
 from nengo.neurons import NeuronType
 
 from nengonet.ann.kinds import named
-from nengonet.checks import as_number, check_finite, count_steps, positive_integer
+from nengonet.checks import as_number, check_finite, count_steps, positive_integer, short_repr
 from nengonet.exceptions import InputError
 from nengonet.explain.built import Built
 from nengonet.explain.fixed_points import FixedPoint, joined
@@ -54,6 +54,8 @@ class LayerPrediction:
     bias: np.ndarray | None = None
     encoded: bool = False
     loop: FixedPoint | None = None
+
+    __repr__ = short_repr
 
     def at(self, point: FixedPoint) -> LayerPrediction:
         """Return the prediction with the fixed point of its loop."""

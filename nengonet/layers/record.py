@@ -15,6 +15,7 @@ from nengo.solvers import NoSolver
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
 
+from nengonet import html
 from nengonet.checks import as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, has_weights, owner, size_of
@@ -65,6 +66,11 @@ class Layer:
     def __repr__(self) -> str:
         """Write label and shape; the weights would fill the screen."""
         return f"<Layer {self.label!r}, shape {self.shape}>"
+
+    def _repr_html_(self) -> str:
+        from nengonet.layers.drawing import draw_layer
+
+        return html.display(html.card(f"Layer {self.label!r}, and what feeds it", draw_layer(self)))
 
     @property
     def size(self) -> int:

@@ -78,6 +78,13 @@ class MinibatchData(SimulationData):
         self.learned = learned_signals(model)
         self._held: dict[NengoObject, np.ndarray] = {}
 
+    def __repr__(self) -> str:
+        """Write sizes; the arrays would fill the screen."""
+        built = len(self.raw) - len(self._probed)
+        return f"<MinibatchData of {len(self._probed)} probes, {built} built objects>"
+
+    __str__ = __repr__
+
     def __getitem__(self, key: object) -> object:
         """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
         found = super().__getitem__(key)

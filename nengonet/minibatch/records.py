@@ -37,6 +37,12 @@ class OutputRecord:
         self.negative: np.ndarray | None = None
         self.restart((0, 0), np.dtype(np.float64))
 
+    def __repr__(self) -> str:
+        """Write sizes; the arrays would fill the screen."""
+        batch, n = self.so_far.shape
+        steps = "every step" if self.keeps_steps else "the sum"
+        return f"<OutputRecord of {n} outputs, {batch} examples; keeps {steps}>"
+
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
         # In 64 bits whatever the signal has: many small outputs are added to a large sum. Summed

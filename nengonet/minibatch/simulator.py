@@ -163,6 +163,12 @@ class MinibatchSimulator(nengo.Simulator):
             "keep in functions can be taken along: build one in each process"
         )
 
+    def __repr__(self) -> str:
+        """Write network, size and step."""
+        state = "closed" if self.closed else f"time {self.time:.6g} s"
+        what = f"{self.model.toplevel}, {self.minibatch_size} examples, dt {self.dt:g} s, {state}"
+        return f"<MinibatchSimulator of {what}>"
+
     @property
     def minibatch_size(self) -> int:
         """Number of examples."""

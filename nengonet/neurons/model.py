@@ -118,6 +118,10 @@ class NeuronModel:
         self.neuron_type, self.family = neuron_type, family
         self.name = type(neuron_type).__name__
 
+    def __repr__(self) -> str:
+        """Write the type that it knows."""
+        return f"<{type(self).__name__} of {self.neuron_type}>"
+
     @property
     def noise_remedy(self) -> str | None:
         """Which argument of the type keeps noise from its rate."""

@@ -37,6 +37,11 @@ class ByName(dict):
             return super().__getitem__(key)
         return self._find(self, key)
 
+    def __repr__(self) -> str:
+        """Write shapes; the arrays would fill the screen."""
+        arrays = (f"{k!r}: {array.dtype} {array.shape}" for k, array in self.items())
+        return f"<{', '.join(arrays) or 'nothing'}>"
+
     def __contains__(self, key: object) -> bool:
         return self.get(key) is not None
 

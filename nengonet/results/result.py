@@ -19,12 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import h5py
 import numpy as np
 
+from nengonet import html
 from nengonet.checks import as_labels, described, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.files import Allowance, Hdf5, open_binary, reading, write_whole
 from nengonet.results import readout as readouts
 from nengonet.results.named import WHOLE, ByName, LayerResult, Names, UnknownName
 from nengonet.results.readout import Accuracy
+from nengonet.results.summary import COLUMNS, layer_rows
+from nengonet.tables import cells
 from nengonet.version import __version__
 
 _FORMAT = "nengonet result 5"
@@ -149,6 +152,20 @@ class Result:
             f"<Result of {self.n_images} images, {self.n_steps} steps of {self.dt:g} s; "
             f"layers {layers}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Show settings and layers; what needs labels or every step is for `to_html`."""
+        title = f"Result of {self.n_images:,} images"
+        table = html.table(cells(layer_rows(self), COLUMNS))
+        hint = "accuracy(labels) has the accuracy; to_html(path) writes a report"
+        about = html.facts(self.about())
+        return html.display(html.card(title, about, table, html.tag("p", hint, class_="quiet")))
+
+    def about(self) -> dict[str, str]:
+        """Return how the network was run, in words."""
+        time = f"{self.n_steps} steps of {self.dt:g} s = {self.n_steps * self.dt:g} s"
+        own = {name: self.settings.get(name) for name in ("readout", "seed", "precision")}
+        return {"presentation time": time} | {k: str(v) for k, v in own.items() if v is not None}
 
     @property
     def n_images(self) -> int:

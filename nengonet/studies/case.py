@@ -102,6 +102,10 @@ class Case:
     #: than was trained.
     anns: Sequence[tuple[str, Sequence[nn.LayerWeights | Pool], str]] = ()
 
+    def __repr__(self) -> str:
+        """Write name and last layer."""
+        return f"<Case {self.name!r}: {self.output}, {self.presentation_time:g} s an image>"
+
     @property
     def network(self) -> nengo.Network:
         """The network."""

@@ -89,6 +89,10 @@ class Study:
     #: Help for common options, by their names, or command and name.
     help: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Write name and title."""
+        return f"<Study {self.name!r}: {self.title}>"
+
     def default(self, command: str) -> dict[str, object]:
         """Return the defaults of the common options of a command."""
         return _COMMON | _FEWER.get(command, {}) | self.defaults.get(command, {})

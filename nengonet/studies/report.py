@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import nengonet as nn
+from nengonet.checks import shortened
 from nengonet.explain.findings import Finding
 from nengonet.results.operations import ann_multiply_adds
 from nengonet.run.progress import numbered, progress_bar
@@ -50,6 +51,11 @@ class Reproduction:
     labels: np.ndarray
     #: What is smaller, where this is the quick version.
     quick: list[Smaller] = dataclasses.field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Write what ran; `str` measures and reports it."""
+        runs = shortened(", ".join((*self.results, *self.sweeps)))
+        return f"<Reproduction of {self.study.name}, {len(self.images)} images: {runs}>"
 
     @property
     def case(self) -> Case:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t as students_t
 
+from nengonet import html
 from nengonet.checks import as_names, shortened
 from nengonet.exceptions import InputError
 from nengonet.results.readout import share_interval
@@ -108,8 +109,24 @@ class Sweep:
             for value in self.values
         ]
 
+    def __repr__(self) -> str:
+        """Write its size; `str` has a table."""
+        names = shortened(", ".join(self.parameters)), shortened(", ".join(self.values))
+        size = f"{len(self.rows)} cells, {len(self.failed)} failed"
+        return f"<Sweep over {names[0] or 'seeds'}: {size}; values {names[1]}>"
+
+    def _repr_html_(self) -> str:
+        head, table, rest = self._table()
+        lines = (html.tag("p", line, class_="quiet") for line in rest)
+        return html.display(html.card("Sweep", head, html.table(table, left=()), *lines))
+
     def __str__(self) -> str:
         """Write how many cells there are, a table of means, and the first errors."""
+        head, table, rest = self._table()
+        return "\n".join([head, *aligned(table), *rest])
+
+    def _table(self) -> tuple[str, list[list[str]], list[str]]:
+        """Return a title, the cells of a table of means, and lines to follow it."""
         summary, names = self.summary(), (*self.parameters, "value")
         table = [[*names, "mean", "interval", "n"]]
         for row in summary[:_SHOWN]:
@@ -120,7 +137,7 @@ class Sweep:
         more = len(summary) - _SHOWN
         head = f"{len(self.rows)} cells, {len(self.failed)} failed; mean (95 % interval, seeds)"
         rest = [f"… {more} more rows: see summary()"] if more > 0 else []
-        return "\n".join([head, *aligned(table), *rest, *first_failures(self)])
+        return head, table, [*rest, *first_failures(self)]
 
 
 def first_failures(sweep: Sweep) -> list[str]:

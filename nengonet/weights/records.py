@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nengonet.checks import as_array, check_finite, described, did_you_mean
+from nengonet import html
+from nengonet.checks import as_array, check_finite, described, did_you_mean, shortened
 from nengonet.exceptions import InputError
 from nengonet.files import printable
 from nengonet.tables import aligned
@@ -24,6 +25,9 @@ _KINDS = {2: "Dense", 3: "Conv1D", 4: "Conv2D"}
 # What a convolution takes, by the dimensions of its kernel.
 _TAKES = {3: "(steps, channels)", 4: "(rows, columns, channels)"}
 BATCH_NORM = "BatchNormalization"
+
+
+_WORDS = (0, 1, 2, 3, 8)  # columns of the table of a file
 
 
 class _UnknownLayerError(InputError, KeyError):
@@ -96,6 +100,11 @@ class LayerWeights:
         for field, value in found.items():
             object.__setattr__(self, field, value)
         self._check_shapes()
+
+    def __repr__(self) -> str:
+        """Write name, kind and shapes; the arrays would fill the screen."""
+        arrays = (f"{key} {array.shape} {array.dtype}" for key, array in self.arrays.items())
+        return f"<LayerWeights {', '.join((repr(printable(self.name)), self.kind, *arrays))}>"
 
     def _check_shapes(self) -> None:
         what, wanted, found = "", None, "none"
@@ -268,7 +277,14 @@ class Weights(collections.abc.Mapping):
         return len(self._layers)
 
     def __repr__(self):
-        return f"<Weights {self.path} ({self.dialect}): {', '.join(self._layers)}>"
+        """Write file and number of parameters; `str` lists the layers."""
+        layers = shortened(", ".join(self._layers))
+        about = f"{self.dialect}, {self.n_parameters:,} parameters"
+        return printable(f"<Weights {self.path} ({about}): {layers}>")
+
+    def _repr_html_(self) -> str:
+        title, table = self._table()
+        return html.display(html.card(title, html.table(table, left=_WORDS)))
 
     @property
     def n_parameters(self) -> int:
@@ -285,11 +301,14 @@ class Weights(collections.abc.Mapping):
         }
 
     def __str__(self):
+        title, table = self._table()
+        return "\n".join([title, *aligned(table, left=_WORDS)])
+
+    def _table(self) -> tuple[str, list[tuple[str, ...]]]:
         layers = f"{len(self.layers)} layer{'s' if len(self.layers) != 1 else ''}"
         head = ("layer", "kind", "kernel", "bias", "parameters", "min", "max", "mean abs", "")
-        table = [head, *map(_table_row, self.layers)]
         title = f"{self.path}: {self.dialect}, {layers}, {self.n_parameters} parameters"
-        return "\n".join([title, *aligned(table, left=(0, 1, 2, 3, 8))])
+        return title, [head, *map(_table_row, self.layers)]
 
 
 def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
