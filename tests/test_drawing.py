@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nengonet.layers.inputs import BLOCK_STEPS, draw_events
 from nengonet.minibatch import inputs
 from nengonet.minibatch.acceleration import load_kernels
+from nengonet.minibatch.records import OutputRecord
 from nengonet.streams import example_rng
 
 pytest.importorskip("numba")
@@ -18,13 +19,14 @@ from nengonet.minibatch import drawing
 def drawn(rates, seed, examples, n_blocks, kernels):
     """Return pixels and bounds of some blocks, and the totals over all of them."""
     events = inputs.PoissonEvents(rates, 2.0, examples, seed, 0.001, kernels)
-    totals, blocks = np.zeros(rates.shape), []
+    record, blocks = OutputRecord(steps=False), []
+    record.restart(rates.shape, rates.dtype)
     for _ in range(n_blocks):
         events.stretch(BLOCK_STEPS)
         used = events.bounds[-1, -1]
         blocks.append((events.pixels[:used].copy(), events.bounds.copy()))
-        events._add_to(totals)
-    return blocks, totals
+        events._add_to(record)
+    return blocks, record.total
 
 
 def assert_same(ours, theirs):
@@ -119,10 +121,11 @@ def test_part_of_a_block_is_added_up_event_by_event():
     rates, examples = np.full((2, 5), 2000.0), np.arange(2)
     events = inputs.PoissonEvents(rates, 0.5, examples, 0, 0.001, load_kernels(True))
     events.stretch(30)
-    totals = np.zeros(rates.shape)
-    events._add_to(totals)
+    record = OutputRecord(steps=False)
+    record.restart(rates.shape, rates.dtype)
+    events._add_to(record)
     expected = [
         0.5 * np.bincount(events.pixels[bound[0] : bound[30]], minlength=5)
         for bound in events.bounds
     ]
-    np.testing.assert_allclose(totals, expected)
+    np.testing.assert_allclose(record.total, expected)

@@ -6,6 +6,8 @@ import pytest
 from minibatches import NUMBA, image_network, minibatch
 
 import nengonet as nn
+from nengonet.minibatch import MinibatchSimulator
+from nengonet.minibatch.records import OutputRecord
 
 IMAGES = np.random.default_rng(0).uniform(size=(5, 16))
 
@@ -62,3 +64,47 @@ def test_bad_records():
             simulator.record(nengo.Node(0, add_to_container=False))
         with pytest.raises(nn.InputError, match="steps=True"):
             _ = simulator.record(output.output).steps
+
+
+def test_spikes_are_counted_as_long_as_nothing_else_comes():
+    record, counts = OutputRecord(steps=False), np.array([[3, 0, 1], [0, 0, 7]])
+    record.restart(counts.shape, np.dtype(np.float32))
+    assert record.counts is None
+    for _ in range(2):
+        record.spikes(11, 0.375)[...] += counts
+    np.testing.assert_array_equal(record.counts, 2 * counts)
+    np.testing.assert_array_equal(record.total, 0.75 * counts)
+    numbers = np.array([[1.0, -2], [0, 0.5], [4, 0]])
+    record.add(numbers)
+    assert record.counts is None
+    np.testing.assert_array_equal(record.total, 0.75 * counts + numbers.T)
+    record.restart(counts.shape, np.dtype(np.float32))
+    assert record.counts is None
+    np.testing.assert_array_equal(record.total, np.zeros((2, 3)))
+
+
+def test_more_spikes_than_32_bits_count():
+    record = OutputRecord(steps=False)
+    record.restart((1, 2), np.dtype(float))
+    for _ in range(3):
+        record.spikes(2**30, 1.0)[0, 1] += 2**30
+    assert record.counts.tolist() == [[0, 3 * 2**30]]
+    assert record.total.tolist() == [[0, 3 * 2.0**30]]
+
+
+@pytest.mark.parametrize("numba", NUMBA)
+def test_spikes_of_stretches_and_of_single_steps(numba):
+    # Spikes of steps on their own are added as numbers, those of stretches are counted.
+    images = np.array([[1.0, 0.2, 0.7], [0.1, 0.0, 1.0]])
+    with nengo.Network(seed=5) as network:
+        source = nn.constant_input((3,))
+        weights = nn.LayerWeights(np.diag([900.0, 400, 150]), np.zeros(3), "a")
+        layer = nn.dense(source, weights, nn.IntegrateAndFire(), gain=1, bias=0)
+        probe = nengo.Probe(layer.output)
+    with MinibatchSimulator(network, 2, progress_bar=False, numba=numba) as simulator:
+        record = simulator.record(layer.output)
+        simulator.reset_to_examples(images)
+        simulator.run_steps(57)
+        simulator.step()
+        np.testing.assert_array_equal(record.total, simulator.data[probe].sum(axis=1))
+    assert (record.total[0] > 4000).all()

@@ -6,6 +6,8 @@ reads it here, from Nengo's objects, when it is needed.
 
 from __future__ import annotations
 
+import functools
+
 import nengo
 from nengo.base import ObjView
 from nengo.connection import Neurons
@@ -40,15 +42,27 @@ class Graph:
     """The connections of a network, by what they feed."""
 
     def __init__(self, network: nengo.Network) -> None:
-        network = as_network(network)
-        self.objects = {*network.all_ensembles, *network.all_nodes}
-        self._into: dict[Item, list[nengo.Connection]] = {}
-        self._out_of: dict[Item, list[nengo.Connection]] = {}
-        for connection in network.all_connections:
-            self._into.setdefault(owner(connection.post_obj), []).append(connection)
+        self._network = as_network(network)
+
+    @functools.cached_property
+    def objects(self) -> set[Item]:
+        """The network's Ensembles and Nodes."""
+        return {*self._network.all_ensembles, *self._network.all_nodes}
+
+    @functools.cached_property
+    def _into(self) -> dict[Item, list[nengo.Connection]]:
+        into: dict[Item, list[nengo.Connection]] = {}
+        for connection in self._network.all_connections:
+            into.setdefault(owner(connection.post_obj), []).append(connection)
+        return into
+
+    @functools.cached_property
+    def _out_of(self) -> dict[Item, list[nengo.Connection]]:
+        out_of: dict[Item, list[nengo.Connection]] = {}
         for item in self._into:
             for connection in self.into(item):
-                self._out_of.setdefault(owner(connection.pre_obj), []).append(connection)
+                out_of.setdefault(owner(connection.pre_obj), []).append(connection)
+        return out_of
 
     def into(self, item: Item) -> list[nengo.Connection]:
         """Return the connections that feed an object, in the network's order.

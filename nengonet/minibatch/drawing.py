@@ -215,11 +215,11 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
 
 
 @compiled
-def add_counts(pixels, counts, firsts, height, totals):
+def add_counts(pixels, counts, firsts, totals):
     """Add the spikes of a whole block, see `draw_block`, to ``totals``, (batch, n_pixels)."""
     for b in range(totals.shape[0]):
         for each in range(firsts[b], firsts[b + 1]):
-            totals[b, pixels[each]] += height * counts[each]
+            totals[b, pixels[each]] += counts[each]
 
 
 def state_of(rng: np.random.Generator) -> list[int]:

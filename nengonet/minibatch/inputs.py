@@ -79,7 +79,7 @@ class PoissonEvents:
         """Add the outputs of the steps that have not been added yet."""
         if self.step > self._added:
             for record in self._records:
-                self._add_to(record.so_far)
+                self._add_to(record)
             self._added = self.step
 
     def as_matrix(self, dtype: np.dtype) -> scipy.sparse.csr_array:
@@ -100,19 +100,19 @@ class PoissonEvents:
         height = signal.dtype.type(self.height)
         self._kernels.spread_events(self.pixels, self.bounds, self.step, height, signal)
 
-    def _add_to(self, totals: np.ndarray) -> None:
+    def _add_to(self, record: OutputRecord) -> None:
+        first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
+        counts = record.spikes(int((last - first).sum()), self.height)
         is_whole = self._added == -1 and self.step == self._n_steps - 1
         if is_whole and isinstance(self._draws, _KernelDraws):
-            self._draws.add_block(self.height, totals)
-            return
-        first, last = self.bounds[:, self._added + 1], self.bounds[:, self.step + 1]
-        if self._kernels is not None:
-            height = totals.dtype.type(self.height)
-            self._kernels.add_events(self.pixels, first, last, height, totals)
-            return
-        n_pixels = totals.shape[1]
-        for total, start, stop in zip(totals, first, last, strict=True):
-            total += self.height * np.bincount(self.pixels[start:stop], minlength=n_pixels)
+            self._draws.count_block(counts)
+        elif self._kernels is not None:
+            first, last = np.ascontiguousarray(first), np.ascontiguousarray(last)
+            self._kernels.count_events(self.pixels, first, last, counts)
+        else:
+            n_pixels = counts.shape[1]
+            for each, start, stop in zip(counts, first, last, strict=True):
+                each += np.bincount(self.pixels[start:stop], minlength=n_pixels)
 
 
 class _NumPyDraws:
@@ -160,7 +160,6 @@ class _KernelDraws:
         )
         return self._ordered
 
-    def add_block(self, height: float, totals: np.ndarray) -> None:
-        """Add all spikes of the block to ``totals``, (batch, n_pixels)."""
-        lit = self._pixels, self._counts, self._firsts
-        self._kernels.add_counts(*lit, totals.dtype.type(height), totals)
+    def count_block(self, counts: np.ndarray) -> None:
+        """Add all spikes of the block to ``counts``, (batch, n_pixels) of int."""
+        self._kernels.add_counts(self._pixels, self._counts, self._firsts, counts)

@@ -22,9 +22,6 @@ from nengonet.neurons.model import Kernel
 # Examples that are worked on together: one cache line of a float64 row, twice.
 LANES = 16
 
-# Spikes that are counted in 16 bits, even if they are all of one neuron.
-_MOST_COUNTED = 2**16 - 1
-
 # Neurons of a layer are worked on in multiples of this many: a few vector instructions.
 WHOLE = 16
 
@@ -148,30 +145,11 @@ def spike_product(
 
 
 @compiled
-def add_events(rows, first, last, height, totals):
-    """Add spikes to ``totals``, which is ``(batch, n_inputs)``.
-
-    ``rows[first[b]:last[b]]`` are those of example ``b``. Where they are many, they are counted,
-    in less memory than the totals take; not where ``height * count`` may be rounded, so that
-    totals do not depend on how many are added in one go.
-    """
-    n = totals.shape[1]
-    is_exact = totals.itemsize == 8 and np.float32(height) == height
-    counts = np.zeros(n, np.uint16)
-    for b in range(totals.shape[0]):
-        event = first[b]
-        while event < last[b]:
-            stop = min(last[b], event + _MOST_COUNTED)
-            if is_exact and 4 * (stop - event) >= n:
-                for e in range(np.uint64(event), np.uint64(stop)):
-                    counts[np.uint64(rows[e])] += np.uint16(1)
-                for i in range(n):
-                    totals[b, i] += height * counts[i]
-                    counts[i] = 0
-            else:
-                for e in range(event, stop):
-                    totals[b, rows[e]] += height
-            event = stop
+def count_events(rows, first, last, counts):
+    """Count the spikes ``rows[first[b]:last[b]]`` of each example in ``counts``, (batch, n)."""
+    for b in range(counts.shape[0]):
+        for e in range(np.uint64(first[b]), np.uint64(last[b])):
+            counts[b, np.uint64(rows[e])] += 1
 
 
 @compiled

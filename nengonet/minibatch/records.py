@@ -45,10 +45,13 @@ class OutputRecord:
 
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
-        # In 64 bits whatever the signal has: many small outputs are added to a large sum. Summed
-        # up as (n, batch), like the signal.
-        self.so_far = np.zeros(shape[::-1]).T
-        self._dtype = np.promote_types(dtype, np.float32)
+        self._shape, self._dtype = shape, np.promote_types(dtype, np.float32)
+        # What is put out as numbers, (batch, n), once there is any. In 64 bits whatever the signal
+        # has: many small outputs are added to a large sum.
+        self._sum: np.ndarray | None = None
+        # What is put out as spikes, (batch, n) of int, how many they are, and the height of one.
+        self._spikes: np.ndarray | None = None
+        self._n_spikes, self._height = 0, np.float64(1)
         if self.negative is not None:
             self.keep_signs()
         # Some steps each: as spikes, as a list of outputs (n, batch), or (batch, n_steps, n).
@@ -57,12 +60,27 @@ class OutputRecord:
 
     def keep_signs(self) -> None:
         """Sum up from now on what is put out below 0 apart, too."""
-        self.negative = np.zeros_like(self.so_far)
+        self.negative = np.zeros(self._shape)
 
     def let_add(self, add_rest: Callable[[], None]) -> None:
-        """Let somebody else add to ``so_far``; call ``add_rest`` before ``total`` is read."""
-        self.so_far = np.ascontiguousarray(self.so_far)
+        """Let somebody else add to `spikes`; call ``add_rest`` before they are read."""
         self._add_rest = add_rest
+
+    def spikes(self, n_more: int, height: float) -> np.ndarray:
+        """Return what to add so many spikes of this height to, (batch, n) of int."""
+        self._n_spikes, self._height = self._n_spikes + n_more, np.float64(height)
+        kind = np.int32 if self._n_spikes < 2**31 else np.int64
+        if self._spikes is None:
+            self._spikes = np.zeros(self._shape, kind)
+        self._spikes = self._spikes.astype(kind, copy=False)
+        return self._spikes
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """(batch, n) ndarray of int: the spikes of all steps, where they came as nothing else."""
+        if self._add_rest is not None:
+            self._add_rest()
+        return self._spikes if self._sum is None else None
 
     @property
     def total(self) -> np.ndarray:
@@ -72,7 +90,10 @@ class OutputRecord:
         """
         if self._add_rest is not None:
             self._add_rest()
-        return self.so_far.astype(self._dtype, copy=False)
+        total = np.zeros(self._shape) if self._sum is None else self._sum
+        if self._spikes is not None:
+            total = total + self._height * self._spikes
+        return total.astype(self._dtype, copy=False)
 
     @property
     def steps(self) -> np.ndarray:
@@ -85,7 +106,7 @@ class OutputRecord:
         """
         if not self.keeps_steps:
             raise InputError("this record keeps no steps: make it with record(…, steps=True)")
-        nothing = np.empty((len(self.so_far), 0, self.so_far.shape[1]))
+        nothing = np.empty((self._shape[0], 0, self._shape[1]))
         parts = [
             part.counts * part.height
             if isinstance(part, _Counts)
@@ -105,7 +126,9 @@ class OutputRecord:
 
     def add(self, signal: np.ndarray, n_steps: int = 1) -> None:
         """Add one step, or several that are alike; ``signal`` is ``(n, batch)``."""
-        total = self.so_far.T
+        if self._sum is None:
+            self._sum = np.zeros(self._shape[::-1]).T  # lies like the signal
+        total = self._sum.T
         total += signal if n_steps == 1 else n_steps * signal
         if self.negative is not None:
             self.negative += n_steps * np.minimum(signal.T, 0)
@@ -122,18 +145,18 @@ class OutputRecord:
         kernels: ModuleType,
     ) -> None:
         """Add several steps: for some examples after the other, what a stage put out."""
-        # One example after the other is added up, so that it should lie together.
-        self.so_far = np.ascontiguousarray(self.so_far)
         for lanes, stream in streams:
-            total = self.so_far[lanes]
             if isinstance(stream, Spikes):
                 first, last = (
                     np.ascontiguousarray(stream.bounds[:, at]) for at in (stream.first, -1)
                 )
-                kernels.add_events(stream.rows, first, last, float(stream.height), total)
+                counts = self.spikes(stream.n, stream.height)[lanes]
+                kernels.count_events(stream.rows, first, last, counts)
                 continue
+            if self._sum is None:
+                self._sum = np.zeros(self._shape)
             times = n_steps if stream.shape[1] < n_steps else 1
-            total += times * stream.sum(axis=1, dtype=np.float64)
+            self._sum[lanes] += times * stream.sum(axis=1, dtype=np.float64)
             if self.negative is not None:
                 self.negative[lanes] += times * np.minimum(stream, 0).sum(axis=1)
         if self.keeps_steps:
@@ -141,7 +164,7 @@ class OutputRecord:
 
     def _keep(self, streams, n_steps: int, dtype: np.dtype, kernels: ModuleType) -> None:
         """Keep several steps: spikes as numbers of them, where all are listed."""
-        shape = (len(self.so_far), n_steps, self.so_far.shape[1])
+        shape = (self._shape[0], n_steps, self._shape[1])
         if not all(isinstance(stream, Spikes) for _, stream in streams):
             outputs = np.empty(shape, dtype)
             for lanes, stream in streams:

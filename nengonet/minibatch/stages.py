@@ -154,11 +154,14 @@ class Sum:
             return np.empty((0, 0), dtype)
         if self not in chunk.steady:
             total = chunk.steady[self] = np.zeros((chunk.n, whole), dtype)
+            more, kernels = np.empty((chunk.n, n), dtype), self._context.stretch_kernels
             for signal, made in self._steady:
                 if isinstance(signal, Signal):
                     array = self._context.signals.operand(signal)
                     array = array if array.shape[-1] == 1 else array[..., chunk.lanes]
-                    total[:, :n] += (array if made is None else made(array)).T
+                    array = array if made is None else made(array)
+                    kernels.copy_examples(np.broadcast_to(array, (n, chunk.n)), more)
+                    total[:, :n] += more
                 else:
                     total[:, :n] += signal
         return chunk.steady[self][part]

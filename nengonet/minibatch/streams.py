@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import NamedTuple
@@ -36,10 +36,13 @@ class Chunk:
     """Some examples, what is kept of them from step to step, and what their stages put out."""
 
     lanes: slice
+    # Returns what is kept of these examples in the signals, as before the run.
+    load: Callable[[object], list[np.ndarray]]
     n_steps: int = 0
     # The steps that the simulator had done before.
     begin: int = 0
-    # By who keeps them; as they are, and as they were at the first of the steps.
+    # By who keeps them; as they are, and as they were at the first of the steps, unless that is
+    # still what the signals hold.
     states: dict[object, list[np.ndarray]] = field(default_factory=dict)
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
@@ -53,15 +56,17 @@ class Chunk:
 
     def begin_steps(self, n_steps: int, begin: int) -> None:
         """Let the stages do more steps."""
+        if self.n_steps:
+            self.before = {
+                keeper: [each.copy() for each in arrays] for keeper, arrays in self.states.items()
+            }
         self.n_steps, self.begin, self.streams = n_steps, begin, {}
-        self.before = {
-            keeper: [each.copy() for each in arrays] for keeper, arrays in self.states.items()
-        }
 
     def go_back(self, *keepers: object) -> None:
         """Let all, or some, be as at the first of the steps."""
         for keeper in keepers or self.states:
-            for array, old in zip(self.states[keeper], self.before[keeper], strict=True):
+            before = self.before[keeper] if self.before else self.load(keeper)
+            for array, old in zip(self.states[keeper], before, strict=True):
                 array[...] = old
 
 

@@ -30,7 +30,7 @@ from nengonet.minibatch.event_kernels import (
 )
 from nengonet.minibatch.kernels import (
     WHOLE,
-    add_events,
+    count_events,
     framed,
     inlined,
     inner,
@@ -41,7 +41,7 @@ from nengonet.minibatch.kernels import (
 from nengonet.neurons.model import Kernel
 
 # What stages call beside those here.
-__all__ = ["LARGE", "WHOLE", "add_events", "multiply_nonzero", "multiply_steps", "windows_from"]
+__all__ = ["LARGE", "WHOLE", "count_events", "multiply_nonzero", "multiply_steps", "windows_from"]
 
 # Spikes of a stretch are listed up to this number, or one for each neuron and step.
 _MOST_SPIKES = 2**22

@@ -7,7 +7,7 @@ example stays in the cache, spikes are handed on as lists, and Python is called 
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,9 +24,10 @@ from nengonet.minibatch.registry import Context, label_of, maker_of, steps_as
 from nengonet.minibatch.signals import same_place, writes
 from nengonet.minibatch.stages import Neurons, NotANumber, Stage, Stepped
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
+from nengonet.minibatch.terms import Filter
 
 # Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
-_FIRST, _SPIKES = 10, 4_000_000
+_FIRST, _SPIKES = 10, 8_000_000
 # Bytes of what stages put out step by step, for the examples that are worked on together.
 _BLOCK_BYTES = 2**24
 # Bytes of states of such examples, and the least of them: a cache line of float64.
@@ -184,10 +185,13 @@ class Stretches:
         if not self._chunks:
             n, size = self._context.batch, self._n_examples
             for at in range(0, n, size):
-                chunk = Chunk(slice(at, min(at + size, n)))
-                states = {each: each.load(chunk.lanes, self._kernels) for each in self._keepers}
-                self._chunks.append(dataclasses.replace(chunk, states=states))
+                lanes = slice(at, min(at + size, n))
+                load = functools.partial(self._load, lanes)
+                self._chunks.append(Chunk(lanes, load, states={k: load(k) for k in self._keepers}))
         return self._chunks
+
+    def _load(self, lanes: slice, keeper: Stage | Filter) -> list[np.ndarray]:
+        return keeper.load(lanes, self._kernels)
 
     def finish(self) -> None:
         """Write what the stages keep back to the signals."""

@@ -260,17 +260,21 @@ class Runner:
         job, arrays = self.job, {"examples": examples}
         layers = list(zip(job.infos, job.layers, self._records, strict=False))
         for info, _, record in layers:
-            label, total = info.label, record.total
+            label = info.label
             if info.amplitude is None:
+                total = record.total
                 _check_sums(total, examples, label)
                 if label in job.kept:
                     arrays[f"means/{label}"] = (
                         np.asarray(total, np.float64) / job.settings["n_steps"]
                     )
             else:
-                counts = sent = self._counted(info, total, examples)
-                if record.negative is not None:
-                    sent = self._counted(info, total - 2 * record.negative, examples)
+                counts = sent = record.counts
+                if counts is None:
+                    total = record.total
+                    counts = sent = self._counted(info, total, examples)
+                    if record.negative is not None:
+                        sent = self._counted(info, total - 2 * record.negative, examples)
                 arrays[f"spikes/{label}"] = _added_up(sent, 1, label)
                 for synapses in self._synapses:
                     if synapses.source == label:
@@ -336,9 +340,12 @@ class Runner:
 def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.ndarray:
     """Return the sum of each example's counts, times weights, as whole numbers."""
     weights = np.broadcast_to(weights, counts.shape[1])
+    most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
+    if most * float(weights.sum(dtype=float)) < 2**53:  # whole numbers are exact
+        return np.rint(counts.astype(float) @ weights.astype(float)).astype(np.int64)
     if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
         raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
-    return (counts * weights).sum(axis=1)
+    return (counts * weights).sum(axis=1, dtype=np.int64)
 
 
 def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
