@@ -1,8 +1,12 @@
 """Operators that have no batched step run one by one, and how to add one."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import nengo
 import numpy as np
-from minibatches import kept_in, minibatch, minibatch_of, model_of
+from minibatches import image_network, kept_in, minibatch, minibatch_of, model_of
 from nengo.builder import Builder, Operator
 from nengo.builder.operator import DotInc, Reset
 from nengo.builder.signal import Signal
@@ -72,3 +76,17 @@ def test_subclasses_with_a_step_of_their_own_keep_it():
     with minibatch_of(model_of(SameReset(x), OtherDot(w, x, y), kept_in(seen, y))) as simulator:
         simulator.run_steps(2)
     np.testing.assert_array_equal(seen, [[3.0, 3.0]] * 2 + [[6.0, 6.0]] * 2)
+
+
+def test_what_follows_from_a_model_is_made_once_for_all_threads():
+    with minibatch(image_network()[0], 2) as simulator:
+        context, made = simulator._planned(), []
+
+    def make():
+        made.append(threading.get_ident())
+        time.sleep(0.01)  # the others ask meanwhile
+        return len(made)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: context.constant("key", make), range(8)))
+    assert found == 8 * [1]

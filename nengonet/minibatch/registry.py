@@ -6,6 +6,7 @@ None where there is nothing to do. `register` adds one for an operator of your o
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -44,6 +45,14 @@ def spikes_or_dense(
     return step
 
 
+class Constants(dict):
+    """What follows from a model alone, made once for all threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.RLock()
+
+
 @dataclass
 class Context:
     """What the makers need beside the operator."""
@@ -53,7 +62,7 @@ class Context:
     seed: int
     examples: np.ndarray
     kernels: ModuleType | None
-    constants: dict[Hashable, object]
+    constants: Constants
     states: dict[Hashable, object]
     images: dict[Operator, np.ndarray]
     objects: list[dict[Operator, object]]
@@ -90,7 +99,9 @@ class Context:
     def constant(self, key: Hashable, make: Callable[[], object]) -> object:
         """Return what was made under this key, or make it now."""
         if key not in self.constants:
-            self.constants[key] = make()
+            with self.constants.lock:
+                if key not in self.constants:
+                    self.constants[key] = make()
         return self.constants[key]
 
     def state(self, key: Hashable, make: Callable[[], object]) -> object:

@@ -30,7 +30,7 @@ from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.owning import Own, own_copies, roots_of
 from nengonet.minibatch.plan import make_plan
 from nengonet.minibatch.records import OutputRecord
-from nengonet.minibatch.registry import Context, Step, label_of, maker_of, name_of
+from nengonet.minibatch.registry import Constants, Context, Step, label_of, maker_of, name_of
 from nengonet.minibatch.report import Report
 from nengonet.minibatch.runaway import runaway_error
 from nengonet.minibatch.signals import BatchSignals, same_place, writes
@@ -131,6 +131,7 @@ class MinibatchSimulator(nengo.Simulator):
         *,
         precision: int | None = None,
         numba: bool | None = None,
+        _constants: Constants | None = None,
     ) -> None:
         self.closed = True
         if isinstance(minibatch_size, float) and 0 < minibatch_size < 1 and dt == 0.001:
@@ -139,7 +140,8 @@ class MinibatchSimulator(nengo.Simulator):
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
         self._kernels = load_kernels(numba)
-        self._constants: dict = {}
+        # What follows from the model alone, which another simulator of it may share.
+        self._constants = Constants() if _constants is None else _constants
         self._records: list[tuple[Signal, OutputRecord]] = []
         self._images: dict[nengo.Node, np.ndarray] = {}
         self._fed: dict[nengo.Node, np.ndarray] = {}

@@ -171,16 +171,17 @@ def _threads(
 class Runner:
     """A simulator that is built, and a record of each layer's outputs."""
 
-    def __init__(self, job: Job, model: nengo.builder.Model | None = None) -> None:
+    def __init__(self, job: Job, like: Runner | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
-        self._synapses = synapses_of(job.target)
+        self._synapses = synapses_of(job.target) if like is None else like._synapses
         network, size = job.network, job.minibatch_size
         dt, seed, bits = (job.settings[name] for name in ("dt", "seed", "precision"))
         settings = {"precision": bits, "shown": job.shown}
         if job.simulator == "reference":
             built = reference_simulator(network, dt, seed, **settings)
         else:
-            built = minibatch_simulator(network, size, dt, seed, model=model, **settings)
+            like = None if like is None else like.simulator
+            built = minibatch_simulator(network, size, dt, seed, like=like, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
         graph = Graph(network)
         for layer in job.layers:
@@ -202,7 +203,7 @@ class Runner:
 
     def another(self) -> Runner:
         """Return another runner of the same model."""
-        return Runner(self.job, self.simulator.model)
+        return Runner(self.job, self)
 
     @property
     def is_outside_python(self) -> bool:

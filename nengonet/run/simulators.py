@@ -68,20 +68,21 @@ def minibatch_simulator(
     seed: int,
     *,
     precision: int = 64,
-    model: Model | None = None,
+    like: MinibatchSimulator | None = None,
     shown: Mapping[nengo.Node, Process] | None = None,
 ) -> MinibatchSimulator:
-    """Build the minibatch simulator of a network, or of a model that is built already.
+    """Build the minibatch simulator of a network, or one more of the model of another.
 
     ``shown``: as for `reference_simulator`.
     """
     with quiet(), precision_of(precision):
-        unbuilt = network if model is None else None
-        if model is None:
+        if like is None:
             model = seeded_model(network, dt, seed, shown, unread=neurons_alone(network))
-        return MinibatchSimulator(
-            unbuilt, minibatch_size, model=model, precision=precision, **_settings(dt, seed)
-        )
+            given = {"network": network, "model": model}
+        else:
+            given = {"network": None, "model": like.model, "_constants": like._constants}
+        settings = {"precision": precision, **_settings(dt, seed)}
+        return MinibatchSimulator(minibatch_size=minibatch_size, **given, **settings)
 
 
 @contextlib.contextmanager
