@@ -26,6 +26,7 @@ from .layers.weighted import activation, conv1d, conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
 from .nir.export import to_nir
+from .plain.script import as_script
 from .results.readout import Accuracy
 from .results.result import Result, load_result
 from .run.presentation import present
@@ -54,6 +55,7 @@ __all__ = [
     "__version__",
     "activation",
     "add",
+    "as_script",
     "avg_pool1d",
     "avg_pool2d",
     "balance",

@@ -47,6 +47,10 @@ class Built:
         seed_network(self._network, model.seeds, model.seeded, np.random.RandomState(self._seed))
         return model
 
+    def seed_of(self, thing: object) -> int:
+        """Return the seed that an object of the network is built with."""
+        return int(self._model.seeds[thing])
+
     def ensemble(self, ensemble: nengo.Ensemble) -> BuiltEnsemble:
         """Return gain, bias and encoders of an Ensemble."""
         if ensemble not in self._model.params:

@@ -14,6 +14,7 @@ import nengonet as nn
 from nengonet.ann.unweighted import Pool
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.layers.initial import InitialStates
+from nengonet.plain.script import Script
 from nengonet.run.presentation import present
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -145,6 +146,11 @@ class Case:
         """Show images to the network as the study does; ``running`` goes to `nengonet.present`."""
         own = {name: getattr(self, name) for name in ("seed", "initial_states", "keep")}
         return present(self.network, self.output, images, **self.showing | own | running)
+
+    def script(self, images: str | np.ndarray, labels: np.ndarray | None = None, **given) -> Script:
+        """Write the network, shown these images, as `nengonet.as_script` does."""
+        own = {name: getattr(self, name) for name in ("seed", "initial_states", "weights")}
+        return nn.as_script(self.output, images, labels, **self.showing | own | given)
 
     def diagnose(self, images: np.ndarray, labels: np.ndarray) -> Diagnosis:
         """Say what the network will do with these images, with no simulation."""

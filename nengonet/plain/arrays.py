@@ -1,0 +1,110 @@
+"""Where a script has its arrays from: files of weights, data sets, or a file beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from nengonet import datasets
+from nengonet.exceptions import InputError
+from nengonet.plain.text import quoted
+from nengonet.weights import LayerWeights, Weights, load_weights, pretrained_files
+
+# Those whose first test images are bundled.
+_BUNDLED = ("mnist", "fashion_mnist")
+
+
+class Arrays:
+    """Expressions for arrays; ``saved`` has those that are in no file.
+
+    ``weights`` is a file to look into first. Bundled files follow, and nothing is looked for
+    where the script is to stand alone.
+    """
+
+    def __init__(self, weights: Weights | str | os.PathLike | None, standalone: bool) -> None:
+        given = weights if isinstance(weights, Weights | None) else load_weights(weights)
+        self._given, self.standalone = given, standalone
+        self.saved: dict[str, np.ndarray] = {}
+        self.files: dict[str, str] = {}
+
+    def find(self, array: np.ndarray, name: str) -> str:
+        """Return an expression that has the same values, in the same order in memory."""
+        array = np.asarray(array)
+        if not self.standalone and array.dtype.kind == "f":
+            for weights in self._weights():
+                for layer in weights.values():
+                    for expression, found in _arrays(layer):
+                        if _same(found, array):
+                            file = self._file(weights)
+                            return f"{file}[{quoted(layer.name)}]{expression}"
+        return self.save(name, array)
+
+    def save(self, name: str, array: np.ndarray) -> str:
+        """Keep an array for the file beside the script."""
+        unique, n = name, 1
+        while unique in self.saved and not _same(self.saved[unique], array):
+            unique, n = f"{name}_{n + 1}", n + 1
+        self.saved[unique] = array
+        return f"arrays[{quoted(unique)}]"
+
+    def _weights(self) -> Iterator[Weights]:
+        if self._given is not None:
+            yield self._given
+        yield from _pretrained()
+
+    def _file(self, weights: Weights) -> str:
+        """Return the variable that holds a file's weights."""
+        names = {str(path): name for name, path in pretrained_files().items()}
+        path = str(weights.path)
+        bundled = path in names
+        read = f"pretrained({quoted(names[path])})" if bundled else quoted(path)
+        line = f"load_weights({read})"
+        known = self.files.get(line)
+        if known is None:
+            known = self.files[line] = "weights" if not self.files else f"weights_{len(self.files)}"
+        return known
+
+
+@functools.cache
+def _pretrained() -> tuple[Weights, ...]:
+    return tuple(load_weights(path) for path in pretrained_files().values())
+
+
+def _arrays(layer: LayerWeights) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what a network takes of a layer, as expressions and values."""
+    if layer.kernel is not None and layer.kernel.ndim == 2:
+        yield ".kernel.T", layer.kernel.T
+    for name, array in layer.arrays.items():
+        if name in ("kernel", "bias"):
+            yield f".{name}", array
+        else:
+            yield f".others[{quoted(name)}]", array
+            yield f".others[{quoted(name)}].ravel()", array.ravel()
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether arrays are equal, and their values follow each other in one order.
+
+    The order decides how a product adds up.
+    """
+    if one.shape != other.shape:
+        return False
+    order = [each.flags.c_contiguous or not each.flags.f_contiguous for each in (one, other)]
+    return order[0] == order[1] and np.array_equal(one, other)
+
+
+def data_set(images: np.ndarray, labels: np.ndarray | None) -> str | None:
+    """Return the name of the bundled data set whose first images and labels these are."""
+    for name in _BUNDLED:
+        with contextlib.suppress(InputError):
+            found = datasets.load(name, n_images=len(images))
+            values = found[0].reshape(len(images), -1)
+            if np.array_equal(values, images.reshape(len(images), -1)) and (
+                labels is None or np.array_equal(found[1], labels)
+            ):
+                return name
+    return None

@@ -1,0 +1,169 @@
+"""`as_script`: a network, and how it is shown its images, as a script in plain Nengo."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+
+import nengo
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nengonet import datasets
+from nengonet.checks import as_labels, as_seed, check_among, count_steps, positive_integer
+from nengonet.exceptions import InputError
+from nengonet.layers.graph import Graph
+from nengonet.layers.initial import InitialStates, drawn_states
+from nengonet.layers.inputs import meant
+from nengonet.layers.showing import read_images
+from nengonet.layers.targets import Output, Target, read_output
+from nengonet.plain.arrays import Arrays, data_set
+from nengonet.plain.network import NetworkWriter
+from nengonet.plain.running import NOISE, Running
+from nengonet.results.readout import OF_SPIKES, READOUTS
+from nengonet.weights import Weights
+
+_N_IMAGES = 20
+Images = str | ArrayLike | Mapping[nengo.Node, ArrayLike] | None
+
+
+class Script(str):
+    """The text of a script, and the arrays that it reads from a file beside it.
+
+    Attributes
+    ----------
+    arrays : dict of {str: ndarray}
+        Empty where all arrays are in files of weights or data sets, or computed.
+    """
+
+    __slots__ = ("arrays",)
+
+    def __new__(cls, text: str, arrays: Mapping[str, np.ndarray]) -> Script:
+        """Keep both."""
+        script = super().__new__(cls, text)
+        script.arrays = dict(arrays)
+        return script
+
+    def npz(self) -> bytes | None:
+        """Return the file of the arrays, which has the script's name and ends in ``.npz``."""
+        if not self.arrays:
+            return None
+        file = io.BytesIO()
+        np.savez_compressed(file, **self.arrays)
+        return file.getvalue()
+
+    def save(self, path: str | os.PathLike) -> list[pathlib.Path]:
+        """Write the script, and the file of its arrays beside it; return their paths."""
+        path, arrays = pathlib.Path(path), self.npz()
+        if path.suffix != ".py":
+            raise InputError(f"{path}: expected the name of a script that ends in .py")
+        path.write_text(self, encoding="utf-8")
+        if arrays is None:
+            return [path]
+        path.with_suffix(".npz").write_bytes(arrays)
+        return [path, path.with_suffix(".npz")]
+
+
+def as_script(
+    output: Output,
+    images: Images = None,
+    labels: ArrayLike | None = None,
+    *,
+    network: nengo.Network | None = None,
+    n_images: int | None = None,
+    presentation_time: float = 0.35,
+    dt: float = 0.001,
+    seed: int | None = None,
+    readout: str | None = None,
+    initial_states: InitialStates | None = None,
+    weights: Weights | str | os.PathLike | None = None,
+    standalone: bool = False,
+) -> Script:
+    """Write a network as a script in plain Nengo that shows images to it and counts spikes.
+
+    Run with Python, it gives the spike counts that `present` gives, on ``nengo.Simulator``.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice, or a list of these
+        What the script reads out. It builds the whole network.
+    images : str, (n_images, ...) array_like, or dict of them by Node, optional
+        As for `present`; or the name of a data set, which the script then loads. The bundled
+        images are loaded too where these are the first of them. By default noise.
+    labels : (n_images,) array_like of int, optional
+        For the accuracy; by default those of the named data set.
+    network : nengo.Network, optional
+        Needed for plain Nengo objects outside their ``with`` block; a `Layer` knows its own.
+    n_images : int, optional
+        The first of the images: by default all, but 20 of a data set that is named.
+    presentation_time, dt : float, in seconds
+    seed : int, optional
+    initial_states : dict
+        These as for `present`.
+    readout : str, optional
+        As for `present`; by default ``"spike_count"``, or ``"sum"`` where there are no spikes.
+    weights : Weights or path, optional
+        File that the kernels come from. Bundled files are found without it. Arrays that are in
+        no file, and not uniform, are read from an ``.npz`` file that stands beside the script.
+    standalone : bool
+        Import nothing from nengonet: weights and images are in that ``.npz`` file too.
+
+    Returns
+    -------
+    Script
+        A str; its ``save(path)`` writes the script, and beside it the arrays, if it has any. The
+        same network gives the same text.
+
+    Raises
+    ------
+    InputError
+        Something cannot be written as plain Nengo (a learning rule, a class that is neither
+        Nengo's nor nengonet's, a function whose source is unknown), which the message names; or an
+        argument is out of range.
+    """
+    n_steps, dt = count_steps(presentation_time, dt), float(dt)
+    target = read_output(output, network)
+    seed = as_seed(seed, target.network.seed)
+    spikes = target.amplitude is not None
+    readout = ("spike_count" if spikes else "sum") if readout is None else readout
+    check_among("readout", readout, READOUTS)
+    if not spikes and readout in OF_SPIKES:
+        raise InputError(
+            f'readout: expected one that needs no spikes, such as "sum", got {readout!r}'
+        )
+    images, labels, loaded = _data(target, images, labels, n_images)
+    shown = read_images(images, target, n_steps=n_steps, dt=dt)
+    if labels is not None:
+        labels = as_labels(labels, len(shown[0]))
+    states = drawn_states(target.upstream(), initial_states)
+    network = NetworkWriter(target, shown, Arrays(weights, standalone), dt, seed)
+    network.write()
+    running = Running(network, shown, states, labels, readout, loaded)
+    return Script(running.text(presentation_time, dt, n_steps), network.arrays.saved)
+
+
+def _data(
+    target: Target, images: Images, labels: ArrayLike | None, n_images: int | None
+) -> tuple[object, ArrayLike | None, str | None]:
+    """Return images and labels, and the expression that loads or makes images of no other kind."""
+    if isinstance(images, str):
+        n_images = _N_IMAGES if n_images is None else n_images
+        shown, own = datasets.load(images, n_images=n_images)
+        own = own if own.max(initial=0) < target.size else None
+        loaded = images if labels is None or np.array_equal(labels, own) else None
+        return shown, own if labels is None else labels, loaded
+    if n_images is not None:
+        n_images = positive_integer("n_images", n_images)
+        labels = None if labels is None else labels[:n_images]
+    if isinstance(images, Mapping):
+        return {each: values[:n_images] for each, values in images.items()}, labels, None
+    if images is not None:
+        images = np.asarray(images)[:n_images]
+        return images, labels, data_set(images, labels)
+    items, _ = Graph(target.network).upstream(*target.items)
+    sources = [each for each in items if isinstance(each, nengo.Node) and each.size_in == 0]
+    size = meant(sources, (1, 0), False).size_out
+    shape = (_N_IMAGES if n_images is None else n_images, size)
+    return np.random.default_rng(0).random(shape), labels, NOISE

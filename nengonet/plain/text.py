@@ -1,0 +1,93 @@
+"""Python source: numbers that read back exactly, and calls broken where a line is full."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# What formatters take by default.
+_LINE = 88
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Items in brackets: of a call, a list or a dict; each with what stands in front of it."""
+
+    opening: str
+    items: tuple[tuple[str, Source], ...]
+    closing: str
+
+    def __str__(self) -> str:
+        """Write it on one line."""
+        return f"{self.opening}{', '.join(f'{p}{v}' for p, v in self.items)}{self.closing}"
+
+
+Source = str | Group
+
+
+def call(name: str, *positional: Source, **named: Source) -> Group:
+    """Return a call; a name that ends with a bracket is a display such as ``[``."""
+    items = [("", each) for each in positional]
+    items += [(f"{key}=", each) for key, each in named.items()]
+    return Group(f"{name}(", tuple(items), ")")
+
+
+def listed(items: Sequence[Source], brackets: str = "[]") -> Group:
+    """Return a list, or a tuple."""
+    if brackets == "()" and len(items) == 1:
+        return Group("(", (("", f"{items[0]},"),), ")")
+    return Group(brackets[0], tuple(("", each) for each in items), brackets[1])
+
+
+def mapped(items: Mapping[str, Source]) -> Group:
+    """Return a dict."""
+    return Group("{", tuple((f"{quoted(key)}: ", each) for key, each in items.items()), "}")
+
+
+def lines_of(source: Source, before: str = "", after: str = "", indent: int = 0) -> list[str]:
+    """Return a statement's lines, with one item a line where one line does not hold them."""
+    line = f"{' ' * indent}{before}{source}{after}"
+    if isinstance(source, str) or len(line) <= _LINE or not source.items:
+        return [line]
+    found = [f"{' ' * indent}{before}{source.opening}"]
+    for name, item in source.items:
+        found += lines_of(item, name, ",", indent + 4)
+    return [*found, f"{' ' * indent}{source.closing}{after}"]
+
+
+def quoted(text: str) -> str:
+    """Return a string in the quotes that formatters want."""
+    shown = repr(str(text))
+    if shown[0] == "'" and '"' not in shown:
+        shown = f'"{shown[1:-1]}"'
+    return shown
+
+
+def number(value: object) -> str:
+    """Return a number, or True, False and None, that reads back as it is."""
+    value = value.item() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(value), "np.nan")
+    return repr(value)
+
+
+class Names:
+    """Names of a script's variables, each given once."""
+
+    def __init__(self, taken: Sequence[str]) -> None:
+        self._taken = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist, *taken}
+
+    def new(self, label: str) -> str:
+        """Return a name for a label."""
+        name = re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_").lower() or "part"
+        name = f"n_{name}" if name[0].isdigit() else name
+        unique, n = name, 1
+        while unique in self._taken:
+            unique, n = (f"{name}_" if n == 1 else f"{name}_{n}"), n + 1
+        self._taken |= {unique, unique.upper()}
+        return unique
