@@ -62,7 +62,7 @@ def take_weights(
                 f"carry: expected {signals.batch} examples, as many as the minibatch has weights "
                 f"for, got {n_examples}"
             )
-        finished, arrays = finish(simulator._late, simulator._states), Operands(signals)
+        finished, arrays = finish(simulator._facts.late, simulator._states), Operands(signals)
     learned = {signal: signal.base for signal in learned_signals(model).values()}
     for operator in simulator.step_order:
         adds = steps_as(operator, Copy) and operator.inc and operator not in finished

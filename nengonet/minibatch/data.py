@@ -38,14 +38,14 @@ def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterat
         simulator._forget_steps()
         simulator._fed = {}
         for node in () if simulator.closed else given:
-            simulator.signals.reset(simulator._nodes[node])
+            simulator.signals.reset(simulator._facts.nodes[node])
 
 
 def checked_rows(
     simulator: MinibatchSimulator, node: nengo.Node, data: object, n_steps: int
 ) -> np.ndarray:
     """Return what a node is to put out, as an array that fits it, or refuse it."""
-    nodes = simulator._nodes
+    nodes = simulator._facts.nodes
     if node not in nodes:
         raise InputError(f"data: expected nodes of the network, got {node!r}")
     if node.size_in > 0:
@@ -74,7 +74,7 @@ class MinibatchData(SimulationData):
         super().__init__(simulator._sim_data)
         self._simulator = simulator
         self._probed = {probe: model.sig[probe]["in"] for probe in model.probes}
-        self._batched = simulator._batched
+        self._batched = simulator._facts.batched
         self.learned = learned_signals(model)
         self._held: dict[NengoObject, np.ndarray] = {}
 

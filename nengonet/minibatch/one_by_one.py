@@ -125,7 +125,7 @@ def new_streams(simulator: MinibatchSimulator) -> dict:
 def own_processes(simulator: MinibatchSimulator) -> list[dict[Operator, object]]:
     """Return what each example has of its own, with the processes that show its image."""
     own, seed = simulator._own.objects, int(simulator.seed)
-    for node, operator in simulator._image_inputs.items():
+    for node, operator in simulator._facts.image_inputs.items():
         if node in simulator._images and not processes.is_shown_at_once(operator.process):
             own = own or [{} for _ in simulator.examples]
             shown = zip(own, simulator._images[node], simulator.examples, strict=True)

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import nengo
 import numpy as np
-from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import Operator
-from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 from nengo.connection import Neurons
 from nengo.exceptions import SimulatorClosed
@@ -24,7 +22,8 @@ from nengonet.minibatch import convolutions, neuron_steps, operators, processes
 from nengonet.minibatch.acceleration import load_kernels, telling
 from nengonet.minibatch.carrying import put_weights, take_weights
 from nengonet.minibatch.data import MinibatchData, feeding
-from nengonet.minibatch.late import catch_up, find_late, lies_transposed
+from nengonet.minibatch.late import catch_up
+from nengonet.minibatch.model_facts import ModelFacts, has_half_precision, read_model
 from nengonet.minibatch.one_by_one import new_streams, one_by_one, own_processes
 from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.owning import Own, own_copies, roots_of
@@ -146,7 +145,7 @@ class MinibatchSimulator(nengo.Simulator):
         self._images: dict[nengo.Node, np.ndarray] = {}
         self._fed: dict[nengo.Node, np.ndarray] = {}
         self._own: Own | None = None
-        self._batched: set[Signal] | None = None
+        self._facts: ModelFacts | None = None
         self._times: dict[str, float] | None = None
         if network is not None:
             as_network(network)
@@ -193,23 +192,14 @@ class MinibatchSimulator(nengo.Simulator):
         self._check_open()
         if seed is not None:
             self.seed = as_seed(seed)
-        if self._batched is None:
-            self._prepare()
+        if self._facts is None:
+            if has_half_precision(self.model):
+                self._kernels = None
+            self._facts = read_model(self.model, self.step_order, self._kernels is not None)
+            self.data = MinibatchData(self)
         if not isinstance(self.signals, BatchSignals) or self.signals.batch != self.minibatch_size:
-            with_kernels = self._kernels is not None
-            late = {each.weights for each in self._late if lies_transposed(each, with_kernels)}
-            self.signals = BatchSignals(
-                self._batched,
-                self.minibatch_size,
-                self._matrices,
-                transposed=late,
-                unused={each.delta for each in self._late},
-            )
-            for operator in self.model.operators:
-                operator.init_signals(self.signals)
-            for signal in self._nodes.values():
-                self.signals.init(signal)
-        for signal in self._written:
+            self.signals = self._facts.signals(self.minibatch_size)
+        for signal in self._facts.written:
             self.signals.reset(signal)
         if self._own is None:
             roots = roots_of(self.step_order) if self.minibatch_size > 1 else []
@@ -256,7 +246,7 @@ class MinibatchSimulator(nengo.Simulator):
             reset of another number of examples.
         """
         self._check_open()
-        inputs = self._image_inputs
+        inputs = self._facts.image_inputs
         running = {node: operator.process for node, operator in inputs.items()}
         shown = {} if images is None else images_by_node(images, inputs, inputs, running)
         n = self.minibatch_size if examples is None else max(np.size(examples), 1)
@@ -485,44 +475,6 @@ class MinibatchSimulator(nengo.Simulator):
                 operand = self.signals.operand
                 raise runaway_error(error, self, failed, operand, self.examples) from error
 
-    def _prepare(self) -> None:
-        """Look through the model, once: what can be run, and what every example has its own of."""
-        all_operators = self.model.operators
-        if any(s.dtype == np.float16 for operator in all_operators for s in operator.all_signals):
-            self._kernels = None
-        self._nodes = {
-            node: signals["out"]
-            for node, signals in self.model.sig.items()
-            if isinstance(node, nengo.Node) and signals.get("out") is not None
-        }
-        shared = [self.model.step, self.model.time]
-        shared += [s for operator in all_operators for s in processes.shared_state(operator)]
-        batched = [signal for operator in all_operators for signal in writes(operator)]
-        shared = {signal.base for signal in shared}
-        self._batched = {s.base for s in (*batched, *self._nodes.values())} - shared
-        probed = [self.model.sig[probe]["in"] for probe in self.model.probes]
-        self._late = find_late(self.step_order, probed, self._kernels is not None)
-        self._written = [*self._batched - {each.delta for each in self._late}, *shared]
-        self._matrices = {
-            signal.base
-            for operator in all_operators
-            if not isinstance(operator, (SimProcess, SimNeurons))
-            for signal in operator.all_signals
-            if signal.base.ndim > 1 and signal.base in self._batched
-        }
-        if self._kernels is not None:
-            few = [each for each in self._late if not lies_transposed(each, True)]
-            self._matrices -= {each.weights for each in few}
-        self._image_inputs = {
-            node: operator
-            for node, signal in self._nodes.items()
-            for operator in self.step_order
-            if isinstance(operator, SimProcess)
-            and processes.is_image(operator.process)
-            and same_place(operator.output, signal)
-        }
-        self.data = MinibatchData(self)
-
     def _forget_steps(self) -> None:
         # With the operators that they are made from.
         self._steps: _Steps | None = None
@@ -535,7 +487,7 @@ class MinibatchSimulator(nengo.Simulator):
         context = self._planned()
         feeds: _Steps = []
         for node, rows in self._fed.items():
-            array = self.signals[self._nodes[node]]
+            array = self.signals[self._facts.nodes[node]]
             if rows.ndim == 2:
                 array[...] = rows.T
             else:
@@ -569,7 +521,7 @@ class MinibatchSimulator(nengo.Simulator):
     def _planned(self) -> Context:
         """Return what steps are made from, and which of them are needed."""
         images = {}
-        for node, operator in self._image_inputs.items():
+        for node, operator in self._facts.image_inputs.items():
             if processes.is_shown_at_once(operator.process):
                 image = operator.process.image
                 shape = self.minibatch_size, *image.shape
@@ -584,13 +536,13 @@ class MinibatchSimulator(nengo.Simulator):
             states=self._states,
             images=images,
             objects=self._own.objects,
-            late={operator: each for each in self._late for operator in each.operators},
+            late={operator: each for each in self._facts.late for operator in each.operators},
         )
-        fed = [self._nodes[node] for node in self._fed]
+        fed = [self._facts.nodes[node] for node in self._fed]
         kept = [signal for _, signal in self._probed] + [*self.data.learned.values()]
         for signal, record in self._records:
             # The spikes of an image input need not be written to be added up.
-            inputs = self._image_inputs.values()
+            inputs = self._facts.image_inputs.values()
             if record.keeps_steps or not any(same_place(signal, each.output) for each in inputs):
                 kept.append(signal)
         make_plan(
@@ -601,8 +553,8 @@ class MinibatchSimulator(nengo.Simulator):
                     same_place(place, signal) for place in writes(operator) for signal in fed
                 )
             ],
-            inputs=self._nodes.values(),
-            varying=[self._nodes[node] for node, rows in self._fed.items() if rows.ndim == 3],
+            inputs=self._facts.nodes.values(),
+            varying=[self._facts.nodes[node] for node, rows in self._fed.items() if rows.ndim == 3],
             kept=kept,
             context=context,
         )
