@@ -18,9 +18,10 @@ STYLE = """
 .nengonet .title { font-weight: 600; margin: 0 0 .4em; }
 .nengonet .quiet { opacity: .75; margin: .3em 0; max-width: 60em; }
 .nengonet .card { border: 1px solid #8886; border-radius: 6px; padding: .7em 1em; margin: .5em 0; }
-.nengonet .figure { font-size: 2.2em; font-weight: 600; line-height: 1.2; }
+.nengonet .big { font-size: 2.2em; font-weight: 600; line-height: 1.2; }
 .nengonet .row { display: flex; flex-wrap: wrap; gap: .8em; align-items: stretch; }
 .nengonet .row > .card { margin: 0; }
+.nengonet .even > .card { flex: 1 1 190px; max-width: 270px; }
 .nengonet .wide { overflow-x: auto; }
 .nengonet table { border-collapse: collapse; margin: .3em 0; font-variant-numeric: tabular-nums; }
 .nengonet th, .nengonet td { text-align: right; padding: .2em .7em; border: 0; }
@@ -33,7 +34,8 @@ STYLE = """
 .nengonet .warning { border-left: 5px solid #E69F00; }
 .nengonet img { max-width: 100%; height: auto; background: white; }
 .nengonet .pixels { image-rendering: pixelated; width: 84px; height: 84px; object-fit: contain; }
-.nengonet figure { margin: 0 0 .6em; } .nengonet figcaption { font-size: .9em; max-width: 60em; }
+.nengonet figure { margin: .4em .6em .8em 0; max-width: 100%; }
+.nengonet figcaption { font-size: .9em; }
 .nengonet svg text { fill: currentColor; }
 """
 # Nothing is fetched and nothing is run, whatever the content.

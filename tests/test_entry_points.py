@@ -85,6 +85,7 @@ ENTRIES = {
     "MinibatchSimulator.run_steps": run_steps,
     "Result.accuracy": call(RESULT.accuracy, labels=LABELS),
     "Result.latency": call(RESULT.latency, labels=LABELS),
+    "Result.to_html": call(RESULT.to_html, labels=LABELS, images=IMAGES),
     "Result.scores": call(RESULT.scores),
     "Result.predictions": call(RESULT.predictions),
     "Result.tied": call(RESULT.tied),
@@ -197,6 +198,7 @@ RIGHT = {
     "plots.plot_rate_and_spikes": [IMAGES],
     "plots.plot_spikes_and_probabilities": WRONG_SHAPES[2:3],
     "plots.plot_presentation": [IMAGES],
+    "Result.to_html": WRONG_SHAPES[2:3],
 }
 
 

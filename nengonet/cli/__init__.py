@@ -14,6 +14,7 @@ from __future__ import annotations
 import click
 
 from nengonet.cli.bench import bench
+from nengonet.cli.report import report
 from nengonet.cli.scripts import script_command
 from nengonet.cli.shared import Commands
 from nengonet.cli.studies import GROUPS
@@ -30,5 +31,5 @@ def main() -> None:
     """
 
 
-for _command in (*GROUPS, script_command("present"), weights, bench):
+for _command in (*GROUPS, script_command("present"), report, weights, bench):
     main.add_command(_command)

@@ -173,45 +173,54 @@ class Script:
         self, images: str, labels: str | None, n_images: int | None, node: str | None
     ) -> tuple[np.ndarray | dict, np.ndarray | None]:
         """Return images, by input if that was named, and labels if there are any."""
-        from nengonet import datasets
-        from nengonet.checks import positive_integer
+        shown, known = load_data(vars(self.module), self.target.size, images, labels, n_images)
+        return shown if node is None else {self.find(node): shown}, known
 
-        shown, known = self._array(images, images.endswith(".npy")), None
+    def readout(self, asked: str | None) -> str:
+        """Return the readout that was asked for; what does not spike has no spikes to count."""
+        return asked or ("sum" if self.target.amplitude is None else "spike_count")
+
+
+def load_data(
+    own: Mapping, n_classes: int, images: str | None, labels: str | None, n_images: int | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return images and labels, where there are any: of ``own`` arrays, files and data sets."""
+    from nengonet import datasets
+    from nengonet.checks import positive_integer
+
+    shown = known = None
+    if images is not None:
+        shown = _array(own, images, images.endswith(".npy"))
         if shown is None:
             try:
                 shown, known = datasets.load(images, n_images=n_images)
             except InputError as error:
                 if not str(error).startswith("name: "):
                     raise
-                own = [
-                    name for name, each in vars(self.module).items() if hasattr(each, "__array__")
-                ]
+                arrays = [name for name, each in own.items() if hasattr(each, "__array__")]
                 raise InputError(
-                    f"--images: the script's arrays are {', '.join(own) or 'none'}; else "
+                    f"--images: the script's arrays are {', '.join(arrays) or 'none'}; else "
                     f"{str(error).removeprefix('name: ')}"
                 ) from None
-        if labels is not None:
-            known = self._array(labels, True)[:n_images]
-        elif known is not None and known.max() >= self.target.size:
-            known = None  # a data set's own, for an output that has no such classes
         if n_images is not None:
             shown = shown[: positive_integer("--n-images", n_images, at_most=len(shown))]
-        return shown if node is None else {self.find(node): shown}, known
+    if labels is not None:
+        known = _array(own, labels, True)[:n_images]
+    elif known is not None and known.max() >= n_classes:
+        known = None  # a data set's own, for an output that has no such classes
+    return shown, known
 
-    def _array(self, name: str, is_file: bool) -> np.ndarray | None:
-        """Return an array of the script, or else of a file."""
-        import numpy as np
 
-        if name.isidentifier() and hasattr(self.module, name):
-            return np.atleast_1d(getattr(self.module, name))
-        try:
-            return np.atleast_1d(np.load(name, allow_pickle=False)) if is_file else None
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{name}: expected an array that numpy.save wrote ({error})") from None
+def _array(own: Mapping, name: str, is_file: bool) -> np.ndarray | None:
+    """Return an array of the script, or else of a file."""
+    import numpy as np
 
-    def readout(self, asked: str | None) -> str:
-        """Return the readout that was asked for; what does not spike has no spikes to count."""
-        return asked or ("sum" if self.target.amplitude is None else "spike_count")
+    if name.isidentifier() and name in own:
+        return np.atleast_1d(own[name])
+    try:
+        return np.atleast_1d(np.load(name, allow_pickle=False)) if is_file else None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{name}: expected an array that numpy.save wrote ({error})") from None
 
 
 # What the commands do with a script, by its name.
@@ -352,12 +361,12 @@ def _values(setting: str) -> tuple[str, list]:
 
 # Commands: what runs, options, help and an example.
 
-_IMAGES = (
+IMAGES_HELP = (
     "mnist, fashion_mnist, cifar10 or bengali, an .npz or .npy file, or an array in the script."
 )
 _OPTIONS = {
-    "images": ("--images", _IMAGES, {"required": True}),
-    "sweep images": ("--images", f"{_IMAGES}  A function of the script loads its own."),
+    "images": ("--images", IMAGES_HELP, {"required": True}),
+    "sweep images": ("--images", f"{IMAGES_HELP}  A function of the script loads its own."),
     "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
     "n_images": ("--n-images", "First N images.  [default: all]", COUNT),
     "node": ("--input", "Node in the script that shows them.  [default: the only one]"),

@@ -88,11 +88,12 @@ class Diagnosis:
         """Write accuracies and how many findings there are; `str` has them."""
         severities = [finding.severity for finding in self.findings]
         found = [f"{severities.count(each)} {each}s" for each in SEVERITIES if each in severities]
-        accuracies = (f"; {name} {each.value:.4f}" for name, each in self._accuracies())
+        accuracies = (f"; {name} {each.value:.4f}" for name, each in self.accuracies())
         layers = f"<Diagnosis of {len(self.layers)} layers: {', '.join(found) or 'no findings'}"
         return "".join((layers, *accuracies)) + ">"
 
-    def _accuracies(self) -> list[tuple[str, Accuracy]]:
+    def accuracies(self) -> list[tuple[str, Accuracy]]:
+        """Return the ANN's and the predicted accuracies that there are, by name."""
         named = (
             ("ANN", self.ann_accuracy),
             ("rate model", self.predicted_accuracy),
@@ -103,19 +104,20 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return html.display(html.card("Diagnosis", self.to_html()))
 
-    def to_html(self) -> html.Html:
-        """Return accuracies, table and findings as a piece of HTML."""
-        accuracies = {f"predicted accuracy, {name}": found for name, found in self._accuracies()}
+    def to_html(self, *, findings: bool = True) -> html.Html:
+        """Return accuracies, table and, if wanted, findings as a piece of HTML."""
+        accuracies = {f"predicted accuracy, {name}": found for name, found in self.accuracies()}
+        found = html.finding_cards(self.findings) or html.tag("p", "no findings", class_="quiet")
         return html.join(
             html.facts(accuracies | {"no ANN to compare with": self.ann_reason}),
             html.table(cells(self.layers, _COLUMNS)),
-            html.finding_cards(self.findings) or html.tag("p", "no findings", class_="quiet"),
+            found if findings else None,
         )
 
     def __str__(self) -> str:
         """Write table, accuracies and findings."""
         lines = [*table(self.layers, _COLUMNS), ""]
-        lines += [f"predicted accuracy, {name}: {found}" for name, found in self._accuracies()]
+        lines += [f"predicted accuracy, {name}: {found}" for name, found in self.accuracies()]
         if self.ann_reason is not None:
             lines.append(f"no ANN to compare with: {self.ann_reason}")
         lines += [f"{i}. {finding}" for i, finding in enumerate(self.findings, 1)]

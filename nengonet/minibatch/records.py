@@ -39,7 +39,7 @@ class OutputRecord:
 
     def __repr__(self) -> str:
         """Write sizes; the arrays would fill the screen."""
-        batch, n = self.so_far.shape
+        batch, n = self._shape
         steps = "every step" if self.keeps_steps else "the sum"
         return f"<OutputRecord of {n} outputs, {batch} examples; keeps {steps}>"
 

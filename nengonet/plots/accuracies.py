@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from nengonet.checks import as_labels, as_number
+from nengonet.checks import as_labels, as_number, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.budget import Budget
 from nengonet.plots.frame import COLOURS, STYLES, in_style, names_of_classes, time_unit
@@ -20,32 +20,44 @@ _MOST_IN_CELLS = 15  # classes whose shares can be read in a confusion matrix
 
 
 @in_style
-def plot_latency(curves: dict[str, np.ndarray], ann: Accuracy, *, dt: float = 0.001) -> Figure:
+def plot_latency(
+    curves: dict[str, np.ndarray],
+    ann: Accuracy | None = None,
+    *,
+    dt: float = 0.001,
+    n_images: int | None = None,
+) -> Figure:
     """Draw accuracy against the number of steps, with 95 % intervals (Wilson's).
 
     Parameters
     ----------
     curves : dict of (n_steps,) array_like
         From `nengonet.Result.latency`, by name of the network.
-    ann : Accuracy
+    ann : Accuracy, optional
         The ANN's on the same images.
     dt
+    n_images : int, optional
+        By default the ANN's; needed without one.
     """
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if not curves:
         raise InputError("curves: expected {name: accuracies}, got none")
+    if n_images is None and ann is None:
+        raise InputError("n_images: expected the number of images, or the accuracy of the ANN")
+    n_images = ann.n_images if n_images is None else positive_integer("n_images", n_images)
     factor, unit = time_unit(dt)
     figure, axis = plt.subplots()
-    axis.axhspan(*(100 * end for end in ann.interval), color="0.85", lw=0)
-    axis.axhline(100 * ann.value, c="black", lw=0.8, ls="--", label="ANN")
+    if ann is not None:
+        axis.axhspan(*(100 * end for end in ann.interval), color="0.85", lw=0)
+        axis.axhline(100 * ann.value, c="black", lw=0.8, ls="--", label="ANN")
     for k, (name, curve) in enumerate(curves.items()):
         steps, colour = np.arange(1, len(curve) + 1), COLOURS[k % len(COLOURS)]
-        low, high = share_interval([curve], ann.n_images)
+        low, high = share_interval([curve], n_images)
         axis.fill_between(steps, 100 * low, 100 * high, color=colour, alpha=0.2, lw=0)
         axis.plot(steps, 100 * np.asarray(curve), STYLES[k % len(STYLES)], c=colour, label=name)
     axis.set(
         xlabel=f"steps of {dt * factor:g} {unit}",
-        ylabel=f"accuracy (%) on {ann.n_images} images",
+        ylabel=f"accuracy (%) on {n_images} images",
         xlim=(1, max(map(len, curves.values()))),
         ylim=(0, 102),  # a line at 100 can be seen
     )

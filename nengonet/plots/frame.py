@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from nengonet.checks import as_array, as_pixels
 from nengonet.exceptions import InputError
+from nengonet.files import printable
 
 # Okabe & Ito (2008): distinct for colour-blind readers; ten classes need line styles as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -49,7 +51,13 @@ def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[
         raise InputError(
             f"class_names: expected {n_classes}, one for each output, got {len(class_names)}"
         )
-    return list(class_names)
+    return [plain(name) for name in class_names]
+
+
+def plain(text: object) -> str:
+    """Return a user's text for a figure: no formulas, and no longer than there is room."""
+    text = printable(text)
+    return (text if len(text) <= 30 else f"{text[:29]}…").replace("$", r"\$")
 
 
 def time_unit(duration: float) -> tuple[float, str]:
@@ -96,3 +104,18 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Save a figure in the format that the path's ending says, and close it."""
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG, and close it."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    plt.close(figure)
+    return content.getvalue()
+
+
+def image_as_png(image: np.ndarray) -> bytes:
+    """Return an image as the bytes of a PNG, a pixel for each of its own."""
+    content = io.BytesIO()
+    plt.imsave(content, as_image(image), format="png", cmap="gray", vmin=0, vmax=1)
+    return content.getvalue()

@@ -14,11 +14,12 @@ from matplotlib.ticker import MaxNLocator
 from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.comparison import Comparison
-from nengonet.plots.frame import COLOURS, in_style
+from nengonet.plots.frame import COLOURS, in_style, plain
 from nengonet.results.result import Result
 from nengonet.weights import LayerWeights, as_layer_weights
 
 _BINS = 30
+_DOTS = 300_000  # of a layer, whose drawing takes a second
 _TILES_IN_A_ROW = 8
 
 
@@ -32,11 +33,19 @@ def plot_comparison(comparison: Comparison) -> Figure:
         ends = 1.05 * min(0.0, *map(np.min, rates)), 1.05 * max(1.0, *map(np.max, rates))
         # Drawn as an image: a layer may have a hundred thousand points.
         alpha = float(np.clip(2000 / rates[0].size, 0.15, 0.7))
-        axis.scatter(*rates, s=3, alpha=alpha, c=COLOURS[0], lw=0, rasterized=True)
+        every = math.ceil(rates[0].size / _DOTS)
+        axis.scatter(
+            *(each.ravel()[::every] for each in rates),
+            s=3,
+            alpha=alpha,
+            c=COLOURS[0],
+            lw=0,
+            rasterized=True,
+        )
         axis.plot(ends, ends, c="black", lw=0.8, ls="--", label="equal")
         correlation = row["correlation"]
         note = "" if correlation is None else f"\ncorrelation {correlation:.3f}"
-        axis.set_title(f"{row['label']}{note}")
+        axis.set_title(f"{plain(row['label'])}{note}")
         axis.set(xlabel="predicted rate (Hz)", xlim=ends, ylim=ends, aspect=1)
     axes[0, 0].set_ylabel("observed rate (Hz)")
     axes[0, 0].legend(loc="upper left")
@@ -62,7 +71,7 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
         shares = np.full(spiking.size, 100 / rates.size)
         axis.hist(spiking, bins=edges, weights=shares, color=COLOURS[0])
         silent, mean = f"{np.mean(rates == 0):.0%} silent", f"mean {rates.mean():.3g} Hz"
-        axis.set_title(f"{label}: {silent}\n{mean}, largest {rates.max():,.0f} Hz")
+        axis.set_title(f"{plain(label)}: {silent}\n{mean}, largest {rates.max():,.0f} Hz")
         axis.set(xlabel="rate of a neuron in an image (Hz)", xlim=(0, edges[-1]), yscale="log")
     axes[0, 0].set_ylabel("share of all rates (%)")
     return figure
@@ -144,6 +153,6 @@ def _drawn(name: str, tiles: np.ndarray, labels: tuple[str, str]) -> Figure:
         axis.tick_params(length=0, labelsize="x-small")
         axis.set_frame_on(False)
     axis.set(xlabel=labels[0], ylabel=labels[1])
-    axis.set_title(f"weights of {name}")
+    axis.set_title(f"weights of {plain(name)}")
     figure.colorbar(drawn, label="weight", shrink=0.8)
     return figure

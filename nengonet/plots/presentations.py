@@ -13,7 +13,7 @@ from scipy.special import softmax
 from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.plots import frame
-from nengonet.plots.frame import COLOURS, in_style, names_of_classes
+from nengonet.plots.frame import COLOURS, in_style, names_of_classes, plain
 from nengonet.plots.layers import draw_spike_histogram
 from nengonet.results.result import Result
 
@@ -254,7 +254,7 @@ def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, li
     # Not set_axis_off: the layout would leave no room for the title.
     left.set(xticks=[], yticks=[], frame_on=False)
     answer = f"answer {result.predictions()[index]}{', a tie' if result.tied()[index] else ''}"
-    left.set_title(answer if label is None else f"image of a {label}\n{answer}")
+    left.set_title(answer if label is None else f"image of a {plain(label)}\n{answer}")
     return figure, list(axes.values())
 
 
@@ -274,7 +274,7 @@ def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
     rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
     several = f", up to {counts.max()} in a step" if counts.max(initial=0) > 1 else ""
     words = f"{spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
-    axis.set_title(f"{label}: {words}")
+    axis.set_title(f"{plain(label)}: {words}")
     axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
 
 
@@ -285,7 +285,7 @@ def _draw_scores(axis: Axes, result: Result, index: int, class_names=None) -> No
     times, time = frame.step_ends(result.n_steps, result.dt)
     frame.draw_curves(axis, times, scores, names, int(result.predictions()[index]))
     readout = result.settings["readout"].replace("_", " ")
-    axis.set_title(f"{result.layers[-1].label}: {readout} of each class")
+    axis.set_title(f"{plain(result.layers[-1].label)}: {readout} of each class")
     axis.set(xlabel=time, ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
     # Beside the axes: within, it would hide the first steps.
     axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -274,6 +274,48 @@ class Result:
         """
         return {label: float(each.mean()) for label, each in self.operations.items()}
 
+    def to_html(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        labels: np.ndarray | None = None,
+        images: np.ndarray | None = None,
+        class_names: Sequence[str] | None = None,
+        diagnosis: object | None = None,
+        comparison: object | None = None,
+        title: str | None = None,
+    ) -> str | None:
+        """Write a report as one HTML file, which opens without the network; or return it.
+
+        It has accuracy, findings, settings, a table of the layers, figures, wrong images and ties,
+        as far as what is given allows.
+
+        Parameters
+        ----------
+        path : path_like, optional
+            A name that ends in ``.html``; a page of that name is replaced. Without it, the page is
+            returned.
+        labels : (n_images,) or (n_images, 1) array_like of int, optional
+        images : (n_images, ...) array_like, optional
+            Those of the run, in its order; (rows, columns), with 1 or 3 channels, are shown.
+        class_names : sequence of str, optional
+        diagnosis : Diagnosis, optional
+            From `nengonet.diagnose`: its findings, and the accuracies that it predicts.
+        comparison : Comparison, optional
+            From `nengonet.compare`.
+        title : str, optional
+
+        Raises
+        ------
+        InputError
+            What is given does not fit the run, or no page can be written under that name.
+        """
+        from nengonet.report import report, write_report
+
+        given = {"labels": labels, "images": images, "class_names": class_names, "title": title}
+        given |= {"diagnosis": diagnosis, "comparison": comparison}
+        return str(report(self, **given)) if path is None else write_report(path, self, **given)
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to an HDF5 file, whole or not at all."""
         write_result(self, pathlib.Path(path))
