@@ -1,0 +1,82 @@
+"""What the views share: colours, figures in one style, words, images as Bokeh has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from bokeh import models
+from bokeh.layouts import gridplot
+from bokeh.models import LayoutDOM
+from bokeh.plotting import figure
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from nengonet.plots.frame import COLOURS
+
+BLUE, RED, GREEN, PINK, ORANGE = COLOURS
+GREY, INK = "#8A8A8A", "#222222"
+DIVERGING = [to_hex(colormaps["PuOr"](k)) for k in range(256)]  # as nengonet.plots has weights
+
+
+def new_figure(title: str, x: str = "", y: str = "", **settings: object) -> figure:
+    """Return a figure in the lab's style: as wide as it may, of a height that is stated."""
+    style = {"height": 210, "sizing_mode": "stretch_width", "min_border_left": 70}
+    style["min_border_right"] = 24
+    style |= {"tools": "pan,wheel_zoom,box_zoom,reset,save", "x_axis_label": x, "y_axis_label": y}
+    drawn = figure(title=title, **(style | settings))
+    drawn.title.update(text_font_size="13px", text_color=INK)
+    drawn.axis.axis_label_text_font_size = "13px"
+    drawn.axis.axis_label_text_font_style = "normal"
+    drawn.axis.major_label_text_font_size = "12px"
+    for axis in drawn.axis:
+        axis.formatter.use_scientific = False
+    drawn.grid.grid_line_alpha = 0.4
+    drawn.toolbar.logo = None
+    return drawn
+
+
+def stacked(figures: Sequence[figure]) -> LayoutDOM:
+    """Put figures below each other, with one toolbar for all."""
+    rows = [[each] for each in figures]
+    return gridplot(rows, sizing_mode="stretch_width", toolbar_options={"logo": None})
+
+
+def hover(drawn: figure, glyph: object, **tips: str) -> None:
+    """Say this of what lies under the pointer."""
+    tooltips = [(words.replace("_", " "), value) for words, value in tips.items()]
+    drawn.add_tools(models.HoverTool(renderers=[glyph], tooltips=tooltips))
+
+
+def number(value: float) -> str:
+    """Write a number with a few digits, and not in powers of ten."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def plural(n: int, thing: str) -> str:
+    """Write a number of things."""
+    return f"{n:,} {thing}{'s' * (n != 1)}"
+
+
+def as_rgba(images: np.ndarray) -> np.ndarray:
+    """Return images as (n, rows, columns) of colours, from the bottom up as Bokeh draws them."""
+    images = np.asarray(images)
+    images = images / 255 if images.dtype == np.uint8 else images.astype(np.float64)
+    images = np.nan_to_num(images, posinf=0.0, neginf=0.0)
+    low, high = images.min(initial=0), images.max(initial=0)
+    if low < 0 or high > 1:
+        images = (images - low) / (high - low)
+    images = images[:, np.newaxis] if images.ndim == 2 else images
+    images = images[..., np.newaxis] if images.ndim == 3 else images
+    images = images if images.shape[3] == 3 else images.mean(axis=3, keepdims=True)
+    colours = np.full((*images.shape[:3], 4), 255, dtype=np.uint8)
+    colours[..., :3] = np.round(255 * images)
+    return np.ascontiguousarray(colours[:, ::-1]).view(np.uint32)[..., 0]
+
+
+def share(flags: np.ndarray) -> str:
+    """Write a share; 0 and 100 % only where it is."""
+    part = float(np.mean(flags)) if np.size(flags) else 0.0
+    if 0 < part < 0.0005 or 0.9995 < part < 1:
+        return "under 0.1%" if part < 0.5 else "over 99.9%"
+    return f"{part:.1%}" if 0 < part < 0.01 or 0.99 < part < 1 else f"{part:.0%}"
