@@ -61,7 +61,7 @@ def maximum(rows, bounds, starts, targets, n_channels, counts, spikes, sums, sen
 def find(eventful, which):
     """List the events of every step."""
     for step in range(len(eventful)):
-        list_events(eventful[step], eventful.shape[1], which)
+        list_events(eventful[step], eventful.shape[1], 255, which)
 
 
 def random_steps(rng, n, n_spikes):

@@ -332,8 +332,16 @@ def test_events_are_listed(n, density):
     eventful = (rng.random(n + 16) < density).astype(np.uint8)
     eventful[n:] = 1  # what stands behind is no event
     which = np.full(n + 1, -1, np.int32)
-    found = event_kernels.list_events(eventful, n, which)
+    found = event_kernels.list_events(eventful, n, 255, which)
     np.testing.assert_array_equal(which[:found], np.flatnonzero(eventful[:n]))
+
+
+@pytest.mark.parametrize("mask", [1, 2, 6, 255])
+def test_events_of_some_marks_are_listed(mask):
+    eventful = np.random.default_rng(mask).choice([0, 1, 2, 4, 128, 255], 1000).astype(np.uint8)
+    which = np.full(1001, -1, np.int32)
+    found = event_kernels.list_events(eventful, 1000, mask, which)
+    np.testing.assert_array_equal(which[:found], np.flatnonzero(eventful & np.uint8(mask)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -40,8 +40,8 @@ def placed(first, last, width, of_position, of_row):
 
 
 @numba.njit
-def place_of_bits(array, at):
-    bits, places = bits_of(array, at), []
+def place_of_bits(array, at, mask):
+    bits, places = bits_of(array, at, mask), []
     n = n_set(bits)
     while bits != 0:
         places.append(lowest(bits))
@@ -74,12 +74,13 @@ def test_an_array_with_gaps_is_refused():
         added(array, 0, 0, 2, np.zeros(4, np.float32), 0)
 
 
+@pytest.mark.parametrize("mask", [1, 2, 130, 255])
 @pytest.mark.parametrize("places", [[], [0], [63], [0, 1, 8, 31, 32, 62], list(range(64))])
-def test_bits_stand_for_bytes_that_are_not_0(places):
-    array = np.zeros(80, np.uint8)
-    array[:7] = array[71:] = 1  # around the 64
-    array[7 + np.array(places, int)] = 255
-    assert place_of_bits(array, 7) == (len(places), places, 64)
+def test_bits_stand_for_bytes_that_have_one_of_a_mask(places, mask):
+    array = np.full(80, 255 - mask, np.uint8)
+    array[:7] = array[71:] = mask  # around the 64
+    array[7 + np.array(places, int)] |= mask & -mask
+    assert place_of_bits(array, 7, mask) == (len(places), places, 64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -438,14 +438,15 @@ def keeps_order(starts: np.ndarray, targets: np.ndarray, n_inputs: int, n_channe
 
 
 @uncounted
-def list_events(eventful, n, which):
+def list_events(eventful, n, mask, which):
     """List those of the first ``n`` that are eventful in ``which``; return how many they are.
 
-    ``eventful`` is (n,) or longer, uint8, 0 for nothing; ``which`` is (n + 1,) int32.
+    ``eventful`` is (n,) or longer, uint8, and events have a bit of the ``mask``; ``which`` is
+    (n + 1,) int32.
     """
-    found, whole = 0, n - n % 64
+    found, whole, mask = 0, n - n % 64, np.uint8(mask)
     for i in range(0, whole, 64):
-        bits = bits_of(eventful, i)
+        bits = bits_of(eventful, i, mask)
         at = found
         found += n_set(bits)
         # By fours, with a few too many at the end: how many there are cannot be guessed, and a
@@ -457,7 +458,7 @@ def list_events(eventful, n, which):
             at += 4
     for i in range(whole, n):
         which[found] = i
-        found += eventful[i] != 0
+        found += (eventful[i] & mask) != 0
     return found
 
 

@@ -293,7 +293,8 @@ def _room(bounds, first, n_steps, most):
 
 
 # What a family does: frames are compiled with what its `Kernel` says.
-_usual = _event = _most = _keeps_current = _counts_spikes = None
+_usual = _event = _most = _resume = _spike = None
+_keeps_current = _counts_spikes = _takes_lists = None
 
 
 # What a stretch does for one example is a function of its own, in which Numba counts no references
@@ -324,8 +325,8 @@ def _list_counted(eventful, n, which, n_events, is_listing, spikes, used):
 
 
 def _steps_of_one(
-    block, first, n_steps, states, k, row, eventful, which, constants, height, spikes, most,
-    found, counts, at,
+    block, first, n_steps, states, k, row, numbers, eventful, which, constants, height, spikes,
+    most, found, counts, at,
 ):  # fmt: skip
     """Do the steps from ``first`` on for `_stretch`, as far as there is room for their spikes.
 
@@ -345,13 +346,32 @@ def _steps_of_one(
                 for i in range(row.shape[0]):
                     row[i] = given[i]
             _usual(current, eventful, states, k, constants)
-            event, n_events = 0, list_events(eventful, n, which)
+            if _takes_lists:
+                n_unknown = list_events(eventful, n, 2, which)
+                _resume(current, states, k, which, n_unknown, eventful, numbers, constants)
+            event, n_events = 0, list_events(eventful, n, 1 if _takes_lists else 255, which)
             if not is_listing:
                 for i in range(n):
                     counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
             if _counts_spikes and (not is_listing or used + n_events < spikes.shape[0]):
                 event, used = _list_counted(eventful, n, which, n_events, is_listing, spikes, used)
-        while event < n_events:
+        if _takes_lists and event < n_events:
+            if is_listing:
+                if n_events >= most - used:
+                    return (step, event, n_events, used), -1
+                if used + n_events >= spikes.shape[0]:
+                    return (step, event, n_events, used), n_events + 1
+            if not _spike(current, states, k, which, n_events, numbers, constants):
+                return (step, event, n_events, used), -2
+            if is_listing:
+                for e in range(n_events):
+                    spikes[used + e] = which[e]
+                used += n_events
+            else:
+                for e in range(n_events):
+                    counts[k, first + step, which[e]] = height
+            event = n_events
+        while not _takes_lists and event < n_events:
             i = which[event]
             n_spikes = int(eventful[i])
             is_counted = _counts_spikes and n_spikes < 255
@@ -399,7 +419,9 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
     rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
     block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
     memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5] + 1, np.int32)
-    eventful, which = np.empty(whole, np.uint8), np.empty(n + 1, np.int32)
+    numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
+    # Without a sign, nothing is counted from the end.
+    which = np.empty(n + 1, np.uint32)
     most = max(_MOST_SPIKES, n * n_examples * n_steps)
     spikes = np.empty(16 * n_examples * n_steps, np.int32)
     found = np.empty((n_examples, n_steps + 1), np.int64)
@@ -415,8 +437,8 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
-                    block, first, here, states, k, row, eventful, which, constants, height, spikes,
-                    most, found, counts, at,
+                    block, first, here, states, k, row, numbers, eventful, which, constants, height,
+                    spikes, most, found, counts, at,
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:

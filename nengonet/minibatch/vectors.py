@@ -193,18 +193,21 @@ def put_all(typing, vectors, array, places, offset, n):
 
 
 @intrinsic
-def bits_of(typing, array, at):
-    """Return which of the 64 bytes that begin ``at`` are not 0, the first as the lowest bit."""
+def bits_of(typing, array, at, mask):
+    """Return which of the 64 bytes that begin ``at`` have a bit of the mask.
+
+    The first is the lowest bit.
+    """
 
     def generate(context, builder, signature, given):
+        array_given, at, mask = given
         numbers = ir.VectorType(ir.IntType(8), 64)
-        pointer = _pointer(builder, context, array, *given, numbers)
-        some = builder.icmp_unsigned(
-            "!=", builder.load(pointer, align=1), ir.Constant(numbers, None)
-        )
+        pointer = _pointer(builder, context, array, array_given, at, numbers)
+        marks = builder.and_(builder.load(pointer, align=1), _repeated(builder, numbers, mask))
+        some = builder.icmp_unsigned("!=", marks, ir.Constant(numbers, None))
         return builder.bitcast(some, ir.IntType(64))
 
-    return types.uint64(_contiguous(array), types.intp), generate
+    return types.uint64(_contiguous(array), types.intp, types.uint8), generate
 
 
 @intrinsic

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import nengo
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.special import ndtr
 
+from nengonet.neurons.elementary import expm1_of, log1p_of, set_expm1, set_log1p
 from nengonet.neurons.model import CurveModel, Kernel, NeuronModel, density, register
 from nengonet.neurons.stepped import SteppedModel
 
@@ -42,7 +41,8 @@ def _usual(current, eventful, states, i, constants):
         usual = (left <= zero) | (left >= dt)
         floored = min_voltage if new < min_voltage else new
         voltage[k] = floored if usual else old
-        eventful[k] = np.uint8(0) if usual & (new <= one) else np.uint8(1)
+        below = np.uint8(0) if new <= one else np.uint8(1)
+        eventful[k] = below if usual else np.uint8(2)
 
 
 def _event(current, states, i, k, constants):
@@ -51,14 +51,52 @@ def _event(current, states, i, k, constants):
     voltage, refractory, drive = states[0], states[1], current[k]
     left, new = refractory[i, k], voltage[i, k]
     if left > zero and left < dt:
-        new = new - (drive - new) * math.expm1(-min(dt - left, dt) / tau_rc)
+        new = new - (drive - new) * expm1_of((left - dt) / tau_rc, voltage.itemsize)
         voltage[i, k] = min_voltage if new < min_voltage else new
     if new > one:
-        t_spike = dt + tau_rc * math.log1p(-(new - one) / (drive - one))
+        late = log1p_of(-(new - one) / (drive - one), voltage.itemsize)
+        t_spike = dt + tau_rc * late
         voltage[i, k] = zero
         refractory[i, k] = tau_ref + t_spike
         return 1, t_spike == t_spike
     return 0, new == new
+
+
+def _resume(current, states, i, which, n, eventful, memory, constants):
+    """Step neurons that come out of their refractory time within the step."""
+    dt, tau_rc, _, min_voltage = constants[:4]
+    zero, one = dt - dt, dt / dt
+    voltage, refractory = states[0][i], states[1][i]
+    # Which of them spike cannot be guessed, so there is no branch.
+    for event in range(n):
+        memory[event] = (refractory[which[event]] - dt) / tau_rc
+    set_expm1(memory, n)
+    for event in range(n):
+        k = which[event]
+        old = voltage[k]
+        new = old - (current[k] - old) * memory[event]
+        # A time that is not a number is none that is over.
+        new = new if refractory[k] > zero else old
+        voltage[k] = min_voltage if new < min_voltage else new
+        eventful[k] = np.uint8(0) if new <= one else np.uint8(1)
+
+
+def _spike(current, states, i, which, n, memory, constants):
+    """Let neurons spike."""
+    dt, tau_rc, tau_ref = constants[:3]
+    zero, one = dt - dt, dt / dt
+    voltage, refractory = states[0][i], states[1][i]
+    for event in range(n):
+        k = which[event]
+        memory[event] = -(voltage[k] - one) / (current[k] - one)
+        voltage[k] = zero
+    set_log1p(memory, n)
+    n_numbers = 0
+    for event in range(n):
+        t_spike = dt + tau_rc * memory[event]
+        refractory[which[event]] = tau_ref + t_spike
+        n_numbers += t_spike == t_spike
+    return n_numbers == n
 
 
 def _most(states, i, k):
@@ -88,6 +126,23 @@ def _adaptive_event(current, states, i, k, constants):
     taken = increment if spikes else increment - increment
     adaptation[i, k] += rate * (taken - adaptation[i, k])
     return spikes, is_number
+
+
+def _adaptive_resume(current, states, i, which, n, eventful, memory, constants):
+    rate, adaptation = constants[5], states[2][i]
+    _resume(current, states, i, which, n, eventful, memory, constants)
+    for event in range(n):
+        k = which[event]
+        old = adaptation[k]
+        adaptation[k] = old if eventful[k] else old - rate * old
+
+
+def _adaptive_spike(current, states, i, which, n, memory, constants):
+    rate, increment, adaptation = constants[5], constants[6], states[2][i]
+    for event in range(n):
+        k = which[event]
+        adaptation[k] += rate * (increment - adaptation[k])
+    return _spike(current, states, i, which, n, memory, constants)
 
 
 def _adaptive_constants(neurons, dt, dtype):
@@ -132,7 +187,9 @@ class LIFModel(LIFRateModel):
 
     noise_effect = "clips its voltage"
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
-    kernel = Kernel(_usual, _event, _most, _constants, _STATES, keeps_current=True)
+    kernel = Kernel(
+        _usual, _event, _most, _constants, _STATES, keeps_current=True, resume=_resume, spike=_spike
+    )
     _regular = True
 
     def __init__(self, neuron_type, family):
@@ -240,8 +297,9 @@ class AdaptiveLIFModel(_Adapting, LIFModel):
     """`AdaptiveLIF`."""
 
     kernel = Kernel(
-        _adaptive_usual, _adaptive_event, _most, _adaptive_constants, (*_STATES, "adaptation")
-    )
+        _adaptive_usual, _adaptive_event, _most, _adaptive_constants, (*_STATES, "adaptation"),
+        resume=_adaptive_resume, spike=_adaptive_spike,
+    )  # fmt: skip
     batched_step = NeuronModel.batched_step
 
 

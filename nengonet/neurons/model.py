@@ -51,6 +51,16 @@ class Kernel(NamedTuple):
     counts_spikes
         Whether ``usual`` finishes neurons that spike, too, and marks them by their spikes, up to
         254. Those that are left to ``event`` are then marked by 255.
+    resume, spike
+        Do what ``event`` does for a list of neurons, of families that spike once a step at most.
+        Then ``usual`` marks by 1 those that spike, or whose voltage is not a number, and by 2 those
+        of which it does not know.
+
+        resume(current, states, i, which, n, eventful, memory, constants)
+            Steps the ``n`` neurons ``which`` that are marked by 2, and marks them by 1 or 0.
+            ``memory`` is room for as many numbers.
+        spike(current, states, i, which, n, memory, constants)
+            Finishes those marked by 1; returns whether all voltages are numbers.
     """
 
     usual: Callable[..., None]
@@ -60,6 +70,8 @@ class Kernel(NamedTuple):
     states: tuple[str, ...]
     keeps_current: bool = False
     counts_spikes: bool = False
+    resume: Callable[..., None] | None = None
+    spike: Callable[..., bool] | None = None
 
 
 class NeuronModel:
