@@ -9,10 +9,12 @@ import time
 
 import numba
 import numpy as np
+import scipy.sparse
 
 from nengonet.ann.convolution import output_shape, places
 from nengonet.minibatch import event_kernels
-from nengonet.minibatch.event_kernels import list_events, relay, running_max
+from nengonet.minibatch.event_kernels import list_events
+from nengonet.minibatch.pool_kernels import SLACK, relay, running_max, ways_of
 from nengonet.minibatch.vectors import plus, put, zeros_of
 
 N_STEPS = 40
@@ -41,20 +43,18 @@ def add_near(n_rows, few, total):
 
 
 @numba.njit
-def average(rows, bounds, starts, targets, n_channels, counts, spikes):
+def average(rows, bounds, ways, working, spikes):
     """Let the spikes of every step pass an average pool."""
     for step in range(len(bounds) - 1):
-        relay(rows, bounds[step], bounds[step + 1], starts, targets, n_channels, counts, spikes, 0)
+        relay(rows, bounds[step], bounds[step + 1], ways, working, spikes, 0)
 
 
 @numba.njit
-def maximum(rows, bounds, starts, targets, n_channels, counts, spikes, sums, sent):
+def maximum(rows, bounds, ways, working, spikes, sums, sent):
     """Let the spikes of every step pass a max pool."""
     for step in range(len(bounds) - 1):
-        running_max(
-            rows, bounds[step], bounds[step + 1], starts, targets, n_channels, counts, sums, sent,
-            spikes, 0,
-        )  # fmt: skip
+        given = rows, bounds[step], bounds[step + 1], ways, working
+        running_max(*given, sums, sent, spikes, 0)
 
 
 @numba.njit
@@ -125,12 +125,15 @@ def main():
         inputs = np.arange(np.prod(shape)).reshape(shape)
         shape_out = (*output_shape(shape, (2, 2), (2, 2), "valid"), shape[-1])
         outputs, n_out = np.arange(np.prod(shape_out)).reshape(shape_out), np.prod(shape_out)
-        to = np.full(inputs.size, -1)
-        for there, here in places(shape, (2, 2), (2, 2), "valid"):
-            to[inputs[here]] = outputs[there]
-        starts = np.cumsum([0, *(to >= 0)])
-        counts, spikes = np.empty(n_out // shape[-1], np.int32), np.empty(2 * len(rows), np.int32)
-        given = rows, bounds, starts, to[to >= 0], shape[-1], counts, spikes
+        pairs = [
+            (outputs[there].ravel(), inputs[here].ravel())
+            for there, here in places(shape, (2, 2), (2, 2), "valid")
+        ]
+        to, come_from = np.concatenate(pairs, axis=1)
+        matrix = scipy.sparse.csr_array((np.ones(len(to)), (to, come_from)), (n_out, inputs.size))
+        ways, room = ways_of(matrix, shape[-1]), len(rows) + SLACK
+        near, spikes, marks = (np.empty(n, np.int32) for n in (room, room, len(ways.n_ways) + 1))
+        given = rows, bounds, ways, (near, marks), spikes
         sums, sent = np.zeros(inputs.size, dtype), np.zeros(n_out, dtype)
         times = microseconds(average, *given), microseconds(maximum, *given, sums, sent)
         each = [1e3 * taken * N_STEPS / len(rows) for taken in times]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from nengo.builder.transforms import conv2d_gradx, conv2d_groups
 
-from nengonet.ann.convolution import convolve, output_shape, padding_of, places
-from nengonet.layers.pools import MaxPool
+from nengonet.ann.convolution import convolve, output_shape, padding_of
 from nengonet.minibatch.convolutions import _ways
 
 numba = pytest.importorskip("numba")
@@ -185,144 +184,16 @@ def test_scattering_transposed_convolution(padding):
     np.testing.assert_array_equal(total, expected.ravel())
 
 
-def ways_of(pairs, n_inputs):
-    """Return ``starts, targets`` of (output, input) pairs."""
-    outputs, inputs = np.asarray(pairs).T
-    order = np.lexsort((outputs, inputs))
-    starts = np.concatenate(([0], np.cumsum(np.bincount(inputs, minlength=n_inputs))))
-    return starts.astype(np.int32), outputs[order].astype(np.int32)
+@numba.njit
+def position_of(row, n):
+    return event_kernels.position_of(row, event_kernels.share_of(n))
 
 
-def windows(shape, size, strides, padding):
-    """Return the ways from the inputs of a pool to its windows, and the shape of those."""
-    geometry = (shape, size, strides, padding)
-    shape_out = (*output_shape(*geometry), shape[-1])
-    inputs, outputs = (np.arange(np.prod(each)).reshape(each) for each in (shape, shape_out))
-    pairs = [(outputs[there].ravel(), inputs[here].ravel()) for there, here in places(*geometry)]
-    return ways_of(np.concatenate(pairs, axis=1).T, np.prod(shape)), shape_out
-
-
-POOLS = {
-    "one window": ((2, 2, 3), (2, 2), (2, 2), "valid"),
-    "csnn": ((13, 13, 16), (2, 2), (2, 2), "valid"),
-    "overlapping": ((7, 8, 3), (3, 2), (1, 1), "valid"),
-    "same": ((5, 6, 2), (3, 3), (2, 2), "same"),
-    "gaps": ((9, 8, 1), (2, 1), (3, 2), "valid"),
-}
-
-
-@pytest.mark.parametrize("density", [0, 0.03, 0.5, 2])
-@pytest.mark.parametrize("case", POOLS.values(), ids=POOLS)
-def test_relay_of_pools(case, density):
-    rng = np.random.default_rng(int(100 * density))
-    ways, shape_out = windows(*case)
-    _check_relay(rng, ways, case[0], shape_out, density, sort=True)
-
-
-PLAIN = {
-    "slice of rows": np.s_[1:3],
-    "slice of columns": np.s_[:, 2:],
-    "every second": np.s_[::2, 1::2],
-    "slice of channels": np.s_[..., 1:3],
-}
-
-
-@pytest.mark.parametrize("part", PLAIN.values(), ids=PLAIN)
-@pytest.mark.parametrize("padded", [False, True])
-def test_relay_of_slices_and_padding(part, padded):
-    """There and back: of a part of an image, or to it with zeros around."""
-    shape = (5, 6, 4)
-    there = np.arange(np.prod(shape)).reshape(shape)[part]
-    shapes = [shape, there.shape][:: -1 if padded else 1]
-    pairs = np.stack([np.arange(there.size), there.ravel()], axis=1)
-    ways = ways_of(pairs[:, ::-1] if padded else pairs, np.prod(shapes[0]))
-    assert event_kernels.keeps_order(*ways, shapes[0][-1], shapes[1][-1])
-    rng = np.random.default_rng(5)
-    for sort in (False, True):
-        _check_relay(rng, ways, *shapes, 0.7, sort)
-
-
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        [(0, 0), (1, 0)],  # two outputs
-        [(4, 0), (3, 5)],  # backwards
-        [(1, 0), (2, 1)],  # two positions from one, in the order of channels
-    ],
-)
-def test_order_is_lost(pairs):
-    assert not event_kernels.keeps_order(*ways_of(pairs, 6), 2, 2)
-
-
-@pytest.mark.parametrize("n_channels", [1, 2, 6])
-def test_relay_of_any_matrix(n_channels):
-    rng = np.random.default_rng(n_channels)
-    reached = rng.random((24, 18)) < 0.2
-    ways = ways_of(np.argwhere(reached), 18)
-    _check_relay(rng, ways, (18, 1), (24 // n_channels, n_channels), 0.8, sort=True)
-
-
-def _check_relay(rng, ways, shape_in, shape_out, density, sort):
-    starts, targets = ways
-    counts, rows = random_spikes(rng, np.prod(shape_in), density)
-    rows, first, last = between(ordered(rng, rows, shape_in[-1]))
-    room = len(rows) * max(np.diff(starts).max(), 1) * (2 if sort else 1)
-    spikes = np.full(4 + room, -1, np.int32)
-    n_positions = np.prod(shape_out[:-1]) if sort else 0
-    working = np.full(n_positions, 99, np.int32)
-    used = event_kernels.relay(
-        rows, first, last, starts, targets, shape_out[-1], working, spikes, 4
-    )
-    expected = np.zeros(np.prod(shape_out), int)
-    np.add.at(expected, targets, np.repeat(counts, np.diff(starts)))
-    _assert_list(spikes, used, expected, shape_out[-1])
-
-
-def _assert_list(spikes, used, expected, n_channels):
-    """Compare with counts the spikes that were appended to four others, and their order."""
-    assert np.all(spikes[:4] == -1)
-    np.testing.assert_array_equal(np.bincount(spikes[4:used], minlength=len(expected)), expected)
-    assert np.all(np.diff(spikes[4:used] // n_channels) >= 0)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["running_max", "winner", "instant"])
-@pytest.mark.parametrize("density", [0.02, 0.4, 2])
-@pytest.mark.parametrize("case", POOLS.values(), ids=POOLS)
-def test_max_pools(case, density, kind, dtype):
-    (starts, targets), shape_out = windows(*case)
-    n_inputs, n_windows, n_channels = np.prod(case[0]), np.prod(shape_out), shape_out[-1]
-    pool = MaxPool(*case, kind, amplitude=0.5)
-    state = pool.make_state((n_inputs,), (n_windows,), 0.001)
-    step = pool.make_step((n_inputs,), (n_windows,), 0.001, None, state)
-    sums, sent = np.zeros(n_inputs, dtype), np.zeros(n_windows, dtype)
-    leaders, working = np.zeros(n_windows, np.int32), np.zeros(n_windows // n_channels, np.int32)
-    event_kernels.find_leaders(starts, targets, sums, leaders)
-    function = {
-        "running_max": event_kernels.running_max,
-        "winner": event_kernels.winner,
-        "instant": event_kernels.instant_max,
-    }[kind]
-    of_windows = leaders if kind == "winner" else sent
-    rng = np.random.default_rng(int(100 * density) + len(kind))
-    for _ in range(12):
-        counts, rows = random_spikes(rng, n_inputs, density)
-        rows, first, last = between(ordered(rng, rows, case[0][-1]))
-        spikes = np.full(4 + 2 * len(rows) * max(np.diff(starts)), -1, np.int32)
-        used = function(
-            rows, first, last, starts, targets, n_channels, working, sums, of_windows, spikes, 4
-        )
-        expected = np.rint(step(0, counts * 500.0) / 500).astype(int)
-        _assert_list(spikes, used, expected, n_channels)
-    if kind == "instant":
-        assert not np.any(sums)
-        assert not np.any(sent)
-    else:
-        np.testing.assert_array_equal(sums, state["sums"])
-    if kind == "winner":
-        again = np.full_like(leaders, 99)
-        event_kernels.find_leaders(starts, targets, sums, again)
-        np.testing.assert_array_equal(leaders, again)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 64, 100, 4096, 2**16 + 1, 2**31 - 1])
+def test_positions(n):
+    firsts = n * np.unique(np.minimum(np.array([0, 1, 2, 1000, 2**31]), (2**31 - 1) // n))
+    for row in np.concatenate([firsts, firsts[1:] - 1, [2**31 - 1]]).tolist():
+        assert position_of(np.int32(row), n) == row // n
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 63, 64, 65, 128, 1000, 1024, 10816])

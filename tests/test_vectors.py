@@ -9,6 +9,7 @@ from nengonet.minibatch.vectors import (  # noqa: E402
     bits_of,
     eight_places,
     lowest,
+    move,
     n_set,
     plus,
     plus_products,
@@ -40,6 +41,11 @@ def placed(first, last, width, of_position, of_row):
 
 
 @numba.njit
+def moved(source, at, target, to):
+    move(source, at, target, to)
+
+
+@numba.njit
 def place_of_bits(array, at, mask):
     bits, places = bits_of(array, at, mask), []
     n = n_set(bits)
@@ -66,6 +72,16 @@ def test_what_stands_behind_the_first_numbers_does_not_count():
     array[:3] = 1
     added(array, 0, 0, 3, result, 0)
     np.testing.assert_array_equal(result, [2, 2, 2] + 37 * [0])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float64])
+def test_32_bytes_are_moved(dtype):
+    source, target = np.arange(20).astype(dtype), np.full(20, -1, dtype)
+    moved(source, 3, target, 5)
+    n = 32 // source.itemsize
+    np.testing.assert_array_equal(target, [-1] * 5 + list(range(3, 3 + n)) + [-1] * (15 - n))
+    with pytest.raises(numba.TypingError, match="expected an array of"):
+        moved(source, 3, target.astype(np.int16), 5)
 
 
 def test_an_array_with_gaps_is_refused():

@@ -35,14 +35,28 @@ _piece_zeros = zeros_of(_PIECE)
 # Filters that are worked on together, at eight positions.
 _eighth_zeros, _half_zeros = zeros_of(EIGHTH), zeros_of(EIGHTH // 2)
 # Numba looks at every index whether it counts from the end: at none that has no sign.
-_index = np.uint64
-_ONE = np.uint64(1)
+index = np.uint64
+ONE = np.uint64(1)
 
 
 @inlined
-def _position(row, share):
-    """Return ``row // n_channels``, where ``share`` is ``1 / n_channels``: exact, and faster."""
-    return _index(np.int32((row + 0.5) * share))
+def share_of(n):
+    """Return ``1 / n`` as a whole number and how far what it multiplies is shifted."""
+    shift = index(31)
+    while (ONE << (shift - index(31))) < index(n):
+        shift += ONE
+    return (ONE << shift) // index(n) + ONE, shift
+
+
+@inlined
+def position_of(row, share):
+    """Return ``row // n``, where the ``share`` is that `of n <share_of>`: faster, and exact.
+
+    The number is too large by at most ``1 / 2**(shift - 31)`` of ``1 / 2**31``, so that below
+    ``2**31`` no row comes to the next whole number.
+    """
+    number, shift = share
+    return (index(row) * number) >> shift
 
 
 @inner
@@ -50,10 +64,10 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
     """Write where the spikes of each position begin in ordered spikes, and where the last end."""
     for position in range(n_positions + 1):
         starts[position] = first
-    share = 1.0 / n_channels
+    share = share_of(n_channels)
     # The last spike of a position says where the next position's begin.
-    for event in range(_index(first), _index(last)):
-        starts[_position(rows[event], share) + _ONE] = event + _ONE
+    for event in range(index(first), index(last)):
+        starts[position_of(rows[event], share) + ONE] = event + ONE
     end = starts[0]
     for position in range(n_positions + 1):
         end = max(end, starts[position])
@@ -80,7 +94,7 @@ def _gather(zeros, column, rows, geometry, kernel, starts, total):
                 offset = r * columns_in + before - (r - above) * size_columns
                 offset = offset * n_channels * n_filters - column
                 one, other = starts[r * columns_in + begin], starts[r * columns_in + end]
-                for event in range(_index(one), _index(other)):
+                for event in range(index(one), index(other)):
                     sums = plus(sums, kernel, rows[event] * n_filters - offset, n)
             put(sums, total, at, n)
             at += n_filters
@@ -233,9 +247,9 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
     n_inputs, n_reached = n_channels // n_groups, n_filters // n_groups
     for j in range(total.shape[0]):
         total[j] = 0
-    share, piece = 1.0 / n_channels, _PIECE // kernel.itemsize
-    for event in range(_index(first), _index(last)):
-        position = np.int64(_position(rows[event], share))
+    share, piece = share_of(n_channels), _PIECE // kernel.itemsize
+    for event in range(index(first), index(last)):
+        position = np.int64(position_of(rows[event], share))
         channel = rows[event] - position * n_channels
         group = channel // n_inputs
         channel, begin = channel - group * n_inputs, group * n_reached
@@ -246,195 +260,6 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
                 n = n_reached - j
                 sums = plus(_piece_zeros(kernel), kernel, row + j, n)
                 put(plus(sums, total, at + j, n), total, at + j, n)
-
-
-@inner
-def _order(spikes, used, n, share, counts):
-    """Write to ``spikes[used:]``, ordered, ``n`` spikes from its end backwards.
-
-    ``counts`` are those of each position, and used up. Returns where they end.
-    """
-    end, place = _index(spikes.shape[0] - 1), np.int32(used)
-    for position in range(counts.shape[0]):
-        n_here = counts[position]
-        counts[position] = place
-        place += n_here
-    for k in range(n):
-        row = spikes[end - k]
-        position = _position(row, share)
-        spikes[_index(counts[position])] = row
-        counts[position] += np.int32(1)
-    return np.int64(place)
-
-
-@inlined
-def _emit(row, is_one, share, counts, spikes, n):
-    """Count a spike if it is one, and write it to ``spikes``, the last ``n`` of which are used.
-
-    Without a branch: a wrong guess costs more.
-    """
-    spikes[_index(spikes.shape[0] - 1) - n] = row
-    counts[_position(row, share)] += np.int32(is_one)
-    return n + _index(is_one)
-
-
-@inner
-def _clear(counts):
-    for position in range(counts.shape[0]):
-        counts[position] = 0
-
-
-@uncounted
-def relay(rows, first, last, starts, targets, n_channels, counts, spikes, used):
-    """Hand a step's spikes on through a sparse matrix, all nonzero weights of which are equal.
-
-    Parameters
-    ----------
-    rows : (n,) int32 array
-        Spikes; ``rows[first:last]`` are those of the step.
-    starts, targets : (n_inputs + 1,) and (n_ways,) int array
-        The spikes of input ``i`` reach the outputs ``targets[starts[i]:starts[i + 1]]``.
-    n_channels : int
-        Of the output.
-    counts : (n_output_positions,) int32 array
-        Working memory. An empty one says that ordered spikes reach outputs in their order
-        (`keeps_order`), which saves sorting them.
-    spikes : (n,) int32 array
-        Becomes the list: the step's begins at ``used``. It needs room for twice the spikes that
-        come out, where they must be sorted: ``2 * (last - first)`` times the outputs that an input
-        reaches at most. Without sorting, once is enough.
-
-    Returns
-    -------
-    int
-        The new ``used``.
-    """
-    if counts.shape[0] == 0:
-        for event in range(_index(first), _index(last)):
-            row = _index(rows[event])
-            for way in range(_index(starts[row]), _index(starts[row + _ONE])):
-                spikes[used] = targets[way]
-                used += 1
-        return used
-    share, n = 1.0 / n_channels, _index(0)
-    _clear(counts)
-    for event in range(_index(first), _index(last)):
-        row = _index(rows[event])
-        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
-            n = _emit(targets[way], True, share, counts, spikes, n)
-    return _order(spikes, used, n, share, counts)
-
-
-@uncounted
-def running_max(
-    rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
-):  # fmt: skip
-    """Send a step's spikes through a max pool of kind ``"running_max"``.
-
-    Parameters
-    ----------
-    rows, first, last, starts, targets, n_channels, counts, spikes, used
-        As for `relay`: outputs are windows, which may share inputs, and the spikes that come out
-        are always sorted (``counts`` is never empty).
-    sums : (n_inputs,) float array
-        Spikes of each input since the reset.
-    sent : (n_windows,) float array
-        Spikes of each window since the reset: the largest of its sums.
-
-    Returns
-    -------
-    int
-        The new ``used``.
-    """
-    share, n = 1.0 / n_channels, _index(0)
-    _clear(counts)
-    for event in range(_index(first), _index(last)):
-        row = _index(rows[event])
-        spikes_so_far = sums[row] + 1
-        sums[row] = spikes_so_far
-        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
-            window = _index(targets[way])
-            # Sums grow by one spike, so the largest does.
-            has_grown = spikes_so_far > sent[window]
-            sent[window] = max(spikes_so_far, sent[window])
-            n = _emit(targets[way], has_grown, share, counts, spikes, n)
-    return _order(spikes, used, n, share, counts)
-
-
-@uncounted
-def instant_max(
-    rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
-):  # fmt: skip
-    """Send a step's spikes through a max pool of kind ``"instant"``.
-
-    All is as for `running_max`, but that ``sums`` and ``sent`` are working memory that is 0 before
-    and after.
-    """
-    before = used
-    used = running_max(
-        rows, first, last, starts, targets, n_channels, counts, sums, sent, spikes, used
-    )
-    for event in range(first, last):
-        sums[rows[event]] = 0
-    for event in range(before, used):
-        sent[spikes[event]] = 0
-    return used
-
-
-@uncounted
-def winner(
-    rows, first, last, starts, targets, n_channels, counts, sums, leaders, spikes, used
-):  # fmt: skip
-    """Send a step's spikes through a max pool of kind ``"winner"``.
-
-    All is as for `running_max`, but for ``leaders``, (n_windows,) int32: the input of each window
-    with the largest sum, the first of several, as `find_leaders` finds them.
-    """
-    share, n = 1.0 / n_channels, _index(0)
-    _clear(counts)
-    for event in range(_index(first), _index(last)):
-        sums[_index(rows[event])] += 1
-    for event in range(_index(first), _index(last)):
-        row = _index(rows[event])
-        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
-            window = _index(targets[way])
-            leader = _index(leaders[window])
-            lead = sums[row] - sums[leader]
-            leads = (lead > 0) | ((lead == 0) & (row < leader))
-            leaders[window] = row if leads else leader
-    for event in range(_index(first), _index(last)):
-        row = _index(rows[event])
-        for way in range(_index(starts[row]), _index(starts[row + _ONE])):
-            is_leader = _index(leaders[_index(targets[way])]) == row
-            n = _emit(targets[way], is_leader, share, counts, spikes, n)
-    return _order(spikes, used, n, share, counts)
-
-
-@uncounted
-def find_leaders(starts, targets, sums, leaders):
-    """Set ``leaders`` to the input of each window with the largest sum, the first of several."""
-    for window in range(leaders.shape[0]):
-        leaders[window] = -1
-    for row in range(sums.shape[0]):
-        for way in range(starts[row], starts[row + 1]):
-            leader = leaders[targets[way]]
-            if leader < 0 or sums[row] > sums[leader]:
-                leaders[targets[way]] = row
-
-
-def keeps_order(starts: np.ndarray, targets: np.ndarray, n_inputs: int, n_channels: int) -> bool:
-    """Tell whether spikes that come ordered are handed on in order: see `relay`.
-
-    ``n_inputs`` and ``n_channels`` are the channels of input and output. In order means that no
-    input reaches two outputs, that those of a position reach one position, and none is before one
-    that an earlier position reaches.
-    """
-    n_ways = np.diff(starts)
-    come_from = np.repeat(np.arange(len(n_ways)), n_ways) // n_inputs
-    reached = np.asarray(targets) // n_channels
-    stays = np.diff(come_from) == 0
-    onward = np.diff(reached)
-    return bool(np.all(n_ways < 2) and np.all(onward >= 0) and not np.any(onward[stays]))
 
 
 @uncounted
@@ -454,7 +279,7 @@ def list_events(eventful, n, mask, which):
         while bits != 0:
             for k in range(4):
                 which[at + k] = i + lowest(bits)
-                bits &= bits - _ONE
+                bits &= bits - ONE
             at += 4
     for i in range(whole, n):
         which[found] = i

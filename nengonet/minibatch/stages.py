@@ -8,6 +8,7 @@ step to step it takes from the signals in ``load``, and writes back in ``store``
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -83,6 +84,11 @@ class Stage:
         """List spikes as a convolution of so many channels wants them, beside those before."""
         # What is in the order of fewer channels is in that of their multiples.
         self.n_channels = math.gcd(self.n_channels, n_channels)
+
+    @property
+    def n_ordered(self) -> int:
+        """The channels of the positions in whose order spikes are listed; 1 for that of indices."""
+        return 1
 
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
         """Return what it keeps of some examples."""
@@ -437,23 +443,10 @@ class Stepwise(InArrays):
         return operator.process.make_step(*shapes, self.context.dt, None, states)
 
 
-class _Ways:
-    """Which outputs the spikes of each input reach, as `nengonet.minibatch.event_kernels` take it.
-
-    They come out in the order of positions of so many channels.
-    """
-
-    def __init__(self, matrix: scipy.sparse.sparray) -> None:
-        by_input = scipy.sparse.csc_array(matrix)
-        self._starts = by_input.indptr.astype(np.int64)
-        self._targets = by_input.indices.astype(np.int64)
-        self._n, self._most = matrix.shape[0], int(np.diff(self._starts).max(initial=0))
-
-    def arguments(self, n_channels: int) -> tuple:
-        """Return the ways, their most for an input, the channels and working memory."""
-        n_channels = max(n_channels, 1)
-        counts = np.empty(self._n // n_channels, np.int32)
-        return self._starts, self._targets, self._most, n_channels, counts
+def _ways_of(stage: Stage, source: Stage, matrix: scipy.sparse.sparray) -> tuple:
+    """Return the ways of spikes through a stage, in the order that its readers asked for."""
+    kernels = stage.context.stretch_kernels
+    return kernels.ways_of(matrix, stage.n_ordered, source.n_ordered)
 
 
 class Relay(Stage):
@@ -466,7 +459,16 @@ class Relay(Stage):
         self._source, factor = source, matrix.data[:1].sum()
         self.height = None if source.height is None else self.dtype.type(source.height * factor)
         self._dense = Term(source, output.size, context, product=matrix).computed
-        self._ways = _Ways(matrix)
+        self._matrix = matrix
+
+    @functools.cached_property
+    def _ways(self) -> tuple:
+        return _ways_of(self, self._source, self._matrix)
+
+    @property
+    def n_ordered(self):
+        """Return what was asked for."""
+        return max(self.n_channels, 1)
 
     @property
     def sources(self):
@@ -479,7 +481,7 @@ class Relay(Stage):
         if not isinstance(stream, Spikes):
             return self._dense(stream)
         spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
-        rows, bounds = kernels.relay_stretch(*spikes, *self._ways.arguments(self.n_channels))
+        rows, bounds = kernels.relay_stretch(*spikes, self._ways)
         return Spikes(rows, bounds, 0, self.height)
 
 
@@ -494,11 +496,20 @@ class MaximumPool(Stepwise):
         pairs = [(outputs[there].ravel(), inputs[here].ravel()) for there, here in pool.places]
         rows, columns = np.concatenate(pairs, axis=1)
         shape = operator.output.size, operator.input.size
-        self._ways = _Ways(scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape))
+        self._matrix = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape)
         self._source, self._kind = self._only_source(), KINDS.index(pool.kind)
         self.is_block = self._source is None
         amplitude = pool.amplitude
         self.height = None if amplitude is None else self.dtype.type(amplitude / context.dt)
+
+    @functools.cached_property
+    def _ways(self) -> tuple:
+        return _ways_of(self, self._source, self._matrix)
+
+    @property
+    def n_ordered(self):
+        """Return what was asked for."""
+        return max(self.n_channels, 1)
 
     def _only_source(self) -> Stage | None:
         """Return the stage whose spikes come in as they are, if there is one."""
@@ -518,8 +529,7 @@ class MaximumPool(Stepwise):
             for name, n in (("sums", self.operator.input.size), ("sent", self.output.size))
         )
         spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
-        ways = self._ways.arguments(self.n_channels)
-        rows, bounds = kernels.pool_stretch(self._kind, *spikes, *ways, sums, sent)
+        rows, bounds = kernels.pool_stretch(self._kind, *spikes, self._ways, sums, sent)
         for name, copy in (("sums", sums), ("sent", sent)):
             if name in states:
                 states[name][...] = copy.T

@@ -15,18 +15,13 @@ from numba.extending import overload
 from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import (
     LARGE,
-    find_leaders,
     gather_convolution,
-    instant_max,
     list_events,
     multiply_nonzero,
     multiply_steps,
-    relay,
-    running_max,
     scatter_convolution,
     window_convolution,
     windows_from,
-    winner,
 )
 from nengonet.minibatch.kernels import (
     WHOLE,
@@ -38,10 +33,27 @@ from nengonet.minibatch.kernels import (
     pieces_of,
     sum_rows,
 )
+from nengonet.minibatch.pool_kernels import (
+    SLACK,
+    find_leaders,
+    instant_max,
+    relay,
+    running_max,
+    ways_of,
+    winner,
+)
 from nengonet.neurons.model import Kernel
 
 # What stages call beside those here.
-__all__ = ["LARGE", "WHOLE", "count_events", "multiply_nonzero", "multiply_steps", "windows_from"]
+__all__ = [
+    "LARGE",
+    "WHOLE",
+    "count_events",
+    "multiply_nonzero",
+    "multiply_steps",
+    "ways_of",
+    "windows_from",
+]
 
 # Spikes of a stretch are listed up to this number, or one for each neuron and step.
 _MOST_SPIKES = 2**22
@@ -230,66 +242,56 @@ def spread_stretch(rows, bounds, first, counts, most):
 
 
 @compiled
-def relay_stretch(
-    rows, bounds, first, n_steps, starts, targets, most, n_channels, counts
-):  # fmt: skip
+def relay_stretch(rows, bounds, first, n_steps, ways):
     """Let spikes pass a matrix, as `relay` does: see `pool_stretch`."""
-    spikes, found, used = _room(bounds, first, n_steps, most)
+    working, spikes, found, used = _room(bounds, first, n_steps, ways)
     for k in range(bounds.shape[0]):
         for step in range(n_steps):
             event, last = bounds[k, first + step], bounds[k, first + step + 1]
             found[k, step] = used
-            used = relay(rows, event, last, starts, targets, n_channels, counts, spikes, used)
+            used = relay(rows, event, last, ways, working, spikes, used)
         found[k, n_steps] = used
     return spikes, found
 
 
 @compiled
-def pool_stretch(
-    kind, rows, bounds, first, n_steps, starts, targets, most, n_channels, counts, sums, sent
-):  # fmt: skip
+def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent):
     """Let spikes pass a max pool of a kind, by its number in `nengonet.layers.pools.KINDS`.
 
-    See `running_max`; no input reaches more than ``most`` outputs; ``sums`` and ``sent`` are
-    (batch, n). Returns the spikes and the bounds of each step in them, (batch, n_steps + 1).
+    See `running_max`; ``sums`` and ``sent`` are (batch, n). Returns the spikes and the bounds of
+    each step in them, (batch, n_steps + 1).
     """
-    spikes, found, used = _room(bounds, first, n_steps, most)
+    working, spikes, found, used = _room(bounds, first, n_steps, ways)
     leaders = np.empty(sent.shape[1], np.int32)
     for k in range(bounds.shape[0]):
+        of_inputs, of_windows = sums[k], sent[k]
         if kind == 1:
-            find_leaders(starts, targets, sums[k], leaders)
+            find_leaders(ways, of_inputs, leaders)
         for step in range(n_steps):
-            event, last = bounds[k, first + step], bounds[k, first + step + 1]
             found[k, step] = used
+            given = rows, bounds[k, first + step], bounds[k, first + step + 1], ways, working
             if kind == 0:
-                used = running_max(
-                    rows, event, last, starts, targets, n_channels, counts, sums[k], sent[k],
-                    spikes, used,
-                )  # fmt: skip
+                used = running_max(*given, of_inputs, of_windows, spikes, used)
             elif kind == 1:
-                used = winner(
-                    rows, event, last, starts, targets, n_channels, counts, sums[k], leaders,
-                    spikes, used,
-                )  # fmt: skip
+                used = winner(*given, of_inputs, leaders, spikes, used)
             else:
-                used = instant_max(
-                    rows, event, last, starts, targets, n_channels, counts, sums[k], sent[k],
-                    spikes, used,
-                )  # fmt: skip
+                used = instant_max(*given, of_inputs, of_windows, spikes, used)
         found[k, n_steps] = used
     return spikes, found
 
 
 @inlined
-def _room(bounds, first, n_steps, most):
-    """Return room for the spikes that come out, where they begin, and that none is used."""
+def _room(bounds, first, n_steps, ways):
+    """Return working memory, room for the spikes that come out and their bounds, and 0 used."""
     total, largest = 0, 0
     for k in range(bounds.shape[0]):
         total += bounds[k, first + n_steps] - bounds[k, first]
         for step in range(first, first + n_steps):
             largest = max(largest, bounds[k, step + 1] - bounds[k, step])
-    spikes = np.empty((total + largest) * most + 1, np.int32)
-    return spikes, np.empty((bounds.shape[0], n_steps + 1), np.int64), 0
+    n_marks = max(ways.n_ways.shape[0], ways.n_positions) + 1
+    near, marks = np.empty(largest * ways.most + SLACK, np.int32), np.empty(n_marks, np.int32)
+    spikes = np.empty(total * ways.most + SLACK, np.int32)
+    return (near, marks), spikes, np.empty((bounds.shape[0], n_steps + 1), np.int64), 0
 
 
 # What a family does: frames are compiled with what its `Kernel` says.

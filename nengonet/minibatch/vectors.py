@@ -193,6 +193,22 @@ def put_all(typing, vectors, array, places, offset, n):
 
 
 @intrinsic
+def move(typing, source, at, target, to):
+    """Copy the 32 bytes that begin ``at`` a number of an array ``to`` one of another."""
+
+    def generate(context, builder, signature, given):
+        source_given, at, target_given, to = given
+        numbers = ir.VectorType(ir.IntType(8), 32)
+        found = builder.load(_pointer(builder, context, source, source_given, at, numbers), align=1)
+        builder.store(found, _pointer(builder, context, target, target_given, to, numbers), align=1)
+        return context.get_dummy_value()
+
+    _check_type(target, source.dtype)
+    given = _contiguous(source), types.intp, _contiguous(target), types.intp
+    return types.void(*given), generate
+
+
+@intrinsic
 def bits_of(typing, array, at, mask):
     """Return which of the 64 bytes that begin ``at`` have a bit of the mask.
 

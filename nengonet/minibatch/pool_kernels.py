@@ -1,0 +1,274 @@
+"""Numba kernels that hand spikes on through pools and other sparse matrices of equal weights.
+
+Imported only where Numba is installed. Spikes are lists as in `nengonet.minibatch.event_kernels`:
+those of one example in one step, of indices into a flat signal with its channels last.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from nengonet.minibatch.event_kernels import ONE, index, position_of, share_of
+from nengonet.minibatch.kernels import inlined, inner, uncounted
+from nengonet.minibatch.vectors import move
+
+# Spikes that are moved together, of which more may be written than there are.
+SLACK = 8
+
+
+class Ways(NamedTuple):
+    """Which outputs the spikes of each input reach, and the order in which they come out.
+
+    Inputs that stand side by side and reach outputs that do so are a block, ``size`` of them. All
+    have ``n_ways[block]``, at most ``most``, and way ``w`` leads from input ``i`` to
+    ``i + shifts[block * most + w]``.
+
+    Spikes come out in the order of positions of ``n_channels``. Blocks that each reach one of them
+    or none, in ``runs`` of neighbours (first, behind the last), are in this order; where there are
+    no runs, spikes are sorted.
+    """
+
+    size: int
+    most: int
+    n_ways: np.ndarray
+    shifts: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    n_channels: int
+    n_positions: int
+
+
+def ways_of(matrix: scipy.sparse.sparray, n_channels: int, n_ordered: int = 1) -> Ways:
+    """Return the ways through a matrix, (n_outputs, n_inputs), of whatever is not 0.
+
+    Spikes come in the order of positions of ``n_ordered`` channels (1: of their indices), and must
+    come out in that of ``n_channels``.
+    """
+    by_input = scipy.sparse.csc_array(matrix)
+    by_input.sort_indices()
+    (n_outputs, n_inputs), targets = matrix.shape, by_input.indices.astype(np.int64)
+    n_ways = np.diff(by_input.indptr)
+    inputs = np.repeat(np.arange(n_inputs), n_ways)
+    size = n_channels
+    if n_channels % n_ordered or not _are_blocks(by_input.indptr, inputs, targets, size):
+        size = 1
+    is_first = inputs % size == 0
+    n_ways, inputs, targets = n_ways[::size], inputs[is_first], targets[is_first]
+    most, blocks = int(n_ways.max(initial=0)), inputs // size
+    shifts = np.zeros((len(n_ways), most), np.int32)
+    shifts[blocks, np.arange(len(blocks)) - (np.cumsum(n_ways) - n_ways)[blocks]] = targets - inputs
+    begins = ends = np.empty(0, np.int32)
+    if size > 1 and most == 1:
+        blocks = blocks[np.argsort(targets, kind="stable")].astype(np.int32)
+        breaks = np.flatnonzero(np.diff(blocks) != 1)
+        begins, ends = blocks[np.append(0, breaks + 1)], blocks[np.append(breaks, -1)] + 1
+    n_positions = n_outputs // n_channels
+    return Ways(
+        size, most, n_ways.astype(np.int32), shifts.ravel(), begins, ends, n_channels, n_positions
+    )
+
+
+def _are_blocks(starts: np.ndarray, inputs: np.ndarray, targets: np.ndarray, size: int) -> bool:
+    """Tell whether so many inputs at a time reach outputs side by side, within a position."""
+    n_ways = np.diff(starts)
+    if len(n_ways) % size or np.any(n_ways.reshape(-1, size) != n_ways[::size, np.newaxis]):
+        return False
+    # Of each way, that of the same number of the first input of its block.
+    blocks = inputs // size * size
+    first = starts[blocks] + (np.arange(len(inputs)) - starts[blocks]) % n_ways[inputs]
+    shifts = targets - inputs
+    return bool(np.all(shifts == shifts[first]) and not np.any(targets[first] % size))
+
+
+@inner
+def _sort(near, n, n_channels, n_positions, counts, spikes, used):
+    """Write the first ``n`` of some spikes to ``spikes[used:]``, in the order of positions."""
+    share, place = share_of(n_channels), np.int32(used)
+    for position in range(n_positions):
+        counts[position] = 0
+    for event in range(index(n)):
+        counts[position_of(near[event], share)] += np.int32(1)
+    for position in range(n_positions):
+        n_here = counts[position]
+        counts[position] = place
+        place += n_here
+    for event in range(index(n)):
+        row = near[event]
+        position = position_of(row, share)
+        spikes[index(counts[position])] = row
+        counts[position] += np.int32(1)
+
+
+@inner
+def _hand_on(ways, near, n, marks, spikes, used):
+    """Write the ``n`` spikes that come out of all blocks to ``spikes[used:]``, in order.
+
+    ``marks[block + 1]`` says where those of a block end, 0 if there are none. Returns where the
+    list ends.
+    """
+    if ways.begins.shape[0] == 0:
+        _sort(near, n, ways.n_channels, ways.n_positions, marks, spikes, used)
+        return used + np.int64(n)
+    end = marks[0]
+    for block in range(ways.n_ways.shape[0] + 1):
+        end = max(end, marks[block])
+        marks[block] = end
+    for run in range(ways.begins.shape[0]):
+        event, last = np.int64(marks[ways.begins[run]]), np.int64(marks[ways.ends[run]])
+        move(near, event, spikes, used)
+        used += last - event
+        # Seldom: as a branch that is guessed right, it costs nothing.
+        while last - event > SLACK:
+            event += SLACK
+            move(near, event, spikes, used - (last - event))
+    return used
+
+
+@inlined
+def _clear(marks):
+    """Set all to 0."""
+    for mark in range(marks.shape[0]):
+        marks[mark] = 0
+
+
+@uncounted
+def relay(rows, first, last, ways, working, spikes, used):
+    """Hand a step's spikes on through a sparse matrix, all nonzero weights of which are equal.
+
+    Parameters
+    ----------
+    rows : (n,) int32 array
+        Spikes; ``rows[first:last]`` are those of the step.
+    ways : Ways
+        Through the matrix.
+    working : (near, marks)
+        Working memory: int32 arrays, with room for ``ways.most`` spikes for each that comes in and
+        ``SLACK`` more, and for one more than there are blocks or positions.
+    spikes : (n,) int32 array
+        Becomes the list: the step's begins at ``used``. It needs room for the spikes that come out,
+        ``ways.most`` for each that comes in, and for ``SLACK`` more.
+
+    Returns
+    -------
+    int
+        The new ``used``.
+    """
+    (near, marks), n, most, share = working, index(0), index(ways.most), share_of(ways.size)
+    if ways.begins.shape[0] == 0:
+        for event in range(index(first), index(last)):
+            row = rows[event]
+            block = position_of(row, share)
+            for way in range(block * most, block * most + index(ways.n_ways[block])):
+                near[n] = row + ways.shifts[way]
+                n += ONE
+    else:
+        _clear(marks)
+        for event in range(index(first), index(last)):
+            row = rows[event]
+            block = position_of(row, share)
+            # One way or none: a loop takes twice as long.
+            near[n] = row + ways.shifts[block]
+            n += index(ways.n_ways[block])
+            marks[block + ONE] = n
+    return _hand_on(ways, near, n, marks, spikes, used)
+
+
+@uncounted
+def running_max(rows, first, last, ways, working, sums, sent, spikes, used):
+    """Send a step's spikes through a max pool of kind ``"running_max"``.
+
+    Parameters
+    ----------
+    rows, first, last, ways, working, spikes, used
+        As for `relay`: outputs are windows, which may share inputs.
+    sums : (n_inputs,) float array
+        Spikes of each input since the reset.
+    sent : (n_windows,) float array
+        Spikes of each window since the reset: the largest of its sums.
+
+    Returns
+    -------
+    int
+        The new ``used``.
+    """
+    (near, marks), n, most, share = working, index(0), index(ways.most), share_of(ways.size)
+    _clear(marks)
+    for event in range(index(first), index(last)):
+        row = index(rows[event])
+        block = position_of(row, share)
+        spikes_so_far = sums[row] + 1
+        sums[row] = spikes_so_far
+        for way in range(block * most, block * most + index(ways.n_ways[block])):
+            window = index(row + ways.shifts[way])
+            # Sums grow by one spike, so the largest does.
+            has_grown = spikes_so_far > sent[window]
+            sent[window] = max(spikes_so_far, sent[window])
+            near[n] = window
+            n += index(has_grown)
+        marks[block + ONE] = n
+    return _hand_on(ways, near, n, marks, spikes, used)
+
+
+@uncounted
+def instant_max(rows, first, last, ways, working, sums, sent, spikes, used):
+    """Send a step's spikes through a max pool of kind ``"instant"``.
+
+    All is as for `running_max`, but that ``sums`` and ``sent`` are working memory that is 0 before
+    and after.
+    """
+    before = used
+    used = running_max(rows, first, last, ways, working, sums, sent, spikes, used)
+    for event in range(first, last):
+        sums[rows[event]] = 0
+    for event in range(before, used):
+        sent[spikes[event]] = 0
+    return used
+
+
+@uncounted
+def winner(rows, first, last, ways, working, sums, leaders, spikes, used):
+    """Send a step's spikes through a max pool of kind ``"winner"``.
+
+    All is as for `running_max`, but for ``leaders``, (n_windows,) int32: the input of each window
+    with the largest sum, the first of several, as `find_leaders` finds them.
+    """
+    (near, marks), n, most, share = working, index(0), index(ways.most), share_of(ways.size)
+    _clear(marks)
+    for event in range(index(first), index(last)):
+        sums[index(rows[event])] += 1
+    for event in range(index(first), index(last)):
+        row = index(rows[event])
+        block = position_of(row, share)
+        for way in range(block * most, block * most + index(ways.n_ways[block])):
+            window = index(row + ways.shifts[way])
+            leader = index(leaders[window])
+            lead = sums[row] - sums[leader]
+            leads = (lead > 0) | ((lead == 0) & (row < leader))
+            leaders[window] = row if leads else leader
+    for event in range(index(first), index(last)):
+        row = index(rows[event])
+        block = position_of(row, share)
+        for way in range(block * most, block * most + index(ways.n_ways[block])):
+            window = index(row + ways.shifts[way])
+            near[n] = window
+            n += index(index(leaders[window]) == row)
+        marks[block + ONE] = n
+    return _hand_on(ways, near, n, marks, spikes, used)
+
+
+@uncounted
+def find_leaders(ways, sums, leaders):
+    """Set ``leaders`` to the input of each window with the largest sum, the first of several."""
+    most, share = index(ways.most), share_of(ways.size)
+    for window in range(leaders.shape[0]):
+        leaders[window] = -1
+    for row in range(sums.shape[0]):
+        block = position_of(row, share)
+        for way in range(block * most, block * most + index(ways.n_ways[block])):
+            window = row + ways.shifts[way]
+            leader = leaders[window]
+            if leader < 0 or sums[row] > sums[leader]:
+                leaders[window] = row
