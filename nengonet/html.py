@@ -21,7 +21,9 @@ STYLE = """
 .nengonet .big { font-size: 2.2em; font-weight: 600; line-height: 1.2; }
 .nengonet .row { display: flex; flex-wrap: wrap; gap: .8em; align-items: stretch; }
 .nengonet .row > .card { margin: 0; }
-.nengonet .even > .card { flex: 1 1 190px; max-width: 270px; }
+.nengonet .even > .card { flex: 1 1 165px; max-width: 270px; }
+.nengonet .tiles { display: grid; grid-template-columns: repeat(auto-fill, 148px); gap: .6em; }
+.nengonet .tiles > .card { margin: 0; overflow-wrap: anywhere; }
 .nengonet .wide { overflow-x: auto; }
 .nengonet table { border-collapse: collapse; margin: .3em 0; font-variant-numeric: tabular-nums; }
 .nengonet th, .nengonet td { text-align: right; padding: .2em .7em; border: 0; }

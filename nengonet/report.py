@@ -25,7 +25,7 @@ from nengonet.run.content import digest
 from nengonet.tables import cells
 from nengonet.version import __version__
 
-_N_SHOWN = 60  # wrong images, and ties
+_N_SHOWN = 48  # wrong images, and ties
 _OPERATIONS = {"operations": ("operations", ",.0f")}
 _DIAGNOSIS = (
     "J is the current into the neurons (of LIF, the threshold is 1); mean, peak, silent and "
@@ -246,21 +246,19 @@ def _images(result, images, labels, names) -> Iterator[Html]:
             seen = None
             if pictures:
                 seen = html.picture(image_as_png(images[k]), f"image {k}", class_="pixels")
-            texts = [
-                f"image {k}",
-                right,
-                f"answer: {names[answers[k]]}{', a tie' if tied[k] else ''}",
-            ]
+            tie = "a tie" if tied[k] else None
+            texts = [f"image {k}", right, f"answer: {names[answers[k]]}", tie]
             lines = [tag("div", each) for each in texts if each is not None]
             cards.append(tag("div", seen, *lines, class_="card"))
         words += f" The first {len(shown)} are shown." if n > len(shown) else ""
         head = [tag("h2", f"{title}: {n:,}"), tag("p", words, class_="quiet")]
-        return html.join(*head, tag("div", *cards, class_="row"))
+        return html.join(*head, tag("div", *cards, class_="tiles"))
 
     if labels is not None:
         words = f"Of {result.n_images:,} images; right is the label, answer the network's class."
         yield grid("Wrong images", np.flatnonzero(answers != labels), words)
-        tied = tied & (answers == labels)
-    words = "Several classes share the highest score, and the lower class number wins."
     title = "Ties" if labels is None else "Right answers by a tie"
-    yield grid(title, np.flatnonzero(tied), words)
+    words = "Several classes share the highest score, and the lower class number wins."
+    found = np.flatnonzero(tied if labels is None else tied & (answers == labels))
+    if labels is None or len(found):
+        yield grid(title, found, words)

@@ -151,9 +151,9 @@ def test_only_so_many_wrong_images_are_shown():
     result = made(one_hot([1] * 100, 2))
     parsed = Parsed(result.to_html(labels=[0] * 100))
     assert "Wrong images: 100" in parsed.text
-    assert "The first 60 are shown" in parsed.text
-    assert "image 59 " in parsed.text
-    assert "image 60 " not in parsed.text
+    assert "The first 48 are shown" in parsed.text
+    assert "image 47 " in parsed.text
+    assert "image 48 " not in parsed.text
 
 
 def test_other_images_than_the_runs_are_noticed(run):

@@ -96,4 +96,7 @@ def _answers(result: Result, labels: np.ndarray | None) -> Iterator[Finding]:
         message = "answers still change at the end of the presentation"
         evidence = f"{moving:.1%} of the images have another answer after {before} of "
         evidence += f"{result.n_steps} steps"
-        yield Finding("still-changing", "note", (last,), message, evidence, "show them longer")
+        change = "show them longer"
+        if result.settings["readout"] == "last_step":
+            change = "a readout of all steps, such as mean, or a synapse before the last layer"
+        yield Finding("still-changing", "note", (last,), message, evidence, change)
