@@ -72,6 +72,7 @@ ENTRIES = {
     "predict_rates": call(nn.predict_rates, OUTPUT, images=IMAGES),
     "fixed_point": call(nn.fixed_point, RING, images=IMAGES),
     "to_nir": call(nn.to_nir, OUTPUT),
+    "lab": call(nn.lab, OUTPUT, images=IMAGES, labels=LABELS),
     "diagnose": call(nn.diagnose, OUTPUT, images=IMAGES, labels=LABELS),
     "compare": call(nn.compare, RESULT, OUTPUT, images=IMAGES),
     "error_budget": call(nn.error_budget, OUTPUT, images=IMAGES, labels=LABELS, progress=False),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import click
 
 from nengonet.cli.export import LEFT_OUT, export, export_params
+from nengonet.cli.lab import lab_params, serve_lab
 from nengonet.cli.shared import (
     COUNT,
     EXAMPLE,
@@ -295,6 +296,28 @@ def _export(name: str, network: str | None, **options: object) -> None:
     export(name, Script(name, network).target, options)
 
 
+def _lab(
+    name: str,
+    as_json: bool,
+    images: str,
+    labels: str | None,
+    n_images: int | None,
+    network: str | None,
+    **settings: object,
+) -> None:
+    from nengonet.lab import check_panel
+
+    check_panel()
+    from nengonet.lab.state import of_output
+
+    where = {each.name: settings.pop(each.name) for each in lab_params()}
+    script = Script(name, network)
+    settings["readout"] = script.readout(settings["readout"])
+    shown, known = script.data(images, labels, None, None)
+    lab = of_output(script.target, shown, known, n_images=n_images, title=name, **given(**settings))
+    serve_lab(name, lab, **where, as_json=as_json)
+
+
 # How a network in a script can be shown its images.
 _Readout = Literal["spike_count", "sum", "mean", "last_step", "filtered", "first_spike"]
 
@@ -404,6 +427,12 @@ _VERBS: dict[str, tuple[Callable, str, str, str]] = {
         "Sweep the presentation of a script's network, or a function of the script.",
         "--images mnist --set presentation-time=0.1,0.2 --seeds 3",
     ),
+    "lab": (
+        _lab,
+        "images labels n_images network presentation_time dt seed readout",
+        "Open a page with knobs for the network of a script.",
+        "--images mnist",
+    ),
     "export": (
         _export,
         "network",
@@ -417,7 +446,7 @@ def script_command(verb: str, name: str | None = None) -> click.Command:
     """Return the command of a verb for one script, or for the one that is its argument."""
     run, names, text, example = _VERBS[verb]
     params = options(verb, f"{names} as_json", _OPTIONS)
-    params += export_params() if verb == "export" else []
+    params += {"export": export_params, "lab": lab_params}.get(verb, list)()
     if name is None:
         params.insert(0, click.Argument(["name"], metavar=_FORM))
     else:

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from nengonet import studies
 from nengonet.cli.export import LEFT_OUT, export, export_params
+from nengonet.cli.lab import lab_params, serve_lab
 from nengonet.cli.scripts import is_script, script_command
 from nengonet.cli.shared import (
     EXAMPLE,
@@ -274,6 +275,33 @@ def _export(study: Study) -> tuple:
     return run, f"Write {study.title} as a graph of NIR, for other tools.", params, click.Command
 
 
+def _lab(study: Study) -> tuple:
+    def run(**options):
+        from nengonet.lab import check_panel
+
+        check_panel()
+        from nengonet.lab.state import of_study
+
+        own = {name: options.pop(name) for name in ("as_json", *(x.name for x in lab_params()))}
+        arguments = {"variant": next(iter(study.variants))}
+        arguments |= arguments_of(study, "diagnose", options)
+        serve_lab(study.name, of_study(study.name, **arguments, progress=True), **own)
+
+    params = [*options_of(study, "diagnose", "weights data own n_images seed"), *lab_params()]
+    text = f"Open a page with knobs for {study.title}: its prediction, its run, and what is inside."
+    return run, text, params, click.Command
+
+
+class LabGroup(StudyGroup):
+    """A group that opens the forum's network where no study is named."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Put the forum's study before options that stand alone."""
+        helps = context.help_option_names
+        alone = not args or (args[0].startswith("-") and args[0] not in helps)
+        return super().parse_args(context, ["forum-mnist", *args] if alone else args)
+
+
 GROUPS = (
     StudyGroup(
         "reproduce",
@@ -308,5 +336,12 @@ GROUPS = (
         "forum-mnist network.nir --allow tau_ref,min_voltage",
         _export,
         f"network.nir {LEFT_OUT}",
+    ),
+    LabGroup(
+        "lab",
+        "Open a page with knobs for a network: its prediction, its run, and what is inside. "
+        "Without a name, the forum's.",
+        "forum-mnist --as-posted",
+        _lab,
     ),
 )

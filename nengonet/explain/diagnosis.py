@@ -197,7 +197,7 @@ def diagnose(
         return None if labels is None else accuracy(classes_of(scores)[0], labels)
 
     return Diagnosis(
-        layers=tuple(_row(layer, case) for layer in plain),
+        layers=tuple(_row(*each, case) for each in zip(plain, noisy, strict=True)),
         findings=tuple(sorted(findings, key=lambda each: SEVERITIES.index(each.severity))),
         predicted_accuracy=predicted(plain[-1].rates),
         predicted_accuracy_with_noise=predicted(noisy[-1].rates),
@@ -206,13 +206,14 @@ def diagnose(
     )
 
 
-def _row(layer: LayerPrediction, case: Case) -> dict:
+def _row(layer: LayerPrediction, noisy: LayerPrediction, case: Case) -> dict:
     """Sum a layer's prediction up in one row of the table."""
     row = dict.fromkeys(_COLUMNS) | {
         "label": layer.label,
         "neurons": int(layer.rates.shape[1]),
         "neuron_type": None,
         "saturated": saturated(layer, layer.rates, case.dt),
+        "noisy_mean_rate": None,
         "output_per_activation": case.slopes.get(layer.label),
     }
     if layer.neuron_type is not None:
@@ -227,6 +228,7 @@ def _row(layer: LayerPrediction, case: Case) -> dict:
         firing = np.abs(layer.rates)
         row |= {
             "mean_rate": float(firing.mean()),
+            "noisy_mean_rate": float(np.abs(noisy.rates).mean()),
             "peak_rate": peak(firing),
             "silent": float((firing == 0).mean()),
             "spikes": float(firing.sum(axis=1).mean() * case.presentation_time),

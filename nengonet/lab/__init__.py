@@ -1,1 +1,69 @@
 """The lab: a page with a knob for every number of a network."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING
+
+from nengonet.exceptions import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import panel
+
+    from nengonet.layers.targets import Output
+
+
+def lab(
+    output: Output, images: np.ndarray, labels: np.ndarray | None = None, **settings: object
+) -> panel.viewable.Viewable:
+    """Show a network with knobs, its prediction and its run, in a notebook.
+
+    Parameters
+    ----------
+    output : Layer, nengo.Ensemble, Neurons or nengo.Node
+        The last layer, as for `nengonet.present`. The network is copied, and stays as it is.
+    images : (n_images, ...) array_like
+        As for `nengonet.present`.
+    labels : (n_images,) array_like of int, optional
+        Right classes, for accuracies.
+    **settings
+        Where the knobs of the run begin: ``presentation_time``, ``dt``, ``seed``, ``readout`` and
+        ``n_images``; and ``network``, needed for plain Nengo objects.
+
+    Returns
+    -------
+    page : panel.viewable.Viewable
+        What a notebook shows; ``page.show()`` opens it in a browser.
+
+    Raises
+    ------
+    InputError
+        Panel is not installed, an argument is out of range, or the network cannot be copied.
+    """
+    from nengonet.lab.state import of_output
+
+    made = of_output(output, images, labels, **settings)
+    check_panel()
+    from nengonet.lab.page import page
+
+    return page(made)
+
+
+def check_panel() -> None:
+    """Say what to install where Panel is missing."""
+    try:
+        import panel  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"the lab needs Panel ({error}): pip install nengonet[lab]") from None
+
+
+class _Module(types.ModuleType):
+    """`nengonet.lab` is the function, whichever of the two was imported first."""
+
+    def __call__(self, *given: object, **settings: object) -> object:
+        return lab(*given, **settings)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -35,7 +35,7 @@ from nengonet.results.readout import READOUTS
 from nengonet.results.result import Collector, Result, assemble, load_result, write_result
 from nengonet.run.content import digest, versions
 from nengonet.run.parallel import n_processes
-from nengonet.run.progress import mover, progress_bar
+from nengonet.run.progress import Told, mover, progress_bar
 from nengonet.run.runner import Images, Job, run_examples
 
 # Enough that a step's fixed costs are shared out, and little enough for cache and memory.
@@ -67,7 +67,7 @@ def present(
     precision: int = 64,
     save: str | os.PathLike | None = None,
     resume: bool = False,
-    progress: bool | str = True,
+    progress: bool | str | Told = True,
 ) -> Result:
     """Show every image for ``presentation_time``, from the reset state, and count the spikes.
 
@@ -146,10 +146,12 @@ def present(
     resume : bool
         Continue an interrupted run, or return a finished one, from ``save``. What the spikes depend
         on must be equal in content and version (`nengonet.run.content`); ``readout`` may differ.
-    progress : bool or str
+    progress : bool, str or callable
         Show a progress bar on standard error, if that is a terminal; a text says what it is of.
         It moves within a minibatch, but for other processes only when one is finished. There
         too, once: that Numba compiles, at the first run, or that it would help a long one.
+        A function is called instead, in any thread, with how many images are done, parts of them
+        included, and how many there are; what it raises ends the run.
 
     Returns
     -------
@@ -280,7 +282,7 @@ def _run(
     images: Images,
     examples: np.ndarray,
     n_jobs: int,
-    progress: bool | str,
+    progress: bool | str | Told,
     journal: RunJournal | None = None,
 ) -> Result:
     """Return the result of all examples: those in the journal, and the others run now."""

@@ -13,11 +13,37 @@ _FORM = "{desc}: {percentage:3.0f}%|{bar:10}| {n:.0f}/{total_fmt} "
 _FORM += "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
-def progress_bar(shown: bool | str, usual: str, unit: str, n_done: int, total: int) -> tqdm:
+#: Called with how many things are done, parts of them included, and how many there are.
+Told = Callable[[float, int], object]
+
+
+class _Telling:
+    """A bar that nobody sees: it tells a function how far it is."""
+
+    def __init__(self, told: Told, n_done: int, total: int) -> None:
+        self.told, self.n, self.total = told, n_done, total
+
+    def __enter__(self) -> _Telling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: float) -> None:
+        """Tell that ``n`` more are done."""
+        self.n += n
+        self.told(self.n, self.total)
+
+
+def progress_bar(
+    shown: bool | str | Told, usual: str, unit: str, n_done: int, total: int
+) -> tqdm | _Telling:
     """Return a bar on standard error, if that is a terminal.
 
-    ``shown`` may be what it is of, in place of what is usual.
+    ``shown`` may be what it is of, in place of what is usual; or a function to be told.
     """
+    if callable(shown):
+        return _Telling(shown, n_done, total)
     return tqdm(
         desc=shown if isinstance(shown, str) else usual,
         total=total,
@@ -31,7 +57,7 @@ def progress_bar(shown: bool | str, usual: str, unit: str, n_done: int, total: i
     )
 
 
-def mover(bar: tqdm, n_parts: int) -> Callable[[int], None]:
+def mover(bar: tqdm | _Telling, n_parts: int) -> Callable[[int], None]:
     """Return what moves a bar by some parts of its things, of ``n_parts`` each; in any thread."""
     lock, first, n_done = threading.Lock(), bar.n, 0
 

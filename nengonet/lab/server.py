@@ -1,0 +1,100 @@
+"""The server of the lab: on this machine alone, or for those who have the token."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socket
+from collections.abc import Callable
+
+import panel as pn
+from bokeh.server.auth_provider import AuthProvider
+from tornado.web import HTTPError, RequestHandler
+
+from nengonet.exceptions import InputError
+from nengonet.lab.page import page
+from nengonet.lab.state import Lab
+
+LOOPBACK = "127.0.0.1"
+
+
+class TokenOnly(AuthProvider):
+    """Lets in who has the token: in the page's address, and then in a cookie."""
+
+    login_url = "/"  # asked for by Bokeh; who has no token is refused before
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        super().__init__()
+
+    @property
+    def get_user_async(self) -> Callable:
+        """What Bokeh calls before every page and every socket."""
+        return self._checked
+
+    async def _checked(self, handler: RequestHandler) -> str:
+        given = handler.get_query_argument("token", None)
+        found = handler.get_cookie("nengonet_lab") if given is None else given
+        if not hmac.compare_digest((found or "").encode(), self.token.encode()):
+            raise HTTPError(403, "expected the token that nengonet lab has printed")
+        if given is not None:
+            handler.set_cookie("nengonet_lab", given, httponly=True, samesite="Strict")
+        return "lab"
+
+
+def serve(
+    lab: Lab,
+    host: str | None = None,
+    port: int = 0,
+    tell: Callable[[str], object] = print,
+    show: bool = True,
+) -> None:
+    """Serve a lab until Ctrl-C; every page begins with a state of its own.
+
+    Parameters
+    ----------
+    lab : Lab
+    host : str, optional
+        Address to listen at beside this machine's own; who asks must then know a token.
+    port : int
+        0 for any that is free.
+    tell : callable
+        Called with the page's address.
+    show : bool
+        Open the page in a browser.
+    """
+    token = None if host is None else secrets.token_urlsafe(24)
+    address, port = host or LOOPBACK, _free(host or LOOPBACK, port)
+    guard = {} if token is None else {"auth_provider": TokenOnly(token)}
+    # Elsewhere, the token's cookie says who may connect, under whatever name the machine has.
+    origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"] if token is None else ["*"]
+    server = pn.io.server.get_server(
+        lambda: page(lab.fresh()),
+        port=port,
+        address=address,
+        websocket_origin=origins,
+        title=f"nengonet lab: {lab.title}",
+        **guard,
+    )
+    url = f"http://{address}:{port}/" + ("" if token is None else f"?token={token}")
+    tell(url)
+    server.start()
+    if show:
+        import webbrowser
+
+        server.io_loop.add_callback(webbrowser.open, url)
+    server.io_loop.start()  # until Ctrl-C, which Panel hears
+    server.stop()
+
+
+def _free(address: str, port: int) -> int:
+    """Return the port, or a free one for 0."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((address, port))
+            return tried.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"expected a host and port that are free here, got {address}:{port} ({error})"
+        ) from None
