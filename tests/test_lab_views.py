@@ -421,7 +421,7 @@ def test_a_huge_layer_is_drawn_in_part_but_counted_whole():
     observed = rng.poisson(1.0, (500, 640)) * 10.0
     drawn, source, bars = scatter_of(observed, observed + 1)
     assert len(source.data["observed"]) == 4000
-    assert "4,000 of 320,000 drawn" in title(drawn)
+    assert "4,000 of 320,000 rates are drawn" in title(drawn)
     assert f"{np.mean(observed == 0):.0%} silent" in title(drawn)
     # Neurons and images of all parts of the layer.
     assert len(set(source.data["neuron"])) > 600

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from bokeh import models
-from bokeh.layouts import gridplot
+from bokeh.layouts import column, gridplot, row
 from bokeh.models import LayoutDOM
 from bokeh.plotting import figure
 from matplotlib import colormaps
@@ -38,8 +38,15 @@ def new_figure(title: str, x: str = "", y: str = "", **settings: object) -> figu
 
 def stacked(figures: Sequence[figure]) -> LayoutDOM:
     """Put figures below each other, with one toolbar for all."""
-    rows = [[each] for each in figures]
-    return gridplot(rows, sizing_mode="stretch_width", toolbar_options={"logo": None})
+    # The grid itself has no width in a page of Panel; its toolbar serves a column as well.
+    toolbar = gridplot([[each] for each in figures], toolbar_options={"logo": None}).toolbar
+    below = column(*figures, sizing_mode="stretch_width")
+    return row(below, toolbar, sizing_mode="stretch_width", min_width=400)
+
+
+def beside(*parts: LayoutDOM) -> LayoutDOM:
+    """Put parts beside each other, or below where there is no room."""
+    return row(*parts, sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
 
 
 def hover(drawn: figure, glyph: object, **tips: str) -> None:

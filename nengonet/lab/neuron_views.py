@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from bokeh import models
-from bokeh.layouts import column, row
+from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, LayoutDOM, Range1d
 from bokeh.plotting import figure
 
@@ -69,9 +69,9 @@ def neuron_view(
             curve.scatter([mean], [rate], size=size, marker=marker, line_width=2, **style)
     below = drawing.stacked([curve, _histogram(currents, curve)])
     drawn = [_weights_figure(weights, shape, name)] if np.size(weights) else []
-    left = column(*drawn, below, sizing_mode="stretch_width")
+    left = column(*drawn, below, sizing_mode="stretch_width", min_width=400)
     right = drawing.stacked(_trace_figures(traces, dt, name))
-    return row(left, right, sizing_mode="stretch_width")
+    return drawing.beside(left, right)
 
 
 def _histogram(currents: np.ndarray, above: figure) -> figure:
@@ -117,7 +117,7 @@ def _weights_figure(weights: np.ndarray, shape: Sequence[int] | None, name: str)
     size = {"x_range": Range1d(-0.5, columns - 0.5), "y_range": Range1d(rows - 0.5, -0.5)}
     size |= {"frame_height": 220, "height": None} if rows > 1 else {"height": 150}
     if square:
-        size["frame_width"] = max(60, min(220 * columns // rows, 420))
+        size["frame_width"] = max(60, min(220 * columns // rows, 260))
         size |= {"sizing_mode": None, "toolbar_location": None}
     y, x = ("", *words)[-2:] if len(words) < 3 else ("", "")
     drawn = new_figure(f"{title}\npurple excites, orange inhibits", x, y, **size)
@@ -193,7 +193,7 @@ def layer_view(
     shares = f"{drawing.share(observed == 0)} silent"
     if np.isfinite(ceiling):
         most = SATURATED * ceiling
-        shares += f", {drawing.share(np.abs(observed) > most)} saturated (over {most:,.0f} Hz)"
+        shares += f",\n{drawing.share(np.abs(observed) > most)} saturated (over {most:,.0f} Hz)"
     chosen = np.arange(observed.size)
     if observed.size > _MOST_POINTS:
         chosen = np.random.default_rng(0).choice(observed.size, _MOST_POINTS, replace=False)
@@ -202,9 +202,8 @@ def layer_view(
     source = {word: each[known] for word, each in rates.items()}
     source["image"], source["neuron"] = np.divmod(chosen[known], observed.shape[1])
     source = ColumnDataSource(source)
-    words = f"{np.sum(known):,} of {observed.size:,} drawn, each a neuron in an image"
-    words = words if known.any() else "no prediction"
-    title = f"{name}: {shares}\n{words}"
+    words = f"{np.sum(known):,} of {observed.size:,} rates are drawn"
+    title = f"{name}: {shares}\n{words if known.any() else 'no prediction'}"
     drawn = np.concatenate([source.data[word] for word in rates])
     ends = [drawn.min(initial=0.0), drawn.max(initial=1.0)]
     scatter = new_figure(title, "predicted rate (Hz)", "observed rate (Hz)", height=400)
@@ -215,21 +214,21 @@ def layer_view(
     tips = {word: f"@{word}{{0,0.0}} Hz" for word in rates}
     hover(scatter, glyph, neuron="@neuron", image="@image", **tips)
     scatter.add_tools(models.TapTool(renderers=[glyph]))
-    return row(scatter, _spread(observed, predicted), sizing_mode="stretch_width"), source
+    return drawing.beside(scatter, _spread(observed, predicted)), source
 
 
 def _spread(observed: np.ndarray, predicted: np.ndarray) -> figure:
-    """Draw how many of the rates other than 0, observed and predicted, are how high."""
+    """Draw how many of the rates, observed and predicted, are how high; of half a spike or more."""
     found = {"observed": np.abs(observed), "predicted": np.abs(predicted)}
-    found = {word: each[np.isfinite(each) & (each > 0)] for word, each in found.items()}
-    # Bins of equally many whole counts, as observed rates are multiples of one count.
-    one = found["observed"].min(initial=np.inf)
-    most = max(each.max(initial=0.0) for each in found.values())
-    one = one if np.isfinite(one) else (most or 1.0)
-    width = max(1, int(np.ceil(most / one / 40)))
-    edges = one * (0.5 + width * np.arange(max(1, int(np.ceil(most / one / width))) + 1))
-    edges[0] = 0.0
-    title = "how often each rate occurs, 0 left out\nred: observed, blue line: predicted"
+    # Bins of equally many whole counts, as observed rates are multiples of that of one spike.
+    spiking = observed[np.isfinite(observed) & (observed != 0)]
+    one = np.abs(spiking).min() if spiking.size else 1.0
+    found = {word: each[np.isfinite(each) & (each > one / 2)] for word, each in found.items()}
+    most = max(each.max(initial=one) for each in found.values())
+    width = int(np.ceil(most / one / 40))
+    edges = one * (0.5 + width * np.arange(int(np.ceil(most / one / width)) + 1))
+    title = "how often each rate occurs\n(those of no spike are left out)"
+    title += "\nred: observed, blue line: predicted"
     drawn = new_figure(title, "rate (Hz)", "share of all rates (%)", height=400)
     for (word, rates), colour in zip(found.items(), (RED, BLUE), strict=True):
         shares = 100 * np.histogram(rates, edges)[0] / max(observed.size, 1)

@@ -25,7 +25,7 @@ from html import escape
 
 import numpy as np
 from bokeh import models
-from bokeh.layouts import column, row
+from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, LayoutDOM, Range1d
 from bokeh.palettes import Greys256
 from bokeh.plotting import figure
@@ -177,7 +177,7 @@ def example_view(
     for each in shown:
         each.x_range = shown[-1].x_range
         each.xaxis.axis_label = None if each is not shown[-1] else each.xaxis.axis_label
-    return row(picture, drawing.stacked(shown), sizing_mode="stretch_width")
+    return drawing.beside(picture, drawing.stacked(shown))
 
 
 def _picture(image: np.ndarray, colour: str) -> figure:
