@@ -1,4 +1,4 @@
-"""What ``nengonet export`` does for a study's network and for one in a script."""
+"""What ``nengonet export`` and ``script`` do for a study's network and for one in a script."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nengonet.cli.shared import answer, given, options
 
 if TYPE_CHECKING:
     from nengonet.layers.targets import Output
+    from nengonet.plain.script import Script
 
 LEFT_OUT = "--allow tau_ref,min_voltage,initial_state,reset,rectified"
 _OPTIONS = {
@@ -41,3 +42,29 @@ def export(name: str, output: Output, options: dict, **where: object) -> None:
     write(graph, file)
     found = {"name": name, "file": file} | summary(graph)
     answer(options["as_json"], found, f"{file}: {as_text(found)}")
+
+
+N_SHOWN = 20
+
+
+def script_params() -> list[click.Parameter]:
+    """Return what a script imports, and where it goes."""
+    help_ = "Import nothing of nengonet: weights and images go to the file beside it."
+    standalone = click.Option(["--standalone"], is_flag=True, help=help_)
+    file = click.Option(["-o", "--output", "file"], type=click.Path(), help="Write it to FILE.py.")
+    return [standalone, file]
+
+
+def answer_script(name: str, script: Script, file: str | None, as_json: bool) -> None:
+    """Print a script, or write it to a file, and say where its arrays are."""
+    written = [] if file is None else list(map(str, script.save(file)))
+    report = {"name": name, "files": written, "arrays": list(script.arrays)}
+    if as_json:
+        answer(True, report | {"script": str(script)}, "")
+    elif written:
+        click.echo(f"wrote {' and '.join(written)}")
+    else:
+        click.echo(str(script), nl=False)
+        if script.arrays:
+            arrays = ", ".join(script.arrays)
+            click.echo(f"-o FILE.py writes the arrays that it reads: {arrays}", err=True)

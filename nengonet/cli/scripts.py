@@ -1,4 +1,4 @@
-"""``nengonet present``, and ``diagnose``, ``budget`` and ``sweep`` of a network in a script.
+"""``nengonet present``, and ``diagnose``, ``budget`` and so on of a network in a script.
 
 The script is imported as a module: what it guards with ``if __name__ == "__main__"`` is not run.
 """
@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
-from nengonet.cli.export import LEFT_OUT, export, export_params
+from nengonet.cli.export import (
+    LEFT_OUT,
+    N_SHOWN,
+    answer_script,
+    export,
+    export_params,
+    script_params,
+)
 from nengonet.cli.lab import lab_params, serve_lab
 from nengonet.cli.shared import (
     COUNT,
@@ -318,6 +325,27 @@ def _lab(
     serve_lab(name, lab, **where, as_json=as_json)
 
 
+def _script(
+    name: str, as_json: bool, standalone: bool, file: str | None, **settings: object
+) -> None:
+    from nengonet.plain.script import as_script
+    from nengonet.weights import Weights
+
+    n_images = N_SHOWN if settings["n_images"] is None else None  # of those that are given, all
+    script, images, labels, rest = _opened(name, settings)
+    rest["weights"] = [each for each in vars(script.module).values() if isinstance(each, Weights)]
+    made = as_script(
+        script.target,
+        images,
+        labels,
+        network=script.target.network,
+        n_images=n_images,
+        standalone=standalone,
+        **rest,
+    )
+    answer_script(name, made, file, as_json)
+
+
 # How a network in a script can be shown its images.
 _Readout = Literal["spike_count", "sum", "mean", "last_step", "filtered", "first_spike"]
 
@@ -392,6 +420,7 @@ _OPTIONS = {
     "sweep images": ("--images", f"{IMAGES_HELP}  A function of the script loads its own."),
     "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
     "n_images": ("--n-images", "First N images.  [default: all]", COUNT),
+    "script n_images": ("--n-images", f"First N images.  [default: {N_SHOWN}]", COUNT),
     "node": ("--input", "Node in the script that shows them.  [default: the only one]"),
     "network": ("--network", "Network in the script.  [default: the output's]"),
     "presentation_time": ("--time", "Seconds for each image.  [default: 0.35]", {"type": float}),
@@ -433,6 +462,12 @@ _VERBS: dict[str, tuple[Callable, str, str, str]] = {
         "Open a page with knobs for the network of a script.",
         "--images mnist",
     ),
+    "script": (
+        _script,
+        f"{_DATA} presentation_time dt seed readout",
+        "Write the network of a script as one in plain Nengo that counts the same spikes.",
+        "--images mnist --n-images 10",
+    ),
     "export": (
         _export,
         "network",
@@ -446,7 +481,8 @@ def script_command(verb: str, name: str | None = None) -> click.Command:
     """Return the command of a verb for one script, or for the one that is its argument."""
     run, names, text, example = _VERBS[verb]
     params = options(verb, f"{names} as_json", _OPTIONS)
-    params += {"export": export_params, "lab": lab_params}.get(verb, list)()
+    own = {"export": export_params, "lab": lab_params, "script": script_params}
+    params += own.get(verb, list)()
     if name is None:
         params.insert(0, click.Argument(["name"], metavar=_FORM))
     else:

@@ -13,10 +13,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from nengonet import studies
-from nengonet.cli.export import LEFT_OUT, export, export_params
+from nengonet.cli.export import (
+    LEFT_OUT,
+    N_SHOWN,
+    answer_script,
+    export,
+    export_params,
+    script_params,
+)
 from nengonet.cli.lab import lab_params, serve_lab
 from nengonet.cli.scripts import is_script, script_command
 from nengonet.cli.shared import (
+    COUNT,
     EXAMPLE,
     FILE,
     NUMBER,
@@ -302,6 +310,22 @@ class LabGroup(StudyGroup):
         return super().parse_args(context, ["forum-mnist", *args] if alone else args)
 
 
+def _script(study: Study) -> tuple:
+    def run(n_images, standalone, file, as_json, **options):
+        shown, n_images = (study.data.name, None), N_SHOWN if n_images is None else n_images
+        if options["data"] is not None:
+            shown = study.data.load("test", n_images, options["data"])
+        arguments = {"variant": next(iter(study.variants))}
+        case = study.build(**arguments | arguments_of(study, "diagnose", options))
+        made = case.script(*shown, n_images=n_images, standalone=standalone)
+        answer_script(study.name, made, file, as_json)
+
+    text = f"How many the script shows.  [default: {N_SHOWN}]"
+    n_images = click.Option(["--images", "n_images"], **COUNT, help=text)
+    params = [*options_of(study, "diagnose", "weights data own seed"), n_images, *script_params()]
+    return run, f"Write {study.title} as a script in plain Nengo.", params, click.Command
+
+
 GROUPS = (
     StudyGroup(
         "reproduce",
@@ -343,5 +367,11 @@ GROUPS = (
         "Without a name, the forum's.",
         "forum-mnist --as-posted",
         _lab,
+    ),
+    StudyGroup(
+        "script",
+        "Write a network as a script in plain Nengo that shows images and counts the same spikes.",
+        "forum-mnist --images 10",
+        _script,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nengonet.exceptions import InputError
 from nengonet.plain.text import quoted
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained_files
 
+Files = Weights | str | os.PathLike | Sequence[Weights | str | os.PathLike] | None
 # Those whose first test images are bundled.
 _BUNDLED = ("mnist", "fashion_mnist")
 
@@ -21,13 +22,15 @@ _BUNDLED = ("mnist", "fashion_mnist")
 class Arrays:
     """Expressions for arrays; ``saved`` has those that are in no file.
 
-    ``weights`` is a file to look into first. Bundled files follow, and nothing is looked for
+    ``weights`` are files to look into first. Bundled files follow, and nothing is looked for
     where the script is to stand alone.
     """
 
-    def __init__(self, weights: Weights | str | os.PathLike | None, standalone: bool) -> None:
-        given = weights if isinstance(weights, Weights | None) else load_weights(weights)
-        self._given, self.standalone = given, standalone
+    def __init__(self, weights: Files, standalone: bool) -> None:
+        given = weights if isinstance(weights, list | tuple) else [weights]
+        given = [each for each in given if each is not None]
+        self._given = [each if isinstance(each, Weights) else load_weights(each) for each in given]
+        self.standalone = standalone
         self.saved: dict[str, np.ndarray] = {}
         self.files: dict[str, str] = {}
 
@@ -52,8 +55,7 @@ class Arrays:
         return f"arrays[{quoted(unique)}]"
 
     def _weights(self) -> Iterator[Weights]:
-        if self._given is not None:
-            yield self._given
+        yield from self._given
         yield from _pretrained()
 
     def _file(self, weights: Weights) -> str:

@@ -40,7 +40,9 @@ OWN = (
     "np nengo pathlib pretrained load_weights datasets DT N_STEPS PRESENTATION_TIME SEED "
     "BLOCK_STEPS net sim probe probes arrays weights images labels image example shown outputs "
     "counts scores guesses answer windows average_pool poisson_spikes poisson_steps first_state "
-    "Shown IntegrateAndFire LowpassOfEach streams noise_seeds neuron_streams t x n_right tied"
+    "Shown IntegrateAndFire LowpassOfEach neuron_streams t x n_right tied accuracy state noise "
+    "fired late stream operator reset_seed SimNeurons rows RunningMaxPool WinnerPool InstantPool "
+    "RunningMaxPoolOfValues WinnerPoolOfValues answers"
 ).split()
 
 
@@ -70,7 +72,7 @@ class NetworkWriter:
             kind: [each for each in items if isinstance(each, kind)]
             for kind in (nengo.Node, nengo.Ensemble)
         }
-        self.warns = False
+        self.warns = self.seeds = False
         self.random = [e for e in self.ensembles if model_of(e.neuron_type).random]
         processes = [each.output for each in network.all_nodes]
         processes += [each.noise for each in self.ensembles]
@@ -151,7 +153,8 @@ class NetworkWriter:
             title = self.define("IntegrateAndFire", pieces.INTEGRATE_AND_FIRE)
         else:
             title = _class_name(cls, what)
-        is_neurons, positional, named = isinstance(thing, nengo.neurons.NeuronType), [], {}
+        stated, positional, named = isinstance(thing, nengo.neurons.NeuronType), [], {}
+        stated = stated and cls is not IntegrateAndFire
         for key, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 if getattr(thing, "seed", None) is not None:
@@ -164,7 +167,7 @@ class NetworkWriter:
                 named[key] = given[key]
             elif default is parameter.empty and not named:
                 positional.append(self.value(value, what, f"{name}_{key}"))
-            elif (is_neurons and value is not None) or not _equal(value, default):
+            elif (stated and value is not None) or not _equal(value, default):
                 named[key] = self.value(value, what, f"{name}_{key}")
         return call(title, *positional, **named)
 
@@ -225,6 +228,7 @@ class NetworkWriter:
         states = dict(neurons.state) | (neurons.initial_state or {})
         if used or any(is_random(each) for each in states.values()):
             named["seed"] = number(self.built.seed_of(ensemble))
+            self.seeds = True
         named["label"] = quoted(what)
         self.add(call("nengo.Ensemble", number(ensemble.n_neurons), **named), f"{name} = ")
 
@@ -348,7 +352,7 @@ class NetworkWriter:
                 f"{what}: cannot write a connection with a learning rule; expected fixed weights"
             )
         pre, post = connection.pre_obj, connection.post_obj
-        name = f"{self.variables[owner(pre)]}_to_{self.variables[owner(post)]}"
+        name = "_to_".join(self.variables[owner(each)].rstrip("_") for each in (pre, post))
         ends = (
             self.end(pre, connection.pre_slice, pre.size_out),
             self.end(post, connection.post_slice, post.size_in),

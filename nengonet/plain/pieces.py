@@ -100,7 +100,7 @@ class LowpassOfEach(nengo.Process):
     def __init__(self, tau):
         super().__init__(default_size_in=len(tau), default_size_out=len(tau))
         with np.errstate(divide="ignore"):
-            self.gained = 1.0 - np.exp(np.divide(-DT, tau))
+            self.gained = 1.0 - np.exp(-DT / np.asarray(tau, dtype=float))
 
     def make_state(self, shape_in, shape_out, dt, dtype=None):
         return {"level": np.zeros(shape_out)}

@@ -35,9 +35,17 @@ _BEFORE_SCORES = {
     "first_spike": "fired = outputs > 0",
     "steps_after_first_spike": "fired = outputs > 0",
 }
+_TITLE = '''\
+"""Show images to a spiking network in plain Nengo, and read out {label}.
+
+Written by nengonet {version} (nengonet.as_script); it is yours to change.
+"""'''
 _INTO_NEURONS = """\
-    # Into .neurons: J = gain * (weights @ input) + bias. Encoders and decoders play no
-    # part, so nothing is solved for; synapse=None passes a spike on in the same step."""
+    # Into .neurons: J = gain * (transform @ input) + bias (Keras' kernel.T).
+    # Encoders and decoders play no part, so NoSolver: there is nothing to solve for.
+    # synapse=None passes a spike on within the same step."""
+_SEEDS = """\
+    # seed: of what Nengo draws once, when it builds, such as first voltages."""
 _SIMULATOR = """\
 # optimize=False keeps the order of all sums, and one random stream for each ensemble.
 with nengo.Simulator(net, dt=DT, optimize=False, progress_bar=False) as sim:"""
@@ -99,7 +107,7 @@ class Running:
         steps = "round(PRESENTATION_TIME / DT)"
         steps = steps if round(presentation_time / dt) == n_steps else number(n_steps)
         constants = [
-            f"DT = {number(dt)}  # s, a step",
+            f"DT = {number(dt)}  # s, length of a step",
             f"PRESENTATION_TIME = {number(presentation_time)}  # s, for each image",
             f"N_STEPS = {steps}",
             f"SEED = {network.seed}",
@@ -107,11 +115,15 @@ class Running:
             *network.constants,
         ]
         if "poisson_spikes" in network.definitions:
-            constants.insert(4, f"BLOCK_STEPS = {block_steps(dt)}  # drawn at once")
-        title = (
-            f'"""{target.label}: a spiking network in plain Nengo (by nengonet {__version__})."""'
-        )
-        blocks = [title, "\n".join(self._imports()), "\n".join(constants), "\n".join(data)]
+            constants.insert(4, f"BLOCK_STEPS = {block_steps(dt)}  # that are drawn at once")
+        label = " ".join(target.label.replace("\\", "/").replace('"', "'").split())
+        title = _TITLE.format(label=label, version=__version__)
+        blocks = [
+            title,
+            "\n".join(self._imports()),
+            "\n".join(constants),
+            "\n".join(self._files() + data),
+        ]
         text = "\n\n".join(filter(None, blocks)) + "\n"
         for each in network.definitions.values():
             text += f"\n\n{each}"
@@ -162,11 +174,16 @@ class Running:
                 lines.append(f"{name} = {arrays.save(name, values)}")
         if self.labels is not None and not self._is_loaded:
             lines.append(f"labels = {arrays.save('labels', self.labels)}")
+        return lines
+
+    def _files(self) -> list[str]:
+        """Return the lines that open the files of arrays."""
+        arrays = self.network.arrays
         files = [f"{variable} = {read}" for read, variable in arrays.files.items()]
         if arrays.saved:
             beside = 'pathlib.Path(__file__).with_suffix(".npz")'
-            files.insert(0, f"arrays = np.load({beside})  # the file beside this one")
-        return files + lines
+            files.insert(0, f"arrays = np.load({beside})  # beside this script")
+        return files
 
     def _showing(self) -> Iterator[tuple[str, Source]]:
         """Yield, for each input, the name of its rows, and what fills them."""
@@ -209,6 +226,8 @@ class Running:
         lines += ["", "with nengo.Network(seed=SEED) as net:"]
         if "        solver=nengo.solvers.NoSolver()," in network.lines:
             lines.append(_INTO_NEURONS)
+        if network.seeds:
+            lines.append(_SEEDS)
         return [*lines, *network.lines, *self._probes(), ""]
 
     def _probes(self) -> list[str]:

@@ -19,11 +19,10 @@ from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import meant
 from nengonet.layers.showing import read_images
 from nengonet.layers.targets import Output, Target, read_output
-from nengonet.plain.arrays import Arrays, data_set
+from nengonet.plain.arrays import Arrays, Files, data_set
 from nengonet.plain.network import NetworkWriter
 from nengonet.plain.running import NOISE, Running
 from nengonet.results.readout import OF_SPIKES, READOUTS
-from nengonet.weights import Weights
 
 _N_IMAGES = 20
 Images = str | ArrayLike | Mapping[nengo.Node, ArrayLike] | None
@@ -78,7 +77,7 @@ def as_script(
     seed: int | None = None,
     readout: str | None = None,
     initial_states: InitialStates | None = None,
-    weights: Weights | str | os.PathLike | None = None,
+    weights: Files = None,
     standalone: bool = False,
 ) -> Script:
     """Write a network as a script in plain Nengo that shows images to it and counts spikes.
@@ -104,8 +103,8 @@ def as_script(
         These as for `present`.
     readout : str, optional
         As for `present`; by default ``"spike_count"``, or ``"sum"`` where there are no spikes.
-    weights : Weights or path, optional
-        File that the kernels come from. Bundled files are found without it. Arrays that are in
+    weights : Weights or path, or a list of them, optional
+        Files that the kernels come from. Bundled files are found without it. Arrays that are in
         no file, and not uniform, are read from an ``.npz`` file that stands beside the script.
     standalone : bool
         Import nothing from nengonet: weights and images are in that ``.npz`` file too.
