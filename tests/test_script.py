@@ -128,13 +128,14 @@ def test_neurons_without_spikes_and_the_readouts(tmp_path):
 
 def test_first_voltages_drawn_for_each_image(tmp_path):
     neurons = nengo.AdaptiveLIF(tau_n=0.05)
-    with nengo.Network(seed=3):
+    with nengo.Network():  # whose seed is that of the run
         layer = nn.constant_input((6,))
         for label in ("first", "second"):
             layer = nn.dense(layer, exact(6, 6), neurons, label=label, gain=8, bias=2)
     uniform, few = nengo.dists.Uniform(0, 1), nengo.dists.Uniform(0, 0.5)
     states = {"first": {"voltage": uniform, "adaptation": few}, "second": {"voltage": few}}
-    check(tmp_path, layer, pictures(6), initial_states=states, seed=11)
+    for drawn in (states, None):
+        check(tmp_path, layer, pictures(6), initial_states=drawn, seed=11)
 
 
 def test_tunings_of_every_kind(tmp_path):
@@ -303,7 +304,9 @@ def test_a_way_back(tmp_path):
 
 def doubled(x):
     """Return twice a decoded value."""
-    return FACTOR * 8 * x
+    twice = np.zeros(2)
+    twice[:] = FACTOR * 8 * x
+    return twice
 
 
 def test_decoded_connections_and_node_functions(tmp_path):
@@ -314,6 +317,7 @@ def test_decoded_connections_and_node_functions(tmp_path):
         )
         nengo.Connection(inputs, ens, synapse=0.005)
         node = nengo.Node(lambda t, x: math.cos(9 * t) + np.tanh(x) * FACTOR, size_in=2)
+        nengo.Connection(nengo.Node(lambda t: t % 0.04, label="clock"), node[0], synapse=None)
         solver = nengo.solvers.LstsqL2(reg=0.01)
         nengo.Connection(ens, node, function=doubled, solver=solver, synapse=0.01)
         nengo.Connection(ens[0], node[1], function=np.square, synapse=None)
@@ -492,6 +496,8 @@ def remembering():
     seen = np.zeros(2)
 
     def function(t, x):
+        both = np.zeros(4)
+        both[:2] = x  # what is its own may change
         seen[...] += x
         return seen
 
@@ -505,7 +511,7 @@ class Own(nengo.RectifiedLinear):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (remembering(), "half: cannot write a function that keeps a state"),
+        (remembering(), "half: cannot write function, a function that keeps a state"),
         (dict(a=1).get, "half: cannot write builtin_function_or_method"),
         (eval("lambda t, x: x"), "half: cannot find the source of its function <lambda>"),
         (lambda t, x: x + len(LISTED), "half: cannot write a function that reads LISTED, of type"),

@@ -34,9 +34,13 @@ def source_of(function: Callable, what: str) -> tuple[str, dict[str, object]]:
     if node is None or getattr(node, "decorator_list", None):
         raise InputError(
             f"{what}: cannot find the source of its function {function.__name__}; expected a "
-            "function that is defined in a file, without decorators"
+            "function that is defined in a file, on a line of its own, without decorators"
         )
-    _check_keeps_nothing(node, what)
+    if _keeps(node):
+        raise InputError(
+            f"{what}: cannot write {function.__name__}, a function that keeps a state; expected "
+            "one whose output depends on its arguments alone, or a nengo Process"
+        )
     found = inspect.getclosurevars(function)
     reads = {**found.globals, **found.nonlocals}
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
@@ -52,49 +56,38 @@ def source_of(function: Callable, what: str) -> tuple[str, dict[str, object]]:
 
 
 def _node_of(function: types.FunctionType, text: str) -> ast.AST | None:
-    """Return where a function is defined; where a line has several, by its columns."""
+    """Return where a function is defined; None where the file has no such place, or several."""
     code = function.__code__
     try:
         nodes = list(ast.walk(ast.parse(text)))
     except SyntaxError:
         return None
+    kind = ast.Lambda if code.co_name == "<lambda>" else ast.FunctionDef
     found = [
         node
         for node in nodes
-        if (isinstance(node, ast.Lambda) and code.co_name == "<lambda>")
-        or (isinstance(node, ast.FunctionDef) and node.name == code.co_name)
+        if isinstance(node, kind)
+        and node.lineno == code.co_firstlineno
+        and getattr(node, "name", code.co_name) == code.co_name
+        and len(node.args.args) == code.co_argcount
     ]
-    found = [node for node in found if node.lineno == code.co_firstlineno]
-    if len(found) > 1:
-        spans = [each for each in getattr(code, "co_positions", tuple)() if each[3]]
-        inside = [
-            node
-            for node in found
-            if spans
-            and min((a, c) for a, _, c, _ in spans) >= (node.lineno, node.col_offset)
-            and max((b, d) for _, b, _, d in spans) <= (node.end_lineno, node.end_col_offset)
-        ]
-        found = inside[-1:]  # an inner one comes after the one that it is in
-    return found[0] if found else None
+    return found[0] if len(found) == 1 else None
 
 
-def _check_keeps_nothing(node: ast.AST, what: str) -> None:
-    """Refuse functions that change what outlives a call."""
-    local = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)} - {
-        each.arg for each in node.args.args
-    }
-    local |= {
-        each.id
-        for each in ast.walk(node)
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
-    }
-    for each in ast.walk(node):
-        kept = isinstance(each, ast.Nonlocal | ast.Global)
-        if isinstance(each, ast.Subscript | ast.Attribute) and isinstance(each.ctx, ast.Store):
-            base = each.value
-            kept = not (isinstance(base, ast.Name) and base.id in local)
-        if kept:
-            raise InputError(
-                f"{what}: cannot write a function that keeps a state (line {each.lineno}); "
-                "expected one whose output depends on its arguments alone, or a nengo Process"
-            )
+def _keeps(node: ast.AST) -> bool:
+    """Whether a function changes what outlives a call: any but its own variables."""
+    inside = list(ast.walk(node))
+    own = {each.id for each in inside if isinstance(each, ast.Name) and _stores(each)}
+    return any(
+        isinstance(each, ast.Nonlocal | ast.Global)
+        or (
+            isinstance(each, ast.Subscript | ast.Attribute)
+            and _stores(each)
+            and getattr(each.value, "id", None) not in own
+        )
+        for each in inside
+    )
+
+
+def _stores(node: ast.AST) -> bool:
+    return isinstance(node.ctx, ast.Store)

@@ -143,7 +143,8 @@ class NetworkWriter:
             return call("np.array", _nested(array))
         if np.all(array == array.flat[0]):
             shape = array.shape[0] if array.ndim == 1 else array.shape
-            return call("np.full", repr(shape), number(array.flat[0]))
+            value = array.flat[0]
+            return call("np.full", repr(shape), number(value)) if value else f"np.zeros({shape})"
         return self.arrays.find(array, name)
 
     def object(self, thing: object, what: str, name: str = "", **given: Source) -> Group:
@@ -195,7 +196,7 @@ class NetworkWriter:
                 shown = "\n".join(lines_of(shown, f"{name} = ")) + "\n"
                 self._defined(name, shown, what)
         if text.startswith("lambda"):
-            return " ".join(text.split())
+            return " ".join(text.split()) if "\n" in text else text
         return self._defined(function.__name__, text + "\n", what)
 
     def _defined(self, name: str, text: str, what: str) -> str:

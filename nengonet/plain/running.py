@@ -17,7 +17,6 @@ from nengonet.layers.showing import EventSteps, ImageSteps, Shown
 from nengonet.plain import pieces
 from nengonet.plain.network import NetworkWriter
 from nengonet.plain.text import Source, call, lines_of, listed, number, quoted
-from nengonet.version import __version__
 
 #: Images where none are given.
 NOISE = "noise"
@@ -38,7 +37,7 @@ _BEFORE_SCORES = {
 _TITLE = '''\
 """Show images to a spiking network in plain Nengo, and read out {label}.
 
-Written by nengonet {version} (nengonet.as_script); it is yours to change.
+Written by nengonet (nengonet.as_script); it is yours to change.
 """'''
 _INTO_NEURONS = """\
     # Into .neurons: J = gain * (transform @ input) + bias (Keras' kernel.T).
@@ -117,7 +116,7 @@ class Running:
         if "poisson_spikes" in network.definitions:
             constants.insert(4, f"BLOCK_STEPS = {block_steps(dt)}  # that are drawn at once")
         label = " ".join(target.label.replace("\\", "/").replace('"', "'").split())
-        title = _TITLE.format(label=label, version=__version__)
+        title = _TITLE.format(label=label)
         blocks = [
             title,
             "\n".join(self._imports()),

@@ -155,11 +155,11 @@ def _data(
         return shown, own if labels is None else labels, loaded
     if n_images is not None:
         n_images = positive_integer("n_images", n_images)
-        labels = None if labels is None else labels[:n_images]
+        labels = None if labels is None else np.atleast_1d(labels)[:n_images]
     if isinstance(images, Mapping):
         return {each: values[:n_images] for each, values in images.items()}, labels, None
     if images is not None:
-        images = np.asarray(images)[:n_images]
+        images = np.atleast_1d(images)[:n_images]
         return images, labels, data_set(images, labels)
     items, _ = Graph(target.network).upstream(*target.items)
     sources = [each for each in items if isinstance(each, nengo.Node) and each.size_in == 0]
