@@ -80,8 +80,8 @@ def test_which_images_are_shown(show, expected):
 
 def test_a_page_of_images_has_rows_that_do_not_overlap():
     _, source = grid(np.zeros(95))
-    assert len(source.data["index"]) == 40
-    assert len({*zip(source.data["x"], source.data["y"], strict=True)}) == 40
+    assert len(source.data["index"]) == 36
+    assert len({*zip(source.data["x"], source.data["y"], strict=True)}) == 36
     assert np.diff(np.unique(source.data["y"])).min() > 1.2
 
 

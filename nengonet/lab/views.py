@@ -48,7 +48,7 @@ _FRAMES = {
     "": (GREY, 1.5, "solid", ""),
 }
 _SHOWN = {"all": "all", "wrong": "wrong ones", "ties": "ties"}
-_PITCH = 1.45  # of the rows of a grid, in widths of an image: two lines of text under each
+_COLUMNS, _PITCH = 9, 1.45  # of a grid; rows in widths of an image, for two lines of text
 _MOST_MARKS = 4000  # spikes of a raster that are drawn one by one
 _MOST_BLOCKS = (60, 120)  # of neurons and of steps, in a raster that is drawn as an image
 _MOST_NAMED = 12  # classes whose curves all have names
@@ -68,12 +68,12 @@ def image_grid(
     tied: Sequence[bool] | None = None,
     show: str = "all",
     start: int = 0,
-    n: int | None = None,
+    n: int = 36,
 ) -> tuple[figure, ColumnDataSource]:
-    """Draw some of all images, of the wrong ones or of the ties (``show``), from ``start`` on.
+    """Draw ``n`` of all images, of the wrong ones or of the ties (``show``), from ``start`` on.
 
-    ``n`` is by default as many as make four rows. The source has a row for each image drawn:
-    ``index`` is its number among all, and ``source.selected.indices`` the row that was clicked.
+    The source has a row for each image drawn: ``index`` is its number among all, and
+    ``source.selected.indices`` the row that was clicked.
     """
     check_among("show", show, _SHOWN)
     answers = np.asarray(predictions, dtype=np.float64).ravel()
@@ -87,9 +87,8 @@ def image_grid(
     among = np.flatnonzero({"all": ties | True, "wrong": wrong, "ties": ties}[show])
     largest = max(np.max(each, initial=0, where=each >= 0) for each in (answers, right))
     names = names_of_classes(class_names, max(int(largest) + 1, len(class_names or ())))
-    columns = 10 if max(map(len, names)) <= 4 else 8
-    drawn = among[start : start + (n or 4 * columns)]
-    y, x = np.divmod(np.arange(len(drawn)), columns)
+    drawn = among[start : start + n]
+    y, x = np.divmod(np.arange(len(drawn)), _COLUMNS)
     data = _answers(answers[drawn], right[drawn], ties[drawn], names)
     data |= {"index": drawn, "x": x, "y": -_PITCH * y, "below": -_PITCH * y - 0.5}
     data["image"] = list(drawing.as_rgba(np.asarray(images)[drawn])) if len(drawn) else []
@@ -100,7 +99,7 @@ def image_grid(
     part = f"{start + 1} to {start + len(drawn)} of {len(among):,}" if len(drawn) else "none"
     title += f"\nShown: {_SHOWN[show]}, {part}. Click on an image to look inside."
     source = ColumnDataSource(data)
-    return _grid_figure(title, source, columns, max(1, -(-len(drawn) // columns))), source
+    return _grid_figure(title, source, max(1, -(-len(drawn) // _COLUMNS))), source
 
 
 def _answers(answers: np.ndarray, right: np.ndarray, ties: np.ndarray, names: list[str]) -> dict:
@@ -119,11 +118,11 @@ def _answers(answers: np.ndarray, right: np.ndarray, ties: np.ndarray, names: li
     return data | frame
 
 
-def _grid_figure(title: str, source: ColumnDataSource, columns: int, rows: int) -> figure:
+def _grid_figure(title: str, source: ColumnDataSource, rows: int) -> figure:
     """Draw the images of a source in rows, with frames, and with words under them."""
-    ranges = {"x_range": Range1d(-0.55, columns - 0.45)}
+    ranges = {"x_range": Range1d(-0.55, _COLUMNS - 0.45)}
     ranges["y_range"] = Range1d(0.5 - rows * _PITCH, 0.55)
-    style = {"sizing_mode": "scale_width", "aspect_ratio": columns / (rows * _PITCH + 0.5)}
+    style = {"sizing_mode": "scale_width", "aspect_ratio": _COLUMNS / (rows * _PITCH + 0.5)}
     style |= {"height": None, "max_width": 1000, "min_border_left": 4, "min_border_right": 4}
     style["tools"] = "pan,wheel_zoom,reset,save"
     grid = new_figure(title, **ranges, **style)
@@ -134,7 +133,7 @@ def _grid_figure(title: str, source: ColumnDataSource, columns: int, rows: int) 
     lines |= {"selection_line_color": "black", "selection_line_width": 6, "name": "images"}
     lines |= {"nonselection_line_alpha": 1, "nonselection_fill_alpha": 0}
     frames = grid.rect("x", "y", 0.9, 0.9, source=source, **lines)
-    text = {"text_font_size": "12px", "text_color": INK, "text_align": "center"}
+    text = {"text_font_size": "11px", "text_color": INK, "text_align": "center"}
     text |= {"text_baseline": "top", "text_line_height": 1.1, "nonselection_text_alpha": 1}
     grid.text("x", "below", "words", source=source, **text)
     hover(grid, frames, image="@index", answer="@answer", right_class="@right", verdict="@verdict")
