@@ -147,6 +147,22 @@ def test_a_diagnosis_and_a_comparison_are_what_they_should_be():
         result.to_html(comparison=3)
 
 
+def test_ties_that_are_right_stand_apart_from_those_that_are_wrong():
+    steps = one_hot([0, 1, 2, 1], 3)
+    steps[1:] = [1.0, 1.0, 0.0]  # a tie of classes 0 and 1: 0 wins
+    text = Parsed(made(steps).to_html(labels=[0, 0, 1, 0])).text
+    assert "Ties 3 images" in text
+    assert "Wrong images: 1 " in text
+    assert "image 2 right: 1 answer: 0 a tie" in text
+    right = text.split("Right answers by a tie: ")[1]
+    assert right.startswith("2 ")
+    assert "image 1 right: 0 answer: 0 a tie image 3 " in right
+    assert "image 2" not in right
+    assert (
+        "Right answers by a tie" not in Parsed(made(one_hot([0, 1], 3)).to_html(labels=[0, 0])).text
+    )
+
+
 def test_only_so_many_wrong_images_are_shown():
     result = made(one_hot([1] * 100, 2))
     parsed = Parsed(result.to_html(labels=[0] * 100))
@@ -240,10 +256,10 @@ def test_neurons_at_their_ceiling_look_saturated():
     arrays |= {"examples": np.arange(30), "steps": one_hot(np.arange(30) % 3, 3, 100)}
     settings = {"dt": 0.001, "n_steps": 100, "readout": "sum"}
     infos.append(LayerInfo("out", (3,), None))
-    found = codes(assemble(infos, settings, arrays))
-    assert found.keys() == {"saturation"}
-    assert found["saturation"].layers == ("full",)
-    assert "500 Hz" in found["saturation"].evidence
+    found = observed_findings(assemble(infos, settings, arrays))
+    # Nothing of the input, whose bright pixels have one rate.
+    assert [(each.code, each.layers) for each in found] == [("saturation", ("full",))]
+    assert "500 Hz" in found[0].evidence
 
 
 def test_a_forum_post_shows_its_saturation():
