@@ -8,7 +8,7 @@ import warnings
 import nengo
 import pytest
 
-SCRIPTS = sorted((pathlib.Path(__file__).parents[1] / "notebooks" / "gui").glob("*.py"))
+SCRIPTS = sorted((pathlib.Path(__file__).parents[1] / "docs" / "tutorials" / "gui").glob("*.py"))
 
 
 def test_there_are_scripts():

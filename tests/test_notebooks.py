@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 from conftest import needs_whole_data
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "docs" / "tutorials").glob("*.ipynb"))
 
 
 def cells(path):

@@ -117,16 +117,6 @@ class _Markdown(SphinxDirective):
         return node.children
 
 
-class Studies(_Markdown):
-    """A table of the studies: page, source, and what a run does."""
-
-    def lines(self) -> list[str]:
-        """Return the lines."""
-        found = [studies.get(name) for name in studies.names()]
-        rows = [[f"[{each.name}]({each.name}.md)", each.source, each.summary] for each in found]
-        return results.table(["", "source", "what `nengonet reproduce` does"], rows)
-
-
 class StudyModules(_Markdown):
     """The reference of every study's module."""
 
@@ -190,6 +180,5 @@ def setup(app) -> dict:
     app.add_directive("drawn", Drawn)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("all-commands", AllCommands)
-    app.add_directive("studies", Studies)
     app.add_directive("study-modules", StudyModules)
     return {"version": "1", "parallel_read_safe": True}

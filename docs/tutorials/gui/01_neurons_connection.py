@@ -1,6 +1,6 @@
 """What a connection into ``.neurons`` computes, for Nengo GUI: notebook 01 with a slider.
 
-Open it with ``nengo notebooks/gui/01_neurons_connection.py``, press play, and move the slider:
+Open it with ``nengo docs/tutorials/gui/01_neurons_connection.py``, press play, and move the slider:
 the LIF neuron is silent below a drive of 0, fires at 100 Hz at 1, and never above 500 Hz.
 """
 

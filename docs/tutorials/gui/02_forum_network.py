@@ -1,6 +1,6 @@
 """The network of the Nengo forum, for Nengo GUI: notebook 02 with a slider for the image.
 
-Open it with ``nengo notebooks/gui/02_forum_network.py``, press play, and move the slider to
+Open it with ``nengo docs/tutorials/gui/02_forum_network.py``, press play, and move the slider to
 another digit. Set ``AS_POSTED = True`` below for the network as it was posted: its output neurons
 hardly differ.
 """

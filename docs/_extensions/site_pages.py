@@ -1,0 +1,48 @@
+"""What the site makes of plain Markdown: navigation from an index's links, terms from headings.
+
+Pages are read on GitHub too, so an index is a list of links and the glossary a page of headings.
+Here the links of an index to its own folder become its table of contents, each heading of the
+glossary a term, for ``{term}`` on other pages and for the search, and a comment of an index,
+``<!-- drawn NAME: words -->``, a figure of the Python before it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+_LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|ipynb)\)")
+_DRAWN = re.compile(r"^<!-- drawn ([\w-]+): (.*) -->$", re.MULTILINE)
+GLOSSARY = "reference/glossary"
+
+
+def entries(text: str) -> list[str]:
+    """Return what an index lists: pages of its own folder, and the indexes below it."""
+    found = [posixpath.normpath(link) for link in _LINK.findall(text)]
+    own = [link for link in found if "/" not in link or re.fullmatch(r"[\w-]+/index", link)]
+    return list(dict.fromkeys(own))
+
+
+def add_contents(app, docname: str, source: list[str]) -> None:
+    """Give an index the table of contents that its links say."""
+    if posixpath.basename(docname) == "index":
+        lines = "\n".join(entries(source[0]))
+        source[0] = _DRAWN.sub(r"```{drawn} \1\n\2\n```", source[0])
+        source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{lines}\n```\n"
+
+
+def note_terms(app, document) -> None:
+    """Make the headings of the glossary terms."""
+    if app.env.docname != GLOSSARY:
+        return
+    domain = app.env.get_domain("std")
+    for section in document.findall(lambda node: node.tagname == "section"):
+        if section.parent is not document:  # the title
+            domain.note_object("term", section[0].astext(), section["ids"][0], location=section)
+
+
+def setup(app) -> dict:
+    """Connect to Sphinx."""
+    app.connect("source-read", add_contents)
+    app.connect("doctree-read", note_terms)
+    return {"version": "1", "parallel_read_safe": True}
