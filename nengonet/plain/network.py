@@ -58,7 +58,7 @@ class NetworkWriter:
         self.alone = neurons_alone(network)
         self.shown = {each.node: each for each in shown}
         self.imports = {"import nengo", "import numpy as np"}
-        self.constants: list[str] = []
+        self.constants: dict[str, str] = {}
         self.definitions: dict[str, str] = {}
         self.lines: list[str] = []
         self.areas: dict[float, str] = {}
@@ -108,7 +108,9 @@ class NetworkWriter:
 
     def constant(self, name: str, value: float, says: str) -> str:
         """Add a named number."""
-        self.constants.append(f"{name} = {number(value)}  # {says}")
+        while name in self.constants or name in self.definitions:
+            name += "_"
+        self.constants[name] = f"{name} = {number(value)}  # {says}"
         return name
 
     def define(self, name: str, text: str) -> str:
@@ -200,7 +202,8 @@ class NetworkWriter:
         return self._defined(function.__name__, text + "\n", what)
 
     def _defined(self, name: str, text: str, what: str) -> str:
-        if self.definitions.setdefault(name, text) != text or name in self.variables.values():
+        taken = name in self.constants or name in self.variables.values()
+        if taken or self.definitions.setdefault(name, text) != text:
             raise InputError(f"{what}: expected one meaning of {name} in the network, got several")
         self.names.new(name)
         return name

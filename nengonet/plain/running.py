@@ -89,13 +89,14 @@ class Running:
     ) -> None:
         self.network, self.shown, self.states = network, shown, states
         self.labels, self.readout, self.loaded = labels, readout, loaded
-        self.constants: list[str] = []
 
     def text(self, presentation_time: float, dt: float, n_steps: int) -> str:
         """Return it."""
         network, target = self.network, self.network.target
         data = self._data()
+        of_layers = set(network.constants)
         loop = self._loop(list(self._showing()))
+        of_inputs = [line for name, line in network.constants.items() if name not in of_layers]
         built = self._network()
         if network.draws:
             network.define("reset_seed", pieces.RESET_SEED)
@@ -110,8 +111,7 @@ class Running:
             f"PRESENTATION_TIME = {number(presentation_time)}  # s, for each image",
             f"N_STEPS = {steps}",
             f"SEED = {network.seed}",
-            *self.constants,
-            *network.constants,
+            *sorted(network.constants.values(), key=lambda each: each not in of_inputs),
         ]
         if "poisson_spikes" in network.definitions:
             constants.insert(4, f"BLOCK_STEPS = {block_steps(dt)}  # that are drawn at once")
@@ -194,8 +194,8 @@ class Running:
             value: Source = image
             if isinstance(source, PoissonImage):
                 says = "Hz, where a pixel is 1"
-                rate = self._constant(f"{upper}_RATE", source.max_rate, says)
-                area = self._constant(f"{upper}_AMPLITUDE", source.amplitude, "area of a spike")
+                rate = network.constant(f"{upper}_RATE", source.max_rate, says)
+                area = network.constant(f"{upper}_AMPLITUDE", source.amplitude, "area of a spike")
                 title, text = "poisson_spikes", pieces.POISSON
                 if isinstance(process, EventSteps):
                     title, text = "poisson_steps", pieces.POISSON_STEPS
@@ -207,13 +207,9 @@ class Running:
                     "of plain Nengo"
                 )
             elif source.scale != 1:
-                scale = self._constant(f"{upper}_SCALE", source.scale, "input where a pixel is 1")
+                scale = network.constant(f"{upper}_SCALE", source.scale, "input where a pixel is 1")
                 value = f"{scale} * {image}"
             yield network.rows(each.node), value
-
-    def _constant(self, name: str, value: float, says: str) -> str:
-        self.constants.append(f"{name} = {number(value)}  # {says}")
-        return name
 
     def _network(self) -> list[str]:
         """Return the statements that build the network, with what is shown before them."""

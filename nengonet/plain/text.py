@@ -44,9 +44,11 @@ def listed(items: Sequence[Source], brackets: str = "[]") -> Group:
     return Group(brackets[0], tuple(("", each) for each in items), brackets[1])
 
 
-def mapped(items: Mapping[str, Source]) -> Group:
-    """Return a dict."""
-    return Group("{", tuple((f"{quoted(key)}: ", each) for key, each in items.items()), "}")
+def mapped(items: Mapping[object, Source]) -> Group:
+    """Return a dict, whose keys are names or numbers."""
+    keys = [quoted(each) if isinstance(each, str) else number(each) for each in items]
+    pairs = zip(keys, items.values(), strict=True)
+    return Group("{", tuple((f"{key}: ", each) for key, each in pairs), "}")
 
 
 def lines_of(source: Source, before: str = "", after: str = "", indent: int = 0) -> list[str]:
@@ -79,15 +81,16 @@ def number(value: object) -> str:
 class Names:
     """Names of a script's variables, each given once."""
 
-    def __init__(self, taken: Sequence[str]) -> None:
-        self._taken = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist, *taken}
+    def __init__(self, reserved: Sequence[str]) -> None:
+        self._reserved = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist, *reserved}
+        self._given: set[str] = set()
 
     def new(self, label: str) -> str:
-        """Return a name for a label."""
+        """Return a name for a label, in lower case."""
         name = re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_").lower() or "part"
         name = f"n_{name}" if name[0].isdigit() else name
-        unique, n = name, 1
-        while unique in self._taken:
-            unique, n = (f"{name}_" if n == 1 else f"{name}_{n}"), n + 1
-        self._taken |= {unique, unique.upper()}
-        return unique
+        names = [f"{name}_" if name in self._reserved else name]
+        while names[-1] in self._given or names[-1] in self._reserved:
+            names.append(f"{name}_{len(names) + 1}")
+        self._given.add(names[-1])
+        return names[-1]
