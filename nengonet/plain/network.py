@@ -214,7 +214,7 @@ class NetworkWriter:
         name, what = self.variables[ensemble], self._labels[ensemble]
         neurons, constant, given = ensemble.neuron_type, self.upper(ensemble), {}
         if hasattr(neurons, "amplitude"):
-            says = "area of a spike"
+            says = "area of a spike: mean output is area * rate"
             says = says if neurons.spiking else "factor on the rates"
             given["amplitude"] = self.constant(f"{constant}_AMPLITUDE", neurons.amplitude, says)
             self.areas.setdefault(neurons.amplitude, given["amplitude"])

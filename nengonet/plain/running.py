@@ -195,7 +195,8 @@ class Running:
             if isinstance(source, PoissonImage):
                 says = "Hz, where a pixel is 1"
                 rate = network.constant(f"{upper}_RATE", source.max_rate, says)
-                area = network.constant(f"{upper}_AMPLITUDE", source.amplitude, "area of a spike")
+                says = "area of a spike: mean input is area * rate"
+                area = network.constant(f"{upper}_AMPLITUDE", source.amplitude, says)
                 title, text = "poisson_spikes", pieces.POISSON
                 if isinstance(process, EventSteps):
                     title, text = "poisson_steps", pieces.POISSON_STEPS

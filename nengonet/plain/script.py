@@ -82,7 +82,8 @@ def as_script(
 ) -> Script:
     """Write a network as a script in plain Nengo that shows images to it and counts spikes.
 
-    Run with Python, it gives the spike counts that `present` gives, on ``nengo.Simulator``.
+    Run with Python, it gives the spike counts that `present` gives, on ``nengo.Simulator``. Its
+    keywords are those of `present` that a script can repeat, and where its arrays come from.
 
     Parameters
     ----------
