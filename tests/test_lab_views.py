@@ -85,6 +85,13 @@ def test_a_page_of_images_has_rows_that_do_not_overlap():
     assert np.diff(np.unique(source.data["y"])).min() > 1.2
 
 
+def test_the_chosen_image_is_marked_where_it_is_drawn():
+    given = {"labels": [0, 1, 2, 3], "show": "wrong"}
+    assert grid([1, 1, 1, 1], chosen=3, **given)[1].selected.indices == [2]
+    assert grid([1, 1, 1, 1], chosen=1, **given)[1].selected.indices == []
+    assert grid([1, 1, 1, 1], **given)[1].selected.indices == []
+
+
 def test_nothing_is_wrong():
     drawn, source = grid([1, 1], [1, 1], show="wrong")
     assert len(source.data["index"]) == 0

@@ -295,6 +295,7 @@ class Inside:
             show=self._which.value,
             start=self._first.value,
             n=_N_IMAGES,
+            chosen=number,
             **names,
         )
         self._watch(source, {"index": self._image})

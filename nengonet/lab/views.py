@@ -69,11 +69,13 @@ def image_grid(
     show: str = "all",
     start: int = 0,
     n: int = 36,
+    chosen: int | None = None,
 ) -> tuple[figure, ColumnDataSource]:
     """Draw ``n`` of all images, of the wrong ones or of the ties (``show``), from ``start`` on.
 
     The source has a row for each image drawn: ``index`` is its number among all, and
-    ``source.selected.indices`` the row that was clicked.
+    ``source.selected.indices`` the row that was clicked, at first that of ``chosen``. Nine
+    parameters: answers as a run has them, and which of them are drawn.
     """
     check_among("show", show, _SHOWN)
     answers = np.asarray(predictions, dtype=np.float64).ravel()
@@ -99,6 +101,7 @@ def image_grid(
     part = f"{start + 1} to {start + len(drawn)} of {len(among):,}" if len(drawn) else "none"
     title += f"\nShown: {_SHOWN[show]}, {part}. Click on an image to look inside."
     source = ColumnDataSource(data)
+    source.selected.indices = np.flatnonzero(drawn == chosen).tolist()
     return _grid_figure(title, source, max(1, -(-len(drawn) // _COLUMNS))), source
 
 
