@@ -33,7 +33,18 @@ from bokeh.plotting import figure
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.lab import drawing
-from nengonet.lab.drawing import BLUE, GREY, INK, ORANGE, RED, hover, new_figure, number, plural
+from nengonet.lab.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PINK,
+    RED,
+    hover,
+    new_figure,
+    number,
+    plural,
+)
 from nengonet.lab.neuron_views import layer_view, neuron_view
 from nengonet.plots.frame import names_of_classes, step_ends
 
@@ -131,9 +142,10 @@ def _grid_figure(title: str, source: ColumnDataSource, rows: int) -> figure:
     grid = new_figure(title, **ranges, **style)
     grid.axis.visible = grid.grid.visible = False
     grid.outline_line_color = None
-    grid.image_rgba("image", "x", "y", 0.86, 0.86, anchor="center", source=source)
+    shown = grid.image_rgba("image", "x", "y", 0.86, 0.86, anchor="center", source=source)
+    shown.nonselection_glyph = None  # as bright as the chosen one
     lines = {"line_color": "colour", "line_width": "width", "line_dash": "dash", "fill_alpha": 0}
-    lines |= {"selection_line_color": "black", "selection_line_width": 6, "name": "images"}
+    lines |= {"selection_line_color": PINK, "selection_line_width": 6, "name": "images"}
     lines |= {"nonselection_line_alpha": 1, "nonselection_fill_alpha": 0}
     frames = grid.rect("x", "y", 0.9, 0.9, source=source, **lines)
     text = {"text_font_size": "11px", "text_color": INK, "text_align": "center"}
