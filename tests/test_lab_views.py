@@ -85,18 +85,6 @@ def test_a_page_of_images_has_rows_that_do_not_overlap():
     assert np.diff(np.unique(source.data["y"])).min() > 1.2
 
 
-def test_the_chosen_image_is_marked_where_it_is_drawn():
-    given = {"labels": [0, 1, 2, 3], "show": "wrong"}
-    drawn, source = grid([1, 1, 1, 1], chosen=3, **given)
-    assert source.selected.indices == [2]
-    pictures, frames, words = drawn.renderers
-    assert pictures.nonselection_glyph is None  # no image fades
-    assert frames.selection_glyph.line_color == COLOURS[3]
-    assert (frames.nonselection_glyph.line_alpha, words.nonselection_glyph.text_alpha) == (1, 1)
-    assert grid([1, 1, 1, 1], chosen=1, **given)[1].selected.indices == []
-    assert grid([1, 1, 1, 1], **given)[1].selected.indices == []
-
-
 def test_nothing_is_wrong():
     drawn, source = grid([1, 1], [1, 1], show="wrong")
     assert len(source.data["index"]) == 0

@@ -38,15 +38,13 @@ def _text(value: object, none: str = "none") -> str:
 
 def _numbers(title: str, found: Accuracy | None, below: str, old: bool = False) -> Html:
     """Write an accuracy large, with its interval."""
-    large, words = "–", ""
+    large, words = "–", []
     if found is not None:
-        low, high = found.interval
-        words = f"95 % interval {low:.3f} to {high:.3f}, {found.n_images:,} images"
-        words += f", {found.ties:,} ties" if found.ties else ""
-        large = f"{found.value:.3f}"
-    dim = "opacity: .35" if old else None
-    large = tag("div", large, class_="figure", style=dim)
-    return card(title, large, *(tag("div", each, class_="quiet") for each in (words, below)))
+        ties = f", {found.ties:,} ties" if found.ties else ""
+        words = ["95 % interval {:.3f} to {:.3f}".format(*found.interval)]
+        words, large = [*words, f"{found.n_images:,} images{ties}"], f"{found.value:.3f}"
+    large = tag("div", large, class_="big", style="opacity: .35" if old else None)
+    return card(title, large, *(tag("div", each, class_="quiet") for each in (*words, below)))
 
 
 class Page:
@@ -192,7 +190,7 @@ class Page:
             cards.append(_numbers("run", run.accuracy, words, old))
             rates = run.rates
         if lab.now.base.published is not None:
-            large = tag("div", f"{lab.now.base.published:.2f}", class_="figure")
+            large = tag("div", f"{lab.now.base.published:.2f}", class_="big")
             cards.append(card("published", large))
         rows = [["layer", "neurons", "predicted, mean Hz", "run, mean Hz", "silent", "saturated"]]
         forms = {"neurons": ",", "noisy_mean_rate": ",.1f", "run": ",.1f"}
@@ -201,7 +199,7 @@ class Page:
             values = layer | {"run": rates.get(layer["label"])}
             cells = [None if values[k] is None else f"{values[k]:{v}}" for k, v in forms.items()]
             rows += [[layer["label"], *cells]] if layer["mean_rate"] is not None else []
-        return display(tag("div", *cards, class_="row"), table(rows))
+        return display(tag("div", *cards, table(rows), class_="row"))
 
     # -- code
 
@@ -259,11 +257,12 @@ class Inside:
             "layer": (self._layer,),
         }
         self.tabs = {
-            name: pn.Column(pn.Row(*own), self._grid, self._panes[name], **_WIDE)
-            if name == "images"
-            else pn.Column(pn.Row(*own), self._panes[name], **_WIDE)
+            name: pn.Column(pn.Row(*own), css_classes=[f"inside-{name}"], **_WIDE)
             for name, own in choices.items()
         }
+        self.tabs["images"].append(self._grid)
+        for name, pane in self._panes.items():
+            self.tabs[name].append(pane)
         for widget in (self._which, self._first, self._image, self._layer, self._neuron):
             widget.param.watch(lambda event: self.show(self._active), "value")
 
@@ -295,7 +294,6 @@ class Inside:
             show=self._which.value,
             start=self._first.value,
             n=_N_IMAGES,
-            chosen=number,
             **names,
         )
         self._watch(source, {"index": self._image})

@@ -419,8 +419,8 @@ class Lab:
             rates={label: float(result.rates(label).mean()) for label in result.counts},
             seconds=time.monotonic() - started,
         )
-        self.done = Done(settings, target, result, images, labels)
         self.history.append(row)
+        self.done = Done(settings, target, result, images, labels)  # what a page looks for
 
 
 def of_output(

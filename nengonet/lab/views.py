@@ -33,18 +33,7 @@ from bokeh.plotting import figure
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.lab import drawing
-from nengonet.lab.drawing import (
-    BLUE,
-    GREY,
-    INK,
-    ORANGE,
-    PINK,
-    RED,
-    hover,
-    new_figure,
-    number,
-    plural,
-)
+from nengonet.lab.drawing import BLUE, GREY, INK, ORANGE, RED, hover, new_figure, number, plural
 from nengonet.lab.neuron_views import layer_view, neuron_view
 from nengonet.plots.frame import names_of_classes, step_ends
 
@@ -80,13 +69,11 @@ def image_grid(
     show: str = "all",
     start: int = 0,
     n: int = 36,
-    chosen: int | None = None,
 ) -> tuple[figure, ColumnDataSource]:
     """Draw ``n`` of all images, of the wrong ones or of the ties (``show``), from ``start`` on.
 
     The source has a row for each image drawn: ``index`` is its number among all, and
-    ``source.selected.indices`` the row that was clicked, at first that of ``chosen``. Nine
-    parameters: answers as a run has them, and which of them are drawn.
+    ``source.selected.indices`` the row that was clicked.
     """
     check_among("show", show, _SHOWN)
     answers = np.asarray(predictions, dtype=np.float64).ravel()
@@ -112,7 +99,6 @@ def image_grid(
     part = f"{start + 1} to {start + len(drawn)} of {len(among):,}" if len(drawn) else "none"
     title += f"\nShown: {_SHOWN[show]}, {part}. Click on an image to look inside."
     source = ColumnDataSource(data)
-    source.selected.indices = np.flatnonzero(drawn == chosen).tolist()
     return _grid_figure(title, source, max(1, -(-len(drawn) // _COLUMNS))), source
 
 
@@ -142,10 +128,9 @@ def _grid_figure(title: str, source: ColumnDataSource, rows: int) -> figure:
     grid = new_figure(title, **ranges, **style)
     grid.axis.visible = grid.grid.visible = False
     grid.outline_line_color = None
-    shown = grid.image_rgba("image", "x", "y", 0.86, 0.86, anchor="center", source=source)
-    shown.nonselection_glyph = None  # as bright as the chosen one
+    grid.image_rgba("image", "x", "y", 0.86, 0.86, anchor="center", source=source)
     lines = {"line_color": "colour", "line_width": "width", "line_dash": "dash", "fill_alpha": 0}
-    lines |= {"selection_line_color": PINK, "selection_line_width": 6, "name": "images"}
+    lines |= {"selection_line_color": "black", "selection_line_width": 6, "name": "images"}
     lines |= {"nonselection_line_alpha": 1, "nonselection_fill_alpha": 0}
     frames = grid.rect("x", "y", 0.9, 0.9, source=source, **lines)
     text = {"text_font_size": "11px", "text_color": INK, "text_align": "center"}
