@@ -36,31 +36,30 @@ class Kernel(NamedTuple):
     `nengonet.minibatch.kernels` calls them on the ``current`` of a row ``i`` of neurons and on
     ``states[s][i]``, with numbers of the signals' type. Functions that they name are compiled too.
 
-    usual(current, eventful, states, i, constants)
+    Parameters
+    ----------
+    usual : function(current, eventful, states, i, constants)
         Steps a row without a branch, and marks the neurons that are left to ``event``.
-    event(current, states, i, k, constants)
+    event : function(current, states, i, k, constants)
         Finishes a neuron; returns its spikes and whether its voltage is a number.
-    most(states, i, k)
+    most : function(states, i, k)
         Returns the most spikes that ``event`` can bring.
-    constants(neuron_type, dt, dtype)
+    constants : function(neuron_type, dt, dtype)
         Returns numbers, in Python.
-    states
+    states : tuple of str
         Names of the type's states, in order.
-    keeps_current
+    keeps_current : bool
         Whether ``usual`` leaves the currents that it is given as they are, which saves a copy.
-    counts_spikes
+    counts_spikes : bool
         Whether ``usual`` finishes neurons that spike, too, and marks them by their spikes, up to
         254. Those that are left to ``event`` are then marked by 255.
-    resume, spike
-        Do what ``event`` does for a list of neurons, of families that spike once a step at most.
-        Then ``usual`` marks by 1 those that spike, or whose voltage is not a number, and by 2 those
-        of which it does not know.
-
-        resume(current, states, i, which, n, eventful, memory, constants)
-            Steps the ``n`` neurons ``which`` that are marked by 2, and marks them by 1 or 0.
-            ``memory`` is room for as many numbers.
-        spike(current, states, i, which, n, memory, constants)
-            Finishes those marked by 1; returns whether all voltages are numbers.
+    resume : function(current, states, i, which, n, eventful, memory, constants), optional
+        With ``spike``, does what ``event`` does for a list of neurons, of families that spike once
+        a step at most. Then ``usual`` marks by 1 those that spike, or whose voltage is not a
+        number, and by 2 those of which it does not know. Steps the ``n`` neurons ``which`` that are
+        marked by 2, and marks them by 1 or 0. ``memory`` is room for as many numbers.
+    spike : function(current, states, i, which, n, memory, constants), optional
+        Finishes those marked by 1; returns whether all voltages are numbers.
     """
 
     usual: Callable[..., None]
@@ -72,6 +71,10 @@ class Kernel(NamedTuple):
     counts_spikes: bool = False
     resume: Callable[..., None] | None = None
     spike: Callable[..., bool] | None = None
+
+    def __repr__(self) -> str:
+        """Name the states."""
+        return f"<Kernel of {', '.join(self.states)}>"
 
 
 class NeuronModel:

@@ -28,6 +28,17 @@ from nengonet.checks import (
 )
 from nengonet.exceptions import InputError, RunawayError
 
+__all__ = [
+    "Accuracy",
+    "accuracy",
+    "classes",
+    "cross_entropy",
+    "scores",
+    "share_interval",
+    "spike_counts",
+    "wilson_interval",
+]
+
 OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
 READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *OF_SPIKES[1:])
 

@@ -1,0 +1,128 @@
+"""The reference: a page for every public name, tables, and links to what docstrings name."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import re
+
+import public_names
+import results
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.ext import intersphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+FOLDER = "reference/names"
+# What docstrings call by its last name: their own project's, then those of others.
+_PREFIXES = ("nengo.", "nengo.neurons.", "nengo.dists.", "nengo.synapses.", "numpy.", "keras.")
+
+
+class PublicNames(SphinxDirective):
+    """A table of the public names that folders define, or of those in its content."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table, and the pages as a hidden table of contents."""
+        folders = (self.arguments or [""])[0].split()
+        found = public_names.of_block(folders, " ".join(self.content).split())
+        if not found:
+            raise self.error("public-names: expected folders of nengonet, or names")
+        rows = [
+            [f"[`{name.rpartition('.')[2]}`](names/{name}.rst)", public_names.summary(each)]
+            for name, each in found.items()
+        ]
+        lines = [
+            *results.table(["", ""], rows),
+            "",
+            "```{toctree}",
+            ":hidden:",
+            "",
+            *(f"names/{name}" for name in found),
+            "```",
+        ]
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source="public-names"), 0, node)
+        for table in node.findall(nodes.table):
+            table["classes"].append("names")
+        return node.children
+
+
+def write_pages(app) -> None:
+    """Write a page for each name, and remove those of names that are gone."""
+    folder = pathlib.Path(app.srcdir) / FOLDER
+    folder.mkdir(exist_ok=True)
+    pages = {f"{name}.rst": _page(name, each) for name, each in public_names.names().items()}
+    for file in folder.glob("*.rst"):
+        if file.name not in pages:
+            file.unlink()
+    for name, text in pages.items():
+        file = folder / name
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+
+
+def _page(name: str, each: object) -> str:
+    title = name.rpartition(".")[2]
+    kind, members = ("class", "   :members:\n") if inspect.isclass(each) else ("function", "")
+    return (
+        f"{title}\n{'=' * len(title)}\n\n"
+        f".. currentmodule:: nengonet\n\n.. auto{kind}:: {name}\n{members}"
+    )
+
+
+def resolve(app, env, node, contnode) -> nodes.Node | None:
+    """Link a name that a docstring shortens: ``Diagnosis``, ``NeuronType``, ``ndarray``."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    objects = env.get_domain("py").objects
+    shortened = re.fullmatch(r"[A-Z]\w*(\.\w+)?", target)
+    for name, found in objects.items():
+        if name == f"nengonet.{target}" or (shortened and name.endswith(f".{target}")):
+            return make_refnode(
+                app.builder, node.get("refdoc"), found.docname, found.node_id, contnode, name
+            )
+    for prefix in _PREFIXES if re.fullmatch(r"[A-Za-z]\w+", target) else ():
+        node["reftarget"] = prefix + target
+        if link := intersphinx.resolve_reference_detect_inventory(env, node, contnode):
+            return link
+    node["reftarget"] = target
+    return None
+
+
+def mend_source_links(app, pagename: str, templatename, context: dict, doctree) -> None:
+    """Let the sources' links back lead to names that are not their module's own."""
+    if not pagename.startswith("_modules/") or "body" not in context:
+        return
+    places = {}
+    for name, found in app.env.get_domain("py").objects.items():
+        places.setdefault((found.docname, name.rpartition(".")[2]), []).append(found.node_id)
+
+    def mended(link: re.Match) -> str:
+        docname = pagename_of(link["page"])
+        last = link["name"].rpartition(".")[2]
+        among = places.get((docname, last), [])
+        ends = [each for each in among if each.endswith(link["name"].removeprefix("nengonet"))]
+        return f'href="{link["page"]}#{(ends or among or [""])[0]}"'
+
+    def pagename_of(link: str) -> str:
+        start = re.sub(r"^(\.\./)+", "", link)
+        return start.removesuffix(".html")
+
+    context["body"] = re.sub(
+        r'href="(?P<page>[^"#]+)#(?P<name>nengonet[\w.]*)"', mended, context["body"]
+    )
+
+
+def setup(app) -> dict:
+    """Connect to Sphinx."""
+    app.add_directive("public-names", PublicNames)
+    app.connect("builder-inited", write_pages)
+    app.connect("missing-reference", resolve)
+    app.connect("html-page-context", mend_source_links)
+    return {"version": "1", "parallel_read_safe": True}
