@@ -135,6 +135,11 @@ def test_grey_images_have_their_first_row_on_top(dtype):
     assert (seen[..., 3] == 255).all()
 
 
+def test_bytes_are_grey_levels_up_to_255():
+    seen = channels(drawing.as_rgba(np.array([[[0, 100]]], dtype=np.uint8))[0])
+    assert seen[0, :, 0].tolist() == [0, 100]
+
+
 def test_colours_of_images():
     image = np.zeros((1, 1, 2, 3))
     image[0, 0, 0, 0] = image[0, 0, 1, 2] = 1.0
@@ -302,9 +307,9 @@ def weights_of(view):
 
 
 def test_weights_of_a_dense_layer_are_an_image_around_0():
-    drawn, glyph = weights_of(neuron(np.arange(6.0) - 4, (2, 3)))
+    drawn, glyph = weights_of(neuron(np.arange(6.0) - 1, (2, 3)))
     shown = glyph.data_source.data
-    np.testing.assert_array_equal(shown["image"][0], [[-4, -3, -2], [-1, 0, 1]])
+    np.testing.assert_array_equal(shown["image"][0], [[-1, 0, 1], [2, 3, 4]])
     np.testing.assert_array_equal(shown["row"][0], [[0, 0, 0], [1, 1, 1]])
     assert (glyph.glyph.color_mapper.low, glyph.glyph.color_mapper.high) == (-4, 4)
     assert drawn.y_range.start > drawn.y_range.end  # the first row on top
@@ -320,6 +325,8 @@ def test_tiles_hold_every_weight_once_with_its_place():
     assert there.sum() == kernel.size
     assert len(set(zip(*places, strict=True))) == kernel.size
     np.testing.assert_array_equal(shown["image"][there], kernel[tuple(places)])
+    np.testing.assert_array_equal(shown["image"][:2, :3], kernel[..., 0])
+    np.testing.assert_array_equal(shown["image"][:2, 4:7], kernel[..., 1])
     assert "7 channels" in title(drawn)
 
 

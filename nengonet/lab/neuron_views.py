@@ -223,7 +223,7 @@ def _spread(observed: np.ndarray, predicted: np.ndarray) -> figure:
     # Bins of equally many whole counts, as observed rates are multiples of that of one spike.
     spiking = observed[np.isfinite(observed) & (observed != 0)]
     one = np.abs(spiking).min() if spiking.size else 1.0
-    found = {word: each[np.isfinite(each) & (each > one / 2)] for word, each in found.items()}
+    found = {word: each[np.isfinite(each)] for word, each in found.items()}
     most = max(each.max(initial=one) for each in found.values())
     width = int(np.ceil(most / one / 40))
     edges = one * (0.5 + width * np.arange(int(np.ceil(most / one / width)) + 1))
