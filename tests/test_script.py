@@ -155,7 +155,9 @@ def test_tunings_of_every_kind(tmp_path):
         nengo.Connection(rates.output, drawn.neurons, transform=exact(10, 9), synapse=None)
         other = nengo.Ensemble(5, 1, neuron_type=LIF, bias=nengo.dists.Choice([2.0]), gain=[1] * 5)
         nengo.Connection(drawn.neurons[:5], other.neurons, synapse=None, transform=0.125)
-    script = check(tmp_path, other, pictures(6), network=net, presentation_time=0.1)
+        weights = nengo.Dense((5, 9), init=nengo.dists.Uniform(0, 0.5))
+        nengo.Connection(rates.output, other.neurons, synapse=None, transform=weights)
+    script = check(tmp_path, other, pictures(6), network=net, presentation_time=0.1, seed=6)
     assert "nengo.dists.Choice([100])" in script
     assert '1.0 + KERAS_GAIN * arrays["keras_keras_bias"]' in script
     assert "own_gain" in script.arrays
@@ -235,10 +237,10 @@ def test_convolutions_with_strides_padding_groups_and_a_residual_sum(tmp_path):
 def test_max_pools(kind, padding, tmp_path):
     with nengo.Network(seed=1):
         pixels = nn.poisson_input((7, 5, 2), 200.0)
-        first = nn.conv2d(pixels, exact(2, 2, 2, 3), IF, label="first", amplitude=0.5, **TUNED)
+        first = nn.conv2d(pixels, exact(2, 2, 2, 3), IF, label="first", amplitude=2**-10, **TUNED)
         pool = nn.max_pool2d(first, (3, 2), (2, 1), padding, kind=kind)
         other = nn.max_pool2d(pool, 2, kind=kind, synapse=0.004)  # of what are not spikes
-        output = nn.dense([other], exact(other.size, 5), IF, gain=8, bias=8, label="last")
+        output = nn.dense([other], exact(other.size, 5), IF, gain=8192, bias=8, label="last")
     check(tmp_path, output, pictures(7, 5, 2))
 
 
@@ -431,6 +433,9 @@ def test_numbers_read_back_exactly_and_follow_the_network(tmp_path):
     hidden.ensemble.gain = np.full(hidden.size, 0.1 + 0.2)
     script = case.script(images)
     assert "HIDDEN_GAIN = 0.30000000000000004  # " in script
+    assert "images, _ = datasets.load(" not in case.script(images, [7, 2, 0])
+    images[2, 9, 9] += 0.25
+    assert "images" in case.script(images).arrays
     hidden.connection.transform = 2 * hidden.connection.transform.init
     edited = case.script(images, presentation_time=0.03)
     np.testing.assert_array_equal(
