@@ -295,8 +295,8 @@ def _room(bounds, first, n_steps, ways):
 
 
 # What a family does: frames are compiled with what its `Kernel` says.
-_usual = _event = _most = _resume = _spike = None
-_keeps_current = _counts_spikes = _takes_lists = None
+_usual = _event = _most = _resume = _spike = _simplify = _simple = None
+_keeps_current = _counts_spikes = _takes_lists = _simplifies = None
 
 
 # What a stretch does for one example is a function of its own, in which Numba counts no references
@@ -305,30 +305,27 @@ _keeps_current = _counts_spikes = _takes_lists = None
 
 
 @inlined
-def _list_counted(eventful, n, which, n_events, is_listing, spikes, used):
-    """List the spikes of neurons that are finished, if all are; return how many, and the room."""
-    largest = np.uint8(0)
-    for i in range(n):
-        largest = max(largest, eventful[i])
-    if largest == 255 or (is_listing and used + largest * n_events >= spikes.shape[0]):
-        return 0, used
-    if not is_listing:
-        return n_events, used
+def _list_counted(which, n_events, eventful, largest, spikes, used):
+    """List the spikes of neurons that are finished, ``largest`` of one; return the room in use."""
+    if largest == 1:
+        for event in range(n_events):
+            spikes[used + event] = which[event]
+        return used + n_events
     at = np.uint64(used)
     for event in range(np.uint64(n_events)):
         i = which[event]
-        n_spikes = eventful[np.uint64(i)]
+        n_spikes = eventful[i]
         spikes[at] = i
         if n_spikes > 1:
             for more in range(np.uint64(1), np.uint64(n_spikes)):
                 spikes[at + more] = i
         at += np.uint64(n_spikes)
-    return n_events, np.int64(at)
+    return np.int64(at)
 
 
 def _steps_of_one(
     block, first, n_steps, states, k, row, numbers, eventful, which, constants, height, spikes,
-    most, found, counts, at,
+    most, found, counts, is_simple, at,
 ):  # fmt: skip
     """Do the steps from ``first`` on for `_stretch`, as far as there is room for their spikes.
 
@@ -347,16 +344,27 @@ def _steps_of_one(
                 given = block[0 if is_steady else step]
                 for i in range(row.shape[0]):
                     row[i] = given[i]
-            _usual(current, eventful, states, k, constants)
+            if _simplifies and is_simple:
+                _simple(current, eventful, states, k, constants)
+            else:
+                _usual(current, eventful, states, k, constants)
             if _takes_lists:
                 n_unknown = list_events(eventful, n, 2, which)
                 _resume(current, states, k, which, n_unknown, eventful, numbers, constants)
-            event, n_events = 0, list_events(eventful, n, 1 if _takes_lists else 255, which)
+            largest = np.uint8(1)
+            if _counts_spikes and not is_simple:
+                for i in range(n):
+                    largest = max(largest, eventful[i])
+            is_counted = _counts_spikes and largest < 255
+            event, n_events = 0, 0
+            if is_listing or not is_counted:
+                n_events = list_events(eventful, n, 1 if _takes_lists else 255, which)
             if not is_listing:
                 for i in range(n):
                     counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
-            if _counts_spikes and (not is_listing or used + n_events < spikes.shape[0]):
-                event, used = _list_counted(eventful, n, which, n_events, is_listing, spikes, used)
+            elif is_counted and used + largest * n_events < spikes.shape[0]:
+                used = _list_counted(which, n_events, eventful, largest, spikes, used)
+                event = n_events
         if _takes_lists and event < n_events:
             if is_listing:
                 if n_events >= most - used:
@@ -436,11 +444,15 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
             weigh(
                 term, steady, k, first, min(here, rows), (bias, gain), block, memory, places
             )  # fmt: skip
+            if _simplifies:
+                is_simple = is_steady and _simplify(block[0], states, k, constants)
+            else:
+                is_simple = False
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
                     block, first, here, states, k, row, numbers, eventful, which, constants, height,
-                    spikes, most, found, counts, at,
+                    spikes, most, found, counts, is_simple, at,
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:
@@ -462,4 +474,4 @@ def stretch_of(family: Kernel) -> Callable:
     """Return a stretch of steps of a family of neurons."""
     pieces, mark = pieces_of(family)
     steps = inner(framed(_steps_of_one, pieces, mark))
-    return compiled(framed(_stretch, {"_steps_of_one": steps}, mark))
+    return compiled(framed(_stretch, pieces | {"_steps_of_one": steps}, mark))

@@ -60,6 +60,12 @@ class Kernel(NamedTuple):
         marked by 2, and marks them by 1 or 0. ``memory`` is room for as many numbers.
     spike : function(current, states, i, which, n, memory, constants), optional
         Finishes those marked by 1; returns whether all voltages are numbers.
+    simplify : function(current, states, i, constants), optional
+        Tells, of families that count spikes, whether no step under these currents, if they stay,
+        brings a neuron of the row more than one spike or leaves it to ``event``. If so, the
+        currents may become what ``simple`` wants.
+    simple : function(current, eventful, states, i, constants), optional
+        With ``simplify``, does what ``usual`` does, faster.
     """
 
     usual: Callable[..., None]
@@ -71,6 +77,8 @@ class Kernel(NamedTuple):
     counts_spikes: bool = False
     resume: Callable[..., None] | None = None
     spike: Callable[..., bool] | None = None
+    simplify: Callable[..., bool] | None = None
+    simple: Callable[..., None] | None = None
 
     def __repr__(self) -> str:
         """Name the states."""

@@ -86,6 +86,35 @@ def _usual(current, eventful, states, i, constants):
         eventful[k] = np.uint8(spikes if usual else most)
 
 
+def _simplify(current, states, i, constants):
+    """Turn currents into what they add in a step, if that is below 1, and so are the voltages."""
+    dt, least, lowest = constants[:3]
+    one, voltage = dt / dt, states[0][i]
+    # From half of the lowest voltage it takes more such steps down than there can be.
+    low, least_added = lowest / 2, lowest / 2**20
+    n_simple = 0
+    for k in range(current.shape[0]):
+        added = (least if current[k] < least else current[k]) * dt
+        is_level = (voltage[k] < one) & (voltage[k] >= low)
+        n_simple += (added < one) & (added >= least_added) & is_level
+    if n_simple < current.shape[0]:
+        return False
+    for k in range(current.shape[0]):
+        current[k] = (least if current[k] < least else current[k]) * dt
+    return True
+
+
+def _simple(current, eventful, states, i, constants):
+    """Step neurons that spike once at most: the floor of a voltage below 2 is 1 or 0."""
+    dt, min_voltage = constants[0], constants[3]
+    one, voltage = dt / dt, states[0][i]
+    for k in range(current.shape[0]):
+        v = voltage[k] + current[k]
+        left = v - one if v >= one else v
+        voltage[k] = min_voltage if left < min_voltage else left
+        eventful[k] = np.uint8(1) if v >= one else np.uint8(0)
+
+
 def _event(current, states, i, k, constants):
     min_voltage, voltage = constants[3], states[0]
     v = voltage[i, k]
@@ -97,6 +126,13 @@ def _event(current, states, i, k, constants):
 
 def _most(states, i, k):
     return states[0][i, k]
+
+
+def _kernel(constants):
+    return Kernel(
+        _usual, _event, _most, constants, ("voltage",), keeps_current=True, counts_spikes=True,
+        simplify=_simplify, simple=_simple,
+    )  # fmt: skip
 
 
 def _stock_constants(neurons, dt, dtype):
@@ -129,7 +165,7 @@ class RectifiedModel(CurveModel):
 class SpikingRectifiedModel(RectifiedModel):
     """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
 
-    kernel = Kernel(_usual, _event, _most, _stock_constants, ("voltage",), True, True)
+    kernel = _kernel(_stock_constants)
     _regular = True
 
     def _irregularity(self, rates, current, deviation, dt):
@@ -141,7 +177,7 @@ class IntegrateAndFireModel(RectifiedModel):
     """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
 
     noise_effect = "clips its voltage"
-    kernel = Kernel(_usual, _event, _most, _signed_constants, ("voltage",), True, True)
+    kernel = _kernel(_signed_constants)
     _regular = True
 
     def noise(self, current, deviation, dt, presentation_time=None):
