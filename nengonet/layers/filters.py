@@ -127,6 +127,16 @@ def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -
     ``y += (1 - exp(-dt / tau)) * (x - y)``, from 0 on, is KerasSpiking's ``Lowpass``, and Nengo's
     but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
     before, this Node what it has seen up to now.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((2,))
+    ...     smooth = nn.lowpass(pixels, tau=[0.0, 0.01])
+    >>> image = [[1.0, 1.0]]
+    >>> result = nn.present(smooth.network, smooth, image, presentation_time=0.01)
+    >>> result.steps[0, -1].round(3)
+    array([1.   , 0.632])
     """
     pres = as_layers(pre)
     label, first = new_label(label, "lowpass", pres), pres[0]

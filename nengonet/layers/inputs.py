@@ -359,6 +359,16 @@ def constant_input(
     -------
     Layer
         With a ``node`` and no ``ensemble``.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((2, 2))
+    >>> pixels
+    <Layer 'input', shape (2, 2)>
+    >>> result = nn.present(pixels.network, pixels, [[0.1, 0.2, 0.3, -4]])
+    >>> result.steps[0, -1].tolist()
+    [0.1, 0.2, 0.3, -4.0]
     """
     label = new_label(label, "input")
     return _constant(_checked_shape(shape, label), scale, label, signed=True)
@@ -404,6 +414,14 @@ def poisson_input(
     -------
     Layer
         With ``node``, and for ``kind="ensemble"`` with ``ensemble`` and ``connection``.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.poisson_input((2,), max_rate=100.0)
+    >>> result = nn.present(pixels.network, pixels, [[0.0, 1.0]], presentation_time=1.0)
+    >>> result.counts["input"].tolist()
+    [[0, 97]]
     """
     label = new_label(label, "input")
     shape = _checked_shape(shape, label)

@@ -48,6 +48,14 @@ def add(pre: Sequence[Layer], *, synapse: SynapseLike = None, label: str | None 
     ------
     InputError
         The layers have different shapes, or layers on different ways to them have the same label.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     a, b = (nn.constant_input((3,), label=label) for label in "ab")
+    ...     both = nn.add([a, b])
+    >>> both
+    <Layer 'add', shape (3,)>
     """
     pres = as_layers(pre)
     return _merged(pres, "add", synapse, name=new_label(label, "add", pres))
@@ -77,6 +85,14 @@ def concatenate(
     ------
     InputError
         As for `add`; or there is no such axis.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     a, b = (nn.constant_input((2, 2, 3), label=label) for label in "ab")
+    ...     both = nn.concatenate([a, b])
+    >>> both.shape
+    (2, 2, 6)
     """
     pres = listed_layers(pre)
     label = new_label(label, "concatenate", pres)
@@ -151,6 +167,14 @@ def zero_padding2d(
     ------
     InputError
         The layer before has no rows, columns and channels, or the padding is impossible.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((4, 4, 3))
+    ...     wider = nn.zero_padding2d(pixels, ((1, 2), (0, 0)))
+    >>> wider.shape
+    (7, 4, 3)
     """
     return _zero_padding(pre, padding, 2, synapse, label)
 
@@ -169,6 +193,18 @@ def zero_padding1d(
     pre : Layer or list of Layer
         Of shape ``(steps, channels)``; ``(steps,)`` is one channel.
     padding : int or (before, after)
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((10, 2))
+    ...     longer = nn.zero_padding1d(samples, (3, 0))
+    >>> longer.shape
+    (13, 2)
     """
     return _zero_padding(pre, padding, 1, synapse, label)
 

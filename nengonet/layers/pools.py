@@ -74,6 +74,16 @@ def avg_pool2d(
     them unchanged. That network computes other values: ``nengonet reproduce cifar-csnn`` measures
     what it costs before any spiking. Train with average pools, or keep the max pools with
     `max_pool2d`.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((2, 4))
+    ...     pooled = nn.avg_pool2d(pixels)
+    >>> pooled.shape
+    (1, 2, 1)
+    >>> nn.predict_rates(pooled, [[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    array([[2.5, 2. ]])
     """
     return _pool(pre, ("average", size, strides, padding), "avg_pool2d", label, synapse)
 
@@ -95,6 +105,14 @@ def avg_pool1d(
         Of shape ``(steps, channels)``, as the pool's; ``(steps,)`` is one channel.
     size, strides, padding, synapse, label
         As for `avg_pool2d`, one number each.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((4, 1))
+    ...     pooled = nn.avg_pool1d(samples, size=2)
+    >>> nn.predict_rates(pooled, [[1.0, 3.0, 0.0, 8.0]])
+    array([[2., 4.]])
     """
     return _pool(pre, ("average", size, strides, padding), "avg_pool1d", label, synapse, 1)
 
@@ -104,10 +122,27 @@ def global_avg_pool2d(
 ) -> Layer:
     """Add a pool that puts out the mean of every channel: `avg_pool2d` of the whole image.
 
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(rows, columns, channels)``; several stand for their sum.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
     Returns
     -------
     Layer
         Of shape ``(channels,)``; its ``amplitude`` is None.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((5, 5, 3))
+    ...     pooled = nn.global_avg_pool2d(pixels)
+    >>> pooled.shape
+    (3,)
     """
     return _pool(pre, ("global_average",), "global_avg_pool2d", label, synapse)
 
@@ -117,10 +152,27 @@ def global_avg_pool1d(
 ) -> Layer:
     """Add a pool that puts out the mean of every channel: `avg_pool1d` over all steps.
 
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; several stand for their sum.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
     Returns
     -------
     Layer
         Of shape ``(channels,)``; its ``amplitude`` is None.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((10, 2))
+    ...     pooled = nn.global_avg_pool1d(samples)
+    >>> pooled.shape
+    (2,)
     """
     return _pool(pre, ("global_average",), "global_avg_pool1d", label, synapse, 1)
 
@@ -170,6 +222,15 @@ def max_pool2d(
     ----------
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.poisson_input((2, 2), max_rate=100.0)
+    ...     pooled = nn.max_pool2d(pixels)
+    >>> result = nn.present(pooled.network, pooled, [[0, 0.2, 0.4, 0.9]])
+    >>> result.counts["input"].tolist(), result.counts["max_pool2d"].tolist()
+    ([[0, 4, 11, 35]], [[35]])
     """
     return _pool(pre, ("max", size, strides, padding), "max_pool2d", label, synapse, kind=kind)
 
@@ -193,6 +254,14 @@ def max_pool1d(
         an axis of the input, such as the samples of a recording, not those of the simulation.
     size, strides, padding, kind, synapse, label
         As for `max_pool2d`, one number each.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((4, 1))
+    ...     pooled = nn.max_pool1d(samples, size=2)
+    >>> nn.predict_rates(pooled, [[1.0, 3.0, 0.0, 8.0]])
+    array([[3., 8.]])
     """
     return _pool(pre, ("max", size, strides, padding), "max_pool1d", label, synapse, 1, kind)
 
@@ -202,10 +271,29 @@ def global_max_pool2d(
 ) -> Layer:
     """Add a pool that passes on the largest input of every channel: `max_pool2d` of the image.
 
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(rows, columns, channels)``; several stand for their sum.
+    kind : {"running_max", "winner", "instant"}
+        As for `max_pool2d`.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
     Returns
     -------
     Layer
         Of shape ``(channels,)``, with the ``amplitude`` of the layer before.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((5, 5, 3))
+    ...     pooled = nn.global_max_pool2d(pixels)
+    >>> pooled.shape
+    (3,)
     """
     return _pool(pre, ("global_max",), "global_max_pool2d", label, synapse, kind=kind)
 
@@ -215,10 +303,29 @@ def global_max_pool1d(
 ) -> Layer:
     """Add a pool that passes on the largest input of every channel: `max_pool1d` over all steps.
 
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        Of shape ``(steps, channels)``; several stand for their sum.
+    kind : {"running_max", "winner", "instant"}
+        As for `max_pool2d`.
+    synapse : Synapse, float or None
+        On the connection.
+    label : str, optional
+        By default the builder's name, numbered where the network has it already.
+
     Returns
     -------
     Layer
         Of shape ``(channels,)``, with the ``amplitude`` of the layer before.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((10, 2))
+    ...     pooled = nn.global_max_pool1d(samples)
+    >>> pooled.shape
+    (2,)
     """
     return _pool(pre, ("global_max",), "global_max_pool1d", label, synapse, 1, kind)
 

@@ -46,6 +46,17 @@ class Layer:
         The shape in which the layer's weights take what comes in; None without weights.
     listed : bool
         Whether the network's other layers find this one.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="hidden")
+    >>> layer
+    <Layer 'hidden', shape (3,)>
+    >>> layer.ensemble.label, layer.ensemble.n_neurons
+    ('hidden', 3)
+    >>> layer.ensemble.gain = nengo.dists.Choice([18.0])  # an edit counts at once
     """
 
     label: str
@@ -233,6 +244,27 @@ def node_layer(
 
     They have no transform by default, and what comes in is their sum. ``of_layer``: the layer's
     ``label`` and ``shape``, and the connections' ``synapse``.
+
+    Parameters
+    ----------
+    pre : Layer or list of Layer
+        What the Node takes; several stand for their sum.
+    output : callable or Process
+        What the Node runs, as ``nengo.Node`` takes it.
+    transform : nengo transform, optional
+        Of every connection; by default none, so that ``output`` takes what comes in as it is.
+    **of_layer
+        The layer's ``label`` and ``shape``, and the connections' ``synapse``.
+
+    Examples
+    --------
+    >>> def halve(t, x):
+    ...     return x / 2
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((3,))
+    ...     half = nn.layers.record.node_layer(pixels, halve, label="half", shape=(3,))
+    >>> half
+    <Layer 'half', shape (3,)>
     """
     size_in = as_layers(pre)[0].size if transform is None else transform.size_out
     node = nengo.Node(output, size_in=size_in, label=of_layer["label"])

@@ -105,6 +105,17 @@ def dense(
     -----
     For ``LIF``, Nengo warns of "non-finite values" where a given ``gain + bias < 1``: such a neuron
     is silent at a drive of 1, which is not a fault. `present` builds without the warning.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((2,))
+    ...     layer = nn.dense(pixels, [[1.0, -1.0], [0.5, 0.0]], nn.IntegrateAndFire(), gain=100.0)
+    >>> nn.predict_rates(layer, [[0.2, 0.4]])  # Hz
+    array([[40.,  0.]])
+    >>> result = nn.present(layer.network, layer, [[0.2, 0.4]], presentation_time=1.0)
+    >>> result.counts["dense"].tolist()
+    [[40, 0]]
     """
     pres, weights = as_layers(pre), as_layer_weights(weights, name=label or "dense")
     label = new_label(label, weights.name or "dense", pres)
@@ -177,6 +188,17 @@ def conv2d(
     ``nengo.Convolution`` pads as Keras does on TensorFlow: with ``"same"`` the padding depends on
     the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
     order, (row, column, channel), are Keras' own.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((5, 5, 1))
+    ...     kernel = np.ones((3, 3, 1, 8)) / 9
+    ...     layer = nn.conv2d(pixels, kernel, nengo.LIF(), strides=2, gain=9.0)
+    >>> layer.shape
+    (2, 2, 8)
+    >>> layer.ensemble.n_neurons
+    32
     """
     given = strides, padding, groups, dilation_rate
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
@@ -226,6 +248,14 @@ def conv1d(
     -----
     ``nengo.Convolution`` knows neither causal padding nor dilation: the kernel gets zeros behind
     its end, or between its steps, with which padding ``"same"`` computes the same.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     samples = nn.constant_input((6, 1))
+    ...     layer = nn.conv1d(samples, [[[1.0]], [[-1.0]]], nn.IntegrateAndFire(), gain=100.0)
+    >>> nn.predict_rates(layer, [[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
+    array([[  0.,   0.,   0., 100.,   0.]])
     """
     given = strides, padding, groups, dilation_rate
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
@@ -320,6 +350,14 @@ def activation(
     ------
     InputError
         The layers have different shapes, there are no neurons, or the tuning is impossible.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     a, b = (nn.constant_input((2,), label=label) for label in "ab")
+    ...     total = nn.activation([a, b], nn.IntegrateAndFire(), gain=100.0)
+    >>> total
+    <Layer 'activation', shape (2,)>
     """
     pres = as_layers(pre)
     label = new_label(label, "activation", pres)
@@ -347,6 +385,16 @@ def flatten(pre: Layer) -> Layer:
     -------
     Layer
         The record of the same Ensemble or Node, of shape ``(size,)``, in place of ``pre``.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((5, 5, 2))
+    ...     row = nn.flatten(pixels)
+    >>> row.shape
+    (50,)
+    >>> row.node is pixels.node
+    True
     """
     checked_layer(pre, "pre")
     return dataclasses.replace(pre, shape=(pre.size,))
@@ -365,6 +413,32 @@ def weighted_layer(
     One Ensemble, or a Node where ``neuron_type`` is None, and one Connection from each layer before
     with ``transform``: the weights as Nengo takes them. `Tuning` holds `nengonet.dense`'s arguments
     of these names.
+
+    Parameters
+    ----------
+    pre : list of Layer
+        The layers before; several stand for their sum.
+    weights : LayerWeights
+        What the layer keeps as its ``weights``; its bias becomes ensemble bias.
+    transform : nengo transform
+        Of every connection, from a layer before to the neurons' drives.
+    neuron_type : NeuronType or None
+        None for a Node that puts out the drive.
+    tuning : Tuning
+        Gain, bias, amplitude, synapse and seed.
+    label : str
+        Of the layer and its Nengo objects.
+
+    Examples
+    --------
+    >>> from nengonet.layers.weighted import Tuning, weighted_layer
+    >>> mean = nn.LayerWeights(np.full((4, 1), 0.25), name="mean")
+    >>> with nengo.Network(seed=0):
+    ...     pixels = nn.constant_input((4,))
+    ...     rule = nengo.Dense((1, 4), init=mean.kernel.T)
+    ...     layer = weighted_layer([pixels], mean, rule, nengo.LIF(), Tuning(gain=9.0), "mean")
+    >>> layer
+    <Layer 'mean', shape (1,)>
     """
     first = as_layers(pre)[0]
     shape = shape_after(weights, first.shape, pre_label=first.label)
