@@ -19,7 +19,6 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import activations, full_scale
 from nengonet.ann.unweighted import Pool
 from nengonet.studies import bengali, forum_mnist, shared
 
@@ -66,15 +65,16 @@ def convolutional(channels: int, size: int) -> tuple[nn.Layer, np.ndarray]:
         kernel = rng.normal(0, np.sqrt(2 / before), (before, units))
         layers.append(nn.LayerWeights(kernel, name=name, activation="relu"))
         before = units
-    found, neuron_type = activations(layers[:-1], images[:50]), nn.IntegrateAndFire()
+    neuron_type = nn.IntegrateAndFire()
+    tuned = nn.tune(layers[:-1], images[:50], neuron_type, 500.0)
     with nengo.Network(seed=0):
         layer = nn.constant_input((size, size))
         for each in layers[:-1]:
             if isinstance(each, Pool):
                 layer = nn.avg_pool2d(layer, label=each.name)
             else:
-                tuning = shared.matched(neuron_type, full_scale(found[each.name]), 500.0)
-                layer = shared.add(layer, each, neuron_type, label=each.name, **tuning)
+                own = tuned[each.name]
+                layer = shared.add(layer, each, neuron_type, label=each.name, **own)
         return nn.dense(layer, layers[-1], None), images
 
 

@@ -23,6 +23,7 @@ from .layers.pools import (
     max_pool2d,
 )
 from .layers.record import Layer
+from .layers.tune import FORUM, Tuned, tune
 from .layers.weighted import activation, conv1d, conv2d, dense, flatten
 from .minibatch import MinibatchSimulator
 from .neurons import IntegrateAndFire, explain_neuron, gain_bias
@@ -43,6 +44,7 @@ from .weights import (
 )
 
 __all__ = [
+    "FORUM",
     "Accuracy",
     "FixedPoint",
     "InputError",
@@ -52,6 +54,7 @@ __all__ = [
     "MinibatchSimulator",
     "Result",
     "Sweep",
+    "Tuned",
     "Weights",
     "__version__",
     "activation",
@@ -94,6 +97,7 @@ __all__ = [
     "sweep",
     "testing",
     "to_nir",
+    "tune",
     "zero_padding1d",
     "zero_padding2d",
 ]

@@ -14,3 +14,9 @@ class RunawayError(InputError, FloatingPointError):
 
     The message names the layer, and the step or the example.
     """
+
+
+class UnknownName(InputError, KeyError):
+    """A name that a mapping does not have; a KeyError too, so that mappings work as usual."""
+
+    __str__ = Exception.__str__

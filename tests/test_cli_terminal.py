@@ -214,7 +214,7 @@ def test_exit_codes(tmp_path):
     done = run(failing)
     assert done.returncode == 1
     assert "2 cells, 1 failed" in done.stdout
-    assert "failed: full_scale_rate=500.0, seed=0: ValidationError" in done.stdout
+    assert "failed: full_scale_rate=500.0, seed=0: InputError" in done.stdout
     for sentence in ("0 is done", "1 is", "2 is bad input", "130 is Ctrl-C"):
         assert sentence in README
 

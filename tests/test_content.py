@@ -66,9 +66,13 @@ def build():
     with nengo.Network(seed=3) as net:
         pixels = nn.poisson_input((6, 6, 1))
         kernel = rng.normal(size=(3, 3, 1, 2))
-        conv = nn.conv2d(pixels, kernel, Leaky(0.5, initial_state={"voltage": LONG[:32]}))
+        conv = nn.conv2d(
+            pixels, kernel, Leaky(0.5, initial_state={"voltage": LONG[:32]}), **nn.FORUM
+        )
         pool = nn.max_pool2d(conv, 2)
-        hidden = nn.dense(pool, rng.normal(size=(8, 5)), nengo.AdaptiveLIF(), label="hidden")
+        hidden = nn.dense(
+            pool, rng.normal(size=(8, 5)), nengo.AdaptiveLIF(), label="hidden", **nn.FORUM
+        )
         low = nn.lowpass(hidden, np.linspace(0.01, 0.02, 5))
         nn.dense(low, (rng.normal(size=(5, 3)), [1.0, 2.0, 3.0]), None, label="output")
         a = nengo.Ensemble(9, 2, noise=nengo.processes.FilteredNoise(), seed=4, radius=2.0)
@@ -224,7 +228,9 @@ def test_a_run_does_not_count(simulator):
     with nengo.Network() as net:
         pixels = nn.poisson_input((4, 4))
         other = nengo.Node(nengo.processes.WhiteSignal(1.0, high=5), size_out=2)
-        output = nn.dense(pixels, np.ones((16, 2)), nengo.PoissonSpiking(nengo.LIFRate()))
+        output = nn.dense(
+            pixels, np.ones((16, 2)), nengo.PoissonSpiking(nengo.LIFRate()), **nn.FORUM
+        )
         nengo.Connection(other, output.ensemble.neurons)
         weights = sparse.coo_matrix([[1.0, 0], [1.0, 1]]).tocsr()
         recurrent = nengo.Sparse((2, 2), init=weights)

@@ -113,7 +113,7 @@ def test_a_layer_that_saturates_as_its_ann_does_is_in_order():
             "bias=0",
         ),
         (
-            {"neuron_type": nengo.LIF(), "gain": None, "input_rate": 2e4},
+            {"neuron_type": nengo.LIF(), "gain": None, "max_rates": 100.0, "input_rate": 2e4},
             {},
             "gain-on-neurons",
             "warning",
@@ -201,13 +201,13 @@ def test_one_of_twenty_images_is_not_an_error():
 def test_a_given_gain_is_not_called_tuned():
     """Whether a builder, plain Nengo or an edit gave it; its saturation is found all the same."""
     lif = {"neuron_type": nengo.LIF(), "input_rate": 2e4}
-    assert found(mlp(**lif, gain=None), "gain-on-neurons")
+    assert found(mlp(**lif, gain=None, **nn.FORUM), "gain-on-neurons")
     given = mlp(**lif, gain=2.0332)
     assert not found(given, "gain-on-neurons")
     assert found(given, "saturation")
     with nengo.Network(seed=0) as network:
         layer = nn.poisson_input((28, 28), max_rate=2e4)
-        hidden = nn.dense(layer, 100 * LAYERS[0].kernel, nengo.LIF(), label="hidden")
+        hidden = nn.dense(layer, 100 * LAYERS[0].kernel, nengo.LIF(), label="hidden", **nn.FORUM)
         output = nn.dense(hidden, LAYERS[1], None, label="output")
     (before,) = found(output, "gain-on-neurons")
     assert before.layers == ("hidden",)

@@ -276,7 +276,7 @@ def test_edits_that_make_no_network_are_refused():
     rng = np.random.default_rng(0)
     with nengo.Network(seed=0):
         pixels = nn.constant_input((4,))
-        hidden = nn.dense(pixels, rng.normal(size=(4, 5)), nengo.LIF(), label="hidden")
+        hidden = nn.dense(pixels, rng.normal(size=(4, 5)), nengo.LIF(), label="hidden", **nn.FORUM)
         output = nn.dense(hidden, rng.normal(size=(5, 3)), None, label="output")
     hidden.ensemble.bias = None
     with pytest.raises(nn.InputError, match="'hidden'.*Nengo cannot build it: gain or bias set"):
@@ -357,7 +357,7 @@ def test_slices_are_predicted_as_slices():
 def test_other_image_inputs_are_refused_by_name():
     with nengo.Network() as net:
         pixels, mask = nn.constant_input((3,)), nn.constant_input((3,), label="mask")
-        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer")
+        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer", **nn.FORUM)
         nengo.Connection(mask.node, layer.output, synapse=None)
     for simulator in ("minibatch", "reference"):
         with pytest.raises(nn.InputError, match="expected one input.*'input'.*'mask'"):
@@ -369,7 +369,7 @@ def test_other_image_inputs_are_refused_by_name():
 def test_a_result_is_not_compared_with_an_edited_network():
     with nengo.Network() as net:
         pixels = nn.constant_input((3,))
-        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer")
+        layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer", **nn.FORUM)
     result = nn.present(net, layer, np.ones((1, 3)), progress=False)
     assert nn.compare(result, layer, np.ones((1, 3))).layers
     layer.ensemble.neuron_type = nengo.LIF(amplitude=0.5)
@@ -413,7 +413,8 @@ def test_what_feeds_a_layer_is_what_the_network_says():
     with nengo.Network() as net:
         pixels = nn.constant_input((4,))
         left, right = (
-            nn.dense(pixels, np.eye(4), nengo.LIF(), label=label) for label in ("left", "right")
+            nn.dense(pixels, np.eye(4), nengo.LIF(), label=label, **nn.FORUM)
+            for label in ("left", "right")
         )
         output = nn.dense([left, right], np.eye(4), None, label="output")
         assert (pixels.pres, pixels.pre) == ((), None)
@@ -446,8 +447,8 @@ def test_labels_differ_on_all_ways_to_a_layer():
         pixels = nn.constant_input((4,))
         ways = []
         for label in ("left", "right"):
-            hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")
-            ways.append(nn.dense(hidden, np.eye(4), nengo.LIF(), label=label))
+            hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden", **nn.FORUM)
+            ways.append(nn.dense(hidden, np.eye(4), nengo.LIF(), label=label, **nn.FORUM))
         with pytest.raises(nn.InputError, match="hidden: expected different labels .* twice; give"):
             nn.dense(ways, np.eye(4), None, label="output")
         with pytest.raises(nn.InputError, match="label of its own, got that of a layer before it"):
@@ -477,7 +478,9 @@ def test_what_is_passed_on_is_spikes_of_one_area_or_none(amplitudes, synapse, ar
         pixels = nn.constant_input((2,))
         relay = nengo.Node(size_in=2)
         for k, amplitude in enumerate(amplitudes):
-            layer = nn.dense(pixels, np.eye(2), nengo.LIF(), amplitude=amplitude, label=f"{k}")
+            layer = nn.dense(
+                pixels, np.eye(2), nengo.LIF(), amplitude=amplitude, label=f"{k}", **nn.FORUM
+            )
             nengo.Connection(layer.output, relay, synapse=synapse if k else None)
     assert Graph(net).spike_area(relay) == area
 

@@ -168,7 +168,7 @@ def test_sums_and_what_they_put_out():
         neurons = {"neuron_type": nn.IntegrateAndFire(amplitude=0.02), "gain": 50.0}
         one = nn.dense(pixels, np.eye(6), **neurons, label="one")
         two = nn.dense(pixels, np.eye(6)[:, ::-1], **neurons, label="two")
-        three = nn.dense(pixels, np.eye(6), nengo.LIF(amplitude=0.5), label="three")
+        three = nn.dense(pixels, np.eye(6), nengo.LIF(amplitude=0.5), label="three", **nn.FORUM)
         same, mixed, smooth = (
             nn.add([one, two]),
             nn.add([one, three]),
@@ -241,7 +241,10 @@ REFUSED = [
         lambda a, b, c: nn.zero_padding1d(c, (1, 2, 3)),
         r"zero_padding1d: padding: expected a whole number or \(before, after\), got",
     ),
-    (lambda a, b, c: nn.activation([a, b], nengo.LIF()), "pre: expected layers of one shape"),
+    (
+        lambda a, b, c: nn.activation([a, b], nengo.LIF(), **nn.FORUM),
+        "pre: expected layers of one shape",
+    ),
     (
         lambda a, b, c: nn.activation(a, None),
         "activation: neuron_type: expected a Nengo neuron type, got None; nengonet.add",

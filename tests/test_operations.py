@@ -122,7 +122,7 @@ def test_operations_do_not_depend_on_what_is_kept_and_survive_a_file(tmp_path):
 def test_weights_that_the_build_draws_are_left_out():
     with nengo.Network(seed=0) as net:
         pixels = nn.poisson_input((3,), max_rate=1000.0)
-        layer = nn.dense(pixels, np.ones((3, 2)), nn.IntegrateAndFire(), label="layer")
+        layer = nn.dense(pixels, np.ones((3, 2)), nn.IntegrateAndFire(), label="layer", **nn.FORUM)
         layer.connection.transform = nengo.Dense((2, 3), init=nengo.dists.Uniform(0, 1))
     assert synapses_of(layer) == []
     result = nn.present(net, layer, np.ones((1, 3)), presentation_time=0.01, progress=False)
@@ -134,7 +134,9 @@ def test_what_does_not_lead_to_the_output_costs_nothing():
     expected = synapses_of(output)
     first = output.pre.pre
     with net:
-        other = nn.dense(nn.flatten(first), np.ones((first.size, 2)), nengo.LIF(), label="other")
+        other = nn.dense(
+            nn.flatten(first), np.ones((first.size, 2)), nengo.LIF(), label="other", **nn.FORUM
+        )
         nengo.Connection(first.output, nengo.Node(size_in=first.size), synapse=None)
     found = synapses_of(output)
     assert [each.label for each in found] == ["second", "output"]

@@ -26,7 +26,7 @@ def test_constant_input_is_worked_out_once(numba):
     weights = np.random.default_rng(0).normal(0, 0.3, (16, 20))
     with nengo.Network(seed=0) as network:
         pixels = nn.constant_input((4, 4), scale=2.0)
-        hidden = nn.dense(pixels, weights, nengo.LIF(), label="hidden")
+        hidden = nn.dense(pixels, weights, nengo.LIF(), label="hidden", **nn.FORUM)
         output = nn.dense(hidden, weights.T[:, :3], None, label="output")
     images, run = np.random.default_rng(0).uniform(size=(4, 16)), {"seed": 0, "progress": False}
     result = nn.present(

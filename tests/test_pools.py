@@ -226,7 +226,9 @@ def deep(kind, **settings):
             label="again",
         )
         last = nn.max_pool2d(again, (1, 2), (1, 1), kind=kind, synapse=0.002, label="last")
-        return nn.dense(nn.flatten(last), np.ones((16, 2)), nn.IntegrateAndFire(), label="output")
+        return nn.dense(
+            nn.flatten(last), np.ones((16, 2)), nn.IntegrateAndFire(), label="output", **nn.FORUM
+        )
 
     return network_of(build, **settings)
 

@@ -32,9 +32,11 @@ def network(neuron_type=None, own=None):
     random = np.random.default_rng(2)
     with nengo.Network(seed=0) as made:
         pixels = nn.constant_input((4, 4))
-        layer = nn.dense(pixels, random.uniform(0, 1, (16, 9)), neuron_type or nengo.LIF())
+        layer = nn.dense(
+            pixels, random.uniform(0, 1, (16, 9)), neuron_type or nengo.LIF(), **nn.FORUM
+        )
         if own is None:
-            return made, nn.dense(layer, random.uniform(0, 1, (9, 3)), nengo.LIF())
+            return made, nn.dense(layer, random.uniform(0, 1, (9, 3)), nengo.LIF(), **nn.FORUM)
         node = nengo.Node(own, size_in=9)
         nengo.Connection(layer.ensemble.neurons, node, synapse=None)
         return made, node

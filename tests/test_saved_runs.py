@@ -169,7 +169,7 @@ def test_a_network_of_many_labels_is_saved(tmp_path):
     with nengo.Network(seed=0) as net:
         output = nn.constant_input((2, 2))
         for label in labels:
-            output = nn.dense(output, np.eye(4), nengo.LIF(), label=label)
+            output = nn.dense(output, np.eye(4), nengo.LIF(), label=label, **nn.FORUM)
     result = run(tmp_path / "run.h5", (net, output), images=IMAGES[:2])
     same(result, nn.load_result(tmp_path / "run.h5"))
 
@@ -328,7 +328,9 @@ def test_a_result_of_silence_is_not_too_small_for_its_arrays(tmp_path):
     """800 images of 100 steps of 1000 silent neurons: 160 MB of zeros in 0.2 MB."""
     with nengo.Network(seed=0) as net:
         pixels = nn.constant_input((2, 2))
-        output = nn.dense(pixels, np.zeros((4, 1000)), nengo.LIF(), label="output", bias=0.0)
+        output = nn.dense(
+            pixels, np.zeros((4, 1000)), nengo.LIF(), label="output", bias=0.0, **nn.FORUM
+        )
     result = nn.present(net, output, IMAGES[:2], presentation_time=0.1, progress=False)
     steps = np.broadcast_to(result.steps[:1].astype(np.int16), (800, *result.steps.shape[1:]))
     many = {name: np.repeat(each[:1], 800, axis=0) for name, each in result.counts.items()}

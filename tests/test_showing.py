@@ -443,9 +443,9 @@ def test_images_by_layer_and_for_the_input_upstream():
     """A layer stands for its input everywhere; of two inputs, the one that is read is meant."""
     with nengo.Network(seed=3) as net:
         aside = nn.constant_input((6,), label="aside")
-        nn.dense(aside, KERNEL, nengo.LIF(initial_state=ZERO), label="other")
+        nn.dense(aside, KERNEL, nengo.LIF(initial_state=ZERO), label="other", **nn.FORUM)
         pixels = nn.poisson_input((6,), 200.0, kind="ensemble", label="pixels")
-        layer = nn.dense(pixels, KERNEL, nengo.LIF(initial_state=ZERO), label="layer")
+        layer = nn.dense(pixels, KERNEL, nengo.LIF(initial_state=ZERO), label="layer", **nn.FORUM)
     expected = nn.present(net, layer, IMAGES, **RUN).counts["layer"]
     assert expected.any()
     for shown in ({pixels: IMAGES}, {pixels.pre: IMAGES}, {pixels.pre.node: IMAGES}):

@@ -39,8 +39,10 @@ def counting_network(seed=None):
     weights = np.random.default_rng(1).normal(0.3, 1, (9, 6))
     with nengo.Network(seed=seed) as network:
         pixels = nn.poisson_input((3, 3), 300.0)
-        hidden = nn.dense(pixels, weights, nengo.PoissonSpiking(nengo.LIFRate()), label="hidden")
-        output = nn.dense(hidden, weights[:6, :3], nengo.LIF(), label="output")
+        hidden = nn.dense(
+            pixels, weights, nengo.PoissonSpiking(nengo.LIFRate()), label="hidden", **nn.FORUM
+        )
+        output = nn.dense(hidden, weights[:6, :3], nengo.LIF(), label="output", **nn.FORUM)
         counter = nengo.Node(Counter(), size_in=1, size_out=1)
         noise = nengo.Node(nengo.processes.WhiteNoise(), size_out=3)
         decoded = nengo.Ensemble(10, 1)

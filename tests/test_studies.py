@@ -21,13 +21,12 @@ from typing import Annotated, Literal
 
 import nengo
 
-from nengonet.ann.activations import activations, full_scale
 from nengonet.layers.inputs import constant_input
+from nengonet.layers.tune import tune
 from nengonet.layers.weighted import dense
 from nengonet.neurons import IntegrateAndFire
 from nengonet.studies.engine import Case, Data, Study, Variant
 from nengonet.studies.forum_mnist import mlp_layers
-from nengonet.studies.shared import matched
 
 
 def network(
@@ -40,12 +39,11 @@ def network(
     """Build the network."""
     weights = given.load_weights("mnist_dense")
     layers = mlp_layers(weights)
-    found = activations(layers, given.images("train", 100)[0])
+    tuned = tune(layers, given.images("train", 100)[0], IntegrateAndFire(), rate)
     with nengo.Network(seed=given.seed):
         layer = constant_input((28, 28))
         for each in layers:
-            neurons = IntegrateAndFire()
-            tuning = matched(neurons, full_scale(found[each.name]), rate)
+            neurons, tuning = IntegrateAndFire(), tuned[each.name]
             if each is layers[-1] and last == "node":
                 neurons, tuning = None, {}
             layer = dense(layer, each, neurons, **tuning)

@@ -11,7 +11,9 @@ from nengonet.layers.targets import read_output
 def network():
     with nengo.Network(seed=1) as net:
         pixels = nn.constant_input((2, 3))
-        net.layer = nn.dense(pixels, np.ones((6, 4)), nengo.LIF(amplitude=0.5), label="first")
+        net.layer = nn.dense(
+            pixels, np.ones((6, 4)), nengo.LIF(amplitude=0.5), label="first", **nn.FORUM
+        )
         net.plain = nengo.Ensemble(5, 2, neuron_type=nengo.LIF(amplitude=0.5), label="plain")
         net.unnamed = nengo.Ensemble(3, 1, neuron_type=nengo.RectifiedLinear())
         net.array = nengo.networks.EnsembleArray(4, 3, label="array")

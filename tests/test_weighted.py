@@ -31,7 +31,7 @@ def run(build, image=IMAGE, time=1.0, **settings):
 def test_a_layer_is_one_ensemble_and_one_connection():
     with nengo.Network() as network:
         pixels = nn.constant_input((2,))
-        layer = nn.dense(pixels, KERNEL, nengo.LIF(), label="hidden")
+        layer = nn.dense(pixels, KERNEL, nengo.LIF(), label="hidden", **nn.FORUM)
     assert network.ensembles == [layer.ensemble]
     assert network.connections == [layer.connection]
     assert layer.connection.pre is pixels.node
@@ -43,11 +43,47 @@ def test_a_layer_is_one_ensemble_and_one_connection():
     assert [each.label for each in layer.upstream()] == ["input", "hidden"]
 
 
-def test_default_tuning_is_the_posts():
+def test_the_posts_tuning_is_one_word():
     with nengo.Network():
-        layer = nn.dense(nn.constant_input((2,)), KERNEL, nengo.LIF())
-    np.testing.assert_allclose(layer.ensemble.gain, 2.033245, atol=1e-6)
+        layer = nn.dense(nn.constant_input((2,)), KERNEL, nengo.LIF(), **nn.FORUM)
+    np.testing.assert_allclose(layer.neurons.ensemble.gain, 2.033245, atol=1e-6)
     np.testing.assert_allclose(layer.ensemble.bias, 1.0)
+
+
+@pytest.mark.parametrize("given", [{}, {"amplitude": 0.01}, {"intercepts": 0.0}, {"bias": 1.0}])
+def test_no_tuning_is_assumed(given):
+    """None suits the weights of another network."""
+    with nengo.Network() as network:
+        pixels = nn.constant_input((5, 4, 2))
+        for add in (
+            lambda: nn.dense(pixels, np.ones((40, 3)), nengo.LIF(), label="own", **given),
+            lambda: nn.conv2d(pixels, CONV, nn.IntegrateAndFire(), label="own", **given),
+            lambda: nn.activation(pixels, nengo.LIF(), label="own", **given),
+        ):
+            with pytest.raises(nn.InputError) as error:
+                add()
+            assert str(error.value) == (
+                "own: expected gain or max_rates, got neither; nengonet.tune finds what suits the "
+                "weights, for **tuned['own']; **nengonet.FORUM is the forum's max_rates=100, "
+                "intercepts=0"
+            )
+        assert not network.ensembles
+        nn.dense(pixels, np.ones((40, 3)), None)  # no neurons, nothing to tune
+        alone = nn.dense(pixels, np.ones((40, 3)), nengo.LIF(), max_rates=100.0)
+    np.testing.assert_allclose(alone.ensemble.bias, 1.0)  # the intercepts are 0
+
+
+def test_neurons_are_there_or_an_error():
+    with nengo.Network():
+        pixels = nn.constant_input((2,))
+        layer = nn.dense(pixels, KERNEL, nengo.LIF(), **nn.FORUM)
+        nodes = pixels, nn.dense(layer, np.eye(3), None, label="last")
+    assert layer.neurons == layer.ensemble.neurons
+    for each in nodes:
+        with pytest.raises(
+            nn.InputError, match=f"{each.label}: expected a layer with neurons, got a "
+        ):
+            each.neurons  # noqa: B018
 
 
 def test_current_is_gain_times_drive_plus_bias():
@@ -125,7 +161,10 @@ def test_spikes_pass_every_layer_within_one_step():
 def test_weights_of_a_file_name_the_layer():
     with nengo.Network():
         layer = nn.dense(
-            nn.constant_input((2,)), nn.LayerWeights(kernel=KERNEL, name="hidden"), nengo.LIF()
+            nn.constant_input((2,)),
+            nn.LayerWeights(kernel=KERNEL, name="hidden"),
+            nengo.LIF(),
+            **nn.FORUM,
         )
     assert layer.label == "hidden"
 
@@ -238,7 +277,14 @@ def test_a_convolution_is_one_ensemble_and_one_connection():
     with nengo.Network() as network:
         pixels = nn.constant_input((6, 5, 2))
         layer = nn.conv2d(
-            pixels, CONV, nengo.LIF(), strides=2, padding="same", synapse=0.01, label="conv"
+            pixels,
+            CONV,
+            nengo.LIF(),
+            strides=2,
+            padding="same",
+            synapse=0.01,
+            label="conv",
+            **nn.FORUM,
         )
     assert network.ensembles == [layer.ensemble]
     assert network.connections == [layer.connection]
@@ -418,8 +464,8 @@ def test_default_labels_are_numbered_as_in_keras():
 def test_a_label_that_clashes_is_refused_when_the_layer_is_added():
     with nengo.Network():
         pixels = nn.constant_input((4,))
-        hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")
-        nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden")  # of another chain
+        hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden", **nn.FORUM)
+        nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden", **nn.FORUM)  # of another chain
         for add in (
             lambda: nn.dense(hidden, np.eye(4), None, label="hidden"),
             lambda: nn.lowpass(hidden, 0.1, label="input"),

@@ -19,7 +19,6 @@ import numpy as np
 
 import nengonet as nn
 from nengonet import studies
-from nengonet.ann.activations import activations, full_scale
 from nengonet.layers.pools import AveragePool, MaxPool
 from nengonet.studies import cifar_csnn, shared
 from nengonet.studies.case import Case, Given
@@ -36,14 +35,13 @@ def csnn(data: str | None, pool: str) -> Case:
     source = Given(cifar_csnn.DATA, data=data)
     weights = source.load_weights(cifar_csnn.WEIGHTS)
     layers = cifar_csnn.with_pools(cifar_csnn.cnn_layers(weights), pool)
-    found = activations(layers, source.images("train", cifar_csnn.N_SAMPLE)[0])
-    neuron_type, rate = nn.IntegrateAndFire(), cifar_csnn.FULL_SCALE_RATE
+    sample, neuron_type = source.images("train", cifar_csnn.N_SAMPLE)[0], nn.IntegrateAndFire()
+    tuned = nn.tune(layers, sample, neuron_type, cifar_csnn.FULL_SCALE_RATE)
     with nengo.Network(seed=0):
         layer = nn.constant_input(cifar_csnn.DATA.shape)
         for each in layers[:-1]:
             if isinstance(each, nn.LayerWeights):
-                tuning = shared.matched(neuron_type, full_scale(found[each.name]), rate)
-                layer = shared.add(layer, each, neuron_type, **tuning)
+                layer = shared.add(layer, each, neuron_type, **tuned[each.name])
             elif pool == "max":
                 layer = nn.max_pool2d(layer, label=each.name)
             else:

@@ -119,6 +119,16 @@ class Layer:
         return self.tuned_gain is not None and np.array_equal(self.ensemble.gain, self.tuned_gain)
 
     @property
+    def neurons(self) -> Neurons:
+        """``ensemble.neurons``, to connect and to probe; an error where the layer is a Node."""
+        if self.ensemble is None:
+            raise InputError(
+                f"{self.label}: expected a layer with neurons, got a Node; use layer.output, which "
+                "is a layer's neurons or its Node"
+            )
+        return self.ensemble.neurons
+
+    @property
     def output(self) -> Neurons | nengo.Node:
         """What to connect from, and to probe: ``ensemble.neurons`` or the node."""
         return self.node if self.ensemble is None else self.ensemble.neurons

@@ -29,7 +29,8 @@ from nengonet.layers.record import (
     node_layer,
 )
 from nengonet.nengo_internals import outermost_network
-from nengonet.neurons import as_neuron_type, gain_bias, with_settings
+from nengonet.neurons import as_neuron_type, gain_bias, model_of, with_settings
+from nengonet.neurons.tuning import PerNeuron
 from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
 from nengonet.weights.records import KERNEL_NDIM
@@ -39,10 +40,10 @@ from nengonet.weights.records import KERNEL_NDIM
 class Tuning:
     """What tunes the neurons of a layer, and the connection's synapse: see `dense`."""
 
-    max_rates: object = 100.0
-    intercepts: object = 0.0
-    gain: object = None
-    bias: object = None
+    max_rates: PerNeuron | None = None
+    intercepts: PerNeuron | None = None
+    gain: PerNeuron | None = None
+    bias: PerNeuron | None = None
     amplitude: float | None = None
     synapse: SynapseLike = None
     seed: int | None = None
@@ -53,10 +54,10 @@ def dense(
     weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
     neuron_type: NeuronType | None,
     *,
-    max_rates: object = 100.0,
-    intercepts: object = 0.0,
-    gain: object = None,
-    bias: object = None,
+    max_rates: PerNeuron | None = None,
+    intercepts: PerNeuron | None = None,
+    gain: PerNeuron | None = None,
+    bias: PerNeuron | None = None,
     amplitude: float | None = None,
     synapse: SynapseLike = None,
     label: str | None = None,
@@ -76,10 +77,12 @@ def dense(
         ``gain * keras_bias``, added to the tuning's own.
     neuron_type : NeuronType or None
         None for a last layer without neurons: a Node that puts out the drive.
-    max_rates, intercepts : float, array_like or Distribution
-        The tuning, in Hz and in units of drive. The defaults are the forum post's.
+    max_rates, intercepts : float, array_like or Distribution, optional
+        The tuning, in Hz and in units of drive: ``max_rates`` at a drive of 1, nothing below
+        ``intercepts`` (by default 0). ``**nengonet.FORUM`` has the forum post's, 100 and 0.
     gain, bias : float, array_like or Distribution, optional
-        Given directly: see `nengonet.gain_bias`.
+        Given directly, in their place: see `nengonet.gain_bias`. `nengonet.tune` finds them, and
+        the amplitude. There is no default, as none suits the weights of another network.
     amplitude : float, optional
         Area of one spike (for rate neurons, factor on the output). By default the neuron type's.
     synapse : Synapse, float or None
@@ -99,7 +102,7 @@ def dense(
     Raises
     ------
     InputError
-        The kernel does not fit the layer before, or the tuning is impossible.
+        The kernel does not fit the layer before, or the tuning is missing or impossible.
 
     Notes
     -----
@@ -135,10 +138,10 @@ def conv2d(
     padding: str | None = None,
     groups: int | None = None,
     dilation_rate: int | Sequence[int] | None = None,
-    max_rates: object = 100.0,
-    intercepts: object = 0.0,
-    gain: object = None,
-    bias: object = None,
+    max_rates: PerNeuron | None = None,
+    intercepts: PerNeuron | None = None,
+    gain: PerNeuron | None = None,
+    bias: PerNeuron | None = None,
     amplitude: float | None = None,
     synapse: SynapseLike = None,
     label: str | None = None,
@@ -214,10 +217,10 @@ def conv1d(
     padding: str | None = None,
     groups: int | None = None,
     dilation_rate: int | None = None,
-    max_rates: object = 100.0,
-    intercepts: object = 0.0,
-    gain: object = None,
-    bias: object = None,
+    max_rates: PerNeuron | None = None,
+    intercepts: PerNeuron | None = None,
+    gain: PerNeuron | None = None,
+    bias: PerNeuron | None = None,
     amplitude: float | None = None,
     synapse: SynapseLike = None,
     label: str | None = None,
@@ -314,10 +317,10 @@ def activation(
     pre: Layers,
     neuron_type: NeuronType,
     *,
-    max_rates: object = 100.0,
-    intercepts: object = 0.0,
-    gain: object = None,
-    bias: object = None,
+    max_rates: PerNeuron | None = None,
+    intercepts: PerNeuron | None = None,
+    gain: PerNeuron | None = None,
+    bias: PerNeuron | None = None,
     amplitude: float | None = None,
     synapse: SynapseLike = None,
     label: str | None = None,
@@ -452,11 +455,19 @@ def weighted_layer(
     as_neuron_type(neuron_type, label)
     if tuning.amplitude is not None:
         neuron_type = with_settings(neuron_type, amplitude=tuning.amplitude)
+    untuned = tuning.gain is None and tuning.max_rates is None
+    if untuned and model_of(neuron_type).has_neurons:
+        raise InputError(
+            f"{label}: expected gain or max_rates, got neither; nengonet.tune finds what suits the "
+            f"weights, for **tuned[{label!r}]; **nengonet.FORUM is the forum's max_rates=100, "
+            "intercepts=0"
+        )
     seed, network = tuning.seed, outermost_network()
     if seed is None:
         seed = tuning_seed(network.seed, len(network.all_ensembles))
+    intercepts = 0.0 if tuning.intercepts is None else tuning.intercepts
     given = {"gain": tuning.gain, "bias": tuning.bias, "seed": seed}
-    gain, bias = gain_bias(neuron_type, size, tuning.max_rates, tuning.intercepts, **given)
+    gain, bias = gain_bias(neuron_type, size, tuning.max_rates, intercepts, **given)
     of_layer["tuned_gain"] = gain if tuning.gain is None else None
     return neuron_layer(pre, neuron_type, gain, bias + gain * keras_bias, **of_layer)
 

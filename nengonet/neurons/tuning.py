@@ -9,10 +9,13 @@ import numpy as np
 from nengo.dists import Distribution, get_samples
 from nengo.exceptions import ValidationError
 from nengo.neurons import NeuronType
+from numpy.typing import ArrayLike
 
 from nengonet.checks import as_number, as_numbers, as_seed, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import model_of
+
+PerNeuron = ArrayLike | Distribution  # one number, or one for each neuron, given or drawn
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
@@ -29,11 +32,11 @@ def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:
 def gain_bias(
     neuron_type: NeuronType,
     n_neurons: int,
-    max_rates: object = 100.0,
-    intercepts: object = 0.0,
+    max_rates: PerNeuron = 100.0,
+    intercepts: PerNeuron = 0.0,
     *,
-    gain: object = None,
-    bias: object = None,
+    gain: PerNeuron | None = None,
+    bias: PerNeuron | None = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the gain and bias of a layer.
@@ -123,8 +126,8 @@ def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: objec
 
 
 def current_at(neuron_type: NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz."""
-    gain, bias = neuron_type.gain_bias([rate], [0.0])
+    """Return the constant current at which a neuron fires at ``rate`` Hz, or refuse the rate."""
+    gain, bias = gain_bias(neuron_type, 1, max_rates=rate, intercepts=0.0)
     return float(gain[0] + bias[0])
 
 

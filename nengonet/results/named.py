@@ -11,18 +11,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from nengonet.checks import described, did_you_mean, slice_text
-from nengonet.exceptions import InputError
+from nengonet.exceptions import InputError, UnknownName
 
 if TYPE_CHECKING:
     from nengonet.results.result import Result
 
 WHOLE = slice(None)
-
-
-class UnknownName(InputError, KeyError):
-    """A name that a result does not have; a KeyError for those who ask a dict."""
-
-    __str__ = Exception.__str__
 
 
 class ByName(dict):

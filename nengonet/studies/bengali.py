@@ -20,7 +20,6 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import activations, full_scale
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
 from nengonet.studies.options import Option
@@ -89,12 +88,10 @@ def repaired(
       its rate. The amplitude makes the mean output the activation again.
     - `IntegrateAndFire` neurons: their voltage may go negative, so they need no synapse.
     """
-    neuron_type, found = nn.IntegrateAndFire(), activations(layers, sample)
-    tunings = [
-        shared.matched(neuron_type, full_scale(found[weights.name]), rate)
-        for weights, rate in zip(layers[:-1], rates, strict=True)
-    ]
-    return _build(layers, neuron_type, tunings, None, seed)
+    neuron_type = nn.IntegrateAndFire()
+    names = [weights.name for weights in layers[:-1]]
+    tuned = shared.tuned(layers, sample, neuron_type, dict(zip(names, rates, strict=True)))
+    return _build(layers, neuron_type, list(tuned.values()), None, seed)
 
 
 def _build(layers, neuron_type, tunings, synapse, seed) -> nn.Layer:

@@ -19,7 +19,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import activations, full_scale
+from nengonet.ann.activations import activations
 from nengonet.ann.kinds import drive_of
 from nengonet.ann.unweighted import Pool
 from nengonet.checks import positive_integer
@@ -108,9 +108,10 @@ def build(
     """
     *hidden, last = layers
     if neurons == "repaired":
-        neuron_type, found = nn.IntegrateAndFire(), activations(with_pools(layers, "max"), sample)
-        scales = [full_scale(found[weights.name]) for weights in hidden]
-        tunings = [shared.matched(neuron_type, each, full_scale_rate) for each in scales]
+        neuron_type = nn.IntegrateAndFire()
+        rates = dict.fromkeys((weights.name for weights in hidden), full_scale_rate)
+        tuned = shared.tuned(with_pools(layers, "max"), sample, neuron_type, rates)
+        tunings = list(tuned.values())
         pool = functools.partial(nn.max_pool2d, kind="running_max")
     else:
         neuron_type, tunings = NEURONS[neurons], [shared.scaled_firing_rates(scale)] * len(hidden)

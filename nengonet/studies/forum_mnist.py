@@ -17,7 +17,6 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import activations, full_scale
 from nengonet.explain.findings import SATURATED
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Study, Variant
@@ -106,7 +105,7 @@ def build(
       output the activation, and the next layer's drive what its Keras unit saw.
     """
     pixels, synapse = {"max_rate": 25500.0, "amplitude": 1.0, "scale": 255.0}, None
-    tunings = {each.name: {"max_rates": 100.0, "intercepts": 0.0} for each in layers}
+    tunings = dict.fromkeys((each.name for each in layers), nn.FORUM)
     voltage = shared.ZERO_STATE if initial_voltage == "zero" else shared.INITIAL_STATE
     neuron_type = nengo.LIF(initial_state=voltage)
     if variant == "obvious":
@@ -114,10 +113,7 @@ def build(
     elif variant == "repaired":
         pixels, (neuron_type, synapse, _) = {"max_rate": input_rate}, NEURONS[neurons]
         sample, _ = nn.datasets.load("mnist", split="train")
-        tunings = {
-            name: shared.matched(neuron_type, full_scale(found), full_scale_rate)
-            for name, found in activations(layers, sample).items()
-        }
+        tunings = shared.tuned(layers, sample, neuron_type, full_scale_rate)
     pixels["kind"] = input_kind if variant == "repaired" else "ensemble"
     with nengo.Network(seed=seed):
         if pixels["kind"] == "constant":

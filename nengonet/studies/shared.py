@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import nengo
@@ -10,8 +11,6 @@ import numpy as np
 import nengonet as nn
 from nengonet.ann.activations import activations
 from nengonet.ann.unweighted import Pool
-from nengonet.checks import as_number
-from nengonet.neurons import current_at
 from nengonet.tables import aligned
 
 # Nengo's own default, stated: one voltage for each neuron, the same for all images.
@@ -28,14 +27,17 @@ def listed(weights: nn.Weights) -> str:
     )
 
 
-def matched(neuron_type: nengo.neurons.NeuronType, scale: float, rate: float) -> dict[str, float]:
-    """Return the tuning with which an activation of ``scale`` fires at ``rate`` Hz.
-
-    The mean output is then the activation, where the neuron's curve is a line.
-    """
-    rate = as_number("full_scale_rate", rate, "a rate in Hz", above=0)
-    gain = current_at(neuron_type, rate) / scale
-    return {"gain": gain, "bias": 0.0, "amplitude": scale / rate}
+def tuned(
+    layers: Sequence[nn.LayerWeights | Pool],
+    sample: np.ndarray,
+    neuron_type: nengo.neurons.NeuronType,
+    full_scale_rate: float | Sequence[float] | Mapping[str, float],
+) -> nn.Tuned:
+    """Tune a network; messages call the rate what the studies' option is called."""
+    try:
+        return nn.tune(layers, sample, neuron_type, full_scale_rate)
+    except nn.InputError as error:
+        raise nn.InputError(re.sub(r"^rate: ", "full_scale_rate: ", str(error))) from None
 
 
 def scaled_firing_rates(scale: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nengonet import html
 from nengonet.checks import as_array, check_finite, described, did_you_mean, shortened
-from nengonet.exceptions import InputError
+from nengonet.exceptions import InputError, UnknownName
 from nengonet.files import printable
 from nengonet.tables import aligned
 from nengonet.weights.config import activation_of
@@ -28,12 +28,6 @@ BATCH_NORM = "BatchNormalization"
 
 
 _WORDS = (0, 1, 2, 3, 8)  # columns of the table of a file
-
-
-class _UnknownLayerError(InputError, KeyError):
-    """A layer that the file does not have; a KeyError too, so that mappings work as usual."""
-
-    __str__ = Exception.__str__
 
 
 def _other(name: str, doc: str) -> property:
@@ -265,7 +259,7 @@ class Weights(collections.abc.Mapping):
     def __getitem__(self, name: str) -> LayerWeights:
         if isinstance(name, str) and name in self._layers:
             return self._layers[name]
-        raise _UnknownLayerError(
+        raise UnknownName(
             f"{self.path}: expected one of the layers {', '.join(self._layers)}, got {name!r}"
             f"{did_you_mean(name, self._layers)}"
         )
