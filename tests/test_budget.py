@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import nengonet as nn
-from nengonet.explain.budget import _change, _repeated, error_budget
+from nengonet.explain import budget as budgets
+from nengonet.explain.budget import Turns, _change, _repeated, error_budget
+from nengonet.run.presentation import present
 from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = (part[700:740] for part in nn.datasets.load("mnist", split="test"))
@@ -114,3 +116,43 @@ def test_networks_without_a_budget_are_named():
         output = nn.constant_input((28, 28))
     with pytest.raises(nn.InputError, match="expected a last layer that spikes"):
         error_budget(output, IMAGES, LABELS)
+
+
+def test_stages_are_computed_in_turn_under_their_names(monkeypatch):
+    """The bar of a run says which stage it is for, and no run is made twice."""
+    bars = []
+
+    def watched(*args, progress, **settings):
+        bars.append(progress)
+        return present(*args, progress=False, **settings)
+
+    monkeypatch.setattr("nengonet.explain.budget.present", watched)
+    rng = np.random.default_rng(5)
+    with nengo.Network(seed=1):
+        layer = nn.dense(
+            nn.poisson_input(9), rng.normal(size=(9, 3)), nengo.LIF(), label="out", **nn.FORUM
+        )
+    given = (layer, rng.random((6, 9)), np.arange(6) % 3)
+    run = {"presentation_time": 0.02, "n_repeats": 2}
+    found = nn.error_budget(*given, **run, progress="mine")
+    assert bars == [
+        "mine 4 of 7: clipping of noisy currents",
+        "mine 5 of 7: finite presentation time",
+    ]
+    bars.clear()
+    assert nn.error_budget(*given, **run, progress=False) == found
+    assert bars == [False, False]
+
+
+def test_stages_may_be_functions_of_a_run():
+    turns, seen = Turns(True, "budget"), []
+
+    def scores():
+        seen.append(turns.shown)
+        return np.eye(3)
+
+    stages = [("ANN", np.eye(3), "given"), ("run", scores, "shown"), ("again", scores, "shown")]
+    computed = turns.take(stages)
+    assert seen == ["budget 2 of 3: run", "budget 3 of 3: again"]
+    assert [name for name, *_ in computed] == ["ANN", "run", "again"]
+    assert budgets.budget_of(computed, np.arange(3)).steps[-1].accuracy == 1

@@ -102,13 +102,13 @@ def test_progress_moves_within_a_minibatch_and_names_its_step():
     arguments = ["budget", "forum-mnist", "--images", "20", "--seed", "1"]
     shown, code, out = on_terminal(arguments, "stderr", TQDM_MININTERVAL="0")
     assert code == 0
-    for name in ("1 of 2: 10 presentations of an image", "2 of 2: one as long as all of them"):
+    for name in ("4 of 7: clipping of noisy currents", "5 of 7: finite presentation time"):
         found = re.findall(rf"forum-mnist budget {name}: +(\d+)%", shown)
         assert found[0] == "0"
         assert found[-1] == "100"
         # All images run in two threads, each in one minibatch.
         assert len(set(found)) > 3
-    assert "budget 1 of 2" not in out
+    assert "budget 4 of 7" not in out
 
 
 def leaves(command):

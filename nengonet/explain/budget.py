@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import nengo
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet import html
 from nengonet.checks import as_labels, as_numbers, check_among, count_steps, positive_integer
@@ -138,10 +139,10 @@ def _change_text(step: Step) -> str:
 def error_budget(
     output: Output,
     images: Images,
-    labels: np.ndarray,
+    labels: ArrayLike,
     *,
     network: nengo.Network | None = None,
-    ann: np.ndarray | None = None,
+    ann: ArrayLike | None = None,
     presentation_time: float = 0.35,
     dt: float = 0.001,
     seed: int | None = None,
@@ -208,15 +209,18 @@ def error_budget(
     show = functools.partial(
         *(present, target.network, target), keep=[target.label], dt=dt, seed=seed, n_jobs=n_jobs
     )
-    doing = functools.partial(numbered, progress, "budget")
-    short = {"presentation_time": presentation_time, "readout": readout}
-    short["progress"] = doing(1, 2, f"{n_repeats} presentations of an image")
-    first, counts = _repeated(functools.partial(show, **short), images, n_repeats)
-    long = show(
-        images,
-        presentation_time=n_repeats * presentation_time,
-        progress=doing(2, 2, "one as long as all of them"),
-    )
+    turns = Turns(progress, "budget")
+
+    def long() -> np.ndarray:
+        time = {"presentation_time": n_repeats * presentation_time, "progress": turns.shown}
+        return show(images, **time).counts[target.label]
+
+    @functools.cache
+    def repeated() -> tuple[np.ndarray, np.ndarray]:
+        short = {"presentation_time": presentation_time, "readout": readout}
+        run = functools.partial(show, **short, progress=turns.shown)
+        return _repeated(run, images, n_repeats)
+
     stages += [
         (
             "scales and biases of the network",
@@ -226,18 +230,22 @@ def error_budget(
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
         (
             "clipping of noisy currents",
-            long.counts[target.label],
+            long,
             f"spike counts of one presentation {n_repeats} times as long",
         ),
         (
             "finite presentation time",
-            counts.sum(axis=0, dtype=np.int64),
+            lambda: repeated()[1].sum(axis=0, dtype=np.int64),
             f"spike counts summed over {n_repeats} presentations with different input noise",
         ),
-        ("input noise and whole spikes", counts[0], "spike counts of one presentation"),
-        ("readout", first, f"the same run, read out by {readout}"),
+        (
+            "input noise and whole spikes",
+            lambda: repeated()[1][0],
+            "spike counts of one presentation",
+        ),
+        ("readout", lambda: repeated()[0], f"the same run, read out by {readout}"),
     ]
-    found = budget_of(stages, labels, n_repeats=n_repeats)
+    found = budget_of(turns.take(stages), labels, n_repeats=n_repeats)
     return dataclasses.replace(found, ann_reason=ann_reason)
 
 
@@ -257,6 +265,28 @@ def _ann(
     except InputError as error:
         return [], str(error)
     return [("ANN", scores, "Keras' activations")], None
+
+
+Stage = tuple[str, np.ndarray | Callable[[], np.ndarray], str]
+
+
+class Turns:
+    """Compute the stages of a budget one after the other; a bar says which one it runs for.
+
+    ``shown`` is what a run's ``progress`` should be now.
+    """
+
+    def __init__(self, progress: bool | str, usual: str) -> None:
+        self._progress, self._usual = progress, usual
+        self.shown: bool | str = False
+
+    def take(self, stages: Sequence[Stage]) -> list[tuple[str, np.ndarray, str]]:
+        """Return the stages with the scores that their functions return."""
+        found = []
+        for number, (name, scores, how) in enumerate(stages, 1):
+            self.shown = numbered(self._progress, self._usual, number, len(stages), name)
+            found.append((name, scores() if callable(scores) else scores, how))
+        return found
 
 
 def budget_of(

@@ -19,6 +19,7 @@ import numpy as np
 
 import nengonet as nn
 from nengonet.checks import positive_integer
+from nengonet.explain.budget import Stage
 from nengonet.run.content import file_digest
 from nengonet.studies import amplitude_networks as nets
 from nengonet.studies import shared
@@ -169,7 +170,7 @@ def stages(
     network: _Network = "mlp",
     amplitude: _Amplitude = TRAINED_AT,
     input_kind: _Input = "constant",
-) -> list[tuple[str, np.ndarray, str]]:
+) -> list[Stage]:
     """Return the stages of a budget: what larger spikes change, one effect after the other."""
     larger = {"network": network, "amplitude": amplitude}
     spiking = larger | {"input_kind": input_kind}
@@ -180,7 +181,10 @@ def stages(
         ("spikes", spiking | {"kind": "unclipped"}, "LIF whose voltage may go below 0"),
         ("clipped voltages", spiking, "the network as it is run"),
     ]
-    return [(name, show(**options).scores()[:, -1], how) for name, options, how in shown]
+    return [
+        (name, lambda options=options: show(**options).scores()[:, -1], how)
+        for name, options, how in shown
+    ]
 
 
 # What is measured beside the sweeps, and reported.

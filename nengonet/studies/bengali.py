@@ -11,6 +11,7 @@ those 10 steps, and the mean over time as its answer.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
+from nengonet.explain.budget import Stage
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
 from nengonet.studies.options import Option
@@ -159,35 +161,44 @@ def runs(
 
 def stages(
     show: Callable[..., nn.Result], case: Case, images: np.ndarray, *, n_steps: _Steps = 10
-) -> list[tuple[str, np.ndarray, str]]:
+) -> list[Stage]:
     """Return the stages of a budget: rate neurons, then many spikes, then as it is run."""
-    rate = show(neurons="rate", n_steps=1, readout="mean")
+    run = functools.cache(show)
+
+    def scores(options: dict, step: int = -1, readout: str | None = None) -> Callable:
+        return lambda: run(**options).scores(readout)[:, step]
+
+    rate = {"neurons": "rate", "n_steps": 1, "readout": "mean"}
     found = [
         ("ANN", shared.logits_of(case.layers, images), "Keras' activations"),
-        ("the network, of rate neurons", rate.scores()[:, -1], "RectifiedLinear"),
+        ("the network, of rate neurons", scores(rate), "RectifiedLinear"),
     ]
     longer = {"n_steps": 10 * n_steps, "readout": "mean"}
     mean, first = f"mean over {10 * n_steps} steps", f"the same run, mean over its first {n_steps}"
     if case.name == "repaired":
-        scores = show(neurons="repaired", **longer).scores()
+        longer |= {"neurons": "repaired"}
         return [
             *found,
-            ("spiking neurons", scores[:, -1], mean),
-            ("finite presentation time", scores[:, n_steps - 1], f"{first} steps, as it is run"),
+            ("spiking neurons", scores(longer), mean),
+            (
+                "finite presentation time",
+                scores(longer, n_steps - 1),
+                f"{first} steps, as it is run",
+            ),
         ]
     longer |= {"scale": max(SCALES)}
-    smooth, noisy = show(synapse=SYNAPSES[1], **longer), show(**longer)
-    slow, last = show(n_steps=n_steps, readout="mean"), n_steps - 1
+    smooth, slow = longer | {"synapse": SYNAPSES[1]}, {"n_steps": n_steps, "readout": "mean"}
+    last = n_steps - 1
     fast = f"scale_firing_rates {max(SCALES):g}, synapses of {1000 * SYNAPSES[1]:g} ms, {mean}"
     posted = "as posted: scale_firing_rates 1, an activation of 1 fires at 1 Hz"
     alone = f"the same run, step {n_steps} alone"
     return [
         *found,
-        ("spikes, many and smoothed", smooth.scores()[:, -1], fast),
-        ("rectified noise", noisy.scores()[:, -1], "the same without synapses"),
-        ("finite presentation time", noisy.scores()[:, last], f"{first} steps"),
-        ("readout of the last step", noisy.scores("last_step")[:, last], alone),
-        ("few spikes", slow.scores("last_step")[:, -1], posted),
+        ("spikes, many and smoothed", scores(smooth), fast),
+        ("rectified noise", scores(longer), "the same without synapses"),
+        ("finite presentation time", scores(longer, last), f"{first} steps"),
+        ("readout of the last step", scores(longer, last, "last_step"), alone),
+        ("few spikes", scores(slow, readout="last_step"), posted),
     ]
 
 

@@ -7,6 +7,7 @@ networks, what `reproduce` runs, and functions of a report that give cells, tabl
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import nengonet as nn
-from nengonet.checks import check_among
-from nengonet.explain.budget import Budget, budget_of
+from nengonet.checks import check_among, count_steps
+from nengonet.explain.budget import Budget, Stage, Turns, budget_of
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.explain.prediction import predict
 from nengonet.results.journal import checked_file
@@ -73,7 +74,8 @@ class Study:
     #: What ``--plot`` draws; by default the first image's run.
     figure: Callable[[Reproduction], Figure] | None = None
     #: ``stages(show, case, images, *, …)``: stages of a budget where those of
-    #: `nengonet.error_budget` do not fit; ``show(**options)`` runs a network with these options.
+    #: `nengonet.error_budget` do not fit: name, scores or a function that returns them, and how
+    #: they were found. ``show(**options)`` runs a network with these options.
     stages: Callable[..., list] | None = None
     #: Where the runs go: `one_file`, `in_folder` or `beside`.
     saved: Callable | None = None
@@ -207,17 +209,16 @@ class Study:
         if self.stages is None and case.output.spiking:
             settings = {"n_jobs": running["n_jobs"], "progress": progress and name}
             return case, nn.error_budget(case.output, images, labels, **case.showing, **settings)
+        turns = Turns(progress, name)
         if self.stages is None:
-            long = numbered(progress, name, 1, 1, "a long presentation")
-            stages = stages_of_means(case, images, progress=long, **running)
-            return case, budget_of(stages, labels)
+            stages = stages_of_means(case, images, turns, **running)
+            return case, budget_of(turns.take(stages), labels)
         source = Given(self.data, weights, given.get("data"), seed=case.seed)
 
         def show(**options: object) -> nn.Result:
-            doing = numbered(progress, name, 1, 1, in_words(options))
-            return self._case(source, options).present(images, progress=doing, **running)
+            return self._case(source, options).present(images, progress=turns.shown, **running)
 
-        return case, budget_of(self.stages(show, case, images, **options), labels)
+        return case, budget_of(turns.take(self.stages(show, case, images, **options)), labels)
 
     def measure(self, **given: object) -> dict[str, object]:
         """Run one network once, for a sweep.
@@ -368,15 +369,20 @@ def _joined(one: nn.Sweep | None, other: nn.Sweep) -> nn.Sweep:
 
 
 def stages_of_means(
-    case: Case, images: np.ndarray, *, n_times: int = 10, **running: object
-) -> list[tuple[str, np.ndarray, str]]:
+    case: Case, images: np.ndarray, turns: Turns, *, n_times: int = 10, **running: object
+) -> list[Stage]:
     """Return the stages of a budget of a network whose last layer does not spike."""
     time = {"dt": case.dt, "presentation_time": case.presentation_time}
     models = (predict(case.output, images, lines=lines, **time)[-1] for lines in (True, False))
     line, curve = (model.mean_outputs for model in models)
-    long = case.present(images, **running, presentation_time=n_times * case.presentation_time)
-    n_steps = long.n_steps // n_times
-    mean, read, last = long.scores("mean"), long.scores(case.readout), n_steps - 1
+    n_steps = count_steps(case.presentation_time, case.dt)
+    last = n_steps - 1
+
+    @functools.cache
+    def long() -> nn.Result:
+        time = n_times * case.presentation_time
+        return case.present(images, **running, progress=turns.shown, presentation_time=time)
+
     lines = "rate model with its gains, biases and amplitudes, neurons rectified lines"
     first = f"the same run, mean over its first {n_steps} steps"
     anns = case.anns or [("ANN", case.layers, "Keras' activations")]
@@ -384,9 +390,17 @@ def stages_of_means(
         *((name, logits_of(layers, images), how) for name, layers, how in anns),
         ("scales and biases of the network", line, lines),
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
-        ("spikes in place of rates", mean[:, -1], f"mean over {n_times * n_steps} steps"),
-        ("finite presentation time", mean[:, last], first),
-        ("readout", read[:, last], f"the same steps, read out by {case.readout}"),
+        (
+            "spikes in place of rates",
+            lambda: long().scores("mean")[:, -1],
+            f"mean over {n_times * n_steps} steps",
+        ),
+        ("finite presentation time", lambda: long().scores("mean")[:, last], first),
+        (
+            "readout",
+            lambda: long().scores(case.readout)[:, last],
+            f"the same steps, read out by {case.readout}",
+        ),
     ]
 
 
