@@ -109,6 +109,30 @@ def test_weights_table_and_json():
     assert [layer["activation"] for layer in summary["layers"][2:]] == ["relu", "softmax"]
 
 
+def test_bundled_weights_go_by_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = str(nn.pretrained("mnist_dense"))
+    assert call("weights", "mnist_dense").stdout == call("weights", path).stdout
+    assert nn.load_weights("mnist_dense").path == nn.pretrained("mnist_dense")
+    found = [
+        json.loads(call(*FEW, "--weights", each, "--json").stdout)["accuracy"]
+        for each in ("mnist_dense", path)
+    ]
+    assert found[0] == found[1]
+    grid = ["--set", "neurons=if", "--images", 3, "--weights", "mnist_dense", "--json"]
+    swept = json.loads(call("sweep", "forum-mnist", *grid).stdout)
+    assert swept["rows"][0]["error"] is None
+    missing = call("weights", "mnist_dens")
+    assert missing.exit_code == 2
+    assert missing.stderr == (
+        "nengonet: mnist_dens: no such file, nor bundled weights of that name; did you mean "
+        "'mnist_dense'?\n"
+    )
+    # A file here comes first.
+    (tmp_path / "mnist_dense").write_bytes(b"")
+    assert "got an empty file" in call("weights", "mnist_dense").stderr
+
+
 @pytest.fixture
 def wrong_shapes(tmp_path):
     with h5py.File(tmp_path / "wrong.h5", "w") as file:

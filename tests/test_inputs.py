@@ -131,7 +131,10 @@ def test_objects_of_the_post_are_real_nengo_objects():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"shape": 784}, r"expected the shape of one image, such as \(28, 28\), got 784"),
+        ({"shape": 0}, r"expected the shape of one image, such as \(28, 28\) or 784, got 0"),
+        ({"shape": True}, "expected the shape of one image, .* got True"),
+        ({"shape": 7.5}, "expected the shape of one image, .* got 7.5"),
+        ({"shape": "784"}, "expected the shape of one image, .* got '784'"),
         ({"shape": (28, 0)}, "expected the shape of one image"),
         ({"shape": (4,), "max_rate": 0.0}, "max_rate: expected a rate in Hz, above 0, got 0"),
         ({"shape": (4,), "amplitude": -1.0}, "amplitude: expected .*, above 0, got -1"),
@@ -148,6 +151,15 @@ def test_show_checks_the_image():
         layer = nn.poisson_input((28, 28))
     with pytest.raises(nn.InputError, match=r"expected shape \(n_images, 28, 28\) or flat"):
         layer.show(np.zeros(768))
+
+
+@pytest.mark.parametrize("n", [12, np.int64(12)])
+def test_a_number_is_the_shape_of_a_row(n):
+    for build in (nn.poisson_input, nn.constant_input):
+        with nengo.Network():
+            row, image = build(n), build((12,))
+        assert (row.shape, type(row.shape[0])) == ((12,), int)
+        assert row.node.size_out == image.node.size_out == 12
 
 
 @pytest.mark.parametrize("build", [nn.constant_input, nn.poisson_input])

@@ -7,6 +7,7 @@ from test_weighted import random_windows
 
 import nengonet as nn
 from nengonet.ann.convolution import average_pool, global_average_pool, max_pool
+from nengonet.ann.unweighted import Pool
 from nengonet.explain.prediction import predict, predict_rates
 from nengonet.layers.pools import KINDS, AveragePool, MaxPool
 from nengonet.minibatch import MinibatchSimulator
@@ -98,6 +99,42 @@ def test_rate_networks_are_keras_pools():
             assert layer.shape == values.shape[1:]
             found = simulator.signals[simulator.model.sig[layer.node]["out"]]
             np.testing.assert_allclose(found, values.ravel(), rtol=1e-9, atol=1e-12)
+
+
+def test_padding_may_be_in_capitals():
+    """As Keras takes it, in every builder and in the ANN."""
+    image = np.arange(15.0).reshape(1, 5, 3, 1) / 15
+    kernel, steps = np.ones((2, 2, 1, 2)), np.ones((3, 1, 2))
+    builders = [
+        lambda pre, padding: nn.avg_pool2d(pre, padding=padding),
+        lambda pre, padding: nn.max_pool2d(pre, padding=padding),
+        lambda pre, padding: nn.conv2d(pre, kernel, None, padding=padding),
+        lambda pre, padding: nn.conv2d(
+            pre, nn.LayerWeights(kernel, config={"padding": "valid"}), None, padding=padding
+        ),
+    ]
+    rows = [
+        lambda pre, padding: nn.avg_pool1d(pre, padding=padding),
+        lambda pre, padding: nn.conv1d(pre, steps, None, padding=padding),
+    ]
+    for shape, each in (((5, 3, 1), builders), ((5, 1), rows)):
+        for build in each:
+            with nengo.Network() as network:
+                pixels = nn.constant_input(shape)
+                layers = [build(pixels, padding) for padding in ("same", "SAME", "Same")]
+            assert {layer.shape for layer in layers} == {layers[0].shape}
+            shown = image.reshape(1, 5, 3)[..., :1] if len(shape) == 2 else image
+            run = {"presentation_time": 0.002, "progress": False, "keep": None}
+            found = [nn.present(network, each, shown, **run).outputs for each in layers]
+            assert found[0].any()
+            np.testing.assert_array_equal(found[0], found[1])
+            np.testing.assert_array_equal(found[0], found[2])
+    with nengo.Network():
+        sequence = nn.constant_input((5, 1))
+        assert nn.conv1d(sequence, steps, None, padding="CAUSAL").shape == (5, 2)
+    assert Pool("max", padding="SAME") == Pool("max", padding="same")
+    with pytest.raises(nn.InputError, match="padding: expected 'valid' or 'same', got 'full'"):
+        Pool("max", padding="FULL")
 
 
 def test_same_padding_is_no_pixel():

@@ -109,6 +109,8 @@ def test_a_sixth_study_is_one_short_file(sixth, tmp_path):
         budget = json.loads(call("budget", *run, *flags, "--json"))
         assert budget["steps"][0]["name"] == "ANN"
         assert budget["settings"]["network"] == ("node" if flags else "neurons")
+    in_two = json.loads(call("budget", *run, "--linear", "--jobs", 2, "--json"))
+    assert in_two == budget
     swept = json.loads(call("sweep", *run, "--set", "rate=100,300", "--seeds", 2, "--json"))
     assert [row["rate"] for row in swept["rows"]] == [100, 100, 300, 300]
     assert swept["rows"][2]["accuracy"] == report["accuracy"]

@@ -187,6 +187,11 @@ def padding_of(
     return tuple(pad for *_, pad in _axes(shape_in, size, strides, padding))
 
 
+def as_padding(padding: object) -> object:
+    """Return padding in the letters of Keras, which takes ``"SAME"`` too."""
+    return padding.lower() if isinstance(padding, str) else padding
+
+
 def as_lengths(name: str, value: Lengths, dimensions: int) -> tuple[int, ...]:
     """Return a size or stride along every dimension: one number, or one for each."""
     values = (value,) * dimensions if np.ndim(value) == 0 else tuple(value)

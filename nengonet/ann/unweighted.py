@@ -77,6 +77,7 @@ class Pool(_Spatial):
             raise InputError(
                 f"{self.name}: kind: expected {', '.join(map(repr, _POOLS))}, got {self.kind!r}"
             )
+        object.__setattr__(self, "padding", convolution.as_padding(self.padding))
         if self.dimensions not in convolution.AXES:
             raise InputError(f"{self.name}: dimensions: expected 1 or 2, got {self.dimensions!r}")
         # A window that just fits itself: what is left to check is the arguments.

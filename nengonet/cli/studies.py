@@ -220,7 +220,7 @@ def _budget(study: Study) -> tuple:
         answer(as_json, report, str(found))
 
     text = f"Run {study.title} with one effect after the other added."
-    names = "weights data own n_images seed plot"
+    names = "weights data own n_images seed n_jobs plot"
     return run, text, options_of(study, "budget", names), click.Command
 
 
@@ -250,6 +250,7 @@ class _Setting(click.ParamType):
 def _sweep(study: Study) -> tuple:
     def run(settings, weights, data, n_images, **options):
         from nengonet.studies.options import grid_of
+        from nengonet.weights import weights_path
 
         check_resume(options)
         grid = grid_of(study.name, study.parameters, settings)
@@ -258,7 +259,8 @@ def _sweep(study: Study) -> tuple:
                 f"--set: expected one parameter or more, such as {study.examples['sweep']}; "
                 f"nengonet sweep {study.name} --help lists them"
             )
-        paths = {"weights": weights and pathlib.Path(weights), "data": data and pathlib.Path(data)}
+        own = weights and pathlib.Path(weights_path(weights))
+        paths = {"weights": own, "data": data and pathlib.Path(data)}
         constants = given(**paths, n_images=n_images)
         about = {"constants": constants | given(weights=weights, data=data)}
         run_sweep(study.name, study.measure, grid, constants, about, options)

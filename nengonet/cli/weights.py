@@ -18,6 +18,6 @@ weights = click.Command(
     "weights",
     callback=_run,
     params=[click.Argument(["file"], type=click.Path()), *options("weights", "as_json")],
-    help="List the layers of a Keras file: shapes, parameters, ranges.\n\n"
-    "Example: nengonet weights weights/mnist_dense.h5",
+    help="List the layers of a Keras file, or of a bundled one by its name: shapes, parameters, "
+    "ranges.\n\nExample: nengonet weights mnist_dense",
 )

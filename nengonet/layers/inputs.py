@@ -342,14 +342,14 @@ class PoissonImage(ImageInput):
 
 
 def constant_input(
-    shape: tuple[int, ...], *, scale: float = 1.0, label: str | None = None
+    shape: int | Sequence[int], *, scale: float = 1.0, label: str | None = None
 ) -> Layer:
     """Add an input that puts out every pixel's value at every step.
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of one image, for instance ``(28, 28)``.
+    shape : int or tuple of int
+        Shape of one image, for instance ``(28, 28)``; a number for a row of values.
     scale : float
         Output for a pixel of 1. Pixels may have any range.
     label : str, optional
@@ -381,7 +381,7 @@ def _constant(shape: tuple[int, ...], scale: float, label: str, signed: bool) ->
 
 
 def poisson_input(
-    shape: tuple[int, ...],
+    shape: int | Sequence[int],
     max_rate: float = 255.0,
     *,
     amplitude: float | None = None,
@@ -393,8 +393,8 @@ def poisson_input(
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of one image, for instance ``(28, 28)``.
+    shape : int or tuple of int
+        Shape of one image, for instance ``(28, 28)``; a number for a row of values.
     max_rate : float, in Hz
         Rate of a white pixel. The default is 1 Hz for each grey level.
     amplitude : float, optional
@@ -439,10 +439,12 @@ def poisson_input(
     return neuron_layer(pixels, neurons, gain, bias, shape=shape, label=label)
 
 
-def _checked_shape(shape: tuple[int, ...], label: str) -> tuple[int, ...]:
+def _checked_shape(shape: int | Sequence[int], label: str) -> tuple[int, ...]:
+    if _is_length(shape):
+        return (int(shape),)
     if not isinstance(shape, (tuple, list)) or not shape or not all(map(_is_length, shape)):
         raise InputError(
-            f"{label}: expected the shape of one image, such as (28, 28), got {shape!r}"
+            f"{label}: expected the shape of one image, such as (28, 28) or 784, got {shape!r}"
         )
     return tuple(int(n) for n in shape)
 

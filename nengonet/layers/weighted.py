@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import nengo
 import numpy as np
 from nengo.neurons import NeuronType
 from nengo.transforms import Transform
+from numpy.typing import ArrayLike
 
+from nengonet.ann.convolution import as_padding
 from nengonet.ann.kinds import kind_of, shape_after
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import Moments
@@ -35,6 +38,8 @@ from nengonet.streams import tuning_seed
 from nengonet.weights import LayerWeights, as_layer_weights
 from nengonet.weights.records import KERNEL_NDIM
 
+WeightsLike: TypeAlias = LayerWeights | ArrayLike | tuple[ArrayLike, ArrayLike | None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
@@ -51,7 +56,7 @@ class Tuning:
 
 def dense(
     pre: Layers,
-    weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    weights: WeightsLike,
     neuron_type: NeuronType | None,
     *,
     max_rates: PerNeuron | None = None,
@@ -131,7 +136,7 @@ def dense(
 
 def conv2d(
     pre: Layers,
-    weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    weights: WeightsLike,
     neuron_type: NeuronType | None,
     *,
     strides: int | Sequence[int] | None = None,
@@ -210,7 +215,7 @@ def conv2d(
 
 def conv1d(
     pre: Layers,
-    weights: LayerWeights | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    weights: WeightsLike,
     neuron_type: NeuronType | None,
     *,
     strides: int | None = None,
@@ -278,6 +283,8 @@ def _convolution(
     pres, weights = as_layers(pre), as_layer_weights(weights, name=label or kind.lower())
     label = new_label(label, weights.name or kind.lower(), pres)
     weights = _of_kind(weights, label, kind, f"Depthwise{kind}")
+    strides, padding, *rest = given
+    given = strides, as_padding(padding), *rest
     given = dict(zip(("strides", "padding", "groups", "dilation_rate"), given, strict=True))
     given = {name: value for name, value in given.items() if value is not None}
     if "groups" in given and weights.kind != kind:

@@ -16,6 +16,7 @@ from nengonet.explain.diagnosis import Diagnosis
 from nengonet.layers.initial import InitialStates
 from nengonet.plain.script import Script
 from nengonet.run.presentation import present
+from nengonet.weights import weights_path
 
 Arrays = tuple[np.ndarray, np.ndarray]
 Path = str | os.PathLike | None
@@ -67,6 +68,11 @@ class Given:
     seed: int = 0
     progress: bool = False
     precision: int = 64
+
+    def __post_init__(self) -> None:
+        """Let a bundled file be given by its name."""
+        if self.weights is not None:
+            object.__setattr__(self, "weights", weights_path(self.weights))
 
     def load_weights(self, bundled: str) -> nn.Weights:
         """Load the caller's weights file, or a bundled one."""

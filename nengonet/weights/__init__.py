@@ -7,8 +7,9 @@ module of `nengonet.weights.dialects`. What comes back is a read-only mapping fr
 
 import os
 import pathlib
+import re
 
-from nengonet.checks import check_among
+from nengonet.checks import check_among, did_you_mean
 from nengonet.exceptions import InputError
 from nengonet.files import Archive, opened
 from nengonet.weights.dialects import known_dialects, register_dialect
@@ -40,6 +41,7 @@ _FIRST_BYTES = {
 def load_weights(path: str | os.PathLike) -> Weights:
     """Read the weights of a Keras model, a NIR graph, or a plain HDF5 file of named arrays.
 
+    The name of a bundled file, such as ``"mnist_dense"``, will do where no file here has it.
     The content decides, never the name of the file:
 
     - Keras 1, 2 or 3 full model (``.h5``): optimizer state is left out;
@@ -76,6 +78,7 @@ def load_weights(path: str | os.PathLike) -> Weights:
     their numbers. A nested model of one layer in a Keras 2 weights-only file carries the nested
     model's name.
     """
+    path = weights_path(path)
     with opened(path, "HDF5 or a .keras archive") as content:
         for dialect in known_dialects():
             if dialect.matches(content):
@@ -85,6 +88,19 @@ def load_weights(path: str | os.PathLike) -> Weights:
                     raise InputError(f"no weights inside ({written_by})")
                 return weights
         raise InputError(f"expected HDF5 or a .keras archive, got {_described(content)}")
+
+
+def weights_path(path: str | os.PathLike) -> str | os.PathLike:
+    """Return the path of a bundled file for its name, unless there is a file of that name here."""
+    name = os.fspath(path)
+    if not isinstance(name, str) or os.path.lexists(name):
+        return path
+    files = pretrained_files()
+    if name not in files and re.fullmatch(r"\w+", name):
+        raise InputError(
+            f"{name}: no such file, nor bundled weights of that name{did_you_mean(name, files)}"
+        )
+    return files.get(name, path)
 
 
 def _described(content) -> str:
