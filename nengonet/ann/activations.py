@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet.ann.kinds import activate, drive_of, given_activation, kind_of, shape_after
 from nengonet.ann.unweighted import Merge, Unweighted
@@ -14,7 +15,7 @@ from nengonet.weights import LayerWeights
 
 
 def activations(
-    layers: Iterable[LayerWeights | Unweighted], images: np.ndarray
+    layers: Iterable[LayerWeights | Unweighted], images: ArrayLike
 ) -> dict[str, np.ndarray]:
     """Compute what a Keras MLP or CNN computes.
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet.ann.activations import activations, by_name, full_scale, last_weights, sources
 from nengonet.ann.kinds import given_activation
@@ -21,7 +22,7 @@ from nengonet.weights import LayerWeights
 
 
 def scale_firing_rates(
-    gain: np.ndarray, bias: np.ndarray, amplitude: np.ndarray, scale: np.ndarray
+    gain: ArrayLike, bias: ArrayLike, amplitude: ArrayLike, scale: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Make neurons fire faster without changing their mean output.
 
@@ -144,7 +145,7 @@ class Balanced:
 
 def balance(
     layers: Iterable[LayerWeights | Unweighted],
-    images: np.ndarray,
+    images: ArrayLike,
     *,
     percentile: float | str | None = 99.9,
 ) -> Balanced:

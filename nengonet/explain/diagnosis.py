@@ -6,6 +6,7 @@ import dataclasses
 
 import nengo
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet import html
 from nengonet.checks import as_labels, as_number, check_among, count_steps
@@ -128,7 +129,7 @@ def diagnose(
     output: Output,
     images: Images,
     *,
-    labels: np.ndarray | None = None,
+    labels: ArrayLike | None = None,
     presentation_time: float = 0.35,
     dt: float = 0.001,
     readout: str = "spike_count",

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet.checks import as_number, shortened
 from nengonet.exceptions import InputError
@@ -87,7 +88,7 @@ class FixedPoint:
         return self.elsewhere > 0
 
     def distance(
-        self, observed: Result | Mapping[str, np.ndarray], *, within: float = 5.0
+        self, observed: Result | Mapping[str, ArrayLike], *, within: float = 5.0
     ) -> dict[str, dict[str, float]]:
         """Return how far the rates of a run are from the fixed point.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet.checks import as_labels
 from nengonet.explain.findings import SATURATED, SEVERITIES, Finding
@@ -16,7 +17,7 @@ _TIES, _MOVING, _AT_TOP, _NEVER, _ONE_CLASS = 0.05, 0.05, 0.25, 0.5, 0.5
 _DIAGNOSE = "nengonet.diagnose says why, from the network"
 
 
-def observed_findings(result: Result, labels: np.ndarray | None = None) -> tuple[Finding, ...]:
+def observed_findings(result: Result, labels: ArrayLike | None = None) -> tuple[Finding, ...]:
     """Say what the counts and answers of a run show, worst first.
 
     Parameters

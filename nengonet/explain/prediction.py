@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import nengo
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 from nengo.neurons import NeuronType
+from numpy.typing import ArrayLike
 
 from nengonet.ann.kinds import named
 from nengonet.checks import as_number, check_finite, count_steps, positive_integer, short_repr
@@ -31,7 +33,7 @@ from nengonet.layers.record import labels_of
 from nengonet.layers.targets import Output, Target, read_output
 from nengonet.neurons import model_of
 
-Images = np.ndarray | Mapping[nengo.Node, np.ndarray]
+Images: TypeAlias = ArrayLike | Mapping[nengo.Node, ArrayLike]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

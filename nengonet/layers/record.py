@@ -14,6 +14,7 @@ from nengo.neurons import NeuronType
 from nengo.solvers import NoSolver
 from nengo.synapses import Synapse
 from nengo.transforms import Transform
+from numpy.typing import ArrayLike
 
 from nengonet import html
 from nengonet.checks import as_seed, described, positive_integer
@@ -159,7 +160,7 @@ class Layer:
             )
         return pres[0] if pres else None
 
-    def show(self, image: np.ndarray, example: int = 0, seed: int = 0) -> None:
+    def show(self, image: ArrayLike, example: int = 0, seed: int = 0) -> None:
         """Show an image to the image input that feeds the layer, from the next reset on.
 
         Parameters

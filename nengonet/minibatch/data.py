@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nengo
 import numpy as np
@@ -85,7 +85,7 @@ class MinibatchData(SimulationData):
 
     __str__ = __repr__
 
-    def __getitem__(self, key: object) -> object:
+    def __getitem__(self, key: object) -> Any:
         """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
         found = super().__getitem__(key)
         if key in self.learned:

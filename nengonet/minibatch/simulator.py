@@ -13,6 +13,7 @@ from nengo.builder.signal import Signal
 from nengo.connection import Neurons
 from nengo.exceptions import SimulatorClosed
 from nengo.utils.progress import Progress, ProgressTracker
+from numpy.typing import ArrayLike
 
 from nengonet.checks import as_examples, as_number, as_seed, positive_integer
 from nengonet.exceptions import InputError
@@ -215,7 +216,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     def reset_to_examples(
         self,
-        images: np.ndarray | Mapping[nengo.Node, np.ndarray] | None = None,
+        images: ArrayLike | Mapping[nengo.Node, ArrayLike] | None = None,
         examples: np.ndarray | None = None,
         seed: int | None = None,
         *,

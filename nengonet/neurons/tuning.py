@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from nengo.dists import Distribution, get_samples
@@ -15,7 +16,16 @@ from nengonet.checks import as_number, as_numbers, as_seed, described, positive_
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import model_of
 
-PerNeuron = ArrayLike | Distribution  # one number, or one for each neuron, given or drawn
+
+class Drawn(Protocol):
+    """What draws a number for each neuron: a `nengo.dists.Distribution`, which has no types."""
+
+    def sample(self, n: int, d: Any = None, rng: Any = ...) -> Any:
+        """Return ``n`` numbers."""
+
+
+# One number for all neurons, or one for each, given or drawn.
+PerNeuron: TypeAlias = ArrayLike | Drawn
 
 
 def with_settings(neuron_type: NeuronType, **settings: object) -> NeuronType:

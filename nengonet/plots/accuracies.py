@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from nengonet.checks import as_labels, as_number, positive_integer
 from nengonet.exceptions import InputError
@@ -102,7 +103,7 @@ def plot_budget(budget: Budget) -> Figure:
 @in_style
 def plot_confusion(
     result: Result,
-    labels: np.ndarray,
+    labels: ArrayLike,
     class_names: Sequence[str] | None = None,
     *,
     readout: str | None = None,

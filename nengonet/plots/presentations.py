@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
@@ -20,7 +21,7 @@ from nengonet.results.result import Result
 
 @in_style
 def plot_presentation(
-    image: np.ndarray, result: Result, index: int = 0, label: int | None = None
+    image: ArrayLike, result: Result, index: int = 0, label: int | None = None
 ) -> Figure:
     """Draw an image, a raster of each spiking layer that has one, and the scores over time."""
     layers = [info.label for info in result.layers if info.label in result.rasters]
@@ -37,7 +38,7 @@ def plot_presentation(
 
 @in_style
 def plot_output(
-    image: np.ndarray,
+    image: ArrayLike,
     result: Result,
     index: int = 0,
     label: int | str | None = None,
@@ -132,7 +133,7 @@ def plot_logits(
 
 @in_style
 def plot_rate_and_spikes(
-    image: np.ndarray,
+    image: ArrayLike,
     label: int,
     rates: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
@@ -192,7 +193,7 @@ def _draw_answer(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> str:
 
 @in_style
 def plot_spikes_and_probabilities(
-    images: np.ndarray,
+    images: ArrayLike,
     labels: Sequence[int],
     class_names: Sequence[str],
     cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, np.ndarray]],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.signal import lfilter
 from scipy.special import log_softmax
 from scipy.stats import binomtest, norm
@@ -162,7 +163,7 @@ def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return final_scores.argmax(axis=-1), (final_scores == best).sum(axis=-1) > 1
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Compute the cross-entropy of ``softmax(logits)``, as Keras' losses do.
 
     Parameters
@@ -282,7 +283,7 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
 
 def accuracy(
     predictions: np.ndarray,
-    labels: np.ndarray,
+    labels: ArrayLike,
     tied: np.ndarray | None = None,
     *,
     n_classes: int | None = None,

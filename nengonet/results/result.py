@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengonet import html
 from nengonet.checks import as_labels, described, did_you_mean, positive_integer
@@ -243,7 +244,7 @@ class Result:
 
     def accuracy(
         self,
-        labels: np.ndarray,
+        labels: ArrayLike,
         readout: str | None = None,
         *,
         n_steps: int | None = None,
@@ -254,7 +255,7 @@ class Result:
         return readouts.accuracy(predictions, labels, tied, n_classes=self.steps.shape[2])
 
     def latency(
-        self, labels: np.ndarray, readout: str | None = None, *, tau: float = 0.1
+        self, labels: ArrayLike, readout: str | None = None, *, tau: float = 0.1
     ) -> np.ndarray:
         """Return the accuracy after every number of steps, (n_steps,), from the first on."""
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
@@ -278,8 +279,8 @@ class Result:
         self,
         path: str | os.PathLike | None = None,
         *,
-        labels: np.ndarray | None = None,
-        images: np.ndarray | None = None,
+        labels: ArrayLike | None = None,
+        images: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         diagnosis: object | None = None,
         comparison: object | None = None,

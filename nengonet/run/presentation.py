@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import nengo
 import numpy as np
 from nengo.base import ObjView
+from numpy.typing import ArrayLike
 
 from nengonet.checks import (
     as_examples,
@@ -47,7 +48,7 @@ _PARTIAL, _WRITING = ".partial", ".writing"
 def present(
     network: nengo.Network,
     output: Output,
-    images: np.ndarray | Mapping[nengo.Node, np.ndarray],
+    images: ArrayLike | Mapping[nengo.Node, ArrayLike],
     *,
     input: nengo.Node | Layer | None = None,
     input_process: MakeProcess | Mapping[nengo.Node, MakeProcess] | None = None,

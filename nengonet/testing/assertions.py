@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -10,6 +13,9 @@ from nengonet.exceptions import InputError
 from nengonet.testing.bounds import checked_case, noisy, poisson, regular
 from nengonet.testing.causes import UNKNOWN, cause_of_counts, cause_of_difference
 from nengonet.testing.probes import as_values
+
+if TYPE_CHECKING:
+    from nengonet.results.result import Result
 
 _AXES = {1: ("neuron",), 2: ("image", "neuron"), 3: ("image", "step", "neuron")}
 
@@ -115,7 +121,17 @@ def assert_counts_match_rates(
         )
 
 
-def assert_at_rest(observed: object, point: object, *, rms: float) -> None:
+class _Resting(Protocol):
+    """What a `nengonet.FixedPoint` says of a run; that module needs Nengo."""
+
+    def distance(self, observed: Result | Mapping[str, ArrayLike]) -> Mapping[str, Mapping]: ...
+
+    def trouble(self) -> str | None: ...
+
+
+def assert_at_rest(
+    observed: Result | Mapping[str, ArrayLike], point: _Resting, *, rms: float
+) -> None:
     """Assert that the loops of a network rest, stably, and that a run's rates are near by.
 
     Parameters
