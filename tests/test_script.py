@@ -116,7 +116,9 @@ def test_neuron_types(neuron_type, tmp_path):
 def test_neurons_without_spikes_and_the_readouts(tmp_path):
     with nengo.Network(seed=3):
         pixels = nn.constant_input((6,), scale=2.0)
-        rates = nn.dense(pixels, exact(6, 7), nengo.LIFRate(amplitude=0.5), label="rates")
+        rates = nn.dense(
+            pixels, exact(6, 7), nengo.LIFRate(amplitude=0.5), label="rates", **nn.FORUM
+        )
         last = nn.dense(rates, (exact(7, 4), exact(4)), None, synapse=0.01, label="last")
         spikes = nn.dense(rates, exact(7, 4), IF, gain=2.0, bias=1.0, label="spikes")
     for readout in ("sum", "mean", "last_step", "filtered"):
@@ -146,8 +148,10 @@ def test_tunings_of_every_kind(tmp_path):
     with nengo.Network(seed=4) as net:
         pixels = nn.constant_input((6,))
         own = nn.dense(pixels, exact(6, 12), IF, gain=gains, bias=gains / 8, label="own")
-        usual = nn.dense(own, exact(12, 12), LIF, label="usual", amplitude=0.01)
-        keras = nn.dense(usual, (exact(12, 11), exact(11)), LIF, label="keras", amplitude=0.01)
+        usual = nn.dense(own, exact(12, 12), LIF, label="usual", amplitude=0.01, **nn.FORUM)
+        keras = nn.dense(
+            usual, (exact(12, 11), exact(11)), LIF, label="keras", amplitude=0.01, **nn.FORUM
+        )
         rates = nn.dense(keras, exact(11, 9), LIF, max_rates=150.0, label="rates", amplitude=0.01)
         drawn = nengo.Ensemble(
             10, 1, max_rates=nengo.dists.Uniform(50, 90), neuron_type=LIF, label="drawn"
@@ -559,7 +563,7 @@ LISTED, DT = [1, 2], 3
 def test_objects_that_cannot_be_written():
     with nengo.Network():
         pixels = nn.constant_input((2,))
-        layer = nn.dense(pixels, np.eye(2), Own(), label="own")
+        layer = nn.dense(pixels, np.eye(2), Own(), label="own", **nn.FORUM)
         with pytest.raises(nn.InputError, match="own: cannot write Own, which is a class of its"):
             nn.as_script(layer)
     with nengo.Network():
@@ -570,7 +574,7 @@ def test_objects_that_cannot_be_written():
             nn.as_script(post)
     with nengo.Network():
         one, two = nn.constant_input((2,), label="one"), nn.constant_input((2,), label="two")
-        output = nn.dense([one, two], np.eye(2), IF)
+        output = nn.dense([one, two], np.eye(2), IF, **nn.FORUM)
         with pytest.raises(nn.InputError, match="two: expected images for this input, got none"):
             nn.as_script(output, {one.node: np.ones((1, 2))})
         with pytest.raises(nn.InputError, match="readout: expected one of"):
@@ -579,7 +583,7 @@ def test_objects_that_cannot_be_written():
 
 def test_a_script_is_saved_as_a_script(tmp_path):
     with nengo.Network():
-        output = nn.dense(nn.constant_input((2,)), np.eye(2), IF)
+        output = nn.dense(nn.constant_input((2,)), np.eye(2), IF, **nn.FORUM)
     with pytest.raises(nn.InputError, match=r"expected the name of a script that ends in \.py"):
         nn.as_script(output).save(tmp_path / "network.txt")
 
