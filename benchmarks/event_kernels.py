@@ -13,7 +13,7 @@ import scipy.sparse
 
 from nengonet.ann.convolution import output_shape, places
 from nengonet.minibatch import event_kernels
-from nengonet.minibatch.event_kernels import list_events
+from nengonet.minibatch.event_kernels import kernel_rows, list_events, n_places
 from nengonet.minibatch.pool_kernels import SLACK, relay, running_max, ways_of
 from nengonet.minibatch.vectors import plus, put, zeros_of
 
@@ -107,11 +107,11 @@ def main():
     for shape, n_spikes, n_filters in CONVOLUTIONS:
         rows, bounds = random_steps(rng, np.prod(shape), n_spikes)
         shape_out = output_shape(shape, (3, 3), (1, 1), "valid")
-        geometry = (*shape, *shape_out, 3, 3, 1, 1, 0, 0)
-        kernel = from_cache_line(rng.normal(size=(9 * shape[-1], n_filters)).astype(dtype))
-        starts = np.empty(shape[0] * shape[1] + 1, np.int32)
+        geometry = (*shape, *shape_out, 3, 3, 1, 1, 0, 0, n_filters)
+        kernel = kernel_rows(rng.normal(size=(9 * shape[-1], n_filters)).astype(dtype))
+        memory = np.empty(n_places(geometry), np.int32)
         total = from_cache_line(np.zeros(np.prod(shape_out) * n_filters, dtype))
-        taken = microseconds(gather, rows, bounds, geometry, kernel, starts, total)
+        taken = microseconds(gather, rows, bounds, geometry, kernel, memory, total)
         n_rows = n_reached(rows, shape, shape_out)
         width = 256 // dtype.itemsize
         few = np.ones((32, width), dtype)

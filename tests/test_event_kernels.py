@@ -48,7 +48,7 @@ def between(rows):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("density", [0, 0.01, 0.1, 1.5])
+@pytest.mark.parametrize("density", [0, 0.01, 0.1, 1.5, 40])
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_gathering_convolution(case, density, dtype):
     shape, size, strides, padding, n_filters = case
@@ -57,17 +57,42 @@ def test_gathering_convolution(case, density, dtype):
     counts, rows = random_spikes(rng, np.prod(shape), density)
     shape_out = output_shape(shape, size, strides, padding)
     (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
-    geometry = (*shape, *shape_out, *size, *strides, top, left)
+    geometry = (*shape, *shape_out, *size, *strides, top, left, n_filters)
     n_out = np.prod(shape_out) * n_filters
     total = np.full(n_out + 5, 7.5, dtype)
-    starts = np.full(shape[0] * shape[1] + 1, 99, np.int32)
+    places = np.full(event_kernels.n_places(geometry), 99, np.int32)
     list_of_rows = between(ordered(rng, rows, shape[-1]))
-    flat = np.ascontiguousarray(kernel.reshape(-1, n_filters))
-    event_kernels.gather_convolution(*list_of_rows, geometry, flat, starts, total)
+    flat = event_kernels.kernel_rows(kernel)
+    event_kernels.gather_convolution(*list_of_rows, geometry, flat, places, total)
     images = counts.reshape(1, *shape).astype(float)
     expected = convolve(images, kernel, strides=strides, padding=padding)
     np.testing.assert_array_equal(total[:n_out], expected.ravel())
     np.testing.assert_array_equal(total[n_out:], 7.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_filters", [3, 40, 100])
+def test_spikes_are_summed_in_their_order(n_filters, dtype):
+    """To the bit, however many there are, also where they end with the list."""
+    rng = np.random.default_rng(n_filters)
+    shape, size = (4, 5, 3), (2, 2)
+    geometry = (*shape, 3, 4, *size, 1, 1, 0, 0, n_filters)
+    kernel = rng.normal(size=(*size, shape[-1], n_filters)).astype(dtype)
+    places, total = (
+        np.empty(event_kernels.n_places(geometry), np.int32),
+        np.empty((3, 4, n_filters)),
+    )
+    for n_spikes in (5, 60, 20_000):
+        rows = np.sort(rng.integers(0, np.prod(shape), n_spikes)).astype(np.int32)
+        total = np.full((3, 4, n_filters), np.nan, dtype)
+        given = rows, 0, n_spikes, geometry, event_kernels.kernel_rows(kernel), places
+        event_kernels.gather_convolution(*given, total.reshape(-1))
+        for row, column in np.ndindex(3, 4):
+            sums = np.zeros(n_filters, dtype)
+            for r, c, channel in zip(*np.unravel_index(rows, shape), strict=True):
+                if 0 <= r - row < 2 and 0 <= c - column < 2:
+                    sums += kernel[r - row, c - column, channel]
+            np.testing.assert_array_equal(total[row, column], sums)
 
 
 def check_windows(case, values, kernel, n_beyond=5):
@@ -75,10 +100,10 @@ def check_windows(case, values, kernel, n_beyond=5):
     shape, size, strides, padding, n_filters = case
     shape_out = output_shape(shape, size, strides, padding)
     (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
-    geometry = (*shape, *shape_out, *size, *strides, top, left)
+    geometry = (*shape, *shape_out, *size, *strides, top, left, n_filters)
     n_out = np.prod(shape_out) * n_filters
     total = np.full(n_out + n_beyond, 7.5, kernel.dtype)
-    flat = np.ascontiguousarray(kernel.reshape(-1, n_filters))
+    flat = event_kernels.kernel_rows(kernel)
     event_kernels.window_convolution(values, geometry, flat, total)
     images = values[: np.prod(shape)].reshape(1, *shape).astype(float)
     expected = convolve(images, kernel, strides=strides, padding=padding)
@@ -110,14 +135,17 @@ def test_convolution_of_windows_of_any_geometry(seed):
 
 
 def test_windows_are_worth_it_where_rows_of_the_kernel_are_short_or_spikes_many():
-    few, many = (27, 27, 5, 26, 26, 2, 2, 1, 1, 0, 0), (15, 15, 32, 13, 13, 3, 3, 1, 1, 0, 0)
-    assert event_kernels.windows_from(few, 10, 4) < 0.1
-    assert event_kernels.windows_from(few, 10, 4) < event_kernels.windows_from(few, 10, 8)
-    assert 0.4 < event_kernels.windows_from(many, 64, 4) < 0.5
+    few, many = (
+        (27, 27, 5, 26, 26, 2, 2, 1, 1, 0, 0, 10),
+        (15, 15, 32, 13, 13, 3, 3, 1, 1, 0, 0, 64),
+    )
+    assert event_kernels.windows_from(few, 4) < 0.1
+    assert event_kernels.windows_from(few, 4) < event_kernels.windows_from(few, 8)
+    assert 0.4 < event_kernels.windows_from(many, 4) < 0.5
 
 
 def test_windows_of_other_numbers_than_the_kernel():
-    one, geometry = np.ones(1), (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+    one, geometry = np.ones(1), (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1)
     kernel = np.ones((1, 1), np.float32)
     for values, total in [(one, one.astype(np.float32)), (one.astype(np.float32), one)]:
         with pytest.raises(numba.errors.TypingError, match="expected an array of float32"):
@@ -129,11 +157,12 @@ def test_windows_are_summed_in_the_order_of_the_kernel(dtype):
     """To the bit, with products rounded before they are added."""
     rng = np.random.default_rng(2)
     shape, size, n_filters = (7, 6, 3), (3, 2), 37
-    geometry = (*shape, 5, 5, *size, 1, 1, 0, 0)
+    geometry = (*shape, 5, 5, *size, 1, 1, 0, 0, n_filters)
     values = rng.normal(size=np.prod(shape)).astype(dtype)
     kernel = rng.normal(size=(np.prod(size) * shape[-1], n_filters)).astype(dtype)
     total = np.empty((5, 5, n_filters), dtype)
-    event_kernels.window_convolution(values, geometry, kernel, total.reshape(-1))
+    rows = event_kernels.kernel_rows(kernel)
+    event_kernels.window_convolution(values, geometry, rows, total.reshape(-1))
     image = values.reshape(shape)
     for row, column in np.ndindex(5, 5):
         sums = np.zeros(n_filters, dtype)

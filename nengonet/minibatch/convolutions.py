@@ -178,7 +178,7 @@ def geometry_of(operator: GeneralConvInc) -> tuple[int, ...] | None:
     conv, (size, strides, shape_in, shape_out) = operator.conv, _in_two_dimensions(operator)
     (top, _), (left, _) = padding_of(shape_in, size, strides, conv.padding)
     shapes = (*shape_in, conv.input_shape.n_channels, *shape_out)
-    return tuple(map(int, (*shapes, *size, *strides, top, left)))
+    return tuple(map(int, (*shapes, *size, *strides, top, left, conv.n_filters)))
 
 
 def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> tuple:

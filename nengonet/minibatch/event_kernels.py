@@ -12,23 +12,27 @@ from __future__ import annotations
 import numpy as np
 
 from nengonet.minibatch.kernels import compiled, inlined, inner, uncounted
+from nengonet.minibatch.streams import aligned
 from nengonet.minibatch.vectors import (
     EIGHTH,
-    HAS_MASKS,
+    FOURTH,
     bits_of,
     eight_places,
     lowest,
+    move_scaled,
     n_set,
     plus,
     plus_products,
     put,
     put_all,
+    put_sum,
     zeros_of,
 )
 
-# Sums that stay in registers: 16 registers of 256 bits are the fewest that there are.
-_WIDE, _NARROW = 256, 128
-_wide_zeros, _narrow_zeros = zeros_of(_WIDE), zeros_of(_NARROW)
+# Sums of rows that stay in registers: see `put_sum`.
+_WIDE = 4 * FOURTH
+# Spikes under a kernel that are listed before their rows are added up.
+_LISTED = 512
 # Where single rows are added to an array, they are added by this many bytes.
 _PIECE = 64
 _piece_zeros = zeros_of(_PIECE)
@@ -74,34 +78,37 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
         starts[position] = end
 
 
+@inlined
+def _sum_listed(kernel, near, used, more, total, at, n_filters):
+    """Write the sum of the rows of the kernel that are listed to ``total``, or add it."""
+    for each in range(4):
+        # The row of zeros: adding it changes nothing.
+        near[index(used + each)] = (kernel.shape[0] - 1) * kernel.shape[1]
+    put_sum(kernel, 0, near, used, more, total, at, n_filters)
+    column = _WIDE // kernel.itemsize
+    while column < n_filters:
+        put_sum(kernel, column, near, used, more, total, at + column, n_filters - column)
+        column += _WIDE // kernel.itemsize
+
+
 @inner
-def _gather(zeros, column, rows, geometry, kernel, starts, total):
-    """Set the filters from ``column`` on, as many as there are ``zeros``, for every position."""
-    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
-    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
-    n_filters = kernel.shape[1]
-    n, at = n_filters - column, column
-    for row in range(rows_out):
-        above = row * stride_rows - top
-        upper, lower = max(above, 0), min(above + size_rows, rows_in)
-        if starts[upper * columns_in] == starts[lower * columns_in]:
-            lower = upper
-        for out in range(columns_out):
-            before = out * stride_columns - left
-            begin, end = max(before, 0), min(before + size_columns, columns_in)
-            sums = zeros
-            for r in range(upper, lower):
-                offset = r * columns_in + before - (r - above) * size_columns
-                offset = offset * n_channels * n_filters - column
-                one, other = starts[r * columns_in + begin], starts[r * columns_in + end]
-                for event in range(index(one), index(other)):
-                    sums = plus(sums, kernel, rows[event] * n_filters - offset, n)
-            put(sums, total, at, n)
-            at += n_filters
+def _sum_many(kernel, near, used, more, total, at, n_filters):
+    """Do the same in a call: it is seldom needed."""
+    _sum_listed(kernel, near, used, more, total, at, n_filters)
+
+
+@inlined
+def _list_some(rows, event, other, shift, pitch, near, used):
+    """List where the rows of the kernel begin for at most 16 spikes."""
+    if event + 16 <= rows.shape[0]:
+        move_scaled(rows, event, near, used, shift, pitch)
+    else:
+        for each in range(event, other):
+            near[used + each - event] = (rows[each] - shift) * pitch
 
 
 @uncounted
-def gather_convolution(rows, first, last, geometry, kernel, starts, total):
+def gather_convolution(rows, first, last, geometry, kernel, places, total):
     """Set ``total`` to the convolution of a step's ordered spikes, one group of channels.
 
     Parameters
@@ -110,30 +117,68 @@ def gather_convolution(rows, first, last, geometry, kernel, starts, total):
         Spikes; ``rows[first:last]`` are those of the step.
     geometry : tuple of int
         ``(rows_in, columns_in, n_channels, rows_out, columns_out, size_rows, size_columns,
-        stride_rows, stride_columns, top, left)``; the last two are the padding.
-    kernel : (size_rows * size_columns * n_channels, n_filters) array
-        Times the height of a spike. A third faster where each row begins with a cache line.
-    starts : (rows_in * columns_in + 1,) int32 array
-        Working memory.
+        stride_rows, stride_columns, top, left, n_filters)``; ``top`` and ``left`` are the padding.
+    kernel : (size_rows * size_columns * n_channels + 1, n_filters or more) array
+        As `kernel_rows` makes it.
+    places : (n,) int32 array
+        Working memory, as much as `n_places` says.
     total : (rows_out * columns_out * n_filters,) array
         The product; what it may have beyond is left as it is.
 
     Notes
     -----
     The spikes under one row of the kernel are neighbours in the list, and their index there is
-    their row of the kernel plus a constant.
+    their row of the kernel plus a constant. For each output position they are listed anew, without
+    branches that depend on how many there are, and then added up in one loop.
     """
-    n_positions, n_filters = geometry[0] * geometry[1], kernel.shape[1]
-    _find_positions(rows, first, last, geometry[2], n_positions, starts)
-    narrow, column = _NARROW // kernel.itemsize, 0
-    while column < n_filters:
-        rest = n_filters - column
-        if rest >= 2 * narrow or (HAS_MASKS and rest > narrow):
-            _gather(_wide_zeros(kernel), column, rows, geometry, kernel, starts, total)
-            column += 2 * narrow
-        else:
-            _gather(_narrow_zeros(kernel), column, rows, geometry, kernel, starts, total)
-            column += narrow
+    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
+    n_positions, pitch, at = rows_in * columns_in, kernel.shape[1], 0
+    starts, near = places, places[n_positions + 1 :]
+    _find_positions(rows, first, last, n_channels, n_positions, starts)
+    for row in range(rows_out):
+        above = row * stride_rows - top
+        upper, lower = max(above, 0), min(above + size_rows, rows_in)
+        if starts[upper * columns_in] == starts[lower * columns_in]:
+            lower = upper
+        for out in range(columns_out):
+            before = out * stride_columns - left
+            begin, end = max(before, 0), min(before + size_columns, columns_in)
+            used, more = np.int64(0), False
+            for r in range(upper, lower):
+                shift = (r * columns_in + before - (r - above) * size_columns) * n_channels
+                one = np.int64(starts[index(r * columns_in + begin)])
+                other = np.int64(starts[index(r * columns_in + end)])
+                _list_some(rows, one, other, shift, pitch, near, used)
+                # Seldom: as a branch that is guessed right, it costs nothing.
+                while other - one > 16:
+                    one, used = one + 16, used + 16
+                    if used > _LISTED:
+                        _sum_many(kernel, near, used, more, total, at, n_filters)
+                        used, more = np.int64(0), True
+                    _list_some(rows, one, other, shift, pitch, near, used)
+                used += other - one
+            _sum_listed(kernel, near, used, more, total, at, n_filters)
+            at += n_filters
+
+
+def n_places(geometry: tuple[int, ...]) -> int:
+    """Return how much working memory `gather_convolution` needs, in numbers of 32 bits."""
+    # Each row of a kernel may list 16 more before they are counted.
+    return geometry[0] * geometry[1] + 1 + _LISTED + 16 * (geometry[5] + 2)
+
+
+def kernel_rows(kernel: np.ndarray) -> np.ndarray:
+    """Return a kernel, (…, n_channels, n_filters), as the kernels here take it.
+
+    Its rows, one for each channel at each position, begin with a cache line, and zeros stand behind
+    them; a row of zeros follows.
+    """
+    rows = kernel.reshape(-1, kernel.shape[-1])
+    n_rows, n_filters = rows.shape
+    copy = aligned((n_rows + 1, n_filters + -n_filters % (64 // rows.itemsize)), rows.dtype)
+    copy[:-1, :n_filters] = rows
+    return copy
 
 
 @inlined
@@ -153,15 +198,15 @@ def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
     They are a part of the image: its first position, (row, column), and its shape are given.
     """
     rows_in, columns_in, n_channels, _, columns_out = geometry[:5]
-    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
-    n_filters = kernel.shape[1]
-    n, n_positions, share = n_filters - column, shape[0] * shape[1], 1.0 / shape[1]
+    size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
+    n, pitch = n_filters - column, kernel.shape[1]
+    n_positions, share = shape[0] * shape[1], 1.0 / shape[1]
     above, before = corner[0] * stride_rows - top, corner[1] * stride_columns - left
     upper, lower = max(above, 0), min(above + size_rows, rows_in)
     begin, end = max(before, 0), min(before + size_columns, columns_in)
     n_values, of_row = (end - begin) * n_channels, columns_in * n_channels
     first = (upper * columns_in + begin) * n_channels
-    weights = ((upper - above) * size_columns + begin - before) * n_channels * n_filters + column
+    weights = ((upper - above) * size_columns + begin - before) * n_channels * pitch + column
     to = (corner[0] * columns_out + corner[1]) * n_filters + column
     step, wrap = stride_columns * n_channels, (columns_out - shape[1]) * n_filters
     down = stride_rows * of_row - shape[1] * step
@@ -169,10 +214,10 @@ def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
         places = eight_places(i, n_positions - 1, share, step, down)
         sums = (zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros)
         for r in range(lower - upper):
-            at, here = weights + r * size_columns * n_channels * n_filters, first + r * of_row
+            at, here = weights + r * size_columns * n_channels * pitch, first + r * of_row
             for value in range(here, here + n_values):
-                sums = plus_products(sums, kernel, at, n, values, places, value)
-                at += n_filters
+                sums = plus_products(sums, kernel, at, pitch - column, values, places, value)
+                at += pitch
         places = eight_places(i, n_positions - 1, share, n_filters, wrap)
         put_all(sums, total, places, to, n)
 
@@ -194,8 +239,8 @@ def window_convolution(values, geometry, kernel, total):
     Every sum is taken in the order of the kernel's rows, whatever stands beside it.
     """
     rows_in, columns_in, _, rows_out, columns_out = geometry[:5]
-    size_rows, size_columns, stride_rows, stride_columns, top, left = geometry[5:]
-    n_filters, piece = kernel.shape[1], EIGHTH // kernel.itemsize
+    size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
+    piece = EIGHTH // kernel.itemsize
     row = 0
     while row < rows_out:
         below = _alike(row, rows_out, rows_in, size_rows, stride_rows, top)
@@ -212,14 +257,14 @@ def window_convolution(values, geometry, kernel, total):
         row = below
 
 
-def windows_from(geometry: tuple[int, ...], n_filters: int, itemsize: int) -> float:
+def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
     """Return from how many spikes an input on `window_convolution` is faster than gathering.
 
     Measured with 8 to 64 filters of 3 to 64 channels (Zen 4). Adding a row of the kernel takes
     twice as long as multiplying it for eight positions; and how many spikes are under a row cannot
     be guessed, which takes as long as multiplying some 50 vectors.
     """
-    halves = -(-n_filters * itemsize // 32)
+    halves = -(-geometry[-1] * itemsize // 32)
     vectors = geometry[6] * geometry[2] * halves / 2
     return 0.5 * vectors / (vectors + 50)
 

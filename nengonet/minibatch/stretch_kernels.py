@@ -16,9 +16,11 @@ from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import (
     LARGE,
     gather_convolution,
+    kernel_rows,
     list_events,
     multiply_nonzero,
     multiply_steps,
+    n_places,
     scatter_convolution,
     window_convolution,
     windows_from,
@@ -50,7 +52,9 @@ __all__ = [
     "WHOLE",
     "count_events",
     "multiply_nonzero",
+    "kernel_rows",
     "multiply_steps",
+    "n_places",
     "ways_of",
     "windows_from",
 ]
@@ -150,7 +154,7 @@ def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
     becomes ``bias + gain * sum``.
 
     A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
-    geometry of a convolution; the ways (starts, outputs, taps, n_channels, n_groups, n_positions);
+    geometry of a convolution; the ways (starts, outputs, taps, n_channels, n_groups, n_places);
     the matrix; the kernel of ways; what is computed already, or comes in, where it is dense,
     (batch, n_steps, n); a factor for each output, or none; the filter (a, b, c, d, late); and its
     states, (batch, order + 1, n), or none. ``memory`` and ``places`` are working memory.
@@ -201,7 +205,7 @@ def add_up(term, steady, n_steps, sums):
     none = np.empty(0, sums.dtype)
     # Numba compiles what is called with a plain 0 once more for other numbers.
     zero = np.int64(0)
-    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5] + 1, np.int32)
+    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5], np.int32)
     for k in range(sums.shape[0]):
         weigh(term, steady, k, zero, n_steps, (none, none), sums[k], memory, places)
 
@@ -428,7 +432,7 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
     is_steady = term[0] == NOTHING
     rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
     block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
-    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5] + 1, np.int32)
+    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5], np.int32)
     numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
     # Without a sign, nothing is counted from the end.
     which = np.empty(n + 1, np.uint32)

@@ -131,9 +131,7 @@ class Term:
     def _densest(self) -> float:
         if self._windows is None:
             return _DENSEST
-        n_filters = self.product.conv.n_filters
-        kernels = self._context.stretch_kernels
-        return kernels.windows_from(self._windows, n_filters, self.dtype.itemsize)
+        return self._context.stretch_kernels.windows_from(self._windows, self.dtype.itemsize)
 
     @property
     def is_matrix(self) -> bool:
@@ -191,10 +189,9 @@ class Term:
         kernels, product = self._context.stretch_kernels, self.product
         *_, no_matrix, no_kernel, _, _, _, _ = nothing(self._context, self.dtype)
         if self._windows is not None:
-            matrix = fan_out(product, self._context, height)[-1]
-            matrix = _padded(matrix.reshape(-1, matrix.shape[-1]), 1, matrix.dtype.type(1))
-            n_positions = self._windows[0] * self._windows[1]
-            return kernels.GATHER, (*_NO_WAYS[:-1], n_positions), matrix, no_kernel
+            matrix = kernels.kernel_rows(fan_out(product, self._context, height)[-1])
+            ways = *_NO_WAYS[:-1], kernels.n_places(self._windows)
+            return kernels.GATHER, ways, matrix, no_kernel
         if isinstance(product, GeneralConvInc):
             *ways, kernel = fan_out(product, self._context, height)
             ways = *ways, product.conv.input_shape.n_channels, groups_of(product), 0
@@ -226,7 +223,7 @@ def nothing(context: Context, dtype: np.dtype) -> tuple:
     """Return the arguments of a term that brings nothing."""
     spikes = np.empty(0, np.int32), np.empty((0, 0), np.int64), 0
     # Networks without convolutions do without their kernels, which take seconds to compile.
-    geometry = 11 * (0,) if context.convolves else ()
+    geometry = 12 * (0,) if context.convolves else ()
     matrix, scale, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     system = np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False
     how = context.stretch_kernels.NOTHING

@@ -27,6 +27,8 @@ def _features() -> dict[str, bool]:
 _FEATURES = _features()
 # Without masks, a part of a vector is loaded number by number.
 HAS_MASKS = bool(_FEATURES.get("avx") or _FEATURES.get("sve"))
+# The bytes of a vector, four of which stay in registers, of the fewest that processors have.
+FOURTH = 64
 # The bytes of a vector, eight of which stay in registers, with as many left for other things.
 EIGHTH = 64 if _FEATURES.get("avx512f") else 32
 
@@ -209,6 +211,68 @@ def move(typing, source, at, target, to):
 
 
 @intrinsic
+def move_scaled(typing, source, at, target, to, shift, factor):
+    """Write 16 numbers from ``at`` on, less ``shift``, times ``factor``, ``to`` another array."""
+
+    def generate(context, builder, signature, given):
+        source_given, at, target_given, to, *scale = given
+        numbers = ir.VectorType(_INDEX, 16)
+        shift, factor = (_repeated(builder, numbers, builder.trunc(each, _INDEX)) for each in scale)
+        found = builder.load(_pointer(builder, context, source, source_given, at, numbers), align=4)
+        found = builder.mul(builder.sub(found, shift), factor)
+        pointer = _pointer(builder, context, target, target_given, to, numbers)
+        builder.store(found, pointer, align=4)
+        return context.get_dummy_value()
+
+    _check_type(source, types.int32)
+    _check_type(target, types.int32)
+    given = _contiguous(source), types.intp, _contiguous(target), *3 * (types.intp,)
+    return types.void(*given), generate
+
+
+@intrinsic
+def put_sum(typing, rows, column, listed, n_listed, more, total, at, n):
+    """Write the sum of rows of an array, the first ``n`` of at most 256 bytes, to ``total``.
+
+    The ``n_listed`` numbers, filled up to a multiple of four, say where the rows begin, counted
+    flat; from the ``column`` on they are added one after the other, and to what stands in
+    ``total``, if there is ``more``. Whole vectors of 64 bytes are read.
+    """
+    vector = Vector(rows.dtype, 8 * FOURTH // rows.dtype.bitwidth)
+
+    def generate(context, builder, signature, given):
+        *_, n = given
+        done = builder.append_basic_block()
+        # How many vectors: a loop of its own for each number of them.
+        size = ir.Constant(n.type, vector.n)
+        n_vectors = builder.udiv(builder.add(n, ir.Constant(n.type, vector.n - 1)), size)
+        blocks = [builder.append_basic_block() for _ in range(4)]
+        switch = builder.switch(n_vectors, blocks[-1])
+        for count, block in enumerate(blocks, 1):
+            if count < len(blocks):
+                switch.add_case(ir.Constant(n.type, count), block)
+            builder.position_at_end(block)
+            _put_sum(context, builder, signature.args, given, vector, count)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    _check_type(total, rows.dtype)
+    _check_type(listed, types.int32)
+    given = (
+        _contiguous(rows),
+        types.intp,
+        _contiguous(listed),
+        types.intp,
+        types.boolean,
+        _contiguous(total),
+        types.intp,
+        types.intp,
+    )
+    return types.void(*given), generate
+
+
+@intrinsic
 def bits_of(typing, array, at, mask):
     """Return which of the 64 bytes that begin ``at`` have a bit of the mask.
 
@@ -332,3 +396,61 @@ def _put(context, builder, vector, total, array, array_given, at, n):
 def _masked(builder, what, vector, of_type):
     name = f"llvm.masked.{what}.v{vector.n}f{vector.dtype.bitwidth}.p0"
     return cgutils.get_or_insert_function(builder.module, of_type, name)
+
+
+def _put_sum(context, builder, arrays, given, vector, count):
+    """Write the sum of rows, so many vectors of each, as `put_sum` does."""
+    rows_given, column, listed_given, n_listed, more, total_given, at, n = given
+    rows, _, listed, *_, total, _, _ = arrays
+    numbers, index = context.get_value_type(vector), n.type
+    offsets = [ir.Constant(index, k * vector.n) for k in range(count)]
+    # Begin with zeros, or with what there is.
+    zeros, before = ir.Constant(numbers, None), builder.basic_block
+    with builder.if_then(more):
+        found = [
+            _part(
+                context, builder, vector, total, total_given,
+                builder.add(at, each), builder.sub(n, each),
+            )
+            for each in offsets
+        ]  # fmt: skip
+        there = builder.basic_block
+    begun = [_either(builder, numbers, (zeros, before), (each, there)) for each in found]
+    before = builder.basic_block
+    adding, after = builder.append_basic_block(), builder.append_basic_block()
+    zero = ir.Constant(index, 0)
+    builder.cbranch(builder.icmp_signed("<", zero, n_listed), adding, after)
+    builder.position_at_end(adding)
+    event = builder.phi(index)
+    sums = heads = [builder.phi(numbers) for _ in begun]
+    for each in range(4):
+        place = builder.add(event, ir.Constant(index, each))
+        row = builder.load(_pointer(builder, context, listed, listed_given, place, _INDEX))
+        row = builder.add(builder.sext(row, index), column)
+        pointers = [
+            _pointer(builder, context, rows, rows_given, builder.add(row, offset), numbers)
+            for offset in offsets
+        ]
+        parts = [builder.load(pointer, align=_size(vector)) for pointer in pointers]
+        sums = [builder.fadd(sum_, part) for sum_, part in zip(sums, parts, strict=True)]
+    following = builder.add(event, ir.Constant(index, 4))
+    for head, first, then in zip([event, *heads], [zero, *begun], [following, *sums], strict=True):
+        head.add_incoming(first, before)
+        head.add_incoming(then, adding)
+    builder.cbranch(builder.icmp_signed("<", following, n_listed), adding, after)
+    builder.position_at_end(after)
+    totals = [
+        _either(builder, numbers, (first, before), (then, adding))
+        for first, then in zip(begun, sums, strict=True)
+    ]
+    for each, offset in zip(totals, offsets, strict=True):
+        place, rest = builder.add(at, offset), builder.sub(n, offset)
+        _put(context, builder, vector, each, total, total_given, place, rest)
+
+
+def _either(builder, numbers, *found):
+    """Return which of some values is found, by the blocks that they come from."""
+    either = builder.phi(numbers)
+    for value, block in found:
+        either.add_incoming(value, block)
+    return either
