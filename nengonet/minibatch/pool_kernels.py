@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from nengonet.minibatch.event_kernels import ONE, index, position_of, share_of
+from nengonet.minibatch.event_kernels import ONE, add_before, index, position_of, share_of
 from nengonet.minibatch.kernels import inlined, inner, uncounted
 from nengonet.minibatch.vectors import move
 
@@ -106,16 +106,12 @@ def _sort(near, n, n_channels, n_positions, counts, spikes, used):
 def _hand_on(ways, near, n, marks, spikes, used):
     """Write the ``n`` spikes that come out of all blocks to ``spikes[used:]``, in order.
 
-    ``marks[block + 1]`` says where those of a block end, 0 if there are none. Returns where the
-    list ends.
+    ``marks[block + 1]`` says how many are those of a block. Returns where the list ends.
     """
     if ways.begins.shape[0] == 0:
         _sort(near, n, ways.n_channels, ways.n_positions, marks, spikes, used)
         return used + np.int64(n)
-    end = marks[0]
-    for block in range(ways.n_ways.shape[0] + 1):
-        end = max(end, marks[block])
-        marks[block] = end
+    add_before(marks, ways.n_ways.shape[0] + 1)
     for run in range(ways.begins.shape[0]):
         event, last = np.int64(marks[ways.begins[run]]), np.int64(marks[ways.ends[run]])
         move(near, event, spikes, used)
@@ -171,8 +167,9 @@ def relay(rows, first, last, ways, working, spikes, used):
             block = position_of(row, share)
             # One way or none: a loop takes twice as long.
             near[n] = row + ways.shifts[block]
-            n += index(ways.n_ways[block])
-            marks[block + ONE] = n
+            n_ways = ways.n_ways[block]
+            n += index(n_ways)
+            marks[block + ONE] += n_ways
     return _hand_on(ways, near, n, marks, spikes, used)
 
 
@@ -208,7 +205,7 @@ def running_max(rows, first, last, ways, working, sums, sent, spikes, used):
             sent[window] = max(spikes_so_far, sent[window])
             near[n] = window
             n += index(has_grown)
-        marks[block + ONE] = n
+            marks[block + ONE] += np.int32(has_grown)
     return _hand_on(ways, near, n, marks, spikes, used)
 
 
@@ -254,8 +251,9 @@ def winner(rows, first, last, ways, working, sums, leaders, spikes, used):
         for way in range(block * most, block * most + index(ways.n_ways[block])):
             window = index(row + ways.shifts[way])
             near[n] = window
-            n += index(index(leaders[window]) == row)
-        marks[block + ONE] = n
+            is_leader = index(leaders[window]) == row
+            n += index(is_leader)
+            marks[block + ONE] += np.int32(is_leader)
     return _hand_on(ways, near, n, marks, spikes, used)
 
 
