@@ -1,11 +1,16 @@
+import dataclasses
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 import nengonet as nn
 from nengonet.explain.budget import Budget, Step
 from nengonet.explain.comparison import Comparison
 from nengonet.plots import (
+    COLOURS,
     check_figure_path,
     plot_budget,
     plot_comparison,
@@ -20,12 +25,18 @@ from nengonet.plots import (
     plot_weights,
     save_figure,
 )
+from nengonet.plots.labels import spread
 from nengonet.results.readout import accuracy, scores
 from nengonet.results.result import LayerInfo, Result
 from nengonet.sweeps.result import Sweep
 
 RASTER = np.zeros((1, 6, 3), dtype=int)
 RASTER[0, [0, 2, 5], [1, 1, 2]] = 1
+
+
+def labels_of(axis):
+    """Return what is written at the ends of curves."""
+    return [text.get_text() for text in axis.texts]
 
 
 @pytest.fixture(autouse=True)
@@ -96,15 +107,19 @@ def test_budget_is_a_waterfall():
     )
     figure = plot_budget(Budget(steps, n_images=10, n_repeats=2))
     (axis,) = figure.axes
-    bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches]
-    np.testing.assert_allclose(bars, [(0, 90), (0, 75), (90, -20), (70, 5)])
+    assert not axis.patches  # a bar would have to start at 0
+    np.testing.assert_allclose(axis.lines[0].get_xydata(), [[90, 0], [75, 3]])
+    arrows = [text for text in axis.texts if text.arrow_patch]
+    found = [(*arrow.xyann, *arrow.xy) for arrow in arrows]  # from, to
+    np.testing.assert_allclose(found, [(90, 1, 70, 1), (70, 2, 75, 2)])
     assert [label.get_text() for label in axis.get_yticklabels()] == [
         "ANN",
         "noise",
         "time",
         "as it is run",
     ]
-    assert {text.get_text() for text in axis.texts} == {"-20.0", "+5.0", "90.0 %", "75.0 %"}
+    words = {text.get_text() for text in axis.texts if not text.arrow_patch}
+    assert words == {"-20.0", "+5.0", "90.0 %", "75.0 %"}
 
 
 def test_logits_of_every_network_and_image():
@@ -115,19 +130,21 @@ def test_logits_of_every_network_and_image():
     for k in range(3):
         np.testing.assert_allclose(left.lines[k].get_xdata(), [1, 2, 3, 4])
         np.testing.assert_array_equal(right.lines[k].get_ydata(), outputs["one"][1, :, k])
-    assert [line.get_linewidth() for line in left.lines] == [1.2, 1.2, 2.6]
-    assert [line.get_linewidth() for line in right.lines] == [2.6, 1.2, 1.2]
+    # The last class ends highest: right on the left, and a wrong answer on the right.
+    assert [line.get_linewidth() for line in left.lines] == [0.9, 0.9, 2.2]
+    assert [line.get_color() for line in right.lines] == [COLOURS[0], "0.6", COLOURS[1]]
+    assert labels_of(left) == ["frog, right and answer", "cat", "dog"]
+    assert labels_of(right) == ["cat, right", "frog, answer", "dog"]
+    assert labels_of(below) == ["cat, answer", "frog, right", "dog"]
     assert (left.get_title(), right.get_title()) == ("first", "second")
     assert below.get_ylabel() == "other\nlogit"
     assert below.get_xlabel() == "time (ms)"
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "frog"]
+    assert not figure.legends
     outputs["one"] = np.stack([np.full((4, 3), np.nan), outputs["one"][1]])
     figure = plot_logits(times, outputs, ["cat", "dog", "frog"], ["first", "second"], [2, 0])
     left, right = figure.axes[:2]
     assert [text.get_text() for text in left.texts] == ["not run"]
     assert (len(left.lines), len(right.lines)) == (0, 3)
-    assert len(figure.legends[0].get_texts()) == 3
 
 
 def test_output_stands_beside_the_image(result):
@@ -136,8 +153,92 @@ def test_output_stands_beside_the_image(result):
     assert image.images[0].get_array().shape == (3, 3)
     assert image.get_title() == "image of a one\nanswer 1"
     np.testing.assert_array_equal(counts.lines[1].get_ydata(), [0, 1, 1, 2, 2, 2])
-    names = [text.get_text() for text in counts.get_legend().get_texts()]
-    assert names == ["zero", "one"]
+    assert counts.lines[1].get_drawstyle() == "steps-post"
+    assert labels_of(counts) == ["one, right and answer", "zero"]
+
+
+def test_output_of_another_class_marks_both(result):
+    _, counts = plot_output(np.eye(3), result, 0, 0).axes
+    assert [line.get_color() for line in counts.lines] == [COLOURS[0], COLOURS[1]]
+    assert labels_of(counts) == ["0, right", "1, answer"]
+    # A word that is not the name of a class says what it is an image of, and nothing else.
+    _, counts = plot_output(np.eye(3), result, 0, "cat").axes
+    assert labels_of(counts) == ["1, answer", "0"]
+
+
+def test_curves_that_end_together_share_a_label(result):
+    more = [result.steps] + [np.zeros((1, 6, 2), dtype=np.int8)] * 2
+    result = dataclasses.replace(result, steps=np.concatenate(more, axis=2))
+    _, counts = plot_output(np.eye(3), result, 0, 3).axes
+    assert labels_of(counts) == ["1, answer", "3, right", "0, 2, 4, 5"]
+    many = np.concatenate([result.steps] + [0 * result.steps] * 2, axis=2)  # too many to name
+    result = dataclasses.replace(result, steps=many)
+    _, counts = plot_output(np.eye(3), result, 0, 3).axes
+    assert labels_of(counts) == ["1, answer", "3, right"]
+
+
+def test_many_spikes_are_drawn_as_rates(result):
+    rng = np.random.default_rng(1)
+    raster = rng.integers(0, 2, size=(1, 110, 130))
+    raster[0, :, 7] = 1  # one neuron in every step, one never
+    raster[0, :, 8] = 0
+    dense = Result(
+        layers=(LayerInfo("input", (130,), 1.0), LayerInfo("output", (2,), 1.0)),
+        settings={"dt": 0.001, "n_steps": 110, "readout": "spike_count"},
+        examples=np.array([0]),
+        counts={"input": raster.sum(axis=1)},
+        steps=np.zeros((1, 110, 2), dtype=np.int8),
+        rasters={"input": raster},
+    )
+    spikes, rates, bar = plot_raster(dense, "input").axes
+    (mesh,) = spikes.collections
+    shown = np.reshape(mesh.get_array(), (130, -1))
+    assert shown.shape == (130, 22)  # windows of 5 steps
+    np.testing.assert_allclose(shown[7], 1000)
+    np.testing.assert_allclose(shown[8], 0)
+    np.testing.assert_allclose(shown[:, 3], 200 * raster[0, 15:20].sum(axis=0))
+    assert bar.get_ylabel() == "rate in 5 steps (Hz)"
+    assert f"{raster.sum():,} spikes of 130 neurons" in spikes.get_title()
+
+
+def test_the_last_window_of_rates_may_be_shorter(result):
+    raster = np.ones((1, 52, 200), dtype=int)
+    result.rasters["input"] = raster
+    result.settings["n_steps"] = 52
+    mesh = plot_raster(result, "input").axes[0].collections[0]
+    np.testing.assert_allclose(mesh.get_array(), 1000)
+    assert mesh.get_coordinates()[0, -2:, 0].tolist() == [51, 52]
+
+
+def test_labels_at_the_ends_keep_apart():
+    curves = {f"net {k}": np.array([0.5, 0.9 + 0.001 * k]) for k in range(6)}
+    figure = plot_latency(curves, n_images=100)
+    (axis,) = figure.axes
+    axis.set_ylim(80, 92)  # after the labels were made
+    figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in axis.texts]  # without the lines to them
+    assert [box.y0 for box in boxes] == sorted(box.y0 for box in boxes)  # in the order of curves
+    for below, above in itertools.pairwise(boxes):
+        assert below.y1 <= above.y0 + 1
+    assert min(box.x0 for box in boxes) > axis.bbox.x1
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert axis.bbox.y0 < boxes[0].y0 < boxes[-1].y1 < axis.bbox.y1 + 1
+
+
+@pytest.mark.parametrize(
+    "wanted, sizes, limits, expected",
+    [
+        ([1.0, 5.0], [2, 2], (), [1, 5]),
+        ([3.0, 3.0], [2, 4], (), [1.5, 4.5]),
+        ([9.0, 0.0, 8.5], [1, 1, 1], (), [9.25, 0, 8.25]),
+        ([9.0, 9.0], [2, 2], (0, 9), [7, 9]),
+        ([0.0, 0.0], [2, 2], (0, 9), [0, 2]),
+        ([0.0, 0.0], [2, 2], (0, 1), [-1, 1]),
+        ([], [], (), []),
+    ],
+)
+def test_spread(wanted, sizes, limits, expected):
+    np.testing.assert_allclose(spread(wanted, sizes, *limits), expected)
 
 
 def test_titles_are_within_the_figure(result):
@@ -179,7 +280,8 @@ def test_latency_has_intervals():
     _, one, two = axis.lines
     np.testing.assert_array_equal(one.get_ydata(), [0, 50, 100])
     np.testing.assert_array_equal(two.get_xydata(), [[1, 25], [2, 75]])
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ANN", "net", "two"]
+    assert labels_of(axis) == ["ANN", "net", "two"]
+    assert axis.texts[2].end == (2, 75)  # it ends before the other
     assert axis.get_xlim() == (1, 3)
     assert two.get_linestyle() != one.get_linestyle()
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("steps of 1 ms", "accuracy (%) on 4 images")
@@ -189,10 +291,9 @@ def test_rates_are_shares_of_all(result):
     result.counts["input"] = np.array([[0, 0, 2], [1, 2, 70]])
     figure = plot_rates(result)
     (axis,) = figure.axes
-    heights = np.array([bar.get_height() for bar in axis.patches])
-    edges = np.array([bar.get_x() for bar in axis.patches])
+    heights, edges, _ = axis.patches[0].get_data()
     # Bins of three counts, from 0.5: 1, 2 and 2 in the first, 70 in the last
-    np.testing.assert_allclose(edges, (0.5 + 3 * np.arange(24)) / 0.006)
+    np.testing.assert_allclose(edges, (0.5 + 3 * np.arange(25)) / 0.006)
     np.testing.assert_allclose(heights[[0, 23]], [100 * 3 / 6, 100 / 6])
     assert np.count_nonzero(heights) == 2
     assert axis.get_title().startswith("input: 33% silent\nmean 2.08e+03 Hz")
@@ -230,6 +331,8 @@ def test_sweep_draws_means_and_intervals_over_the_seeds():
     np.testing.assert_allclose([low[1], high[1]], 0.5 + 0.02 * 12.7062047 * np.r_[-1, 1])
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("rate (Hz)", "accuracy")
     assert axis.get_title() == "mean over 2 seeds, with 95 % interval"
+    assert labels_of(axis) == ["kind a", "kind b"]
+    assert [label.end for label in axis.texts] == [(20, 0.7), (20, 0.8)]
 
 
 def test_sweep_draws_both_ends_of_an_interval_that_is_not_symmetric():

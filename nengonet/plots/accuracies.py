@@ -14,6 +14,7 @@ from nengonet.checks import as_labels, as_number, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.budget import Budget
 from nengonet.plots.frame import COLOURS, STYLES, in_style, names_of_classes, time_unit
+from nengonet.plots.labels import label_ends
 from nengonet.results.readout import Accuracy, share_interval
 from nengonet.results.result import Result
 
@@ -47,45 +48,53 @@ def plot_latency(
         raise InputError("n_images: expected the number of images, or the accuracy of the ANN")
     n_images = ann.n_images if n_images is None else positive_integer("n_images", n_images)
     factor, unit = time_unit(dt)
-    figure, axis = plt.subplots()
+    n_steps = max(map(len, curves.values()))
+    figure, axis = plt.subplots(figsize=(8.0, 4.2))
+    ends = [] if ann is None else [(n_steps, 100 * ann.value, "ANN", "black")]
     if ann is not None:
         axis.axhspan(*(100 * end for end in ann.interval), color="0.85", lw=0)
-        axis.axhline(100 * ann.value, c="black", lw=0.8, ls="--", label="ANN")
+        axis.axhline(100 * ann.value, c="black", lw=0.8, ls="--")
     for k, (name, curve) in enumerate(curves.items()):
         steps, colour = np.arange(1, len(curve) + 1), COLOURS[k % len(COLOURS)]
         low, high = share_interval([curve], n_images)
         axis.fill_between(steps, 100 * low, 100 * high, color=colour, alpha=0.2, lw=0)
         axis.plot(steps, 100 * np.asarray(curve), STYLES[k % len(STYLES)], c=colour, label=name)
+        ends.append((steps[-1], 100 * curve[-1], name, colour))
     axis.set(
         xlabel=f"steps of {dt * factor:g} {unit}",
         ylabel=f"accuracy (%) on {n_images} images",
-        xlim=(1, max(map(len, curves.values()))),
+        xlim=(1, n_steps),
         ylim=(0, 102),  # a line at 100 can be seen
     )
-    axis.legend(loc="lower right", title="shaded: 95 % intervals")
+    axis.set_title("shaded: 95 % intervals")
+    label_ends(axis, ends)
     return figure
 
 
 @in_style
 def plot_budget(budget: Budget) -> Figure:
-    """Draw a `nengonet.error_budget` as a waterfall from the ANN's accuracy to the network's."""
+    """Draw a `nengonet.error_budget` as a waterfall from the ANN's accuracy to the network's.
+
+    Dots are accuracies, arrows what each effect changes. The axis shows only where they are.
+    """
     steps = budget.steps
     levels = [100 * step.accuracy for step in steps]
     rows = np.arange(len(steps) + 1)
     figure, axis = plt.subplots(figsize=(8.0, 0.5 * len(rows) + 1.4))
-    axis.barh([0, rows[-1]], [levels[0], levels[-1]], color="0.65", height=0.6)
+    axis.plot([levels[0], levels[-1]], [0, rows[-1]], "o", c="black", ms=7)
     texts = [(0, levels[0], f"{levels[0]:.1f} %"), (rows[-1], levels[-1], f"{levels[-1]:.1f} %")]
     ends = list(levels)
     for row, step, before, after in zip(rows[1:], steps[1:], levels, levels[1:], strict=False):
         colour = COLOURS[2] if after >= before else COLOURS[1]
-        axis.barh(row, after - before, left=before, color=colour, height=0.6)
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 3.0, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", (after, row), (before, row), arrowprops=arrow)
         interval = [before + end for end in step.interval]
-        axis.plot(interval, [row, row], c="black", lw=1.0)
-        axis.plot([before, before], [row - 0.8, row + 0.3], c="0.4", lw=0.7)
+        axis.plot(interval, [row + 0.25] * 2, c="black", lw=1.0)
+        axis.plot([before, before], [row - 1, row], c="0.6", lw=0.7)
         texts.append((row, max(before, after, interval[1]), f"{step.change:+.1f}"))
         ends += interval
     for row, right, text in texts:
-        axis.annotate(text, (right, row), (5, 0), textcoords="offset points", va="center")
+        axis.annotate(text, (right, row), (8, 0), textcoords="offset points", va="center")
     axis.set_yticks(rows, [*(step.name for step in steps), "as it is run"])
     axis.invert_yaxis()
     # From a little below the lowest bar or interval, so that small changes can be seen, to room for
@@ -95,7 +104,8 @@ def plot_budget(budget: Budget) -> Figure:
     axis.set_xlim(limits)
     axis.set_xticks([tick for tick in axis.get_xticks() if limits[0] <= tick <= 100])
     axis.set_xlabel(f"accuracy (%) on {budget.n_images} images")
-    axis.set_title("changes in percentage points, with 95 % intervals")
+    axis.plot([levels[-1]] * 2, [rows[-1] - 1, rows[-1]], c="0.6", lw=0.7)
+    axis.set_title("changes in percentage points; thin: their 95 % intervals")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 

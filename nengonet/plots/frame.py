@@ -16,11 +16,13 @@ from matplotlib.figure import Figure
 from nengonet.checks import as_array, as_pixels
 from nengonet.exceptions import InputError
 from nengonet.files import printable
+from nengonet.plots.labels import label_ends
 
-# Okabe & Ito (2008): distinct for colour-blind readers; ten classes need line styles as well.
+# Okabe & Ito (2008): distinct for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 # Curves that lie upon each other are recognised by their styles.
 STYLES = ("-", ":", "-.")
+_MOST_NAMED = 12  # classes whose names have room at the ends of their curves
 
 in_style = plt.rc_context(
     {
@@ -72,21 +74,37 @@ def step_ends(n_steps: int, dt: float) -> tuple[np.ndarray, str]:
 
 
 def draw_curves(
-    axis: Axes, times: np.ndarray, curves: np.ndarray, names: Sequence[str], thick: int, **style
+    axis: Axes,
+    times: np.ndarray,
+    curves: np.ndarray,
+    names: Sequence[str],
+    answer: int,
+    right: int | None = None,
+    **style,
 ) -> None:
-    """Draw a curve for each class; ``curves`` are (n_steps, n_classes)."""
+    """Draw a curve for each class, (n_steps, n_classes), and write its name at its end.
+
+    The right class is thick and blue, a wrong answer thick, red and dashed; the others are grey,
+    and named unless they are many. Where the right class is unknown, the answer is blue.
+    """
+    ends, others = [], {}
     for k, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
-        line = "--" if k // len(COLOURS) % 2 else "-"
-        width = 2.6 if k == thick else 1.2
-        axis.plot(times, curve, line, c=COLOURS[k % len(COLOURS)], lw=width, label=name, **style)
+        wrong = k == answer and right not in (None, answer)
+        marked = k in (answer, right)
+        colour = COLOURS[1] if wrong else COLOURS[0] if marked else "0.6"
+        width, order = (2.2, 3 + wrong) if marked else (0.9, 2)
+        line = "--" if wrong else "-"
+        axis.plot(times, curve, line, c=colour, lw=width, zorder=order, label=name, **style)
+        roles = {"right": right, "answer": answer}
+        words = " and ".join(role for role, each in roles.items() if k == each)
+        if marked:
+            ends.append((times[-1], curve[-1], f"{name}, {words}", colour))
+        elif len(names) <= _MOST_NAMED:
+            others.setdefault(curve[-1], []).append(name)
+    # Curves that end at the same point share a label.
+    ends += [(times[-1], end, ", ".join(each), "0.45") for end, each in others.items()]
     axis.set_xlim(0, times[-1])
-
-
-def class_legend(figure: Figure, axis: Axes, title: str) -> None:
-    """Name the classes beside a figure whose axes all have the curves of one of them."""
-    curves = axis.get_legend_handles_labels()
-    for line in figure.legend(*curves, title=title, loc="outside right center").get_lines():
-        line.set_linewidth(1.2)
+    label_ends(axis, ends, "x-small")
 
 
 def check_figure_path(path: str | os.PathLike) -> None:

@@ -42,13 +42,14 @@ def plot_comparison(comparison: Comparison) -> Figure:
             lw=0,
             rasterized=True,
         )
-        axis.plot(ends, ends, c="black", lw=0.8, ls="--", label="equal")
+        axis.plot(ends, ends, c="black", lw=0.8, ls="--")
         correlation = row["correlation"]
         note = "" if correlation is None else f"\ncorrelation {correlation:.3f}"
         axis.set_title(f"{plain(row['label'])}{note}")
         axis.set(xlabel="predicted rate (Hz)", xlim=ends, ylim=ends, aspect=1)
     axes[0, 0].set_ylabel("observed rate (Hz)")
-    axes[0, 0].legend(loc="upper left")
+    along = {"ha": "right", "va": "bottom", "rotation": 45, "rotation_mode": "anchor"}
+    axes[0, 0].text(0.9, 0.9, "equal", fontsize="small", transform=axes[0, 0].transAxes, **along)
     return figure
 
 
@@ -69,7 +70,9 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
         width = -(-largest // _BINS)
         edges = (0.5 + width * np.arange(-(-largest // width) + 1)) / time
         shares = np.full(spiking.size, 100 / rates.size)
-        axis.hist(spiking, bins=edges, weights=shares, color=COLOURS[0])
+        shares, _ = np.histogram(spiking, bins=edges, weights=shares)
+        # An outline: on a logarithmic axis the area of a bar means nothing.
+        axis.stairs(shares, edges, color=COLOURS[0], lw=1.4)
         silent, mean = f"{np.mean(rates == 0):.0%} silent", f"mean {rates.mean():.3g} Hz"
         axis.set_title(f"{plain(label)}: {silent}\n{mean}, largest {rates.max():,.0f} Hz")
         axis.set(xlabel="rate of a neuron in an image (Hz)", xlim=(0, edges[-1]), yscale="log")

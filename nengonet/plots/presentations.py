@@ -18,6 +18,10 @@ from nengonet.plots.frame import COLOURS, in_style, names_of_classes, plain
 from nengonet.plots.layers import draw_spike_histogram
 from nengonet.results.result import Result
 
+_WINDOWS = 25  # of a presentation, where rates stand for spikes
+# Spikes times the height of a mark, in points: some tenth of the axes is black.
+_MOST_MARKS = 12_000
+
 
 @in_style
 def plot_presentation(
@@ -30,9 +34,9 @@ def plot_presentation(
     n_rows = len(layers) + 1
     figure, axes = _beside_image(image, result, index, label, n_rows, (9.0, 2.2 * n_rows))
     for axis, layer in zip(axes, layers, strict=False):
-        _draw_raster(axis, result, layer, index)
+        _draw_spikes(axis, result, layer, index)
         axis.set(xlabel="", xticklabels=[])
-    _draw_scores(axes[-1], result, index)
+    _draw_scores(axes[-1], result, index, label)
     return figure
 
 
@@ -47,7 +51,8 @@ def plot_output(
     """Draw an image beside the score of every class over time; ``label`` may be a word."""
     class_names = names_of_classes(class_names, result.steps.shape[2])
     figure, axes = _beside_image(image, result, index, label, 1, (9.0, 3.4))
-    _draw_scores(axes[0], result, index, class_names)
+    right = class_names.index(label) if label in class_names else label
+    _draw_scores(axes[0], result, index, None if isinstance(right, str) else right, class_names)
     return figure
 
 
@@ -56,6 +61,8 @@ def plot_raster(
     result: Result, label: str, index: int = 0, *, predicted: np.ndarray | None = None
 ) -> Figure:
     """Draw the spikes of one layer in one presentation, beside the rate of every neuron.
+
+    Where marks of spikes would run into each other, colours show rates in short windows instead.
 
     Parameters
     ----------
@@ -79,13 +86,16 @@ def plot_raster(
             )
     shared = {"width_ratios": (2.6, 1), "sharey": True}
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 4.0), **shared)
-    _draw_raster(left, result, label, index)
+    _draw_spikes(left, result, label, index)
     neurons, observed = np.arange(counts.size), counts / (result.n_steps * result.dt)
-    right.barh(neurons, observed, height=1.0, color=COLOURS[0], alpha=0.5, label="observed")
+    right.barh(neurons, observed, height=1.0, color=COLOURS[0], alpha=0.5)
+    above = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    right.annotate("bars: observed", (0, 1), color=COLOURS[0], fontsize="small", **above)
     if predicted is not None:
-        right.plot(rates, neurons, ".", color=COLOURS[1], ms=4, label="predicted")
+        right.plot(rates, neurons, ".", color=COLOURS[1], ms=4)
+        words = {"color": COLOURS[1], "fontsize": "small", "ha": "right"}
+        right.annotate("dots: predicted", (1, 1), **words, **above)
     right.set(xlabel="rate (Hz)", xlim=(0, None))
-    right.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
@@ -98,6 +108,8 @@ def plot_logits(
     labels: Sequence[int],
 ) -> Figure:
     """Draw the output of every class over time: a row for each network, a column for each image.
+
+    The right class is blue; where another is the largest at the end, that is red.
 
     Parameters
     ----------
@@ -112,7 +124,7 @@ def plot_logits(
         class_names = names_of_classes(class_names, np.shape(logits)[-1])
     labels = as_labels(labels, len(titles), len(class_names))
     n_rows, n_columns = len(outputs), len(titles)
-    size = ((3.6 if n_columns <= 3 else 2.2) * n_columns + 1.6, 2.1 * n_rows + 0.6)
+    size = ((4.2 if n_columns <= 3 else 2.6) * n_columns + 0.6, 2.3 * n_rows + 0.6)
     shared = {"sharex": True, "sharey": "row", "squeeze": False}
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, **shared)
     factor, unit = frame.time_unit(times[-1])
@@ -122,12 +134,11 @@ def plot_logits(
             if np.all(np.isnan(curves)):
                 axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes)
             else:
-                frame.draw_curves(axis, factor * np.asarray(times), curves, class_names, label)
+                shown = factor * np.asarray(times), curves, class_names
+                frame.draw_curves(axis, *shown, int(curves[-1].argmax()), label)
     for top, bottom, title in zip(axes[0], axes[-1], titles, strict=True):
         top.set_title(title)
         bottom.set_xlabel(f"time ({unit})")
-    drawn = next(axis for axis in axes.flat if axis.lines)
-    frame.class_legend(figure, drawn, "class\n(its own: thick)")
     return figure
 
 
@@ -180,14 +191,10 @@ def _draw_answer(axis: Axes, dt: float, outputs: np.ndarray, label: int) -> str:
     curves = _probabilities(outputs)
     times, time = frame.step_ends(len(curves), dt)
     answer = int(outputs[-1].argmax())
-    axis.plot(times, curves, color="0.75", lw=0.8)
-    if answer != label:
-        style = {"c": COLOURS[1], "ms": 3, "label": f"{answer}, the answer"}
-        axis.plot(times, curves[:, answer], "o--", **style)
-    axis.plot(times, curves[:, label], "o-", c=COLOURS[0], ms=3, label=f"{label}, the right class")
+    names = list(map(str, range(curves.shape[1])))
+    frame.draw_curves(axis, times, curves, names, answer, label, marker=".", ms=4)
     axis.set(ylabel="probability", ylim=(-0.05, 1.05), xlim=(0, times[-1] + times[0] / 2))
     axis.set_title(f"softmax; answer at the end: {answer}")
-    axis.legend(fontsize="x-small", loc="center right")
     return time
 
 
@@ -201,7 +208,8 @@ def plot_spikes_and_probabilities(
     """Draw what several networks do with some images, as KerasSpiking's tutorial does with four.
 
     A row for each network and two columns for each image: how often a neuron emits 0, 1, 2, …
-    spikes in a step, and the softmax of the last layer's output at every step.
+    spikes in a step, and the softmax of the last layer's output at every step: that of the right
+    class in blue, that of another answer in red.
 
     Parameters
     ----------
@@ -216,7 +224,7 @@ def plot_spikes_and_probabilities(
         class_names = names_of_classes(class_names, np.shape(outputs)[-1])
     labels = as_labels(labels, len(images), len(class_names))
     n_rows, n_images = len(cells) + 1, len(images)
-    size = (5.2 * n_images + 1.4, 1.9 * n_rows + 0.3)
+    size = (5.8 * n_images + 0.6, 2.1 * n_rows + 0.3)
     shared = {"width_ratios": (1, 1.4) * n_images, "squeeze": False}
     figure, axes = plt.subplots(n_rows, 2 * n_images, figsize=size, **shared)
     for axis in axes[0]:
@@ -232,10 +240,10 @@ def plot_spikes_and_probabilities(
             # Every step's value stands for the whole of its step.
             curves = _probabilities(outputs)
             curves, ends = np.concatenate([curves, curves[-1:]]), dt * np.arange(len(curves) + 1)
-            frame.draw_curves(right, ends, curves, class_names, label, drawstyle="steps-post")
+            shown = ends, curves, class_names, answer, label
+            frame.draw_curves(right, *shown, drawstyle="steps-post")
             right.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
             right.set_title(f"answer: {class_names[answer]}", fontsize="small")
-    frame.class_legend(figure, axes[1, 1], "class\n(right: thick)")
     return figure
 
 
@@ -259,11 +267,40 @@ def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, li
     return figure, list(axes.values())
 
 
-def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
-    """Draw a mark for each spike of a layer."""
+def _draw_spikes(axis: Axes, result: Result, label: str, index: int) -> None:
+    """Draw a layer's spikes as marks; where they are too many, the rates in windows as colours."""
     spikes = result.rasters[label][index]
     n_steps, n_neurons = spikes.shape
     times, time = frame.step_ends(n_steps, result.dt)
+    if np.count_nonzero(spikes) * max(200 / n_neurons, 2.0) > _MOST_MARKS:
+        _draw_rates(axis, spikes, times, result.dt)
+    else:
+        _draw_marks(axis, spikes, times)
+    mean_rate = spikes.sum() / n_neurons / (n_steps * result.dt)
+    rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
+    several = f", up to {spikes.max()} in a step" if spikes.max(initial=0) > 1 else ""
+    words = f"{spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
+    axis.set_title(f"{plain(label)}: {words}")
+    axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
+
+
+def _draw_rates(axis: Axes, spikes: np.ndarray, times: np.ndarray, dt: float) -> None:
+    """Draw the rate of every neuron in windows of some steps."""
+    n_steps, n_neurons = spikes.shape
+    width = -(-n_steps // _WINDOWS)
+    starts = np.arange(0, n_steps, width)
+    lengths = np.diff([*starts, n_steps])
+    rates = np.add.reduceat(spikes, starts, axis=0).T / (lengths * dt)
+    edges = np.concatenate([[0.0], times[np.cumsum(lengths) - 1]])
+    neurons = np.arange(n_neurons + 1) - 0.5
+    drawn = axis.pcolormesh(edges, neurons, rates, cmap="cividis", vmin=0, rasterized=True)
+    steps = f"{width} steps" if width > 1 else "one step"
+    axis.figure.colorbar(drawn, ax=axis, label=f"rate in {steps} (Hz)")
+
+
+def _draw_marks(axis: Axes, spikes: np.ndarray, times: np.ndarray) -> None:
+    """Draw a mark for each spike."""
+    n_neurons = spikes.shape[1]
     steps, neurons = np.nonzero(spikes)
     counts = spikes[steps, neurons]
     # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
@@ -271,22 +308,16 @@ def _draw_raster(axis: Axes, result: Result, label: str, index: int) -> None:
     height = float(np.clip(200 / n_neurons, 2.0, 12.0))
     widths = 0.8 * np.minimum(counts, 8)
     axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=widths)
-    mean_rate = spikes.sum() / n_neurons / (n_steps * result.dt)
-    rate = f"{mean_rate:.0f}" if mean_rate >= 10 else f"{mean_rate:.2g}"
-    several = f", up to {counts.max()} in a step" if counts.max(initial=0) > 1 else ""
-    words = f"{spikes.sum():,} spikes of {n_neurons} neurons{several}, mean {rate} Hz"
-    axis.set_title(f"{plain(label)}: {words}")
-    axis.set(ylabel="neuron", ylim=(-1, n_neurons), xlim=(0, times[-1] + times[0] / 2), xlabel=time)
 
 
-def _draw_scores(axis: Axes, result: Result, index: int, class_names=None) -> None:
-    """Draw the score of every class over time, the winner's thick."""
+def _draw_scores(axis: Axes, result: Result, index: int, right=None, class_names=None) -> None:
+    """Draw the score of every class over time."""
     scores = result.scores()[index]
     names = names_of_classes(class_names, scores.shape[1])
     times, time = frame.step_ends(result.n_steps, result.dt)
-    frame.draw_curves(axis, times, scores, names, int(result.predictions()[index]))
+    # A score holds until the end of the next step: counts rise in steps.
+    shown = times, scores, names, int(result.predictions()[index]), right
+    frame.draw_curves(axis, *shown, drawstyle="steps-post")
     readout = result.settings["readout"].replace("_", " ")
     axis.set_title(f"{plain(result.layers[-1].label)}: {readout} of each class")
     axis.set(xlabel=time, ylabel=readout, xlim=(0, times[-1] + times[0] / 2))
-    # Beside the axes: within, it would hide the first steps.
-    axis.legend(title="class", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))

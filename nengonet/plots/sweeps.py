@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
 from nengonet.plots.frame import COLOURS, STYLES, in_style
+from nengonet.plots.labels import label_ends, label_lines
 from nengonet.sweeps.result import Sweep
 
 # Of what nengonet's own networks are swept over; others are given.
@@ -72,11 +73,14 @@ def plot_sweep(
     if not numbers:
         axis.set_xticks(range(len(names)), names)
     style = {"fmt": "o", "ms": 4, "lw": 1.4, "elinewidth": 0.8, "capsize": 3}
+    ends: list[tuple] = []
     for k, (name, points) in enumerate(curves.items()):
         points = sorted(points, key=lambda row: row[x]) if numbers else points
         mean, low, high = (np.array([row[key] for row in points]) for key in _INTERVAL)
+        places = [row[x] if numbers else names.index(_in_words(row[x])) for row in points]
+        ends.append((places[-1], mean[-1], name, COLOURS[k % len(COLOURS)]))
         axis.errorbar(
-            [row[x] if numbers else names.index(_in_words(row[x])) for row in points],
+            places,
             mean,
             np.nan_to_num([mean - low, high - mean]),  # one seed has no interval
             ls=STYLES[k % len(STYLES)] if numbers else "",
@@ -85,7 +89,7 @@ def plot_sweep(
             **style,
         )
     if lines:
-        axis.legend()
+        label_ends(axis, ends)
     axis.grid(alpha=0.3)
     axis.set(xlabel=_with_unit(x, units), ylabel=_with_unit(value, units))
     seeds = sorted({int(row["n"]) for row in rows})
@@ -146,4 +150,4 @@ def _draw_amplitude(axis: Axes, kinds: Mapping[str, Sequence[Mapping]]) -> None:
             style = {"markevery": max(1, len(kinds[kind]) // 10), "ms": 5, "lw": 0.8}
             axis.plot(*columns(kind, "mean"), marker=marker, c=colour, label=label, **style)
     axis.set(ylabel="accuracy (%)", xlim=(0, amplitudes[-1] + 0.01))
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    label_lines(axis)

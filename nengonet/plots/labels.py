@@ -1,0 +1,104 @@
+"""Words beside the ends of curves, in place of a legend."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation
+
+_WIDTH = 26  # characters in a line of a label
+_PAD = 9.0  # points between the axes and a label
+
+
+def label_ends(
+    axis: Axes, ends: Iterable[tuple[float, float, str, str]], fontsize: str | float = "small"
+) -> None:
+    """Write (x, y, words, colour) of each curve's end at the right of the axes, none over another.
+
+    Where they stand is found when the figure is drawn: limits and scales may change after this.
+    """
+    group: list[_EndLabel] = []
+    for x, y, words, colour in ends:
+        lines = textwrap.wrap(words, _WIDTH) or [""]
+        label = _EndLabel(
+            "\n".join(lines),
+            (x, y),
+            xytext=(1.0, 0.5),
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=fontsize,
+            va="center",
+            annotation_clip=False,
+            linespacing=1.0,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 0},
+        )
+        label.end, label.group = (x, y), group
+        group.append(label)
+        axis.add_artist(label)
+        # An artist that is added is cut off at the axes, unless it is told not to be.
+        label.set_clip_on(False)
+
+
+def label_lines(axis: Axes, fontsize: str | float = "small") -> None:
+    """Label each line of the axes that has a name at its last point, in its colour."""
+    named = [line for line in axis.lines if not line.get_label().startswith("_")]
+    ends = (
+        (*line.get_xydata()[-1], line.get_label(), line.get_color())
+        for line in named
+        if len(line.get_xydata())
+    )
+    label_ends(axis, ends, fontsize)
+
+
+class _EndLabel(Annotation):
+    """A label that makes room for the others of its axes."""
+
+    end: tuple[float, float]
+    group: list[_EndLabel]
+
+    def update_positions(self, renderer) -> None:
+        """Place the label: matplotlib asks for it before it draws or measures one."""
+        axes, size = self.axes, renderer.points_to_pixels(self.get_fontsize())
+        heights = [1.15 * size * (each.get_text().count("\n") + 1) for each in self.group]
+        bottom, height = axes.bbox.y0, axes.bbox.height
+        ends = [each._height_of_end() for each in self.group]
+        middles = spread(ends, heights, bottom, bottom + height)
+        middle = middles[self.group.index(self)]
+        pad = renderer.points_to_pixels(_PAD) / axes.bbox.width
+        self.xy = (self.end[0], np.clip(self.end[1], *sorted(axes.get_ylim())))
+        self.set_position((1.0 + pad, (middle - bottom) / height))
+        super().update_positions(renderer)
+
+    def _height_of_end(self) -> float:
+        low, high = sorted(self.axes.get_ylim())
+        return self.axes.transData.transform((self.end[0], np.clip(self.end[1], low, high)))[1]
+
+
+def spread(
+    wanted: Iterable[float], sizes: Iterable[float], low: float = -np.inf, high: float = np.inf
+) -> np.ndarray:
+    """Return the places nearest to those wanted (least squares) at which nothing overlaps.
+
+    All of them are between ``low`` and ``high``, where there is room for that.
+    """
+    wanted, sizes = np.asarray(wanted, dtype=float), np.asarray(sizes, dtype=float)
+    order = np.argsort(wanted, kind="stable")
+    # With the room of those below taken off, the places have only to rise.
+    gaps = (sizes[order][1:] + sizes[order][:-1]) / 2
+    below = np.concatenate([[0.0], np.cumsum(gaps)])[: len(order)]
+    blocks: list[tuple[float, int]] = []  # their mean, and how many are in it
+    for value in wanted[order] - below:
+        mean, n = value, 1
+        while blocks and blocks[-1][0] > mean:
+            before, m = blocks.pop()
+            mean, n = (before * m + mean * n) / (m + n), m + n
+        blocks.append((mean, n))
+    rising = np.repeat([mean for mean, _ in blocks], [n for _, n in blocks])
+    if len(order) and high - below[-1] >= low:
+        rising = np.clip(rising, low, high - below[-1])
+    places = np.empty(len(order))
+    places[order] = rising + below
+    return places
