@@ -1,11 +1,14 @@
 """Convolutions of a minibatch, one row of the output at a time."""
 
+import types
+
 import nengo
 import numpy as np
 import pytest
 from minibatches import BATCH, assert_same_as_nengo, minibatch, random_rows
 
 import nengonet as nn
+from nengonet.ann.convolution import convolve
 from nengonet.minibatch import convolutions
 
 ROW_BY_ROW = {
@@ -96,3 +99,35 @@ def test_convolutions_some_examples_at_a_time(case, lanes, monkeypatch):
         probes = [nengo.Probe(each) for each in (output, *through)]
     rows = random_rows(transform.size_in)
     assert_same_as_nengo(network, probes, {inputs: rows}, optimize=True)
+
+
+class Signals(dict):
+    """Arrays by name, all of them of every example."""
+
+    operand = dict.__getitem__
+
+
+@pytest.mark.parametrize("assigns", [False, True])
+@pytest.mark.parametrize("make", [convolutions._in_chunks, convolutions._rowwise])
+@pytest.mark.parametrize("batch", [3, convolutions._LANES + 1])
+def test_convolutions_are_added_to_what_is_there(batch, make, assigns, monkeypatch):
+    """Built by Nengo, each has a signal of its own, that is 0 before; operators need not."""
+    monkeypatch.setattr(convolutions, "_WINDOW_BYTES", 2 * 8 * 3 * 2 * 2 * 3 * 4)  # two examples
+    rng = np.random.default_rng(batch)
+    transform = nengo.Convolution(3, (4, 5, 2), kernel_size=(2, 2))
+    kernel, x = rng.normal(size=(2, 2, 2, 3)), rng.normal(size=(40, batch))
+    signals = Signals(X=x, W=kernel, Y=np.full((transform.size_out, batch), 7.0))
+    operator = types.SimpleNamespace(conv=transform, X="X", W="W", Y="Y", is_transpose=False)
+    context = types.SimpleNamespace(
+        signals=signals,
+        batch=batch,
+        assigning=[operator] if assigns else [],
+        constant=lambda key, make: make(),
+    )
+    step = make(operator, context)
+    before = 7.0
+    for _ in range(2):
+        step()
+        images = x.T.reshape(-1, 4, 5, 2)
+        before = convolve(images, kernel).reshape(batch, -1).T + (0 if assigns else before)
+        np.testing.assert_allclose(signals["Y"], before, rtol=1e-12, atol=1e-12)

@@ -1,17 +1,18 @@
-"""Numba kernels that follow the spikes of one example in one step through layers.
+"""Numba kernels that follow single spikes: convolutions, products, and lists of what spiked.
 
 Imported only where Numba is installed. Spikes are lists of indices into a flat signal, one entry
-for each spike: ``rows[first:last]`` are those of a step. A signal of several channels has its
-channels last: index ``position * n_channels + channel``. *Ordered* spikes come in ascending order
-of their positions, the channels of a position in any order. No kernel makes an array: working
-memory is given.
+for each spike. A signal of several channels has its channels last: index
+``position * n_channels + channel``. *Ordered* spikes come in ascending order of their positions,
+the channels of a position in any order. What is called for each step of an example,
+``rows[first:last]``, makes no array: working memory is given. Products with large matrices take
+many steps at a time.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nengonet.minibatch.kernels import compiled, inlined, inner, uncounted
+from nengonet.minibatch.kernels import add_eights, compiled, inlined, inner, uncounted
 from nengonet.minibatch.streams import aligned
 from nengonet.minibatch.vectors import (
     EIGHTH,
@@ -353,14 +354,7 @@ _FEWEST = 16
 @inner
 def _add_rows(rows, event, last, weights, total):
     """Add ``weights[rows[event:last]]`` to ``total``, one after the other."""
-    n = total.shape[0]
-    while event + 8 <= last:
-        a, b, c, d = rows[event], rows[event + 1], rows[event + 2], rows[event + 3]
-        e, f, g, h = rows[event + 4], rows[event + 5], rows[event + 6], rows[event + 7]
-        for j in range(n):
-            half = total[j] + weights[a, j] + weights[b, j] + weights[c, j] + weights[d, j]
-            total[j] = half + weights[e, j] + weights[f, j] + weights[g, j] + weights[h, j]
-        event += 8
+    n, event = total.shape[0], add_eights(rows, event, last, weights, total)
     while event < last:
         a = rows[event]
         for j in range(n):

@@ -51,15 +51,13 @@ def _any(bits, row, start, stop):
 
 
 @inlined
-def sum_rows(rows, event, last, weights, total):
-    """Add up ``weights[rows[event:last]]``.
+def add_eights(rows, event, last, weights, total):
+    """Add ``weights[rows[event:last]]`` to ``total``, eight by eight; return where the rest begins.
 
-    Element by element: in a loop, Numba counts the references to a view of each row.
+    Element by element: in a loop, Numba counts the references to a view of each row. Eight rows in
+    one go, so that the total is loaded and stored less often.
     """
     n = total.shape[0]
-    for j in range(n):
-        total[j] = 0
-    # Eight rows in one go, so that the total is loaded and stored less often.
     while event + 8 <= last:
         a, b, c, d = rows[event], rows[event + 1], rows[event + 2], rows[event + 3]
         e, f, g, h = rows[event + 4], rows[event + 5], rows[event + 6], rows[event + 7]
@@ -67,6 +65,16 @@ def sum_rows(rows, event, last, weights, total):
             half = total[j] + weights[a, j] + weights[b, j] + weights[c, j] + weights[d, j]
             total[j] = half + weights[e, j] + weights[f, j] + weights[g, j] + weights[h, j]
         event += 8
+    return event
+
+
+@inlined
+def sum_rows(rows, event, last, weights, total):
+    """Add up ``weights[rows[event:last]]``."""
+    n = total.shape[0]
+    for j in range(n):
+        total[j] = 0
+    event = add_eights(rows, event, last, weights, total)
     while event + 2 <= last:
         a, b = rows[event], rows[event + 1]
         for j in range(n):

@@ -26,7 +26,7 @@ from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import kernel_of, states_of
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, joined, put, take
-from nengonet.minibatch.terms import Filter, Term, nothing
+from nengonet.minibatch.terms import Arguments, Filter, Term, nothing
 from nengonet.neurons import model_of
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Sum:
                     total[:, :n] += signal
         return chunk.steady[self][part]
 
-    def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> tuple:
+    def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> Arguments:
         """Return the only term, as kernels take it, for some of the chunk's examples.
 
         Or what several bring, added up: a kernel that takes many is compiled for minutes.
@@ -185,8 +185,7 @@ class Sum:
         for term in terms:
             kernels.add_up(term, np.empty((0, 0), dtype), chunk.n_steps, sums)
             total += sums
-        _, *before, _, scale, system, states = nothing(self._context, dtype)
-        return kernels.BLOCK, *before, total, scale, system, states
+        return nothing(self._context, dtype)._replace(how=kernels.BLOCK, dense=total)
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to work on together."""
@@ -463,6 +462,7 @@ class Relay(Stage):
 
     @functools.cached_property
     def _ways(self) -> tuple:
+        """The ways of spikes, once all readers have asked for their order."""
         return _ways_of(self, self._source, self._matrix)
 
     @property
@@ -504,6 +504,7 @@ class MaximumPool(Stepwise):
 
     @functools.cached_property
     def _ways(self) -> tuple:
+        """The ways of spikes, once all readers have asked for their order."""
         return _ways_of(self, self._source, self._matrix)
 
     @property

@@ -44,6 +44,7 @@ from nengonet.minibatch.pool_kernels import (
     ways_of,
     winner,
 )
+from nengonet.minibatch.terms import MOST_ORDER
 from nengonet.neurons.model import Kernel
 
 # What stages call beside those here.
@@ -64,9 +65,6 @@ _MOST_SPIKES = 2**22
 
 # Currents that are computed before their neurons are stepped: they stay in the nearest cache.
 _BLOCK = 2**12
-
-# Working memory for filters of the highest order: see `nengonet.minibatch.terms`.
-_MOST_ORDER = 16
 
 
 @inlined
@@ -153,11 +151,8 @@ def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
     Added is what is ``steady``, (batch, n) or none. Where there is a ``scale``, (bias, gain), it
     becomes ``bias + gain * sum``.
 
-    A term is a tuple: how it is computed; the spikes (rows, bounds, first) that come in; the
-    geometry of a convolution; the ways (starts, outputs, taps, n_channels, n_groups, n_places);
-    the matrix; the kernel of ways; what is computed already, or comes in, where it is dense,
-    (batch, n_steps, n); a factor for each output, or none; the filter (a, b, c, d, late); and its
-    states, (batch, order + 1, n), or none. ``memory`` and ``places`` are working memory.
+    The term is what `nengonet.minibatch.terms.Arguments` says. ``memory`` and ``places`` are
+    working memory.
     """
     how, spikes, geometry, ways, matrix, kernel, dense, factors, system, state = term
     rows, bounds, first = spikes
@@ -205,7 +200,7 @@ def add_up(term, steady, n_steps, sums):
     none = np.empty(0, sums.dtype)
     # Numba compiles what is called with a plain 0 once more for other numbers.
     zero = np.int64(0)
-    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5], np.int32)
+    memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
     for k in range(sums.shape[0]):
         weigh(term, steady, k, zero, n_steps, (none, none), sums[k], memory, places)
 
@@ -429,10 +424,10 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
     """
     n_examples, whole = output.shape
     # A single row for all steps where currents are constant; else as many as stay in the cache.
-    is_steady = term[0] == NOTHING
+    is_steady = term.how == NOTHING
     rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
     block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
-    memory, places = np.empty(_MOST_ORDER), np.empty(term[3][5], np.int32)
+    memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
     numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
     # Without a sign, nothing is counted from the end.
     which = np.empty(n + 1, np.uint32)

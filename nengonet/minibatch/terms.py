@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -35,6 +36,33 @@ _FEW, _MANY_OUTPUTS = 0.2, 100
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
 _NO_WAYS = *3 * (_NO_NUMBERS,), 1, 1, 0
+
+
+class Arguments(NamedTuple):
+    """What a kernel takes of a term: see `nengonet.minibatch.stretch_kernels.weigh`.
+
+    how : how it is computed, a number that is named there
+    spikes : those that come in, (rows, bounds, first)
+    geometry : of a convolution, as `gather_convolution` takes it, or none
+    ways : of single spikes, (starts, outputs, taps, n_channels, n_groups, n_places)
+    matrix : of a product, or the kernel of a convolution that has a geometry
+    kernel : of the ways
+    dense : what is computed already, or comes in, where it is dense, (batch, n_steps, n)
+    factors : one for each output, or none
+    system : the filter, (a, b, c, d, late)
+    states : those of the filter, (batch, order + 1, n), or none
+    """
+
+    how: int
+    spikes: tuple
+    geometry: tuple
+    ways: tuple
+    matrix: np.ndarray
+    kernel: np.ndarray
+    dense: np.ndarray
+    factors: np.ndarray
+    system: tuple
+    states: np.ndarray
 
 
 class Filter:
@@ -129,6 +157,7 @@ class Term:
 
     @functools.cached_property
     def _densest(self) -> float:
+        """The most spikes for each input and step that are followed one by one."""
         if self._windows is None:
             return _DENSEST
         return self._context.stretch_kernels.windows_from(self._windows, self.dtype.itemsize)
@@ -143,41 +172,36 @@ class Term:
         """Number of outputs of the source."""
         return self.source.output.size
 
-    def arguments(self, chunk: Chunk, lanes: slice) -> tuple:
-        """Return what the kernels take: see `nengonet.minibatch.stretch_kernels.weigh`."""
-        kernels, stream, n_steps = (
-            self._context.stretch_kernels,
-            chunk.streams[self.source],
-            chunk.n_steps,
-        )
-        how, spikes, geometry, *way, dense, scale, system, states = nothing(
-            self._context, self.dtype
-        )
-        geometry = self._windows or geometry
+    def arguments(self, chunk: Chunk, lanes: slice) -> Arguments:
+        """Return what the kernels take for some examples."""
+        kernels, n_steps = self._context.stretch_kernels, chunk.n_steps
+        stream = chunk.streams[self.source]
+        given = nothing(self._context, self.dtype)
+        if self._windows is not None:
+            given = given._replace(geometry=self._windows)
         if self.filter is not None:
-            states, system = chunk.states[self.filter][0][lanes], self.filter.system
+            states = chunk.states[self.filter][0][lanes]
+            given = given._replace(system=self.filter.system, states=states)
         if self.scale is not None:
-            scale = self.scale
+            given = given._replace(factors=self.scale)
         if self.is_dense(stream, n_steps):
             dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
             if self._windows is not None:
-                (_, *way), how = self._ways(self.dtype.type(1)), kernels.WINDOWS
+                given = given._replace(**self._ways(self.dtype.type(1)) | {"how": kernels.WINDOWS})
             else:
-                how, dense = kernels.BLOCK, self.computed(dense)
-            dense = np.ascontiguousarray(dense)
-        else:
-            spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
-            how, *way = self._ways(stream.height)
-            matrix = way[1]
-            if how == kernels.ROWS and matrix.nbytes > kernels.LARGE:
-                # Read once for many steps.
-                dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
-                kernels.multiply_steps(*spikes, matrix, dense)
-                how = kernels.BLOCK
-        return how, spikes, geometry, *way, dense, scale, system, states
+                given, dense = given._replace(how=kernels.BLOCK), self.computed(dense)
+            return given._replace(dense=np.ascontiguousarray(dense))
+        spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
+        given = given._replace(spikes=spikes, **self._ways(stream.height))
+        if given.how == kernels.ROWS and given.matrix.nbytes > kernels.LARGE:
+            # Read once for many steps.
+            dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
+            kernels.multiply_steps(*spikes, given.matrix, dense)
+            given = given._replace(how=kernels.BLOCK, dense=dense)
+        return given
 
-    def _ways(self, height: float) -> tuple:
-        """Return how single spikes go: see `weigh`."""
+    def _ways(self, height: float) -> dict:
+        """Return the `Arguments` that say how single spikes go."""
         make = functools.partial(self._make_ways, self.dtype.type(height))
         if isinstance(self.product, Operator):
             return self._context.constant((self.product, "ways", height), make)
@@ -185,23 +209,23 @@ class Term:
             self._by_height[height] = make()
         return self._by_height[height]
 
-    def _make_ways(self, height: np.floating) -> tuple:
+    def _make_ways(self, height: np.floating) -> dict:
+        """Make them: weights times the height of a spike."""
         kernels, product = self._context.stretch_kernels, self.product
-        *_, no_matrix, no_kernel, _, _, _, _ = nothing(self._context, self.dtype)
         if self._windows is not None:
             matrix = kernels.kernel_rows(fan_out(product, self._context, height)[-1])
             ways = *_NO_WAYS[:-1], kernels.n_places(self._windows)
-            return kernels.GATHER, ways, matrix, no_kernel
+            return {"how": kernels.GATHER, "ways": ways, "matrix": matrix}
         if isinstance(product, GeneralConvInc):
             *ways, kernel = fan_out(product, self._context, height)
             ways = *ways, product.conv.input_shape.n_channels, groups_of(product), 0
-            return kernels.SCATTER, ways, no_matrix, kernel
+            return {"how": kernels.SCATTER, "ways": ways, "kernel": kernel}
         if self.is_matrix:
             weights = weights_of(product, self._context).T
             whole = kernels.WHOLE if weights.nbytes <= kernels.LARGE else 1
-            return kernels.ROWS, _NO_WAYS, _padded(weights, whole, height), no_kernel
+            return {"how": kernels.ROWS, "matrix": _padded(weights, whole, height)}
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
-        return kernels.SPARSE, (*ways, 1, 1, 0), no_matrix, kernel
+        return {"how": kernels.SPARSE, "ways": (*ways, 1, 1, 0), "kernel": kernel}
 
     def sparse(self) -> scipy.sparse.csr_array:
         """Return the matrix, (n, n_inputs), with the factors."""
@@ -219,15 +243,22 @@ class Term:
         return self._dense(block)
 
 
-def nothing(context: Context, dtype: np.dtype) -> tuple:
+def nothing(context: Context, dtype: np.dtype) -> Arguments:
     """Return the arguments of a term that brings nothing."""
-    spikes = np.empty(0, np.int32), np.empty((0, 0), np.int64), 0
-    # Networks without convolutions do without their kernels, which take seconds to compile.
-    geometry = 12 * (0,) if context.convolves else ()
-    matrix, scale, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
-    system = np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False
-    how = context.stretch_kernels.NOTHING
-    return how, spikes, geometry, _NO_WAYS, matrix, block, block, scale, system, block
+    matrix, factors, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
+    return Arguments(
+        how=context.stretch_kernels.NOTHING,
+        spikes=(np.empty(0, np.int32), np.empty((0, 0), np.int64), 0),
+        # Networks without convolutions do without their kernels, which take seconds to compile.
+        geometry=12 * (0,) if context.convolves else (),
+        ways=_NO_WAYS,
+        matrix=matrix,
+        kernel=block,
+        dense=block,
+        factors=factors,
+        system=(np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False),
+        states=block,
+    )
 
 
 def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_array:
