@@ -12,7 +12,21 @@ FUNCTIONS = {
     "log1p": (elementary.log1p_of, elementary.set_log1p, math.log1p, np.log1p),
 }
 # Around both ends of what is near 0, and beyond.
-EDGES = [-0.999, -0.5, -0.2900001, -0.29, -0.2899999, 0.3399999, 0.34, 0.3400001, 0.5, 3, 60]
+EDGES = [
+    -0.999,
+    -0.85,
+    -0.75,
+    -0.5,
+    -0.2900001,
+    -0.29,
+    -0.2899999,
+    0.3399999,
+    0.34,
+    0.3400001,
+    0.5,
+    3,
+    60,
+]
 
 
 @pytest.fixture(params=FUNCTIONS)
