@@ -15,7 +15,6 @@ import nengo
 import numpy as np
 
 import nengonet as nn
-from nengonet.ann.activations import activations, full_scale
 
 AS_POSTED = False
 FULL_SCALE_RATE = 250.0  # Hz, of a layer's largest activations
@@ -29,11 +28,8 @@ lif = nengo.LIF(initial_state={"voltage": nengo.dists.Choice([0.0])})
 def tuning(name):
     """Return gain, bias and amplitude: as posted, or matched to the layer's activations."""
     if AS_POSTED:
-        return {"max_rates": 100.0, "intercepts": 0.0, "amplitude": 1.0}
-    scale = full_scale(activations(weights.values(), training_images)[name])
-    gain, bias = lif.gain_bias([FULL_SCALE_RATE], [0.0])
-    current = float(gain[0] + bias[0])  # at which the neuron fires at that rate
-    return {"gain": current / scale, "bias": 0.0, "amplitude": scale / FULL_SCALE_RATE}
+        return {**nn.FORUM, "amplitude": 1.0}
+    return nn.tune(weights, training_images, lif, FULL_SCALE_RATE)[name]
 
 
 def chosen(x):
@@ -109,6 +105,6 @@ with nengo.Network(label="forum network", seed=0) as model:
 
     answer = nengo.Node(Answer(output.amplitude / 0.001), size_in=11, label="answer")
     nengo.Connection(digit, answer[0], synapse=None)
-    nengo.Connection(output.ensemble.neurons, answer[1:], synapse=None)
+    nengo.Connection(output.neurons, answer[1:], synapse=None)
 
 hidden_neurons, output_neurons = hidden.ensemble, output.ensemble  # names for the GUI's plots
