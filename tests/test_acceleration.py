@@ -22,7 +22,7 @@ def test_numba_is_left_out_where_it_is_not_wanted(monkeypatch):
     monkeypatch.delattr("nengonet.minibatch.kernels", raising=False)
     monkeypatch.delenv("NENGONET_NUMBA")
     assert load_kernels() is None
-    with pytest.raises(nn.InputError, match=r"pip install nengonet\[fast\]"):
+    with pytest.raises(nn.InputError, match=r'pip install "nengonet\[fast\]"'):
         load_kernels(True)
 
 
@@ -58,7 +58,7 @@ def without_numba(monkeypatch):
     monkeypatch.delattr("nengonet.minibatch.kernels", raising=False)
 
 
-HELP = "nengonet: this would be several times faster with Numba: pip install nengonet[fast]\n"
+HELP = 'nengonet: this would be several times faster with Numba: pip install "nengonet[fast]"\n'
 
 
 def test_numba_is_suggested_where_it_is_missed(monkeypatch, capsys):

@@ -6,6 +6,8 @@ import graphlib
 import hashlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -126,3 +128,75 @@ def test_every_package_is_installed():
     listed = set(settings["options"]["packages"].split())
     folders = {path.parent.relative_to(ROOT) for path in MODULES}
     assert {".".join(folder.parts) for folder in folders} <= listed
+
+
+WITHOUT_POSIX = """
+import builtins, importlib, os, pkgutil, signal, sys, types
+
+GONE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+real = builtins.__import__
+
+def windows(name, globals=None, locals=None, fromlist=(), level=0):
+    ours = (globals or {}).get("__name__", "").startswith("nengonet")
+    if ours and name.split(".")[0] in GONE:
+        raise ImportError(f"No module named {name!r}")
+    if ours and name == "msvcrt":  # others ask for it to find out where they are
+        return msvcrt
+    return real(name, globals, locals, fromlist, level)
+
+locked = []
+msvcrt = types.ModuleType("msvcrt")
+msvcrt.LK_NBLCK, msvcrt.locking = 2, lambda *given: locked.append(given)
+builtins.__import__ = windows
+
+import nengonet
+names = [each.name for each in pkgutil.walk_packages(nengonet.__path__, "nengonet.")]
+names.remove("nengonet.__main__")
+for name in names:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:  # an extra that is not installed
+        assert error.name in EXTRAS, (name, error)
+print(len(names), "modules")
+
+import nengo, numpy as np
+import nengonet as nn
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "setitimer", "pthread_sigmask"):
+    delattr(signal, name)
+for name in ("fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity"):
+    delattr(os, name)
+with nengo.Network(seed=0) as net:
+    layer = nn.dense(nn.poisson_input(4), np.eye(4), nn.IntegrateAndFire(), gain=50.0)
+run = {"presentation_time": 0.02, "progress": False, "save": "run.h5"}
+first = nn.present(net, layer, np.ones((3, 4)), **run)
+again = nn.present(net, layer, np.ones((3, 4)), resume=True, **run)
+assert np.array_equal(first.steps, again.steps)
+print(len(locked), "locks")
+from nengonet.cli import main
+main(["weights", "mnist_dense"], standalone_mode=False)
+from nengonet.run.bench import _peak_memory
+assert _peak_memory() is None
+"""
+
+
+def test_nothing_of_posix_is_needed(tmp_path):
+    """Windows has none of these modules, signals and functions: all is imported, a run resumed."""
+    extras = {"panel", "bokeh", "nir", "distributed", "numba", "playwright"}
+    code = WITHOUT_POSIX.replace("EXTRAS", repr(extras))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    modules, locks, *table = done.stdout.splitlines()
+    assert int(modules.split()[0]) > 100
+    assert int(locks.split()[0]) >= 1
+    assert table[0].endswith("101632 parameters")
+
+
+def test_types_and_stubs_are_part_of_the_package():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = settings["options.package_data"]["nengonet"].split(", ")
+    stubs = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.pyi")]
+    for path in [pathlib.Path("py.typed"), *stubs]:
+        assert (PACKAGE / path).exists()
+        assert any(path.match(pattern) for pattern in patterns if len(path.parts) == 1), path

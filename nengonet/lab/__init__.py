@@ -56,7 +56,7 @@ def check_panel() -> None:
     try:
         import panel  # noqa: F401
     except ImportError as error:
-        raise InputError(f"the lab needs Panel ({error}): pip install nengonet[lab]") from None
+        raise InputError(f'the lab needs Panel ({error}): pip install "nengonet[lab]"') from None
 
 
 class _Module(types.ModuleType):

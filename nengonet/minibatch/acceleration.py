@@ -15,7 +15,7 @@ from nengonet.exceptions import InputError
 
 # From this many updates of neurons on, steps in NumPy take some ten seconds.
 _LONG = 1_000_000_000
-_INSTALL = "pip install nengonet[fast]"
+_INSTALL = 'pip install "nengonet[fast]"'
 
 
 def load_kernels(numba: bool | None = None) -> ModuleType | None:

@@ -34,6 +34,8 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
+    fcntl = None
+
 _HEADER = struct.Struct("<QI")  # length of the payload, and its CRC-32
 _SEED = 1  # of the CRC-32: a tail of zeros is not a row of empty records
 _SYNC_EVERY = 1.0  # seconds: what a power cut may lose
@@ -231,7 +233,7 @@ def _locked(path: pathlib.Path) -> io.FileIO:
 
 def _lock(file: io.FileIO) -> None:
     try:
-        if os.name == "nt":
+        if fcntl is None:
             file.seek(_LOCKED_BYTE)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             file.seek(0)

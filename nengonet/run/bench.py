@@ -48,7 +48,7 @@ def as_text(found: dict) -> str:
             ratio = speed / found["reference_images_per_s"]
             lines.append(f"{name.format(jobs):<40}  {speed:10,.1f} images/s  {ratio:8,.1f} x")
     if found["ratio"] is None:
-        lines.append("Numba is not installed: pip install nengonet[fast]")
+        lines.append('Numba is not installed: pip install "nengonet[fast]"')
     lines += [
         f"identical spike counts: {found['identical_share']:.6%} of {found['compared_counts']:,}",
         f"{found['twin_spikes_per_s']:,.0f} spikes/s"

@@ -153,7 +153,7 @@ def _client(scheduler: str) -> contextlib.AbstractContextManager:
         return Client(scheduler, set_as_default=False)
     except ImportError:
         raise InputError(
-            "scheduler: Dask is not installed: pip install 'nengonet[distributed]'"
+            'scheduler: Dask is not installed: pip install "nengonet[distributed]"'
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(
