@@ -204,5 +204,5 @@ def test_a_scheduler_that_is_not_there():
 
 def test_without_dask_there_is_a_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(nn.InputError, match=r"pip install 'nengonet\[distributed\]'"):
+    with pytest.raises(nn.InputError, match=r'pip install "nengonet\[distributed\]"'):
         run(scheduler="tcp://127.0.0.1:8786")
