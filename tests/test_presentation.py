@@ -469,11 +469,20 @@ def test_a_collector_widens_its_numbers():
 def test_minibatches_of_large_networks_are_smaller():
     with nengo.Network() as network:
         nengo.Ensemble(900, 1)
-    assert default_minibatch_size(network) == 250
+    assert default_minibatch_size(network, 10_000) == 250
     with nengo.Network() as network:
         nengo.Ensemble(90_000, 1)
         nengo.Node(size_in=10_000)
-    assert default_minibatch_size(network) == 20
+    assert default_minibatch_size(network, 1000) == 20
+
+
+@pytest.mark.parametrize(
+    ("n_images", "size"), [(0, 1), (1, 1), (20, 20), (29, 29), (31, 16), (50, 25), (101, 21)]
+)
+def test_no_minibatch_is_much_smaller_than_the_others(n_images, size):
+    with nengo.Network() as network:
+        nengo.Ensemble(100_000, 1)
+    assert default_minibatch_size(network, n_images) == size
 
 
 @pytest.mark.parametrize("simulator", ["minibatch", "reference"])

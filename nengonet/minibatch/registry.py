@@ -6,6 +6,7 @@ None where there is nothing to do. `register` adds one for an operator of your o
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -152,8 +153,14 @@ def maker_of(operator: Operator) -> Maker | None:
 
 def steps_as(operator: Operator, *classes: type[Operator]) -> bool:
     """Tell whether an operator is of such a class, and has the class's own step."""
-    make_step = getattr(type(operator), "make_step", None)
-    return any(isinstance(operator, cls) and make_step is cls.make_step for cls in classes)
+    return _step_as(type(operator), classes)
+
+
+@functools.cache
+def _step_as(kind: type[Operator], classes: tuple[type[Operator], ...]) -> bool:
+    """Tell the same of a class; it is asked thousands of times for each plan."""
+    make_step = getattr(kind, "make_step", None)
+    return any(issubclass(kind, cls) and make_step is cls.make_step for cls in classes)
 
 
 def label_of(operator: Operator) -> str:

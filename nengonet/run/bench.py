@@ -77,7 +77,7 @@ def bench(
     """
     n_reference, n_jobs = positive_integer("n_reference", n_reference), n_processes(n_jobs)
     if minibatch_size is None:
-        minibatch_size = default_minibatch_size(output.network)
+        minibatch_size = default_minibatch_size(output.network, len(images))
     run = {"presentation_time": presentation_time, "dt": _DT, "progress": False}
     alone = partial(present, output.network, output, **run)
     together = partial(alone, n_jobs=n_jobs, minibatch_size=minibatch_size)

@@ -134,7 +134,7 @@ def present(
         rounding that the notes describe.
     minibatch_size : int, optional
         Examples that run at once. It changes speed and memory; spikes only by rounding, as in the
-        notes. By default 250, or as many as have two million neurons together.
+        notes. By default some 250, or as many as have two million neurons together.
     n_jobs : int
         Examples are shared out over this many processes, or over threads where many steps run
         outside Python; -1 for one per core. It changes speed, and as the examples that run
@@ -195,9 +195,10 @@ def present(
             "carry: expected n_jobs=1 and no minibatch_size, as each image begins with what the "
             f"one before it left, got n_jobs={n_jobs}, minibatch_size={minibatch_size}"
         )
-    if minibatch_size is None:
-        minibatch_size = 1 if carry else default_minibatch_size(network)
     shown = read_images(images, target, node=input, make=input_process, n_steps=n_steps, dt=dt)
+    n_images = len(shown[0].images)
+    if minibatch_size is None:
+        minibatch_size = 1 if carry else default_minibatch_size(network, n_images)
     rasters = _named("rasters", rasters, network)
     keep = _named("keep", keep, network)
     job = Job(
@@ -221,7 +222,7 @@ def present(
         progress=bool(progress),
     )
     images = tuple(each.images for each in shown)
-    examples = as_examples(examples, len(images[0]))
+    examples = as_examples(examples, n_images)
     run = functools.partial(_run, job, images, examples, n_processes(n_jobs), progress)
     if save is None:
         if resume:
@@ -262,9 +263,10 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
     return {name: by_name[name] for name in as_names("probes", probes, list(by_name), "probe")}
 
 
-def default_minibatch_size(network: nengo.Network) -> int:
-    """Return how many examples `present` runs at once."""
-    return min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
+def default_minibatch_size(network: nengo.Network, n_images: int) -> int:
+    """Return how many examples `present` runs at once: parts of one size, not a small one last."""
+    most = min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
+    return max(1, -(-n_images // max(1, round(n_images / most))))
 
 
 def _size(network: nengo.Network) -> int:
