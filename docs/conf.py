@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
 from nengonet.version import __version__
 
 project = "nengonet"
-copyright = "the authors of nengonet, MIT licence"
+copyright = "nengonet developers, MIT licence"
 release = version = __version__
 extensions = [
     "myst_nb",

@@ -6,6 +6,7 @@ import graphlib
 import hashlib
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -200,3 +201,32 @@ def test_types_and_stubs_are_part_of_the_package():
     for path in [pathlib.Path("py.typed"), *stubs]:
         assert (PACKAGE / path).exists()
         assert any(path.match(pattern) for pattern in patterns if len(path.parts) == 1), path
+
+
+def test_the_version_is_the_same_everywhere():
+    released = re.search(r"^## (\S+) - (\S+)$", (ROOT / "CHANGES.md").read_text("utf-8"), re.M)
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert released[1] == nengonet.__version__
+    assert f"\nversion: {released[1]}\ndate-released: {released[2]}\n" in citation
+
+
+def test_links_of_the_readme_lead_somewhere_from_a_package_index(monkeypatch):
+    setuptools = pytest.importorskip("setuptools")
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    homes = settings["metadata"]["project_urls"].split("\n")
+    home = next(line.split(" = ")[1] for line in homes if line.startswith("Source"))
+
+    links = re.findall(r'(?:]\(|src=")([^)"]+)', given["long_description"])
+    assert len(links) > 5
+    for link in links:
+        assert re.match(r"https://|#", link), link
+        if link.startswith(home + "/"):
+            kind, tag, path = link.removeprefix(home + "/").split("/", 2)
+            assert kind == ("raw" if path.endswith((".png", ".svg")) else "blob")
+            assert tag == f"v{nengonet.__version__}"
+            assert (ROOT / path.split("#")[0]).exists(), link
+    assert any(link.startswith(f"{home}/blob/") for link in links)
