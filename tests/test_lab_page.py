@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -12,12 +13,16 @@ import subprocess
 import sys
 import urllib.parse
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("panel", reason="Panel is not installed: it comes with the extra lab")
 
 import nengonet as nn
+from nengonet import cli
+from nengonet.cli import main
 from nengonet.lab import server, state
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -109,6 +114,38 @@ def test_a_port_that_is_taken_is_said():
             server.serve(lab_here(), port=port)
 
 
+SCRIPT = """
+import nengo, numpy as np, nengonet as nn
+images = np.linspace(0, 1, 15).reshape(3, 5)
+with nengo.Network(seed=0):
+    tuning = {"max_rates": 100.0, "intercepts": 0.0}
+    output = nn.dense(nn.constant_input((5,)), np.eye(5), nengo.LIF(), label="copies", **tuning)
+"""
+
+
+def test_the_command_opens_the_lab_of_what_is_named(monkeypatch, tmp_path):
+    opened = []
+    for module in (cli.studies, cli.scripts):
+        monkeypatch.setattr(module, "serve_lab", lambda name, lab, **how: opened.append((lab, how)))
+    script = tmp_path / "mine.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    lines = [
+        ["--port", "81"],
+        ["forum-mnist", "--as-posted", "--images", "7", "--seed", "3"],
+        [f"{script}:output", "--images", "images", "--dt", "0.002", "--host", "0.0.0.0"],
+    ]
+    for words in lines:
+        found = CliRunner().invoke(main, ["lab", *words], catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+    (first, how), (second, _), (third, elsewhere) = opened
+    assert (first.now.name, how["port"], how["host"]) == ("repaired", 81, None)
+    values = second.now.values
+    assert (second.now.name, values["run.n_images"], values["run.seed"]) == ("posted", 7, 3)
+    assert elsewhere["host"] == "0.0.0.0"
+    assert (third.now.values["run.dt"], third.now.values["run.n_images"]) == (0.002, 3)
+    assert third.now.values["copies.max_rates"] == 100
+
+
 # The page.
 
 
@@ -136,6 +173,7 @@ class Visit:
 
     def __init__(self, browser, url, size=SIZE):
         self.context = browser.new_context(viewport=size)
+        self.context.set_default_timeout(120_000)  # of a machine that has other work
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page, self.asked, self.errors = self.context.new_page(), [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -329,3 +367,42 @@ def test_the_copied_code_gives_the_counts_of_the_page(visit, tmp_path):
 HAS = """words => [...document.querySelectorAll("*")].some(function look(each) {
     return each.tagName === "TEXTAREA" && each.value.includes(words)
         || [...(each.shadowRoot ?? each).children].some(look)})"""
+
+
+# The picture of the documentation: `python tests/test_lab_page.py` makes it anew.
+
+PICTURE = pathlib.Path(__file__).parents[1] / "docs" / "_static" / "lab.png"
+
+
+def draw(browser, url, path):
+    """Repair the posted network in two steps, and take a picture of the page."""
+    visit = Visit(browser, url)
+    visit.turn("run.readout", "spike_count")
+    visit.wait_for_runs(2)
+    visit.turn("hidden.tuning", "gain, bias")
+    visit.wait_for_runs(3)
+    visit.turn("hidden.gain", 0.00018)
+    visit.wait_for_runs(4)
+    visit.page.screenshot(path=path)
+    visit.context.close()
+
+
+def test_the_picture_of_the_documentation_can_be_made(browser, tmp_path):
+    with Served("forum-mnist", "--as-posted", "--images", "12") as posted:
+        draw(browser, posted.url, tmp_path / "lab.png")
+    found, kept = (plt.imread(path) for path in (tmp_path / "lab.png", PICTURE))
+    assert found.shape[:2] == kept.shape[:2] == (SIZE["height"], SIZE["width"])
+    assert (tmp_path / "lab.png").stat().st_size < 200_000
+    assert PICTURE.stat().st_size < 200_000
+    # Neither is blank, and both have the knobs and the numbers at the same places.
+    inked = [(each[:700, :, :3].mean(axis=2) < 0.9).mean() for each in (found, kept)]
+    assert min(inked) > 0.01
+    assert max(inked) < 1.5 * min(inked)
+
+
+if __name__ == "__main__":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as opened, Served("forum-mnist", "--as-posted") as served_here:
+        chromium = opened.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        draw(chromium, served_here.url, PICTURE)

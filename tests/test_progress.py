@@ -171,3 +171,32 @@ def test_a_sweep_names_the_cell(monkeypatch):
     words = [call.args[0] for call in bar.set_postfix_str.call_args_list]
     assert words == ["a, x 0.5, seed 0", "b, x 0.5, seed 0"]
     assert bar.update.call_count == 2
+
+
+def test_a_function_is_told_and_may_end_the_run():
+    told = []
+    with nengo.Network(seed=0):
+        output = nn.dense(nn.poisson_input((3,)), np.eye(3), nengo.LIF(), gain=2.0)
+    settings = {"presentation_time": 0.02, "minibatch_size": 2}
+    images = np.full((5, 3), 0.5)
+    for n_jobs in (1, 2):
+        told.clear()
+        nn.present(
+            output.network,
+            output,
+            images,
+            **settings,
+            n_jobs=n_jobs,
+            progress=lambda *n: told.append(n),
+        )
+        done, totals = zip(*told, strict=True)
+        assert list(done) == sorted(done)
+        assert done[-1] == 5
+        assert set(totals) == {5}
+
+    def stop(n_done, total):
+        if n_done >= 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        nn.present(output.network, output, images, **settings, progress=stop)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import warnings
+from collections.abc import Collection
 
 import cloudpickle
 import nengo
@@ -97,11 +98,6 @@ class Knob:
         if self.is_whole:
             return positive_integer(self.name, value, 0 if self.word == "seed" else 1)
         return as_number(self.name, value)
-
-
-def copied(target: Target) -> Target:
-    """Return an output in a copy of its network, which shares nothing with it."""
-    return unpacked(packed(target))
 
 
 def packed(target: Target) -> bytes:
@@ -295,16 +291,17 @@ def _with_type(found: Values, built: Values, knob: Knob) -> Values:
         usual = {word: built[f"{layer}.{word}"] for word in _own_words(built, layer)}
     else:
         usual = _numbers(NEURON_TYPES[kind]())
-    gone = {f"{layer}.{word}" for word in _own_words(found, layer)} - {
-        f"{layer}.{word}" for word in usual
-    }
+    new = {f"{layer}.{word}": found.get(f"{layer}.{word}", usual[word]) for word in usual}
+    gone = {f"{layer}.{word}" for word in _own_words(found, layer)}
+    return _exchanged(found, knob.name, gone, new)
+
+
+def _exchanged(values: Values, name: str, gone: Collection[str], new: Values) -> Values:
+    """Return values without some, and with others behind a name."""
     kept = {}
-    for name, value in found.items():
-        if name not in gone:
-            kept[name] = value
-        if name == knob.name:
-            fresh = {f"{layer}.{word}": each for word, each in usual.items()}
-            kept |= {each: found.get(each, value) for each, value in fresh.items()}
+    for each, value in values.items():
+        kept |= {} if each in gone else {each: value}
+        kept |= new if each == name else {}
     return kept
 
 
@@ -331,14 +328,8 @@ def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
             new["amplitude"] = own["scale"] / 255.0
     else:
         new = {word: own[word] for word in ("max_rate", "amplitude")}
-    kept = {}
-    for name, value in found.items():
-        if name.rpartition(".")[0] != layer:
-            kept[name] = value
-        elif name == knob.name:
-            kept[name] = value
-            kept |= {f"{layer}.{word}": each for word, each in new.items()}
-    return kept
+    gone = {f"{layer}.{word}" for word in own}
+    return _exchanged(found, knob.name, gone, {f"{layer}.{word}": new[word] for word in new})
 
 
 # Putting them in.

@@ -189,8 +189,8 @@ class Page:
             words = f"run {run.number}{', of other knobs' if old else ''}; {run.seconds:.2f} s"
             cards.append(_numbers("run", run.accuracy, words, old))
             rates = run.rates
-        if lab.now.base.published is not None:
-            large = tag("div", f"{lab.now.base.published:.2f}", class_="big")
+        if lab.now.published is not None:
+            large = tag("div", f"{lab.now.published:.2f}", class_="big")
             cards.append(card("published", large))
         rows = [["layer", "neurons", "predicted, mean Hz", "run, mean Hz", "silent", "saturated"]]
         forms = {"neurons": ",", "noisy_mean_rate": ",.1f", "run": ",.1f"}

@@ -89,6 +89,13 @@ class Settings:
         """How long the network is run, and how it is read out."""
         return {name: self.running[name] for name in ("presentation_time", "dt", "readout")}
 
+    @property
+    def published(self) -> float | None:
+        """The published accuracy of this very network, shown as it was."""
+        own = (f"{RUN}.n_images", f"{RUN}.seed")
+        same = all(value == self.values.get(k) or k in own for k, value in self.base.values.items())
+        return self.base.published if same else None
+
     def make(self) -> Target:
         """Return the network, as a copy of its own."""
         seed = self.running["seed"] if self.base.seeded else None
