@@ -138,6 +138,12 @@ def load(
     MNIST: LeCun, Cortes, Burges. Fashion-MNIST: Xiao, Rasul, Vollgraf, arXiv:1708.07747. CIFAR-10:
     Krizhevsky, "Learning multiple layers of features from tiny images", 2009. Bengali: CMATERdb
     3.1.2, as prepared in github.com/Sanzee/Bangla-character-recognition-using-deep-neural-network.
+
+    Examples
+    --------
+    >>> images, labels = nn.datasets.load("mnist", n_images=3)
+    >>> images.shape, labels.tolist()
+    ((3, 28, 28), [7, 2, 1])
     """
     check_among("split", split, _SPLITS)
     if _is_path(name):
@@ -151,7 +157,18 @@ def load(
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """Return the names of the classes of a data set of `load`, in the order of their labels."""
+    """Return the names of the classes of a data set of `load`, in the order of their labels.
+
+    Parameters
+    ----------
+    name : str
+        As for `load`.
+
+    Examples
+    --------
+    >>> nn.datasets.class_names("fashion_mnist")[:3]
+    ('T-shirt/top', 'Trouser', 'Pullover')
+    """
     return tuple(_dataset(name).class_names)
 
 
@@ -177,6 +194,13 @@ def load_npz(
         The first ``n_images`` images; None and ``"all"`` mean all of them.
     dtype : numpy floating dtype
         Of the images, which are returned with their labels as `as_images` does.
+
+    Examples
+    --------
+    >>> np.savez("mine.npz", images=np.zeros((5, 8, 8)), labels=np.arange(5))
+    >>> images, labels = nn.datasets.load_npz("mine.npz", n_images=2)
+    >>> images.shape, labels.tolist()
+    ((2, 8, 8), [0, 1])
     """
     path = as_path("path", path).expanduser()
     pairs = [("x_test", "y_test"), ("x", "y"), ("images", "labels")]
@@ -215,6 +239,12 @@ def as_images(
     images : array of `dtype`, in the shape given
         Not a copy where nothing had to be converted.
     labels : (n_images,) int64 array, or None
+
+    Examples
+    --------
+    >>> images, labels = nn.datasets.as_images(np.array([[0, 51, 255]], np.uint8), [[7]])
+    >>> images.tolist(), labels.tolist()
+    ([[0.0, 0.2, 1.0]], [7])
     """
     x = _convert_images(images, _check_dtype(dtype), "images")
     return x, None if labels is None else as_labels(labels, len(x))

@@ -6,6 +6,16 @@ class InputError(ValueError):
 
     The message is one line: the file, layer or argument, what was expected, what was given and,
     where it is known, what to do. The command line prints it and exits with 2.
+
+    Examples
+    --------
+    >>> with nengo.Network():
+    ...     pixels = nn.constant_input((3,))
+    ...     nn.dense(pixels, np.eye(4), nengo.LIF())
+    Traceback (most recent call last):
+        ...
+    nengonet.exceptions.InputError: dense: kernel has 4 inputs, but the layer before it,
+    input, has 3 neurons (shape (3,))
     """
 
 

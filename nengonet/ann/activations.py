@@ -44,6 +44,17 @@ def activations(
     ------
     InputError
         A layer does not fit the one before, or its kind or activation is not computed here.
+
+    Examples
+    --------
+    >>> from nengonet.ann.activations import activations
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> images, labels = nn.datasets.load("mnist", n_images=5)
+    >>> found = activations(list(weights.values()), images)
+    >>> {name: values.shape for name, values in found.items()}
+    {'hidden': (5, 128), 'output': (5, 10)}
+    >>> found["output"].argmax(axis=1).tolist(), labels.tolist()
+    ([7, 2, 1, 0, 4], [7, 2, 1, 0, 4])
     """
     named = by_name(layers)
     last = last_weights(named)
@@ -77,6 +88,13 @@ def multiply_adds(
         By layer name, in order. A convolution counts its whole kernel at every output position;
         with the padding 'same', some of these products are with padding. Pools and biases multiply
         nothing and count 0.
+
+    Examples
+    --------
+    >>> from nengonet.ann.activations import multiply_adds
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> multiply_adds(list(weights.values()), (28, 28))
+    {'hidden': 100352, 'output': 1280}
     """
     named = by_name(layers)
     shapes = _through(
@@ -141,6 +159,12 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     ------
     InputError
         No activation is above 0.
+
+    Examples
+    --------
+    >>> from nengonet.ann.activations import full_scale
+    >>> full_scale(np.linspace(0.0, 2.0, 1001), percentile=50)
+    1.0
     """
     values = as_numbers("values", values)
     if values.size == 0:

@@ -125,7 +125,15 @@ _KINDS: dict[str, Kind] = {
 
 
 def register(name: str, kind: Kind) -> None:
-    """Say what layers compute whose weights are of a kind: an object with `Kind`'s methods."""
+    """Say what layers compute whose weights are of a kind: an object with `Kind`'s methods.
+
+    Parameters
+    ----------
+    name : str
+        Of the kind, as Keras names the layer's class.
+    kind : Kind
+        An object with its methods.
+    """
     _KINDS[name] = kind
 
 

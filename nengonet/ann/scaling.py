@@ -55,6 +55,12 @@ def scale_firing_rates(
     usual ``intercepts=0``, where the bias is 1, a neuron fires without any drive. At the other end
     the output saturates at ``amplitude / (scale * tau_ref)``. To make LIF neurons fire faster,
     choose higher ``max_rates`` and a smaller ``amplitude``; the tuning then keeps the intercepts.
+
+    Examples
+    --------
+    >>> gain, bias, amplitude = nn.scale_firing_rates(2.0, 1.0, 0.5, scale=10.0)
+    >>> print(gain, bias, amplitude)
+    20.0 10.0 0.05
     """
     values = {"gain": gain, "bias": bias, "amplitude": amplitude, "scale": scale}
     arrays = {name: as_numbers(name, value) for name, value in values.items()}
@@ -84,6 +90,12 @@ class LayerScale:
         The activation that is 1 now.
     kernel_factor, bias_factor : float
         What kernel and bias were multiplied by.
+
+    Examples
+    --------
+    >>> layer = nn.LayerWeights(4 * np.eye(2), name="hidden")
+    >>> nn.balance([layer], [[0.5, 1.0]], percentile="max").changes[0]
+    LayerScale(name='hidden', scale=4.0, kernel_factor=0.25, bias_factor=0.25)
     """
 
     name: str
@@ -104,6 +116,13 @@ class Balanced:
         For every layer with weights, in order.
     percentile : float
         100 for the maximum.
+
+    Examples
+    --------
+    >>> layer = nn.LayerWeights(4 * np.eye(2), name="hidden")
+    >>> balanced = nn.balance([layer], [[0.5, 1.0]], percentile="max")
+    >>> balanced.layers[0].kernel.tolist(), balanced.output_scale
+    ([[1.0, 0.0], [0.0, 1.0]], 4.0)
     """
 
     layers: list[LayerWeights | Unweighted]
@@ -193,6 +212,18 @@ def balance(
     ----------
     P. U. Diehl et al. (2015), "Fast-classifying, high-accuracy spiking deep networks through
     weight and threshold balancing", IJCNN. For the percentile: see `nengonet.max_pool2d`.
+
+    Examples
+    --------
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> images, _ = nn.datasets.load("mnist", split="train", n_images=100)
+    >>> balanced = nn.balance([weights["hidden"], weights["output"]], images)
+    >>> print(balanced)
+    activations balanced: their 99.9 % percentile is 1 now
+    layer     was  kernel x  bias x
+    hidden  7.342    0.1362  0.1362
+    output  31.35    0.2342  0.0319
+    output x 31.35 is the output before
     """
     if percentile in (None, "max"):
         percentile = 100.0

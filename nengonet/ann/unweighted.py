@@ -15,7 +15,14 @@ from nengonet.exceptions import InputError
 
 
 class Unweighted:
-    """A layer of the ANN without weights, by its ``name``; one layer feeds it, but for a Merge."""
+    """A layer of the ANN without weights, by its ``name``; one layer feeds it, but for a Merge.
+
+    Examples
+    --------
+    >>> from nengonet.ann.unweighted import Pool, Unweighted
+    >>> isinstance(Pool("max"), Unweighted)
+    True
+    """
 
     def of_shapes(self, shapes: Sequence[tuple[int, ...]], before: str) -> tuple[int, ...]:
         """Return the shape that it makes of those of the layers named ``before``."""
@@ -62,6 +69,12 @@ class Pool(_Spatial):
     ------
     InputError
         The kind or padding is unknown, or a size or stride is not a whole number above 0.
+
+    Examples
+    --------
+    >>> from nengonet.ann.unweighted import Pool
+    >>> Pool("average", size=3, strides=2)
+    Pool(kind='average', size=3, strides=2, padding='valid', name='pool', dimensions=2)
     """
 
     kind: str = "max"
@@ -133,6 +146,12 @@ class Padding(_Spatial):
         As Keras takes it: rows and columns of zeros around an image, or steps.
     name : str
     dimensions : {2, 1}
+
+    Examples
+    --------
+    >>> from nengonet.ann.unweighted import Padding
+    >>> Padding(((1, 2), (0, 0)))
+    Padding(padding=((1, 2), (0, 0)), name='zero_padding', dimensions=2)
     """
 
     padding: object = 1
@@ -192,6 +211,12 @@ class Merge(Unweighted):
     ------
     InputError
         The kind is unknown, or no name is given.
+
+    Examples
+    --------
+    >>> from nengonet.ann.unweighted import Merge
+    >>> Merge("add", of=["conv_2", "images"], activation="relu")
+    Merge(kind='add', of=('conv_2', 'images'), activation='relu', axis=-1, name='merge')
     """
 
     kind: str = "add"

@@ -45,6 +45,17 @@ class Comparison:
         longest ``settling_time`` (s) of those (see `FixedPoint`).
     ties : int
     predicted, observed : dict of (n_images, n_neurons) ndarray, in Hz
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> comparison = nn.compare(result, layer, images)
+    >>> comparison.observed["layer"].tolist(), comparison.predicted["layer"].round(1).tolist()
+    ([[55.0, 142.0, 216.0]], [[54.9, 142.3, 215.7]])
     """
 
     layers: tuple[dict, ...]
@@ -121,6 +132,20 @@ def compare(
     ------
     InputError
         The result has other images, layers or amplitudes.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> print(nn.compare(result, layer, images))
+    layer  correlation  slope  offset Hz  RMS Hz  RMS spikes  silent  saturated
+    layer       1.0000  1.001      -0.09    0.25        0.25      0%         0%
+    layer: furthest off, predicted -> observed: 1 (142.3 -> 142.0 Hz), 2 (215.7 -> 216.0
+    Hz), 0 (54.9 -> 55.0 Hz)
+    ties: 0
     """
     n_worst = positive_integer("n_worst", n_worst, at_least=0)
     if not isinstance(result, Result):

@@ -64,6 +64,18 @@ class Diagnosis:
         Of the ANN that the network stands for, on the same images; None where it stands for none.
     ann_reason : str or None
         Why the network stands for no ANN.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> diagnosis = nn.diagnose(layer, images)
+    >>> diagnosis
+    <Diagnosis of 2 layers: no findings>
+    >>> diagnosis.layers[-1]["label"]
+    'layer'
     """
 
     layers: tuple[dict, ...]
@@ -166,6 +178,22 @@ def diagnose(
     InputError
         An argument is out of range, or the network has something that cannot be predicted; the
         message names it.
+
+    Examples
+    --------
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.poisson_input((28, 28))
+    ...     neurons = nengo.LIF()
+    ...     hidden = nn.dense(pixels, weights["hidden"], neurons, gain=2.0, bias=1.0)
+    ...     output = nn.dense(hidden, weights["output"], neurons, gain=2.0, bias=1.0)
+    >>> images, labels = nn.datasets.load("mnist", n_images=20)
+    >>> diagnosis = nn.diagnose(output, images, labels=labels)
+    >>> diagnosis
+    <Diagnosis of 3 layers: 3 warnings, 1 notes; ANN 0.9500; rate model 1.0000; rate model,
+    noisy currents 1.0000>
+    >>> [finding.code for finding in diagnosis.findings]
+    ['saturation', 'bias-threshold', 'amplitude', 'rectified-noise']
     """
     count_steps(presentation_time, dt)
     check_among("readout", readout, READOUTS)

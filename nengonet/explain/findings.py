@@ -48,6 +48,18 @@ class Finding:
         The figure that shows it.
     change : str
         The argument at fault, and what to do.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=0.5, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> finding = nn.diagnose(layer, images).findings[0]
+    >>> finding.severity, finding.code
+    ('error', 'silent-output')
+    >>> finding.message
+    'layer: in 100% of the images no class is expected to spike, so there is nothing to count'
     """
 
     code: str

@@ -118,6 +118,15 @@ def predict_rates(
     InputError
         The network has something that cannot be predicted, or a loop that does not come to rest
         and stay there; the message names it.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> nn.predict_rates(layer, images).round(1)
+    array([[ 54.9, 142.3, 215.7]])
     """
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}
     layers = predict(output, images, noise=noise, seed=seed, **settings)

@@ -269,11 +269,12 @@ def node_layer(
 
     Examples
     --------
+    >>> from nengonet.layers.record import node_layer
     >>> def halve(t, x):
     ...     return x / 2
     >>> with nengo.Network(seed=0):
     ...     pixels = nn.constant_input((3,))
-    ...     half = nn.layers.record.node_layer(pixels, halve, label="half", shape=(3,))
+    ...     half = node_layer(pixels, halve, label="half", shape=(3,))
     >>> half
     <Layer 'half', shape (3,)>
     """

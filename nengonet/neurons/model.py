@@ -404,6 +404,19 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
 
     For a step that is not registered: a model that steps it, if it has neither spikes nor state,
     and one that refuses to predict it otherwise.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+
+    Examples
+    --------
+    >>> from nengonet.neurons import model_of
+    >>> model = model_of(nengo.LIF())
+    >>> model.ceiling(dt=0.001)
+    500.0
+    >>> model.rates(np.array([[0.5, 2.0]])).round(1).tolist()
+    [[0.0, 63.0]]
     """
     cls = type(as_neuron_type(neuron_type))
     steps = _steps_of(cls)

@@ -41,6 +41,15 @@ class IntegrateAndFire(nengo.RectifiedLinear):
     weight and threshold balancing", IJCNN.
     B. Rueckauer et al. (2017), "Conversion of continuous-valued deep networks to efficient
     event-driven networks for image classification", Frontiers in Neuroscience 11:682.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((2,))
+    ...     layer = nn.activation(pixels, nn.IntegrateAndFire(amplitude=0.01), gain=100.0)
+    >>> result = nn.present(net, layer, [[0.25, 1.0]], presentation_time=1.0)
+    >>> result.counts["activation"].tolist(), result.mean_output("activation").tolist()
+    ([[25, 100]], [[0.25, 1.0]])
     """
 
     state = {"voltage": Choice([0.5])}

@@ -23,6 +23,13 @@ class SteppedModel(NeuronModel):
     The step is called under constant (or noisy) currents, from starting states drawn as Nengo
     draws them: adaptation, transients and what long steps do are in the rates. In the long run
     they are exact but for neurons that spike less than once in `window` seconds.
+
+    Parameters
+    ----------
+    neuron_type : NeuronType
+        The type.
+    family : type
+        The class that the model was registered for.
     """
 
     settling: float = 0.2

@@ -77,6 +77,12 @@ def gain_bias(
     -----
     ``max_rates=100, intercepts=0`` gives ``LIF`` the gain 2.033 and the bias 1, and
     ``RectifiedLinear`` the gain 100 and the bias 0.
+
+    Examples
+    --------
+    >>> gain, bias = nn.gain_bias(nengo.LIF(), n_neurons=1, max_rates=100.0, intercepts=0.0)
+    >>> gain.round(3).tolist(), bias.tolist()
+    ([2.033], [1.0])
     """
     n_neurons = positive_integer("n_neurons", n_neurons, at_least=0)
     found, bias = _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed)
@@ -151,6 +157,12 @@ class NeuronFacts:
         In the long run, once it has adapted, if it does; and before it has.
     output : float
         Mean output over time, ``amplitude * rate``.
+
+    Examples
+    --------
+    >>> facts = nn.explain_neuron(nengo.LIF(amplitude=0.01), drive=0.5)
+    >>> f"{facts.current:.3f}, {facts.rate:.1f} Hz, {facts.output:.3f}"
+    '2.017, 63.7 Hz, 0.637'
     """
 
     neuron_type: NeuronType

@@ -35,6 +35,8 @@ class Script(str):
     ----------
     arrays : dict of {str: ndarray}
         Empty where all arrays are in files of weights or data sets, or computed.
+    text : str
+        The script.
     """
 
     __slots__ = ("arrays",)

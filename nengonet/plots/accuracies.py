@@ -76,6 +76,11 @@ def plot_budget(budget: Budget) -> Figure:
     """Draw a `nengonet.error_budget` as a waterfall from the ANN's accuracy to the network's.
 
     Dots are accuracies, arrows what each effect changes. The axis shows only where they are.
+
+    Parameters
+    ----------
+    budget : Budget
+        From `nengonet.error_budget`.
     """
     steps = budget.steps
     levels = [100 * step.accuracy for step in steps]
@@ -122,6 +127,13 @@ def plot_confusion(
 
     Shares of each row are in per cent; 0 is left blank, and so is the row of a class without
     images. ``readout`` is by default the one of the run.
+
+    Parameters
+    ----------
+    result
+    labels, class_names
+    readout : str, optional
+        By default the one of the run.
     """
     n_classes = result.steps.shape[2]
     labels = as_labels(labels, result.n_images, n_classes)

@@ -63,7 +63,13 @@ def plain(text: object) -> str:
 
 
 def time_unit(duration: float) -> tuple[float, str]:
-    """Return how to write times up to a duration in seconds: how many of a unit, and which."""
+    """Return how to write times up to a duration in seconds: how many of a unit, and which.
+
+    Parameters
+    ----------
+    duration : float, in seconds
+        The longest.
+    """
     return (1000.0, "ms") if duration < 2 else (1.0, "s")
 
 
@@ -108,7 +114,13 @@ def draw_curves(
 
 
 def check_figure_path(path: str | os.PathLike) -> None:
-    """Raise `InputError` now if a figure cannot be saved under that name later."""
+    """Raise `InputError` now if a figure cannot be saved under that name later.
+
+    Parameters
+    ----------
+    path : path_like
+        Of the figure to be.
+    """
     path = pathlib.Path(path)
     formats = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in formats:
@@ -119,7 +131,14 @@ def check_figure_path(path: str | os.PathLike) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Save a figure in the format that the path's ending says, and close it."""
+    """Save a figure in the format that the path's ending says, and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path_like
+        Its ending chooses the format.
+    """
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -25,7 +25,13 @@ _TILES_IN_A_ROW = 8
 
 @in_style
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw each spiking layer's observed rates against the predicted: `nengonet.compare`."""
+    """Draw each spiking layer's observed rates against the predicted: `nengonet.compare`.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `nengonet.compare`.
+    """
     rows = comparison.layers
     figure, axes = plt.subplots(1, len(rows), figsize=(3.4 * len(rows), 3.8), squeeze=False)
     for axis, row in zip(axes[0], rows, strict=True):
@@ -55,7 +61,14 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 @in_style
 def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
-    """Draw how the rates of layers (labels; by default all counted ones) are spread."""
+    """Draw how the rates of layers (labels; by default all counted ones) are spread.
+
+    Parameters
+    ----------
+    result
+    layers : sequence of str, optional
+        Labels; by default all counted layers.
+    """
     labels = list(result.counts) if layers is None else list(layers)
     if not labels:
         raise InputError("expected a result with the counts of a spiking layer: name it in keep")
@@ -81,7 +94,15 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
 
 
 def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
-    """Draw how often neurons emit 0, 1, 2, … spikes in a step: (n_steps, n_neurons) of int."""
+    """Draw how often neurons emit 0, 1, 2, … spikes in a step: (n_steps, n_neurons) of int.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        What is drawn on.
+    spikes : (n_steps, n_neurons) array_like of int
+        Of each step.
+    """
     times = np.bincount(np.ravel(spikes))
     bars = axis.bar(np.arange(len(times)), times, width=0.9, color=COLOURS[0])
     labels = [f"{n:,}" if n and len(times) <= 8 else "" for n in times]

@@ -27,7 +27,13 @@ _MOST_MARKS = 12_000
 def plot_presentation(
     image: ArrayLike, result: Result, index: int = 0, label: int | None = None
 ) -> Figure:
-    """Draw an image, a raster of each spiking layer that has one, and the scores over time."""
+    """Draw an image, a raster of each spiking layer that has one, and the scores over time.
+
+    Parameters
+    ----------
+    image, result, index, label
+        See `nengonet.plots`.
+    """
     layers = [info.label for info in result.layers if info.label in result.rasters]
     if not layers:
         raise InputError("expected a result with rasters: give present(…, rasters=[…])")
@@ -48,7 +54,15 @@ def plot_output(
     label: int | str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw an image beside the score of every class over time; ``label`` may be a word."""
+    """Draw an image beside the score of every class over time; ``label`` may be a word.
+
+    Parameters
+    ----------
+    image, result, index, class_names
+        See `nengonet.plots`.
+    label : int or str, optional
+        The right class, or a word.
+    """
     class_names = names_of_classes(class_names, result.steps.shape[2])
     figure, axes = _beside_image(image, result, index, label, 1, (9.0, 3.4))
     right = class_names.index(label) if label in class_names else label

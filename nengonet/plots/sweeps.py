@@ -120,7 +120,13 @@ def _with_unit(name: str, units: Mapping[str, str]) -> str:
 
 @in_style
 def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
-    """Draw accuracy against LIF amplitude, of the cells of `nengonet.studies.amplitude`."""
+    """Draw accuracy against LIF amplitude, of the cells of `nengonet.studies.amplitude`.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        Rows of the study's report.
+    """
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     figure, axes = plt.subplots(len(names), 1, figsize=(10.0, 3.6 * len(names)), squeeze=False)
     for axis, name in zip(axes[:, 0], names, strict=True):

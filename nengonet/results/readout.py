@@ -118,6 +118,14 @@ def scores(
 def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.ndarray:
     """Count spikes by their area, an int64 for each of Nengo's outputs, or of their sums.
 
+    Parameters
+    ----------
+    outputs : array_like
+        A spike has the height ``amplitude / dt``.
+    dt : float, in seconds
+    amplitude : float
+        Area of one spike.
+
     Raises
     ------
     RunawayError
@@ -148,6 +156,11 @@ def as_small(counts: np.ndarray) -> np.ndarray:
 
 def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the class with the highest of (..., n_classes) scores, and where several share it.
+
+    Parameters
+    ----------
+    final_scores : (..., n_classes) array_like
+        Of the last step, from `scores`.
 
     Returns
     -------
@@ -230,7 +243,15 @@ class Accuracy:
 
 
 def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, in [0, 1] (Wilson 1927, JASA 22:209-212)."""
+    """Return the 95 % interval of a share, in [0, 1] (Wilson 1927, JASA 22:209-212).
+
+    Parameters
+    ----------
+    n_right : int
+        Images that were classified rightly.
+    n_images : int
+        Of all.
+    """
     n_images = positive_integer("n_images", n_images)
     n_right = positive_integer("n_right", n_right, 0, n_images)
     interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")

@@ -59,6 +59,11 @@ def load_weights(path: str | os.PathLike) -> Weights:
     keep their arrays in `LayerWeights.others`. bfloat16 is read as float32, Dense kernels of int8
     are multiplied by their scales, kernels of Keras 1 and Theano come in today's order.
 
+    Parameters
+    ----------
+    path : path_like
+        The file.
+
     Raises
     ------
     InputError
@@ -77,6 +82,14 @@ def load_weights(path: str | os.PathLike) -> Weights:
     numbered: three of a BatchNormalization may be ``scale=False`` or ``center=False``, and keep
     their numbers. A nested model of one layer in a Keras 2 weights-only file carries the nested
     model's name.
+
+    Examples
+    --------
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> list(weights)
+    ['hidden', 'output']
+    >>> weights["hidden"].kernel.shape
+    (784, 128)
     """
     path = weights_path(path)
     with opened(path, "HDF5 or a .keras archive") as content:
@@ -117,7 +130,18 @@ def _described(content) -> str:
 
 
 def pretrained(name: str) -> pathlib.Path:
-    """Return the path of a weights file that is bundled with nengonet, such as ``mnist_dense``."""
+    """Return the path of a weights file that is bundled with nengonet, such as ``mnist_dense``.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, with or without its ending.
+
+    Examples
+    --------
+    >>> nn.pretrained("mnist_dense").name
+    'mnist_dense.h5'
+    """
     files = pretrained_files()
     check_among("name", name, sorted(files))
     return files[name]

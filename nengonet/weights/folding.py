@@ -24,6 +24,15 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     LayerWeights
         `layer` with a kernel and a bias that do both steps at once, followed by what follows
         `batch_norm`. What the file says of `layer` stays in its config.
+
+    Examples
+    --------
+    >>> layer = nn.LayerWeights([[1.0, 2.0]], name="dense")
+    >>> one, zero = np.ones(2), np.zeros(2)
+    >>> moments = {"gamma": 3 * one, "beta": one, "moving_mean": zero, "moving_variance": one}
+    >>> norm = nn.LayerWeights(kind="BatchNormalization", config={"epsilon": 0.0}, others=moments)
+    >>> nn.fold_batch_norm(layer, norm).kernel.tolist()
+    [[3.0, 6.0]]
     """
     for name, given in (("layer", layer), ("batch_norm", batch_norm)):
         if not isinstance(given, LayerWeights):

@@ -68,6 +68,14 @@ class LayerWeights:
     followed_by : tuple of str, optional
         Names of the layers that work on these values next, after activations and layers that change
         no value (Flatten, Dropout); more than one where the model branches.
+
+    Examples
+    --------
+    >>> layer = nn.LayerWeights(np.eye(3), bias=np.zeros(3), name="hidden")
+    >>> layer
+    <LayerWeights 'hidden', Dense, kernel (3, 3) float64, bias (3,) float64>
+    >>> layer.n_outputs
+    3
     """
 
     kernel: np.ndarray | None = None
@@ -245,6 +253,12 @@ class Weights(collections.abc.Mapping):
         The file that they come from.
     dialect : str
         How the file is written, e.g. ``Keras 2 full model``.
+
+    Examples
+    --------
+    >>> weights = nn.Weights([nn.LayerWeights(np.ones((4, 2)), name="hidden")])
+    >>> list(weights), weights["hidden"].kernel.shape
+    (['hidden'], (4, 2))
     """
 
     def __init__(self, layers, path="weights", dialect=""):

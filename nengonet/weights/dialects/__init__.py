@@ -22,6 +22,21 @@ def register_dialect(dialect: Any) -> Any:
     dialect : module, class or object
         Has ``matches(content)`` and ``read(content)``; the content is an open
         `nengonet.files.Hdf5`, `nengonet.files.Archive` or binary stream.
+
+    Examples
+    --------
+    >>> from nengonet.weights import register_dialect
+    >>> @register_dialect
+    ... class Npy:
+    ...     @staticmethod
+    ...     def matches(content):
+    ...         return hasattr(content, "peek") and b"NUMPY" in content.peek(6)
+    ...     @staticmethod
+    ...     def read(content):
+    ...         return [nn.LayerWeights(np.load(content), name="kernel")], "NumPy array"
+    >>> np.save("kernel.npy", np.ones((3, 2)))
+    >>> nn.load_weights("kernel.npy")
+    <Weights kernel.npy (NumPy array, 6 parameters): kernel>
     """
     _registered.insert(0, dialect)
     return dialect
