@@ -1,7 +1,5 @@
 """What nengonet knows of neuron types, against long runs of Nengo's own simulator."""
 
-import doctest
-
 import nengo
 import numpy as np
 import pytest
@@ -428,11 +426,6 @@ def test_ceiling_is_what_a_huge_current_gives(neuron_type, dt, ceiling):
     assert model.ceiling(dt) == pytest.approx(ceiling)
     if ceiling < np.inf:
         assert model.rates(np.array([[1e6]]), dt=dt).item() == pytest.approx(ceiling, rel=2e-3)
-
-
-def test_the_example_of_register_holds():
-    results = doctest.testmod(nengonet.neurons.model, extraglobs={"nengo": nengo, "np": np})
-    assert (results.failed, results.attempted) == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,34 @@
 """The reference has a page for what is public, with every parameter described and an example."""
 
+import doctest
 import importlib
+import inspect
+import io
 import pathlib
+import re
 import sys
 import types
+
+import matplotlib.pyplot as plt
+import nengo
+import numpy as np
+import pytest
 
 import nengonet as nn
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_extensions"))
 public_names = importlib.import_module("public_names")
+sys.path.insert(0, str(DOCS))
+examples = importlib.import_module("examples")
 NAMES = public_names.names()
+
+
+class _Near(doctest.OutputChecker):
+    """Lets the last digits of numbers differ, as the pages' examples do."""
+
+    def check_output(self, want, got, optionflags):
+        return super().check_output(want, got, optionflags) or examples.agree(got, want)
 
 
 def test_every_public_name_has_a_page():
@@ -43,6 +61,37 @@ def test_each_name_is_in_one_table():
     shown = sorted(name for block in blocks for name in block)
     assert shown == sorted(NAMES)
     assert all(blocks)
+
+
+@pytest.mark.parametrize("name, each", NAMES.items(), ids=NAMES)
+def test_every_parameter_is_described(name, each):
+    text = inspect.getdoc(each)
+    try:
+        parameters = inspect.signature(each).parameters
+    except ValueError:  # of classes without one, as errors are
+        return
+    described = set()
+    for line in re.findall(r"^(?=\w|\*)([\w*, ]+?)(?: : .*)?$", text, re.MULTILINE):
+        described |= {word.strip("* ") for word in line.split(",")}
+    # Fields of a class may have a comment of their own, which the page shows.
+    described |= set(re.findall(r"#: .*\n    (\w+): ", inspect.getsource(each)))
+    for parameter in parameters:
+        if not parameter.startswith("_"):
+            assert parameter in described, f"{name}: {parameter} is not described"
+
+
+@pytest.mark.parametrize("name, each", NAMES.items(), ids=NAMES)
+def test_every_example_prints_what_it_shows(name, each, tmp_path, monkeypatch):
+    """As in a Python session after the imports that the reference's index shows."""
+    monkeypatch.chdir(tmp_path)
+    scope = {"nn": nn, "np": np, "nengo": nengo}
+    found = doctest.DocTestParser().get_doctest(inspect.getdoc(each), scope, name, None, 0)
+    assert found.examples, f"{name}: expected an example"
+    report = io.StringIO()
+    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    doctest.DocTestRunner(_Near(), optionflags=options).run(found, out=report.write)
+    plt.close("all")
+    assert not report.getvalue(), report.getvalue()
 
 
 def test_the_examples_imports_are_those_of_the_index():

@@ -1,7 +1,5 @@
 """What gain and bias a layer gets, and what is said of a neuron."""
 
-import doctest
-
 import nengo
 import numpy as np
 import pytest
@@ -136,8 +134,3 @@ def test_with_settings_changes_only_what_is_named():
 def test_the_seed_of_a_tuning_is_a_number(seed):
     with pytest.raises(nn.InputError, match="^seed: expected a whole number"):
         gain_bias(nengo.LIF(), 3, seed=seed)
-
-
-def test_the_example_of_the_docstring_holds():
-    results = doctest.testmod(nengonet.neurons.tuning, extraglobs={"nengo": nengo})
-    assert (results.failed, results.attempted) == (0, 1)

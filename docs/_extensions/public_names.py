@@ -8,6 +8,7 @@ nothing public.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pathlib
@@ -22,18 +23,16 @@ _WORD = re.compile(r"[A-Za-z]\w*(?:\.\w+)*")
 
 def find(name: str) -> object:
     """Return the object of a dotted name."""
-    parts = name.split(".")
-    for n_parts in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:n_parts]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[n_parts:]:
-            found = getattr(found, part)
-        return found
-    raise AttributeError(f"{name}: expected a name of nengonet")
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        return importlib.import_module(name)
+    try:
+        return getattr(find(parent), last)
+    except AttributeError:
+        return importlib.import_module(name)
 
 
+@functools.cache
 def names() -> dict[str, object]:
     """Return every public function and class by the shortest name it can be imported by."""
     listed = _expanded("nengonet")
@@ -133,7 +132,8 @@ def _annotations(each: object) -> Iterable[tuple[str, str]]:
         return
     text = inspect.getdoc(each) or ""
     for key, value in vars(each).get("__annotations__", {}).items():
-        if re.search(rf"^([\w, ]+, )?{key}(, [\w, ]+)? :", text, re.MULTILINE):
+        described = re.search(rf"^(?:[\w, ]+, )?{key}(?:, [\w, ]+)? : (.*)$", text, re.MULTILINE)
+        if described and set(_WORD.findall(described[1])) & set(_WORD.findall(str(value))):
             yield each.__module__, str(value)
     for key, value in vars(each).items():
         function = value.fget if isinstance(value, property) else getattr(value, "func", value)

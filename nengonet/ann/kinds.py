@@ -26,7 +26,15 @@ _ACTIVATIONS = {
 
 
 class Kind:
-    """What a kind of layer with weights computes. This one is Dense."""
+    """What a kind of layer with weights computes. This one is Dense.
+
+    Examples
+    --------
+    >>> from nengonet.ann.kinds import kind_of
+    >>> weights = nn.LayerWeights(np.eye(3), name="hidden")
+    >>> kind_of(weights)
+    <Kind>
+    """
 
     def __repr__(self) -> str:
         """Write the class, which has no state."""
@@ -133,6 +141,15 @@ def register(name: str, kind: Kind) -> None:
         Of the kind, as Keras names the layer's class.
     kind : Kind
         An object with its methods.
+
+    Examples
+    --------
+    >>> from nengonet.ann.kinds import Kind, kind_of, register
+    >>> class Doubled(Kind):
+    ...     pass
+    >>> register("Doubled", Doubled())
+    >>> isinstance(kind_of(nn.LayerWeights(np.eye(3), kind="Doubled")), Doubled)
+    True
     """
     _KINDS[name] = kind
 

@@ -55,6 +55,21 @@ class FixedPoint:
     n_starts : int
         How many other starts were tried.
     dt : float, in seconds
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((1,))
+    ...     layer = nn.dense(pixels, [[1.0]], nengo.LIF(), gain=5.0, bias=1.0, label="layer")
+    ...     neurons = layer.ensemble.neurons
+    ...     loop = nengo.Connection(neurons, neurons, transform=-0.002, synapse=0.05)
+    >>> print(nn.fixed_point(layer, [[1.0]]))
+    loop of layer: 1 image
+    converged: yes, another turn changes rates by less than 0.001 Hz
+    stable: yes, a step multiplies a deviation by up to 0.9752
+    settles within 119 ms (5 % left)
+    its spikes move currents by up to 1% of their size
+    other starts end elsewhere: no (8 starts each)
     """
 
     rates: dict[str, np.ndarray]

@@ -174,6 +174,19 @@ def fixed_point(
     values from the start). A spiking network fluctuates about it; of several fixed points, noise
     can choose another, and neurons that spike in step can have other rates than those of the mean
     field. Adaptation, which is slower, is taken at its end, and its part in stability is left out.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((1,))
+    ...     layer = nn.dense(pixels, [[1.0]], nengo.LIF(), gain=5.0, bias=1.0, label="layer")
+    ...     neurons = layer.ensemble.neurons
+    ...     loop = nengo.Connection(neurons, neurons, transform=-0.002, synapse=0.05)
+    >>> point = nn.fixed_point(layer, [[1.0]])
+    >>> point.converged.tolist(), point.stable.tolist()
+    ([True], [True])
+    >>> point.rates["layer"].round(1).tolist()  # Hz
+    [[143.9]]
     """
     n_starts = positive_integer("n_starts", n_starts, at_least=0)
     settings = {"network": network, "dt": dt, "presentation_time": presentation_time}

@@ -41,6 +41,15 @@ def lab(
     ------
     InputError
         Panel is not installed, an argument is out of range, or the network cannot be copied.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> page = nn.lab(layer, images)  # doctest: +SKIP
+    >>> page.show()  # doctest: +SKIP
     """
     from nengonet.lab.state import of_output
 

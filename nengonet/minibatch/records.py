@@ -29,6 +29,18 @@ class OutputRecord:
     ----------
     steps : bool
         Keep the output of every step beside the sum.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> with nn.MinibatchSimulator(net, minibatch_size=2, progress_bar=False) as sim:
+    ...     record = sim.record(layer.ensemble)
+    ...     sim.run_steps(10, data={pixels.node: [[0.2, 0.5, 0.9], [0.0, 0.0, 0.0]]})
+    >>> record.total.shape
+    (2, 3)
     """
 
     def __init__(self, steps: bool) -> None:

@@ -136,6 +136,16 @@ def register(operator_class: type[Operator]) -> Callable[[Maker], Maker]:
     ----------
     operator_class : type
         A subclass of `nengo.builder.Operator`.
+
+    Examples
+    --------
+    >>> from nengonet.minibatch import register
+    >>> from nengo.builder import Operator
+    >>> class Nothing(Operator):
+    ...     pass
+    >>> @register(Nothing)
+    ... def make_step(operator, context):
+    ...     return lambda: None
     """
 
     def decorate(maker: Maker) -> Maker:

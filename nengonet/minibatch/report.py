@@ -23,6 +23,17 @@ class Report(NamedTuple):
     dense : tuple of str
         Whose output is multiplied as a matrix now, as many of its neurons spike; the spikes of all
         others are followed one by one. It is chosen anew, by counting spikes, as the run goes on.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> with nn.MinibatchSimulator(net, minibatch_size=10, progress_bar=False) as sim:
+    ...     report = sim.report()
+    >>> report.minibatch_size, report.one_by_one
+    (10, {})
     """
 
     minibatch_size: int

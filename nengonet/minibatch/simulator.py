@@ -117,6 +117,16 @@ class MinibatchSimulator(nengo.Simulator):
 
     Steps run on one BLAS thread, functions of Nodes included; afterwards the process has as many
     as before. Cores are for other examples: see ``n_jobs`` of `nengonet.present`.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     source, neurons = nengo.Node([0.0]), nengo.Ensemble(50, dimensions=1, seed=1)
+    ...     link, decoded = nengo.Connection(source, neurons), nengo.Probe(neurons, synapse=0.05)
+    >>> with nn.MinibatchSimulator(net, minibatch_size=3, progress_bar=False) as sim:
+    ...     sim.run_steps(500, data={source: [[-0.5], [0.2], [0.5]]})
+    ...     print(sim.data[decoded].shape, sim.data[decoded][:, -1, 0].round(1).tolist())
+    (3, 500, 1) [-0.5, 0.2, 0.5]
     """
 
     def __init__(

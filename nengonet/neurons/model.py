@@ -66,6 +66,12 @@ class Kernel(NamedTuple):
         currents may become what ``simple`` wants.
     simple : function(current, eventful, states, i, constants), optional
         With ``simplify``, does what ``usual`` does, faster.
+
+    Examples
+    --------
+    >>> from nengonet.neurons import model_of
+    >>> model_of(nengo.LIF()).kernel.states
+    ('voltage', 'refractory_time')
     """
 
     usual: Callable[..., None]
@@ -119,6 +125,19 @@ class NeuronModel:
         The step in Numba.
     has_neurons : bool
         False for Direct mode.
+    neuron_type : NeuronType
+        The type itself.
+    family : type
+        The class that the model was registered for.
+
+    Examples
+    --------
+    >>> from nengonet.neurons import model_of
+    >>> model = model_of(nn.IntegrateAndFire())
+    >>> model.activation, model.random
+    ('relu', False)
+    >>> model.rates(np.array([[-1.0, 20.0]])).tolist()
+    [[0.0, 20.0]]
     """
 
     activation: str | None = None
@@ -361,6 +380,7 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
 
     Examples
     --------
+    >>> from nengonet.neurons import model_of, register
     >>> @register
     ... class Squared(nengo.RectifiedLinear):
     ...     def step(self, dt, J, output):

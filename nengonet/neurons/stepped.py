@@ -30,6 +30,16 @@ class SteppedModel(NeuronModel):
         The type.
     family : type
         The class that the model was registered for.
+
+    Examples
+    --------
+    >>> from nengonet.neurons import SteppedModel, model_of, register
+    >>> class Halved(nengo.LIF):
+    ...     def step(self, dt, J, output, voltage, refractory_time):
+    ...         super().step(dt, J / 2, output, voltage, refractory_time)
+    >>> _ = register(Halved, SteppedModel)
+    >>> model_of(Halved()).rates(np.array([[1.0, 6.0]])).round().tolist()
+    [[0.0, 99.0]]
     """
 
     settling: float = 0.2

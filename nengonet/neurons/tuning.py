@@ -57,6 +57,8 @@ def gain_bias(
 
     Parameters
     ----------
+    neuron_type : NeuronType
+    n_neurons : int
     max_rates : float, (n_neurons,) array_like or Distribution, in Hz
     intercepts : float, (n_neurons,) array_like or Distribution, in units of drive
     gain, bias : float, (n_neurons,) array_like or Distribution, optional
@@ -157,6 +159,10 @@ class NeuronFacts:
         In the long run, once it has adapted, if it does; and before it has.
     output : float
         Mean output over time, ``amplitude * rate``.
+    neuron_type : NeuronType
+    gain, bias : float
+    drive, current : float
+        Before gain and bias, and after.
 
     Examples
     --------
@@ -219,7 +225,7 @@ def explain_neuron(
 
     Examples
     --------
-    >>> print(explain_neuron(nengo.LIF(), drive=1.0))
+    >>> print(nn.explain_neuron(nengo.LIF(), drive=1.0))
     LIF()
     gain 2.03324, bias 1
     J = gain * drive + bias = 2.03324 * 1 + 1 = 3.03324

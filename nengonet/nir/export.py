@@ -85,6 +85,16 @@ def to_nir(
     ----------
     J. E. Pedersen et al. (2024), "Neuromorphic intermediate representation: a unified instruction
     set for interoperable brain-inspired computing", Nature Communications 15:8122.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> graph = nn.to_nir(layer, allow=["tau_ref", "min_voltage", "initial_state"])
+    >>> list(graph.nodes)
+    ['input', 'layer', 'layer_lif', 'output']
     """
     allow = as_names("allow", (allow,) if isinstance(allow, str) else allow, parts.DROPPED, "word")
     if isinstance(output, nengo.Network):

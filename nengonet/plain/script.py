@@ -37,6 +37,16 @@ class Script(str):
         Empty where all arrays are in files of weights or data sets, or computed.
     text : str
         The script.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> script = nn.as_script(layer, images)
+    >>> [path.name for path in script.save("network.py")]
+    ['network.py', 'network.npz']
     """
 
     __slots__ = ("arrays",)
@@ -124,6 +134,16 @@ def as_script(
         Something cannot be written as plain Nengo (a learning rule, a class that is neither
         Nengo's nor nengonet's, a function whose source is unknown), which the message names; or an
         argument is out of range.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> script = nn.as_script(layer, images)
+    >>> script.count("nengo.Ensemble("), script.count("nengo.Connection(")
+    (1, 1)
     """
     n_steps, dt = count_steps(presentation_time, dt), float(dt)
     target = read_output(output, network)

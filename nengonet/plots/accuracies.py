@@ -40,6 +40,10 @@ def plot_latency(
     dt
     n_images : int, optional
         By default the ANN's; needed without one.
+
+    Examples
+    --------
+    >>> figure = nn.plots.plot_latency({"LIF": np.linspace(0.1, 0.97, 50)}, n_images=1000)
     """
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if not curves:
@@ -81,6 +85,18 @@ def plot_budget(budget: Budget) -> Figure:
     ----------
     budget : Budget
         From `nengonet.error_budget`.
+
+    Examples
+    --------
+    >>> weights = nn.load_weights(nn.pretrained("mnist_dense"))
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.poisson_input((28, 28))
+    ...     neurons = nn.IntegrateAndFire(amplitude=1 / 30)
+    ...     hidden = nn.dense(pixels, weights["hidden"], neurons, gain=30.0)
+    ...     output = nn.dense(hidden, weights["output"], neurons, gain=12.0)
+    >>> images, labels = nn.datasets.load("mnist", n_images=20)
+    >>> budget = nn.error_budget(output, images, labels, presentation_time=0.1)
+    >>> figure = nn.plots.plot_budget(budget)
     """
     steps = budget.steps
     levels = [100 * step.accuracy for step in steps]
@@ -134,6 +150,15 @@ def plot_confusion(
     labels, class_names
     readout : str, optional
         By default the one of the run.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> figure = nn.plots.plot_confusion(result, labels=[2], class_names=["a", "b", "c"])
     """
     n_classes = result.steps.shape[2]
     labels = as_labels(labels, result.n_images, n_classes)

@@ -69,6 +69,11 @@ def time_unit(duration: float) -> tuple[float, str]:
     ----------
     duration : float, in seconds
         The longest.
+
+    Examples
+    --------
+    >>> nn.plots.time_unit(0.35)
+    (1000.0, 'ms')
     """
     return (1000.0, "ms") if duration < 2 else (1.0, "s")
 
@@ -120,6 +125,10 @@ def check_figure_path(path: str | os.PathLike) -> None:
     ----------
     path : path_like
         Of the figure to be.
+
+    Examples
+    --------
+    >>> nn.plots.check_figure_path("figure.png")
     """
     path = pathlib.Path(path)
     formats = FigureCanvasBase.get_supported_filetypes()
@@ -138,6 +147,15 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     figure : matplotlib.figure.Figure
     path : path_like
         Its ending chooses the format.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, rasters=["layer"], presentation_time=0.1)
+    >>> nn.plots.save_figure(nn.plots.plot_raster(result, "layer"), "raster.png")
     """
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -31,6 +31,15 @@ def plot_comparison(comparison: Comparison) -> Figure:
     ----------
     comparison : Comparison
         From `nengonet.compare`.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> figure = nn.plots.plot_comparison(nn.compare(result, layer, images))
     """
     rows = comparison.layers
     figure, axes = plt.subplots(1, len(rows), figsize=(3.4 * len(rows), 3.8), squeeze=False)
@@ -68,6 +77,15 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
     result
     layers : sequence of str, optional
         Labels; by default all counted layers.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> figure = nn.plots.plot_rates(result, ["layer"])
     """
     labels = list(result.counts) if layers is None else list(layers)
     if not labels:
@@ -102,6 +120,12 @@ def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
         What is drawn on.
     spikes : (n_steps, n_neurons) array_like of int
         Of each step.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, axis = plt.subplots()
+    >>> nn.plots.draw_spike_histogram(axis, np.array([[0, 1, 2], [0, 0, 1]]))
     """
     times = np.bincount(np.ravel(spikes))
     bars = axis.bar(np.arange(len(times)), times, width=0.9, color=COLOURS[0])
@@ -128,6 +152,10 @@ def plot_weights(
         Without it, the kernel is one image. Not for convolutions, whose kernels have a shape.
     n_max : int
         Draw the first ``n_max`` neurons, or filters and input channels.
+
+    Examples
+    --------
+    >>> figure = nn.plots.plot_weights(np.eye(16, 4), shape=(4, 4))
     """
     weights = as_layer_weights(weights, name="weights")
     n_max = positive_integer("n_max", n_max)

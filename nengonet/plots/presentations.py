@@ -33,6 +33,15 @@ def plot_presentation(
     ----------
     image, result, index, label
         See `nengonet.plots`.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, rasters=["layer"], presentation_time=0.1)
+    >>> figure = nn.plots.plot_presentation([images[0]], result, label=2)
     """
     layers = [info.label for info in result.layers if info.label in result.rasters]
     if not layers:
@@ -62,6 +71,15 @@ def plot_output(
         See `nengonet.plots`.
     label : int or str, optional
         The right class, or a word.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, rasters=["layer"], presentation_time=0.1)
+    >>> figure = nn.plots.plot_output([images[0]], result, class_names=["a", "b", "c"])
     """
     class_names = names_of_classes(class_names, result.steps.shape[2])
     figure, axes = _beside_image(image, result, index, label, 1, (9.0, 3.4))
@@ -85,6 +103,16 @@ def plot_raster(
         Label of the layer.
     predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
         From `nengonet.predict_rates`, drawn beside the observed rates.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, rasters=["layer"], presentation_time=0.1)
+    >>> predicted = nn.predict_rates(layer, images)
+    >>> figure = nn.plots.plot_raster(result, "layer", predicted=predicted)
     """
     if label not in result.rasters:
         give = f"give present(…, rasters=[{label!r}])"
@@ -133,6 +161,12 @@ def plot_logits(
     class_names, labels
     titles : sequence of str
         Of the images.
+
+    Examples
+    --------
+    >>> logits = {"LIF": np.random.default_rng(0).normal(size=(1, 20, 3))}
+    >>> times = np.arange(1, 21) * 0.001
+    >>> figure = nn.plots.plot_logits(times, logits, ["a", "b", "c"], ["an image"], [0])
     """
     for logits in outputs.values():
         class_names = names_of_classes(class_names, np.shape(logits)[-1])
@@ -177,6 +211,12 @@ def plot_rate_and_spikes(
         By the name of the network.
     outputs : dict of (n_steps, n_classes) array_like
         Likewise.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> rates, outputs = {"LIF": 100 * rng.random((4, 4, 2))}, {"LIF": rng.normal(size=(10, 3))}
+    >>> figure = nn.plots.plot_rate_and_spikes(rng.random((8, 8)), 0, rates, outputs)
     """
     n_classes = min(np.shape(each)[-1] for each in outputs.values())
     label = positive_integer("label", label, 0, n_classes - 1)
@@ -232,6 +272,14 @@ def plot_spikes_and_probabilities(
         By title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
         n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the classes that
         are read out (n_images,).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> spikes, outputs = rng.integers(0, 2, (1, 10, 5)), rng.normal(size=(1, 10, 3))
+    >>> cells = {"plain": (0.001, spikes, outputs, np.array([0]))}
+    >>> images = rng.random((1, 8, 8))
+    >>> figure = nn.plots.plot_spikes_and_probabilities(images, [0], ["a", "b", "c"], cells)
     """
     images = as_pixels(images)
     for _, _, outputs, _ in cells.values():

@@ -53,6 +53,11 @@ def plot_sweep(
         those that are not named, the mean is taken.
     units : dict of str, optional
         By the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
+
+    Examples
+    --------
+    >>> found = nn.sweep(lambda rate, seed: {"y": rate**0.5}, {"rate": [1, 2, 3]}, seeds=2)
+    >>> figure = nn.plots.plot_sweep(found, "y", units={"rate": "Hz"})
     """
     check_among("value", value, sweep.values)
     x = max(sweep.parameters, key=lambda name: _width(sweep, name)) if x is None else x
@@ -126,6 +131,13 @@ def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
     ----------
     cells : sequence of dict
         Rows of the study's report.
+
+    Examples
+    --------
+    >>> common = {"network": "mlp", "kind": "fixed", "n": 10}
+    >>> figures = {"mean": 0.9, "low": 0.88, "high": 0.92, "one_seed": 0.9}
+    >>> cells = [{"amplitude": amplitude, **common, **figures} for amplitude in (0.01, 0.02)]
+    >>> figure = nn.plots.plot_amplitude(cells)
     """
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     figure, axes = plt.subplots(len(names), 1, figsize=(10.0, 3.6 * len(names)), squeeze=False)

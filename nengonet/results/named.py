@@ -113,6 +113,18 @@ class LayerResult:
     Attributes
     ----------
     label : str
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> result[layer]
+    <Result of 'layer', shape (3,), 1 images>
+    >>> result[layer.ensemble.neurons[:2]].counts.tolist()
+    [[55, 142]]
     """
 
     label: str

@@ -77,5 +77,15 @@ def ann_multiply_adds(output: Layer) -> dict[str, int]:
     counts : dict of int
         By label of the layers with weights: see `nengonet.ann.activations.multiply_adds`.
         Connections that add to a layer count their weights other than 0.
+
+    Examples
+    --------
+    >>> from nengonet.results.operations import ann_multiply_adds
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> ann_multiply_adds(layer)
+    {'layer': 9}
     """
     return Ann(output, output.network).multiply_adds()

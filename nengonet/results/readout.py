@@ -80,6 +80,14 @@ def scores(
     Returns
     -------
     scores : (..., n_steps, n_classes) ndarray of float
+
+    Examples
+    --------
+    >>> spikes = np.array([[0, 1000.0], [1000.0, 0], [0, 1000.0]])  # 3 steps of 2 classes
+    >>> nn.readout.scores(spikes).tolist()
+    [[0.0, 1.0], [1.0, 1.0], [1.0, 2.0]]
+    >>> nn.readout.scores(spikes, "mean")[-1].round(1).tolist()
+    [333.3, 666.7]
     """
     outputs = as_numbers("outputs", outputs, "biuf")
     if outputs.ndim < 2 or outputs.shape[-2] == 0:
@@ -130,6 +138,11 @@ def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.n
     ------
     RunawayError
         An output is NaN or infinite, or holds more spikes than `most_spikes`.
+
+    Examples
+    --------
+    >>> nn.readout.spike_counts([[0.0, 1000.0, 2000.0]], dt=0.001).tolist()
+    [[0, 1, 2]]
     """
     outputs = as_array("outputs", outputs, "biuf")
     dt = as_number("dt", dt, "a time in seconds", above=0)
@@ -167,6 +180,12 @@ def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     classes : (...) ndarray of int
         The lowest class number where several share the highest score.
     tied : (...) ndarray of bool
+
+    Examples
+    --------
+    >>> found, tied = nn.readout.classes([[3, 1, 3], [0, 5, 2]])
+    >>> found.tolist(), tied.tolist()
+    ([0, 1], [True, False])
     """
     final_scores = as_array("scores", final_scores, "biuf")
     if final_scores.ndim == 0 or final_scores.shape[-1] == 0 or np.isnan(final_scores).any():
@@ -188,6 +207,11 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     Returns
     -------
     loss : (...) ndarray, in nats
+
+    Examples
+    --------
+    >>> nn.readout.cross_entropy([[2.0, 0.0], [0.0, 0.0]], [0, 1]).round(3).tolist()
+    [0.127, 0.693]
     """
     logits = as_numbers("logits", logits)
     if logits.ndim == 0 or logits.size == 0:
@@ -220,6 +244,14 @@ class Accuracy:
     n_images : int
     ties : int or None
         Examples in which several classes shared the highest score.
+
+    Examples
+    --------
+    >>> found = nn.readout.accuracy([7, 2, 1, 1], [7, 2, 1, 0])
+    >>> found.value, found.n_images
+    (0.75, 4)
+    >>> print(found)
+    0.7500 (95 % interval 0.3006 to 0.9544, 4 images)
     """
 
     value: float
@@ -251,6 +283,12 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
         Images that were classified rightly.
     n_images : int
         Of all.
+
+    Examples
+    --------
+    >>> low, high = nn.readout.wilson_interval(97, 100)
+    >>> print(f"{low:.3f} to {high:.3f}")
+    0.915 to 0.990
     """
     n_images = positive_integer("n_images", n_images)
     n_right = positive_integer("n_right", n_right, 0, n_images)
@@ -284,6 +322,12 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
     ----------
     G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect measures: a
     general approach", Statistics in Medicine 27:1693-1702.
+
+    Examples
+    --------
+    >>> low, high = nn.readout.share_interval([0.96, 0.98, 0.97], n_images=1000)
+    >>> print(f"{low:.3f} to {high:.3f}")
+    0.942 to 0.996
     """
     shares = as_numbers("shares", shares)
     n_images = positive_integer("n_images", n_images)
@@ -318,6 +362,11 @@ def accuracy(
     tied : (n_images,) array_like of bool, optional
     n_classes : int, optional
         Labels from this number on are refused.
+
+    Examples
+    --------
+    >>> print(nn.readout.accuracy([7, 2, 1, 1], [7, 2, 1, 0]))
+    0.7500 (95 % interval 0.3006 to 0.9544, 4 images)
     """
     predictions = as_classes(predictions, name="predictions")
     if predictions.ndim != 1:

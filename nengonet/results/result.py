@@ -54,6 +54,16 @@ class LayerInfo:
     shape : tuple of int
     amplitude : float or None
         Area of one spike; None where the layer does not spike.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> result.layers[-1]
+    LayerInfo(label='layer', shape=(3,), amplitude=1.0)
     """
 
     label: str
@@ -90,6 +100,8 @@ class Result:
         Spikes of each step, for the layers that were asked for.
     data : dict of (n_images, n_steps, n) ndarray
         What the network's probes recorded, those that were asked for (``probes`` of `present`).
+    names : dict
+        Objects of the network, and the labels that they have here.
 
     Notes
     -----
@@ -103,6 +115,22 @@ class Result:
     instead of all; and ``labels``, (n_images,) or (n_images, 1) class numbers. They raise
     `InputError` for a layer that is unknown, does not spike or was not kept, and for a readout
     that needs spikes where the last layer has none.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> result
+    <Result of 1 images, 1000 steps of 0.001 s; layers input, layer>
+    >>> result.counts["layer"].tolist()
+    [[55, 142, 216]]
+    >>> result.rates("layer").tolist()  # Hz
+    [[55.0, 142.0, 216.0]]
+    >>> print(result.accuracy([2]))
+    1.0000 (95 % interval 0.2065 to 1.0000, 1 images, 0 ties)
     """
 
     layers: tuple[LayerInfo, ...]
@@ -415,6 +443,17 @@ def load_result(path: str | os.PathLike) -> Result:
     ------
     InputError
         The file does not exist, is damaged, or was not written by nengonet.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> result.save("run.h5")
+    >>> nn.load_result("run.h5").counts["layer"].tolist()
+    [[55, 142, 216]]
     """
     with reading(path, "a result written by nengonet"), open_binary(path) as content:
         # Gzip makes zeros up to 1032 times smaller.

@@ -179,6 +179,19 @@ def present(
     examples run at once. In 64 bits a count can differ by a spike where a voltage meets its
     threshold exactly, as with decimal weights and first voltages; in 32 bits now and then
     elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((3,))
+    ...     layer = nn.dense(pixels, np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    >>> images = [[0.2, 0.5, 0.9]]
+    >>> result = nn.present(net, layer, images, presentation_time=1.0)
+    >>> result.counts["layer"].tolist()
+    [[55, 142, 216]]
+    >>> reference = nn.present(net, layer, images, presentation_time=1.0, simulator="reference")
+    >>> reference.counts["layer"].tolist()
+    [[55, 142, 216]]
     """
     n_steps, dt = count_steps(presentation_time, dt), float(dt)
     target = read_output(output, as_network(network))

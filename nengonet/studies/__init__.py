@@ -19,7 +19,14 @@ _DESCRIPTION = re.compile(r"^STUDY\b.*=", re.MULTILINE)
 
 
 def names() -> list[str]:
-    """Return the names of the studies, without importing any: a list of commands waits for none."""
+    """Return the names of the studies, without importing any: a list of commands waits for none.
+
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> studies.names()
+    ['amplitude', 'bengali', 'cifar-csnn', 'fashion-mnist', 'forum-mnist']
+    """
     files = (file for folder in __path__ for file in sorted(pathlib.Path(folder).glob("*.py")))
     return [
         file.stem.replace("_", "-")
@@ -43,6 +50,12 @@ def get(name: str) -> Study:
     ------
     InputError
         An unknown study.
+
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> studies.get("forum-mnist").title
+    "the forum's MLP"
     """
     if name not in names():
         raise InputError(f"study: expected one of {', '.join(names())}, got {name!r}")

@@ -24,10 +24,21 @@ Path = str | os.PathLike | None
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A data set of a study, or a file of the same kind."""
+    """A data set of a study, or a file of the same kind.
 
+    Examples
+    --------
+    >>> from nengonet.studies.engine import Data
+    >>> images, labels = Data("mnist").load(n_images=2)
+    >>> images.shape
+    (2, 28, 28)
+    """
+
+    #: As `nengonet.datasets.load` calls it.
     name: str
+    #: Of an image.
     shape: tuple[int, ...] = (28, 28)
+    #: Labels are below it.
     n_classes: int = 10
 
     def wanted(self, data: Path = None) -> str | None:
@@ -59,14 +70,29 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What a caller gives beside a study's own options: files, a number of images, a seed."""
+    """What a caller gives beside a study's own options: files, a number of images, a seed.
 
+    Examples
+    --------
+    >>> from nengonet.studies.engine import Data, Given
+    >>> given = Given(Data("mnist"), n_images=5)
+    >>> list(given.load_weights("mnist_dense"))
+    ['hidden', 'output']
+    """
+
+    #: The study's.
     dataset: Data
+    #: A file in place of the bundled one.
     weights: Path = None
+    #: A folder of data sets, or an ``.npz`` file.
     data: Path = None
+    #: The first images, ``"all"``, or None for what the study shows by default.
     n_images: int | str | None = None
+    #: Of all randomness.
     seed: int = 0
+    #: Whether to show progress bars.
     progress: bool = False
+    #: Bits of a number: 32 or 64.
     precision: int = 64
 
     def __post_init__(self) -> None:
@@ -85,25 +111,42 @@ class Given:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """One network of a study, and how it is shown its images."""
+    """One network of a study, and how it is shown its images.
+
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> study = studies.get("forum-mnist")
+    >>> case = study.build()
+    >>> case.showing
+    {'presentation_time': 0.35, 'dt': 0.001, 'readout': 'spike_count'}
+    """
 
     #: As the report's setting ``network`` calls it.
     name: str
+    #: The last layer.
     output: nn.Layer
     #: What the ANN computes, from first to last.
     layers: Sequence[nn.LayerWeights | Pool]
+    #: The file that they come from.
     weights: Path
+    #: Of an image, in seconds.
     presentation_time: float
+    #: In seconds.
     dt: float = 0.001
+    #: See `nengonet.readout.scores`.
     readout: str = "spike_count"
     #: Options that the network was built with.
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: As `nengonet.present` takes them.
     initial_states: InitialStates = dataclasses.field(default_factory=dict)
     #: The published accuracy of this very network.
     published: float | None = None
+    #: Layers whose counts are kept; by default all.
     keep: Sequence[str] | None = None
     #: ``values(result, labels)``: what a sweep records beside accuracy, ties and so on, or instead.
     values: Callable[[nn.Result, np.ndarray], dict] = lambda result, labels: {}
+    #: Of all randomness.
     seed: int = 0
     #: The first stages of a budget (name, layers, how), of a network that stands for another ANN
     #: than was trained.
@@ -165,8 +208,16 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of `reproduce`: options of the network, and what differs from the caller's."""
+    """One run of `reproduce`: options of the network, and what differs from the caller's.
 
+    Examples
+    --------
+    >>> from nengonet.studies.engine import Run
+    >>> Run({"neurons": "lif"}, n_images=100)
+    Run(options={'neurons': 'lif'}, n_images=100, given={}, rasters=False, running={})
+    """
+
+    #: Of the network, by name.
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: The first of the caller's images alone, this many.
     n_images: int | None = None
@@ -180,11 +231,22 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Sweeping:
-    """One sweep of `reproduce`, of a function or of the study's own networks."""
+    """One sweep of `reproduce`, of a function or of the study's own networks.
 
+    Examples
+    --------
+    >>> from nengonet.studies.engine import Sweeping
+    >>> Sweeping({"rate": [100.0, 250.0]}, seeds=5).seeds
+    5
+    """
+
+    #: As `nengonet.sweep` takes it.
     grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]]
+    #: How many, or which.
     seeds: int | Sequence[int] = 1
+    #: The same for all cells.
     constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: What is called; by default the study's own measure of a network.
     function: Callable | None = None
     #: The sweep whose rows these rows join.
     joins: str = ""
@@ -192,8 +254,19 @@ class Sweeping:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Options of a network under one name, and its flag on the command line."""
+    """Options of a network under one name, and its flag on the command line.
 
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> study = studies.get("forum-mnist")
+    >>> list(study.variants)
+    ['repaired', 'posted', 'obvious']
+    """
+
+    #: Of the network, by name.
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    #: On the command line.
     flag: str = ""
+    #: What the flag does, for the command line.
     help: str = ""

@@ -38,8 +38,19 @@ _FEWER = {"diagnose": {"n_images": 200}, "budget": {"n_images": 200}}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
-    """A published example, described for the engine."""
+    """A published example, described for the engine.
 
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> study = studies.get("forum-mnist")
+    >>> study
+    <Study 'forum-mnist': the forum's MLP>
+    >>> list(study.parameters)[:3]
+    ['variant', 'neurons', 'input_rate']
+    """
+
+    #: On the command line.
     name: str
     #: In a sentence such as "Diagnose the forum's MLP".
     title: str
@@ -47,6 +58,7 @@ class Study:
     summary: str
     #: What is reproduced.
     source: str
+    #: What its images are.
     data: Data
     #: ``network(given, *, …)`` builds the network that its options ask for. They are the
     #: parameters of a sweep, and options of `diagnose` and `budget`.
@@ -415,7 +427,23 @@ def one_file(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
 def in_folder(
     save: Path, resume: bool = False, plan: _Plan = types.MappingProxyType({})
 ) -> Callable[[str], dict]:
-    """Save each run to a file of its own in this folder."""
+    """Save each run to a file of its own in this folder.
+
+    Parameters
+    ----------
+    save : path_like or None
+        The folder; None saves nothing.
+    resume : bool
+        Whether it may hold files of this run.
+    plan : dict of Run and Sweeping
+        What runs, by name.
+
+    Examples
+    --------
+    >>> from nengonet.studies.engine import in_folder
+    >>> in_folder("runs")("repaired")["save"].as_posix()
+    'runs/repaired.h5'
+    """
     if save is None:
         return lambda name: {}
     folder = pathlib.Path(save)
@@ -437,7 +465,24 @@ def in_folder(
 
 
 def beside(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
-    """Save each sweep to a file named after this one and the sweep; runs are not saved."""
+    """Save each sweep to a file named after this one and the sweep; runs are not saved.
+
+    Parameters
+    ----------
+    save : path_like or None
+        A file; None saves nothing.
+    resume : bool
+        Whether files may be there.
+    plan : dict of Run and Sweeping
+        What runs, by name.
+
+    Examples
+    --------
+    >>> from nengonet.studies.engine import Sweeping, beside
+    >>> plan = {"rates": Sweeping({"rate": [1.0]})}
+    >>> beside("run.sweep", False, plan)("rates")["save"].as_posix()
+    'run-rates.sweep'
+    """
     if save is None:
         return lambda name: {}
     path = pathlib.Path(save)

@@ -23,7 +23,17 @@ _NONE = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an annotation says beside the type."""
+    """What an annotation says beside the type.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> from nengonet.studies.options import Option, parameters_of
+    >>> def network(given, *, rate: Annotated[float, Option("In Hz.", flag="--hz")] = 200.0):
+    ...     pass
+    >>> parameters_of(network)["rate"].flag
+    '--hz'
+    """
 
     #: A sentence, with the unit.
     help: str = ""
@@ -40,12 +50,25 @@ class Option:
 
 
 class Smaller(typing.NamedTuple):
-    """A setting of a study's quick version: its values, and the default, in words."""
+    """A setting of a study's quick version: its values, and the default, in words.
 
+    Examples
+    --------
+    >>> from nengonet import studies
+    >>> study = studies.get("amplitude")
+    >>> [smaller.flag for smaller in study.quick_settings()]
+    ['--images', '--seeds', '--loop-seeds', '--amplitude']
+    """
+
+    #: Of the setting, in Python.
     name: str
+    #: On the command line.
     flag: str
+    #: In the quick version.
     value: object
+    #: The value, as the command line takes it.
     words: list[str]
+    #: The value in full, in words.
     full: str
 
 
@@ -56,14 +79,32 @@ PresentationTime = Annotated[float, "Seconds per image."]
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A keyword of a study's function: what it takes, and how it is called."""
+    """A keyword of a study's function: what it takes, and how it is called.
 
+    Examples
+    --------
+    >>> def network(given, *, rate: float = 200.0, label: str = "lif"):
+    ...     pass
+    >>> from nengonet.studies.options import parameters_of
+    >>> print(parameters_of(network)["rate"])
+    rate: a number  [default: 200]
+    >>> parameters_of(network)["rate"].parse("50:150:50")
+    [50.0, 100.0, 150.0]
+    """
+
+    #: In Python.
     name: str
+    #: Of the function.
     default: object
+    #: Words that it takes, if it takes words.
     choices: tuple
+    #: ``int`` or ``float``, if it takes numbers.
     number: type | None
+    #: Whether it takes None.
     optional: bool
+    #: Whether it takes a sequence.
     many: bool
+    #: What the annotation says beside the type.
     option: Option
 
     @property
@@ -135,7 +176,21 @@ class Parameter:
 
 
 def parameters_of(function: Callable) -> dict[str, Parameter]:
-    """Read the parameters of a function, by name: its annotated keywords."""
+    """Read the parameters of a function, by name: its annotated keywords.
+
+    Parameters
+    ----------
+    function : callable
+        Its keyword-only parameters are annotated.
+
+    Examples
+    --------
+    >>> def network(given, *, rate: float = 200.0, label: str = "lif"):
+    ...     pass
+    >>> from nengonet.studies.options import parameters_of
+    >>> list(parameters_of(network))
+    ['rate', 'label']
+    """
     hints = typing.get_type_hints(function, include_extras=True)
     return {
         name: _parameter(name, hints[name], each.default)
@@ -145,7 +200,22 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
 
 
 def check_options(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:
-    """Refuse options that are not among these, or whose values they do not take."""
+    """Refuse options that are not among these, or whose values they do not take.
+
+    Parameters
+    ----------
+    parameters : dict of Parameter
+        By name.
+    options : dict
+        Values by name.
+
+    Examples
+    --------
+    >>> def network(given, *, rate: float = 200.0, label: str = "lif"):
+    ...     pass
+    >>> from nengonet.studies.options import check_options, parameters_of
+    >>> check_options(parameters_of(network), {"rate": 100.0})
+    """
     for name, value in options.items():
         check_among("options", name, parameters)
         parameter = parameters[name]
@@ -174,7 +244,25 @@ def _parameter(name: str, hint: object, default: object) -> Parameter:
 def grid_of(
     name: str, parameters: Mapping[str, Parameter], settings: Iterable[str]
 ) -> dict[str, list]:
-    """Turn a study's settings such as ``"input-rate=255,1000"`` into the grid of a sweep."""
+    """Turn a study's settings such as ``"input-rate=255,1000"`` into the grid of a sweep.
+
+    Parameters
+    ----------
+    name : str
+        Of the study, for messages.
+    parameters : dict of Parameter
+        By name.
+    settings : iterable of str
+        Each ``NAME=VALUE,VALUE,…`` or ``NAME=START:STOP:STEP``.
+
+    Examples
+    --------
+    >>> def network(given, *, rate: float = 200.0, label: str = "lif"):
+    ...     pass
+    >>> from nengonet.studies.options import grid_of, parameters_of
+    >>> grid_of("digits", parameters_of(network), ["rate=100,250"])
+    {'rate': [100.0, 250.0]}
+    """
     by_name, grid = {each.dashed: each for each in parameters.values()}, {}
     for setting in settings:
         chosen, equals, values = setting.partition("=")

@@ -39,6 +39,14 @@ class Sweep:
         values are None.
     n_images : list of dict of int
         For each row, the number of images behind each value that was returned as an `Accuracy`.
+
+    Examples
+    --------
+    >>> found = nn.sweep(lambda x, seed: {"square": x**2}, {"x": [1, 2, 3]})
+    >>> found
+    <Sweep over x: 3 cells, 0 failed; values square>
+    >>> [row["square"] for row in found.rows]
+    [1, 4, 9]
     """
 
     parameters: tuple[str, ...]

@@ -98,6 +98,17 @@ def sweep(
     A constant or a grid's value that is an array or a file (a path, or the name of a file) counts
     by its content: name a file that cells write by its folder, a string. The ``save`` of another
     version of nengonet, Nengo, NumPy or Python is refused.
+
+    Examples
+    --------
+    >>> def noisy(x, seed):
+    ...     return {"y": x + np.random.default_rng(seed).normal()}
+    >>> found = nn.sweep(noisy, {"x": [0, 10]}, seeds=3)
+    >>> print(found)
+    6 cells, 0 failed; mean (95 % interval, seeds)
+     x  value    mean            interval  n
+     0      y  0.2201  -0.06101 to 0.5013  3
+    10      y   10.22       9.939 to 10.5  3
     """
     constants = {} if constants is None else constants
     if not isinstance(constants, Mapping):

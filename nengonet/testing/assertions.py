@@ -84,8 +84,8 @@ def assert_counts_match_rates(
 
     Examples
     --------
-    >>> assert_counts_match_rates([10, 20, 0], rates=[50, 102, 0], duration=0.2)
-    >>> assert_counts_match_rates([10, 40, 0], rates=[50, 102, 0], duration=0.2)
+    >>> nn.testing.assert_counts_match_rates([10, 20, 0], rates=[50, 102, 0], duration=0.2)
+    >>> nn.testing.assert_counts_match_rates([10, 40, 0], rates=[50, 102, 0], duration=0.2)
     Traceback (most recent call last):
         ...
     AssertionError: counts do not match their rates (kind regular)
@@ -151,6 +151,17 @@ def assert_at_rest(
         too far off, and whether other starts end elsewhere.
     InputError
         The run has none of the layers, or rates of another shape.
+
+    Examples
+    --------
+    >>> with nengo.Network(seed=0) as net:
+    ...     pixels = nn.constant_input((1,))
+    ...     layer = nn.dense(pixels, [[1.0]], nengo.LIF(), gain=5.0, bias=1.0, label="layer")
+    ...     neurons = layer.ensemble.neurons
+    ...     loop = nengo.Connection(neurons, neurons, transform=-0.002, synapse=0.05)
+    >>> point = nn.fixed_point(layer, [[1.0]])
+    >>> result = nn.present(net, layer, [[1.0]], presentation_time=2.0)
+    >>> nn.testing.assert_at_rest(result, point, rms=5.0)
     """
     rms = as_number("rms", rms, "a rate in Hz", above=0)
     distances = point.distance(observed)
@@ -200,8 +211,8 @@ def assert_same_spikes(
 
     Examples
     --------
-    >>> assert_same_spikes([1, 2, 0], [1, 2, 0])
-    >>> assert_same_spikes([[1, 2, 0]], [[1, 3, 0]])
+    >>> nn.testing.assert_same_spikes([1, 2, 0], [1, 2, 0])
+    >>> nn.testing.assert_same_spikes([[1, 2, 0]], [[1, 3, 0]])
     Traceback (most recent call last):
         ...
     AssertionError: 1 of 3 values differ

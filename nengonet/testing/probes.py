@@ -37,7 +37,7 @@ def counts_from_probe(
 
     Examples
     --------
-    >>> counts_from_probe([[0.0, 1000.0], [3000.0, 1000.0]], dt=0.001)
+    >>> nn.testing.counts_from_probe([[0.0, 1000.0], [3000.0, 1000.0]], dt=0.001)
     array([3, 2])
     """
     data = as_values("data", data)
