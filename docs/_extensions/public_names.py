@@ -14,6 +14,7 @@ import inspect
 import pathlib
 import re
 import types
+import typing
 from collections.abc import Iterable
 
 REFERENCE = pathlib.Path(__file__).parents[1] / "reference"
@@ -120,6 +121,7 @@ def _mentioned(each: object) -> list[type]:
             for part in rest:
                 value = getattr(value, part, None)
             public = inspect.isclass(value) and not value.__name__.startswith("_")
+            public = public and not typing.is_typeddict(value)  # a dict, when it runs
             if public and value.__module__.startswith("nengonet.") and value not in found:
                 found.append(value)
     return found

@@ -57,6 +57,13 @@ class LayerTuning:
     rate : float, in Hz
     gain, bias, amplitude : float
         As for `nengonet.dense`.
+
+    Examples
+    --------
+    >>> kernels = {"hidden": 4 * np.eye(2)}
+    >>> tuned = nn.tune(kernels, [[0.5, 1.0]], nengo.LIF(), rate=200.0, percentile=100)
+    >>> tuned.layers[0].scale, tuned.layers[0].rate
+    (4.0, 200.0)
     """
 
     name: str
@@ -91,6 +98,17 @@ class Tuned(Mapping[str, TunedKeywords]):
     percentile : float
     n_images : int
         How many images the activations are of.
+
+    Examples
+    --------
+    >>> kernels = {"hidden": 4 * np.eye(2)}
+    >>> tuned = nn.tune(kernels, [[0.5, 1.0]], nengo.LIF(), rate=200.0, percentile=100)
+    >>> tuned
+    <Tuned LIF, 200 Hz: hidden>
+    >>> print(tuned)
+    LIF neurons: full scale (percentile 100 of the activations on 1 images) fires at the rate
+    layer   full scale  rate Hz   gain  bias  amplitude
+    hidden           4      200  1.795     0       0.02
     """
 
     layers: tuple[LayerTuning, ...]
