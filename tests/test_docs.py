@@ -34,6 +34,7 @@ def module(path):
 examples = module(ROOT / "docs" / "examples.py")
 results = module(ROOT / "docs" / "_extensions" / "results.py")
 make = module(ROOT / "docs" / "results" / "make.py")
+pages = module(ROOT / "docs" / "results" / "pages.py")
 compare = module(ROOT / "docs" / "results" / "compare.py")
 check_html = module(ROOT / "docs" / "check_html.py")
 
@@ -142,7 +143,9 @@ def reproductions():
 def test_every_reproduction_has_a_page_and_a_run(name):
     assert make.RUNS[name] == f"nengonet reproduce {name}"
     text = TEXTS[f"docs/reproductions/{name}.md"]
-    assert f"```{{result}} {name}\n" in text
+    assert f"<!-- grid {name} -->\n" in text
+    assert f"<!-- result {name} -->\n" in text
+    assert f"](figures/{name}.png)" in text
 
 
 RECORDS = sorted((ROOT / "docs" / "results").glob("*.json"))
@@ -174,10 +177,61 @@ def test_a_page_shows_the_figures_of_its_file(file):
             assert f"| {cell['accuracy']:.4f} |" in row
 
 
-def test_no_page_of_a_reproduction_types_a_figure():
-    for name, text in TEXTS.items():
-        if name.startswith("docs/reproductions/"):
-            assert not re.search(r"\d\.\d{3}|\d\d \%|\d\.\d+ \%", text.replace("95 %", "")), name
+STUDY_PAGES = [name for name in TEXTS if name.startswith("docs/reproductions/")]
+
+
+@pytest.mark.parametrize("name", STUDY_PAGES)
+def test_a_page_of_a_reproduction_types_no_figure(name):
+    assert pages.filled(TEXTS[name]) == TEXTS[name], "run docs/results/pages.py"
+    typed = re.sub(r"<!-- \w+ .*?<!-- end -->", "", TEXTS[name], flags=re.DOTALL)
+    assert not re.search(r"\d\.\d{3}|\d\d \%|\d\.\d+ \%", typed.replace("95 %", "")), name
+
+
+@pytest.mark.parametrize("name", STUDY_PAGES)
+def test_what_a_page_folds_is_unfolded_again(name):
+    """Headings would tear the site's sections; Markdown within needs an empty line before it."""
+    folded = re.findall(r"<details>\n(.*?)</details>", TEXTS[name], flags=re.DOTALL)
+    assert TEXTS[name].count("<details>") == TEXTS[name].count("</details>") == len(folded)
+    for each in folded:
+        assert re.match(r"<summary>[^<]+</summary>\n\n", each)
+        assert not re.search(r"^#+ ", each, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", reproductions())
+def test_the_grid_has_what_was_published_and_measured(name):
+    rows = list(pages.GRIDS[name]())
+    assert any(row.published is not None for row in rows)
+    lines = pages.grid(name)[2:]
+    for row, line in zip(rows, lines, strict=True):
+        assert row.interval[0] <= row.measured <= row.interval[1]
+        assert f"| {row.measured:.4f} | {row.interval[0]:.4f} to " in line
+        assert f"| {row.n_images:,} |" in line
+    figure = pages.draw(name)
+    assert f"nengonet reproduce {name}" in figure.get_suptitle()
+    if name != "amplitude":
+        (axis,) = figure.axes
+        shown = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"]
+        assert shown == [100 * row.published for row in rows if row.published is not None]
+        assert len(axis.get_yticklabels()) == len(rows)
+    pages.plt.close(figure)
+
+
+def test_a_page_with_a_figure_of_yesterday_is_noticed(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "bengali.md"
+    text = TEXTS["docs/reproductions/bengali.md"]
+    page.write_text(text.replace("| 0.85 |", "| 0.86 |"), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") != text
+    monkeypatch.setattr(pages, "PAGES", tmp_path)
+    monkeypatch.setattr(pages, "GRIDS", {"bengali": pages.GRIDS["bengali"]})
+    monkeypatch.setattr(sys, "argv", ["pages.py", "--check"])
+    assert pages.main() == 1
+    assert "bengali.md" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["pages.py"])
+    assert pages.main() == 0
+    assert page.read_text(encoding="utf-8") == text
+    assert (tmp_path / "figures" / "bengali.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="expected where: or columns:, got which: 1"):
+        pages.filled("<!-- cells bengali; which: 1 -->\n<!-- end -->")
 
 
 def test_two_folders_of_results_are_compared_number_by_number(tmp_path, monkeypatch, capsys):

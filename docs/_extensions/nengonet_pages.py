@@ -1,64 +1,19 @@
-"""Directives of these pages: results and their figures, what blocks drew, studies, commands."""
+"""Directives of these pages: what blocks drew, studies, commands."""
 
 from __future__ import annotations
 
 import functools
 import pathlib
-import types
 
 import click
 import examples
-import results
 from docutils import nodes
-from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
 from nengonet import studies
 from nengonet.cli import main
-
-
-class _Lines(SphinxDirective):
-    required_arguments = 1
-
-    def parse(self, name: str, lines: list[str]) -> list[nodes.Node]:
-        self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source=name), self.content_offset, node)
-        for table in node.findall(nodes.table):
-            table["classes"].append("figures")
-        return node.children
-
-
-class Result(_Lines):
-    """A run of a reproduction: its command, its figures, what it measured them with."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return the nodes."""
-        return self.parse(self.arguments[0], results.render(self.arguments[0]))
-
-
-class ResultCells(_Lines):
-    """The table of a reproduction: all rows, or those of ``:where: name=value, …``."""
-
-    option_spec = {"columns": directives.unchanged, "where": directives.unchanged}
-
-    def run(self) -> list[nodes.Node]:
-        """Return the nodes."""
-        conditions = (self.options.get("where") or "").split(",")
-        where = dict(each.strip().split("=") for each in conditions if each.strip())
-        columns = (self.options.get("columns") or "").split()
-        lines = results.render_cells(self.arguments[0], columns, where)
-        return self.parse(self.arguments[0], lines)
-
-
-class ResultNotes(_Lines):
-    """What a run says of its own figures."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return the nodes."""
-        return self.parse(self.arguments[0], results.render_notes(self.arguments[0]))
 
 
 class _Figure(SphinxDirective):
@@ -87,19 +42,6 @@ class Drawn(_Figure):
         if not before or before[-1].figure is None:
             raise self.error("drawn: expected a `figure` in the block of Python before it")
         return self.place(before[-1].figure)
-
-
-class ResultFigure(_Figure):
-    """The figure of a reproduction that its command draws with ``--plot``, from its file."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return the nodes."""
-        name = self.arguments[0]
-        self.env.note_dependency(str(results.FOLDER / f"{name}.json"))
-        record = results.load(name)
-        if not record:
-            return []
-        return self.place(studies.get(name).figure(types.SimpleNamespace(**record["report"])))
 
 
 class _Markdown(SphinxDirective):
@@ -173,10 +115,6 @@ class CommandHelp(SphinxDirective):
 
 def setup(app) -> dict:
     """Tell Sphinx of them."""
-    app.add_directive("result", Result)
-    app.add_directive("result-cells", ResultCells)
-    app.add_directive("result-figure", ResultFigure)
-    app.add_directive("result-notes", ResultNotes)
     app.add_directive("drawn", Drawn)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("all-commands", AllCommands)

@@ -1,7 +1,8 @@
 """Tables for the reproductions' pages, from the files that their commands wrote.
 
-No figure of a reproduction stands in a page itself: ``results/make.py`` runs the commands, and what
-they printed is rendered here, with the command, the day, the versions and the machine.
+Nobody types the figures of a reproduction: ``results/make.py`` runs the commands, what they printed
+is rendered here, with the command, the day, the versions and the machine, and ``results/pages.py``
+puts it into the pages.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python docs/results/make.py                     # all of them
     python docs/results/make.py bengali --images 200    # provisional figures of one
 
-Each writes ``docs/results/NAME.json``. Run it on a quiet machine, with NENGONET_DATA set.
+Each writes ``docs/results/NAME.json``. Run it on a quiet machine, with NENGONET_DATA set; then
+``python docs/results/pages.py`` puts the figures into the pages.
 """
 
 import argparse

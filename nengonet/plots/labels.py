@@ -32,7 +32,7 @@ def label_ends(
             fontsize=fontsize,
             va="center",
             annotation_clip=False,
-            linespacing=1.0,
+            linespacing=1.1,
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 0},
         )
         label.end, label.group = (x, y), group
@@ -62,7 +62,7 @@ class _EndLabel(Annotation):
     def update_positions(self, renderer) -> None:
         """Place the label: matplotlib asks for it before it draws or measures one."""
         axes, size = self.axes, renderer.points_to_pixels(self.get_fontsize())
-        heights = [1.15 * size * (each.get_text().count("\n") + 1) for each in self.group]
+        heights = [1.2 * size * (each.get_text().count("\n") + 1) for each in self.group]
         bottom, height = axes.bbox.y0, axes.bbox.height
         ends = [each._height_of_end() for each in self.group]
         middles = spread(ends, heights, bottom, bottom + height)
