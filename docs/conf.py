@@ -76,9 +76,14 @@ html_theme_options = {
     "show_nav_level": 1,
     "header_links_before_dropdown": 5,
     "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    # Not on the published examples', whose tables need the width.
+    "secondary_sidebar_items": dict.fromkeys(
+        ["index", "tutorials/*", "howto/*", "explanation/*", "reference/*", "reference/names/*"],
+        ["page-toc"],
+    ),
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import subprocess
 import sys
 
 import click
@@ -108,6 +109,17 @@ def test_every_example_of_the_readme_runs(code, capsys):
 def test_every_example_of_a_page_prints_what_the_page_shows(page):
     for block in examples.run(page):
         assert examples.agree(block.printed, block.shown or ""), block
+
+
+def test_the_test_file_of_the_testing_guide_passes(tmp_path):
+    text = TEXTS["docs/howto/testing.md"]
+    shown = dict(reversed(re.findall(r"```(toml|python|console)\n(.*?)```", text, re.DOTALL)))
+    (tmp_path / "pyproject.toml").write_text(shown["toml"], encoding="utf-8")
+    (tmp_path / "test_my_network.py").write_text(shown["python"], encoding="utf-8")
+    command, said = shown["console"].splitlines()
+    words = [sys.executable, *shlex.split(command)[2:]]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"\n{said} in " in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_only_the_last_digits_of_numbers_may_differ():

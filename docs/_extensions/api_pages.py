@@ -10,6 +10,7 @@ import public_names
 import results
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
 from sphinx.ext import intersphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
@@ -95,6 +96,13 @@ def resolve(app, env, node, contnode) -> nodes.Node | None:
     return None
 
 
+def look_up_whole_names(app, document: nodes.document) -> None:
+    """Let a type such as ``optional`` be no attribute of that name, of whatever class."""
+    for node in document.findall(pending_xref):
+        if node.get("refdomain") == "py":
+            node["refspecific"] = False
+
+
 def mend_source_links(app, pagename: str, templatename, context: dict, doctree) -> None:
     """Let the sources' links back lead to names that are not their module's own."""
     if not pagename.startswith("_modules/") or "body" not in context:
@@ -123,6 +131,7 @@ def setup(app) -> dict:
     """Connect to Sphinx."""
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", write_pages)
+    app.connect("doctree-read", look_up_whole_names)
     app.connect("missing-reference", resolve)
     app.connect("html-page-context", mend_source_links)
     return {"version": "1", "parallel_read_safe": True}
