@@ -17,7 +17,11 @@ def long_description() -> str:
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     home = settings["metadata"]["project_urls"].split()[2]  # of "Source = https://…"
     tag = "v" + runpy.run_path(str(ROOT / "nengonet" / "version.py"))["__version__"]
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return with_whole_links((ROOT / "README.md").read_text(encoding="utf-8"), home, tag)
+
+
+def with_whole_links(text: str, home: str, tag: str) -> str:
+    """Return Markdown whose links to files of this folder lead to the tag's files at home."""
     here = r"(?!\w+:|#)"  # neither another site nor a heading of this page
     image = r"!\[[^]]*\]\("
     link = rf"(?<!!)\[(?:[^]\[]|{image}[^)]*\))*\]\("  # of words, or of an image

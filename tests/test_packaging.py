@@ -210,17 +210,33 @@ def test_the_version_is_the_same_everywhere():
     assert f"\nversion: {released[1]}\ndate-released: {released[2]}\n" in citation
 
 
-def test_links_of_the_readme_lead_somewhere_from_a_package_index(monkeypatch):
+@pytest.fixture
+def given_to_setup(monkeypatch):
+    """Return what setup.py gives to setuptools, and what it is made with."""
     setuptools = pytest.importorskip("setuptools")
     given = {}
     monkeypatch.setattr(setuptools, "setup", given.update)
-    runpy.run_path(str(ROOT / "setup.py"))
+    return runpy.run_path(str(ROOT / "setup.py")) | given
+
+
+def test_scripts_that_train_are_not_installed(given_to_setup):
+    import setuptools
+
+    command = given_to_setup["cmdclass"]["build_py"](setuptools.Distribution({"script_name": "setup.py"}))
+    folder = ROOT / given_to_setup["package_dir"]["nengonet.pretrained"]
+    assert list(folder.glob("train_*.py"))
+    assert command.find_package_modules("nengonet.pretrained", str(folder)) == []
+    found = command.find_package_modules("nengonet.sweeps", str(PACKAGE / "sweeps"))
+    assert {name for _, name, _ in found} > {"__init__", "sweep"}
+
+
+def test_links_of_the_readme_lead_somewhere_from_a_package_index(given_to_setup):
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     homes = settings["metadata"]["project_urls"].split("\n")
     home = next(line.split(" = ")[1] for line in homes if line.startswith("Source"))
 
-    links = re.findall(r'(?:]\(|src=")([^)"]+)', given["long_description"])
+    links = re.findall(r'(?:]\(|src=")([^)"]+)', given_to_setup["long_description"])
     assert len(links) > 5
     for link in links:
         assert re.match(r"https://|#", link), link
@@ -230,3 +246,19 @@ def test_links_of_the_readme_lead_somewhere_from_a_package_index(monkeypatch):
             assert tag == f"v{nengonet.__version__}"
             assert (ROOT / path.split("#")[0]).exists(), link
     assert any(link.startswith(f"{home}/blob/") for link in links)
+
+
+@pytest.mark.parametrize(
+    "written, whole",
+    [
+        ("[a](docs/a.md#b)", "[a](H/blob/T/docs/a.md#b)"),
+        ("[`a`, *b*](LICENSE) [c](d.md)", "[`a`, *b*](H/blob/T/LICENSE) [c](H/blob/T/d.md)"),
+        ("![two words](docs/a.png)", "![two words](H/raw/T/docs/a.png)"),
+        ("[![a](a.svg)](b.md)", "[![a](H/raw/T/a.svg)](H/blob/T/b.md)"),
+        ('<img alt="a" src="docs/a.png">', '<img alt="a" src="H/raw/T/docs/a.png">'),
+        ("[a](#b) [c](https://d.e/f) [g](mailto:h@i)", None),
+        ("`{'a': [1]}` (see docs/a.md) [b] (c)", None),
+    ],
+)
+def test_links_are_made_whole(given_to_setup, written, whole):
+    assert given_to_setup["with_whole_links"](written, "H", "T") == (whole or written)

@@ -133,7 +133,7 @@ def test_plain_nengo_is_predicted_from_its_objects():
 
 
 def test_edits_of_the_nengo_objects_count():
-    network, layer = mlp([nengo.RectifiedLinear()])
+    network, layer = mlp([nengo.RectifiedLinear()], **nn.FORUM)
     before = predict_rates(layer, IMAGES)
     layer.ensemble.gain = 2 * layer.ensemble.gain
     layer.ensemble.bias = 2 * layer.ensemble.bias
@@ -323,7 +323,7 @@ CNN_IMAGES = np.random.default_rng(6).uniform(size=(4, 8, 8))
 
 
 def test_keras_activations_of_a_cnn():
-    _, output = cnn(nengo.RectifiedLinear())
+    _, output = cnn(nengo.RectifiedLinear(), **nn.FORUM)
     conv, depthwise, dense, last = (layer.weights for layer in output.upstream() if layer.weights)
     found = keras_activations(output, CNN_IMAGES)
     assert list(found) == ["conv", "depthwise", "dense", "output"]
