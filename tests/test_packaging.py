@@ -222,7 +222,9 @@ def given_to_setup(monkeypatch):
 def test_scripts_that_train_are_not_installed(given_to_setup):
     import setuptools
 
-    command = given_to_setup["cmdclass"]["build_py"](setuptools.Distribution({"script_name": "setup.py"}))
+    command = given_to_setup["cmdclass"]["build_py"](
+        setuptools.Distribution({"script_name": "setup.py"})
+    )
     folder = ROOT / given_to_setup["package_dir"]["nengonet.pretrained"]
     assert list(folder.glob("train_*.py"))
     assert command.find_package_modules("nengonet.pretrained", str(folder)) == []
