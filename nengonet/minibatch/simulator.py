@@ -150,6 +150,8 @@ class MinibatchSimulator(nengo.Simulator):
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
         self._kernels = load_kernels(numba)
+        # Whether what the stages keep is there when a run is over, or a reset comes next.
+        self._keeps_states = True
         # What follows from the model alone, which another simulator of it may share.
         self._constants = Constants() if _constants is None else _constants
         self._records: list[tuple[Signal, OutputRecord]] = []
@@ -362,7 +364,8 @@ class MinibatchSimulator(nengo.Simulator):
                     self._n_told += done * self.minibatch_size
                     steps -= done
             finally:
-                self._finish_stretches()
+                if self._keeps_states:
+                    self._finish_stretches()
                 catch_up(self._states)
 
     def _tell(self, n_done: int) -> None:

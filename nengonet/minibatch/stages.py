@@ -160,14 +160,16 @@ class Sum:
             return np.empty((0, 0), dtype)
         if self not in chunk.steady:
             total = chunk.steady[self] = np.zeros((chunk.n, whole), dtype)
-            more, kernels = np.empty((chunk.n, n), dtype), self._context.stretch_kernels
-            for signal, made in self._steady:
+            kernels = self._context.stretch_kernels
+            for number, (signal, made) in enumerate(self._steady):
                 if isinstance(signal, Signal):
                     array = self._context.signals.operand(signal)
                     array = array if array.shape[-1] == 1 else array[..., chunk.lanes]
                     array = array if made is None else made(array)
+                    more = total if number == 0 else np.zeros_like(total)
                     kernels.copy_examples(np.broadcast_to(array, (n, chunk.n)), more)
-                    total[:, :n] += more
+                    if number > 0:
+                        total += more
                 else:
                     total[:, :n] += signal
         return chunk.steady[self][part]

@@ -245,6 +245,12 @@ class Term:
 
 def nothing(context: Context, dtype: np.dtype) -> Arguments:
     """Return the arguments of a term that brings nothing."""
+    key = "nothing", dtype, context.convolves
+    return context.constant(key, lambda: _nothing(context, dtype))
+
+
+def _nothing(context: Context, dtype: np.dtype) -> Arguments:
+    """Return them anew."""
     matrix, factors, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     return Arguments(
         how=context.stretch_kernels.NOTHING,

@@ -183,6 +183,9 @@ class Runner:
             like = None if like is None else like.simulator
             built = minibatch_simulator(network, size, dt, seed, like=like, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
+        if job.simulator == "minibatch":
+            # A reset comes next, whatever the states are.
+            self.simulator._keeps_states = bool(job.carry)
         graph = Graph(network)
         for layer in job.layers:
             steps = owner(layer.output) in job.target.items or layer.label in job.rasters
@@ -276,12 +279,12 @@ class Runner:
                     counts = sent = self._counted(info, total, examples)
                     if record.negative is not None:
                         sent = self._counted(info, total - 2 * record.negative, examples)
-                arrays[f"spikes/{label}"] = _added_up(sent, 1, label)
-                for synapses in self._synapses:
-                    if synapses.source == label:
-                        name = f"operations/{synapses.label}"
-                        reached = _added_up(sent, synapses.per_spike, label)
-                        arrays[name] = arrays.get(name, 0) + reached
+                behind = [each for each in self._synapses if each.source == label]
+                n_sent, *reached = _added_up(sent, [each.per_spike for each in behind], label)
+                arrays[f"spikes/{label}"] = n_sent
+                for synapses, n_reached in zip(behind, reached, strict=True):
+                    name = f"operations/{synapses.label}"
+                    arrays[name] = arrays.get(name, 0) + n_reached
                 if label in job.kept:
                     arrays[f"counts/{label}"] = as_small(counts)
             if label in job.rasters:
@@ -338,15 +341,15 @@ class Runner:
                 ) from None
 
 
-def _added_up(counts: np.ndarray, weights: np.ndarray | int, label: str) -> np.ndarray:
-    """Return the sum of each example's counts, times weights, as whole numbers."""
-    weights = np.broadcast_to(weights, counts.shape[1])
+def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.ndarray:
+    """Return the sum of each example's counts, and those times weights, as whole numbers."""
+    weights = np.stack([np.ones(counts.shape[1], np.int64), *weights], axis=1)
     most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
-    if most * float(weights.sum(dtype=float)) < 2**53:  # whole numbers are exact
-        return np.rint(counts.astype(float) @ weights.astype(float)).astype(np.int64)
+    if most * weights.sum(axis=0, dtype=float).max() < 2**53:  # whole numbers are exact
+        return np.rint(counts.astype(float) @ weights.astype(float)).astype(np.int64).T
     if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
         raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
-    return (counts * weights).sum(axis=1, dtype=np.int64)
+    return (counts.astype(np.int64) @ weights).T
 
 
 def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
