@@ -23,7 +23,9 @@ import nengonet as nn
 from nengonet.cli import main
 from nengonet.cli.shared import _coloured
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAGE = (pathlib.Path(__file__).parents[1] / "docs/howto/command-line.md").read_text(
+    encoding="utf-8"
+)
 NENGONET = [sys.executable, "-W", "ignore", "-m", "nengonet"]
 POSTED = ["diagnose", "forum-mnist", "--as-posted", "--images", "20"]
 
@@ -136,9 +138,9 @@ def test_help_is_fast_and_shows_an_example_of_each_command():
     assert done.stdout == "[]\n"
 
 
-def test_the_line_for_completion_in_the_readme_works(tmp_path):
+def test_the_line_for_completion_in_the_documentation_works(tmp_path):
     line = 'eval "$(_NENGONET_COMPLETE=bash_source nengonet)"'
-    assert line in README
+    assert line in PAGE
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")
     # What pip installs as `nengonet`, whatever is on the PATH.
@@ -215,8 +217,13 @@ def test_exit_codes(tmp_path):
     assert done.returncode == 1
     assert "2 cells, 1 failed" in done.stdout
     assert "failed: full_scale_rate=500.0, seed=0: InputError" in done.stdout
-    for sentence in ("0 is done", "1 is", "2 is bad input", "130 is Ctrl-C"):
-        assert sentence in README
+    for row in (
+        "| 0 | done |",
+        "| 1 | cells of a sweep failed",
+        "| 2 | bad input",
+        "| 130 | Ctrl-C",
+    ):
+        assert row in PAGE
 
 
 def interrupt(arguments, begun):

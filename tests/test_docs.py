@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -9,10 +10,15 @@ import subprocess
 import sys
 
 import click
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import nengonet as nn
 from nengonet.cli import main
 from nengonet.cli.shared import example_of
+from nengonet.results.readout import accuracy
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +27,12 @@ TEXTS = {"README.md": README} | {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES
 }
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+# Each command that the README shows with what it prints.
+SHOWN = re.findall(
+    r"^\$ (nengonet .*)\n((?:(?!\$ ).+\n)+)",
+    "\n".join(code for kind, code in BLOCKS if kind == "console"),
+    flags=re.MULTILINE,
+)
 
 
 def module(path):
@@ -33,6 +45,7 @@ def module(path):
 
 
 examples = module(ROOT / "docs" / "examples.py")
+pictures = module(ROOT / "docs" / "pictures.py")
 results = module(ROOT / "docs" / "_extensions" / "results.py")
 make = module(ROOT / "docs" / "results" / "make.py")
 pages = module(ROOT / "docs" / "results" / "pages.py")
@@ -53,7 +66,8 @@ ALL_COMMANDS = sorted(set().union(*map(commands, TEXTS.values())))
 
 def test_the_lists_are_not_empty():
     assert len(COMMANDS) >= 3
-    assert [kind for kind, _ in BLOCKS].count("python") >= 1
+    assert len(SHOWN) >= 3
+    assert [kind for kind, _ in BLOCKS].count("python") >= 2
     assert len(ALL_COMMANDS) > len(COMMANDS)
     assert len(examples.pages()) > 8
 
@@ -72,7 +86,7 @@ def resolved(line):
 @pytest.mark.parametrize("line", ALL_COMMANDS)
 def test_every_command_of_the_documentation_exists(line):
     """Each word is parsed as the command line would, without running the command."""
-    if "COMMAND" in line:
+    if "COMMAND" in line or " NAME" in line:
         return  # stands for any
     command, context, words = resolved(line)
     if not words and isinstance(command, click.Group):
@@ -92,17 +106,138 @@ def leaves(command, path=()):
 
 
 @pytest.mark.parametrize("path, command", list(leaves(main)))
-def test_every_command_is_in_the_readme_or_like_one_that_is(path, command):
+def test_every_command_is_in_the_documentation_or_like_one_that_is(path, command):
     verb, *study = path.split()
-    shown = path if verb == "reproduce" or not study else f"{verb} "
-    assert any(f"nengonet {shown}" in line for line in COMMANDS)
+    shown = f"{verb} " if study else path  # every study has a page of its own: below
+    assert any(f"nengonet {shown}" in line for line in ALL_COMMANDS)
     assert example_of(command).startswith(f"nengonet {path}")
 
 
-@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
-def test_every_example_of_the_readme_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out
+# The README.
+
+
+def test_the_readme_is_short_and_its_lines_can_be_read():
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    assert all(len(line) <= 130 for line in lines if not line.startswith(("|", "![")))
+
+
+@pytest.fixture(scope="module")
+def ran():
+    """Return the README's blocks of Python, run as one script."""
+    return examples.run(ROOT / "README.md")
+
+
+def test_the_code_of_the_readme_prints_what_it_shows(ran):
+    shown = [block for block in ran if block.shown]
+    assert shown
+    for block in ran:
+        assert examples.agree(block.printed, block.shown or ""), block
+
+
+def test_the_test_file_of_the_readme_passes_and_can_fail(tmp_path):
+    [code] = [code for kind, code in BLOCKS if kind == "python" and "def test_" in code]
+    [words] = re.findall(r"`python (-m pytest .*?)`", README)
+    *options, name = words.split()
+    # No options of those who run this test; and Nengo's own plugin, as for the reader.
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("PYTEST_")}
+    for wrong, summary in ((False, "1 passed"), (True, "1 failed")):
+        changed = code.replace("duration=1.0", "duration=1.2") if wrong else code
+        (tmp_path / name).write_text(changed, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, *options, name, "-p", "no:cacheprovider"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert summary in done.stdout, done
+
+
+def recorded(name):
+    """Return the first lines of a run that takes too long for a test, from its record."""
+    file = ROOT / "docs" / "results" / f"{name}.json"
+    report = json.loads(file.read_text(encoding="utf-8"))["report"]
+    wrong = round(report["n_images"] * (1 - report["ann_accuracy"]))
+    ann = accuracy(
+        (np.arange(report["n_images"]) >= wrong).astype(int), np.ones(report["n_images"], int)
+    )
+    spiking = nn.Accuracy(*(report[key] for key in ("accuracy", "interval", "n_images", "ties")))
+    by_layer = report["spikes_per_image"]
+    spikes = ", ".join(f"{label} {count:,.0f}" for label, count in by_layer.items())
+    return (
+        f"{report['name']}\n"
+        f"  published            {report['published']}\n"
+        f"  ANN                  {ann}\n"
+        f"  spiking              {spiking}\n"
+        f"  spikes per image     {sum(by_layer.values()):,.0f} ({spikes})\n"
+    )
+
+
+def printed(command):
+    """Return what a command prints."""
+    if command == make.RUNS["forum-mnist-posted"]:
+        return recorded("forum-mnist-posted")
+    done = CliRunner().invoke(main, shlex.split(command)[1:])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("command, shown", SHOWN)
+def test_commands_of_the_readme_print_what_it_shows(command, shown):
+    """In this order, with lines left out where it says so."""
+    lines = iter(printed(command).splitlines())
+    for line in shown.splitlines():
+        assert line == "…" or line == "  …" or any(examples.agree(each, line) for each in lines), (
+            line
+        )
+
+
+def measured_in(record):
+    """Yield every accuracy with an interval of a record, as the README writes them."""
+    report = record["report"]
+    for cell in (report, *report["cells"]):
+        low, high = cell.get("interval") or (cell.get("low"), cell.get("high"))
+        value = cell.get("accuracy", cell.get("mean"))
+        if value is not None and low is not None:
+            yield f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+@pytest.mark.parametrize("name", list(main.commands["reproduce"].list_commands(None)))
+def test_the_readmes_row_of_a_study_has_the_figures_of_its_record(name):
+    [row] = [line for line in README.splitlines() if line.startswith(f"| [{name}]")]
+    records = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in (ROOT / "docs" / "results").glob(f"{name}*.json")
+        if "augmented" not in file.stem
+    ]
+    _, _, _, published, measured, _, _ = row.split("|")
+    found = re.findall(r"\d\.\d{3} \(.*?\)", measured)
+    assert found
+    assert set(found) <= {text for record in records for text in measured_in(record)}
+    known = {
+        each.get(key)
+        for record in records
+        for each in (record["report"], *record["report"]["cells"])
+        for key in ("published", "published_accuracy")
+    }
+    accuracies = [float(text) for text in re.findall(r"\d\.\d+(?=;| |$)", published)]
+    assert accuracies
+    assert set(accuracies) <= known
+
+
+def test_pictures_of_the_readme_are_small_and_drawn_by_what_is_here(ran, monkeypatch):
+    monkeypatch.setattr(examples, "run", lambda page: ran)
+    linked = re.findall(r"!\[[^]]+\]\((docs/_static/.*?)\)", README)
+    assert {pathlib.Path(each).name for each in linked} == {*pictures.PICTURES, "lab.png"}
+    for name in linked:
+        assert (ROOT / name).stat().st_size < 150_000
+    for name, draw in pictures.PICTURES.items():
+        drawn, kept = draw(), plt.imread(ROOT / "docs" / "_static" / name)
+        assert drawn.shape == kept.shape
+        # Other fonts and versions may move a letter, not the picture.
+        assert abs(drawn / 255 - kept).mean() < 0.02, name
 
 
 @pytest.mark.parametrize("page", examples.pages(), ids=lambda page: page.stem)
