@@ -53,15 +53,15 @@ def posted_and_repaired(n_images: int = 10) -> np.ndarray:
             f"{words}: {report['accuracy']:.0%} of {report['n_images']:,} images right",
             fontweight="bold",
         )
-        figure.set_size_inches(7.2, 4.4)
-        halves.append(pixels(figure, dpi=90))
+        figure.set_size_inches(6.5, 4.2)
+        halves.append(pixels(figure, dpi=100))
     return np.hstack(halves)
 
 
 def by_hand() -> np.ndarray:
     """Return the pixels of what the README's code draws."""
     [figure] = [block.figure for block in examples.run(README) if block.figure is not None]
-    return pixels(figure, dpi=90)
+    return pixels(figure, dpi=100)
 
 
 PICTURES = {"posted-and-repaired.png": posted_and_repaired, "by-hand.png": by_hand}
