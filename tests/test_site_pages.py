@@ -25,6 +25,18 @@ def test_an_index_lists_its_folder_and_the_indexes_below():
     assert site_pages.entries(text + " [f](f.md) [g](http://x.org/g.md)") == ["a", "c/index", "f"]
 
 
+def test_long_sentences_of_output_are_wrapped_and_tables_are_not():
+    row = "layer  neurons  " + "0.123  " * 20
+    sentence = "  shown by: " + "word " * 30 + "end"
+    text = site_pages.wrapped(f"{row}\n{sentence}\nshort")
+    first, *middle, last = text.split("\n")
+    assert (first, last) == (row, "short")
+    assert len(middle) == 2
+    assert max(map(len, middle)) <= 100
+    assert middle[1].startswith("    word")
+    assert " ".join(text.split()) == " ".join(f"{row} {sentence} short".split())
+
+
 def reached(docname="index"):
     """Return the pages that the site's navigation has, from an index on."""
     yield docname

@@ -3,17 +3,20 @@
 Pages are read on GitHub too, so an index is a list of links and the glossary a page of headings.
 Here the links of an index to its own folder become its table of contents, each heading of the
 glossary a term, for ``{term}`` on other pages and for the search, and a comment of an index,
-``<!-- drawn NAME: words -->``, a figure of the Python before it.
+``<!-- drawn NAME: words -->``, a figure of the Python before it. Long sentences in what code
+prints are wrapped; rows of tables are not.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import textwrap
 
 _LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|ipynb)\)")
 _DRAWN = re.compile(r"^<!-- drawn ([\w-]+): (.*) -->$", re.MULTILINE)
 GLOSSARY = "reference/glossary"
+WIDTH = 100  # columns of output
 
 
 def entries(text: str) -> list[str]:
@@ -41,8 +44,31 @@ def note_terms(app, document) -> None:
             domain.note_object("term", section[0].astext(), section["ids"][0], location=section)
 
 
+def wrapped(text: str) -> str:
+    """Return a text with its long lines wrapped, but for rows of tables: they have wide gaps."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        if len(line) <= WIDTH or "  " in line.strip():
+            lines.append(line)
+        else:
+            lines += textwrap.wrap(
+                line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False
+            )
+    return "\n".join(lines)
+
+
+def wrap_output(app, document) -> None:
+    """Wrap what code prints."""
+    for block in document.findall(lambda node: node.tagname == "literal_block"):
+        if block.get("language") == "text" and (text := block.astext()) != wrapped(text):
+            new = type(block[0])(wrapped(text))
+            block.rawsource, block[:] = new, [new]
+
+
 def setup(app) -> dict:
     """Connect to Sphinx."""
     app.connect("source-read", add_contents)
     app.connect("doctree-read", note_terms)
+    app.connect("doctree-read", wrap_output)
     return {"version": "1", "parallel_read_safe": True}
