@@ -277,8 +277,7 @@ def _check_count(n_images: int | str | None, what: str, available: int, default:
     with contextlib.suppress(InputError):
         return positive_integer("n_images", n_images, at_most=available)
     raise InputError(
-        f"n_images: expected 1 to {available} (all of {what}), 'all' or None, "
-        f"got {described(n_images)}"
+        f"n_images: expected 1 to {available} (all of {what}), or 'all', got {described(n_images)}"
     )
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from nengonet import datasets, studies
 from nengonet.cli import main
 from nengonet.minibatch.acceleration import load_kernels
 
+# What the command line has another name for.
+PYTHONS = r"\bn_(images|jobs|steps|seeds|sweep)\b|\b\w+_rate\b|presentation_time|allow=|networks:"
 FEW = ["reproduce", "forum-mnist", "--images", "3", "--presentation-time", "0.05"]
 KEYS = {
     "name",
@@ -226,15 +229,29 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--plot", tmp_path / "run.xyz"): "expected the name of a figure",
         (*FEW, "--plot", tmp_path / "no" / "run.png"): "does not exist",
         (*FEW, "--presentation-time", "0"): "--presentation-time: expected a time",
-        (*FEW, "--input-rate", "-5"): "max_rate: expected a rate in Hz, above 0",
+        (*FEW, "--input-rate", "-5"): "--input-rate: expected a rate in Hz, above 0, got -5.0",
         (*FEW, "--full-scale-rate", "0"): "--full-scale-rate: expected a rate in Hz, above 0",
-        (*FEW, "--seed", "-1"): "seed",
+        (*FEW, "--full-scale-rate", "600"): "--full-scale-rate: expected one that the neurons rea",
+        (*FEW, "--seed", "-1"): "--seed: expected a whole number from 0 to 4294967295, got -1",
+        (*FEW, "--images", "20000"): "(all of mnist's test split), or 'all', got 20000",
+        (*FEW, "--data", "nowhere"): "--data: expected a folder with the data set, or an .npz file",
+        ("reproduce", "bengali", "--steps", "0"): "--steps: expected a whole number of at least 1",
+        ("reproduce", "bengali", "--sweep-images", "-1"): "--sweep-images: expected a whole number",
+        ("reproduce", "amplitude", "--weights", "mnist_dense", "--network", "cnn"): (
+            "--network: expected mlp, which"
+        ),
+        ("sweep", "forum-mnist", "--set", "input-rate=9", "--images", "0"): "--images: expected a ",
+        ("sweep", "forum-mnist", "--set", "input-rate=9", "--retry-failed"): "--retry-failed: exp",
+        ("sweep", "forum-mnist", "--set", "input-rate=9", "--images", 2, "--jobs", "0"): "--jobs: ",
+        ("export", "forum-mnist", "a.nir", "--constant-input"): "--allow tau_ref,min_voltage",
+        ("export", "forum-mnist", "a.nir", "--constant-input", "--step", "0"): "--step: expected a",
     }
     for arguments, message in cases.items():
         done = call(*arguments)
         assert done.exit_code == 2, (arguments, done.output)
         assert message in done.stderr, (arguments, done.stderr)
         assert len(done.stderr.splitlines()) == 1, (arguments, done.stderr)
+        assert not re.search(PYTHONS, done.stderr), (arguments, done.stderr)
         assert done.stdout == ""
     assert sorted(os.listdir(tmp_path)) == ["run.h5", "text.h5", "wrong.h5"]
 

@@ -28,7 +28,9 @@ _OPTIONS = {
 def export_params() -> list[click.Parameter]:
     """Return the file, and what is said of the tool that will read it."""
     file = click.Argument(["file"], type=click.Path())
-    return [file, *options("export", " ".join(_OPTIONS), _OPTIONS)]
+    params = options("export", " ".join(_OPTIONS), _OPTIONS)
+    params[0].argument = "dt"  # what messages call it
+    return [file, *params]
 
 
 def export(name: str, output: Output, options: dict, **where: object) -> None:

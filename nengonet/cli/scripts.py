@@ -213,7 +213,13 @@ def load_data(
         if n_images is not None:
             shown = shown[: positive_integer("--n-images", n_images, at_most=len(shown))]
     if labels is not None:
-        known = _array(own, labels, True)[:n_images]
+        try:
+            known = _array(own, labels, True)[:n_images]
+        except FileNotFoundError:
+            raise InputError(
+                f"--labels: expected an array in the script, or an .npy file, got {labels!r}, "
+                "which is neither"
+            ) from None
     elif known is not None and known.max() >= n_classes:
         known = None  # a data set's own, for an output that has no such classes
     return shown, known

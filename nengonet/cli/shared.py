@@ -148,11 +148,24 @@ def _in_the_callers_words(context: click.Context, message: str) -> str:
         for option in _called(context).get_params(context)
         if isinstance(option, click.Option)
     }
+    message = re.sub(
+        r'(?<![\w.(-])(\w+)=(\[[^]]*]|"[^"]*"|[\w.+-]+)',
+        lambda found: _option(flags[found[1]], found[2]) if found[1] in flags else found[0],
+        message,
+    )
     # Within a sentence, a name of one word is a word.
-    names = [name for name in flags if re.search(r"\W|_", name) or message.startswith(f"{name}: ")]
+    first, colon, rest = message.partition(": ")
+    message = f"{flags.get(first, first)}{colon}{rest}"
+    names = [name for name in flags if re.search(r"\W|_", name)]
     # Nor is one in a shape a name of the caller's.
     pattern = rf"(?<![\w(-])({'|'.join(names)})(?![\w-])"
     return re.sub(pattern, lambda found: flags[found[1]], message) if names else message
+
+
+def _option(flag: str, value: str) -> str:
+    """Write an argument with its value, such as ``allow=["reset"]``, as an option."""
+    value = re.sub(r"[\[\]\"' ]", "", value)
+    return flag if value == "True" else f"{flag} {value}"
 
 
 def answer(as_json: bool, report: dict, text: str) -> None:
@@ -291,6 +304,8 @@ def check_resume(options: dict) -> None:
     """Refuse ``--resume`` without ``--save``."""
     if options["resume"] and not options["save"]:
         raise InputError("--resume: expected --save FILE, the file of the interrupted run")
+    if options.get("retry_failed") and not options["resume"]:
+        raise InputError("--retry-failed: expected --resume, which keeps the other cells")
 
 
 def check_plot(plot: str | None, simulate: int | None) -> None:

@@ -249,6 +249,7 @@ class _Setting(click.ParamType):
 
 def _sweep(study: Study) -> tuple:
     def run(settings, weights, data, n_images, **options):
+        from nengonet.checks import positive_integer
         from nengonet.studies.options import grid_of
         from nengonet.weights import weights_path
 
@@ -259,6 +260,8 @@ def _sweep(study: Study) -> tuple:
                 f"--set: expected one parameter or more, such as {study.examples['sweep']}; "
                 f"nengonet sweep {study.name} --help lists them"
             )
+        if n_images not in (None, "all"):
+            positive_integer("n_images", n_images)
         own = weights and pathlib.Path(weights_path(weights))
         paths = {"weights": own, "data": data and pathlib.Path(data)}
         constants = given(**paths, n_images=n_images)

@@ -145,7 +145,8 @@ def _files(weights: object, networks: Sequence[str]) -> dict[str, dict[str, list
     name, _ = nets.network_layers(nn.load_weights(weights))
     if networks and tuple(networks) != (name,):
         raise nn.InputError(
-            f"{weights}: holds the network {name}; leave networks, or name only that one"
+            f"networks: expected {name}, which {weights} is the weights of, got "
+            f"{', '.join(networks)}"
         )
     return {name: {"": _file(pathlib.Path(weights).resolve())}}
 

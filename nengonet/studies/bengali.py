@@ -21,6 +21,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
+from nengonet.checks import positive_integer
 from nengonet.explain.budget import Stage
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Run, Study, Variant
@@ -124,6 +125,7 @@ def network(
     readout: Literal["last_step", "mean"] = "last_step",
 ) -> Case:
     """Build the posted network, of rate or spiking neurons, or the repaired one."""
+    positive_integer("n_steps", n_steps)
     weights = given.load_weights("bengali_cnn")
     layers = cnn_layers(weights)
     if neurons == "repaired":
@@ -147,7 +149,8 @@ def runs(
     n_steps: _Steps = 10,
 ) -> dict[str, Run]:
     """Run the post's networks, what changes them, and the repaired one."""
-    longest = {"n_steps": max(STEPS)}
+    positive_integer("n_steps", n_steps)
+    longest, n_sweep = {"n_steps": max(STEPS)}, positive_integer("n_sweep", n_sweep, 0)
     found = {neurons: Run({"neurons": neurons} | longest) for neurons in NEURONS}
     for scale, synapse in itertools.product(SCALES, SYNAPSES) if n_sweep else ():
         options = {"scale": scale, "synapse": synapse} | longest

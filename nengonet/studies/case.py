@@ -12,6 +12,7 @@ import numpy as np
 
 import nengonet as nn
 from nengonet.ann.unweighted import Pool
+from nengonet.checks import as_seed
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.layers.initial import InitialStates
 from nengonet.plain.script import Script
@@ -54,6 +55,11 @@ class Data:
         progress: bool = False,
     ) -> Arrays:
         """Load images and labels from a folder, or from an ``.npz`` file of one's own."""
+        if data is not None and not pathlib.Path(data).exists():
+            raise nn.InputError(
+                f"data: expected a folder with the data set, or an .npz file, got {data}, which "
+                "does not exist"
+            )
         n_images = self.wanted(data) if n_images is None else n_images
         if data is None or not pathlib.Path(data).is_file():
             where = {"data_dir": data, "progress": progress}
@@ -96,7 +102,8 @@ class Given:
     precision: int = 64
 
     def __post_init__(self) -> None:
-        """Let a bundled file be given by its name."""
+        """Check the seed, and let a bundled file be given by its name."""
+        as_seed(self.seed)
         if self.weights is not None:
             object.__setattr__(self, "weights", weights_path(self.weights))
 

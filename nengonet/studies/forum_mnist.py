@@ -17,6 +17,7 @@ import nengo
 import numpy as np
 
 import nengonet as nn
+from nengonet.checks import as_number
 from nengonet.explain.findings import SATURATED
 from nengonet.studies import shared
 from nengonet.studies.engine import Case, Data, Given, Study, Variant
@@ -149,6 +150,7 @@ def network(
     """Build one of the three networks."""
     weights = given.load_weights("mnist_dense")
     layers = mlp_layers(weights)
+    as_number("input_rate", input_rate, "a rate in Hz", above=0)
     chosen = {"neurons": neurons, "input_rate": input_rate}
     chosen |= {"input_kind": input_kind, "full_scale_rate": full_scale_rate}
     posted = variant == "posted"
