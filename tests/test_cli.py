@@ -238,7 +238,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         ("reproduce", "bengali", "--steps", "0"): "--steps: expected a whole number of at least 1",
         ("reproduce", "bengali", "--sweep-images", "-1"): "--sweep-images: expected a whole number",
         ("reproduce", "amplitude", "--weights", "mnist_dense", "--network", "cnn"): (
-            "--network: expected mlp, which"
+            "--network: expected mlp, the network of"
         ),
         ("sweep", "forum-mnist", "--set", "input-rate=9", "--images", "0"): "--images: expected a ",
         ("sweep", "forum-mnist", "--set", "input-rate=9", "--retry-failed"): "--retry-failed: exp",

@@ -145,8 +145,7 @@ def _files(weights: object, networks: Sequence[str]) -> dict[str, dict[str, list
     name, _ = nets.network_layers(nn.load_weights(weights))
     if networks and tuple(networks) != (name,):
         raise nn.InputError(
-            f"networks: expected {name}, which {weights} is the weights of, got "
-            f"{', '.join(networks)}"
+            f"networks: expected {name}, the network of {weights}, got {', '.join(networks)}"
         )
     return {name: {"": _file(pathlib.Path(weights).resolve())}}
 
