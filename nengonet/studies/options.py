@@ -191,7 +191,8 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
     >>> list(parameters_of(network))
     ['rate', 'label']
     """
-    hints = typing.get_type_hints(function, include_extras=True)
+    # typing.get_type_hints would put Optional around an annotation whose default is None, in 3.10
+    hints = inspect.get_annotations(function, eval_str=True)
     return {
         name: _parameter(name, hints[name], each.default)
         for name, each in inspect.signature(function).parameters.items()
