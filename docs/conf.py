@@ -58,6 +58,7 @@ nb_execution_timeout = 600  # seconds, for a cell
 nb_execution_cache_path = str(pathlib.Path(__file__).parent / "_build" / "notebooks")
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars, and that tqdm would like widgets
 
 copybutton_selector = "div[class*='highlight-']:not(.highlight-text) pre, div.cell_input pre"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

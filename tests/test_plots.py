@@ -1,5 +1,8 @@
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -447,3 +450,27 @@ def test_figures_are_saved_and_closed(tmp_path, result, ending):
     save_figure(plot_presentation(np.eye(3), result), tmp_path / f"figure.{ending}")
     assert (tmp_path / f"figure.{ending}").stat().st_size > 1000
     assert plt.get_fignums() == []
+
+
+def test_a_backend_that_makes_figures_interactive_stays_so():
+    """As a notebook's does: it is loaded by the first figure, and shows all later ones."""
+    code = """
+import os, sys, types
+from matplotlib.backends import backend_agg
+import matplotlib
+backend = types.ModuleType("like_a_notebook")
+backend.FigureCanvas = backend_agg.FigureCanvas
+def loaded(name):  # what the backend does when it is loaded
+    matplotlib.interactive(True)
+    raise AttributeError(name)
+backend.__getattr__ = loaded
+sys.modules["like_a_notebook"] = backend
+import numpy, nengonet.plots
+nengonet.plots.plot_weights(numpy.eye(2))
+print(matplotlib.is_interactive())
+"""
+    settings = {**os.environ, "MPLBACKEND": "module://like_a_notebook"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=settings, capture_output=True, text=True
+    )
+    assert ran.stdout == "True\n", ran.stderr

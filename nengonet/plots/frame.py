@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,16 +26,28 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "-.")
 _MOST_NAMED = 12  # classes whose names have room at the ends of their curves
 
-in_style = plt.rc_context(
-    {
-        "figure.constrained_layout.use": True,
-        "figure.figsize": (7.0, 4.2),
-        "axes.titlesize": "medium",
-        "legend.fontsize": "small",
-        "legend.title_fontsize": "small",
-    }
-)
-"""Decorator of functions that make a figure."""
+_STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (7.0, 4.2),
+    "axes.titlesize": "medium",
+    "legend.fontsize": "small",
+    "legend.title_fontsize": "small",
+}
+_Draw = TypeVar("_Draw", bound=Callable[..., object])
+
+
+def in_style(draw: _Draw) -> _Draw:
+    """Decorate a function that makes a figure."""
+
+    @functools.wraps(draw)
+    def styled(*args: object, **keywords: object) -> object:
+        # Loads the backend before the context: a notebook's makes figures interactive, which the
+        # context's end would take back, and no later figure would be shown.
+        plt.draw_if_interactive()
+        with plt.rc_context(_STYLE):
+            return draw(*args, **keywords)
+
+    return styled
 
 
 def as_image(image: np.ndarray) -> np.ndarray:
