@@ -6,7 +6,7 @@ import pytest
 
 import nengonet as nn
 from nengonet.layers.inputs import BLOCK_STEPS
-from nengonet.minibatch import MinibatchSimulator
+from nengonet.minibatch import MinibatchSimulator, stages, stretches
 from nengonet.minibatch.records import OutputRecord
 from nengonet.run.presentation import present
 
@@ -344,3 +344,33 @@ def test_what_is_not_kept_is_only_counted():
         few.mean_output("layer 0")
     with pytest.raises(nn.InputError, match="keep: unknown layer"):
         present(network, output, IMAGES, keep=["layer 7"], **run)
+
+
+@pytest.mark.parametrize("failing", [1, 3, 4, 7])
+def test_a_stretch_that_fails_leaves_no_counts_behind(failing, monkeypatch):
+    monkeypatch.setattr(stretches, "_STATE_BYTES", 0)  # eight examples at a time
+    images = np.random.default_rng(8).uniform(size=(20, *IMAGES.shape[1:]))
+
+    def totals():
+        network, output = row_of_layers(nn.IntegrateAndFire(), source="constant")
+        with MinibatchSimulator(network, 20, progress_bar=False) as simulator:
+            records = recorded(simulator, output)
+            simulator.reset_to_examples(images)
+            simulator.run_steps(40)
+            return {label: record.total for label, record in records.items()}
+
+    expected, run, n_runs = totals(), stages.Neurons.run, 0
+
+    def fails_once(self, chunk):
+        nonlocal n_runs
+        n_runs += 1
+        if n_runs == failing:
+            raise stages.NotANumber
+        return run(self, chunk)
+
+    monkeypatch.setattr(stages.Neurons, "run", fails_once)
+    found = totals()
+    assert n_runs > failing
+    for label, each in expected.items():
+        np.testing.assert_allclose(found[label], each, rtol=1e-12)
+    assert all(each.sum() > 0 for each in expected.values())

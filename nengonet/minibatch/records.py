@@ -149,33 +149,37 @@ class OutputRecord:
                 self._steps.append([])
             self._steps[-1].extend([signal.copy()] * n_steps)
 
-    def add_streams(
+    def sums(self) -> tuple:
+        """Return a copy of all that is added up."""
+        arrays = (self._sum, self._spikes, self.negative)
+        return *(None if each is None else each.copy() for each in arrays), self._n_spikes
+
+    def go_back(self, sums: tuple) -> None:
+        """Forget what was added since ``sums`` were copied."""
+        self._sum, self._spikes, self.negative, self._n_spikes = sums
+
+    def add_stream(self, lanes: slice, stream: Stream, n_steps: int, kernels: ModuleType) -> None:
+        """Add up what a stage put out in several steps for some examples."""
+        if isinstance(stream, Spikes):
+            first, last = (np.ascontiguousarray(stream.bounds[:, at]) for at in (stream.first, -1))
+            counts = self.spikes(stream.n, stream.height)[lanes]
+            kernels.count_events(stream.rows, first, last, counts)
+            return
+        if self._sum is None:
+            self._sum = np.zeros(self._shape)
+        times = n_steps if stream.shape[1] < n_steps else 1
+        self._sum[lanes] += times * stream.sum(axis=1, dtype=np.float64)
+        if self.negative is not None:
+            self.negative[lanes] += times * np.minimum(stream, 0).sum(axis=1)
+
+    def keep_streams(
         self,
         streams: Sequence[tuple[slice, Stream]],
         n_steps: int,
         dtype: np.dtype,
         kernels: ModuleType,
     ) -> None:
-        """Add several steps: for some examples after the other, what a stage put out."""
-        for lanes, stream in streams:
-            if isinstance(stream, Spikes):
-                first, last = (
-                    np.ascontiguousarray(stream.bounds[:, at]) for at in (stream.first, -1)
-                )
-                counts = self.spikes(stream.n, stream.height)[lanes]
-                kernels.count_events(stream.rows, first, last, counts)
-                continue
-            if self._sum is None:
-                self._sum = np.zeros(self._shape)
-            times = n_steps if stream.shape[1] < n_steps else 1
-            self._sum[lanes] += times * stream.sum(axis=1, dtype=np.float64)
-            if self.negative is not None:
-                self.negative[lanes] += times * np.minimum(stream, 0).sum(axis=1)
-        if self.keeps_steps:
-            self._keep(streams, n_steps, dtype, kernels)
-
-    def _keep(self, streams, n_steps: int, dtype: np.dtype, kernels: ModuleType) -> None:
-        """Keep several steps: spikes as numbers of them, where all are listed."""
+        """Keep several steps of all examples: spikes as numbers of them, where all are listed."""
         shape = (self._shape[0], n_steps, self._shape[1])
         if not all(isinstance(stream, Spikes) for _, stream in streams):
             outputs = np.empty(shape, dtype)

@@ -148,11 +148,15 @@ class Stretches:
         for stage in inputs:
             stage.first, _ = stage.events.stretch(n_steps)
         n_spikes = 0
-        kept = [stage for stage, _ in (*self._records, *self._watched)] + self._boundary
+        in_steps = [(stage, record) for stage, record in self._records if record.keeps_steps]
+        kept = [stage for stage, _ in (*in_steps, *self._watched)] + self._boundary
+        sums = [record.sums() for _, record in self._records]
         found: Found = []
         try:
             for chunk in self._loaded():
                 streams = self._run(chunk, n_steps, begin)
+                for stage, record in self._records:
+                    record.add_stream(chunk.lanes, streams[stage], n_steps, self._kernels)
                 found.append((chunk.lanes, {stage: streams[stage] for stage in kept}))
                 n_spikes += sum(each.n for each in streams.values() if isinstance(each, Spikes))
                 tell(n_steps * chunk.lanes.stop)
@@ -162,12 +166,14 @@ class Stretches:
                 stage.events.back(n_steps)
             for chunk in self._chunks[: len(found) + 1]:
                 chunk.go_back()
+            for (_, record), before in zip(self._records, sums, strict=True):
+                record.go_back(before)
             self._failures += 1
             self.is_over = self._failures > _FAILURES
             return 0
-        for stage, record in self._records:
+        for stage, record in in_steps:
             streams = [(lanes, each[stage]) for lanes, each in found]
-            record.add_streams(streams, n_steps, stage.dtype, self._kernels)
+            record.keep_streams(streams, n_steps, stage.dtype, self._kernels)
         for record, array in self._steady:
             record.add(array, n_steps)
         numbers = range(begin + 1, begin + n_steps + 1)
