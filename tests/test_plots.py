@@ -15,6 +15,7 @@ from nengonet.explain.comparison import Comparison
 from nengonet.plots import (
     COLOURS,
     check_figure_path,
+    label_lines,
     plot_budget,
     plot_comparison,
     plot_confusion,
@@ -226,6 +227,18 @@ def test_labels_at_the_ends_keep_apart():
     assert min(box.x0 for box in boxes) > axis.bbox.x1
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     assert axis.bbox.y0 < boxes[0].y0 < boxes[-1].y1 < axis.bbox.y1 + 1
+
+
+def test_lines_with_a_name_are_labelled():
+    _, axis = plt.subplots()
+    axis.plot([0, 1, 2], [3, 4, 5], c="red", label="up")
+    axis.plot([0, 1], [1, 1], "b")
+    axis.plot([], [], label="empty")
+    axis.plot([0, 1], [0, 9], c="green", label="steep")
+    label_lines(axis)
+    assert labels_of(axis) == ["up", "steep"]
+    assert [label.end for label in axis.texts] == [(2, 5), (1, 9)]
+    assert [label.get_color() for label in axis.texts] == ["red", "green"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ arguments do not fit. One word means the same in all of them:
 
 from nengonet.plots.accuracies import plot_budget, plot_confusion, plot_latency
 from nengonet.plots.frame import COLOURS, check_figure_path, save_figure, time_unit
+from nengonet.plots.labels import label_lines
 from nengonet.plots.layers import (
     draw_spike_histogram,
     plot_comparison,
@@ -35,6 +36,7 @@ __all__ = [
     "COLOURS",
     "check_figure_path",
     "draw_spike_histogram",
+    "label_lines",
     "plot_amplitude",
     "plot_budget",
     "plot_comparison",

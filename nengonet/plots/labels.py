@@ -11,6 +11,15 @@ from matplotlib.text import Annotation
 
 _WIDTH = 26  # characters in a line of a label
 _PAD = 9.0  # points between the axes and a label
+# From the middle of a label's left side.
+_TO_ITS_END = {
+    "arrowstyle": "-",
+    "lw": 0.6,
+    "relpos": (0.0, 0.5),
+    "patchA": None,
+    "shrinkA": 1.0,
+    "shrinkB": 0.0,
+}
 
 
 def label_ends(
@@ -33,7 +42,7 @@ def label_ends(
             va="center",
             annotation_clip=False,
             linespacing=1.1,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 0},
+            arrowprops=_TO_ITS_END | {"color": colour},
         )
         label.end, label.group = (x, y), group
         group.append(label)
@@ -43,13 +52,32 @@ def label_ends(
 
 
 def label_lines(axis: Axes, fontsize: str | float = "small") -> None:
-    """Label each line of the axes that has a name at its last point, in its colour."""
-    named = [line for line in axis.lines if not line.get_label().startswith("_")]
-    ends = (
+    """Write the name of each line at its end, in its colour, in place of a legend.
+
+    Limits and scales of the axes may be changed afterwards: where the names stand, so that none is
+    over another, is found when the figure is drawn.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        Lines that were given a ``label`` are named.
+    fontsize : str or float
+        As for `matplotlib.text.Text`.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, axis = plt.subplots(layout="constrained")
+    >>> lines = axis.plot([0, 1], [0, 1], label="linear") + axis.plot([0, 1], [0, 0], label="zero")
+    >>> nn.plots.label_lines(axis)
+    >>> [text.get_text() for text in axis.texts]
+    ['linear', 'zero']
+    """
+    ends = [
         (*line.get_xydata()[-1], line.get_label(), line.get_color())
-        for line in named
-        if len(line.get_xydata())
-    )
+        for line in axis.lines
+        if not line.get_label().startswith("_") and len(line.get_xydata())
+    ]
     label_ends(axis, ends, fontsize)
 
 
