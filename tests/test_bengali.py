@@ -18,6 +18,7 @@ import nengonet as nn
 from nengonet.ann.activations import activations
 from nengonet.cli import main
 from nengonet.plots import plot_rate_and_spikes
+from nengonet.plots.frame import COLOURS
 from nengonet.results.readout import accuracy
 from nengonet.studies import bengali
 from nengonet.studies.shared import logits_of, settled
@@ -225,8 +226,10 @@ def test_figure_of_one_image_shows_rate_beside_spiking(report):
         assert outputs.shape == (10, 50)
         assert f"answer at the end: {outputs[-1].argmax()}" in curves.get_title()
         right = softmax(outputs, axis=1)[:, label]
-        (line,) = [each for each in curves.get_lines() if "right" in each.get_label()]
+        # One curve a class, in order; the right one is thick and blue.
+        line = curves.get_lines()[label]
         np.testing.assert_allclose(line.get_ydata(), right)
+        assert line.get_color() == COLOURS[0] and line.get_linewidth() > 2
     # the rate network's answer is the ANN's; its rates are the activations
     found = np.maximum(activations(LAYERS, DIGITS[2:3])["conv0"], 0)
     np.testing.assert_allclose(found_rates["rate"], found[0], rtol=1e-5, atol=1e-6)
