@@ -229,7 +229,8 @@ def test_figure_of_one_image_shows_rate_beside_spiking(report):
         # One curve a class, in order; the right one is thick and blue.
         line = curves.get_lines()[label]
         np.testing.assert_allclose(line.get_ydata(), right)
-        assert line.get_color() == COLOURS[0] and line.get_linewidth() > 2
+        assert line.get_color() == COLOURS[0]
+        assert line.get_linewidth() > 2
     # the rate network's answer is the ANN's; its rates are the activations
     found = np.maximum(activations(LAYERS, DIGITS[2:3])["conv0"], 0)
     np.testing.assert_allclose(found_rates["rate"], found[0], rtol=1e-5, atol=1e-6)
