@@ -105,7 +105,7 @@ def main() -> None:
     given = parser.parse_args()
     cases = [("PES", 100, "decoders"), ("PES", 1000, "decoders")]
     cases += [(rule, n, "full") for n in (100, 300) for rule in RULES]
-    print("| network | reference, s | twin, s | times as fast | other spikes | weights differ by |")
+    print("| network | reference, s | minibatch, s | times as fast | other spikes | weights differ by |")
     print("|---|---|---|---|---|---|")
     for case in cases:
         found = measure(
