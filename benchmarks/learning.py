@@ -105,7 +105,8 @@ def main() -> None:
     given = parser.parse_args()
     cases = [("PES", 100, "decoders"), ("PES", 1000, "decoders")]
     cases += [(rule, n, "full") for n in (100, 300) for rule in RULES]
-    print("| network | reference, s | minibatch, s | times as fast | other spikes | weights differ by |")
+    names = "network", "reference, s", "minibatch, s", "times as fast", "other spikes"
+    print(f"| {' | '.join(names)} | weights differ by |")
     print("|---|---|---|---|---|---|")
     for case in cases:
         found = measure(
