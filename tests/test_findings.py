@@ -138,6 +138,7 @@ def test_a_filtered_probe_is_found(part):
         nengo.Probe(example.output.ensemble.neurons[part], synapse=0.1)
     (finding,) = nn.diagnose(example.output, IMAGES[:50]).findings
     assert finding.code == "readout-filter"
+    assert finding.message.startswith("output: its probe filters")  # no address of an object
     assert "synapse=Lowpass(tau=0.1)" in finding.evidence
 
 

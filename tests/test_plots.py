@@ -284,6 +284,11 @@ def test_raster_refuses_what_is_not_there(result):
     assert plt.get_fignums() == []
 
 
+def test_the_anns_accuracy_in_a_latency_figure_is_an_accuracy():
+    with pytest.raises(nn.InputError, match=r"ann: expected an Accuracy, .*, got 0\.98"):
+        plot_latency({"a": [0.5]}, 0.98)
+
+
 def test_latency_has_intervals():
     ann = accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
     curves = {"net": np.array([0.0, 0.5, 1.0]), "two": np.array([0.25, 0.75])}

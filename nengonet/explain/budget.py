@@ -158,7 +158,8 @@ class Budget:
         rows.append(["total", "", f"{self.total:+7.1f}   {self.n_images} images"])
         lines = aligned(rows, left=(0, 2))
         if self.ann_reason is not None:
-            lines.append(f"no ANN to begin with: {self.ann_reason}; ann=scores gives one")
+            give = "in Python, error_budget(…, ann=scores) takes its scores"
+            lines.append(f"no ANN to begin with: {self.ann_reason}; {give}")
         return "\n".join(lines)
 
 

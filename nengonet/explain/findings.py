@@ -291,8 +291,9 @@ def _filtered_probe(case: Case) -> Iterator[_Fault]:
     for probe in case.network.all_probes:
         filtered = owner(probe.target) in case.targets and probe.synapse is not None
         if filtered and case.readout == "spike_count" and case.layers[-1].spiking:
-            yield _fault("warning", case.layers[-1])(
-                f"{probe} filters the output, so its data hold no spikes to count",
+            last, label = case.layers[-1], f" {probe.label!r}" if probe.label else ""
+            yield _fault("warning", last)(
+                f"{last.label}: its probe{label} filters, so that its data hold no spikes to count",
                 f"synapse={probe.synapse}",
                 "nengo.Probe(…, synapse=None)",
             )

@@ -19,7 +19,7 @@ from nengonet.exceptions import InputError
 from nengonet.layers.filters import filter_of
 from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.protocol import known
-from nengonet.layers.record import Layer, known_layers
+from nengonet.layers.record import Layer, known_layers, labels_of
 from nengonet.layers.transforms import Weights
 from nengonet.layers.weighted import AddBias
 from nengonet.neurons import model_of
@@ -35,15 +35,16 @@ class Ann:
     def __init__(self, target: object, network: nengo.Network) -> None:
         self.graph = Graph(network)
         self.layers = known_layers(target, network)
+        self.labels = labels_of(network, self.layers)
         self.target = owner(target.output if isinstance(target, Layer) else target)
         self.order, recurrent = self.graph.upstream(self.target)
         for item in recurrent:
-            raise InputError(f"{item} feeds itself")
+            raise InputError(f"{self.labels[item]} feeds itself")
         found = {item: self._own(item) for item in self.order}
         # The connections whose weights are those of the layer's file.
         self.own = {item: own for item, own in found.items() if own}
         if not self.own:
-            raise InputError(f"{self.target} was built without Keras weights")
+            raise InputError(f"{self.labels[self.target]} was built without Keras weights")
 
     def _own(self, item: Item) -> list[nengo.Connection]:
         """Return the connections with a layer's Keras weights; refuse what stands for no ANN."""
@@ -54,8 +55,8 @@ class Ann:
             found = [each for each, factor in factors.items() if factor is not None]
             if found:
                 # The bias is in the weights.
-                if not isinstance(_function_of(item), AddBias | None):
-                    raise InputError(f"{item} computes a function of its own")
+                if not isinstance(self._function_of(item), AddBias | None):
+                    raise InputError(f"{self.labels[item]} computes a function of its own")
                 # What comes through the same weights on another scale is no part of their layer.
                 scale = factors[found[0]]
                 return [each for each in found if abs(factors[each] - scale) <= _SAME * scale]
@@ -67,10 +68,17 @@ class Ann:
             plain = [each.pre_obj for each in incoming if not has_weights(each)]
             pixels = [each for each in plain if isinstance(each, nengo.Node) and not each.size_in]
             if len(pixels) < len(incoming) or model_of(item.neuron_type).activation != "relu":
-                raise InputError(f"{item} was built without Keras weights")
+                raise InputError(f"{self.labels[item]} was built without Keras weights")
         elif item.size_in > 0:
-            _function_of(item)
+            self._function_of(item)
         return []
+
+    def _function_of(self, item: Item) -> object | None:
+        """Return what a Node with an input runs, if anything."""
+        output = item.output if isinstance(item, nengo.Node) else None
+        if output is not None and known(output, "moments") is None:
+            raise InputError(f"{self.labels[item]} computes a function of its own")
+        return output
 
     def _activation(self, item: Item) -> str:
         """Return what the file gives, else what the neurons do; the last layer gives logits."""
@@ -102,7 +110,7 @@ class Ann:
             if isinstance(item, nengo.Node) and item.size_in == 0:
                 shown = images.get(item, item.output)
                 if not isinstance(shown, np.ndarray):
-                    raise InputError(f"{item} puts out what is unknown")
+                    raise InputError(f"{self.labels[item]} puts out what is unknown")
                 values[item] = np.broadcast_to(shown, (n_images, item.size_out))
                 continue
             drive, inputs, own = 0.0, 0.0, self.own.get(item, [])
@@ -137,14 +145,6 @@ class Ann:
                 Weights(each).matrix().nnz for each in others if has_weights(each)
             )
         return counts
-
-
-def _function_of(item: Item) -> object | None:
-    """Return what a Node with an input runs, if anything."""
-    output = item.output if isinstance(item, nengo.Node) else None
-    if output is not None and known(output, "moments") is None:
-        raise InputError(f"{item} computes a function of its own")
-    return output
 
 
 def _factor(connection: nengo.Connection, weights: Weights, layer: Layer) -> float | None:

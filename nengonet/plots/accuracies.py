@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from nengonet.checks import as_labels, as_number, positive_integer
+from nengonet.checks import as_labels, as_number, described, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.explain.budget import Budget
 from nengonet.plots.frame import COLOURS, STYLES, in_style, names_of_classes, time_unit
@@ -48,6 +48,9 @@ def plot_latency(
     dt = as_number("dt", dt, "a time in seconds", above=0)
     if not curves:
         raise InputError("curves: expected {name: accuracies}, got none")
+    if ann is not None and not isinstance(ann, Accuracy):
+        given = "an Accuracy, such as nengonet.diagnose(…, labels=labels).ann_accuracy"
+        raise InputError(f"ann: expected {given}, got {described(ann)}")
     if n_images is None and ann is None:
         raise InputError("n_images: expected the number of images, or the accuracy of the ANN")
     n_images = ann.n_images if n_images is None else positive_integer("n_images", n_images)
