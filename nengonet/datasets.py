@@ -1,4 +1,4 @@
-"""Images and labels as NumPy arrays: embedded, from local files, or downloaded.
+"""Images and labels as NumPy arrays: bundled, from local files, or downloaded.
 
 Images come as floats in [0, 1], labels as int64. The first 1000 test images of MNIST and
 Fashion-MNIST are part of the package; whole sets are looked for in
@@ -106,7 +106,7 @@ def load(
         The first ``n_images`` images, or the whole split. None asks for the sample, whatever files
         are at hand, so that a script gives the same images everywhere: the first 1000 test images
         of MNIST, Fashion-MNIST and CIFAR-10, the first 500 training images of MNIST and
-        Fashion-MNIST, the whole split of everything else. Where embedded images suffice, no other
+        Fashion-MNIST, the whole split of everything else. Where bundled images suffice, no other
         file is opened.
     data_dir : path, optional
         A folder to look into before all others.

@@ -43,7 +43,7 @@ class Data:
     n_classes: int = 10
 
     def wanted(self, data: Path = None) -> str | None:
-        """Return "all" where there is a folder of data, and None for the embedded sample."""
+        """Return "all" where there is a folder of data, and None for the bundled sample."""
         return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
 
     def load(

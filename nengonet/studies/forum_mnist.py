@@ -100,7 +100,7 @@ def build(
       holds every LIF neuron at its threshold, and the noise of the spikes is clipped.
     - ``"repaired"``: each input spike has the area ``1 / input_rate``, so that the mean input is
       the pixel as the ANN saw it. A layer's full scale (99.9th percentile of its activations on the
-      embedded 500 training images) fires at ``full_scale_rate``; without such a gain, the forum's
+      bundled 500 training images) fires at ``full_scale_rate``; without such a gain, the forum's
       weights ask for currents of 100,000 times the threshold. The bias is 0, where the post's
       ``intercepts=0`` gave LIF a bias of 1, exactly at threshold. The amplitude makes the mean
       output the activation, and the next layer's drive what its Keras unit saw.
