@@ -236,8 +236,13 @@ def test_pictures_of_the_readme_are_small_and_drawn_by_what_is_here(ran, monkeyp
     for name, draw in pictures.PICTURES.items():
         drawn, kept = draw(), plt.imread(ROOT / "docs" / "_static" / name)
         assert drawn.shape == kept.shape
-        # Other fonts and versions may move a letter, not the picture.
-        assert abs(drawn / 255 - kept).mean() < 0.02, name
+        # In squares of 16 pixels: other fonts and versions may move a letter, not the picture.
+        rows, columns = (16 * (length // 16) for length in kept.shape[:2])
+        squares = [
+            grey[:rows, :columns].reshape(rows // 16, 16, -1, 16).mean(axis=(1, 3)).ravel()
+            for grey in (each[..., :3].mean(axis=2) for each in (drawn, kept))
+        ]
+        assert np.corrcoef(*squares)[0, 1] > 0.95, name
 
 
 @pytest.mark.parametrize("page", examples.pages(), ids=lambda page: page.stem)
