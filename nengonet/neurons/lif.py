@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import nengo
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
@@ -13,8 +15,13 @@ from nengonet.neurons.stepped import SteppedModel
 
 # Voltages at which the Markov chain of a noisy voltage is solved, and the grid of means and
 # deviations between which its rates are interpolated: within 10 Hz of simulated neurons for
-# min_voltage down to -1.
-_N_VOLTAGES, _N_MEANS, _N_DEVIATIONS = 60, 61, 16
+# min_voltage down to -1. The grid is the same whatever the currents are, so that what is solved
+# once serves for every other gain: logarithms of deviations are multiples of `_APART`, or of 2, 4,
+# ... times it where they reach further than `_N_DEVIATIONS` of these.
+_N_VOLTAGES, _N_MEANS, _N_DEVIATIONS, _APART = 60, 81, 20, 0.15
+# Means in units of the deviation, dense around the threshold.
+_MOST = 30.0
+_MEANS = np.linspace(-np.arcsinh(20 * _MOST), np.arcsinh(20 * _MOST), _N_MEANS)
 # A step of this many tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
 # LIF.step (nengo/neurons.py) takes the logarithm of 0, or of what rounding makes a number below 0,
 # and raises a FloatingPointError in some networks and not in others.
@@ -327,20 +334,15 @@ def noisy_lif_rates(
         return rates
     log_deviation = np.log(deviation[noisy])
     z = (mean[noisy] - 1.0) / deviation[noisy]
-    low, high = log_deviation.min(), log_deviation.max()
-    levels = np.linspace(low - 1e-6, high + 1e-6, _N_DEVIATIONS)
-    # Means in units of the deviation, dense around the threshold.
-    most = min(np.abs(z).max(), 30.0)
-    reach = np.arcsinh(20 * most)
-    positions = np.sinh(np.linspace(-reach, reach, _N_MEANS)) / 20
-    table = np.empty((_N_DEVIATIONS, _N_MEANS))
-    for row, level in zip(table, np.exp(levels), strict=True):
-        row[:] = _markov_rates(1 + positions * level, level, dt, tau_rc, tau_ref, min_voltage)
-    grid = RegularGridInterpolator((levels, np.arcsinh(20 * positions)), table)
-    inside = np.clip(np.arcsinh(20 * z), -reach, reach)
-    found = grid(np.column_stack([log_deviation, inside]))
+    low, high = log_deviation.min() / _APART, log_deviation.max() / _APART
+    every = 2 ** int(np.ceil(np.log2(max(1.0, (high - low) / _N_DEVIATIONS))))
+    levels = every * np.arange(np.floor(low / every), np.floor(high / every) + 2).astype(int)
+    table = [_noisy_rates(level, dt, tau_rc, tau_ref, min_voltage) for level in levels.tolist()]
+    grid = RegularGridInterpolator((levels * _APART, _MEANS), np.array(table))
+    inside = np.clip(np.arcsinh(20 * z), _MEANS[0], _MEANS[-1])
+    found = grid(np.column_stack([np.clip(log_deviation, *levels[[0, -1]] * _APART), inside]))
     # Far above the threshold noise does nothing; far below it, nothing fires.
-    beyond = np.abs(z) > most
+    beyond = np.abs(z) > _MOST
     rates[noisy] = np.where(beyond, rates[noisy], found)
     return rates
 
@@ -379,6 +381,14 @@ def _stepwise_rates(climb: np.ndarray, tau_ref: float, dt: float) -> np.ndarray:
         if open_.size == 0:
             break
     return n_spikes / (n_steps * dt)
+
+
+@functools.lru_cache(1024)
+def _noisy_rates(level: int, dt, tau_rc, tau_ref, min_voltage) -> np.ndarray:
+    """Return the rates for one deviation of the grid, and all its means."""
+    deviation = np.exp(level * _APART)
+    means = 1 + np.sinh(_MEANS) / 20 * deviation
+    return _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage)
 
 
 def _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
