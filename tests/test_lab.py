@@ -2,10 +2,12 @@
 
 import gc
 import inspect
+import io
 import subprocess
 import sys
 import threading
 import weakref
+import zipfile
 
 import nengo
 import numpy as np
@@ -15,6 +17,7 @@ import nengonet as nn
 from nengonet import studies
 from nengonet.lab import knobs
 from nengonet.lab import state as states
+from nengonet.plain.script import Script
 from nengonet.run.content import digest
 
 RNG = np.random.default_rng(5)
@@ -375,6 +378,70 @@ def test_the_code_is_that_of_the_network_of_now():
     lab.set("hidden.gain", 0.75)
     assert lab.code() == nn.as_script(
         built(gain=0.75, bias=0.5), IMAGES[:20], LABELS[:20], **SETTINGS
+    )
+
+
+def test_a_script_that_reads_arrays_is_a_zip_that_runs(tmp_path):
+    lab = lab_of(presentation_time=0.01)
+    name, content = states.bundle(lab.code())
+    assert name == "network.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        assert sorted(packed.namelist()) == ["network.npz", "network.py"]
+        packed.extractall(tmp_path)
+    script = tmp_path / "network.py"
+    assert script.read_text(encoding="utf-8") == lab.code()
+    script.write_text(f"{lab.code()}\nnp.save('counts', counts)\n", encoding="utf-8")
+    subprocess.run([sys.executable, script], check=True, cwd=tmp_path, capture_output=True)
+    counts = finished(lab).counts["output"]
+    np.testing.assert_array_equal(np.load(tmp_path / "counts.npy"), counts[:20])
+
+
+def test_a_script_without_arrays_is_a_file():
+    assert states.bundle(Script("pass", {}), "mine") == ("mine.py", b"pass")
+
+
+def test_runs_share_one_thread_that_ends_with_the_lab():
+    before = set(threading.enumerate())
+    lab = lab_of()
+    for gain in (0.5, 0.6, 0.7):
+        lab.set("hidden.gain", gain)
+        finished(lab)
+    own = set(threading.enumerate()) - before
+    assert len(own) == 2  # the other is for predictions and views
+    del lab
+    gc.collect()
+    for thread in own:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_what_is_done_beside_the_run_does_not_wait_for_it(begun):
+    lab = lab_of(presentation_time=600.0, dt=0.001)
+    lab.run()
+    assert begun.wait(60)
+    assert lab.later(lambda: lab.is_running).result(60) is True
+    with pytest.raises(ZeroDivisionError):
+        lab.later(lambda: 1 / 0).result(60)
+    lab.set("hidden.gain", 0.5)
+    expected = lab.later(lab.predict).result(60)
+    assert lab.predicted is expected
+    lab.cancel()
+    assert lab.wait(60)
+
+
+def test_the_report_is_of_the_run_and_its_own_prediction():
+    lab = lab_of()
+    result, predicted = finished(lab), lab.predict()
+    lab.set("hidden.gain", 0.2)
+    lab.predict()
+    page = lab.done.report("Mine", ["a", "b", "c"])
+    assert lab.done.diagnosis == predicted
+    assert page == result.to_html(
+        labels=LABELS,
+        images=IMAGES,
+        class_names=["a", "b", "c"],
+        diagnosis=predicted,
+        title="Mine",
     )
 
 

@@ -173,7 +173,7 @@ class Visit:
 
     def __init__(self, browser, url, size=SIZE):
         self.context = browser.new_context(viewport=size)
-        self.context.set_default_timeout(120_000)  # of a machine that has other work
+        self.context.set_default_timeout(60_000)  # of a machine that has other work
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page, self.asked, self.errors = self.context.new_page(), [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -321,10 +321,21 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
     grid.wait_for()
     visit.page.get_by_text("image 0", exact=True).first.wait_for()
     box = grid.bounding_box()
-    # The second of ten in a row.
-    grid.click(position={"x": 0.16 * box["width"], "y": 0.14 * box["width"]})
+    # The third and the second of nine in a row, at once: no click is lost while the page draws.
+    for x in (0.27, 0.16):
+        grid.click(position={"x": x * box["width"], "y": 0.14 * box["width"]})
     visit.page.get_by_text("image 1", exact=True).first.wait_for()
     assert visit.page.locator(".inside-images .image input").input_value() == "1"
+    # The figure stays where other images are shown in it.
+    field = visit.page.locator(".inside-images .from input")
+    field.fill("36")
+    field.press("Enter")
+    visit.page.wait_for_function(SHOWS, arg="37 to 60 of 60")
+    grid.click(position={"x": 0.16 * box["width"], "y": 0.14 * box["width"]})
+    visit.page.get_by_text("image 37", exact=True).first.wait_for()
+    visit.page.locator(".inside-images .image input").fill("1")
+    visit.page.locator(".inside-images .image input").press("Enter")
+    visit.page.get_by_text("image 1", exact=True).first.wait_for()
     visit.tab("neuron")
     field = visit.page.locator(".inside-neuron .neuron input")
     field.wait_for()
@@ -334,6 +345,29 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
     visit.tab("layer")
     visit.page.locator(".inside-layer .layer select").select_option("output")
     visit.page.wait_for_function(SHOWS, arg="output: ")
+
+
+def downloaded(visit, name):
+    """Open a tab, press its button, and return the path and name of what comes."""
+    visit.tab(name)
+    button = visit.page.locator(
+        f".download-{name} a:not([disabled]), .download-{name} button:not([disabled])"
+    )
+    with visit.page.expect_download() as coming:
+        button.first.click()
+    return pathlib.Path(coming.value.path()), coming.value.suggested_filename
+
+
+def test_a_report_of_the_run_can_be_taken_home(visit):
+    visit.settle()
+    accuracy = visit.accuracies()[1]
+    visit.tab("report")
+    visit.page.locator(".inside-report iframe").wait_for()
+    path, name = downloaded(visit, "report")
+    assert name == "run_1.html"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert accuracy in text
 
 
 # Titles of figures, which are drawn on canvases.

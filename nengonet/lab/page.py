@@ -13,7 +13,8 @@ from nengonet.exceptions import InputError
 from nengonet.html import Html, card, display, finding_cards, join, table, tag
 from nengonet.lab import views
 from nengonet.lab.knobs import Knob
-from nengonet.lab.state import Done, Lab, Run
+from nengonet.lab.state import Done, Lab, Run, bundle
+from nengonet.plain.script import Script
 from nengonet.results.readout import Accuracy
 
 _EVERY = 100  # milliseconds between two looks at what a run has done
@@ -64,11 +65,9 @@ class Page:
         self._runs, self._findings = pn.pane.HTML(css_classes=["runs"], **_WIDE), pn.pane.HTML()
         self._again = pn.widgets.Select(name="take the knobs of run", options={"–": 0}, width=160)
         self._again.param.watch(self._restore, "value")
-        self._code = pn.widgets.TextAreaInput(rows=36, stylesheets=[_CODE], **_WIDE)
-        self._code.css_classes, self._code.max_length = ["code"], 10**7
         self._inside = Inside(lab)
         tabs = {"runs": pn.Column(self._again, self._runs), "findings": self._findings}
-        tabs |= self._inside.tabs | {"code": self._code_tab()}
+        tabs |= self._inside.tabs
         self._names, self._tabs = list(tabs), pn.Tabs(*tabs.items(), css_classes=["inside"])
         self._tabs.param.watch(lambda event: self._show_tab(), "active")
         self._show_knobs()
@@ -155,6 +154,7 @@ class Page:
     def look(self) -> None:
         """Show what has come since the last look."""
         lab = self.lab
+        self._inside.fill()
         self._bar.value = int(100 * lab.job.share) if lab.is_running else 0
         seen = (lab.now, lab.predicted, lab.is_running, lab.trouble, lab.done)
         if seen == self._seen:
@@ -174,8 +174,7 @@ class Page:
             self._runs.object = display(table([_RUNS, *runs], left=(1, 2)))
             self._again.options = {"–": 0} | {str(run.number): run.number for run in lab.history}
             self._show_knobs()
-        if has_run or self._names[self._tabs.active] == "code":
-            self._show_tab()
+        self._show_tab()
 
     def _write_top(self) -> Html:
         lab, found, last = self.lab, self.lab.predicted, [*self.lab.history[-1:]]
@@ -201,23 +200,8 @@ class Page:
             rows += [[layer["label"], *cells]] if layer["mean_rate"] is not None else []
         return display(tag("div", *cards, table(rows), class_="row"))
 
-    # -- code
-
-    def _code_tab(self) -> pn.Column:
-        copy = pn.widgets.Button(name="copy", button_type="primary", css_classes=["copy"])
-        copy.js_on_click({"code": self._code}, "navigator.clipboard.writeText(code.value)")
-        file = pn.widgets.FileDownload(
-            callback=lambda: io.StringIO(self.lab.code()), filename="network.py", label="download"
-        )
-        return pn.Column(pn.Row(copy, file), self._code, **_WIDE)
-
     def _show_tab(self) -> None:
-        """Fill the tab that is looked at."""
-        name = self._names[self._tabs.active]
-        if name == "code":
-            self._code.value = self.lab.code()
-        elif name in self._inside.tabs:
-            self._inside.show(name)
+        self._inside.show(self._names[self._tabs.active])
 
 
 _RUNS = ["run", "network", "changed since the run before", "predicted", "run", "95 % interval"]
@@ -236,81 +220,164 @@ def _row_of(run: Run) -> list[object]:
     return [run.number, run.settings.name, words, *figures]
 
 
+# By tab, what is in it; by view, what it depends on beside the run.
+_TABS = {"images": ("grid", "example"), "neuron": ("neuron",), "layer": ("layer",)}
+_TABS |= {"code": ("code",), "report": ("report",)}
+_NEEDS = {"grid": ("which", "from"), "example": ("image",), "neuron": ("layer", "neuron", "image")}
+_NEEDS |= {"layer": ("layer",), "report": ()}
+_CHOICES = {"images": ("which", "from", "image"), "neuron": ("layer", "neuron", "image")}
+_CHOICES |= {"layer": ("layer",)}
+
+
 class Inside:
-    """The last run, image by image, neuron by neuron, layer by layer."""
+    """The last run, image by image, neuron by neuron, layer by layer; and what can be taken home.
+
+    Views are made beside the page, which goes on while they are, and stay until what they show
+    changes.
+    """
 
     def __init__(self, lab: Lab) -> None:
-        self.lab, self._active = lab, "images"
-
-        def whole(name: str, **given: object) -> pn.widgets.IntInput:
-            return pn.widgets.IntInput(name=name, start=0, css_classes=[name], width=110, **given)
-
-        self._which = pn.widgets.RadioButtonGroup(options=["all", "wrong", "ties"], width=240)
-        self._first, self._image = whole("from", step=_N_IMAGES), whole("image")
-        self._neuron = whole("neuron")
-        self._layer = pn.widgets.Select(name="layer", css_classes=["layer"], width=160)
-        self._grid = pn.Column(**_WIDE)
-        self._panes = {name: pn.Column(**_WIDE) for name in ("images", "neuron", "layer")}
-        choices = {
-            "images": (self._which, self._first, self._image),
-            "neuron": (self._layer, self._neuron, self._image),
-            "layer": (self._layer,),
+        self.lab, self._active = lab, ""
+        self._known, self._coming, self._files = {}, {}, {"code": b"", "report": b""}
+        small = {"width": 110, "start": 0}
+        self._chosen = {
+            "which": pn.widgets.RadioButtonGroup(options=["all", "wrong", "ties"], width=240),
+            "from": pn.widgets.IntInput(name="from", step=_N_IMAGES, css_classes=["from"], **small),
+            "image": pn.widgets.IntInput(name="image", css_classes=["image"], **small),
+            "neuron": pn.widgets.IntInput(name="neuron", css_classes=["neuron"], **small),
+            "layer": pn.widgets.Select(name="layer", css_classes=["layer"], width=160),
         }
-        self.tabs = {
-            name: pn.Column(pn.Row(*own), css_classes=[f"inside-{name}"], **_WIDE)
-            for name, own in choices.items()
-        }
-        self.tabs["images"].append(self._grid)
-        for name, pane in self._panes.items():
-            self.tabs[name].append(pane)
-        for widget in (self._which, self._first, self._image, self._layer, self._neuron):
+        for widget in self._chosen.values():
             widget.param.watch(lambda event: self.show(self._active), "value")
+        self._text = pn.widgets.TextAreaInput(rows=36, stylesheets=[_CODE], **_WIDE)
+        self._text.css_classes, self._text.max_length = ["code"], 10**7
+        copy = pn.widgets.Button(name="copy", button_type="primary", css_classes=["copy"])
+        copy.js_on_click({"code": self._text}, "navigator.clipboard.writeText(code.value)")
+        above = {name: [self._chosen[each] for each in own] for name, own in _CHOICES.items()}
+        self._buttons = {name: self._button(name) for name in self._files}
+        above |= {"code": [copy, self._buttons["code"]], "report": [self._buttons["report"]]}
+        shown = (view for own in _TABS.values() for view in own)
+        self._panes = {view: pn.Column(min_height=60, **_WIDE) for view in shown}
+        self._panes["code"].append(self._text)
+        self._grid = None
+        self.tabs = {
+            name: pn.Column(
+                pn.Row(*above[name]),
+                *(self._panes[each] for each in own),
+                css_classes=[f"inside-{name}"],
+                **_WIDE,
+            )
+            for name, own in _TABS.items()
+        }
+
+    def _button(self, name: str) -> pn.widgets.FileDownload:
+        given = {"filename": name, "label": "download", "css_classes": [f"download-{name}"]}
+        content = functools.partial(lambda each: io.BytesIO(self._files[each]), name)
+        return pn.widgets.FileDownload(callback=content, disabled=True, **given)
 
     def show(self, name: str) -> None:
-        """Fill a tab."""
+        """Begin to fill a tab, where it shows something else."""
         self._active, done = name, self.lab.done
-        if done is None:
+        chosen = self._choices(done) if done is not None else {}
+        for view in _TABS.get(name, ()):
+            if view == "code":
+                key = (self.lab.now,)
+            elif done is None:
+                continue
+            else:
+                key = (done.number, *(chosen[each] for each in _NEEDS[view]))
+            if self._known.get(view) != key:
+                self._known[view] = key
+                self._panes[view].loading = view != "grid"  # which can be clicked meanwhile
+                make = functools.partial(getattr(self, f"_{view}_view"), done, *key[1:])
+                self._coming[view] = self.lab.later(make)
+
+    def _choices(self, done: Done) -> dict[str, object]:
+        """Return what is chosen, of what there is."""
+        widgets, labels = self._chosen, [layer.label for layer in done.layers]
+        if widgets["layer"].options != labels:
+            widgets["layer"].param.update(options=labels, value=done.first.label)
+        widgets["image"].end = done.result.n_images - 1
+        widgets["neuron"].end = done.layer(widgets["layer"].value).size - 1
+        chosen = {name: widget.value for name, widget in widgets.items()}
+        return chosen | {each: min(chosen[each], widgets[each].end) for each in ("image", "neuron")}
+
+    def fill(self) -> None:
+        """Put what was made meanwhile where it belongs."""
+        for view in [name for name, coming in self._coming.items() if coming.done()]:
+            pane, coming = self._panes[view], self._coming.pop(view)
+            try:
+                place = coming.result()
+            except InputError as error:
+                pane[:] = [pn.pane.Alert(str(error), alert_type="warning")]
+            else:
+                place(pane)
+            finally:
+                pane.loading = False
+
+    def _put(self, content: object, pane: pn.Column) -> None:
+        pane[:] = [pn.pane.Bokeh(content, **_WIDE)]
+
+    def _grid_view(self, done: Done, which: str, first: int) -> Callable:
+        result, given = done.result, {"class_names": self.lab.class_names, "n": _N_IMAGES}
+        given |= {"tied": result.tied(), "show": which, "start": first}
+        made = views.image_grid(done.pictures(), done.labels, result.predictions(), **given)
+        return functools.partial(self._put_grid, *made)
+
+    def _put_grid(self, grid: object, source: object, pane: pn.Column) -> None:
+        """Show a grid: in the figure that is there, so that a click meanwhile finds it."""
+        if self._grid is None:
+            self._grid = pn.pane.Bokeh(grid, **_WIDE), source
+            self._watch(source, {"index": self._chosen["image"]})
+            pane[:] = [self._grid[0]]
             return
-        labels = [layer.label for layer in done.layers]
-        if self._layer.options != labels:
-            self._layer.param.update(options=labels, value=done.first.label)
-        self._image.end = done.result.n_images - 1
-        self._neuron.end = done.layer(self._layer.value).size - 1
-        number = min(self._image.value, self._image.end)
-        neuron = min(self._neuron.value, self._neuron.end)
-        try:
-            view = getattr(self, f"_{name}_view")(done, number, neuron)
-            self._panes[name][:] = [pn.pane.Bokeh(view, **_WIDE)]
-        except InputError as error:
-            self._panes[name][:] = [pn.pane.Alert(str(error), alert_type="warning")]
+        shown, old = self._grid[0].object, self._grid[1]
+        shown.title.text, shown.aspect_ratio = grid.title.text, grid.aspect_ratio
+        shown.y_range.start = grid.y_range.start
+        old.selected.indices, old.data = [], dict(source.data)
 
-    def _images_view(self, done: Done, number: int, neuron: int) -> object:
-        result, names = done.result, {"class_names": self.lab.class_names}
-        grid, source = views.image_grid(
-            done.pictures(),
-            done.labels,
-            result.predictions(),
-            tied=result.tied(),
-            show=self._which.value,
-            start=self._first.value,
-            n=_N_IMAGES,
-            **names,
-        )
-        self._watch(source, {"index": self._image})
-        self._grid[:] = [pn.pane.Bokeh(grid, **_WIDE)]
-        return views.example_view(**done.example(number), name=f"image {number}", **names)
+    def _example_view(self, done: Done, number: int) -> Callable:
+        words = {"name": f"image {number}", "class_names": self.lab.class_names}
+        return functools.partial(self._put, views.example_view(**done.example(number), **words))
 
-    def _neuron_view(self, done: Done, number: int, neuron: int) -> object:
-        label = self._layer.value
-        found = done.neuron(number, label, neuron)
-        return views.neuron_view(**found, name=f"{label}[{neuron}], image {number}")
+    def _neuron_view(self, done: Done, label: str, neuron: int, number: int) -> Callable:
+        name = f"{label}[{neuron}], image {number}"
+        view = views.neuron_view(**done.neuron(number, label, neuron), name=name)
+        return functools.partial(self._put, view)
 
-    def _layer_view(self, done: Done, number: int, neuron: int) -> object:
-        label = self._layer.value
+    def _layer_view(self, done: Done, label: str) -> Callable:
         rates = done.result.rates(label), done.predicted[label].rates
         view, source = views.layer_view(*rates, name=label, ceiling=done.ceiling(label))
-        self._watch(source, {"image": self._image, "neuron": self._neuron})
-        return view
+        self._watch(source, {each: self._chosen[each] for each in ("image", "neuron")})
+        return functools.partial(self._put, view)
+
+    def _code_view(self, done: Done | None) -> Callable:
+        try:
+            script = self.lab.code()
+        except InputError as error:
+            script = Script(f"# {error}", {})
+        found = bundle(script)
+
+        def place(pane: pn.Column) -> None:  # in which the text stays: "copy" knows it
+            self._text.value = script
+            self._offer("code", *found)
+
+        return place
+
+    def _report_view(self, done: Done) -> Callable:
+        page = done.report(self.lab.title, self.lab.class_names)
+        frame = tag("iframe", srcdoc=page, sandbox="", style="width: 100%; height: 75vh; border: 0")
+
+        def place(pane: pn.Column) -> None:
+            pane[:] = [pn.pane.HTML(frame, **_WIDE)]
+            self._offer("report", f"run_{done.number}.html", page.encode())
+
+        return place
+
+    def _offer(self, name: str, file: str, content: bytes) -> None:
+        """Let a button give a file."""
+        self._files[name] = content
+        self._buttons[name].param.update(filename=file, disabled=False)
 
     def _watch(self, source: object, widgets: dict[str, pn.widgets.IntInput]) -> None:
         """Let a click choose: a column of what was clicked is a widget's value."""

@@ -6,13 +6,21 @@ nobody's own objects are changed.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
+import gc
+import io
 import math
+import os
+import queue
 import sys
 import threading
 import time
+import weakref
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 import nengo
 import numpy as np
@@ -129,11 +137,13 @@ class Run:
 class Done:
     """The last run in full, to look inside."""
 
+    number: int
     settings: Settings
     target: Target
     result: Result
     images: np.ndarray
     labels: np.ndarray | None
+    diagnosis: Diagnosis
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
@@ -166,6 +176,11 @@ class Done:
         showing = {name: self.settings.running[name] for name in ("presentation_time", "dt")}
         found = predict(self.target, self.images, **showing, noise=True)
         return {each.label: each for each in found}
+
+    def report(self, title: str, class_names: Sequence[str] | None) -> str:
+        """Return the run as a page of HTML."""
+        given = {"labels": self.labels, "class_names": class_names, "diagnosis": self.diagnosis}
+        return self.result.to_html(images=self.pictures(), title=title, **given)
 
     def again(self, number: int, label: str = "", neuron: int = 0) -> tuple[Result, dict]:
         """Run one image again, for its rasters; and for a neuron's current and voltage by step."""
@@ -233,11 +248,60 @@ def _weights_of(layer: Layer, neuron: int) -> tuple[np.ndarray, tuple | None]:
     return np.zeros(0), None
 
 
+def bundle(script: Script, name: str = "network") -> tuple[str, bytes]:
+    """Return the name and content of a file for a script: a zip where it reads arrays."""
+    arrays = script.npz()
+    if arrays is None:
+        return f"{name}.py", script.encode()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(f"{name}.py", script)
+        packed.writestr(f"{name}.npz", arrays)
+    return f"{name}.zip", file.getvalue()
+
+
+class Worker:
+    """One thread that does what it is given, one after the other, as long as somebody has this.
+
+    A thread for each task would keep the memory of all: every thread has an arena of its own.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(self._tasks,), daemon=True).start()
+        weakref.finalize(self, self._tasks.put, None)
+
+    def do(self, task: Callable[[], object]) -> Future:
+        """Return what will come of a task."""
+        coming: Future = Future()
+        self._tasks.put((coming, task))
+        return coming
+
+
+def _work(tasks: queue.SimpleQueue) -> None:
+    while (given := tasks.get()) is not None:
+        coming, task = given
+        if coming.set_running_or_notify_cancel():
+            try:
+                coming.set_result(task())
+            except Exception as error:
+                coming.set_exception(error)
+        del given, coming, task  # which hold results, and the worker's owner
+
+
+def _let_go() -> None:
+    """Give back the memory of networks that are no more, which refer to each other."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:  # of GNU's C library, which keeps what it has for a while otherwise
+        trim(0)
+
+
 class Job:
     """A run that is under way, or that was."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.started = settings, time.monotonic()
+        self.settings = settings
         self.stopped, self.ended = threading.Event(), threading.Event()
         self.share = 0.0
 
@@ -277,6 +341,7 @@ class Lab:
         self.job: Job | None = None
         self._past: list[Settings] = []
         self._alone, self._predictions = threading.Lock(), (None, None)
+        self._runs, self._looks = Worker(), Worker()
         self._first = next(iter(networks)) if first is None else first
         base = networks[self._first]()
         self.now = self._checked(Settings(self._first, base, base.values))
@@ -365,18 +430,29 @@ class Lab:
         return as_script(now.make(), images, labels, weights=now.base.weights, **now.showing, **own)
 
     def _predicted(self, settings: Settings) -> Diagnosis:
-        known, found = self._predictions
-        if known is not settings:
-            images, labels = self.shown(settings, N_PREDICTED)
-            found = diagnose(settings.make(), images, labels=labels, **settings.showing)
-            self._predictions = settings, found
+        with self._alone:
+            known, found = self._predictions
+            if known is not settings:
+                images, labels = self.shown(settings, N_PREDICTED)
+                found = diagnose(settings.make(), images, labels=labels, **settings.showing)
+                self._predictions = settings, found
         return found
+
+    def later(self, task: Callable[[], object]) -> Future:
+        """Do something beside the run, and return what will come of it."""
+        return self._looks.do(task)
 
     def run(self) -> None:
         """Begin a run in the background; one that is under way ends."""
         self.cancel()
         self.trouble, self.job = None, Job(self.now)
-        threading.Thread(target=self._work, args=(self.job,), daemon=True).start()
+        self.later(functools.partial(self._foresee, self.job))
+        self._runs.do(functools.partial(self._finish, self.job))
+
+    def _foresee(self, job: Job) -> None:
+        """Predict while an earlier run may still be ending; errors are those of the run."""
+        if not job.stopped.is_set():
+            self._predicted(job.settings)
 
     def cancel(self) -> None:
         """End the run that is under way."""
@@ -392,11 +468,10 @@ class Lab:
         """Whether a run is under way."""
         return self.job is not None and not self.job.ended.is_set()
 
-    def _work(self, job: Job) -> None:
+    def _finish(self, job: Job) -> None:
         try:
-            predicted = self._predicted(job.settings)
-            with self._alone:
-                self._present(job, predicted)
+            job.told(0, 1)
+            self._present(job, self._predicted(job.settings))
         except Cancelled:
             pass
         except Exception as error:
@@ -406,11 +481,11 @@ class Lab:
                 self.trouble = " ".join(str(error if own else repr(error)).split())
         finally:
             job.ended.set()
+            _let_go()
 
     def _present(self, job: Job, predicted: Diagnosis) -> None:
         settings, target = job.settings, job.settings.make()
         images, labels = self.shown(settings)
-        job.told(0, 1)
         started = time.monotonic()
         result = settings.present(target, images, progress=job.told)
         job.told(1, 1)
@@ -427,7 +502,8 @@ class Lab:
             seconds=time.monotonic() - started,
         )
         self.history.append(row)
-        self.done = Done(settings, target, result, images, labels)  # what a page looks for
+        # What a page looks for.
+        self.done = Done(row.number, settings, target, result, images, labels, predicted)
 
 
 def of_output(
