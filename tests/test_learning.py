@@ -366,10 +366,14 @@ def test_infinite_weights_of_silent_inputs_are_an_error(n_outputs, numba):
         )
         error = nengo.Node(lambda t: np.full(n_outputs, 1e10 * (t > 0.03)))
         nengo.Connection(error, learned.learning_rule, synapse=None)
-        nengo.Probe(post)
+        probe = nengo.Probe(post)
     with quiet(), nengo.Simulator(network, progress_bar=False) as simulator:
-        with pytest.raises(FloatingPointError):
+        try:
             simulator.run_steps(40)
+        except FloatingPointError:
+            pass
+        else:  # older NumPy, 2.2 for one, says nothing of such a product
+            assert np.isnan(simulator.data[probe]).any()
     with minibatch(network, 2, numba=numba) as simulator, np.errstate(over="ignore"):
         with pytest.raises(RunawayError, match="expected finite"):
             simulator.run_steps(80)
