@@ -353,6 +353,10 @@ def test_what_a_page_folds_is_unfolded_again(name):
 def test_the_grid_has_what_was_published_and_measured(name):
     rows = list(pages.GRIDS[name]())
     assert any(row.published is not None for row in rows)
+    for record in RECORDS:
+        published = json.loads(record.read_text(encoding="utf-8"))["report"]["published"]
+        if record.stem.startswith(name) and published is not None:
+            assert published in [row.published for row in rows]
     lines = pages.grid(name)[2:]
     for row, line in zip(rows, lines, strict=True):
         assert row.interval[0] <= row.measured <= row.interval[1]

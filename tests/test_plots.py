@@ -168,6 +168,7 @@ def test_output_of_another_class_marks_both(result):
     # A word that is not the name of a class says what it is an image of, and nothing else.
     _, counts = plot_output(np.eye(3), result, 0, "cat").axes
     assert labels_of(counts) == ["1, answer", "0"]
+    assert [line.get_color() for line in counts.lines] == ["0.6", COLOURS[0]]
 
 
 def test_curves_that_end_together_share_a_label(result):

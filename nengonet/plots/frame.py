@@ -105,6 +105,7 @@ def draw_curves(
     names: Sequence[str],
     answer: int,
     right: int | None = None,
+    most_named: int = _MOST_NAMED,
     **style,
 ) -> None:
     """Draw a curve for each class, (n_steps, n_classes), and write its name at its end.
@@ -124,7 +125,7 @@ def draw_curves(
         words = " and ".join(role for role, each in roles.items() if k == each)
         if marked:
             ends.append((times[-1], curve[-1], f"{name}, {words}", colour))
-        elif len(names) <= _MOST_NAMED:
+        elif len(names) <= most_named:
             others.setdefault(curve[-1], []).append(name)
     # Curves that end at the same point share a label.
     ends += [(times[-1], end, ", ".join(each), "0.45") for end, each in others.items()]

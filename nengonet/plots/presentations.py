@@ -303,7 +303,9 @@ def plot_spikes_and_probabilities(
             curves = _probabilities(outputs)
             curves, ends = np.concatenate([curves, curves[-1:]]), dt * np.arange(len(curves) + 1)
             shown = ends, curves, class_names, answer, label
-            frame.draw_curves(right, *shown, drawstyle="steps-post")
+            # Too low for the names of all.
+            frame.draw_curves(right, *shown, most_named=0, drawstyle="steps-post")
+            right.locator_params(axis="x", nbins=4)
             right.set(xlabel="time (s)", ylabel="probability", ylim=(-0.05, 1.05))
             right.set_title(f"answer: {class_names[answer]}", fontsize="small")
     return figure
