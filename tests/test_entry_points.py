@@ -72,6 +72,8 @@ ENTRIES = {
     "predict_rates": call(nn.predict_rates, OUTPUT, images=IMAGES),
     "fixed_point": call(nn.fixed_point, RING, images=IMAGES),
     "to_nir": call(nn.to_nir, OUTPUT),
+    "as_script": call(nn.as_script, OUTPUT, images=IMAGES, labels=LABELS),
+    "tune": call(nn.tune, WEIGHTS, images=IMAGES, neuron_type=nengo.LIF()),
     "lab": call(nn.lab, OUTPUT, images=IMAGES, labels=LABELS),
     "diagnose": call(nn.diagnose, OUTPUT, images=IMAGES, labels=LABELS),
     "compare": call(nn.compare, RESULT, OUTPUT, images=IMAGES),

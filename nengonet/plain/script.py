@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nengonet import datasets
-from nengonet.checks import as_labels, as_seed, check_among, count_steps, positive_integer
+from nengonet.checks import as_array, as_labels, as_seed, check_among, count_steps, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph
 from nengonet.layers.initial import InitialStates, drawn_states
@@ -182,7 +182,7 @@ def _data(
     if isinstance(images, Mapping):
         return {each: values[:n_images] for each, values in images.items()}, labels, None
     if images is not None:
-        images = np.atleast_1d(images)[:n_images]
+        images = np.atleast_1d(as_array("images", images))[:n_images]
         return images, labels, data_set(images, labels)
     items, _ = Graph(target.network).upstream(*target.items)
     sources = [each for each in items if isinstance(each, nengo.Node) and each.size_in == 0]
