@@ -41,16 +41,8 @@ NEURON_TYPES = {
     "RectifiedLinear": nengo.RectifiedLinear,
 }
 GAIN, MAX_RATES, BUILT = "gain, bias", "max_rates, intercepts", "as built"
-_UNITS = {
-    "tau_rc": "s",
-    "tau_ref": "s",
-    "tau_n": "s",
-    "synapse": "s",
-    "max_rate": "Hz",
-    "max_rates": "Hz",
-    "presentation_time": "s",
-    "dt": "s",
-}
+_IN_SECONDS = ("tau_rc", "tau_ref", "tau_n", "synapse", "presentation_time", "dt")
+_UNITS = {**dict.fromkeys(_IN_SECONDS, "s"), "max_rate": "Hz", "max_rates": "Hz"}
 _KINDS = ("process", "ensemble", "constant")
 RUN = "run"
 _WHOLE = ("n_images", "seed")
@@ -244,21 +236,13 @@ def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
     found = {}
     for name in values:
         layer, _, word = name.rpartition(".")
-        choices, none = (), ""
-        if word == "neuron_type":
-            own = built.get(name, "LIF")
-            choices = tuple(dict.fromkeys([own, *NEURON_TYPES]))
-        elif word == "tuning":
-            choices = (GAIN, MAX_RATES, *([BUILT] if built.get(name) == BUILT else []))
-        elif word == "kind":
-            choices = _KINDS
-        elif word == "readout":
-            choices = tuple(READOUTS)
-        elif word == "synapse":
-            none = "none"
-        elif word == "amplitude" and f"{layer}.kind" in values:
-            none = "1 / max_rate"
-        found[name] = Knob(layer, word, choices, none)
+        choices = {"kind": _KINDS, "readout": READOUTS}
+        choices["neuron_type"] = dict.fromkeys([built.get(name, "LIF"), *NEURON_TYPES])
+        choices["tuning"] = (GAIN, MAX_RATES, *[BUILT] * (built.get(name) == BUILT))
+        nones = {"synapse": "none"}
+        if f"{layer}.kind" in values:
+            nones["amplitude"] = "1 / max_rate"
+        found[name] = Knob(layer, word, tuple(choices.get(word, ())), nones.get(word, ""))
     return found
 
 
@@ -310,8 +294,7 @@ _OTHERS = ("neuron_type", "tuning", "gain", "bias", "max_rates", "intercepts", "
 
 def _own_words(values: Values, layer: str) -> list[str]:
     """Return the parameters of a layer's neurons."""
-    words = [name.removeprefix(f"{layer}.") for name in values if name.startswith(f"{layer}.")]
-    return [word for word in words if "." not in word and word not in _OTHERS]
+    return [word for word in of_layer(values, layer) if word not in _OTHERS]
 
 
 def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
@@ -342,17 +325,18 @@ def make(content: bytes, built: Values, values: Values, seed: int | None = None)
         target.network.seed = seed
     source = input_of(target)
     for label, layer in tunable(target).items():
-        now, was = (_of_layer(each, label) for each in (values, built))
+        now, was = (of_layer(each, label) for each in (values, built))
         if now != was:
             target = _put(target, layer, now, was)
     if source is not None:
-        now, was = (_of_layer(each, source.label) for each in (values, built))
+        now, was = (of_layer(each, source.label) for each in (values, built))
         if now != was:
             target = _put_input(target, source, now)
     return target
 
 
-def _of_layer(values: Values, layer: str) -> Values:
+def of_layer(values: Values, layer: str) -> Values:
+    """Return the values of one layer, or of the run, by their words."""
     split = ((name.rpartition("."), value) for name, value in values.items())
     return {word: value for (own, _, word), value in split if own == layer}
 

@@ -60,10 +60,8 @@ def neuron_view(
     points = ColumnDataSource({"current": tuning[0], "rate": tuning[1]})
     line = curve.line("current", "rate", source=points, line_color=BLUE, line_width=2)
     hover(curve, line, current="@current{0.000}", rate="@rate{0,0.0} Hz")
-    for rate, colour, marker, size in (
-        (predicted, BLUE, "diamond", 20),
-        (observed, RED, "circle", 9),
-    ):
+    marks = (predicted, BLUE, "diamond", 20), (observed, RED, "circle", 9)
+    for rate, colour, marker, size in marks:
         if np.isfinite(rate + mean):
             style = {"fill_color": "white" if rate is predicted else colour, "line_color": colour}
             curve.scatter([mean], [rate], size=size, marker=marker, line_width=2, **style)
@@ -100,16 +98,12 @@ def _weights_figure(weights: np.ndarray, shape: Sequence[int] | None, name: str)
         weights = weights.T
     title, places = f"weights of {name}", np.indices(weights.shape)
     square = weights.ndim == 3 or (weights.ndim == 2 and shape is not None)
-    words = (
-        ["row", "column", "channel"][: weights.ndim]
-        if square
-        else ["channel", "step of the kernel"]
-    )
-    words = ["input"] if weights.ndim == 1 else words
+    words = ["input"] if weights.ndim == 1 else ["channel", "step of the kernel"]
+    words = ["row", "column", "channel"][: weights.ndim] if square else words
     if weights.ndim == 3:
         n_channels, n_drawn = weights.shape[2], min(weights.shape[2], _MOST_TILES)
-        title += f", {n_drawn} of {n_channels} channels" if n_drawn < n_channels else ""
-        title += f", {plural(n_channels, 'channel')}" if n_drawn == n_channels else ""
+        part = f"{n_drawn} of " if n_drawn < n_channels else ""
+        title += f", {part}{plural(n_channels, 'channel')}"
         weights, *places = (_tiled(each[..., :_MOST_TILES]) for each in (weights, *places))
     weights, *places = map(np.atleast_2d, (weights, *places))
     rows, columns = weights.shape
@@ -123,9 +117,8 @@ def _weights_figure(weights: np.ndarray, shape: Sequence[int] | None, name: str)
     drawn = new_figure(f"{title}\npurple excites, orange inhibits", x, y, **size)
     drawn.grid.visible, drawn.axis.visible = False, len(words) < 3
     most = float(np.max(np.abs(weights), initial=0.0, where=np.isfinite(weights))) or 1.0
-    colours = models.LinearColorMapper(
-        palette=drawing.DIVERGING, low=-most, high=most, nan_color="white"
-    )
+    colours = {"palette": drawing.DIVERGING, "nan_color": "white"}
+    colours = models.LinearColorMapper(low=-most, high=most, **colours)
     place = {"x": -0.5, "y": -0.5, "dw": columns, "dh": rows, "color_mapper": colours}
     glyph = drawn.image("image", source=ColumnDataSource(data), **place)
     tips = {word.replace(" ", "_"): f"@{{{word}}}" for word in words}

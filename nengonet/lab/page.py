@@ -224,7 +224,7 @@ def _row_of(run: Run) -> list[object]:
 _TABS = {"images": ("grid", "example"), "neuron": ("neuron",), "layer": ("layer",)}
 _TABS |= {"code": ("code",), "report": ("report",)}
 _NEEDS = {"grid": ("which", "from"), "example": ("image",), "neuron": ("layer", "neuron", "image")}
-_NEEDS |= {"layer": ("layer",), "report": ()}
+_NEEDS |= {"layer": ("layer",), "report": (), "code": ()}
 _CHOICES = {"images": ("which", "from", "image"), "neuron": ("layer", "neuron", "image")}
 _CHOICES |= {"layer": ("layer",)}
 
@@ -260,15 +260,10 @@ class Inside:
         self._panes = {view: pn.Column(min_height=60, **_WIDE) for view in shown}
         self._panes["code"].append(self._text)
         self._grid = None
-        self.tabs = {
-            name: pn.Column(
-                pn.Row(*above[name]),
-                *(self._panes[each] for each in own),
-                css_classes=[f"inside-{name}"],
-                **_WIDE,
-            )
-            for name, own in _TABS.items()
-        }
+        self.tabs = {}
+        for name, own in _TABS.items():
+            parts = pn.Row(*above[name]), *(self._panes[each] for each in own)
+            self.tabs[name] = pn.Column(*parts, css_classes=[f"inside-{name}"], **_WIDE)
 
     def _button(self, name: str) -> pn.widgets.FileDownload:
         given = {"filename": name, "label": "download", "css_classes": [f"download-{name}"]}
@@ -280,12 +275,10 @@ class Inside:
         self._active, done = name, self.lab.done
         chosen = self._choices(done) if done is not None else {}
         for view in _TABS.get(name, ()):
-            if view == "code":
-                key = (self.lab.now,)
-            elif done is None:
+            if view != "code" and done is None:
                 continue
-            else:
-                key = (done.number, *(chosen[each] for each in _NEEDS[view]))
+            wanted = [chosen[each] for each in _NEEDS[view]]
+            key = (self.lab.now if view == "code" else done.number, *wanted)
             if self._known.get(view) != key:
                 self._known[view] = key
                 self._panes[view].loading = view != "grid"  # which can be clicked meanwhile

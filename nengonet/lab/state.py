@@ -89,8 +89,7 @@ class Settings:
     @functools.cached_property
     def running(self) -> dict[str, object]:
         """The settings of the run, by their names in `nengonet.present`, and ``n_images``."""
-        own = (each for each in self.values.items() if each[0].startswith(f"{RUN}."))
-        return {name.removeprefix(f"{RUN}."): value for name, value in own}
+        return knobs.of_layer(self.values, RUN)
 
     @property
     def showing(self) -> dict[str, object]:

@@ -166,10 +166,8 @@ def example_view(
     right = np.nan if label is None else label
     known = _answers(np.array([prediction]), np.array([right]), np.array([tied]), names)
     words = known["words"][0].replace("\nis ", "\nright class: ") + (", a tie" if tied else "")
-    said = models.Div(
-        text=f"<b>{escape(name)}</b><br>answer: {escape(words)}".replace("\n", "<br>")
-    )
-    said.update(width=214, styles={"font-size": "14px"})
+    said = f"<b>{escape(name)}</b><br>answer: {escape(words)}".replace("\n", "<br>")
+    said = models.Div(text=said, width=214, styles={"font-size": "14px"})
     picture = column(said, _picture(image, known["colour"][0]))
     shown = [_raster_figure(layer, each, dt) for layer, each in rasters.items()]
     shown.append(_score_figure(scores, dt, names, prediction, right, readout))
