@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nengonet.neurons import model_of
+from nengonet.neurons.lif import noisy_lif_rates
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -28,3 +29,22 @@ def test_the_step_in_numpy_is_nengos_to_the_bit(dt, bits):
             np.testing.assert_array_equal(ours[name], values, name)
         spikes += (expected > 0).sum()
     assert spikes > 1000
+
+
+@pytest.mark.parametrize("min_voltage", [0.0, -1.0])
+def test_noisy_rates_are_those_of_the_current_alone(min_voltage):
+    rng = np.random.default_rng(8)
+    mean, deviation = rng.normal(1.0, 2.0, 60), rng.uniform(0.3, 4.0, 60)
+    together = noisy_lif_rates(mean, deviation, min_voltage=min_voltage)
+    alone = [
+        noisy_lif_rates(*each, min_voltage=min_voltage)[0]
+        for each in zip(mean[:6, np.newaxis], deviation[:6, np.newaxis], strict=True)
+    ]
+    np.testing.assert_allclose(together[:6], alone, rtol=1e-9)
+    assert np.ptp(together) > 50
+
+
+def test_a_deeper_voltage_has_other_noisy_rates():
+    mean, deviation = np.array([-2.0]), np.array([15.0])
+    shallow, deep = (noisy_lif_rates(mean, deviation, min_voltage=v)[0] for v in (0.0, -1.0))
+    assert shallow > 1.2 * deep > 0
