@@ -1,7 +1,7 @@
 """Build spiking networks by hand in plain Nengo from pretrained Keras weights.
 
-The public names stand in ``__init__.pyi``, and are imported when they are first used:
-``nengonet --help`` and the completion of a command at every tab need none of them.
+``__init__.pyi`` lists the public names. Each is imported on first use, so that ``nengonet --help``
+and tab completion import none of them.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
-"""Checks of what callers give: each kind of argument has one function here, which all modules call.
+"""Checks of arguments: one function here for each kind of argument, called by all modules.
 
-A check converts, and returns what the caller can rely on; a message is one line that says what was
-expected, what was given and, where it is known, the fix. Images at an input of a network are
-checked by `nengonet.layers.inputs.images_at`, which knows the input's shape and range.
+A check converts its argument and returns a value that the caller can rely on. Its message is one
+line: what was expected, what was given and, where it is known, the fix. Images at an input of a
+network are checked by `nengonet.layers.inputs.images_at`, which knows the input's shape and range.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def described(value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return as much of a text as a message or a table has room for."""
+    """Return a text, cut to the length that a message or a table has room for."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def short_repr(record: object) -> str:
-    """Write a dataclass in one line, arrays by their shape: its ``__repr__`` where it has any."""
+    """Return a dataclass in one line, with arrays as shapes; a ``__repr__`` for such classes."""
     fields = (field.name for field in dataclasses.fields(record) if field.repr)
     values = (f"{name}={described(getattr(record, name))}" for name in fields)
     return f"<{type(record).__name__} {', '.join(values)}>"
 
 
 def slice_text(view: object) -> str:
-    """Write what a slice of a Nengo object takes of it, such as ``[:10]``."""
+    """Return the slice of a view of a Nengo object as text, such as ``[:10]``."""
     return " ".join(str(view)[len(str(view.obj)) :].split())
 
 
@@ -127,7 +127,7 @@ def check_among(name: str, value: object, choices: Iterable[object]) -> None:
 
 
 def _equal(value: object, choice: object) -> bool:
-    """Return whether a value is a choice; True is not 1, and an array is nothing."""
+    """Return whether a value is a choice; True is not 1, and an array equals nothing."""
     if isinstance(value, (np.ndarray, list, tuple)):
         return False
     flags = [isinstance(each, (bool, np.bool_)) for each in (value, choice)]
@@ -155,7 +155,7 @@ def as_names(name: str, given: object, known: Sequence[str], what: str) -> tuple
 
 
 def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
-    """Convert to an array of numbers; whatever has ``__array__`` is one."""
+    """Convert to an array of numbers; anything with ``__array__`` is accepted."""
     if np.ma.is_masked(values):
         found = f"{np.ma.count_masked(values)} masked values; remove or fill them"
     elif isinstance(values, (str, bytes, Mapping, set, frozenset)) or values is None:
@@ -183,14 +183,14 @@ def as_numbers(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
 
 
 def check_finite(name: str, array: np.ndarray) -> np.ndarray:
-    """Return the array, none of whose values is NaN or infinite."""
+    """Return the array if all its values are finite."""
     finite = np.isfinite(array)
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
         where = f" at {list(first)}" if first else ""
         raise InputError(
-            f"{name}: expected finite values, got {array[first]}{where}; remove or replace what "
-            "is NaN or infinite"
+            f"{name}: expected finite values, got {array[first]}{where}; remove or replace "
+            "values that are NaN or infinite"
         )
     return array
 
@@ -208,7 +208,7 @@ def as_pixels(
     if array.dtype.kind in "iu":
         raise InputError(
             f"{name}: expected uint8 (0 to 255), bool or floats, got {array.dtype}; divide by 255 "
-            "if white is 255, or convert with .astype(float) if the values are meant as they are"
+            "if white is 255, or convert with .astype(float) to keep the values as they are"
         )
     return check_finite(name, array.astype(dtype, copy=False))
 
@@ -221,7 +221,9 @@ def check_batch(name: str, images: np.ndarray) -> None:
             "give a single image as image[numpy.newaxis]"
         )
     if images.size == 0:
-        raise InputError(f"{name}: expected at least one image of one pixel, got {images.shape}")
+        raise InputError(
+            f"{name}: expected at least one image of one pixel, got shape {images.shape}"
+        )
 
 
 def as_labels(
@@ -235,7 +237,7 @@ def as_labels(
         hint = "; turn one-hot rows into labels with .argmax(axis=1)" if classes.ndim == 2 else ""
         raise InputError(f"{name}: expected shape ({n_images},), got {classes.shape}{hint}")
     if len(classes) != n_images:
-        found = f"{len(classes)}; give the labels of these images"
+        found = f"{len(classes)}; give one label for each of these images"
         raise InputError(f"{name}: expected {n_images}, one for each image, got {found}")
     return classes
 

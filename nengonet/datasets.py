@@ -1,14 +1,14 @@
 """Images and labels as NumPy arrays: bundled, from local files, or downloaded.
 
-Images come as floats in [0, 1], labels as int64. The first 1000 test images of MNIST and
-Fashion-MNIST are part of the package; whole sets are looked for in
+Images are floats in [0, 1], labels are int64. The first 1000 test images of MNIST and
+Fashion-MNIST are bundled. Whole sets are looked for in
 
 1. the folder given as ``data_dir``,
 2. the folder named by the environment variable ``NENGONET_DATA``,
 3. Keras' cache (``$KERAS_HOME/datasets``, or ``~/.keras/datasets``),
-4. nengonet's own cache, where a download goes that was checked by its sha256.
+4. nengonet's own cache, which holds downloads that were checked by their sha256.
 
-Files that such a folder may hold (uint8 images):
+A folder may hold these files (uint8 images):
 
 =================  ================================================================================
 ``mnist``          ``mnist.npz`` (x_train, y_train, x_test, y_test), as Keras stores it
@@ -103,19 +103,19 @@ def load(
         own, which goes to `load_npz`.
     split : {"test", "train"}
     n_images : int, "all" or None
-        The first ``n_images`` images, or the whole split. None asks for the sample, whatever files
-        are at hand, so that a script gives the same images everywhere: the first 1000 test images
-        of MNIST, Fashion-MNIST and CIFAR-10, the first 500 training images of MNIST and
-        Fashion-MNIST, the whole split of everything else. Where bundled images suffice, no other
-        file is opened.
+        The first ``n_images`` images, or the whole split. None asks for a sample that does not
+        depend on the files at hand, so that a script loads the same images everywhere: the first
+        1000 test images of MNIST, Fashion-MNIST and CIFAR-10, the first 500 training images of
+        MNIST and Fashion-MNIST, and the whole split of everything else. No other file is opened
+        where the bundled images suffice.
     data_dir : path, optional
         A folder to look into before all others.
     download : bool
-        Whether to download what no folder has.
+        Whether to download files that no folder has.
     progress : bool
         Whether to show the progress of a download on stderr.
     dtype : numpy floating dtype
-        Of the images. 60,000 MNIST images take 376 MB as float64.
+        Type of the images. 60,000 MNIST images take 376 MB as float64.
 
     Returns
     -------
@@ -125,13 +125,13 @@ def load(
     Raises
     ------
     InputError
-        If an argument cannot be used, a file is not what its name says, or the data are
-        unavailable; the message says which file to put where.
+        An argument cannot be used, a file does not hold what its name says, or the data are
+        unavailable. The message says which file to put where.
 
     Notes
     -----
-    52 test images of ``bengali`` also occur among its training images. A broken or interrupted
-    download leaves nothing to be mistaken for data.
+    52 test images of ``bengali`` are also training images. A failed or interrupted download leaves
+    no file that could be mistaken for data.
 
     References
     ----------
@@ -184,16 +184,16 @@ def load_npz(
     Parameters
     ----------
     path : path
-        A file of `numpy.savez`: images and labels in ``x_test`` and ``y_test`` (``x_train`` and
-        ``y_train``), in ``x`` and ``y``, or in ``images`` and ``labels``, as `as_images` takes
-        them. Pickled objects are never loaded.
+        A file that `numpy.savez` wrote. It holds images and labels, as `as_images` takes them,
+        under ``x_test`` and ``y_test`` (``x_train`` and ``y_train``), ``x`` and ``y``, or
+        ``images`` and ``labels``. Pickled objects are never loaded.
     split : {"test", "train"}, optional
-        ``"train"`` needs ``x_train``; ``"test"`` and None take ``x_test``, and in a file that is
-        not split, all there is.
+        ``"train"`` needs ``x_train``. ``"test"`` and None take ``x_test``, or everything in a file
+        that is not split.
     n_images : int, "all" or None
         The first ``n_images`` images; None and ``"all"`` mean all of them.
     dtype : numpy floating dtype
-        Of the images, which are returned with their labels as `as_images` does.
+        Type of the images. They are returned with their labels, as by `as_images`.
 
     Examples
     --------
@@ -228,16 +228,16 @@ def as_images(
     images : (n_images, n_pixels), (n_images, height, width) or \
             (n_images, height, width, channels) array_like
         uint8 (always divided by 255; give a mask of 0 and 1 as bool), bool, or floats in [0, 1].
-        Other integers are refused: whether their white is 1 or 255 cannot be known.
+        Other integers are refused, because their white may be 1 or 255.
     labels : (n_images,) or (n_images, 1) array_like of int, optional
         The class of each image, from 0.
     dtype : numpy floating dtype
-        Of the images returned.
+        Type of the returned images.
 
     Returns
     -------
     images : array of `dtype`, in the shape given
-        Not a copy where nothing had to be converted.
+        Not a copy if nothing had to be converted.
     labels : (n_images,) int64 array, or None
 
     Examples
@@ -302,7 +302,7 @@ def _convert_images(x: ArrayLike, dtype: np.dtype, name: str) -> np.ndarray:
 
 
 def _find(dataset: _Dataset, split: str, n: int, data_dir, download, progress) -> Arrays:
-    """Return at least the first `n` images and labels, uint8, from the first place to have them."""
+    """Return at least the first `n` images and labels, uint8, from the first place with them."""
     cache = _cache(dataset, split, download, progress)
     for folder in itertools.chain([_EMBEDDED], _folders(data_dir), cache):
         for reader, files in dataset.layouts:

@@ -1,8 +1,8 @@
-"""The errors that callers meet."""
+"""The errors that nengonet raises."""
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used.
+    """Raised when an argument or a file cannot be used.
 
     The message is one line: the file, layer or argument, what was expected, what was given and,
     where it is known, what to do. The command line prints it and exits with 2.
@@ -20,13 +20,13 @@ class InputError(ValueError):
 
 
 class RunawayError(InputError, FloatingPointError):
-    """A network whose currents or spikes grow beyond what its numbers can hold.
+    """Raised when a network's currents or spikes grow beyond what its numbers can hold.
 
     The message names the layer, and the step or the example.
     """
 
 
 class UnknownName(InputError, KeyError):
-    """A name that a mapping does not have; a KeyError too, so that mappings work as usual."""
+    """Raised for an unknown name in a mapping; also a KeyError, as mappings raise."""
 
     __str__ = Exception.__str__

@@ -1,7 +1,7 @@
-"""Files from anywhere: one guard for every reader.
+"""One guard for every reader of files from anywhere.
 
-A file that is damaged, or made to do harm, ends in one `InputError`. Nothing of another file is
-read, and the arrays of a file may take no more memory than its size makes likely.
+A file that is damaged, or made to do harm, raises one `InputError`. No other file is read through
+it, and its arrays may not take more memory than its size makes likely.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy as np
 from nengonet.checks import described
 from nengonet.exceptions import InputError
 
-# What all arrays of a file may take: weights and images compress less than 100 to 1, but a few
-# arrays of zeros more than 1000 to 1.
+# The memory that all arrays of a file may take: weights and images compress less than 100 to 1,
+# but a few arrays of zeros more than 1000 to 1.
 _EXPANSION = 100
 _ALWAYS_ALLOWED = 64 * 2**20  # bytes
 _DEFLATE = 1032  # the most to 1 that gzip compresses
@@ -40,12 +40,12 @@ _HEAP = b"GCOL\x01\x00\x00\x00"
 
 
 def printable(text: Any) -> str:
-    """Return text with what could steer a terminal written as escapes."""
+    """Return text in which characters that could control a terminal are written as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def as_path(name: str, path: str | os.PathLike, what: str = "file") -> pathlib.Path:
-    """Convert the name of a file or folder, a text or a path, to a path."""
+    """Convert the name of a file or folder, given as text or as a path, to a path."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise InputError(f"{name}: expected the name of a {what}, got {described(path)}")
@@ -55,7 +55,7 @@ def as_path(name: str, path: str | os.PathLike, what: str = "file") -> pathlib.P
 def write_whole(
     path: pathlib.Path, content: bytes | memoryview, temporary: pathlib.Path | None = None
 ) -> None:
-    """Write a file whole or not at all: a temporary one beside it, which is renamed."""
+    """Write a file whole or not at all: to a temporary file beside it, which is then renamed."""
     temporary = temporary or path.with_name(f".{uuid.uuid4().hex}.writing")
     try:
         with temporary.open("wb") as file:
@@ -75,7 +75,7 @@ def write_whole(
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
-    """Turn whatever the reading of a file raises into one `InputError` with its path."""
+    """Turn any error that reading a file raises into one `InputError` with its path."""
     try:
         yield
     except InputError as error:
@@ -91,12 +91,12 @@ def reading(path: str | os.PathLike, expected: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno and error.strerror:
             problem = f"a file that cannot be read ({error.strerror})"
         elif isinstance(error, MemoryError):
-            problem = "one that needs more memory than there is"
+            problem = "a file that needs more memory than there is"
         raise InputError(f"{printable(path)}: expected {expected}, got {problem}") from error
 
 
 class Allowance:
-    """Count the bytes that the arrays of a file of some size take; refuse what no such file holds.
+    """Count the bytes that a file's arrays take, and refuse more than a file of its size can hold.
 
     They may take ``expansion`` times the size of the file.
     """
@@ -116,7 +116,7 @@ class Allowance:
 
 
 class Hdf5(contextlib.AbstractContextManager):
-    """An HDF5 file, of which nothing harmful can be read.
+    """An HDF5 file, guarded so that nothing harmful is read.
 
     Links within the file are followed. Links to other files, virtual datasets and external storage
     are refused, wherever they are met. An array is read once, whatever its number of names.
@@ -253,7 +253,7 @@ class Hdf5(contextlib.AbstractContextManager):
 
 
 def _check_own(dataset: h5py.Dataset) -> None:
-    """Refuse values of other files, where even the shape of a virtual dataset may be looked up."""
+    """Refuse values in other files, in which even the shape of a virtual dataset may be stored."""
     if dataset.is_virtual or dataset.external:
         raise InputError(
             f"{dataset.name}: values in another file are not read (virtual or external)"
@@ -318,7 +318,7 @@ def _check_heaps(content) -> None:
 
 
 class Archive(zipfile.ZipFile):
-    """A zip archive, of which nothing harmful can be read: arrays of an ``.npz``, or bytes."""
+    """A zip archive, guarded so that nothing harmful is read: arrays of an ``.npz``, or bytes."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         super().__init__(stream)

@@ -1,4 +1,4 @@
-"""Pieces of HTML: tags, tables, cards, pictures, pages. What is not `Html` yet is escaped.
+"""Pieces of HTML: tags, tables, cards, pictures, pages. All content but `Html` is escaped.
 
 Pages and displays need neither a script nor the network. Displays take the colours of the notebook
 around them, light or dark.

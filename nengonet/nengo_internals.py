@@ -1,4 +1,4 @@
-"""What nengonet uses of Nengo beside its documented interface: each a function, with a test.
+"""The parts of Nengo that nengonet uses beyond its documented interface: tested functions.
 
 Tried with Nengo 4.1.0, the only version that runs with NumPy 2.
 """
@@ -38,7 +38,7 @@ def state_space(synapse: nengo.LinearFilter, dt: float) -> tuple[np.ndarray, ...
 
 
 def read_clock(simulator: nengo.Simulator) -> None:
-    """Let ``n_steps`` and ``time`` of a simulator be those of its signals."""
+    """Set ``n_steps`` and ``time`` of a simulator from its signals."""
     simulator._probe_step_time()
 
 

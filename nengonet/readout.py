@@ -1,4 +1,4 @@
-"""The public name of `nengonet.results.readout`, for ``from nengonet.readout import accuracy``."""
+"""Public names of `nengonet.results.readout`, for ``from nengonet.readout import accuracy``."""
 
 import sys
 

@@ -37,9 +37,11 @@ def check_page_path(path: str | os.PathLike) -> pathlib.Path:
     """Return the path of a page, or raise `InputError` where none can be written."""
     path = as_path("path", path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: expected the name of a page, which ends in .html")
+        raise InputError(f"{path}: expected the name of a page, ending in .html")
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path}: expected a file in a folder that exists")
+        raise InputError(
+            f"{path}: expected a file in a folder that exists; create the folder first"
+        )
     return path
 
 
@@ -77,7 +79,9 @@ def report(
     ):
         if given is not None and not isinstance(given, kind):
             function = f"nengonet.{'diagnose' if kind is Diagnosis else 'compare'}"
-            raise InputError(f"{name}: expected what {function} returns, got {described(given)}")
+            raise InputError(
+                f"{name}: expected a {kind.__name__}, as {function} returns, got {described(given)}"
+            )
     names = list(map(str, range(n_classes) if class_names is None else class_names))
     findings += observed_findings(result, labels)
     if diagnosis is not None:
@@ -92,7 +96,7 @@ def report(
         _cards(result, labels, diagnosis),
         tag("h2", "Findings"),
         html.finding_cards(findings) or tag("p", _nothing(labels, diagnosis), class_="quiet"),
-        tag("h2", "How it was run"),
+        tag("h2", "Settings of the run"),
         html.facts(result.about() | _versions(result)),
         tag("h2", "Layers"),
         _layers(result),
@@ -101,7 +105,7 @@ def report(
         tag("div", *_figures(result, shown, labels, names, comparison), class_="row"),
     ]
     if diagnosis is not None:
-        title = tag("h2", "Diagnosis: what the network was predicted to do, before it is run")
+        title = tag("h2", "Diagnosis: predicted before the network is run")
         words = tag("p", _DIAGNOSIS, class_="quiet")
         parts += [title, diagnosis.to_html(findings=False), words]
     if comparison is not None:
@@ -129,22 +133,22 @@ def other_images(result: Result, images: np.ndarray | None) -> Iterator[Finding]
             "other-images",
             "warning",
             (result.layers[0].label,),
-            "the images of this page are not, to the bit, those that the run was shown",
+            "the images of this page differ from those that the run was shown",
             "their digests differ",
-            "give the images of the run, in its order; else the pictures, and the accuracy if the "
-            "labels are of other images, mean nothing",
+            "give the images of the run, in its order; otherwise the pictures mean nothing, nor "
+            "does the accuracy if the labels belong to other images",
         )
 
 
 def _nothing(labels: np.ndarray | None, diagnosis: Diagnosis | None) -> str:
-    words = "Nothing in the counts and answers stands out."
+    words = "The counts and answers show nothing unusual."
     more = [] if labels is not None else ["labels"]
     more += [] if diagnosis is not None else ["a diagnosis, which needs the network"]
     return words + (f" Not given: {', '.join(more)}." if more else "")
 
 
 def _cards(result: Result, labels: np.ndarray | None, diagnosis: Diagnosis | None) -> Html:
-    """Return the figures that are read first."""
+    """Return the cards with the main figures."""
 
     def one(title: str, figure: str, words: str) -> Html:
         big = tag("div", figure, class_="big")
@@ -182,9 +186,9 @@ def _layers(result: Result) -> Html:
     operations = result.operations_per_image()
     rows = [row | {"operations": operations.get(row["label"])} for row in layer_rows(result)]
     words = (
-        "Rates are in Hz, of each neuron in each image; silent is the share of these without a "
+        "Rates are in Hz, for each neuron and image; silent is the share of these without a "
         "spike. Spikes and synaptic operations (weights other than 0 that spikes reach) are means "
-        "for one image. A dash: it does not apply, or the run did not keep it."
+        "per image. A dash means that a value does not apply or was not kept."
     )
     table = html.table(cells(rows, COLUMNS | _OPERATIONS))
     return html.join(table, tag("p", words, class_="quiet"))
@@ -197,18 +201,18 @@ def _figures(result, images, labels, names, comparison) -> Iterator[Html]:
         curves = {result.settings["readout"].replace("_", " "): result.latency(labels)}
         latency = plots.plot_latency(curves, dt=result.dt, n_images=result.n_images)
         drawn += [
-            ("Accuracy over time", "Had the run ended after this many steps.", latency),
+            ("Accuracy over time", "Accuracy if the run had ended after this many steps.", latency),
             (
-                "Which class was taken for which",
-                "A row for each right class; what is off the diagonal is wrong.",
+                "Confusion matrix",
+                "One row for each true class; everything off the diagonal is wrong.",
                 plots.plot_confusion(result, labels, names),
             ),
         ]
     if result.counts:
-        words = "How often each rate occurs, over all neurons and images of a layer."
+        words = "Number of occurrences of each rate, over all neurons and images of a layer."
         drawn.append(("Rates", words, plots.plot_rates(result)))
     if comparison is not None:
-        words = "A dot for each neuron and image; on the line, the run does what was predicted."
+        words = "One dot for each neuron and image; on the line, observed and predicted agree."
         drawn.append(("Rates against prediction", words, plots.plot_comparison(comparison)))
     if images is not None and _is_image(images[0]):
         label = None if labels is None else names[labels[0]]

@@ -1,8 +1,8 @@
-"""Random streams that belong to one example, or to one layer, and to nothing else.
+"""Random streams, each of which belongs to one example or to one layer alone.
 
-An example's is made from the seed and the example's number, so that example 17 draws the same
-numbers alone, in a batch, first or last, on one process or ten. Its streams are kept apart: those
-of the input, of the simulator's reset, of random neuron types and of initial states.
+An example's stream is made from the seed and the example's number. Example 17 therefore draws the
+same numbers alone, in a batch, first or last, on one process or ten. Each example has separate
+streams for the input, the simulator's reset, random neuron types and initial states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _RESET_STREAM, _NEURON_STREAM, _STATE_STREAM, _TUNING_STREAM = 1, 2, 3, 4  # the
 
 
 def example_rng(seed: int, example: int, stream: int = 0) -> np.random.Generator:
-    """Return the random stream that belongs to one example, and to nothing else."""
+    """Return the random stream that belongs to one example alone."""
     key = () if stream == 0 else (stream,)
     return np.random.default_rng(np.random.SeedSequence([seed, example], spawn_key=key))
 

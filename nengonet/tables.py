@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
-    """Write rows of cells below each other, every column as wide as its widest cell."""
+    """Return rows of cells as lines, every column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -18,7 +18,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
 
 
 def cells(rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]]) -> list[list[str]]:
-    """Write records as rows of cells below their titles; ``columns`` give each title and format."""
+    """Return records as rows of cells below their titles; ``columns`` give title and format."""
     found = [[title for title, _ in columns.values()]]
     for row in rows:
         pairs = ((row.get(name), form) for name, (_, form) in columns.items())
@@ -29,5 +29,5 @@ def cells(rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]]) -> li
 def table(
     rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]], left: Collection[int] = (0,)
 ) -> list[str]:
-    """Write records as a table; ``columns`` give the title and format of each name."""
+    """Return records as a table; ``columns`` give the title and format of each name."""
     return aligned(cells(rows, columns), left=left)

@@ -128,8 +128,7 @@ def test_bundled_weights_go_by_their_name(tmp_path, monkeypatch):
     missing = call("weights", "mnist_dens")
     assert missing.exit_code == 2
     assert missing.stderr == (
-        "nengonet: mnist_dens: no such file, nor bundled weights of that name; did you mean "
-        "'mnist_dense'?\n"
+        "nengonet: mnist_dens: no such file or bundled weights; did you mean 'mnist_dense'?\n"
     )
     # A file here comes first.
     (tmp_path / "mnist_dense").write_bytes(b"")

@@ -300,7 +300,10 @@ def test_bad_arguments_are_one_line(name, argument):
         (lambda: nn.diagnose(OUTPUT, IMAGES, network=3), "network: expected .*, got 3"),
         (lambda: nn.predict_rates(OUTPUT, IMAGES, network="net"), "network: .* got 'net'"),
         (lambda: nn.MinibatchSimulator(OUTPUT, 2), "network: expected a nengo.Network, got Layer"),
-        (lambda: nn.compare(3, OUTPUT, IMAGES), "result: expected what present returns, got 3"),
+        (
+            lambda: nn.compare(3, OUTPUT, IMAGES),
+            "result: expected a Result, as present returns, got 3",
+        ),
     ],
 )
 def test_the_wrong_kind_of_object_is_one_line(act, message):

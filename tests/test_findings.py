@@ -466,7 +466,7 @@ def test_branches_on_different_scales_are_found():
     before.ensemble.neuron_type = nn.IntegrateAndFire(amplitude=0.05)
     (finding,) = found(output, "branch-scales", images, readout="mean")
     assert (finding.layers, finding.severity) == (("block",), "warning")
-    assert "way puts out 5, first puts out 1" in finding.evidence
+    assert "way outputs 5, first outputs 1" in finding.evidence
     assert "nengonet.balance" in finding.change
     # A scale that all have changes no sum, and it is the layer's own that is told.
     for layer in output.upstream():

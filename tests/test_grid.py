@@ -131,7 +131,7 @@ def test_what_a_function_closes_over_belongs_to_it(tmp_path):
     run(make(2), {"x": [1]}, save=file, resume=True)
     with pytest.raises(nn.InputError, match="another code"):
         run(make(3), {"x": [1]}, save=file, resume=True)
-    with pytest.raises(nn.InputError, match=r"function: .*factor: a saved run needs .*got lock"):
+    with pytest.raises(nn.InputError, match=r"function: .*factor: expected content .*got lock"):
         run(make(threading.Lock()), {"x": [1]}, save=tmp_path / "other")
     partial = functools.partial(noisy, kind="a")
     run(partial, {"scale": [1]}, save=tmp_path / "partial")
@@ -167,9 +167,9 @@ def test_without_content_nothing_is_saved(tmp_path):
     function, lock = Callable(2), threading.Lock()
     function.lock = lock
     assert run(function, {"x": [1]}, seeds=1).rows[0]["value"] == 2
-    with pytest.raises(nn.InputError, match="function: .*lock: a saved run needs what a later one"):
+    with pytest.raises(nn.InputError, match="function: .*lock: expected content that a later run"):
         run(function, {"x": [1]}, save=tmp_path / "sweep")
-    with pytest.raises(nn.InputError, match="constants: lock: a saved run needs"):
+    with pytest.raises(nn.InputError, match="constants: lock: expected content that a later run"):
         run(lambda x, lock, seed: x, {"x": [1]}, constants={"lock": lock}, save=tmp_path / "sweep")
     assert not os.listdir(tmp_path)
 
@@ -213,23 +213,29 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
             "grid: scale: expected a list of values, got 1",
         ),
         ({"grid": {"scale": [1.0], "kind": "ab"}}, "grid: kind: expected a list of values"),
-        ({"grid": {"scale": [], "kind": ["a"]}}, "grid: scale: expected one value or more"),
+        ({"grid": {"scale": [], "kind": ["a"]}}, "grid: scale: expected at least one value"),
         ({"grid": []}, "grid: expected a dict of lists"),
         ({"grid": [1]}, "grid: expected a dict of parameter names"),
         ({"grid": {"scale": [{1}], "kind": ["a"]}}, "grid: scale: expected numbers.* got set"),
-        ({"grid": GRID | {"seed": [1]}}, "grid: seed is a column of the table"),
+        ({"grid": GRID | {"seed": [1]}}, "grid: expected names other than the columns .* got seed"),
         ({"grid": GRID | {"sclae": [1]}}, "to take the arguments scale, kind, sclae, seed, got"),
-        ({"constants": {"kind": "a"}}, "constants: kind is a parameter of the grid as well"),
+        (
+            {"constants": {"kind": "a"}},
+            "constants: expected names other than those of the grid, got kind",
+        ),
         ({"constants": [1]}, r"^constants: expected a dict, got shape \(1,\)$"),
         ({"grid": np.zeros((2, 2))}, r"a list of them, got shape \(2, 2\)$"),
-        ({"constants": {"error": "a"}}, "constants: error is a column of the table"),
-        ({"seeds": 0}, "seeds: expected how many, at least 1, .* got 0"),
+        (
+            {"constants": {"error": "a"}},
+            "constants: expected names other than the columns .* got error",
+        ),
+        ({"seeds": 0}, "seeds: expected a number of seeds from 1, .* got 0"),
         ({"seeds": [-1]}, "seeds: expected .* got -1"),
-        ({"seeds": 1.5}, "seeds: expected how many.* got 1.5"),
-        ({"seeds": "12"}, "seeds: expected how many.* got '12'"),
-        ({"seeds": True}, "seeds: expected how many.* got True"),
+        ({"seeds": 1.5}, "seeds: expected a number of seeds.* got 1.5"),
+        ({"seeds": "12"}, "seeds: expected a number of seeds.* got '12'"),
+        ({"seeds": True}, "seeds: expected a number of seeds.* got True"),
         ({"n_jobs": 0}, "n_jobs: expected a number of processes, or -1 for one per core, got 0"),
-        ({"n_jobs": 2, "scheduler": "tcp://x:1"}, "n_jobs: the scheduler's workers run the cells"),
+        ({"n_jobs": 2, "scheduler": "tcp://x:1"}, "n_jobs: expected 1, as the scheduler's workers"),
         ({"function": 3}, "function: expected a function, got 3"),
     ],
 )

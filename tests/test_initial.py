@@ -199,7 +199,7 @@ def test_a_saved_run_knows_its_initial_states(tmp_path):
         ),
         (
             {"first": {"voltage": 0.5}},
-            "expected a nengo Distribution .* got 0.5; values that are",
+            "expected a nengo Distribution .* got 0.5; give values that are",
         ),
     ],
 )

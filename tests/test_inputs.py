@@ -179,7 +179,7 @@ def test_shapes_of_images_are_compared_not_sizes(build):
         (np.moveaxis(images, -1, 1), r"another order: give images.transpose\(0, 2, 3, 1\)"),
         (
             np.moveaxis(images, 0, -1),
-            r"stand last: give numpy.moveaxis\(images, -1, 0\)",
+            r"axis of images is last: give numpy.moveaxis\(images, -1, 0\)",
         ),
         (images.transpose(0, 2, 1, 3), r"another order: give images.transpose\(0, 2, 1, 3\)"),
         (images[0], r"a single image as image\[numpy.newaxis\]"),

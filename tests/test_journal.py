@@ -127,7 +127,7 @@ def test_a_record_of_something_else_is_refused(file, payload):
         journal.replay(lambda _: None)
         journal._write(journals._HEADER.pack(len(payload), zlib.crc32(payload, 1)) + payload)
     with pytest.raises(
-        nn.InputError, match="a record holds no part of this earlier count .*delete"
+        nn.InputError, match="a record does not belong to this earlier count .*delete"
     ):
         read(file)
 
@@ -142,7 +142,7 @@ def test_a_length_beyond_the_file_reads_nothing(file):
 def test_a_second_writer_is_refused_while_the_first_lives(file):
     with Numbers(file, None) as first:
         first.replay(lambda _: None)
-        with pytest.raises(nn.InputError, match="another run writes this file; wait"):
+        with pytest.raises(nn.InputError, match="another run is writing this file; wait"):
             read(file)
         first.append({"n": 7})
     assert read(file)[-1] == 7
@@ -168,7 +168,7 @@ def test_a_lock_ends_with_its_process(file, end):
     )
     assert first.stdout.readline() == "locked\n"
     before = file.read_bytes()
-    with pytest.raises(nn.InputError, match="another run writes this file"):
+    with pytest.raises(nn.InputError, match="another run is writing this file"):
         read(file)
     assert file.read_bytes() == before
     if end:
@@ -210,7 +210,7 @@ def test_a_full_disk_leaves_what_is_finished(file):
         journal.replay(lambda _: None)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
         try:
-            with pytest.raises(OSError, match="what is finished is kept: .* and resume"):
+            with pytest.raises(OSError, match="finished work is kept: .* and resume"):
                 journal.append({"n": 10**30})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

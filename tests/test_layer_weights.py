@@ -56,7 +56,7 @@ def test_table_and_summary():
 
 def test_no_layer_hides_another():
     layers = [LayerWeights([[1.0]], name="a"), LayerWeights([[2.0]], name="a")]
-    with pytest.raises(InputError, match="different names of layers, got 'a' twice"):
+    with pytest.raises(InputError, match="layers: expected different names, got 'a' twice"):
         Weights(layers)
 
 

@@ -223,7 +223,7 @@ REFUSED = [
         r"axis: expected one of the 2 axes of shape \(2, 3\), got 2",
     ),
     (lambda a, b, c: nn.concatenate([a, b], "rows"), "axis: expected a whole number, got 'rows'"),
-    (lambda a, b, c: nn.add([a, a], label="a"), "a: expected a label of its own"),
+    (lambda a, b, c: nn.add([a, a], label="a"), "a: expected a new label"),
     (
         lambda a, b, c: nn.zero_padding2d(c),
         r"zero_padding2d: zero padding takes \(rows, columns, channels\), but the layer before it, "

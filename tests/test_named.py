@@ -92,7 +92,7 @@ def test_probes(ran):
         (lambda net, result: result.rates(net.sum), "sum: the layer does not spike"),
         (lambda net, result: result["sum"].mean_output, "sum: .* name it in keep"),
         (lambda net, result: result["first"].raster, "first: .* name it in rasters"),
-        (lambda net, result: result.operations["first"], "first: no spikes come into"),
+        (lambda net, result: result.operations["first"], "first: no spikes reach"),
         (lambda net, result: result[net.second.neurons[:1]].spikes, "expected a whole layer"),
         (lambda net, result: result.data["nmed"], "expected any of named, .*mean 'named'"),
     ],

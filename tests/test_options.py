@@ -170,9 +170,9 @@ def test_json_of_one_seed_has_null_for_its_interval():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["forum-mnist"], "--set: expected one parameter or more, such as --set input-rate"),
-        ([*SMALL, "--seeds", "a"], "--seeds: expected how many, or several seeds as 3,7,11"),
-        ([*SMALL, "--seeds", "0"], "--seeds: expected how many"),
+        (["forum-mnist"], "--set: expected at least one parameter, such as --set input-rate"),
+        ([*SMALL, "--seeds", "a"], "--seeds: expected a number of seeds, or several seeds"),
+        ([*SMALL, "--seeds", "0"], "--seeds: expected a number of seeds"),
         ([*SMALL, "--resume"], "--resume: expected --save FILE"),
         ([*SMALL, "--jobs", "0"], "--jobs: expected a number of processes"),
         ([*SMALL, "--plot", "a.xyz"], "expected the name of a figure"),

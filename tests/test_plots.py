@@ -78,7 +78,7 @@ def test_figure_shows_what_the_result_holds(result):
 
 def test_a_result_without_rasters_is_refused(result):
     result.rasters.clear()
-    with pytest.raises(nn.InputError, match="expected a result with rasters"):
+    with pytest.raises(nn.InputError, match="result: expected rasters, got none"):
         plot_presentation(np.eye(3), result)
 
 

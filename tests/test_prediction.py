@@ -292,7 +292,7 @@ def test_what_cannot_be_predicted_is_named(change, message):
 
 def test_bad_arguments_are_named():
     network, node, a, b = plain_network()
-    with pytest.raises(nn.InputError, match="expected its network as well"):
+    with pytest.raises(nn.InputError, match="expected the network of "):
         predict_rates(b, IMAGES)
     with pytest.raises(nn.InputError, match=r"expected shape \(n_images, 9\) for .*, got \(5, 4\)"):
         predict_rates(b, np.zeros((5, 4)), network=network)

@@ -230,7 +230,7 @@ def test_save_and_load(tmp_path):
     assert str(loaded.accuracy(LABELS)) == str(result.accuracy(LABELS))
     assert os.listdir(tmp_path) == ["run.h5"]
     assert_same(result, run(save=file, resume=True, rasters=["hidden"]))
-    with pytest.raises(nn.InputError, match="run.h5 already exists: resume it"):
+    with pytest.raises(nn.InputError, match="run.h5 already exists; pass resume=True"):
         run(save=file)
     with pytest.raises(nn.InputError, match="the saved run has another seed: expected 3, got 0"):
         run(save=file, resume=True, seed=3, rasters=["hidden"])

@@ -96,7 +96,7 @@ def test_its_pictures_are_png_and_those_of_the_wrong_images(run, page):
     for k in wrong:
         np.testing.assert_allclose(pictures[f"image {k}"][..., 0], images[k], atol=0.012)
     figures = [alt for alt in pictures if not alt.startswith("image ")]
-    starts = ("Accuracy over time", "Which class", "Rates", "Image 0", "Spikes of a")
+    starts = ("Accuracy over time", "Confusion", "Rates", "Image 0", "Spikes of a")
     assert [alt for alt in starts if not any(each.startswith(alt) for each in figures)] == []
     assert all(pictures[alt].std() > 0.01 for alt in figures)
     assert plt.get_fignums() == []
@@ -141,9 +141,13 @@ def test_standardised_images_are_scaled_to_be_seen():
 
 def test_a_diagnosis_and_a_comparison_are_what_they_should_be():
     result = made(one_hot([0, 1, 1], 3))
-    with pytest.raises(nn.InputError, match=r"diagnosis: expected what nengonet.diagnose returns"):
+    with pytest.raises(
+        nn.InputError, match=r"diagnosis: expected a Diagnosis, as nengonet.diagnose returns"
+    ):
         result.to_html(diagnosis="good")
-    with pytest.raises(nn.InputError, match=r"comparison: expected what nengonet.compare returns"):
+    with pytest.raises(
+        nn.InputError, match=r"comparison: expected a Comparison, as nengonet.compare returns"
+    ):
         result.to_html(comparison=3)
 
 

@@ -189,14 +189,14 @@ def test_a_second_writer_is_refused(tmp_path, monkeypatch):
     def meanwhile(*arguments):
         monkeypatch.setattr(Runner, "_arrays", finished)
         for resume in (False, True):
-            with pytest.raises(nn.InputError, match="writes this file|already exists") as found:
+            with pytest.raises(nn.InputError, match="is writing this file|already exists") as found:
                 run(tmp_path / "run.h5", resume=resume)
             refused.append(str(found.value))
         return finished(*arguments)
 
     monkeypatch.setattr(Runner, "_arrays", meanwhile)
     same(run(tmp_path / "run.h5"), run(None))
-    assert "another run writes this file" in refused[1]
+    assert "another run is writing this file" in refused[1]
     assert os.listdir(tmp_path) == ["run.h5"]
 
 

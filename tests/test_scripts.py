@@ -96,7 +96,7 @@ def test_save_and_resume(tmp_path):
     assert first.exit_code == 0, first.output
     again = call(*words, "--save", file, "--resume")
     assert again.stdout == first.stdout
-    assert "already exists: resume it" in refused(*words, "--save", file)
+    assert "already exists; pass --resume to continue" in refused(*words, "--save", file)
     assert "expected --save FILE" in refused(*words, "--resume")
     assert nn.load_result(file).n_images == 9
 
@@ -208,7 +208,7 @@ def test_wrong_names_list_what_there_is():
     assert line.endswith("did you mean 'hidden'?")
     assert "expected SCRIPT.py:OUTPUT" in refused("present", "forum-mnist", *words)
     assert "expected SCRIPT.py:OUTPUT" in refused("present", SCRIPT, *words)
-    assert "which does not exist" in refused("diagnose", "none.py:out", *words)
+    assert "a name that does not exist" in refused("diagnose", "none.py:out", *words)
     assert "unknown name 'imp'" in refused("present", f"{SCRIPT}:out", *words, "--input", "imp")
     assert "did you mean 'mnist'" in refused("present", f"{SCRIPT}:out", "--images", "mnits")
     line = refused("present", f"{SCRIPT}:out", "--images", "image")

@@ -234,10 +234,13 @@ def test_two_inputs(simulator):
         ({"input": "relay"}, r"connect an input to it, such as nengo.Node\(numpy.zeros\(2\)\)"),
         ({"input": "function", "images": np.zeros((2, 6))}, "for function, got"),
         ({"input_process": 3}, "input_process: expected a function that returns a Process"),
-        ({"input_process": lambda image: image}, "returns a nengo Process for an image, got shape"),
+        (
+            {"input_process": lambda image: image},
+            "returns a nengo Process for an image, got one that returns shape",
+        ),
         (
             {"input_process": lambda image: nengo.processes.PresentInput([[1, 2]], 1)},
-            "of 6 values, as the Node has, got PresentInput of 2",
+            "of 6 values without input, as the Node has, got PresentInput of 2",
         ),
     ],
 )

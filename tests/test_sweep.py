@@ -169,7 +169,7 @@ def test_a_second_writer_is_refused(tmp_path):
     file = tmp_path / "sweep"
     with sweeps.SweepJournal(file, None) as journal:
         journal.append({"key": "k", "values": {}, "error": None, "seconds": 1.0})
-        with pytest.raises(nn.InputError, match="sweep: another run writes this file; wait"):
+        with pytest.raises(nn.InputError, match="sweep: another run is writing this file; wait"):
             run(save=file, resume=True)
 
 
@@ -182,7 +182,7 @@ def test_a_record_of_something_else_is_refused(tmp_path, record):
     with sweeps.SweepJournal(file, None) as journal:
         journal.replay(lambda _: None)
         journal.append(record)
-    with pytest.raises(nn.InputError, match="a record holds no part of this earlier sweep"):
+    with pytest.raises(nn.InputError, match="a record does not belong to this earlier sweep"):
         run(slow, {"x": [1]}, save=file, resume=True)
 
 

@@ -72,7 +72,7 @@ def test_whether_it_spikes():
 
 def test_the_network():
     net = network()
-    with pytest.raises(nn.InputError, match="plain.*: expected its network as well: network="):
+    with pytest.raises(nn.InputError, match="expected the network of .*plain.* too; give network="):
         read_output(net.plain)
     assert read_output([net.plain, net.layer]).network is net
     with net:
@@ -85,13 +85,16 @@ def test_the_network():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda net: net.plain[0], r"some dimensions .* give ensemble.neurons\[…\]"),
+        (lambda net: net.plain[0], r"some of the dimensions .* give ensemble.neurons\[…\]"),
         (lambda net: [], "got an empty list"),
         (lambda net: [net.plain, "plain"], "a list of these, got 'plain'"),
         (lambda net: net.array, "such as an EnsembleArray's output"),
         (lambda net: net.plain.neurons[5:], "at least one value"),
         (lambda net: None, "output: expected a Layer, an Ensemble"),
-        (lambda net: nengo.Probe(net.plain, add_to_container=False), "give what it probes"),
+        (
+            lambda net: nengo.Probe(net.plain, add_to_container=False),
+            "give the object that it probes",
+        ),
     ],
 )
 def test_what_is_refused(make, message):

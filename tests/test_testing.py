@@ -484,7 +484,7 @@ def test_causes_that_other_arguments_show():
         ({"dt": 0.001}, r"\(kind regular, dt given\): expected \(n_steps, n_neurons\)"),
         (
             {"dt": 0.001, "counts": np.zeros((100, 2))},
-            "duration: 0.2 s are 200 steps of 0.001 s, but the raster has 100",
+            "duration: expected n_steps \\* dt = 100 steps of 0.001 s, .* got 0.2 s, 200 steps",
         ),
     ],
 )
@@ -501,7 +501,7 @@ def test_little_data_is_refused_where_power_is_asked_for():
         "noisy": np.tile([10, 20], (9, 1)),
     }.items():
         assert_counts_match_rates(counts, [50.0, 100.0], 0.2, kind)
-        with pytest.raises(nn.InputError, match="too few to show weights off by 2 %"):
+        with pytest.raises(nn.InputError, match="too few to detect weights off by 2 %"):
             assert_counts_match_rates(counts, [50.0, 100.0], 0.2, kind, must_detect=0.02)
     assert_counts_match_rates([10, 200], [50.0, 1000.0], 0.2, must_detect=0.02)
 

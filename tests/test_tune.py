@@ -172,7 +172,7 @@ LAYERS, IMAGES = cnn()
     [
         ({"rate": 0.0}, "rate: expected a rate in Hz, above 0, got 0.0"),
         ({"rate": "fast"}, "rate: expected a rate in Hz, above 0, got 'fast'"),
-        ({"rate": 500.0}, "rate: expected one that the neurons reach, got 500; LIF: "),
+        ({"rate": 500.0}, "rate: expected a rate that the neurons reach, got 500; LIF: "),
         (
             {"rate": [1.0]},
             "rate: expected one number, or 3 for conv, dense, out, of which the last",

@@ -63,9 +63,9 @@ def test_no_tuning_is_assumed(given):
             with pytest.raises(nn.InputError) as error:
                 add()
             assert str(error.value) == (
-                "own: expected gain or max_rates, got neither; nengonet.tune finds what suits the "
-                "weights, for **tuned['own']; **nengonet.FORUM is the forum's max_rates=100, "
-                "intercepts=0"
+                "own: expected gain or max_rates, got neither; give **tuned['own'] from "
+                "nengonet.tune, which suits the weights, or **nengonet.FORUM for the forum's "
+                "max_rates=100, intercepts=0"
             )
         assert not network.ensembles
         nn.dense(pixels, np.ones((40, 3)), None)  # no neurons, nothing to tune
@@ -378,7 +378,7 @@ def test_flatten_is_the_same_layer():
         (
             nn.LayerWeights(CONV, kind="DepthwiseConv2D"),
             {"groups": 2},
-            "conv: expected no groups for a DepthwiseConv2D",
+            "conv: groups: expected none for a DepthwiseConv2D",
         ),
         (
             nn.LayerWeights(CONV, config={"dilation_rate": [2, 0]}),
@@ -585,7 +585,11 @@ def test_where_a_file_tells_no_kind_the_builder_does():
         (np.ones((10, 2, 4)), {}, "line: size: expected at most the image's 9 for .*, got 10"),
         (LINE, {"strides": (1, 2)}, r"line: strides: expected one whole number, got \(1, 2\)"),
         (LINE, {"padding": "reflect"}, "line: padding: expected 'valid' or 'same', got 'reflect'"),
-        (nn.LayerWeights(LINE, kind="DepthwiseConv1D"), {"groups": 2}, "line: expected no groups"),
+        (
+            nn.LayerWeights(LINE, kind="DepthwiseConv1D"),
+            {"groups": 2},
+            "line: groups: expected none",
+        ),
     ],
 )
 def test_bad_convolutions_over_steps_are_named(weights, settings, message):

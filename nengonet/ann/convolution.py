@@ -158,7 +158,7 @@ def places(
 ) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Return, for each place in a window, the windows that have an input there, and those inputs.
 
-    As slices of rows and columns: of what is put out, and of the image.
+    They are slices of rows and columns: of the output, and of the image.
     """
     axes = []
     for n, k, step, n_out, (before, _) in _axes(shape, size, strides, padding):
@@ -176,7 +176,7 @@ def places(
 def output_shape(
     shape_in: Sequence[int], size: Lengths, strides: Lengths, padding: str
 ) -> tuple[int, ...]:
-    """Return the rows and columns that a convolution or a pool puts out."""
+    """Return the rows and columns that a convolution or a pool outputs."""
     return tuple(n_out for *_, n_out, _ in _axes(shape_in, size, strides, padding))
 
 

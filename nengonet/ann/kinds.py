@@ -52,7 +52,7 @@ class Kind:
         return values.reshape(len(values), -1) @ layer.kernel
 
     def multiply_adds(self, layer: LayerWeights, shape: tuple[int, ...]) -> int:
-        """Count the multiply-adds for one image; ``shape`` is what the layer puts out."""
+        """Count the multiply-adds for one image; ``shape`` is that of the layer's output."""
         return math.prod(shape[:-1]) * layer.kernel.size
 
 

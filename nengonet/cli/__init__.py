@@ -1,12 +1,11 @@
 """The command line: a thin shell over the library.
 
 A command is a few lines that call one library function. Human-readable tables go to standard
-output, progress to standard error; ``--json`` prints one JSON object and nothing else. What
-a command runs is imported when it is asked for, so that ``nengonet --help`` takes a tenth of a
-second.
+output, progress to standard error; ``--json`` prints one JSON object and nothing else. A command
+imports its code only when it runs, so that ``nengonet --help`` takes a tenth of a second.
 
-Exit codes: 0 for done; 1 for a sweep with cells that failed, and for an error in nengonet itself
-(then with a traceback); 2 for bad input; 130 for Ctrl-C.
+Exit codes: 0 for success; 1 for a sweep with failed cells, or an error in nengonet itself (with a
+traceback); 2 for bad input; 130 for Ctrl-C.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class _Bench(click.Command):
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         """Return the options."""
         found = options_of(studies.get("forum-mnist"), "diagnose", "weights own n_images seed")
-        # States that every image draws anew are no part of the network that is timed.
+        # States that every image draws anew do not belong to the network that is timed.
         found = [option for option in found if option.name != "initial_voltage"]
         return [*found, *super().get_params(context)]
 

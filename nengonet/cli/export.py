@@ -1,4 +1,4 @@
-"""What ``nengonet export`` and ``script`` do for a study's network and for one in a script."""
+"""``nengonet export`` and ``script``, for a study's network and for one in a script."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS = {
 
 
 def export_params() -> list[click.Parameter]:
-    """Return the file, and what is said of the tool that will read it."""
+    """Return the parameters for the file and for the tool that will read it."""
     file = click.Argument(["file"], type=click.Path())
     params = options("export", " ".join(_OPTIONS), _OPTIONS)
     params[0].argument = "dt"  # what messages call it
@@ -34,7 +34,7 @@ def export_params() -> list[click.Parameter]:
 
 
 def export(name: str, output: Output, options: dict, **where: object) -> None:
-    """Write an output's network as the command's options say, and print its nodes."""
+    """Write an output's network according to the command's options, and print its nodes."""
     from nengonet.nir.export import to_nir
     from nengonet.nir.file import as_text, summary, write
 
@@ -50,7 +50,7 @@ N_SHOWN = 20
 
 
 def script_params() -> list[click.Parameter]:
-    """Return what a script imports, and where it goes."""
+    """Return the parameters for a script's imports and its file."""
     help_ = "Import nothing of nengonet: weights and images go to the file beside it."
     standalone = click.Option(["--standalone"], is_flag=True, help=help_)
     file = click.Option(["-o", "--output", "file"], type=click.Path(), help="Write it to FILE.py.")
@@ -58,7 +58,7 @@ def script_params() -> list[click.Parameter]:
 
 
 def answer_script(name: str, script: Script, file: str | None, as_json: bool) -> None:
-    """Print a script, or write it to a file, and say where its arrays are."""
+    """Print a script, or write it to a file, and print where its arrays are."""
     written = [] if file is None else list(map(str, script.save(file)))
     report = {"name": name, "files": written, "arrays": list(script.arrays)}
     if as_json:

@@ -1,4 +1,4 @@
-"""What ``nengonet lab`` does for a study and for a network in a script."""
+"""``nengonet lab``, for a study and for a network in a script."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OPTIONS = {
 
 
 def lab_params() -> list[click.Option]:
-    """Return where the page is served."""
+    """Return the parameters for the page's address."""
     return options("lab", " ".join(_OPTIONS), _OPTIONS)
 
 
 def serve_lab(
     name: str, lab: Lab, host: str | None, port: int | None, no_browser: bool, as_json: bool
 ) -> None:
-    """Serve a lab until Ctrl-C, and print where."""
+    """Serve a lab until Ctrl-C, and print its address."""
     from nengonet.lab.server import serve
 
     def tell(url: str) -> None:

@@ -53,7 +53,7 @@ def _run(
 def _explained(
     result: Result, script: Script, images: str | None, labels: str | None, node: str | None
 ) -> dict:
-    """Return what the network of a script adds: its diagnosis, and the rates that it predicts."""
+    """Return the diagnosis of a script's network, and the rates that it predicts."""
     from nengonet.explain.comparison import compare
     from nengonet.explain.diagnosis import diagnose
 
@@ -72,7 +72,7 @@ def _explained(
 
 
 def _class_names(images: str | None, n_classes: int) -> tuple[str, ...] | None:
-    """Return the names of a data set's classes, where the network has as many."""
+    """Return the names of a data set's classes, if the network has as many."""
     from nengonet import datasets
 
     names = ()

@@ -1,6 +1,6 @@
-"""``nengonet present``, and ``diagnose``, ``budget`` and so on of a network in a script.
+"""``nengonet present``, and ``diagnose``, ``budget`` and so on for a network in a script.
 
-The script is imported as a module: what it guards with ``if __name__ == "__main__"`` is not run.
+The script is imported as a module: code under ``if __name__ == "__main__"`` is not run.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ _FORM = "SCRIPT.py:OUTPUT"
 
 
 def is_script(name: str) -> bool:
-    """Tell whether an argument names an object in a script."""
+    """Return whether an argument names an object in a script."""
     file, colon, _ = name.partition(".py:")
     return bool(colon) or file.endswith(".py")
 
 
 def load_script(path: str | os.PathLike) -> types.ModuleType:
-    """Import a script; its errors become one line, which says where they were raised."""
+    """Import a script; an error becomes one line that states where it was raised."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: expected the file of a script, which does not exist")
+        raise InputError(f"{path}: expected the file of a script, got a name that does not exist")
     name = path.stem if path.stem not in sys.modules else f"{path.stem} (script)"
     if str(path.resolve().parent) not in sys.path:
         sys.path.insert(0, str(path.resolve().parent))
@@ -90,7 +90,7 @@ def load_script(path: str | os.PathLike) -> types.ModuleType:
 
 
 def _held(part: object) -> list[nengo.Network]:
-    """Return the networks that an object is, or has in itself."""
+    """Return the networks in an object, or the object itself if it is one."""
     import nengo
 
     if isinstance(part, list | tuple | Mapping):
@@ -103,7 +103,7 @@ def _held(part: object) -> list[nengo.Network]:
 class Script:
     """The output of a network in a script, and the images that it is shown.
 
-    Where it may be, it is one of the script's ``functions`` instead, and its target None.
+    With ``functions``, it may be one of the script's functions instead; its target is then None.
     """
 
     def __init__(self, name: str, network: str | None = None, *, functions: bool = False) -> None:
@@ -120,7 +120,7 @@ class Script:
             raise InputError(f"{self.expression}: expected an output of a network, got a function")
 
     def find(self, expression: str) -> object:
-        """Return what a name stands for; it may go on, as in ``build()[0].neurons[:10]``."""
+        """Return the object of an expression, such as ``build()[0].neurons[:10]``."""
         try:
             return self._value(ast.parse(expression, mode="eval").body)
         except Exception as error:
@@ -143,7 +143,7 @@ class Script:
             ) from None
 
     def _value(self, node: ast.expr) -> object:
-        """Return what an expression stands for, each part of it made once: calls build anew."""
+        """Return the object of an expression; each part is evaluated once, as calls build anew."""
         text = ast.unparse(node)
         if text not in self._parts:
             names = dict(vars(self.module))
@@ -157,7 +157,8 @@ class Script:
     def _read(self, name: str | None) -> Target:
         """Read the output in the network that was named, or in the one that holds it.
 
-        That is in a variable of the script, or in a part of the expression, such as ``build()``.
+        That network is in a variable of the script or a part of the expression, such as
+        ``build()``.
         """
         from nengonet.layers.record import Layer
         from nengonet.layers.targets import read_output
@@ -180,19 +181,19 @@ class Script:
     def data(
         self, images: str, labels: str | None, n_images: int | None, node: str | None
     ) -> tuple[np.ndarray | dict, np.ndarray | None]:
-        """Return images, by input if that was named, and labels if there are any."""
+        """Return images, by input if one was named, and labels if there are any."""
         shown, known = load_data(vars(self.module), self.target.size, images, labels, n_images)
         return shown if node is None else {self.find(node): shown}, known
 
     def readout(self, asked: str | None) -> str:
-        """Return the readout that was asked for; what does not spike has no spikes to count."""
+        """Return the requested readout, or a default that suits an output without spikes."""
         return asked or ("sum" if self.target.amplitude is None else "spike_count")
 
 
 def load_data(
     own: Mapping, n_classes: int, images: str | None, labels: str | None, n_images: int | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return images and labels, where there are any: of ``own`` arrays, files and data sets."""
+    """Return images and labels, if any, from ``own`` arrays, files and data sets."""
     from nengonet import datasets
     from nengonet.checks import positive_integer
 
@@ -241,7 +242,7 @@ def _array(own: Mapping, name: str, is_file: bool) -> np.ndarray | None:
 
 
 def _opened(name: str, settings: dict) -> tuple[Script, object, object, dict]:
-    """Return the script, its images and labels, and the options that are left."""
+    """Return the script, its images and labels, and the other options."""
     own = {each: settings.pop(each) for each in _DATA.split()}
     script = Script(name, own.pop("network"))
     settings["readout"] = script.readout(settings["readout"])
@@ -337,7 +338,7 @@ def _script(
     from nengonet.plain.script import as_script
     from nengonet.weights import Weights
 
-    n_images = N_SHOWN if settings["n_images"] is None else None  # of those that are given, all
+    n_images = N_SHOWN if settings["n_images"] is None else None  # all that are given
     script, images, labels, rest = _opened(name, settings)
     rest["weights"] = [each for each in vars(script.module).values() if isinstance(each, Weights)]
     made = as_script(
@@ -387,7 +388,7 @@ def _sweep(name: str, settings: tuple, network: str | None, **options: object) -
     check_resume(options)
     data = {each: options.pop(each) for each in _DATA.split() if each != "network"}
     script = Script(name, network, functions=True)
-    # It is sent to other processes, which do not know the module.
+    # The function is sent to other processes, which cannot import the module.
     cloudpickle.register_pickle_by_value(script.module)
     if script.target is None:
         function, constants, grid = script.found, {}, dict(map(_values, settings))
@@ -398,7 +399,7 @@ def _sweep(name: str, settings: tuple, network: str | None, **options: object) -
         path = f"{script.module.__file__}:{script.expression}"
         constants = {"script": path, "data": data, "network": network}
     if not grid:
-        raise InputError("--set: expected one parameter or more, such as NAME=1,2,3, got none")
+        raise InputError("--set: expected at least one parameter, such as NAME=1,2,3, got none")
     run_sweep(name, function, grid, constants, {}, options)
 
 

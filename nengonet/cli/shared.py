@@ -1,4 +1,4 @@
-"""What the commands share: how they fail, how they print, and options of several of them."""
+"""Code that commands share: errors, printing, and common options."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def example_of(command: click.Command) -> str:
 
 
 class Commands(Group):
-    """Turn what callers can mend into one line on standard error, and exit code 2."""
+    """Turn errors that users can fix into one line on standard error, and exit code 2."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Keep the words that were given, for a line that resumes."""
+        """Keep the given words, for the line that resumes."""
         context.meta[_WORDS] = list(args)
         return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> object:
-        """Run the command, and end with one line where it cannot be run."""
-        # https://no-color.org: set and not empty. Else click looks for a terminal.
+        """Run the command; if it cannot be run, end with one line."""
+        # https://no-color.org: set and not empty. Otherwise click looks for a terminal.
         context.color = False if os.environ.get("NO_COLOR") else None
         try:
             with _lost_interrupts_repeated():
@@ -68,7 +68,7 @@ class Commands(Group):
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
         except KeyboardInterrupt:
-            # Whoever presses it again meanwhile gets no traceback for it.
+            # Pressing it again meanwhile gives no traceback.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # After an interrupt within an exec of text, such as those of dataclasses, `python -m`
             # ends by sending itself the signal, without the exit code; unless another one follows.
@@ -85,12 +85,12 @@ class Commands(Group):
 
 @contextlib.contextmanager
 def _lost_interrupts_repeated() -> Iterator[None]:
-    """Raise KeyboardInterrupt again where Python drops it, as it does in the end of an object."""
+    """Raise KeyboardInterrupt again where Python drops it, as in an object's finalizer."""
     before = sys.unraisablehook
 
     def repeat(lost: object) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
-            # A little later, when this hook is over.
+            # A little later, after this hook has ended.
             signal.signal(signal.SIGALRM, signal.default_int_handler)
             signal.setitimer(signal.ITIMER_REAL, 0.05)
         else:
@@ -130,19 +130,19 @@ def _called(context: click.Context) -> click.Command:
 
 
 def _how_to_go_on(context: click.Context) -> str:
-    """Say what is kept, and with which line to resume."""
+    """Return a text on what is kept, and with which line to resume."""
     words = list(context.meta[_WORDS])
     if not any(option.name == "save" for option in _called(context).params):
         return "nothing is kept, as this command has no --save"
     if not any(word.split("=")[0] == "--save" for word in words):
-        return "nothing is kept: with --save FILE, what is finished is, and --resume continues"
+        return "nothing is kept; with --save FILE, finished work is kept, and --resume continues"
     resume = [] if "--resume" in words else ["--resume"]
     line = shlex.join([context.info_name, *words, *resume])
     return f"what is finished is kept; resume with: {line}"
 
 
 def _in_the_callers_words(context: click.Context, message: str) -> str:
-    """Call Python's arguments in a message what the command line calls them."""
+    """Replace names of Python arguments in a message by those of the command line."""
     flags = {
         getattr(option, "argument", option.name): option.opts[0]
         for option in _called(context).get_params(context)
@@ -169,7 +169,7 @@ def _option(flag: str, value: str) -> str:
 
 
 def answer(as_json: bool, report: dict, text: str) -> None:
-    """Print a report: one JSON object for programs, text for people."""
+    """Print a report: one JSON object, or human-readable text."""
     if as_json:
         click.echo(json.dumps(_of_json(report), allow_nan=False))
     else:
@@ -177,7 +177,7 @@ def answer(as_json: bool, report: dict, text: str) -> None:
 
 
 def _of_json(value: object) -> object:
-    """Return a value with null for what JSON has no number for."""
+    """Return a value with null in place of numbers that JSON does not have."""
     if isinstance(value, dict):
         return {name: _of_json(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -191,7 +191,7 @@ _TITLE = re.compile(r"\A\S+$|^  (?:published|ANN|spiking)\b", re.MULTILINE)
 
 
 def _coloured(text: str) -> str:
-    """Mark severities, the title and the figures to compare; click drops it beside terminals."""
+    """Colour severities, title and figures to compare; click drops colours without a terminal."""
     text = _TITLE.sub(lambda found: click.style(found[0], bold=True), text)
     return _SEVERITY.sub(
         lambda found: found[1] + click.style(f"{found[2]}:", fg=_SEVERITIES[found[2]], bold=True),
@@ -199,13 +199,13 @@ def _coloured(text: str) -> str:
     )
 
 
-# What several commands do.
+# Actions of several commands.
 
 
 def answer_diagnosis(
     name: str, found: Diagnosis, compared: Comparison | None, as_json: bool, plot: str | None
 ) -> None:
-    """Print a diagnosis, and what was observed where a run is compared with it."""
+    """Print a diagnosis, and the observed values if a run is compared with it."""
     report, text = {"name": name} | found.to_json(), [str(found)]
     if compared is not None:
         n_images = len(next(iter(compared.observed.values())))
@@ -218,7 +218,7 @@ def answer_diagnosis(
 def run_sweep(
     name: str, function: Callable, grid: dict, constants: dict, about: dict, options: dict
 ) -> NoReturn:
-    """Sweep a function as the command's options say, print the table, and end the process."""
+    """Sweep a function according to the options, print the table, and end the process."""
     from nengonet.studies.report import sweep_table
     from nengonet.sweeps.sweep import sweep
 
@@ -234,18 +234,18 @@ def run_sweep(
 
 
 def _seeds_of(text: str) -> int | list[int]:
-    """Return how many seeds, or the seeds."""
+    """Return the number of seeds, or the seeds."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(
-            f"--seeds: expected how many, or several seeds as 3,7,11, got {text!r}"
+            f"--seeds: expected a number of seeds, or several seeds such as 3,7,11, got {text!r}"
         ) from None
     return seeds if "," in text else seeds[0]
 
 
 def draw(path: str | None, function: str, found: object) -> None:
-    """Save what a function of `nengonet.plots` draws, if a figure is wanted."""
+    """Save the figure of a function of `nengonet.plots`, if a path is given."""
     if path:
         from nengonet import plots
 
@@ -256,7 +256,7 @@ def draw(path: str | None, function: str, found: object) -> None:
 
 
 def _checked_figure(context: click.Context, _: object, path: str | None) -> str | None:
-    # A completion parses too, and should not wait for Matplotlib.
+    # Shell completion parses too, and should not wait for Matplotlib.
     if path and not context.resilient_parsing:
         from nengonet.plots import check_figure_path
 
@@ -267,7 +267,7 @@ def _checked_figure(context: click.Context, _: object, path: str | None) -> str 
 NUMBER, FILE = {"type": int}, {"type": click.Path()}
 COUNT = {"type": click.IntRange(1), "metavar": "N"}
 PLOT = FILE | {"callback": _checked_figure}
-# By name: flag, help, and what click takes beside them.
+# By name: flag, help, and further arguments of click.
 _OPTIONS = {
     "simulator": (
         "--simulator",
@@ -292,7 +292,7 @@ _OPTIONS = {
 
 
 def options(verb: str, names: str, own: Mapping[str, tuple] | None = None) -> list[click.Option]:
-    """Return options of a command: its ``own``, by name, and those that several have."""
+    """Return options of a command: its ``own``, by name, and the common ones."""
     known, found = _OPTIONS | (own or {}), []
     for name in names.split():
         long, text, *settings = known[f"{verb} {name}" if f"{verb} {name}" in known else name]

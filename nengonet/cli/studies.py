@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 
 class StudyGroup(Group):
-    """A group with a command for each study, which is imported when its command is asked for.
+    """A group with a command for each study, which is imported when its command is used.
 
-    ``usual`` is what its examples say where a study has none of its own.
+    ``usual`` is the example of studies that have none of their own.
     """
 
     def __init__(self, name: str, text: str, example: str, make: Callable, usual: str = "") -> None:
@@ -91,7 +91,7 @@ class _Images(click.ParamType):
 
 
 def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
-    """Return options of a command: a study's own in place of ``own``, and common ones."""
+    """Return options of a command: the study's own in place of ``own``, and common ones."""
     default = study.default(verb)
     n_jobs = f"Processes; -1 for one per core.  [default: {default['n_jobs']}]"
     images = f'How many, or "all".  [default: {study.n_images_shown(verb)}]', {"type": _Images()}
@@ -120,7 +120,7 @@ def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
 
 
 def _quick_text(study: Study) -> str:
-    """Say which options the quick version stands for."""
+    """Return a text on which options the quick version stands for."""
     words = [f"{each.flag} {word}" for each in study.quick_settings() for word in each.words]
     return f"A first, rougher answer: {' '.join(words)}."
 
@@ -141,7 +141,7 @@ def _own_options(study: Study, verb: str) -> Iterable[click.Option]:
 
 
 def _flag(long: str, text: str, argument: str) -> click.Option:
-    """Return a flag; messages call it by this argument in Python."""
+    """Return a flag; messages know it by this argument in Python."""
     option = click.Option([long], is_flag=True, help=text)
     option.argument = argument
     return option
@@ -156,7 +156,7 @@ def arguments_of(study: Study, verb: str, options: dict) -> dict:
 
     flags = {each.flag: name for name, each in study.variants.items() if is_on(each.flag)}
     if len(flags) > 1:
-        raise InputError(f"{' and '.join(flags)}: expected one of them")
+        raise InputError(f"{' and '.join(flags)}: expected one of them, got all")
     parameters = study.options(verb)
     for name, parameter in parameters.items():
         option = parameter.option
@@ -164,7 +164,7 @@ def arguments_of(study: Study, verb: str, options: dict) -> dict:
             if is_on(long):
                 if option.without in options:
                     other = parameters[option.without].flag
-                    raise InputError(f"{long} and {other}: expected one of them")
+                    raise InputError(f"{long} and {other}: expected one of them, got both")
                 options[name] = value
         if name in options and option.values:
             words = options[name] if parameter.many else [options[name]]
@@ -173,7 +173,7 @@ def arguments_of(study: Study, verb: str, options: dict) -> dict:
     return options | ({"variant": name} if (name := next(iter(flags.values()), None)) else {})
 
 
-# Commands: what runs, what the help says, options, and the class of the command.
+# Commands: the function, the help text, the options, and the class of the command.
 
 
 def _reproduce(study: Study) -> tuple:
@@ -257,7 +257,8 @@ def _sweep(study: Study) -> tuple:
         grid = grid_of(study.name, study.parameters, settings)
         if not grid:
             raise InputError(
-                f"--set: expected one parameter or more, such as {study.examples['sweep']}; "
+                f"--set: expected at least one parameter, such as {study.examples['sweep']}, "
+                f"got none; "
                 f"nengonet sweep {study.name} --help lists them"
             )
         if n_images not in (None, "all"):
@@ -306,7 +307,7 @@ def _lab(study: Study) -> tuple:
 
 
 class LabGroup(StudyGroup):
-    """A group that opens the forum's network where no study is named."""
+    """A group that opens the forum's network if no study is named."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Put the forum's study before options that stand alone."""

@@ -1,7 +1,7 @@
 """The error budget: which effect costs how many percentage points of accuracy.
 
-From the ANN to the run network, one effect is added at a time, on the same images, and each step
-is a network that was really computed or run. The steps add up to the whole difference.
+Between the ANN and the simulated network, one effect is added at a time, on the same images. Each
+step is a network that was really computed or run. The steps add up to the whole difference.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from nengonet.run.presentation import present
 from nengonet.run.progress import numbered
 from nengonet.tables import aligned
 
-# Different example numbers give the same image other input noise.
+# Different example numbers give the same image different input noise.
 _EXAMPLES_APART = 10_000_000
-# Images whose repeats are shown by one simulator: each has a copy of its image.
+# Images whose repeats one simulator shows: each repeat has a copy of its image.
 _AT_ONCE = 10_000
 
 
@@ -42,13 +42,13 @@ class Step:
     ----------
     name : str
     accuracy : float, in [0, 1]
-        With this effect and all before it.
+        Accuracy with this effect and all before it.
     change : float, in percentage points
-        Against the step before.
+        Change from the step before.
     interval : (float, float), in percentage points
-        95 % interval of the change: from the images on which the two steps differ.
+        95 % interval of the change, from the images on which the two steps differ.
     how : str
-        What was computed or run.
+        The computation or run of this step.
 
     Examples
     --------
@@ -78,10 +78,11 @@ class Budget:
     Attributes
     ----------
     steps : tuple of Step
-        The first is the ANN, or what is left of it; the last the network as it is run.
+        The first step is the ANN, or the nearest that can be computed; the last is the network as
+        it is run.
     n_images : int
     n_repeats : int
-        Presentations with different input noise that one image was averaged over.
+        Number of presentations of each image with different input noise, which are averaged.
     ann_reason : str or None
         Why the budget does not begin with an ANN.
 
@@ -110,15 +111,15 @@ class Budget:
 
     @property
     def total(self) -> float:
-        """Accuracy of the last step less that of the first, in percentage points."""
+        """Accuracy of the last step minus that of the first, in percentage points."""
         return 100 * (self.steps[-1].accuracy - self.steps[0].accuracy)
 
     def to_json(self) -> dict:
-        """Return the budget as JSON's own types."""
+        """Return the budget as types that JSON knows."""
         return dataclasses.asdict(self) | {"total": self.total}
 
     def __repr__(self) -> str:
-        """Write the two ends; `str` has the steps."""
+        """Show both ends; `str` returns the steps."""
         first, last = self.steps[0], self.steps[-1]
         return (
             f"<Budget of {self.n_images} images: {first.name} {first.accuracy:.4f}, as it is run "
@@ -136,7 +137,7 @@ class Budget:
         )
 
     def _cells(self) -> list[list[object]]:
-        """Return the table of a display: the bars are changes, in the scale of the largest."""
+        """Return the table of a display; bars show changes, scaled to the largest."""
         scale = 50 / max(1e-9, *(abs(step.change) for step in self.steps))
         cells = [["", "accuracy", "change, percentage points (95 % interval)", "", "how"]]
         for k, step in enumerate(self.steps):
@@ -150,7 +151,7 @@ class Budget:
         return cells
 
     def __str__(self) -> str:
-        """Write the budget as a table."""
+        """Return the budget as a table."""
         rows = [["", "accuracy", " change (95 % interval), percentage points"]]
         for step in self.steps:
             shown = "" if step is self.steps[0] else _change_text(step)
@@ -184,7 +185,7 @@ def error_budget(
 ) -> Budget:
     """Split the difference between the ANN and the network as it is run.
 
-    Its keywords are those of `present`, and two more.
+    Its keywords are those of `present`, and two others.
 
     Parameters
     ----------
@@ -197,19 +198,19 @@ def error_budget(
         Needed for plain Nengo objects.
     ann : (n_images, n_classes) array_like, optional
         The ANN's scores for the images, such as ``model.predict(images)``. By default those of the
-        ANN that the network stands for; where it stands for none, as plain Nengo does, the budget
-        begins with the rate model.
+        ANN that corresponds to the network. If there is none, as for plain Nengo, the budget begins
+        with the rate model.
     presentation_time, dt : float, in seconds
     seed : int, optional
     readout : str
-        Of the network as it is run.
+        Readout of the network as it is run.
     n_repeats : int
-        The noise is averaged out over this many presentations, and over one presentation of this
-        many times the length.
+        The noise is averaged over this many presentations, and over one presentation that lasts
+        this many times as long.
     n_jobs : int
         As for `present`.
     progress : bool or str
-        As for `present`; a text stands in place of "budget".
+        As for `present`; a text replaces "budget".
 
     Returns
     -------
@@ -218,7 +219,7 @@ def error_budget(
     Raises
     ------
     InputError
-        The last layer does not spike, or cannot be predicted; or as for `present`.
+        The last layer does not spike or cannot be predicted; or as for `present`.
 
     Examples
     --------
@@ -244,7 +245,7 @@ def error_budget(
     target = read_output(output, network)
     if target.amplitude is None:
         raise InputError(
-            f"{target.label}: expected a last layer that spikes, with one amplitude throughout"
+            f"{target.label}: expected a last layer that spikes, with one amplitude for all neurons"
         )
     order = Graph(target.network).upstream(*target.items)[0]
     nodes = [item for item in order if isinstance(item, nengo.Node)]
@@ -323,9 +324,9 @@ Stage = tuple[str, np.ndarray | Callable[[], np.ndarray], str]
 
 
 class Turns:
-    """Compute the stages of a budget one after the other; a bar says which one it runs for.
+    """Compute the stages of a budget one after the other; a bar names the present one.
 
-    ``shown`` is what a run's ``progress`` should be now.
+    ``shown`` is the ``progress`` argument for the present run.
     """
 
     def __init__(self, progress: bool | str, usual: str) -> None:
@@ -344,7 +345,7 @@ class Turns:
 def budget_of(
     stages: Sequence[tuple[str, np.ndarray, str]], labels: np.ndarray, *, n_repeats: int = 1
 ) -> Budget:
-    """Make a budget of networks that were computed or run on the same images."""
+    """Make a budget from networks that were computed or run on the same images."""
     n_repeats = positive_integer("n_repeats", n_repeats)
     if not stages:
         raise InputError("stages: expected (name, scores, how) from the ANN on, got none")
@@ -361,7 +362,7 @@ def budget_of(
 def _repeated(
     show: Callable[..., Result], images: dict[nengo.Node, np.ndarray], n_repeats: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Show every image several times, with other input noise each time.
+    """Show every image several times, with different input noise each time.
 
     Returns the scores of the first time, (n_images, n_classes), and the counts of all,
     (n_repeats, n_images, n_classes).
@@ -382,8 +383,8 @@ def _repeated(
 def _change(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Return the paired difference in percentage points and its 95 % interval.
 
-    Only the images on which the two differ say anything (McNemar). One is added to each side, so
-    that no difference on few images is not taken for certainty (Agresti & Min 2005).
+    Only the images on which the two differ carry information (McNemar). One is added to each side,
+    so that agreement on a few images does not count as certainty (Agresti & Min 2005).
     """
     n = len(before)
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())

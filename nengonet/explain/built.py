@@ -1,7 +1,7 @@
-"""What Nengo's builder draws and solves for: tuning, encoders, decoders and random transforms.
+"""The values that Nengo's builder draws and solves for: tuning, encoders, decoders, transforms.
 
-Nengo builds each object by itself, when it is first asked for and with the seed that it has in its
-network; a network without anything to draw or solve for is not built.
+Each object is built separately, at its first use and with its seed in the network. A network with
+nothing to draw or solve for is not built.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from nengonet.run.simulators import is_random, quiet, seeded_model
 
 
 class Built:
-    """What the build of a network gives its objects.
+    """The values that the build of a network gives to its objects.
 
     Parameters
     ----------
     network : nengo.Network
-        The one that is simulated: the seeds of its objects follow from its own.
+        The network that is simulated; the seeds of its objects follow from its seed.
     seed : int, optional
-        Of a network without a seed of its own, as in `present`: 0 by default.
+        Seed of a network that has none, as in `present`; by default 0.
     dt : float, in seconds
     """
 
@@ -59,7 +59,7 @@ class Built:
         return self._model.params[ensemble]
 
     def tuning(self, ensemble: nengo.Ensemble) -> tuple[np.ndarray, np.ndarray]:
-        """Return gain and bias, which need no build where one value is given for all neurons."""
+        """Return gain and bias; one value given for all neurons needs no build."""
         names = ("max_rates", "intercepts") if ensemble.gain is None else ("gain", "bias")
         if any(is_random(getattr(ensemble, name)) for name in names):
             return self.ensemble(ensemble)[5:]
@@ -68,9 +68,9 @@ class Built:
         return gain, bias
 
     def weights(self, connection: nengo.Connection) -> tuple[np.ndarray | None, object]:
-        """Return the decoders, (size, n_neurons), of a connection from an Ensemble, else None.
+        """Return decoders, (size, n_neurons), and transform weights of a connection, or None.
 
-        And the weights of its transform, where the build draws them, else None.
+        Decoders are None unless it comes from an Ensemble, weights unless the build draws them.
         """
         if connection not in self._solved:
             self._solved[connection] = self._solve(connection)
@@ -81,7 +81,7 @@ class Built:
         solves, drawn = is_decoded(connection), is_drawn(transform)
         if not solves and not drawn:
             return None, None
-        # As nengo.builder.connection.build_connection has it: the solver draws first.
+        # As in nengo.builder.connection.build_connection, the solver draws first.
         rng = np.random.RandomState(self._model.seeds[connection])
         if solves:
             self.ensemble(connection.pre_obj)
@@ -93,14 +93,14 @@ class Built:
 
 
 def is_decoded(connection: nengo.Connection) -> bool:
-    """Whether a connection has decoders: it is from an Ensemble that has neurons."""
+    """Whether a connection has decoders: it comes from an Ensemble with neurons."""
     pre = connection.pre_obj
     return isinstance(pre, nengo.Ensemble) and not isinstance(pre.neuron_type, nengo.Direct)
 
 
 @contextlib.contextmanager
 def _building(thing: object) -> Iterator[None]:
-    """Let Nengo build, and say what it cannot build."""
+    """Let Nengo build, and name an object that it cannot build."""
     try:
         with quiet(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The rates that a run showed beside the predicted ones."""
+"""Observed rates of a run, compared with predicted ones."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """Observed rates beside predicted ones.
+    """Observed rates compared with predicted ones.
 
     Attributes
     ----------
     layers : tuple of dict
-        One row a spiking layer: ``correlation``, ``slope`` and ``offset`` (Hz) of the observed
-        against the predicted rates, ``rms_rate`` (Hz), ``rms_spikes``, ``silent``, ``saturated``
-        (observed shares), ``worst``: the neurons with the largest RMS difference, as ``(neuron,
-        predicted Hz, observed Hz)``, means over the images, and ``loop``, for layers that feed
-        themselves: the shares of images whose fixed point ``converged`` and is ``stable``, and the
-        longest ``settling_time`` (s) of those (see `FixedPoint`).
+        One row for each spiking layer: ``correlation``, ``slope`` and ``offset`` (Hz) of the
+        observed against the predicted rates; ``rms_rate`` (Hz) and ``rms_spikes``; ``silent`` and
+        ``saturated`` (observed shares); ``worst``, the neurons with the largest RMS difference, as
+        ``(neuron, predicted Hz, observed Hz)``, means over the images; and ``loop``, for layers
+        that feed themselves: the shares of images whose fixed point ``converged`` and is
+        ``stable``, and the longest ``settling_time`` (s) of those (see `FixedPoint`).
     ties : int
     predicted, observed : dict of (n_images, n_neurons) ndarray, in Hz
 
@@ -64,11 +64,11 @@ class Comparison:
     observed: dict[str, np.ndarray]
 
     def to_json(self) -> dict:
-        """Return the comparison as JSON's own types."""
+        """Return the comparison as types that JSON knows."""
         return {"layers": list(self.layers), "ties": self.ties}
 
     def __repr__(self) -> str:
-        """Write how well each layer agrees; `str` has the table."""
+        """Show how well each layer agrees; `str` returns the table."""
         n_images = max((len(rates) for rates in self.observed.values()), default=0)
         layers = (f"{row['label']} off by {row['rms_rate']:.3g} Hz (RMS)" for row in self.layers)
         return f"<Comparison of {n_images} images: {shortened(', '.join(layers))}>"
@@ -77,16 +77,16 @@ class Comparison:
         return html.display(html.card("Observed beside predicted rates", self.to_html()))
 
     def to_html(self) -> html.Html:
-        """Return the table and what it leaves out as a piece of HTML."""
+        """Return the table and the lines below it as a piece of HTML."""
         rows = html.table(cells(self.layers, _COLUMNS))
         return html.join(rows, *(html.tag("p", line, class_="quiet") for line in self._lines()))
 
     def __str__(self) -> str:
-        """Write the table, the worst neurons and the ties."""
+        """Return the table, the worst neurons and the ties."""
         return "\n".join([*table(self.layers, _COLUMNS), *self._lines()])
 
     def _lines(self) -> list[str]:
-        """Write the worst neurons, loops and the ties."""
+        """Return the worst neurons, loops and the ties."""
         lines = []
         for row in self.layers:
             worst = ", ".join(f"{k} ({then:.1f} -> {now:.1f} Hz)" for k, then, now in row["worst"])
@@ -109,20 +109,20 @@ def compare(
     network: nengo.Network | None = None,
     n_worst: int = 3,
 ) -> Comparison:
-    """Set the rates that a run showed beside the predicted ones.
+    """Compare the observed rates of a run with the predicted ones.
 
     Parameters
     ----------
     result : Result
-        Of a run with these images.
+        Result of a run with these images.
     output : Layer, nengo.Ensemble, Neurons or nengo.Node
     images : (n_images, ...) array_like
     noise : bool
-        Predict with what noisy currents do (see `predict_rates`).
+        Include the effect of noisy currents in the prediction (see `predict_rates`).
     network : nengo.Network, optional
         Needed for plain Nengo objects.
     n_worst : int
-        How many neurons to name.
+        Number of neurons to name.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def compare(
     """
     n_worst = positive_integer("n_worst", n_worst, at_least=0)
     if not isinstance(result, Result):
-        raise InputError(f"result: expected what present returns, got {described(result)}")
+        raise InputError(f"result: expected a Result, as present returns, got {described(result)}")
     settings = {"dt": result.dt, "presentation_time": result.n_steps * result.dt}
     settings["seed"] = result.settings.get("seed")
     found = predict(output, images, network=network, noise=noise, **settings)
@@ -162,8 +162,8 @@ def compare(
         expected = layers[label].rates.shape
         if expected != counts.shape:
             raise InputError(
-                f"{label}: expected counts of shape {expected}, as images and network have them, "
-                f"got {counts.shape}; give the images and the network of the run"
+                f"{label}: expected counts of shape {expected}, as for these images and this "
+                f"network, got {counts.shape}; give the images and the network of the run"
             )
         run_with, now = result.layer(label).amplitude, layers[label].amplitude
         if run_with != now:
@@ -172,7 +172,7 @@ def compare(
                 f"got one with {now:g}; run it again after an edit"
             )
     observed = {label: result.rates(label) for label in result.counts}
-    # Where there are no spikes, none are counted.
+    # Without spikes, nothing is counted.
     counted = result.layers[-1].amplitude is not None or result.settings["readout"] not in OF_SPIKES
     readout = None if counted else "sum"
     return Comparison(

@@ -1,4 +1,4 @@
-"""What a network will do and why, before a run."""
+"""Diagnosis of a network before a run: what it will do, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nengonet.results.readout import READOUTS, Accuracy, accuracy
 from nengonet.results.readout import classes as classes_of
 from nengonet.tables import cells, table
 
-# Other starts for a loop, and images that they are tried on.
+# Number of other starts for a loop, and of images on which they are tried.
 _N_STARTS, _N_TRIED = 4, 20
 
 _COLUMNS = {
@@ -46,24 +46,25 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found.
+    """The result of `diagnose`.
 
     Attributes
     ----------
     layers : tuple of dict
-        One row a layer: its neurons, currents and rates, and its mean output for an activation
-        of 1.
+        One row for each layer: its neurons, currents and rates, and its mean output for an
+        activation of 1.
     findings : tuple of Finding
-        Worst first.
+        Findings, worst first.
     predicted_accuracy : Accuracy or None
-        Of the rate model: every neuron at the rate that its mean current gives, spikes counted.
-        None without labels.
+        Accuracy of the rate model, in which every neuron has the rate of its mean current, with
+        spikes counted. None without labels.
     predicted_accuracy_with_noise : Accuracy or None
-        The same with what noisy currents do to neurons that rectify or clip.
+        The same with the effect of noisy currents on neurons that rectify or clip.
     ann_accuracy : Accuracy or None
-        Of the ANN that the network stands for, on the same images; None where it stands for none.
+        Accuracy of the ANN that corresponds to the network, on the same images; None if there is no
+        such ANN.
     ann_reason : str or None
-        Why the network stands for no ANN.
+        Why no ANN corresponds to the network.
 
     Examples
     --------
@@ -91,14 +92,14 @@ class Diagnosis:
         return self.findings[0].severity if self.findings else None
 
     def to_json(self) -> dict:
-        """Return the diagnosis as JSON's own types."""
+        """Return the diagnosis as types that JSON knows."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain = {k: float(v) if isinstance(v, Accuracy) else v for k, v in fields.items()}
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         return plain | {"layers": list(self.layers), "findings": findings}
 
     def __repr__(self) -> str:
-        """Write accuracies and how many findings there are; `str` has them."""
+        """Show accuracies and the number of findings; `str` lists the findings."""
         severities = [finding.severity for finding in self.findings]
         found = [f"{severities.count(each)} {each}s" for each in SEVERITIES if each in severities]
         accuracies = (f"; {name} {each.value:.4f}" for name, each in self.accuracies())
@@ -106,7 +107,7 @@ class Diagnosis:
         return "".join((layers, *accuracies)) + ">"
 
     def accuracies(self) -> list[tuple[str, Accuracy]]:
-        """Return the ANN's and the predicted accuracies that there are, by name."""
+        """Return the available accuracies, of the ANN and predicted, by name."""
         named = (
             ("ANN", self.ann_accuracy),
             ("rate model", self.predicted_accuracy),
@@ -128,7 +129,7 @@ class Diagnosis:
         )
 
     def __str__(self) -> str:
-        """Write table, accuracies and findings."""
+        """Return table, accuracies and findings as text."""
         lines = [*table(self.layers, _COLUMNS), ""]
         lines += [f"predicted accuracy, {name}: {found}" for name, found in self.accuracies()]
         if self.ann_reason is not None:
@@ -149,7 +150,7 @@ def diagnose(
     network: nengo.Network | None = None,
     seed: int | None = None,
 ) -> Diagnosis:
-    """Say what a network will do with these images, with no simulation.
+    """Predict what a network will do with these images, and explain it, without a simulation.
 
     Parameters
     ----------
@@ -158,16 +159,16 @@ def diagnose(
     images : (n_images, ...) array_like, or dict
         As for `predict_rates`.
     labels : (n_images,) or (n_images, 1) array_like of int, optional
-        For the predicted accuracy.
+        Right classes, for the predicted accuracy.
     presentation_time, dt : float, in seconds
     readout : str
         See `nengonet.results.readout.scores`.
     tau : float, in seconds
-        Of the ``"filtered"`` readout.
+        Time constant of the ``"filtered"`` readout.
     network : nengo.Network, optional
         Needed for plain Nengo objects.
     seed : int, optional
-        Of the build of a network without a seed of its own, as for `present`.
+        Seed for the build of a network that has none, as for `present`.
 
     Returns
     -------
@@ -236,7 +237,7 @@ def diagnose(
 
 
 def _row(layer: LayerPrediction, noisy: LayerPrediction, case: Case) -> dict:
-    """Sum a layer's prediction up in one row of the table."""
+    """Summarise a layer's prediction in one row of the table."""
     row = dict.fromkeys(_COLUMNS) | {
         "label": layer.label,
         "neurons": int(layer.rates.shape[1]),
@@ -280,7 +281,7 @@ def _slopes(layers: list[LayerPrediction], ann: dict[str, np.ndarray]) -> dict[s
         if layer.label in ann:
             wanted = ann[layer.label]
             if layer is layers[-1]:
-                wanted = np.maximum(wanted, 0.0)  # of logits, neurons put out what is above 0
+                wanted = np.maximum(wanted, 0.0)  # neurons output the positive part of logits
             product = (wanted * layer.mean_outputs).sum()
             slopes[layer.label] = float(product / max((wanted**2).sum(), 1e-300))
     return slopes

@@ -1,6 +1,6 @@
-"""What can be wrong with a network, one check each: a code, a condition, and what to say of it.
+"""Possible faults of a network, one check each: a code, a condition, and the text of the finding.
 
-To add a finding, write a function that yields a `_fault` of each layer at fault, and register it.
+To add a finding, write a function that yields a `_fault` for each faulty layer, and register it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from nengonet.results.readout import wilson_interval
 
 SEVERITIES = ("error", "warning", "note")
 
-# Above this share of its ceiling a neuron counts as saturated.
+# A neuron above this share of its ceiling counts as saturated.
 SATURATED = 0.9
-# The largest value that counts: one outlier in a thousand is left out.
+# The percentile that counts as the largest value: one outlier in a thousand is left out.
 PEAK = 99.9
-# Steps in which no type loses anything of note.
+# Steps so short that no type loses anything of note.
 _SHORT_STEP = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that will make the network differ from its ANN.
+    """One fault that makes the network differ from its ANN.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class Finding:
     severity : {"error", "warning", "note"}
     layers : tuple of str
     message : str
-        What is wrong, in plain words.
+        The fault, in plain words.
     evidence : str
-        The figure that shows it.
+        The figures that show it.
     change : str
-        The argument at fault, and what to do.
+        The argument at fault, and the remedy.
 
     Examples
     --------
@@ -70,11 +70,11 @@ class Finding:
     change: str
 
     def __repr__(self) -> str:
-        """Write code and layers; `str` says what is wrong."""
+        """Show code and layers; `str` returns the whole finding."""
         return f"<Finding {self.severity} {self.code}: {shortened(', '.join(self.layers))}>"
 
     def __str__(self) -> str:
-        """Write the finding in three lines or more."""
+        """Return the finding in three lines or more."""
         lines = textwrap.wrap(
             f"{self.severity}: {self.message} [{self.code}]", 96, subsequent_indent="  "
         )
@@ -87,7 +87,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """Everything that the checks look at."""
+    """All that the checks need."""
 
     network: nengo.Network
     targets: tuple[nengo.Ensemble | nengo.Node, ...]
@@ -116,7 +116,7 @@ class Case:
         return layer.item.gain is None or (record is not None and record.tuned)
 
     def encodes(self, layer: LayerPrediction) -> bool:
-        """Whether every neuron stands for one pixel."""
+        """Whether every neuron represents one pixel."""
         if layer.neuron_type is None:
             return layer.item.size_in == 0
         return not layer.encoded and all(
@@ -138,9 +138,9 @@ class Case:
         return severity or ("note" if share > 0 else None)
 
     def built_on(self, item: Item) -> list[LayerPrediction]:
-        """Return the nearest layers of the ANN on the ways to an object, itself included.
+        """Return the nearest layers of the ANN on the paths to an object, itself included.
 
-        What is between, such as pools, has no weights and changes no scale.
+        Objects in between, such as pools, have no weights and change no scale.
         """
         layer = next(each for each in self.layers if each.item is item)
         if layer.label in self.slopes:
@@ -150,7 +150,7 @@ class Case:
         return list(dict.fromkeys(found))
 
     def of_images(self, share: float, *, error: float, warning: float) -> str | None:
-        """Return the severity of a share of the images: of the lower end of its interval."""
+        """Return the severity of a share of the images, by the lower end of its interval."""
         n_images = len(self.layers[0].rates)
         at_least, _ = wilson_interval(int(share * n_images + 1e-9), n_images)
         return _severity(at_least, error=error, warning=warning)
@@ -161,7 +161,7 @@ def _severity(value: float, *, error: float, warning: float) -> str | None:
 
 
 def peak(values: np.ndarray) -> float:
-    """Return the largest size that counts."""
+    """Return the largest size, without outliers."""
     return float(np.percentile(np.abs(values), PEAK))
 
 
@@ -172,7 +172,7 @@ def saturated(layer: LayerPrediction, rates: np.ndarray, dt: float) -> float | N
 
 
 def _fault(severity: str | None, layer: LayerPrediction, size: float | None = None) -> Callable:
-    """Take what a check says of a layer: nothing without a severity.
+    """Return the function that takes a fault's texts; without a severity there is no fault.
 
     Faults with a size make one finding, about the largest.
     """
@@ -233,7 +233,7 @@ def _bright_pixels(case: Case) -> Iterator[_Fault]:
 def _saturation(case: Case) -> Iterator[_Fault]:
     for layer in case.neurons:
         model, share = model_of(layer.neuron_type), saturated(layer, layer.rates, case.dt)
-        # A sigmoid or tanh saturates as the ANN's does.
+        # A sigmoid or tanh saturates just as the ANN's does.
         if share is None or model.activation in ("sigmoid", "tanh"):
             continue
         threshold = f", where the threshold is {model.threshold or 0:g}"
@@ -446,7 +446,7 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
 def _synapse_delay(case: Case) -> Iterator[_Fault]:
     last, time = case.layers[-1], case.presentation_time
     delay = last.delay + (case.readout_tau if case.readout == "filtered" else 0.0)
-    # Held back in front of a linear last layer alone, the scores keep their order but for biases.
+    # With a delay only before a linear last layer, scores keep their order, apart from biases.
     linear = not last.spiking and not any(layer.delay for layer in case.neurons)
     severity = _severity(delay / time, error=np.inf if linear else 0.5, warning=0.2)
     yield _fault(severity, last)(
@@ -522,7 +522,7 @@ def _amplitude(case: Case) -> Iterator[_Fault]:
         neurons = [after for after in others if after.neuron_type is not None]
         if 0.4 <= slope <= 2.5 or not neurons:
             continue
-        # Where the curve is a line through 0, another scale changes no class.
+        # If the curve is a line through 0, another scale changes no class.
         free = slope > 0 and all(
             model_of(after.neuron_type).activation == "relu"
             and model_of(after.neuron_type).threshold == 0
@@ -537,7 +537,7 @@ def _amplitude(case: Case) -> Iterator[_Fault]:
         yield _fault("note" if free else "warning", layer)(
             f"{layer.label}: the mean output is not the activation that the next layer's weights "
             "were trained on",
-            f"for an activation of 1 it puts out {slope:,.3g}",
+            f"for an activation of 1 it outputs {slope:,.3g}",
             change,
         )
 
@@ -553,12 +553,12 @@ def _branch_scales(case: Case) -> Iterator[_Fault]:
         }
         low, high = min(scales.values(), default=0.0), max(scales.values(), default=0.0)
         if low > 0 and high > 2 * low:
-            found = ", ".join(f"{label} puts out {slope:,.3g}" for label, slope in scales.items())
+            found = ", ".join(f"{label} outputs {slope:,.3g}" for label, slope in scales.items())
             yield _fault("warning", layer, high / low)(
                 f"{layer.label}: the branches that come together there are on different scales, "
                 "so that it is not the ANN's sum, nor what the next weights were trained on",
                 f"for an activation of 1, {found}",
-                "amplitudes with which every branch puts out its activations, or the weights of "
+                "amplitudes with which every branch outputs its activations, or the weights of "
                 "nengonet.balance, which gives branches that meet one scale",
             )
 
@@ -566,7 +566,7 @@ def _branch_scales(case: Case) -> Iterator[_Fault]:
 @_check("silent-neurons")
 def _silent_neurons(case: Case) -> Iterator[_Fault]:
     for layer in case.noisy[:-1]:
-        # A neuron that is silent in all of a few images may fire in one of twenty others.
+        # A neuron that is silent in a few images may fire in one of twenty others.
         few = wilson_interval(0, len(layer.rates))[1] > 0.05
         encoded = layer.encoded or case.encodes(layer)  # silent for other values, or black pixels
         if few or layer.neuron_type is None or encoded:

@@ -1,4 +1,4 @@
-"""Where the loops of a network rest: the record, and what is said of it."""
+"""Fixed points of the loops in a network: their record, and its texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nengonet.checks import as_number, shortened
 from nengonet.exceptions import InputError
 from nengonet.results.result import Result
 
-# Currents that fluctuate by more of their size are not those of a mean field.
+# The mean field does not hold for currents that fluctuate by more than this share of their size.
 COARSE = 0.5
-# A step that multiplies a deviation by no more than this leaves it as it is.
+# A step that multiplies a deviation by no more than this does not change it.
 _STEADY = 1 + 1e-6
 # Smaller residuals are rounding.
 _LITTLE_HZ = 0.001
-# What is left of a deviation once it has settled.
+# The share of a deviation that is left once it has settled.
 _SETTLED = 0.05
 
 
@@ -30,7 +30,7 @@ class FixedPoint:
     Attributes
     ----------
     rates : dict of {str: (n_images, n_neurons) ndarray}, in Hz
-        Of the layers in a loop, by label.
+        Rates of the layers in a loop, by label.
     converged : (n_images,) ndarray of bool
         Whether a fixed point was found.
     multiplier : (n_images,) ndarray
@@ -38,22 +38,22 @@ class FixedPoint:
         point: the spectral radius of the step's linear map, with synapses as Nengo steps them and
         every neuron at the rate of its current.
     residual : (n_images,) ndarray, in Hz
-        By how much the rates change when they are put through the loop once more.
+        Change of the rates in one more turn of the loop.
     iterations : int
-        Turns of the loop that it took.
+        Number of turns of the loop until then.
     followed : (n_images,) ndarray of bool
         Whether the damped iteration led there from the reset state, in which all rates are 0;
         False for a fixed point that was found by a search only.
     fluctuation : (n_images,) ndarray
-        By how much the loop's own spikes make currents deviate from step to step, as a share of the
-        currents, or of the threshold if that is more: of the median neuron of the layer with the
-        most. The mean field holds where it is below 1/2.
+        Deviation of currents from step to step that the loop's own spikes cause, as a share of the
+        currents, or of the threshold if that is larger. It is that of the median neuron in the
+        layer where it is largest. The mean field holds where it is below 1/2.
     elsewhere : (n_tried,) ndarray of int
-        For the first images, how many other starts come to rest at other rates: by more than 1 Hz
-        and 5 % of a layer's rates (root mean squares). Images that did not come to rest from the
-        reset state are not tried.
+        For the first images, the number of other starts that come to rest at other rates, which
+        differ by more than 1 Hz and 5 % of a layer's rates (root mean squares). Images that did not
+        come to rest from the reset state are not tried.
     n_starts : int
-        How many other starts were tried.
+        Number of other starts that were tried.
     dt : float, in seconds
 
     Examples
@@ -85,7 +85,7 @@ class FixedPoint:
 
     @property
     def stable(self) -> np.ndarray:
-        """Whether a small deviation dies away, (n_images,): then the multiplier is below 1."""
+        """Whether a small deviation dies away, (n_images,): the multiplier is below 1."""
         return self.converged & (self.multiplier <= _STEADY)
 
     @property
@@ -110,14 +110,14 @@ class FixedPoint:
         Parameters
         ----------
         observed : Result, or dict of {str: (n_images, n_neurons) array_like}, in Hz
-            What `present` returned, or rates by label.
+            The result of `present`, or rates by label.
         within : float, in Hz
 
         Returns
         -------
         distance : dict of {str: dict}
-            For each layer ``rms`` and ``largest``, in Hz, and ``share``: that of rates which are
-            closer than ``within``.
+            For each layer ``rms`` and ``largest``, in Hz, and ``share``, the share of rates that
+            are closer than ``within``.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class FixedPoint:
         return found
 
     def trouble(self) -> str | None:
-        """Return why these are not the rates of a run, if they are not; and what to do."""
+        """Return why these are not the rates of a run, and what to do; None if they are."""
         labels, n = ", ".join(self.rates), len(self.converged)
         if not self.converged.all():
             lost = ~self.converged
@@ -166,13 +166,13 @@ class FixedPoint:
         return None
 
     def __repr__(self) -> str:
-        """Write for how many images it was found; `str` says more."""
+        """Show for how many images it was found; `str` returns more."""
         loop = shortened(", ".join(self.rates))
         found = f"{self.converged.sum()} converged, {self.stable.sum()} stable"
         return f"<FixedPoint of {loop}: {len(self.converged)} images, {found}>"
 
     def __str__(self) -> str:
-        """Write what was found in a few lines."""
+        """Return a summary in a few lines."""
         n, left = len(self.converged), self.residual.max()
         size = f"up to {left:.2g}" if left >= _LITTLE_HZ else f"less than {_LITTLE_HZ:g}"
         lines = [
@@ -199,7 +199,7 @@ class FixedPoint:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in ms, or in s from 1 s on."""
+    """Return a time as text, in ms, or in s from 1 s on."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
 
 

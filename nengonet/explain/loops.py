@@ -1,8 +1,8 @@
 """The rates at which a loop of connections may rest, and whether it stays there.
 
-What a loop holds is what its synapses hold. One turn gives, for that, what they would hold in the
-end if all else stayed: outputs of the neurons under it, through the weights. A fixed point is
-what a turn leaves as it is.
+The state of a loop is the values that its synapses hold. One turn maps these values to those that
+the synapses would finally hold if the neurons' outputs, through the weights, stayed as they are
+now. A fixed point is a state that a turn does not change.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from nengonet.layers.graph import Item
 from nengonet.layers.protocol import known
 from nengonet.nengo_internals import state_space
 
-# A fixed point is one to this share of the largest value that a synapse has held.
+# A fixed point is exact to this share of the largest value that a synapse has held.
 _EQUAL = 1e-8
-# Turns that follow the loop from its start, and turns that look for a fixed point elsewhere.
+# Number of turns that follow the loop from its start, and of those that search elsewhere.
 _FOLLOWED, _SOUGHT = 3000, 400
 # The time of one turn: at first and at least, in terms of the fastest synapse's time constant, and
 # at most, of the slowest's. The least becomes less in the last turns: a neuron at its threshold,
 # where LIF's curve is steepest, holds nothing up before, and comes to rest then.
 _FIRST, _LEAST, _LAST, _MOST = 0.2, 0.02, 1e-4, 5.0
-# Images that have come so near to rest are sought on from where they are.
+# From images this close to rest, the search starts where they are.
 _NEAR = 1e-3
-# Earlier turns that a search remembers.
+# Number of earlier turns that a search remembers.
 _REMEMBERED = 6
 # Directions in which a small deviation is followed: where a loop holds more values, the largest
 # multiplier is found within about a percent.
 _DIRECTIONS = 48
-# A loop whose values are so many times those of its first turn grows without end.
+# A loop whose values are this many times those of its first turn grows without end.
 _ENDLESS = 1e9
 # Steps for the slopes of what Nodes and functions compute, in terms of the size of their inputs.
 _STEP = 1e-6
@@ -45,7 +45,7 @@ _MOST_NUMBERS = 20_000_000
 
 
 class Loop:
-    """Objects that feed each other, as one map of what the synapses between them hold.
+    """Objects that feed each other, as one map of the values that their synapses hold.
 
     ``respond(item, drive, rows)`` returns mean outputs for the drives of some images.
     """
@@ -70,7 +70,7 @@ class Loop:
         self.taus = np.array([max(path.filter.delay, dt) for path in self.held])
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """Repeat one value a path, on the last axis, for all that it holds."""
+        """Repeat the value of each path, on the last axis, for all values that the path holds."""
         return np.repeat(np.asarray(values), [path.width for path in self.held], axis=-1)
 
     def largest(self, held: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ class Loop:
         return np.stack([np.abs(held[:, self.at[path]]).max(axis=1) for path in self.held], axis=1)
 
     def driven(self, held: np.ndarray, rows: np.ndarray) -> tuple[dict, dict]:
-        """Return drives and mean outputs of all objects, for what the synapses hold."""
+        """Return drives and mean outputs of all objects, given what the synapses hold."""
         drives, outputs = {}, {}
         for item in self.order:
             drive = self.outside[item][rows]
@@ -91,17 +91,17 @@ class Loop:
         return drives, outputs
 
     def carried(self, outputs: Mapping[Item, np.ndarray]) -> np.ndarray:
-        """Return what outputs give the synapses, (n, size)."""
+        """Return the synapses' inputs, (n, size), for some outputs."""
         return np.concatenate([path.carried(outputs[path.pre]) for path in self.held], axis=1)
 
     def turn(self, held: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return what the synapses would hold in the end, for what they hold now."""
+        """Return what the synapses would finally hold, given what they hold now."""
         return self.gains * self.carried(self.driven(held, rows)[1])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rest:
-    """Where a loop comes to rest, image by image, from some start."""
+    """The state in which a loop comes to rest, image by image, from some start."""
 
     held: np.ndarray
     converged: np.ndarray
@@ -110,7 +110,7 @@ class Rest:
 
 
 def _without_delay(items: list[Item], inside: Mapping[Item, list[Path]]) -> list[Item]:
-    """Return the objects, each after those that feed it within the same step."""
+    """Return the objects in order, each after those that feed it within the same step."""
     sorter = graphlib.TopologicalSorter()
     for item in items:
         sorter.add(item, *(path.pre for path in inside[item] if path.synapse is None))
@@ -129,11 +129,11 @@ def rest_of(
 ) -> Rest:
     """Follow a loop from what its synapses hold at the start, (n, size), to its rest.
 
-    ``images`` are the images that the rows are of; by default each one of its own.
+    ``images`` are the images of the rows; by default each row is an image of its own.
 
-    A damped iteration: each synapse moves by the share of the way that it would go in a time of
-    the loop, which is shortened wherever the turns drift apart. Images that do not come to rest
-    are sought a fixed point for, which they may not stay at, by Anderson's acceleration.
+    The iteration is damped: each synapse moves by the share of the way that it would go in a
+    certain time, which is shortened wherever the turns drift apart. For images that do not come to
+    rest, Anderson's acceleration searches for a fixed point, which may be unstable.
     """
     images = np.arange(len(start)) if images is None else images
     held, reach = start.copy(), np.zeros((len(start), len(loop.held)))
@@ -202,7 +202,7 @@ def _sought(
             target = np.einsum("ani,ni->na", changes, error)
             weights = np.linalg.solve(square, target[..., None])[..., 0]
             step = step - np.einsum("na,ani->ni", weights, moves + 0.5 * changes)
-        # No further than values have been.
+        # Not beyond the values seen so far.
         step /= np.maximum(np.abs(step).max(axis=1, keepdims=True, initial=0.0), 1.0)
         held = held + scale[rows] * step
     return best, found <= _EQUAL, turns
@@ -214,9 +214,8 @@ def multipliers(
     """Return the largest factor by which a step multiplies a small deviation, for some images.
 
     It is the spectral radius of one step of the simulation: synapses as Nengo steps them, neurons
-    at the rates of their currents, and the delay of one step that a synapse is. ``slopes`` are
-    those of the neurons' mean outputs, for their drives. Arnoldi's method finds it from products
-    alone.
+    at the rates of their currents, and one step of delay at each synapse. ``slopes`` are the slopes
+    of the neurons' mean outputs over their drives. Arnoldi's method finds it from products alone.
     """
     systems = [_system(path, loop.dt) for path in loop.held]
     size = sum(len(a) * path.width for (a, _, _), path in zip(systems, loop.held, strict=True))
@@ -233,11 +232,11 @@ def multipliers(
 def _linearised(
     loop: Loop, held: np.ndarray, rows: np.ndarray, systems: list, slopes: Mapping[Item, np.ndarray]
 ) -> Callable:
-    """Return what one step makes of a deviation of the synapses' states, (n, size)."""
+    """Return a function that applies one step to a deviation of synapse states, (n, size)."""
     drives, outputs = loop.driven(held, rows)
 
     def turned(moved: np.ndarray) -> np.ndarray:
-        """Return by how much what the synapses are given moves."""
+        """Return the change of the synapses' inputs."""
         ways = {}
         for item in loop.order:
             way = np.zeros(drives[item].shape)
@@ -272,7 +271,7 @@ def _linearised(
 
 
 def _slope(function: Callable, at: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """Return by how much a function of rows moves on a small way from where they are."""
+    """Return the change of a function of rows along a small step from where they are."""
     size = np.abs(way).max(axis=1, keepdims=True, initial=0.0)
     step = _STEP * (1 + np.abs(at).max(axis=1, keepdims=True, initial=0.0))
     by = step * way / np.where(size == 0, 1.0, size)
@@ -288,7 +287,7 @@ def _spectral_radius(step: Callable, n: int, size: int, n_directions: int) -> np
     for k in range(n_directions):
         made = step(basis[k])
         size_made = np.linalg.norm(made, axis=1)
-        for _ in range(2):  # once more, for what rounding leaves
+        for _ in range(2):  # the second time removes rounding errors
             parts = np.einsum("kni,ni->nk", basis[: k + 1], made)
             matrix[:, : k + 1, k] += parts
             made = made - np.einsum("nk,kni->ni", parts, basis[: k + 1])
@@ -300,13 +299,13 @@ def _spectral_radius(step: Callable, n: int, size: int, n_directions: int) -> np
 
 
 def _system(path: Path, dt: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A, B and C of ``x = A x + B u``, whose ``C x`` a synapse puts out a step later."""
+    """Return A, B and C of ``x = A x + B u``, whose ``C x`` a synapse outputs a step later."""
     synapse = path.synapse
     if known(synapse, "filter") is None and type(synapse).make_step is Triangle.make_step:
         taps = np.arange(int(np.round(synapse.t / dt)) + 1, 0, -1, dtype=np.float64)
         return np.eye(len(taps), k=-1), np.eye(len(taps))[0], taps / taps.sum()
     if known(synapse, "filter") is not None or not isinstance(synapse, LinearFilter):
-        # Of a synapse that says only what it does to a mean: a low-pass of its delay.
+        # A synapse that only states its effect on a mean is taken as a low-pass with its delay.
         left = np.exp(-dt / path.filter.delay) if path.filter.delay > 0 else 0.0
         return np.array([[left]]), np.array([(1 - left) * path.filter.gain]), np.ones(1)
     a, b, c, d = state_space(synapse, dt)

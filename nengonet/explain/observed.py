@@ -1,4 +1,4 @@
-"""What a run alone shows to be wrong: no network, no prediction."""
+"""Findings from a run alone, without network or prediction."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nengonet.checks import as_labels
 from nengonet.explain.findings import SATURATED, SEVERITIES, Finding
 from nengonet.results.result import Result
 
-# Shares from which something is said.
+# Shares from which on there is a finding.
 _TIES, _MOVING, _AT_TOP, _NEVER, _ONE_CLASS = 0.05, 0.05, 0.25, 0.5, 0.5
 _DIAGNOSE = "nengonet.diagnose says why, from the network"
 
 
 def observed_findings(result: Result, labels: ArrayLike | None = None) -> tuple[Finding, ...]:
-    """Say what the counts and answers of a run show, worst first.
+    """Return the findings that the counts and answers of a run show, worst first.
 
     Parameters
     ----------
     result : Result
     labels : (n_images,) or (n_images, 1) array_like of int, optional
-        With them, answers are compared with how common each class is.
+        If given, answers are compared with the share of each class.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def observed_findings(result: Result, labels: ArrayLike | None = None) -> tuple[
 
 
 def _silent(result: Result) -> Iterator[Finding]:
-    """Find layers without a spike, and layers behind the input with many neurons without one."""
+    """Find layers without a spike, and layers after the input with many silent neurons."""
     for k, info in enumerate(result.layers):
         spikes, size = result.spikes.get(info.label), math.prod(info.shape)
         counts = result.counts.get(info.label)
@@ -55,7 +55,7 @@ def _silent(result: Result) -> Iterator[Finding]:
 
 
 def _at_top(result: Result) -> Iterator[Finding]:
-    """Find layers behind the input that fire at one rate, as neurons at their ceiling do."""
+    """Find layers after the input that fire at one rate, as neurons at their ceiling do."""
     for info in result.layers[1:]:
         counts = result.counts.get(info.label)
         largest = 0 if counts is None else int(np.abs(counts).max(initial=0))

@@ -1,8 +1,7 @@
-"""What a connection carries from one object to another: a product of known matrices.
+"""The map of a connection from one object to another: a product of known matrices.
 
 A connection out of an Ensemble multiplies rates by decoders, any connection by its transform, and
-one into an Ensemble by encoders. What a function on a connection makes of what a Node puts out is
-computed.
+one into an Ensemble by encoders. A function on a connection from a Node is called.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def is_direct(item: object) -> bool:
 
 
 def size_of(item: Item) -> int:
-    """Return how many values come into an object: one for each neuron, if it has neurons."""
+    """Return the number of an object's input values: one for each neuron, if it has neurons."""
     if isinstance(item, nengo.Node) or is_direct(item):
         return item.size_in
     return item.n_neurons
@@ -40,8 +39,8 @@ def size_of(item: Item) -> int:
 class Path:
     """One connection.
 
-    What comes in is carried as mean outputs of ``pre``, (n_samples, n) each: `carried` gives what
-    the synapse filters, and `into` what of that drives ``post``, in units of its neurons' drive.
+    It takes mean outputs of ``pre``, (n_samples, n). `carried` returns the input of the synapse,
+    and `into` the drive of ``post`` from that, in units of its neurons' drive.
     """
 
     def __init__(self, connection: nengo.Connection, built: Built, dt: float) -> None:
@@ -80,9 +79,9 @@ class Path:
         self._between = Between(connection, before, (post.size_in, connection.post_slice), init)
 
     def carried(self, outputs: np.ndarray, deviation: np.ndarray | None = None) -> np.ndarray:
-        """Return what the synapse filters, for mean outputs of ``pre``.
+        """Return the input of the synapse, for mean outputs of ``pre``.
 
-        With a deviation from step to step, a function is averaged over it.
+        If a deviation from step to step is given, a function is averaged over it.
         """
         values = outputs
         if self._decoders is not None:
@@ -96,7 +95,7 @@ class Path:
         return values if self._between is None else self._between.apply(values)
 
     def into(self, carried: np.ndarray) -> np.ndarray:
-        """Return what drives ``post``, for what the synapse puts out."""
+        """Return what drives ``post``, given the output of the synapse."""
         return carried if self._encoders is None else carried @ self._encoders.T
 
     def variance(self, outputs: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -112,7 +111,7 @@ class Path:
     def matrix(self) -> np.ndarray:
         """The weights, (n_post, n_pre), from the outputs of ``pre`` to the drive."""
         if self._function is not None:
-            raise InputError(f"{self.connection}: expected weights, got a function")
+            raise InputError(f"{self.connection}: expected weights, got a function of the output")
         return self._weights
 
     @functools.cached_property
@@ -130,7 +129,7 @@ class Path:
 
 
 def _check(connection: nengo.Connection) -> None:
-    """Refuse connections whose weights change, and those of neurons that are not there."""
+    """Refuse connections whose weights change, and connections to neurons in Direct mode."""
     if connection.learning_rule_type is not None:
         raise InputError(f"{connection}: cannot predict a connection with a learning rule")
     for end in (connection.pre_obj, connection.post_obj):
@@ -168,7 +167,7 @@ def _average(function: Callable, means: np.ndarray, deviation: np.ndarray) -> np
 
 
 def _variance(function: Callable, means: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return the variance behind a function, from its slopes."""
+    """Return the variance after a function, from its slopes."""
     found = np.zeros(function(means).shape)
     if not np.any(variance):
         return found

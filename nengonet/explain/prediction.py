@@ -1,7 +1,7 @@
 """Predict the rates of every layer without a simulation, from the Nengo objects themselves.
 
-Works on networks made with nengonet's builders and on plain Nengo: connections between neurons,
-through encoders and decoders. The first object that cannot be predicted is named.
+This works on networks made with nengonet's builders and on plain Nengo: connections between
+neurons, through encoders and decoders. An error names the first object that cannot be predicted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Images: TypeAlias = ArrayLike | Mapping[nengo.Node, ArrayLike]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerPrediction:
-    """What one layer is predicted to do, image by image."""
+    """The prediction of one layer, image by image."""
 
     item: Item | None
     label: str
@@ -64,7 +64,7 @@ class LayerPrediction:
         return dataclasses.replace(self, loop=point)
 
     def filtered_variance(self, after: Filter, dt: float) -> np.ndarray:
-        """Return the variance of the output behind a filter."""
+        """Return the variance of the output after a filter."""
         if self.neuron_type is None:
             return after.power * self.variance
         model = model_of(self.neuron_type)
@@ -82,42 +82,43 @@ def predict_rates(
     noise: bool = False,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Predict the rate of every neuron of a layer for every image, with no simulation.
+    """Predict the rate of every neuron of a layer for every image, without a simulation.
 
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons or nengo.Node
         The layer to predict, a slice of it, or a list of these, one after the other.
     images : (n_images, ...) array_like, or dict
-        What the input shows. For plain Nengo, what the input Node puts out; with several inputs a
-        dict ``{node: (n_images, size_out) array_like}``.
+        The images that the input shows. For plain Nengo, the output of the input Node. For several
+        inputs, give a dict ``{node: (n_images, size_out) array_like}``.
     network : nengo.Network, optional
-        The one that is simulated. Needed for plain Nengo objects; a `Layer` knows its own.
+        The network that is simulated. Needed for plain Nengo objects; a `Layer` knows its own.
     dt : float, in seconds
-        Of the simulation to be predicted. It matters for ``noise``, and for ``LIF`` and its kin,
-        which spike once a step at most.
+        Step of the simulation to predict. It matters for ``noise``, and for ``LIF`` and similar
+        types, which spike at most once per step.
     presentation_time : float, in seconds, optional
-        Average adapting neurons over this time from the reset state. By default their rate once
-        they have adapted.
+        Average adapting neurons over this time from the reset state. By default they have the rate
+        after adaptation.
     noise : bool
-        Add what noisy currents do to neurons that rectify or clip (see `nengonet.neurons`).
-        Without it, each neuron has the rate that its mean current gives. What comes in through
-        different connections is taken as independent, in loops as well.
+        Include the effect of noisy currents on neurons that rectify or clip (see
+        `nengonet.neurons`). Without it, each neuron has the rate of its mean current. Inputs
+        through different connections are taken as independent, in loops as well.
     seed : int, optional
-        Of the build of a network without a seed of its own, as for `present`: it draws encoders
-        and tuning, from which decoders follow.
+        Seed for the build of a network that has none, as for `present`. The build draws encoders
+        and tuning, and decoders follow from them.
 
     Returns
     -------
     rates : (n_images, n_neurons) ndarray, in Hz
-        For layers that do not spike: output divided by amplitude. In a loop of connections, the
-        rates at which it comes to rest from the reset state: see `fixed_point`.
+        For layers that do not spike, these are output divided by amplitude. In a loop of
+        connections, they are the rates at which it comes to rest from the reset state: see
+        `fixed_point`.
 
     Raises
     ------
     InputError
-        The network has something that cannot be predicted, or a loop that does not come to rest
-        and stay there; the message names it.
+        The network has an object that cannot be predicted, or a loop without a stable rest; the
+        message names it.
 
     Examples
     --------
@@ -153,9 +154,9 @@ def fixed_point(
     Parameters
     ----------
     output, images, network, dt, presentation_time, noise, seed
-        As for `predict_rates`. All loops that the output depends on are looked at.
+        As for `predict_rates`. All loops that the output depends on are examined.
     n_starts : int
-        How many other starts than the reset state to try: other inputs for a moment, at random.
+        Number of starts to try besides the reset state. Each is a random input for a moment.
 
     Returns
     -------
@@ -168,12 +169,13 @@ def fixed_point(
 
     Notes
     -----
-    The rates are those of a mean field: every neuron has the rate of its mean current, which the
-    rates of the others make. The fixed point is that of a damped iteration from rates of 0, in
-    which every synapse moves as fast as its time constant lets it (with the inputs at their
-    values from the start). A spiking network fluctuates about it; of several fixed points, noise
-    can choose another, and neurons that spike in step can have other rates than those of the mean
-    field. Adaptation, which is slower, is taken at its end, and its part in stability is left out.
+    The rates are those of a mean field: every neuron has the rate of its mean current, which
+    depends on the rates of the others. The fixed point is found by a damped iteration from rates of
+    0, in which every synapse moves as fast as its time constant allows (with the inputs at their
+    values from the start). A spiking network fluctuates around it. If there are several fixed
+    points, noise can select another one. Neurons that spike in synchrony can have other rates than
+    those of the mean field. Adaptation, which is slower, is taken as complete, and its effect on
+    stability is left out.
 
     Examples
     --------
@@ -216,11 +218,11 @@ def predict(
 ) -> list[LayerPrediction]:
     """Predict every layer that the output depends on, from the inputs to the output.
 
-    Parameters and errors are those of `predict_rates`, but for loops that do not come to rest:
-    `LayerPrediction.loop` says so. With ``lines``, the LIF types have a rectified line,
-    ``max(0, J - 1) / tau_rc``, for their curve: what is left of them without refractory time and
-    without the bend at the threshold. Other starts are tried for the first ``n_tried`` images, all
-    by default. ``built`` is what an earlier prediction of the same network has built.
+    Parameters and errors are those of `predict_rates`, except that a loop that does not come to
+    rest is stated in `LayerPrediction.loop`. With ``lines``, the curve of the LIF types is the
+    rectified line ``max(0, J - 1) / tau_rc``, which has neither a refractory time nor the bend at
+    the threshold. Other starts are tried for the first ``n_tried`` images, by default all.
+    ``built`` holds what an earlier prediction of the same network has built.
     """
     target = read_output(output, network)
     network = target.network
@@ -251,7 +253,7 @@ def predict(
 
 
 def _parts(graph: Graph, order: list[Item]) -> list[list[Item]]:
-    """Return the objects in groups that feed each other, each after what feeds it."""
+    """Return groups of objects that feed each other, each after the groups that feed it."""
     at = {item: k for k, item in enumerate(order)}
     pairs = [(at[owner(each.pre_obj)], at[item]) for item in order for each in graph.into(item)]
     ones, ends = np.ones(len(pairs)), np.transpose(pairs)
@@ -264,7 +266,7 @@ def _parts(graph: Graph, order: list[Item]) -> list[list[Item]]:
 
 
 def _joined(target: Target, found: Mapping[Item, LayerPrediction]) -> list[LayerPrediction]:
-    """Return what a slice or a list puts out: as a Node would that passes it on."""
+    """Return the output of a slice or a list, as of a Node that passes it on."""
     if target.item is not None:
         return []
     kinds = ("mean_outputs", "variance", "deviation", "rates")
@@ -290,10 +292,10 @@ def _joined(target: Target, found: Mapping[Item, LayerPrediction]) -> list[Layer
 def keras_activations(
     output: Output, images: Images, network: nengo.Network | None = None
 ) -> dict[str, np.ndarray]:
-    """Compute what the ANN computes that a network stands for.
+    """Compute the activations of the ANN that corresponds to a network.
 
-    It has the weights that the layers were built from, the activations that their file or else
-    their neurons give, and the sums and pools of the network.
+    Its weights are those that the layers were built from, its activations those of their file or
+    else of their neurons; its sums and pools are those of the network.
     """
     target = read_output(output, network)
     by_item = {item: _activations(item, images, target) for item in target.items}
@@ -347,7 +349,7 @@ class Walk:
         return [Path(each, self.built, self.dt) for each in self.graph.into(item)]
 
     def comes_in(self, item: Item, paths: list[Path]) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return mean, variance and delay of what comes in from what is predicted."""
+        """Return mean, variance and delay of an object's input from predicted objects."""
         mean, variance = np.zeros((2, self.n_images, size_of(item)))
         delay = 0.0
         for path in paths:
@@ -362,7 +364,7 @@ class Walk:
         return mean, variance, delay
 
     def layer(self, item, tuning, paths, mean, variance, delay, rates=None) -> LayerPrediction:
-        """Return the prediction of an object from what comes in."""
+        """Return the prediction of an object from its input."""
         with named(item):
             if tuning is not None:
                 settings = (self.dt, self.presentation_time, self.noise, self.lines)
@@ -384,7 +386,7 @@ def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
     elif moments is None and node.output is not None:
         raise InputError(
             "cannot predict a Node with a function of its own, which takes the time and may keep a "
-            "state; put a function of the values alone on the connection behind it"
+            "state; put a function of the values alone on the connection after it"
         )
     mean, late = drive, 0.0
     if moments is not None:
@@ -403,22 +405,22 @@ def _node(node, drive, variance, delay, images, dt, spike_area) -> dict:
 
 
 def _given(node, images, n_images: int, moments) -> np.ndarray:
-    """Return what a Node without an input shows or puts out."""
+    """Return what a Node without an input shows or outputs."""
     if node in images:
         return images[node]
     if isinstance(node.output, np.ndarray):
         return np.broadcast_to(node.output, (n_images, node.size_out))
     if moments is not None:
-        raise InputError("expected its images as well: images={node: array}")
+        raise InputError("expected its images too, got none; give images={node: array}")
     kind = "Process" if isinstance(node.output, nengo.Process) else "function"
     raise InputError(
-        f"cannot predict a Node that runs a {kind} of its own; say what it puts out: "
+        f"cannot predict a Node that runs a {kind} of its own; give its output: "
         "images={node: (n_images, size_out) array}"
     )
 
 
 def _direct(ensemble, drive, variance, delay, dt) -> dict:
-    """Return what an Ensemble in Direct mode does: pass its values on."""
+    """Return the prediction of an Ensemble in Direct mode, which passes its values on."""
     mean, own = (0.0, 0.0) if ensemble.noise is None else noise_of(ensemble.noise, dt)
     return {
         "drive": drive,

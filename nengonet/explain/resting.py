@@ -1,4 +1,4 @@
-"""Predict objects that feed each other: from one loop's map to what each of its layers does."""
+"""Prediction of objects that feed each other: from the map of a loop to each of its layers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from nengonet.neurons.model import spread
 if TYPE_CHECKING:
     from nengonet.explain.prediction import LayerPrediction, Walk
 
-# Turns in which the variance of a loop comes to rest, for known rates, and together with them.
+# Number of turns for the variance of a loop to come to rest, with known rates and with unknown.
 _VARIANCE_TURNS, _NOISE_TURNS = 50, 20
 # Deviations that a turn changes by no more than this share of the largest are at rest.
 _NOISE_SHARE = 0.01
 # Currents and deviations at which noisy rates are found, and interpolated between.
 _N_NOISY = (160, 12)
-# Deviations below this share of the largest do nothing.
+# Deviations below this share of the largest have no effect.
 _STILL = 1e-3
-# Where the noise is in the curve, its slope is taken over this share of the deviation.
+# If the curve includes the noise, its slope is taken over this share of the deviation.
 _NARROW = 0.1
-# Currents at which a type is stepped that has no formula for its rates.
+# Number of currents at which a type without a formula for its rates is stepped.
 _N_STEPPED = 80
 # Steps for the slopes of curves under currents that do not deviate, in terms of their size.
 _STEP = 1e-6
@@ -57,10 +57,10 @@ class Resting:
         self.noise = {item: variance for item, (_, variance, _) in came_in.items()}
         self.delay = max(delay for *_, delay in came_in.values())
         self.curves = {item: self._curve(item) for item in part if self.tuning[item] is not None}
-        # What currents deviate by, as far as that is known; without it, curves are those of means.
+        # Deviations of currents, as far as known; without them, curves are those of means.
         self.deviations: dict[Item, np.ndarray] = {}
         self.noisy = {item: _Noisy(self._rates_of(item)) for item in self.curves}
-        # Those with neurons, or all where there are none.
+        # Objects with neurons, or all if none has neurons.
         self.shown = list(self.curves) or part
         self.loop = Loop(part, self.inside, self.outside, self._respond, walk.dt)
 
@@ -103,7 +103,7 @@ class Resting:
         return model_of(item.neuron_type).amplitude * rates
 
     def _at(self, item: Item, current: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the rates of an Ensemble at currents, with their noise where that is known."""
+        """Return the rates of an Ensemble at some currents, with their noise if that is known."""
         rates = self.curves[item](current)
         if item not in self.deviations or not self.deviations[item].any():
             return rates
@@ -134,8 +134,7 @@ class Resting:
     def _layers(self, rest: Rest) -> tuple[dict[Item, LayerPrediction], bool]:
         """Return the predictions at rest, and whether their noise comes to rest as well.
 
-        The variance of what comes in is that from outside and that which the loop makes of it,
-        turn by turn.
+        The variance of the input is that from outside plus that from the loop itself, turn by turn.
         """
         drives, outputs = self.loop.driven(rest.held, np.arange(self.walk.n_images))
         variance = dict(self.noise)
@@ -212,8 +211,8 @@ class Resting:
         return np.median(moves, axis=1) / size
 
     def _slopes(self, layer: LayerPrediction) -> np.ndarray:
-        """Return the slopes of mean outputs for drives, over what currents deviate by anyway."""
-        # With noise in the rates, that is in the curve.
+        """Return the slopes of mean outputs over drives, across the deviation of currents."""
+        # If rates include noise, so does the curve.
         wide = layer.deviation * (_NARROW if self.deviations else 1.0)
         wide = np.maximum(wide, _STEP * (1 + np.abs(layer.current)))
         rows = np.arange(self.walk.n_images)
@@ -224,7 +223,7 @@ class Resting:
     def _elsewhere(self, rest, here, layers, n_starts, n_tried) -> np.ndarray:
         """Count the starts from which images come to rest at other rates.
 
-        Only those of the first images that came to rest from the reset state are tried.
+        Only the first images are tried, and of these only those at rest from the reset state.
         """
         found, rng = np.zeros(n_tried, dtype=int), np.random.default_rng(0)
         rows = np.flatnonzero(rest.followed[:n_tried])
@@ -245,14 +244,14 @@ class Resting:
         return found
 
     def _pushed(self, item, layer, rows, rng) -> np.ndarray:
-        """Return a drive at random: of an input to its encoders, or a push to its neurons."""
+        """Return a random drive: of an input to the encoders, or of a push to the neurons."""
         drive = layer.drive[rows]
         if layer.encoded:
             encoders = self.walk.built.ensemble(item).encoders
             inputs = rng.standard_normal((len(rows), encoders.shape[1]))
             inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
             return 1.5 * rng.uniform(size=(len(rows), 1)) * inputs @ encoders.T
-        # Some are on and the others off: in every second start one, else a few as often as most.
+        # Some neurons are on, the others off: one in every second start, else few or most.
         usual, n = self.outside[item][rows], drive.shape[1]
         size = np.maximum(np.abs(drive).max(axis=1), np.abs(usual).max(axis=1))[:, None]
         n_on = np.floor(np.exp(np.maximum(rng.uniform(-1, 1, (len(rows), 1)), 0) * np.log(n)))
@@ -271,7 +270,7 @@ def _size(values: np.ndarray) -> np.ndarray:
 
 
 class _Stepped:
-    """Rates that are found by stepping neurons, kept between currents until these leave them."""
+    """Rates from stepping neurons, interpolated between currents until these leave the range."""
 
     def __init__(self, curve: Callable[[np.ndarray], np.ndarray]) -> None:
         self._curve, self._nodes, self._last = curve, np.empty(0), np.empty(0)
@@ -288,7 +287,7 @@ class _Stepped:
         return np.interp(current, self._nodes, self._rates)
 
     def refine(self) -> None:
-        """Step the neurons at the currents that were asked for last, and near them."""
+        """Step the neurons at and near the last currents."""
         dense = spread(self._last, _N_STEPPED)
         self._step(np.union1d(dense, self._nodes[:: max(1, len(self._nodes) // _N_STEPPED)]))
 
@@ -297,7 +296,7 @@ class _Stepped:
 
 
 class _Noisy:
-    """Rates under noisy currents, kept between currents and deviations until these leave them."""
+    """Rates under noisy currents, interpolated on a grid until currents or deviations leave it."""
 
     def __init__(self, rates: Callable[..., np.ndarray]) -> None:
         self._rates, self._axes = rates, None

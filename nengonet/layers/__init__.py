@@ -1,1 +1,1 @@
-"""Layers: a record of Nengo objects, and the builders that make them."""
+"""Layers: records of Nengo objects, and the builders that make them."""

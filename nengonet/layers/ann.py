@@ -1,8 +1,9 @@
-"""The ANN that a network stands for, read from the network as it is.
+"""The ANN that corresponds to a network, read from the network as it is.
 
-It has the weights and biases that the layers were built from, the activations that their file or
-their neurons give, and the network's own connections: sums of several layers, pools, constants.
-Gains, biases and amplitudes of neurons are scales of the network, which an ANN has none of.
+Its weights and biases are those that the layers were built from. Its activations come from the
+weights' file or from the neurons. Its structure is that of the network's connections: sums of
+several layers, pools, constants. Gains, biases and amplitudes of neurons only scale the network;
+an ANN does not have them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from nengonet.layers.transforms import Weights
 from nengonet.layers.weighted import AddBias
 from nengonet.neurons import model_of
 
-# Weights that were multiplied by one positive number compute the same to this share of the largest
-# value.
+# Weights count as the file's, times one positive number, if they compute the same up to this share
+# of the largest value.
 _SAME = 1e-6
 
 
 class Ann:
-    """The ANN that a network stands for."""
+    """The ANN that corresponds to a network."""
 
     def __init__(self, target: object, network: nengo.Network) -> None:
         self.graph = Graph(network)
@@ -47,7 +48,7 @@ class Ann:
             raise InputError(f"{self.labels[self.target]} was built without Keras weights")
 
     def _own(self, item: Item) -> list[nengo.Connection]:
-        """Return the connections with a layer's Keras weights; refuse what stands for no ANN."""
+        """Return the connections with a layer's Keras weights; refuse objects that no ANN has."""
         layer, incoming = self.layers.get(item), self.graph.into(item)
         weights = {connection: Weights(connection) for connection in incoming}
         if layer is not None and layer.weights is not None:
@@ -57,12 +58,12 @@ class Ann:
                 # The bias is in the weights.
                 if not isinstance(self._function_of(item), AddBias | None):
                     raise InputError(f"{self.labels[item]} computes a function of its own")
-                # What comes through the same weights on another scale is no part of their layer.
+                # A connection with the same weights on another scale does not belong to the layer.
                 scale = factors[found[0]]
                 return [each for each in found if abs(factors[each] - scale) <= _SAME * scale]
             raise InputError(
-                f"{layer.label}: its weights in the network are not those that it was built "
-                "from; build it from the weights that it should have"
+                f"{layer.label}: its weights in the network are not those it was built from; "
+                "build it from the weights that it should have"
             )
         if isinstance(item, nengo.Ensemble):
             plain = [each.pre_obj for each in incoming if not has_weights(each)]
@@ -110,7 +111,7 @@ class Ann:
             if isinstance(item, nengo.Node) and item.size_in == 0:
                 shown = images.get(item, item.output)
                 if not isinstance(shown, np.ndarray):
-                    raise InputError(f"{self.labels[item]} puts out what is unknown")
+                    raise InputError(f"{self.labels[item]}: its output is unknown")
                 values[item] = np.broadcast_to(shown, (n_images, item.size_out))
                 continue
             drive, inputs, own = 0.0, 0.0, self.own.get(item, [])
@@ -148,14 +149,14 @@ class Ann:
 
 
 def _factor(connection: nengo.Connection, weights: Weights, layer: Layer) -> float | None:
-    """Return by which number above 0 a connection multiplies the weights of a layer's file.
+    """Return the number above 0 by which a connection multiplies the weights of a layer's file.
 
-    It makes the same of random numbers, times that number; None where it does not.
+    Random numbers show it: both compute the same, up to that factor. None where they do not.
     """
     if layer.shape_in is None:
         return None
     size = math.prod(layer.shape_in)
-    # Neurons without weights take what comes in as it is.
+    # Neurons without weights take their input as it is.
     weighted = layer.weights.kernel is not None
     if connection.pre_obj.size_out != size or has_weights(connection) != weighted:
         return None

@@ -13,7 +13,7 @@ from nengonet.layers.graph import Graph, Item, has_weights, owner
 from nengonet.layers.record import Layer, layers_of
 
 _WIDTH, _HEIGHT, _GAP, _SIDE = 300, 44, 30, 46
-_WORDS = 175  # room for what stands beside an arrow
+_WORDS = 175  # room for the words beside an arrow
 _MOST = 40  # boxes of a drawing: an EnsembleArray may have hundreds
 _LINE = {"stroke": "currentColor", "fill": "none", "stroke_width": 1.2}
 _HEAD = tag(
@@ -33,7 +33,7 @@ _HEAD = tag(
 
 
 def draw_layer(layer: Layer) -> Html:
-    """Draw a layer below all that feeds it, as SVG, with what each layer and connection is."""
+    """Draw a layer below everything that feeds it, as SVG, each layer and connection labelled."""
     graph = Graph(layer.network)
     items, left_out = graph.upstream(owner(layer.output))[0], 0
     if len(items) > _MOST:
@@ -65,7 +65,7 @@ def draw_layer(layer: Layer) -> Html:
 
 
 def _places(graph: Graph, items: list[Item]) -> dict[Item, tuple[int, int]]:
-    """Return left and top of each box: below all that feeds it, but for what comes back."""
+    """Return left and top of each box: below everything that feeds it, loops excepted."""
     rows: dict[Item, int] = {}
     for item in items:
         feeding = (owner(each.pre_obj) for each in graph.into(item))
@@ -78,7 +78,7 @@ def _places(graph: Graph, items: list[Item]) -> dict[Item, tuple[int, int]]:
 
 
 def _box(layer: Layer, left: int, top: int) -> Html:
-    """Draw a layer: label and shape, what it is, and how many parameters it has."""
+    """Draw a layer: its label, shape, kind and number of parameters."""
     shape = " × ".join(map(str, layer.shape))
     what, n = _kind(layer), _n_parameters(layer)
     what += f" · {n:,} parameters" if n else ""
@@ -96,7 +96,7 @@ def _box(layer: Layer, left: int, top: int) -> Html:
 
 
 def _kind(layer: Layer) -> str:
-    """Return what computes a layer's output, in a word."""
+    """Return in a word what computes a layer's output."""
     if layer.ensemble is not None:
         return type(layer.neuron_type).__name__
     output = layer.node.output

@@ -1,8 +1,8 @@
-"""Filters: what a synapse or noise makes of mean and variance, and low-pass filters as a Node.
+"""Filters: how synapses and noise change mean and variance, and low-pass filters as a Node.
 
 A Nengo synapse has one time constant, and a connection from neurons applies it to the weighted
-sums, not to the neurons. Where every unit has its own, as in KerasSpiking's ``Lowpass`` layer, the
-filters need a place of their own between the neurons and the weights: a Node that runs a Process.
+sums, not to the neurons. In KerasSpiking's ``Lowpass`` layer, every unit has its own time constant.
+Such filters need a place between the neurons and the weights: a Node that runs a Process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from nengonet.layers.protocol import Moments, known
 from nengonet.layers.record import Layer, Layers, as_layers, new_label, node_layer
 from nengonet.nengo_internals import state_space
 
-# Poles this close to 1 never forget what came in.
+# A filter with a pole this close to 1 never forgets its input.
 _NEVER_FORGETS = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """What a synapse makes of a mean and of the variance of independent steps."""
+    """How a synapse changes a mean, and the variance of independent steps."""
 
     gain: float = 1.0
     power: float = 1.0
@@ -37,7 +37,7 @@ class Filter:
 
 
 def filter_of(synapse: Synapse | None, dt: float) -> Filter:
-    """Return what a synapse does, as Nengo steps it."""
+    """Return the filter of a synapse, as Nengo steps it."""
     if synapse is None:
         return Filter()
     own, steps = known(synapse, "filter"), type(synapse).make_step
@@ -64,7 +64,7 @@ def filter_of(synapse: Synapse | None, dt: float) -> Filter:
 
 
 def _delay(synapse: LinearFilter, dt: float) -> float:
-    """Return how much later a slow input comes out; 0 for a filter without a mean."""
+    """Return the delay of a slow input; 0 for a filter whose output has mean 0."""
     num, den = np.poly1d(synapse.num), np.poly1d(synapse.den)
     at = 0.0 if synapse.analog else 1.0
     if num(at) == 0:
@@ -111,11 +111,11 @@ def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -
     Parameters
     ----------
     pre : Layer or list of Layer
-        Several, of one shape, stand for their sum.
+        The layer before. A list of layers of one shape stands for their sum.
     tau : float or (n_units,) array_like, in seconds
         0 passes the input on as it is.
     label : str, optional
-        By default ``"lowpass"``, numbered where the network has it already.
+        By default ``"lowpass"``, numbered if the network already has it.
 
     Returns
     -------
@@ -124,9 +124,9 @@ def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -
 
     Notes
     -----
-    ``y += (1 - exp(-dt / tau)) * (x - y)``, from 0 on, is KerasSpiking's ``Lowpass``, and Nengo's
-    but for one step: ``nengo.Lowpass`` on a Connection delivers what it has seen up to the step
-    before, this Node what it has seen up to now.
+    ``y += (1 - exp(-dt / tau)) * (x - y)``, from 0 on, is KerasSpiking's ``Lowpass``. Nengo's
+    differs by one step: the output of ``nengo.Lowpass`` on a Connection includes inputs up to the
+    step before, that of this Node inputs up to now.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -
 
 
 class LowpassPerUnit(nengo.Process):
-    """What the Node of `lowpass` runs."""
+    """Process that the Node of `lowpass` runs."""
 
     tau = NdarrayParam("tau", shape=("*",))
     batched = True
@@ -164,7 +164,7 @@ class LowpassPerUnit(nengo.Process):
         self.tau = tau
 
     def decay(self, dt: float) -> np.ndarray:
-        """Return what is left of every level after a step."""
+        """Return the share of every level that is left after a step."""
         decay = np.zeros(self.tau.shape)
         np.divide(-dt, self.tau, out=decay, where=self.tau > 0)
         return np.where(self.tau > 0, np.exp(decay), 0.0)

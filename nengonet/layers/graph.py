@@ -1,7 +1,7 @@
-"""One reading of a network: what feeds what.
+"""The connections of a network: what feeds what.
 
-Whatever describes a network (prediction, findings, operations, the ANN, what `present` records)
-reads it here, from Nengo's objects, when it is needed.
+Everything that describes a network (prediction, findings, operations, the ANN, what `present`
+records) reads it here, from Nengo's objects, at the time of need.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Item = nengo.Ensemble | nengo.Node
 
 
 def owner(item: object) -> Item:
-    """Return the Ensemble or Node that a view, neurons or the object itself belong to."""
+    """Return the Ensemble or Node behind a view, neurons, or the object itself."""
     item = item.obj if isinstance(item, ObjView) else item
     return item.ensemble if isinstance(item, Neurons) else item
 
@@ -39,7 +39,7 @@ def as_network(network: nengo.Network) -> nengo.Network:
 
 
 class Graph:
-    """The connections of a network, by what they feed."""
+    """The connections of a network, grouped by their targets."""
 
     def __init__(self, network: nengo.Network) -> None:
         self._network = as_network(network)
@@ -67,8 +67,8 @@ class Graph:
     def into(self, item: Item) -> list[nengo.Connection]:
         """Return the connections that feed an object, in the network's order.
 
-        Those from Nodes that only pass on what comes in, and that nothing feeds, carry nothing
-        and are left out: an EnsembleArray has such Nodes.
+        A Node that only passes on its input, and has none, carries nothing. Connections from such
+        Nodes are left out; an EnsembleArray has them.
         """
         return [each for each in self._into.get(item, ()) if not self._is_nothing(each)]
 
@@ -85,9 +85,9 @@ class Graph:
         return all(self._is_nothing(each, (*seen, node)) for each in self._into.get(node, ()))
 
     def upstream(self, *items: Item) -> tuple[list[Item], set[Item]]:
-        """Return what some objects depend on, and they themselves, each after what feeds it.
+        """Return some objects and all they depend on, in order of dependence; and those in a loop.
 
-        And those on a way back to themselves.
+        Each object stands after the objects that feed it.
         """
         order, done, recurrent = [], set(), set()
         for item in items:
@@ -110,9 +110,9 @@ class Graph:
         return iter([owner(each.pre_obj) for each in self.into(item)])
 
     def spike_area(self, item: Item, seen: tuple = ()) -> float | None:
-        """Return the area of one spike that an object puts out; None where it does not spike.
+        """Return the area of one spike that an object outputs; None where it does not spike.
 
-        A Node that passes spikes on puts them out where spikes of one area come in unchanged.
+        A Node that passes spikes on does so where its input is unchanged spikes of one area.
         """
         if isinstance(item, nengo.Ensemble):
             return model_of(item.neuron_type).amplitude if item.neuron_type.spiking else None
@@ -129,8 +129,8 @@ class Graph:
     def may_be_negative(self, item: Item, seen: tuple = ()) -> bool:
         """Return whether an object that spikes may send spikes below 0.
 
-        So do ``Tanh`` neurons, wrapped; and ``SpikingRectifiedLinear`` with a first voltage below
-        0, once.
+        Wrapped ``Tanh`` neurons do, and ``SpikingRectifiedLinear`` does once, if its first voltage
+        is below 0.
         """
         if isinstance(item, nengo.Ensemble):
             return model_of(item.neuron_type).may_be_negative
@@ -140,12 +140,12 @@ class Graph:
 
 
 def passes_spikes(node: nengo.Node) -> bool:
-    """Whether a Node puts out whole spikes where whole spikes come in."""
+    """Whether a Node outputs whole spikes where whole spikes come in."""
     return node.output is None or known(node.output, "passes_spikes", False)
 
 
 def alters(connection: nengo.Connection) -> bool:
-    """Whether a connection makes anything but the same spikes of spikes."""
+    """Whether a connection changes the spikes that pass through it."""
     plain = isinstance(connection.transform, nengo.transforms.NoTransform)
     from_units = isinstance(connection.pre_obj, (Neurons, nengo.Node))
     return not (plain and from_units and connection.function is None and connection.synapse is None)

@@ -1,9 +1,9 @@
 """Initial states drawn for every example, instead of once for all when the model is built.
 
-Nengo draws a neuron's first voltage when it builds the model, and every reset goes back to it: all
+Nengo draws a neuron's first voltage when it builds the model, and every reset returns to it, so all
 examples start from the same state. KerasSpiking draws one for each neuron **and** example. Here
-each example draws from a stream of its own, so that example 17 starts from the same state whatever
-else is shown, in whatever order, on either simulator.
+each example draws from its own stream: example 17 starts from the same state whatever else is
+shown, in any order, on either simulator.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ InitialStates = Mapping[str, Mapping[str, Distribution]]
 
 @dataclasses.dataclass(frozen=True)
 class DrawnState:
-    """One state of one layer's neurons, and what it is drawn from."""
+    """One state of one layer's neurons, and the distribution it is drawn from."""
 
     layer: Layer
     place: int
@@ -41,7 +41,7 @@ class DrawnState:
 
 
 def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[DrawnState]:
-    """Return what is to be drawn for each example, checked."""
+    """Check the initial states, and return those to draw for each example."""
     by_label = {layer.label: (place, layer) for place, layer in enumerate(layers)}
     with_neurons = [layer.label for layer in layers if layer.ensemble is not None]
     expected, drawn = "expected {label: {state: Distribution}}, got", []
@@ -59,8 +59,8 @@ def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[
             if not isinstance(distribution, Distribution):
                 raise InputError(
                     f"initial_states: {label}: {name}: expected a nengo Distribution such as "
-                    f"nengo.dists.Uniform(0, 1), got {distribution!r}; values that are the same "
-                    "for all examples belong into the neuron type's initial_state"
+                    f"nengo.dists.Uniform(0, 1), got {distribution!r}; give values that are the "
+                    "same for all examples as the neuron type's initial_state"
                 )
             drawn.append(DrawnState(layer, place, name, distribution))
     return drawn
@@ -69,7 +69,7 @@ def drawn_states(layers: Sequence[Layer], states: InitialStates | None) -> list[
 def set_states(
     simulator: nengo.Simulator, states: Sequence[DrawnState], seed: int, examples: Sequence[int]
 ) -> None:
-    """Give a simulator that has just been reset the examples' own initial states."""
+    """Give a simulator that has just been reset the initial states of the examples."""
     model = simulator.model
     neurons = {each.output: each for each in model.operators if isinstance(each, SimNeurons)}
     for state in states:

@@ -1,8 +1,8 @@
 """Images in: Poisson spikes or constant values, one input per pixel.
 
-The image is no part of the network: `present` shows one after the other through `Layer.show`.
+Images are not part of the network: `present` shows them one after the other through `Layer.show`.
 Poisson spikes are drawn from the example's own stream (`nengonet.streams`), so that example 17
-gets the same ones alone, in a batch, first or last.
+gets the same spikes alone, in a batch, first or last.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from nengonet.streams import example_rng
 
 # A Poisson process is drawn in blocks of this many steps: one Poisson count per pixel and block,
 # spread uniformly over the block's steps. That is exactly a Poisson process, and needs some 30
-# times fewer random numbers than one draw per pixel and step (MNIST at 255 Hz); and the first 100
+# times fewer random numbers than one draw per pixel and step (MNIST at 255 Hz). The first 100
 # steps of a long presentation are those of a short one. Changing this changes every spike train.
 BLOCK_STEPS = 100
-# Nor is a block longer than this, in seconds: of long steps, it would hold events by the million
-# for steps that are never shown.
+# A block is not longer than this either, in seconds: with long steps, it would hold millions of
+# events for steps that are never shown.
 _BLOCK_TIME = 0.1
 
 
@@ -67,7 +67,7 @@ def poisson_block(rates: np.ndarray, dt: float, rng: np.random.Generator) -> np.
 
 
 def shows(node: nengo.Node) -> Process:
-    """Return what shows images at a Node: what it runs, or else what puts their values out."""
+    """Return the Process that shows images at a Node: its own, or one that outputs their values."""
     showing = callable(getattr(node.output, "showing", None))
     return node.output if showing else NodeValues(node.size_out)
 
@@ -75,7 +75,7 @@ def shows(node: nengo.Node) -> Process:
 def images_at(
     node: nengo.Node, images: ArrayLike, name: str = "images", process: Process | None = None
 ) -> np.ndarray:
-    """Convert images to what an input shows, one row for each; the one check of them all.
+    """Check images and convert them to the rows that an input shows; no other code checks them.
 
     ``process`` is what a model runs in the Node, where that is not the network's.
     """
@@ -93,7 +93,7 @@ def images_by_node(
 ) -> dict[nengo.Node, np.ndarray]:
     """Find the inputs that images are meant for, and convert the images as `images_at` does."""
     nodes = list(nodes)
-    # What nothing feeds is the same for all images.
+    # A Node that nothing feeds is the same for all images.
     sources = [node for node in upstream if node.size_in == 0] or [
         node for node in nodes if node.size_in == 0
     ]
@@ -112,9 +112,9 @@ def by_node(
     convert: Callable[[nengo.Node, ArrayLike, str], object],
     argument: str = "images",
 ) -> dict[nengo.Node, object]:
-    """Return what images become, by the input that they are for.
+    """Return the converted images of each input.
 
-    ``only`` finds that of plain images by their shape; ``argument`` is what names it else.
+    ``only`` finds the input of plain images from their shape; otherwise ``argument`` names it.
     """
     if not isinstance(images, Mapping):
         images = {only(as_array("images", images, "biuf").shape): images}
@@ -140,14 +140,14 @@ def by_node(
 
 
 def _as_input(given: object) -> object:
-    """Return the Node of an input; a layer of Poisson neurons has its pixels in front of it."""
+    """Return the Node of an input; that of a layer of Poisson neurons comes before them."""
     if isinstance(given, Layer):
         return given.node if given.node is not None or given.pre is None else given.pre.node
     return given
 
 
 def _advice(node: object) -> str:
-    """Say what to do with a Node that only passes on what comes in."""
+    """Return what to do with a Node that only passes on its input."""
     if isinstance(node, nengo.Node) and node.output is None:
         return f"; connect an input to it, such as nengo.Node(numpy.zeros({node.size_in}))"
     return ""
@@ -158,8 +158,8 @@ def meant(
 ) -> nengo.Node:
     """Return the input that plain images of a shape are for.
 
-    It is the one that shows images, or else puts out constants, 0 first; or else, where
-    ``functions`` may be meant, what somebody's function or Process puts out.
+    It is the Node that shows images, or else one that outputs constants, 0 first; or else, where
+    ``functions`` may be meant, one that runs a user's function or Process.
     """
     inputs = [node for node in sources if callable(getattr(node.output, "showing", None))]
     if not inputs:
@@ -183,12 +183,12 @@ def meant(
 
 
 def _is_given(node: nengo.Node) -> bool:
-    """Tell whether a Node puts out constants that somebody chose."""
+    """Return whether a Node outputs constants that a user chose."""
     return isinstance(node.output, np.ndarray) and bool(np.any(node.output))
 
 
 def check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: str) -> None:
-    """Compare the shape of images, not their size; a channel of its own may be left out."""
+    """Compare the shape of images, not their size; an axis of one channel may be left out."""
     found, size = images.shape[1:], math.prod(shape)
     if images.ndim and len(images) == 0:
         raise InputError(f"{name}: expected at least one image, got shape {images.shape}")
@@ -201,17 +201,17 @@ def check_shape(name: str, images: np.ndarray, shape: tuple[int, ...], label: st
     if images.shape in (shape, (size,), (*shape, 1), shape[:-1]):
         hint = "; give a single image as image[numpy.newaxis]"
     elif images.shape[:-1] in (shape, (size,)):
-        hint = f"; the images stand last: give numpy.moveaxis({name}, -1, 0)"
+        hint = f"; the axis of images is last: give numpy.moveaxis({name}, -1, 0)"
     elif sorted(found) == sorted(shape):
-        # Equal lengths keep their order: a stable sort of both finds the axes.
+        # Axes of equal length keep their order: a stable sort of both finds the axes.
         order = np.argsort(found, kind="stable")[np.argsort(np.argsort(shape, kind="stable"))] + 1
         order = ", ".join(map(str, (0, *order)))
-        hint = f"; the axes stand in another order: give {name}.transpose({order})"
+        hint = f"; the axes are in another order: give {name}.transpose({order})"
     raise InputError(f"{name}: expected shape {expected} for {label}, got {images.shape}{hint}")
 
 
 class ImageInput(Process):
-    """What a Node of an input layer runs: the image that is being shown."""
+    """Process that the Node of an input layer runs: it shows the image of the moment."""
 
     # What `show` sets, and `present` for every example.
     shown = ("image", "example", "seed_of_examples")
@@ -240,8 +240,8 @@ class ImageInput(Process):
         found = f"{name}: expected values in [0, 1] for Poisson spikes ({label}), got {low:g} to"
         if low < 0:
             fix = (
-                "no rate is negative: use constant_input, or feed u = (x - a) / b in [0, 1] and "
-                "fold x = a + b * u into the first layer"
+                "rates are never negative: use constant_input, or feed u = (x - a) / b in [0, 1] "
+                "and fold x = a + b * u into the first layer"
             )
         elif 2 < high <= 255:
             fix = "divide by 255"
@@ -281,7 +281,7 @@ class ConstantImage(ImageInput):
         self.scale = scale
 
     def steady(self, images: np.ndarray) -> np.ndarray:
-        """Return what stays for a presentation."""
+        """Return the output, which stays the same for a presentation."""
         return self.scale * images
 
     def moments(self, images: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
@@ -295,10 +295,10 @@ class ConstantImage(ImageInput):
 
 
 class NodeValues(ConstantImage):
-    """An image's values as they are, at a Node of anybody's."""
+    """An image's values as they are, at any Node."""
 
     def __init__(self, size: int) -> None:
-        # With a seed, it draws none: all others are as without it.
+        # With a seed of its own it draws none, and all other seeds stay the same.
         super().__init__((size,), 1.0, seed=0)
 
     def rows(self, images: ArrayLike, name: str = "images", label: str = "the input") -> np.ndarray:
@@ -344,16 +344,16 @@ class PoissonImage(ImageInput):
 def constant_input(
     shape: int | Sequence[int], *, scale: float = 1.0, label: str | None = None
 ) -> Layer:
-    """Add an input that puts out every pixel's value at every step.
+    """Add an input that outputs every pixel's value at every step.
 
     Parameters
     ----------
     shape : int or tuple of int
         Shape of one image, for instance ``(28, 28)``; a number for a row of values.
     scale : float
-        Output for a pixel of 1. Pixels may have any range.
+        Output for a pixel of value 1. Pixels may have any range.
     label : str, optional
-        By default ``"input"``, numbered where the network has it already.
+        By default ``"input"``, numbered if the network already has it.
 
     Returns
     -------
@@ -398,17 +398,17 @@ def poisson_input(
     max_rate : float, in Hz
         Rate of a white pixel. The default is 1 Hz for each grey level.
     amplitude : float, optional
-        Area of one spike. By default ``1 / max_rate``, so that the mean output is the pixel's
-        value, as the ANN saw it.
+        Area of one spike. By default ``1 / max_rate``: the mean output is then the pixel's value,
+        the ANN's input.
     kind : {"process", "ensemble"}
-        A Node that runs a Poisson process drawn from the example's own stream; or, as in the forum
-        post, a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, whose one random
-        stream a reset does not restart (`present` restarts it for each example).
+        ``"process"`` is a Node with a Poisson process, drawn from the example's own stream.
+        ``"ensemble"`` is a Node and an Ensemble of ``PoissonSpiking(RectifiedLinear())``, as in the
+        forum post. A reset does not restart its random stream, but `present` does for each example.
     scale : float
-        With ``kind="ensemble"``: what the Node puts out for a white pixel, 255 in the post. The
+        With ``kind="ensemble"``: the Node's output for a white pixel, 255 in the post. The
         ensemble's gain is then ``max_rate / scale``.
     label : str, optional
-        By default ``"input"``, numbered where the network has it already.
+        By default ``"input"``, numbered if the network already has it.
 
     Returns
     -------

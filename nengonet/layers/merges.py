@@ -1,6 +1,6 @@
-"""Where branches come together, and zeros around an image: one Node, a Connection from each layer.
+"""Merges of branches, and zeros around an image: one Node, and a Connection from each layer.
 
-Such a Node has no function: it passes on what comes in within the same step, spikes too.
+Such a Node has no function: it passes on its input within the same step, spikes too.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from nengonet.layers.record import (
 
 
 def add(pre: Sequence[Layer], *, synapse: SynapseLike = None, label: str | None = None) -> Layer:
-    """Add a Node that puts out the sum of several layers, as Keras' Add does.
+    """Add a Node that outputs the sum of several layers, as Keras' Add does.
 
-    A builder that is given a list of layers takes their sum without such a Node, so this is for a
-    sum that several layers read, or that is to be probed.
+    A builder that is given a list of layers takes their sum without such a Node. Use `add` for a
+    sum that several layers read, or that you want to probe.
 
     Parameters
     ----------
     pre : list of Layer
-        Of one shape.
+        Layers of one shape.
     synapse : Synapse, float or None
-        On every connection.
+        Synapse of every connection.
     label : str, optional
-        By default ``"add"``, numbered where the network has it already.
+        By default ``"add"``, numbered if the network already has it.
 
     Returns
     -------
     Layer
-        Of the same shape. Its ``amplitude`` is that of the layers before where they have one
-        and the same: several spikes may then come in one step. None otherwise.
+        A layer of the same shape. If all layers before have the same ``amplitude``, it is the
+        sum's too, and several spikes may come in one step. Otherwise it is None.
 
     Raises
     ------
     InputError
-        The layers have different shapes, or layers on different ways to them have the same label.
+        The layers have different shapes, or layers on different paths to them share a label.
 
     Examples
     --------
@@ -64,27 +64,27 @@ def add(pre: Sequence[Layer], *, synapse: SynapseLike = None, label: str | None 
 def concatenate(
     pre: Sequence[Layer], axis: int = -1, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a Node that puts out several layers side by side, as Keras' Concatenate does.
+    """Add a Node that outputs several layers side by side, as Keras' Concatenate does.
 
     Parameters
     ----------
     pre : list of Layer
-        Of shapes that differ along the axis only.
+        Layers whose shapes differ along the axis only.
     axis : int
-        Of the layers' shapes, the last by default: channels. Keras counts the axis of the images
-        as well, so that its 1 is 0 here; from the end, both count alike.
+        Axis of the layers' shapes; by default the last one, channels. Keras counts the axis of
+        images as well, so Keras' 1 is 0 here. Negative axes are the same in both.
     synapse, label
         As for `add`; the label is ``"concatenate"`` by default.
 
     Returns
     -------
     Layer
-        Its ``amplitude`` is that of the layers before where they have one and the same, else None.
+        Its ``amplitude`` is that of the layers before if they all have the same, else None.
 
     Raises
     ------
     InputError
-        As for `add`; or there is no such axis.
+        As for `add`; or the axis does not exist.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def _merged(pres: Sequence[Layer], kind: str, synapse: SynapseLike, **of_merge: 
     shape = merge.of_shapes([layer.shape for layer in pres], " and ".join(merge.of))
     into = [np.arange(layer.size) for layer in pres]
     if kind == "concatenate":
-        # What the merge makes of the places: where in it each of them comes to stand.
+        # The merge of the numbers of all places: where in it each of them ends up.
         starts = np.cumsum([0, *map(len, into)])
         places = [
             (places + start).reshape(1, *layer.shape)
@@ -130,7 +130,7 @@ def _placed(
 
 
 def _as_slice(places: np.ndarray, size: int) -> slice | list[int]:
-    """Return places as a slice, if they follow each other."""
+    """Return places as a slice if they are consecutive."""
     if np.array_equal(places, np.arange(size)):
         return slice(None)
     if np.array_equal(places, np.arange(places[0], places[0] + len(places))):
@@ -145,7 +145,7 @@ def zero_padding2d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a Node that puts out a layer with zeros around it, as Keras' ZeroPadding2D does.
+    """Add a Node that outputs a layer with zeros around it, as Keras' ZeroPadding2D does.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def zero_padding2d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def zero_padding2d(
     Raises
     ------
     InputError
-        The layer before has no rows, columns and channels, or the padding is impossible.
+        The layer before has no rows, columns and channels; or the padding is impossible.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def zero_padding1d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a Node that puts out a layer with steps of zeros around it, as `zero_padding2d` does.
+    """Add a Node that outputs a layer with steps of zeros around it, as `zero_padding2d` does.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def zero_padding1d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Examples
     --------
@@ -216,6 +216,6 @@ def _zero_padding(
     label = new_label(label, f"zero_padding{dimensions}d", pres)
     zeros, first = Padding(padding, label, dimensions), pres[0]
     shape = zeros.shape_after(first.shape, first.label)
-    # The places that are not of the padding.
+    # The places that are not padding.
     places = np.flatnonzero(zeros.values(np.ones((1, *first.shape))))
     return _placed(pres, [places] * len(pres), shape, label, synapse)

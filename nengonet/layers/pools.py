@@ -1,8 +1,8 @@
 """Pools as explicit Nengo objects: one Node and one Connection each.
 
-An average pool is a constant matrix, which spikes pass like any other connection. A maximum is
-not: the largest spike of a step says nothing about the largest rate. `max_pool2d` therefore
-compares what its inputs have put out since the reset. Those over one dimension are the same code.
+An average pool is a constant matrix: spikes pass through it as through any other connection. A
+maximum is not: the largest spike of a step says nothing about the largest rate. `max_pool2d`
+therefore compares the sums of its inputs since the reset. The 1D pools are the same code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def avg_pool2d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a pool that puts out the mean of every window: one Node and one Connection.
+    """Add a pool that outputs the mean of every window: one Node and one Connection.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ def avg_pool2d(
         Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel. Several stand
         for their sum.
     size : int or (int, int)
-        Of the window, in rows and columns.
+        Size of the window, in rows and columns.
     strides : int or (int, int), optional
         By default the size.
     padding : {"valid", "same"}
-        With ``"same"``, as in Keras, the mean is over the pixels that are in the image.
+        With ``"same"``, the mean is over those pixels that are in the image, as in Keras.
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -62,18 +62,18 @@ def avg_pool2d(
     Raises
     ------
     InputError
-        The layer before has no rows, columns and channels, the window is larger than its image, or
+        The layer before has no rows, columns and channels; the window is larger than its image; or
         a size, stride or padding is impossible.
 
     Notes
     -----
     The transform is a ``nengo.Sparse`` matrix, not a ``nengo.Convolution``: at an edge padded
-    with ``"same"``, a window has fewer pixels and so other weights than in the middle.
+    with ``"same"``, a window has fewer pixels than in the middle, and therefore other weights.
 
-    The CSNN paper replaces the max pools of a trained network by average pools, because spikes pass
-    them unchanged. That network computes other values: ``nengonet reproduce cifar-csnn`` measures
-    what it costs before any spiking. Train with average pools, or keep the max pools with
-    `max_pool2d`.
+    The CSNN paper replaces the max pools of a trained network with average pools, which spikes pass
+    through like any connection. That network computes other values; ``nengonet reproduce
+    cifar-csnn`` measures the loss before any spiking. Train with average pools, or keep the max
+    pools with `max_pool2d`.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def avg_pool1d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a pool that puts out the mean of every window of steps: `avg_pool2d` without columns.
+    """Add a pool that outputs the mean of every window of steps: `avg_pool2d` without columns.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def avg_pool1d(
 def global_avg_pool2d(
     pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that puts out the mean of every channel: `avg_pool2d` of the whole image.
+    """Add a pool that outputs the mean of every channel: `avg_pool2d` of the whole image.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def global_avg_pool2d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def global_avg_pool2d(
 def global_avg_pool1d(
     pre: Layers, *, synapse: SynapseLike = None, label: str | None = None
 ) -> Layer:
-    """Add a pool that puts out the mean of every channel: `avg_pool1d` over all steps.
+    """Add a pool that outputs the mean of every channel: `avg_pool1d` over all steps.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def global_avg_pool1d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -196,21 +196,21 @@ def max_pool2d(
     padding : {"valid", "same"}
         Padding is never the largest, as in Keras.
     kind : {"running_max", "winner", "instant"}
-        - ``"running_max"``: the pool sums what each input has put out since the reset, and puts
-          out the change of the largest sum of the window. Its own summed output is thereby, at
-          every step, exactly the maximum of the summed inputs: its spike count is the largest
-          spike count of the window. Spikes may come two at a time. Where all inputs of a window
-          can fall below 0 (negative spikes, a linear layer), so can its output.
-        - ``"winner"``: the pool puts out, at every step, the output of the input with the largest
-          sum so far, this step included; the first one, row by row, where several are equal.
-          While no input leads by a whole spike, the lead changes with every spike, and spikes are
-          lost or those of several inputs pass (Rueckauer et al. 2017).
-        - ``"instant"``: the largest output of this step alone, as Keras computes it. It is right
-          for rate neurons and wrong for spikes, whose maxima in single steps add up to more than
-          the largest count.
+        - ``"running_max"``: the pool sums each input since the reset, and outputs the change of
+          the window's largest sum. At every step, its own summed output is then exactly the
+          maximum of the summed inputs: its spike count is the largest spike count of the window.
+          Two spikes may come in one step. Where all inputs of a window can fall below 0 (negative
+          spikes, a linear layer), so can the output.
+        - ``"winner"``: at every step, the pool passes on the input with the largest sum so far,
+          this step included. Of equal inputs, the first one wins, row by row. While no input
+          leads by a whole spike, the lead changes with every spike: spikes are lost, or those of
+          several inputs pass (Rueckauer et al. 2017).
+        - ``"instant"``: the pool passes on the largest input of this step alone, as Keras does.
+          That is right for rate neurons. It is wrong for spikes, whose maxima in single steps add
+          up to more than the largest count.
     synapse : Synapse, float or None
-        On the connection. Filtered spikes are not spikes: the pool then sums what comes through
-        the filter, and its ``amplitude`` is None.
+        Synapse of the connection. Filtered spikes are no longer spikes: the pool then sums the
+        filtered input, and its ``amplitude`` is None.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def max_pool1d(
     synapse: SynapseLike = None,
     label: str | None = None,
 ) -> Layer:
-    """Add a pool that passes on the largest of every window of steps: `max_pool2d` of one column.
+    """Add a pool that passes on the largest input of every window of steps, as `max_pool2d` does.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def global_max_pool2d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -312,7 +312,7 @@ def global_max_pool1d(
     synapse : Synapse, float or None
         On the connection.
     label : str, optional
-        By default the builder's name, numbered where the network has it already.
+        By default the builder's name, numbered if the network already has it.
 
     Returns
     -------
@@ -353,7 +353,7 @@ def _pool(
 
 
 class MaxPool(nengo.Process):
-    """What the Node of a max pool runs: see `max_pool2d`."""
+    """Process that the Node of a max pool runs: see `max_pool2d`."""
 
     image_shape = ShapeParam("image_shape", low=1)
     pool_size = ShapeParam("pool_size", low=1)
@@ -384,7 +384,7 @@ class MaxPool(nengo.Process):
     def moments(self, mean: np.ndarray, variance: np.ndarray, dt: float) -> Moments:
         """Return mean and variance of the input with the largest mean, for every window.
 
-        In a short presentation, the largest of several noisy counts is above the largest mean.
+        In a short presentation, the largest of several noisy counts exceeds the largest mean.
         """
         if self.kind == "instant" and np.any(variance):
             raise InputError(
@@ -399,7 +399,7 @@ class MaxPool(nengo.Process):
         largest = self.largest(sums).reshape(*self.shape_out, *rest)
         sums, values = (each.reshape(*self.image_shape, *rest) for each in (sums, values))
         chosen = np.zeros(largest.shape, values.dtype)
-        # The first one last, so that it stays.
+        # The first one is written last, so that it stays.
         for there, here in reversed(self.places):
             is_largest = sums[here] == largest[there]
             chosen[there] = np.where(is_largest, values[here], chosen[there])
@@ -451,7 +451,7 @@ class MaxPool(nengo.Process):
 def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
     """Build the pool with the area of the spikes that come in, as the network is now."""
     if model.toplevel is not None:
-        # The Node that is being built is the first one of these that has not been.
+        # The Node that is being built is the first of these that is not built yet.
         node = next(
             each
             for each in model.toplevel.all_nodes
@@ -481,5 +481,5 @@ class AveragePool(nengo.Sparse):
         super().__init__((outputs.size, inputs.size), indices=indices, init=shares[indices[:, 0]])
 
     def __repr__(self) -> str:
-        """Write what it was made from; the indices would fill the screen."""
+        """Show what it was made from; the indices would fill the screen."""
         return f"{type(self).__name__}(image_shape={self.image_shape}, pool={self.pool})"

@@ -27,24 +27,24 @@ from nengonet.weights import LayerWeights
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A view of the Nengo objects of one layer, which may be edited at any time.
+    """A view of the Nengo objects of one layer, which you may edit at any time.
 
     Attributes
     ----------
     label : str
     shape : tuple of int
-        Shape of the layer's output; neurons stand in (row, column, channel) order.
+        Shape of the layer's output; neurons are in (row, column, channel) order.
     ensemble : nengo.Ensemble or None
         None for inputs and for a last layer without neurons.
     node : nengo.Node or None
     weights : LayerWeights or None
-        The weights that it was built from.
+        The weights that the layer was built from.
     network : nengo.Network
         The network that the layer was built in.
     tuned_gain : ndarray or None
-        The gain that ``max_rates`` and ``intercepts`` gave; None where it was given.
+        The gain that ``max_rates`` and ``intercepts`` gave; None where the gain itself was given.
     shape_in : tuple of int or None
-        The shape in which the layer's weights take what comes in; None without weights.
+        The shape in which the layer's weights take their input; None without weights.
     listed : bool
         Whether the network's other layers find this one.
 
@@ -76,7 +76,7 @@ class Layer:
             self.network.__dict__.setdefault("nengonet_layers", {})[owner(self.output)] = self
 
     def __repr__(self) -> str:
-        """Write label and shape; the weights would fill the screen."""
+        """Show label and shape; the weights would fill the screen."""
         return f"<Layer {self.label!r}, shape {self.shape}>"
 
     def _repr_html_(self) -> str:
@@ -116,33 +116,33 @@ class Layer:
 
     @property
     def tuned(self) -> bool:
-        """Whether the gain is the one that ``max_rates`` and ``intercepts`` gave."""
+        """Whether the gain still is the one that ``max_rates`` and ``intercepts`` gave."""
         return self.tuned_gain is not None and np.array_equal(self.ensemble.gain, self.tuned_gain)
 
     @property
     def neurons(self) -> Neurons:
-        """``ensemble.neurons``, to connect and to probe; an error where the layer is a Node."""
+        """``ensemble.neurons``, to connect and to probe; an error if the layer is a Node."""
         if self.ensemble is None:
             raise InputError(
                 f"{self.label}: expected a layer with neurons, got a Node; use layer.output, which "
-                "is a layer's neurons or its Node"
+                "is either the neurons or the Node"
             )
         return self.ensemble.neurons
 
     @property
     def output(self) -> Neurons | nengo.Node:
-        """What to connect from, and to probe: ``ensemble.neurons`` or the node."""
+        """The object to connect from and to probe: ``ensemble.neurons`` or the node."""
         return self.node if self.ensemble is None else self.ensemble.neurons
 
     def upstream(self) -> list[Layer]:
-        """Return the layers on the way to this one and itself, each after what feeds it."""
+        """Return this layer and all layers upstream, each after the layers that feed it."""
         return layers_of(self, self.network)
 
     @property
     def pres(self) -> tuple[Layer, ...]:
         """The layers that feed this one now, in the order of the network's connections.
 
-        Nengo's own Ensembles and Nodes are layers too, whoever made them.
+        Plain Nengo Ensembles and Nodes count as layers too.
         """
         feeding = dict.fromkeys(owner(each.pre_obj) for each in self.connections)
         layers = layers_of([self, *feeding], self.network)
@@ -151,7 +151,7 @@ class Layer:
 
     @property
     def pre(self) -> Layer | None:
-        """The only layer that feeds this one now; None for inputs, an error where several do."""
+        """The only layer that feeds this one now; None for inputs, an error if several do."""
         pres = self.pres
         if len(pres) > 1:
             raise InputError(
@@ -166,7 +166,7 @@ class Layer:
         Parameters
         ----------
         image : array_like
-            Of the input's shape, or flat. uint8 is divided by 255.
+            The image, in the input's shape or flat. uint8 is divided by 255.
         example : int
             The example's number, which chooses its random stream.
         seed : int
@@ -200,7 +200,7 @@ def listed_layers(pre: object) -> list[Layer]:
 
 
 def checked_layer(layer: object, name: str) -> Layer:
-    """Return a layer, or say that something else was given."""
+    """Return a layer, or refuse anything else."""
     if not isinstance(layer, Layer):
         raise InputError(
             f"{name}: expected a Layer, such as nengonet.dense returns, got {described(layer)}"
@@ -214,7 +214,7 @@ def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> 
     if network is None:
         raise InputError(
             f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
-            ", got none; the layer is added to that network"
+            ", got one outside; the layer is added to that network"
         )
     taken = _labels(layer for pre in before for layer in pre.upstream())
     if label is None:
@@ -225,7 +225,7 @@ def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> 
         raise InputError(f"label: expected a name, got {label!r}")
     if label in taken:
         raise InputError(
-            f"{label}: expected a label of its own, got that of a layer before it "
+            f"{label}: expected a new label, got that of a layer before it "
             f"({', '.join(taken)}); give another one with label="
         )
     return label
@@ -238,7 +238,7 @@ def neuron_layer(
     ensemble = nengo.Ensemble(
         len(gain),
         dimensions=1,
-        # Encoders play no part: nothing is connected to the ensemble, only to its neurons.
+        # Encoders have no effect: connections go to the neurons only, not to the ensemble.
         encoders=nengo.dists.Choice([[1.0]]),
         neuron_type=neuron_type,
         gain=gain,
@@ -253,17 +253,16 @@ def node_layer(
 ) -> Layer:
     """Add a Node that runs ``output``, and a Connection from every layer before.
 
-    They have no transform by default, and what comes in is their sum. ``of_layer``: the layer's
-    ``label`` and ``shape``, and the connections' ``synapse``.
+    By default the connections have no transform, and the Node's input is their sum.
 
     Parameters
     ----------
     pre : Layer or list of Layer
-        What the Node takes; several stand for their sum.
+        The Node's input; several layers stand for their sum.
     output : callable or Process
         What the Node runs, as ``nengo.Node`` takes it.
     transform : nengo transform, optional
-        Of every connection; by default none, so that ``output`` takes what comes in as it is.
+        Transform of every connection. By default ``output`` takes the input as it is.
     **of_layer
         The layer's ``label`` and ``shape``, and the connections' ``synapse``.
 
@@ -314,7 +313,7 @@ def connect(
 
 
 def image_input(layer: Layer) -> nengo.Node:
-    """Return the Node that shows images: the network's only one, or the only one upstream."""
+    """Return the Node that shows images: the only one in the network, or the only one upstream."""
     found = [node for node in layer.network.all_nodes if hasattr(node.output, "show")]
     if len(found) > 1:
         upstream = {*Graph(layer.network).upstream(owner(layer.output))[0]}
@@ -328,7 +327,7 @@ def image_input(layer: Layer) -> nengo.Node:
 
 
 def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
-    """Return the records of a network's layers by Ensemble or Node, an output as it is given."""
+    """Return the records of a network's layers by Ensemble or Node; an output stays as given."""
     known = dict(network.__dict__.get("nengonet_layers", {}))
     for each in output if isinstance(output, list | tuple) else [output]:
         if isinstance(each, Layer):
@@ -337,7 +336,7 @@ def known_layers(output: object, network: nengo.Network) -> dict[object, Layer]:
 
 
 def labels_of(network: nengo.Network, layers: Mapping[object, Layer]) -> dict[object, str]:
-    """Return a label of its own for every Ensemble and Node: a layer's, the object's, or a number.
+    """Return a distinct label for every Ensemble and Node: the layer's, the object's, or a number.
 
     Objects that share a label are distinguished by the label of their network, or by a number.
     """
@@ -360,9 +359,9 @@ def labels_of(network: nengo.Network, layers: Mapping[object, Layer]) -> dict[ob
 
 
 def layers_of(output: object, network: nengo.Network) -> list[Layer]:
-    """Return the layers that a network has on the way to its output, each after what feeds it.
+    """Return the layers on the way to a network's output, each after the layers that feed it.
 
-    The output is a layer, or an Ensemble or Node, or several of these.
+    The output is a layer, an Ensemble, a Node, or several of these.
     """
     graph, known = Graph(network), known_layers(output, network)
     items = output if isinstance(output, list | tuple) else [output]
@@ -373,7 +372,7 @@ def layers_of(output: object, network: nengo.Network) -> list[Layer]:
         weighted = any(has_weights(each) for each in graph.into(item))
         spikes = item.size_in == 0 and graph.spike_area(item) is not None
         if item not in known and (neurons or weighted or spikes or item in items):
-            # One that no builder made.
+            # An object that no builder made.
             of = {"ensemble" if isinstance(item, nengo.Ensemble) else "node": item}
             known[item] = Layer(labels[item], (size_of(item),), **of, network=network, listed=False)
         found += [known[item]] if item in known else []
@@ -381,12 +380,12 @@ def layers_of(output: object, network: nengo.Network) -> list[Layer]:
 
 
 def _labels(layers: Iterable[Layer]) -> list[str]:
-    """Return the labels of some layers; refuse two layers of one label."""
+    """Return the labels of some layers; refuse two layers with the same label."""
     by_label: dict[str, object] = {}
     for layer in layers:
         if by_label.setdefault(layer.label, owner(layer.output)) is not owner(layer.output):
             raise InputError(
-                f"{layer.label}: expected different labels of the layers that come together, got "
-                "this one twice; give one of them another with label="
+                f"{layer.label}: expected different labels for the layers that come together, got "
+                "this one twice; give one of them another label with label="
             )
     return list(by_label)

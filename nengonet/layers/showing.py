@@ -1,6 +1,6 @@
-"""What the inputs of any network show: values, a row for each step, or a user's Process.
+"""What the inputs of a network show: values, a row for each step, or a user's Process.
 
-A run leaves the network alone: its model is built with the process of `Shown` in the Node's place.
+A run does not change the network: its model is built with the process of `Shown` in the Node.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Shown:
 
 
 class ImageSteps(ImageInput):
-    """Put out a row of values at each step of a presentation, as the source would for an image."""
+    """Output a row of values at each step of a presentation, as the source would for an image."""
 
     def __init__(self, source: ImageInput, n_steps: int) -> None:
         self.source, self.n_steps = source, n_steps
@@ -71,7 +71,7 @@ class ImageSteps(ImageInput):
 
 
 class EventSteps(ImageSteps):
-    """Put out Poisson spikes, whose rates are other ones at each step."""
+    """Output Poisson spikes whose rates change from step to step."""
 
     @property
     def amplitude(self) -> float:
@@ -86,25 +86,25 @@ class EventSteps(ImageSteps):
 
 
 class MadeInput(Process):
-    """What a user's function makes of each image."""
+    """The Process that a user's function makes of each image."""
 
     def __init__(self, make: MakeProcess, size: int, process: Process | None = None) -> None:
         self.make, self.process = make, process
         super().__init__(default_size_in=0, default_size_out=size)
 
     def showing(self, image: np.ndarray, example: int, seed: int) -> MadeInput:
-        """Return what shows an image."""
+        """Return a copy that shows an image."""
         process, size = self.make(image), self.default_size_out
         if not isinstance(process, Process):
             raise InputError(
                 "input_process: expected a function that returns a nengo Process for an image, got "
-                f"{described(process)} from it"
+                f"one that returns {described(process)}"
             )
-        # A process of one value may have any size; a PresentInput has that of its inputs.
+        # A process of one value fits any size; a PresentInput has the size of its inputs.
         if process.default_size_in or process.default_size_out not in (1, size):
             raise InputError(
-                f"input_process: expected a Process without input and of {size} values, as the "
-                f"Node has, got {type(process).__name__} of {process.default_size_out}"
+                f"input_process: expected a Process of {size} values without input, as the Node "
+                f"has, got {type(process).__name__} of {process.default_size_out}"
             )
         return MadeInput(self.make, size, process)
 
@@ -129,23 +129,27 @@ def read_images(
     n_steps: int,
     dt: float,
 ) -> list[Shown]:
-    """Find the inputs that images are for, and check the images.
+    """Find the inputs that the images are for, and check the images.
 
     Parameters
     ----------
     images : (n_images, ...) or (n_images, n_steps, ...) array_like, or dict of them by Node
     target : Target
-        What the run reads, which says what the input is: it lies upstream.
+        The object that the run reads; the input is upstream of it.
     node : nengo.Node or Layer, optional
-        The input; by default the only one that shows images, or else puts out constants.
+        The input. By default the only Node that shows images, or else the only one that outputs
+        constants.
     make : callable or dict of them by Node, optional
         Makes a Process of each image.
     n_steps : int
-        Steps of a presentation, by which sequences are known.
+        Number of steps of a presentation; images with that many rows are sequences.
     dt : float, in seconds
     """
     if node is not None and isinstance(images, Mapping):
-        raise InputError("input: expected images as an array beside it, got a dict of Nodes")
+        raise InputError(
+            "input: expected images as an array, got a dict of Nodes; leave input out, as the dict "
+            "names the Nodes"
+        )
     nodes, labels = target.network.all_nodes, labels_of(target.network, target.layers)
 
     def only(shape: Sequence[int]) -> nengo.Node:
@@ -185,11 +189,12 @@ def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -
             raise InputError(
                 f"{name}: expected a row for each of the {n_steps} steps of a presentation, shape "
                 f"(n_images, {n_steps}, {size}), or one image of {size} values for {label}, got "
-                f"{array.shape}; presentation_time={rows[0] * dt:g} shows {rows[0]} steps"
+                f"shape {array.shape}; presentation_time={rows[0] * dt:g} shows {rows[0]} steps"
             )
         process = _in_steps(process, n_steps, label)
     elif array.dtype == np.uint8:
-        # Always in range, and an eighth of the memory of floats: each minibatch converts its own.
+        # uint8 is always in range and takes an eighth of the memory of floats: each minibatch
+        # converts its own.
         check_shape(name, array, process.shape, label)
         return Shown(node, process, array.reshape(len(array), -1))
     return Shown(node, process, process.rows(array, name, label))
@@ -200,13 +205,13 @@ def _in_steps(process: ImageInput, n_steps: int, label: str) -> ImageSteps:
         if known(process, how) is not None:
             return kind(process, n_steps)
     raise InputError(
-        f"{label}: expected images for {type(process).__name__}, which says nothing of sequences; "
+        f"{label}: expected images, got sequences, which {type(process).__name__} cannot show; "
         "give input_process"
     )
 
 
 class ShowingBuilder(Builder):
-    """Build a model in which some Nodes run another process than in the network."""
+    """Build a model in which some Nodes run a process other than the network's."""
 
     def __init__(self, shown: Mapping[nengo.Node, Process]) -> None:
         self.shown = shown

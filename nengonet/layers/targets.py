@@ -1,4 +1,4 @@
-"""One reading of what functions take as an output: a layer, Nengo's own objects, slices, lists."""
+"""Outputs as functions take them: a layer, Nengo's own objects, slices, and lists of these."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Target:
         return areas.pop() if len(areas) == 1 else None
 
     def upstream(self) -> list[Layer]:
-        """Return the layers on the way to the output, and its own, each after what feeds it."""
+        """Return the output's layers and all upstream, each after the layers that feed it."""
         return layers_of([self.layers.get(item, item) for item in self.items], self.network)
 
     def take(self, values: Mapping[Item, np.ndarray]) -> np.ndarray:
@@ -125,8 +125,8 @@ def read_output(
     Raises
     ------
     InputError
-        The output is something else, has no values, or is not in the network; or the network of
-        plain objects is unknown.
+        The output is something else, has no values, or is not in the network; or the objects are
+        plain Nengo objects whose network is unknown.
     """
     if isinstance(output, Target):
         return output
@@ -165,16 +165,16 @@ def _flat(output: object, name: str) -> Iterator[Output]:
     whole = output.obj if isinstance(output, ObjView) else output
     if isinstance(whole, nengo.Ensemble) and whole is not output:
         raise InputError(
-            f"{name}: {_EXPECTED}, got {output}, some dimensions that an Ensemble represents; "
-            "for its neurons give ensemble.neurons[…], for decoded values a Node behind a "
-            "connection"
+            f"{name}: {_EXPECTED}, got {output}, some of the dimensions that an Ensemble "
+            "represents; for its neurons give ensemble.neurons[…], for decoded values a Node after "
+            "a connection"
         )
     if not isinstance(whole, (Layer, nengo.Ensemble, Neurons, nengo.Node)):
         hint = ""
         if isinstance(output, nengo.Probe):
-            hint = f"; give what it probes, {output.target}"
+            hint = f"; give the object that it probes, {output.target}"
         elif isinstance(output, nengo.Network):
-            hint = "; give what is to be read of it, such as an EnsembleArray's output"
+            hint = "; give the object to read in it, such as an EnsembleArray's output"
         raise InputError(f"{name}: {_EXPECTED}, got {described(output)}{hint}")
     yield output
 
@@ -185,5 +185,5 @@ def _network_of(given: list, network: nengo.Network | None, name: str) -> nengo.
     networks = [each.network for each in given if isinstance(each, Layer)]
     networks += [] if outermost_network() is None else [outermost_network()]
     if not networks:
-        raise InputError(f"{name}: {given[0]}: expected its network as well: network=…")
+        raise InputError(f"{name}: expected the network of {given[0]} too; give network=…")
     return networks[0]

@@ -1,4 +1,4 @@
-"""What a connection makes of values, and which of its weights a spike reaches."""
+"""How a connection transforms values, and which of its weights a spike reaches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nengonet.layers.protocol import known
 
 
 class Between:
-    """What a connection makes of values between its two ends: a slice, a transform, a slice.
+    """The operations of a connection between its two ends: a slice, a transform, a slice.
 
-    ``pre`` and ``post`` have the size of what there is at an end, and what is taken of it.
-    ``init`` are the weights that the build drew, where it draws them.
+    ``pre`` and ``post`` are pairs: the size of the object at that end, and the slice of it.
+    ``init`` holds the weights that the build drew, if it draws them.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Between:
             )
         ends = (self._take, pre[1]), (self._give, post[1])
         self._is_whole = all(isinstance(each, slice) and each == slice(None) for _, each in ends)
-        # An index that comes several times adds up before the square of a variance.
+        # An index that occurs several times adds up before a variance is squared.
         self._repeats = any(each.sum(axis=k).max(initial=0) > 1 for k, (each, _) in enumerate(ends))
 
     def apply(self, values: np.ndarray, power: int = 1) -> np.ndarray:
-        """Return what comes in, (n_samples, n_post), for values (n_samples, n_pre).
+        """Return the input of ``post``, (n_samples, n_post), for values (n_samples, n_pre).
 
-        With the weights to a power: 2 for variances.
+        The weights are taken to a power: 2 for variances.
         """
         if self._is_whole:
             return self._transform.apply(values, power)
@@ -60,10 +60,10 @@ class Between:
 
 
 class Weights(Between):
-    """What a connection makes of all that its pre object puts out: slices and transform.
+    """The operations of a connection on the whole output of its pre object: slices and transform.
 
     Refuses, by name, a connection that is not from a Node or neurons to a Node or neurons, and
-    what it cannot know before the build.
+    weights that are unknown before the build.
     """
 
     def __init__(self, connection: nengo.Connection) -> None:
@@ -89,7 +89,7 @@ def _selection(size: int, chosen: object) -> scipy.sparse.csr_array:
 
 
 def _check_plain(connection: nengo.Connection) -> None:
-    """Refuse connections that do more than weigh what Nodes or neurons put out."""
+    """Refuse connections that do more than weight the output of Nodes or neurons."""
     what = None
     if connection.learning_rule_type is not None:
         what = "a connection with a learning rule"
@@ -112,7 +112,7 @@ def is_drawn(transform: nengo.transforms.Transform) -> bool:
 
 
 def _known_transform(connection: nengo.Connection, init: object = None) -> object:
-    """Return what applies a transform; refuse those that are unknown, or drawn by the build."""
+    """Return the object that applies a transform; refuse unknown and randomly drawn ones."""
     transform = connection.transform
     if known(transform, "apply") is not None:
         return transform
@@ -187,7 +187,7 @@ class _Convolution:
         return self._convolved(after, kernel, *shapes, back=not self._is_transposed)[0]
 
     def _convolved(self, values, kernel, before, after, *, back: bool) -> np.ndarray:
-        """Convolve, or go back from the outputs of a convolution to its inputs."""
+        """Convolve, or map the outputs of a convolution back to its inputs."""
         images = values.reshape(-1, *before.shape)
         images = images if before.channels_last else np.moveaxis(images, 1, -1)
         strides, size = self._transform.strides, after.spatial_shape

@@ -1,4 +1,4 @@
-"""Choose the gain, bias and amplitude of each layer from what its Keras units do on some images."""
+"""Choose the gain, bias and amplitude of each layer from the activations of its Keras units."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from nengonet.weights import LayerWeights, as_layer_weights
 
 
 class ForumKeywords(TypedDict):
-    """What `FORUM` holds."""
+    """The keywords in `FORUM`."""
 
     max_rates: float
     intercepts: float
 
 
 class TunedKeywords(TypedDict):
-    """What `Tuned` holds for each layer."""
+    """The keywords that `Tuned` holds for each layer."""
 
     gain: float
     bias: float
@@ -37,7 +37,7 @@ class TunedKeywords(TypedDict):
 
 
 # The tuning of the forum's posts: a drive of 1 fires at 100 Hz. LIF gets the gain 2.033 and the
-# bias 1, which is its threshold. At amplitude 1 a neuron of 100 Hz puts out 100, not 1, and the
+# bias 1, which is its threshold. At amplitude 1 a neuron of 100 Hz outputs 100, not 1, and the
 # next layer saturates.
 FORUM: Final[ForumKeywords] = {"max_rates": 100.0, "intercepts": 0.0}
 
@@ -47,7 +47,7 @@ AnnLayers = Iterable[LayerWeights | Unweighted] | Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class LayerTuning:
-    """What `tune` chose for one layer.
+    """The values that `tune` chose for one layer.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ class Tuned(Mapping[str, TunedKeywords]):
     Parameters
     ----------
     layers : tuple of LayerTuning
-        In the network's order.
+        One for each layer with neurons, in the network's order.
     neuron_type : nengo.neurons.NeuronType
     percentile : float
     n_images : int
-        How many images the activations are of.
+        Number of images behind the activations.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Tuned(Mapping[str, TunedKeywords]):
             if each.name == name:
                 return {"gain": each.gain, "bias": each.bias, "amplitude": each.amplitude}
         raise UnknownName(
-            f"expected one of the tuned layers {', '.join(self)}, got {described(name)}"
+            f"name: expected one of the tuned layers {', '.join(self)}, got {described(name)}"
             f"{did_you_mean(name, self)}"
         )
 
@@ -132,7 +132,7 @@ class Tuned(Mapping[str, TunedKeywords]):
         return len(self.layers)
 
     def __repr__(self) -> str:
-        """Write names and rates; `str` has the table."""
+        """Show names and rates; `str` returns the table."""
         rates = "/".join(f"{rate:g}" for rate in dict.fromkeys(each.rate for each in self.layers))
         neurons = type(self.neuron_type).__name__
         return f"<Tuned {neurons}, {shortened(rates)} Hz: {shortened(', '.join(self))}>"
@@ -141,7 +141,7 @@ class Tuned(Mapping[str, TunedKeywords]):
         return html.display(html.card(self._title(), html.table(self._cells())))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was chosen as JSON's own types."""
+        """Return the choices as types that JSON knows."""
         return {
             "neuron_type": str(self.neuron_type),
             "percentile": self.percentile,
@@ -150,7 +150,7 @@ class Tuned(Mapping[str, TunedKeywords]):
         }
 
     def __str__(self) -> str:
-        """Write a table, a row for each layer."""
+        """Return a table with a row for each layer."""
         return "\n".join([self._title(), *aligned(self._cells(), left=(0,))])
 
     def _title(self) -> str:
@@ -173,27 +173,27 @@ def tune(
 ) -> Tuned:
     """Choose the gain, bias and amplitude of each layer from its activations on some images.
 
-    A layer's largest activation fires at ``rate``, and its neurons' mean output is the activation,
-    which the next layer was trained on.
+    A neuron fires at ``rate`` for its layer's largest activation. The mean output of each neuron is
+    the activation itself, on which the next layer was trained.
 
     Parameters
     ----------
     layers : Weights, or iterable of LayerWeights, Pool, Padding and Merge
         The layers of the Keras model from the first to the last, as for
-        `nengonet.ann.activations.activations`. A dict of kernels by name will do.
+        `nengonet.ann.activations.activations`. A dict of kernels by name works too.
     images : (n_images, ...) array_like
-        Training images as the model saw them, some hundred; uint8 is divided by 255.
+        Some hundred training images, scaled as for the model; uint8 is divided by 255.
     neuron_type : NeuronType
-        That of all layers. Its amplitude plays no part.
+        The type of the neurons of all layers. Its amplitude has no effect.
     rate : float, sequence of float or dict of float, in Hz
-        One for all layers; or one for each that has neurons, in order, of which the last may be
-        left out; or by name, for these layers alone. The default is half of the ceiling of
-        ``nengo.LIF``, where its curve is still close to a line. A higher rate answers sooner and
-        costs more spikes.
+        One rate for all layers; or a list of one for each layer with neurons, where the last may be
+        left out; or a dict by name, which tunes these layers only. The default is half of the
+        ceiling of ``nengo.LIF``, where its curve is still close to a line. A higher rate answers
+        sooner and costs more spikes.
     percentile : float
         The percentile of a layer's activations, over all units and images, that counts as its
-        largest. With 100, one outlier would slow the whole layer. Where it is 0, as in a layer
-        that is almost always silent, the maximum takes its place.
+        largest. With 100, a single outlier would slow the whole layer. If the percentile is 0, as
+        in a layer that is almost always silent, the maximum is used instead.
 
     Returns
     -------
@@ -204,20 +204,21 @@ def tune(
     Raises
     ------
     InputError
-        A rate is not above 0 or the neurons cannot reach it, a layer has no activation above 0, or
+        A rate is not above 0, or the neurons cannot reach it; a layer has no activation above 0; or
         the layers cannot be computed.
 
     Notes
     -----
-    With ``scale`` the largest activation and ``current`` that at which a neuron fires at
-    ``rate``: ``gain = current / scale``, ``bias = 0``, ``amplitude = scale / rate``. `dense` adds a
-    Keras bias itself. An output layer is tuned by its logits.
+    Let ``scale`` be the largest activation, and ``current`` the current at which a neuron fires at
+    ``rate``. Then ``gain = current / scale``, ``bias = 0`` and ``amplitude = scale / rate``.
+    `dense` adds a Keras bias itself. An output layer is tuned by its logits.
 
-    The mean output is the activation at 0 and at full scale; in between where the neuron's curve is
-    a line (``IntegrateAndFire``, ``SpikingRectifiedLinear``), and nearly for ``LIF``.
+    The mean output equals the activation at 0 and at full scale. In between it does so exactly if
+    the neuron's curve is a line (``IntegrateAndFire``, ``SpikingRectifiedLinear``), and nearly for
+    ``LIF``.
 
-    Layers whose activation is linear have no neurons and are left out, as are pools; the last layer
-    and a Merge with the activation ``relu`` are not.
+    Pools are left out, and so are layers whose activation is linear, as these have no neurons. The
+    last layer and a Merge with the activation ``relu`` are tuned.
 
     Examples
     --------
@@ -256,7 +257,7 @@ def tune(
 
 
 def _has_neurons(name: str, known: Mapping[str, LayerWeights | Unweighted]) -> bool:
-    """Return whether a layer is one whose activations neurons stand for."""
+    """Return whether neurons represent a layer's activations."""
     layer, last = known[name], name == last_weights(dict(known))
     if isinstance(layer, Unweighted):
         return isinstance(layer, Merge) and layer.activation != "linear"
@@ -286,10 +287,10 @@ def _rates(rate: Rates, names: list[str]) -> dict[str, float]:
 
 
 def _current_at(neuron_type: NeuronType, rate: float) -> float:
-    """Return the constant current of a rate, or say that there is none."""
+    """Return the constant current of a rate, or refuse a rate that no current gives."""
     try:
         return current_at(neuron_type, rate)
     except InputError as error:
         raise InputError(
-            f"rate: expected one that the neurons reach, got {rate:g}; {error}"
+            f"rate: expected a rate that the neurons reach, got {rate:g}; {error}"
         ) from None

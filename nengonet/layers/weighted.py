@@ -1,7 +1,7 @@
 """Layers with weights: one Ensemble (or Node) and one Connection each.
 
-Every builder is called inside ``with nengo.Network():`` and hands its objects back in a `Layer`,
-ready to probe, edit or delete.
+Call every builder inside ``with nengo.Network():``. It returns its objects in a `Layer`, ready to
+probe, edit or delete.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WeightsLike: TypeAlias = LayerWeights | ArrayLike | tuple[ArrayLike, ArrayLike |
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What tunes the neurons of a layer, and the connection's synapse: see `dense`."""
+    """The tuning of a layer's neurons, and the connection's synapse: see `dense`."""
 
     max_rates: PerNeuron | None = None
     intercepts: PerNeuron | None = None
@@ -75,30 +75,32 @@ def dense(
     Parameters
     ----------
     pre : Layer or list of Layer
-        The layer before. Several, of one shape, stand for their sum: each is connected through
-        the same weights.
+        The layer before. A list of layers of one shape stands for their sum: each is connected
+        through the same weights.
     weights : LayerWeights, (n_inputs, n_outputs) array_like or (kernel, bias) tuple
-        As Keras stores them. A Keras bias is a drive like any other: it becomes ensemble bias,
-        ``gain * keras_bias``, added to the tuning's own.
+        The weights as Keras stores them. A Keras bias is a drive like any other: it is added to the
+        tuning's bias as ``gain * keras_bias``.
     neuron_type : NeuronType or None
-        None for a last layer without neurons: a Node that puts out the drive.
+        None for a last layer without neurons: a Node that outputs the drive.
     max_rates, intercepts : float, array_like or Distribution, optional
-        The tuning, in Hz and in units of drive: ``max_rates`` at a drive of 1, nothing below
-        ``intercepts`` (by default 0). ``**nengonet.FORUM`` has the forum post's, 100 and 0.
+        The tuning by rates: a neuron fires at ``max_rates`` (Hz) at a drive of 1, and not at all
+        below a drive of ``intercepts`` (by default 0). ``**nengonet.FORUM`` holds those of the
+        forum post, 100 and 0.
     gain, bias : float, array_like or Distribution, optional
-        Given directly, in their place: see `nengonet.gain_bias`. `nengonet.tune` finds them, and
-        the amplitude. There is no default, as none suits the weights of another network.
+        The tuning given directly, in place of ``max_rates`` and ``intercepts``: see
+        `nengonet.gain_bias`. `nengonet.tune` chooses both, and the amplitude. Tuning has no
+        default, because no value suits the weights of every network.
     amplitude : float, optional
         Area of one spike (for rate neurons, factor on the output). By default the neuron type's.
     synapse : Synapse, float or None
-        On the connection. None passes a spike on within the same step.
+        Synapse of the connection. With None, a spike arrives within the same step.
     label : str, optional
-        By default the name that the weights have in their file, or ``"dense"``; numbered as Keras
-        does where the network has it already (``dense_1``).
+        By default the name of the weights in their file, or ``"dense"``. It is numbered as in Keras
+        if the network already has it (``dense_1``).
     seed : int, optional
-        For ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions. By default
-        it follows from the seed that the network has now (without one, from 0) and from the number
-        of ensembles before this one, so that every layer draws values of its own.
+        Seed for ``max_rates``, ``intercepts``, ``gain`` or ``bias`` given as distributions. By
+        default it is made from the network's present seed (0 if it has none) and the number of
+        ensembles before this one, so that every layer draws its own values.
 
     Returns
     -------
@@ -111,8 +113,8 @@ def dense(
 
     Notes
     -----
-    For ``LIF``, Nengo warns of "non-finite values" where a given ``gain + bias < 1``: such a neuron
-    is silent at a drive of 1, which is not a fault. `present` builds without the warning.
+    For ``LIF``, Nengo warns of "non-finite values" if a given ``gain + bias < 1``: such a neuron is
+    silent at a drive of 1, which is no fault. `present` builds without the warning.
 
     Examples
     --------
@@ -159,43 +161,43 @@ def conv2d(
     Parameters
     ----------
     pre : Layer or list of Layer
-        Of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one channel. Several stand
-        for their sum, as in `dense`.
+        The layer before, of shape ``(rows, columns, channels)``; ``(rows, columns)`` is one
+        channel. A list of layers stands for their sum, as in `dense`.
     weights : LayerWeights, (rows, columns, channels / groups, filters) array_like or tuple
-        Of a Conv2D or DepthwiseConv2D layer, as Keras stores them, alone or as
-        ``(kernel, bias)``. The bias of a filter is that of all its neurons.
+        The kernel of a Conv2D or DepthwiseConv2D layer as Keras stores it, alone or as
+        ``(kernel, bias)``. All neurons of a filter share its bias.
     neuron_type : NeuronType or None
-        None for a Node that puts out the drive.
+        None for a Node that outputs the drive.
     strides : int or (int, int), optional
-        In rows and columns. By default what the weights' file says, else 1. An argument wins over
-        the file; so it does for ``padding``, ``groups`` and ``dilation_rate``.
+        Strides over rows and columns. By default those in the weights' file, else 1. An argument
+        overrides the file; so do ``padding``, ``groups`` and ``dilation_rate``.
     padding : {"valid", "same"}, optional
         By default the file's, else ``"valid"``.
     groups : int, optional
         By default the file's, else 1. A DepthwiseConv2D has one group for each input channel.
     dilation_rate : int or (int, int), optional
-        By default the file's, else 1. ``nengo.Convolution`` has none: the kernel gets zeros between
-        its rows and columns.
+        By default the file's, else 1. ``nengo.Convolution`` has no dilation: instead, zeros are put
+        between the rows and columns of the kernel.
     max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
         As for `dense`. Arrays hold one value for each neuron, in (row, column, filter) order.
 
     Returns
     -------
     Layer
-        Of shape ``(rows, columns, filters)``. The ``config`` of its ``weights`` holds the
-        arguments that were given.
+        A layer of shape ``(rows, columns, filters)``. The ``config`` of its ``weights`` holds the
+        given arguments.
 
     Raises
     ------
     InputError
-        The kernel does not fit the layer before, the file asks for what ``nengo.Convolution``
-        cannot do (channels first), or the tuning is impossible.
+        The kernel does not fit the layer before; the file asks for channels first, which
+        ``nengo.Convolution`` cannot do; or the tuning is impossible.
 
     Notes
     -----
-    ``nengo.Convolution`` pads as Keras does on TensorFlow: with ``"same"`` the padding depends on
-    the stride, and an odd row or column of it goes to the bottom or right. Its groups and its flat
-    order, (row, column, channel), are Keras' own.
+    ``nengo.Convolution`` pads as Keras does on TensorFlow: with ``"same"``, the padding depends on
+    the stride, and an odd row or column of it is added at the bottom or right. Its groups and its
+    flat order, (row, column, channel), are those of Keras.
 
     Examples
     --------
@@ -236,26 +238,26 @@ def conv1d(
     Parameters
     ----------
     pre : Layer or list of Layer
-        Of shape ``(steps, channels)``; ``(steps,)`` is one channel. These steps are an axis of the
-        input, such as the samples of a recording, not those of the simulation. Several layers
-        stand for their sum, as in `dense`.
+        The layer before, of shape ``(steps, channels)``; ``(steps,)`` is one channel. These steps
+        are an axis of the input, such as the samples of a recording, not steps of the simulation.
+        A list of layers stands for their sum, as in `dense`.
     weights : LayerWeights, (steps, channels / groups, filters) array_like or tuple
-        Of a Conv1D or DepthwiseConv1D layer.
+        The kernel of a Conv1D or DepthwiseConv1D layer, alone or as ``(kernel, bias)``.
     padding : {"valid", "same", "causal"}, optional
-        With ``"causal"``, a step sees itself and those before it.
+        With ``"causal"``, the output at a step depends on that step and those before it.
     strides, groups, dilation_rate : int, optional
     neuron_type, max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
-        As for `conv2d`, and so are the defaults; neurons stand in (step, filter) order.
+        As for `conv2d`, with the same defaults; neurons are in (step, filter) order.
 
     Returns
     -------
     Layer
-        Of shape ``(steps, filters)``.
+        A layer of shape ``(steps, filters)``.
 
     Notes
     -----
-    ``nengo.Convolution`` knows neither causal padding nor dilation: the kernel gets zeros behind
-    its end, or between its steps, with which padding ``"same"`` computes the same.
+    ``nengo.Convolution`` has neither causal padding nor dilation. Instead, zeros are put after the
+    kernel's end, or between its steps; padding ``"same"`` then computes the same.
 
     Examples
     --------
@@ -289,7 +291,7 @@ def _convolution(
     given = {name: value for name, value in given.items() if value is not None}
     if "groups" in given and weights.kind != kind:
         raise InputError(
-            f"{label}: expected no groups for a {weights.kind}, which has one for each input "
+            f"{label}: groups: expected none for a {weights.kind}, which has one for each input "
             f"channel, got {given['groups']!r}"
         )
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
@@ -309,7 +311,7 @@ def _convolution(
 
 
 def _of_kind(weights: LayerWeights, label: str, *kinds: str) -> LayerWeights:
-    """Return weights of one of several kinds; where the file tells none, the builder does."""
+    """Return weights of one of several kinds; if the file states no kind, the builder does."""
     untold = weights.kind == "unknown" and weights.kernel is not None
     if untold and weights.kernel.ndim == KERNEL_NDIM[kinds[0]]:
         return dataclasses.replace(weights, kind=kinds[0])
@@ -333,9 +335,9 @@ def activation(
     label: str | None = None,
     seed: int | None = None,
 ) -> Layer:
-    """Add neurons on what comes in, without weights: one Ensemble, a Connection from each layer.
+    """Add neurons without weights: one Ensemble, and a Connection from each layer.
 
-    So ends a residual block, ``relu(convolution + shortcut)``::
+    They end a residual block, ``relu(convolution + shortcut)``::
 
         last = nn.conv2d(first, weights["conv_2"], None)
         block = nn.activation([last, shortcut], neuron_type, gain=…)
@@ -343,10 +345,10 @@ def activation(
     Parameters
     ----------
     pre : Layer or list of Layer
-        Several, of one shape, stand for their sum: each neuron gets the current
-        ``J = gain * sum + bias``. A sum is that of Keras where all that comes in is on one scale:
-        with the amplitudes of all neurons such that their mean output is the activation, or with
-        the weights of `nengonet.balance`.
+        Several layers of one shape stand for their sum: each neuron gets the current
+        ``J = gain * sum + bias``. The sum is that of Keras if all inputs are on one scale: if the
+        amplitudes make every neuron's mean output its activation, or with the weights of
+        `nengonet.balance`.
     neuron_type : NeuronType
     max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
         As for `dense`; the label is ``"activation"`` by default.
@@ -354,12 +356,12 @@ def activation(
     Returns
     -------
     Layer
-        Of the shape of the layers before.
+        A layer of the shape of the layers before.
 
     Raises
     ------
     InputError
-        The layers have different shapes, there are no neurons, or the tuning is impossible.
+        The layers have different shapes, ``neuron_type`` is None, or the tuning is impossible.
 
     Examples
     --------
@@ -384,8 +386,8 @@ def activation(
 def flatten(pre: Layer) -> Layer:
     """Return the same layer as one row of neurons, as Keras' Flatten does.
 
-    It adds no Nengo objects: Nengo's own order is (row, column, channel). `dense` flattens what
-    comes before it, so this is only for a shape to be read, probed or printed.
+    It adds no Nengo objects, because Nengo's own order is (row, column, channel). `dense` flattens
+    the layer before it, so `flatten` is only needed to read, probe or print a flat shape.
 
     Parameters
     ----------
@@ -394,7 +396,7 @@ def flatten(pre: Layer) -> Layer:
     Returns
     -------
     Layer
-        The record of the same Ensemble or Node, of shape ``(size,)``, in place of ``pre``.
+        A record of the same Ensemble or Node, of shape ``(size,)``, which replaces ``pre``.
 
     Examples
     --------
@@ -420,24 +422,24 @@ def weighted_layer(
 ) -> Layer:
     """Add a layer of any kind of Keras weights that `nengonet.ann.kinds` knows.
 
-    One Ensemble, or a Node where ``neuron_type`` is None, and one Connection from each layer before
-    with ``transform``: the weights as Nengo takes them. `Tuning` holds `nengonet.dense`'s arguments
-    of these names.
+    It adds one Ensemble, or a Node if ``neuron_type`` is None, and one Connection from each layer
+    before with ``transform``: the weights as Nengo takes them. `Tuning` holds the arguments of
+    `nengonet.dense` with these names.
 
     Parameters
     ----------
     pre : list of Layer
         The layers before; several stand for their sum.
     weights : LayerWeights
-        What the layer keeps as its ``weights``; its bias becomes ensemble bias.
+        The ``weights`` that the layer keeps; their bias is added to the ensemble's bias.
     transform : nengo transform
-        Of every connection, from a layer before to the neurons' drives.
+        Transform of every connection, from a layer before to the neurons' drives.
     neuron_type : NeuronType or None
-        None for a Node that puts out the drive.
+        None for a Node that outputs the drive.
     tuning : Tuning
         Gain, bias, amplitude, synapse and seed.
     label : str
-        Of the layer and its Nengo objects.
+        Label of the layer and its Nengo objects.
 
     Examples
     --------
@@ -455,7 +457,7 @@ def weighted_layer(
     of_layer = {"shape": shape, "label": label, "weights": weights, "shape_in": first.shape}
     of_layer |= {"transform": transform, "synapse": tuning.synapse}
     size = math.prod(shape)
-    # Channels stand last, so the biases of the filters come round at every position.
+    # Channels are the last axis, so the biases of the filters repeat at every position.
     keras_bias = np.zeros(size) if weights.bias is None else np.resize(weights.bias, size)
     if neuron_type is None:
         return node_layer(pre, AddBias(keras_bias) if np.any(keras_bias) else None, **of_layer)
@@ -465,9 +467,9 @@ def weighted_layer(
     untuned = tuning.gain is None and tuning.max_rates is None
     if untuned and model_of(neuron_type).has_neurons:
         raise InputError(
-            f"{label}: expected gain or max_rates, got neither; nengonet.tune finds what suits the "
-            f"weights, for **tuned[{label!r}]; **nengonet.FORUM is the forum's max_rates=100, "
-            "intercepts=0"
+            f"{label}: expected gain or max_rates, got neither; give **tuned[{label!r}] from "
+            "nengonet.tune, which suits the weights, or **nengonet.FORUM for the forum's "
+            "max_rates=100, intercepts=0"
         )
     seed, network = tuning.seed, outermost_network()
     if seed is None:
@@ -488,7 +490,7 @@ class AddBias:
         self.bias = np.asarray(bias, dtype=np.float64)
 
     def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
-        """Return the output at this step, also of examples that stand last."""
+        """Return the output at this step; examples may be the last axis."""
         return x + (self.bias if x.ndim == 1 else self.bias[:, np.newaxis])
 
     def moments(self, mean: np.ndarray, variance: np.ndarray, dt: float) -> Moments:

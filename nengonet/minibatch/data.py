@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterator[None]:
-    """Let nodes put out ``data`` for a while."""
+    """Let nodes output ``data`` for a while."""
     if data is None or isinstance(data, Mapping) and not data:
         yield
         return
@@ -44,7 +44,7 @@ def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterat
 def checked_rows(
     simulator: MinibatchSimulator, node: nengo.Node, data: object, n_steps: int
 ) -> np.ndarray:
-    """Return what a node is to put out, as an array that fits it, or refuse it."""
+    """Return the values that a node should output, as an array that fits it, or refuse them."""
     nodes = simulator._facts.nodes
     if node not in nodes:
         raise InputError(f"data: expected nodes of the network, got {node!r}")

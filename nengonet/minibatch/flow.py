@@ -1,7 +1,7 @@
 """Reading operators as stages: what can run many steps at a time, because it feeds nothing before.
 
-A signal is one of four: what a stage puts out; a sum of terms, each of which is what a product, a
-filter or a factor makes of what a stage puts out; constant; or `Unfit`, and with it all that
+A signal is one of four: the output of a stage; a sum of terms, each of which is what a product, a
+filter or a factor makes of the output of a stage; constant; or `Unfit`, and with it all that
 depends on it.
 """
 
@@ -86,7 +86,7 @@ class Flow:
                 self.stage_of(operator.output)
 
     def stage_of(self, signal: Signal) -> Stage | None:
-        """Return the stage that puts out a signal, made now if it can be."""
+        """Return the stage that outputs a signal, made now if it can be."""
         try:
             return self._stage(signal)
         except Unfit:

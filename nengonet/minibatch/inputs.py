@@ -13,7 +13,7 @@ from nengonet.streams import example_rng
 
 
 class PoissonEvents:
-    """The spikes that `nengonet.layers.inputs.PoissonImage` would put out for each example.
+    """The spikes that `nengonet.layers.inputs.PoissonImage` would output for each example.
 
     Drawn block by block from each example's own stream, as `poisson_block` does, and kept as the
     list of the pixels that spiked: at 255 Hz, one pixel in some 30 does in a step.

@@ -22,7 +22,7 @@ class ModelFacts:
     """What a simulator of any minibatch size needs to know of a model."""
 
     operators: list[Operator]
-    # What each Node puts out.
+    # The output of each Node.
     nodes: dict[nengo.Node, Signal]
     # The bases that every example has of its own, and what a reset writes.
     batched: set[Signal]

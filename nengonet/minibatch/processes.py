@@ -32,7 +32,7 @@ def is_image(process: Process) -> bool:
 
 
 def is_shown_at_once(process: Process) -> bool:
-    """Tell whether the process says what it puts out for a whole minibatch."""
+    """Return whether the process can give its output for a whole minibatch."""
     return is_image(process) and any(known(process, way) is not None for way in _WAYS)
 
 

@@ -21,7 +21,7 @@ class _Counts(NamedTuple):
 
 
 class OutputRecord:
-    """What a node or a layer of neurons has put out since the last reset.
+    """What a node or a layer of neurons has output since the last reset.
 
     Made by `MinibatchSimulator.record`.
 
@@ -58,10 +58,10 @@ class OutputRecord:
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         """Begin with nothing; ``shape`` is ``(batch, n)``."""
         self._shape, self._dtype = shape, np.promote_types(dtype, np.float32)
-        # What is put out as numbers, (batch, n), once there is any. In 64 bits whatever the signal
+        # Output as numbers, (batch, n), once there is any. In 64 bits whatever the signal
         # has: many small outputs are added to a large sum.
         self._sum: np.ndarray | None = None
-        # What is put out as spikes, (batch, n) of int, how many they are, and the height of one.
+        # Output as spikes: their number, (batch, n) of int, and the height of one.
         self._spikes: np.ndarray | None = None
         self._n_spikes, self._height = 0, np.float64(1)
         if self.negative is not None:
@@ -71,7 +71,7 @@ class OutputRecord:
         self._add_rest: Callable[[], None] | None = None
 
     def keep_signs(self) -> None:
-        """Sum up from now on what is put out below 0 apart, too."""
+        """Sum the output below 0 separately, too, from now on."""
         self.negative = np.zeros(self._shape)
 
     def let_add(self, add_rest: Callable[[], None]) -> None:

@@ -335,7 +335,7 @@ class MinibatchSimulator(nengo.Simulator):
         steps : int
         progress_bar : bool or nengo.utils.progress.ProgressBar, optional
         data : dict of {Node: (batch, steps, n) or (batch, n) array_like}, optional
-            What nodes without input put out, instead of their own output, during this call: a row
+            The output of nodes without input, instead of their own output, during this call: a row
             for each step, or one row for all steps.
         on_progress : callable, optional
             Called now and then with the number of steps that all examples together have done:
@@ -440,7 +440,7 @@ class MinibatchSimulator(nengo.Simulator):
         -------
         times : dict of float, in seconds
             By operator, in the order in which they run; of what runs many steps at a time, by what
-            it puts out, with the products that feed it.
+            it outputs, with the products that feed it.
         """
         self._times = {}
         self._forget_steps()

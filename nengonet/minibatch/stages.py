@@ -1,7 +1,7 @@
 """Stages: what a network computes for some examples in many steps, one operator after the other.
 
-A stage's ``run`` is given a `Chunk`, in which the stages before it have left what they put out,
-and returns what it puts out: spikes as a list, or the numbers of every step. What it keeps from
+A stage's ``run`` is given a `Chunk`, in which the stages before it have left their output, and
+returns its own: spikes as a list, or the numbers of every step. What it keeps from
 step to step it takes from the signals in ``load``, and writes back in ``store``.
 """
 
@@ -48,11 +48,11 @@ class Stage:
     height: np.floating | None = None
     # What it stands for, where that keeps a state of its own.
     operator: Operator | None = None
-    # Whether it puts out numbers for every step.
+    # Whether it outputs numbers for every step.
     is_block = False
     # Spikes are listed in the order of positions of so many channels, if any reader asks for it.
     n_channels = 0
-    # Whether it puts out a single step, which stands for all.
+    # Whether it outputs a single step, which stands for all.
     is_steady = False
 
     def __init__(self, output: Signal, context: Context) -> None:
@@ -148,7 +148,7 @@ class Sum:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it is what one stage puts out, as it is."""
+        """Whether it is the output of one stage, as it is."""
         return len(self.terms) == 1 and not self._steady and self.terms[0].is_identity
 
     def steady(self, chunk: Chunk, part: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
@@ -265,7 +265,7 @@ class Neurons(Stage):
             put(copy, array, lanes, kernels)
 
     def run(self, chunk):
-        """List the spikes, or put out numbers where there are too many."""
+        """List the spikes, or output numbers where there are too many."""
         stream = self._steps(chunk)
         if stream is None:
             # Too many spikes for a list, or some below 0.

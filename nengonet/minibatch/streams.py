@@ -13,7 +13,7 @@ import numpy as np
 class Spikes(NamedTuple):
     """Spikes: ``rows[bounds[b, first + step]:…]`` are those of example ``b`` in a step.
 
-    ``height`` is what each of them puts out.
+    ``height`` is the value of each of them.
     """
 
     rows: np.ndarray
@@ -33,7 +33,7 @@ Stream = Spikes | np.ndarray
 
 @dataclass
 class Chunk:
-    """Some examples, what is kept of them from step to step, and what their stages put out."""
+    """Some examples, what is kept of them from step to step, and the output of their stages."""
 
     lanes: slice
     # Returns what is kept of these examples in the signals, as before the run.
@@ -73,7 +73,7 @@ class Chunk:
 def as_block(
     stream: Stream, n_steps: int, n: int, kernels: ModuleType, lanes: slice = slice(None)
 ) -> np.ndarray:
-    """Return what some of the examples put out in every step, (examples, n_steps, n)."""
+    """Return the output of some of the examples in every step, (examples, n_steps, n)."""
     if not isinstance(stream, Spikes):
         return stream[lanes]
     bounds = np.ascontiguousarray(stream.bounds[lanes])
@@ -83,7 +83,7 @@ def as_block(
 
 
 def joined(streams: Sequence[Stream]) -> Stream:
-    """Return what some examples put out after what others do: all lists, or none."""
+    """Join the output of some examples to that of others: all lists, or none."""
     if len(streams) == 1:
         return streams[0]
     if not isinstance(streams[0], Spikes):

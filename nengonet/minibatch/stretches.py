@@ -28,7 +28,7 @@ from nengonet.minibatch.terms import Filter
 
 # Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
 _FIRST, _SPIKES = 10, 8_000_000
-# Bytes of what stages put out step by step, for the examples that are worked on together.
+# Bytes of the output of stages step by step, for the examples that are worked on together.
 _BLOCK_BYTES = 2**24
 # Bytes of states of such examples, and the least of them: a cache line of float64.
 _STATE_BYTES, _LANES = 2**22, 8
@@ -40,7 +40,7 @@ _FAILURES = 3
 Watch = tuple[Callable[[int], bool], Callable[[np.ndarray], object]]
 
 
-# What stages put out, of some examples after others.
+# The output of stages, of some examples after others.
 Found = list[tuple[slice, dict[Stage, Stream]]]
 
 
@@ -216,7 +216,7 @@ class Stretches:
         return int(np.clip(min(most, _BLOCK_BYTES / max(dense, 1)), 1, BLOCK_STEPS))
 
     def _run(self, chunk: Chunk, n_steps: int, begin: int) -> dict[Stage, Stream]:
-        """Return what the stages put out."""
+        """Return the output of the stages."""
         chunk.begin_steps(n_steps, begin)
         for stage in self._stages:
             chunk.streams[stage] = self._runs[stage](chunk)
@@ -226,7 +226,7 @@ class Stretches:
     def _blocks(
         self, stage: Stage, found: Found, n_steps: int, *, after: bool = False
     ) -> list[tuple[slice, np.ndarray]]:
-        """Return what a stage put out, (examples, n_steps, n), of some examples after others.
+        """Return the output of a stage, (examples, n_steps, n), of some examples after others.
 
         It is what is read in a step, or what stands there ``after`` it.
         """

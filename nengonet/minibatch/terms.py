@@ -98,7 +98,7 @@ class Filter:
 
 
 class Term:
-    """A product of what a stage puts out, perhaps filtered, and multiplied by a factor each."""
+    """A product of a stage's output, perhaps filtered, and multiplied by a factor each."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Term:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it is what the source puts out, as it is."""
+        """Whether it is the output of the source, as it is."""
         return self.product is None and self.filter is None and self.scale is None
 
     @functools.cached_property

@@ -163,7 +163,7 @@ _STATES = ("voltage", "refractory_time")
 
 
 class LIFRateModel(CurveModel):
-    """`LIFRate`, which puts out the rate of a LIF neuron under its current."""
+    """`LIFRate`, which outputs the rate of a LIF neuron under its current."""
 
     activation = "relu"
     elementwise = True

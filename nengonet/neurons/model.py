@@ -312,11 +312,11 @@ class CurveModel(NeuronModel):
     """A type that follows a curve; without spikes, step by step."""
 
     def curve(self, current, dt, presentation_time):
-        """Return what every step puts out."""
+        """Return the output of every step."""
         return self.curve_of_step(current, dt)
 
     def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
-        """Return what one step puts out, over the amplitude."""
+        """Return the output of one step, over the amplitude."""
         rates = np.empty(current.shape)
         for row, found in zip(np.array(current, dtype=np.float64), rates, strict=True):
             self.neuron_type.step(dt, row, found)
@@ -334,7 +334,7 @@ class CurveModel(NeuronModel):
         return self._moments(current, deviation, dt)[1]
 
     def _moments(self, current, deviation, dt) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of what steps put out under a Gaussian current."""
+        """Return mean and variance of the output of steps under a Gaussian current."""
 
         def moments(mean: np.ndarray, width: np.ndarray) -> np.ndarray:
             first, second = np.zeros((2, *mean.shape))

@@ -155,7 +155,7 @@ def _signed_constants(neurons, dt, dtype):
 
 
 class RectifiedModel(CurveModel):
-    """`RectifiedLinear`, which puts out the positive part of its current."""
+    """`RectifiedLinear`, which outputs the positive part of its current."""
 
     activation = "relu"
     elementwise = True

@@ -28,7 +28,7 @@ class SigmoidModel(CurveModel):
         """Where the middle of the curve is, at the intercept."""
         return (
             f"max_rates between {self.ceiling(0.0) / 2:g} and {self.ceiling(0.0):g} Hz, because "
-            f"{self.name} puts out half of its ceiling at the intercept, or give gain and bias"
+            f"{self.name} outputs half of its ceiling at the intercept, or give gain and bias"
         )
 
 

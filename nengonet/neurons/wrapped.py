@@ -14,7 +14,7 @@ def _of_base(name):
 
 
 class RatesToSpikesModel(NeuronModel):
-    """A type that fires at what its base puts out; a negative output makes negative spikes."""
+    """A type whose rate is the output of its base; a negative output makes negative spikes."""
 
     def __init__(self, neuron_type, family):
         super().__init__(neuron_type, family)
@@ -31,16 +31,16 @@ class RatesToSpikesModel(NeuronModel):
     line, noise, ceiling, first_rates = map(_of_base, ("line", "noise", "ceiling", "first_rates"))
 
     def variance(self, rates, current, deviation, dt):
-        """Return the variance of the spikes for what the base puts out, and of that."""
+        """Return the variance of the spikes, given mean and variance of the base's output."""
         return self._irregularity(rates, current, deviation, dt) + self._of_draw(rates, dt)
 
     def _irregularity(self, rates, current, deviation, dt):
-        """Return the variance of what the base puts out."""
+        """Return the variance of the output of the base."""
         out = self.base.amplitude
         return out**2 * self.base.variance(rates / out, current, deviation, dt)
 
     def _of_draw(self, rates, dt):
-        """Return the variance of ``count / dt`` where the base puts out constant rates."""
+        """Return the variance of ``count / dt`` where the base outputs constant rates."""
         return super().variance(rates, rates, rates, dt)
 
 

@@ -49,8 +49,8 @@ def to_nir(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice, a list of these, or nengo.Network
-        What the graph puts out, with all that it depends on; a list has an Output for each. A
-        network puts out everything that feeds nothing else.
+        The output of the graph. All that it depends on is exported; a list has an Output for each.
+        The outputs of a network are the objects that feed nothing else.
     network : nengo.Network, optional
         Needed for plain Nengo objects outside their ``with`` block; a `Layer` knows its own.
     dt : float, in seconds
@@ -206,10 +206,10 @@ class _Writer:
             return self.join(ends, name, self.nir.Affine(np.diag(factor), layout.place(bias)))
         return ends if np.all(factor == 1) else self.join(ends, name, self.nir.Scale(factor))
 
-    # --- what an object puts out
+    # --- the output of an object
 
     def signal(self, item: Item) -> Signal:
-        """Return what an object puts out; add its nodes first if need be."""
+        """Return the output of an object, after adding its nodes if need be."""
         if item not in self.signals:
             self.signals[item] = None
             self.signals[item] = self._node(item)
@@ -243,7 +243,7 @@ class _Writer:
         return ends, unit
 
     def _input(self, node: nengo.Node) -> Signal:
-        unit, feed, output = 1.0, "what the Node puts out, at every step", node.output
+        unit, feed, output = 1.0, "the output of the Node, at every step", node.output
         if isinstance(output, ConstantImage):
             unit, feed = output.scale, "the image's values, at every step"
         elif isinstance(output, PoissonImage):

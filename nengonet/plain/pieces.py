@@ -117,7 +117,7 @@ class LowpassOfEach(nengo.Process):
 
 POISSON = '''\
 def poisson_spikes(image, max_rate, amplitude, example):
-    """Return what every pixel puts out at each step; a white one spikes at max_rate."""
+    """Return the output of every pixel at each step; a white one spikes at max_rate."""
     rng = np.random.default_rng(np.random.SeedSequence([SEED, example]))
     rates = max_rate * image
     lit, blocks = np.flatnonzero(rates), []

@@ -1,16 +1,16 @@
-"""Figures, each one function of results.
+"""Figures of results, one function each.
 
-A ``plot_…`` function returns a `matplotlib.figure.Figure`, and raises `InputError` where its
-arguments do not fit. One word means the same in all of them:
+A ``plot_…`` function returns a `matplotlib.figure.Figure`, and raises `InputError` if its arguments
+do not fit. These parameters mean the same in all of them:
 
 ``result``, ``index``
-    A `nengonet.Result` that holds the counts or rasters to draw, and which of its examples.
+    A `nengonet.Result` with the counts or rasters to draw, and the number of the example.
 ``image``, ``images``
     (rows, columns) or (rows, columns, channels) array_like, in [0, 1]; one for each image.
 ``label``, ``labels``, ``class_names``
-    The right class of each image, an int; a name for each class, by default its number.
+    The right class of each image, an int; and a name for each class, by default its number.
 ``dt``
-    Step, in seconds.
+    Length of a step, in seconds.
 """
 
 from nengonet.plots.accuracies import plot_budget, plot_confusion, plot_latency

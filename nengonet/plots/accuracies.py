@@ -34,12 +34,12 @@ def plot_latency(
     Parameters
     ----------
     curves : dict of (n_steps,) array_like
-        From `nengonet.Result.latency`, by name of the network.
+        Accuracies from `nengonet.Result.latency`, by name of the network.
     ann : Accuracy, optional
-        The ANN's on the same images.
+        The ANN's accuracy on the same images.
     dt
     n_images : int, optional
-        By default the ANN's; needed without one.
+        Number of images. By default that of ``ann``; needed without it.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def plot_latency(
         given = "an Accuracy, such as nengonet.diagnose(…, labels=labels).ann_accuracy"
         raise InputError(f"ann: expected {given}, got {described(ann)}")
     if n_images is None and ann is None:
-        raise InputError("n_images: expected the number of images, or the accuracy of the ANN")
+        raise InputError("n_images: expected the number of images, got None; give it, or give ann")
     n_images = ann.n_images if n_images is None else positive_integer("n_images", n_images)
     factor, unit = time_unit(dt)
     n_steps = max(map(len, curves.values()))
@@ -82,12 +82,12 @@ def plot_latency(
 def plot_budget(budget: Budget) -> Figure:
     """Draw a `nengonet.error_budget` as a waterfall from the ANN's accuracy to the network's.
 
-    Dots are accuracies, arrows what each effect changes. The axis shows only where they are.
+    Dots are accuracies, arrows the changes by each effect. The axis does not start at 0.
 
     Parameters
     ----------
     budget : Budget
-        From `nengonet.error_budget`.
+        A budget from `nengonet.error_budget`.
 
     Examples
     --------
@@ -121,8 +121,8 @@ def plot_budget(budget: Budget) -> Figure:
         axis.annotate(text, (right, row), (8, 0), textcoords="offset points", va="center")
     axis.set_yticks(rows, [*(step.name for step in steps), "as it is run"])
     axis.invert_yaxis()
-    # From a little below the lowest bar or interval, so that small changes can be seen, to room for
-    # the figures beside the highest.
+    # The axis begins a little below the lowest interval, so that small changes are visible, and
+    # ends with room for the figures beside the highest.
     span = max(max(ends) - min(ends), 2.0)
     limits = (max(0, min(ends) - 0.4 * span), max(ends) + 0.2 * span)
     axis.set_xlim(limits)
@@ -142,17 +142,17 @@ def plot_confusion(
     *,
     readout: str | None = None,
 ) -> Figure:
-    """Draw which class was taken for which: a row for each right class, a column for each answer.
+    """Draw a confusion matrix: a row for each right class, a column for each answer.
 
-    Shares of each row are in per cent; 0 is left blank, and so is the row of a class without
-    images. ``readout`` is by default the one of the run.
+    Shares of each row are in per cent; zeros are left blank, and so is the row of a class without
+    images.
 
     Parameters
     ----------
     result
     labels, class_names
     readout : str, optional
-        By default the one of the run.
+        By default that of the run.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def plot_confusion(
     np.add.at(counts, (labels, result.predictions(readout)), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axis = plt.subplots(figsize=(6.6, 5.6))
-    # The square root, so that rare mistakes can be seen beside what is right.
+    # The square root makes rare mistakes visible.
     image = axis.imshow(shares, cmap="cividis", norm=PowerNorm(0.5, vmin=0, vmax=100))
     many = n_classes > _MOST_IN_CELLS
     centred = {"fontsize": "small", "ha": "center", "va": "center"}

@@ -1,4 +1,4 @@
-"""What all figures share: style, colours, checks, time axes and saving."""
+"""Code that all figures share: style, colours, checks, time axes and saving."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nengonet.plots.labels import label_ends
 
 # Okabe & Ito (2008): distinct for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-# Curves that lie upon each other are recognised by their styles.
+# Styles distinguish curves that lie on top of each other.
 STYLES = ("-", ":", "-.")
-_MOST_NAMED = 12  # classes whose names have room at the ends of their curves
+_MOST_NAMED = 12  # number of classes whose names fit at the ends of their curves
 
 _STYLE = {
     "figure.constrained_layout.use": True,
@@ -71,18 +71,18 @@ def names_of_classes(class_names: Sequence[str] | None, n_classes: int) -> list[
 
 
 def plain(text: object) -> str:
-    """Return a user's text for a figure: no formulas, and no longer than there is room."""
+    """Return a user's text for a figure, without formulas and cut to the available room."""
     text = printable(text)
     return (text if len(text) <= 30 else f"{text[:29]}…").replace("$", r"\$")
 
 
 def time_unit(duration: float) -> tuple[float, str]:
-    """Return how to write times up to a duration in seconds: how many of a unit, and which.
+    """Return the factor from seconds, and the name, of the unit for times up to a duration.
 
     Parameters
     ----------
     duration : float, in seconds
-        The longest.
+        The longest time.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def time_unit(duration: float) -> tuple[float, str]:
 
 
 def step_ends(n_steps: int, dt: float) -> tuple[np.ndarray, str]:
-    """Return the end of every step of a presentation, and what to call that axis."""
+    """Return the end of every step of a presentation, and the label of that axis."""
     factor, unit = time_unit(n_steps * dt)
     return factor * dt * np.arange(1, n_steps + 1), f"time ({unit})"
 
@@ -111,7 +111,7 @@ def draw_curves(
     """Draw a curve for each class, (n_steps, n_classes), and write its name at its end.
 
     The right class is thick and blue, a wrong answer thick, red and dashed; the others are grey,
-    and named unless they are many. Where the right class is unknown, the answer is blue.
+    and named unless they are many. If the right class is unknown, the answer is blue.
     """
     ends, others = [], {}
     for k, (curve, name) in enumerate(zip(np.transpose(curves), names, strict=True)):
@@ -139,7 +139,7 @@ def check_figure_path(path: str | os.PathLike) -> None:
     Parameters
     ----------
     path : path_like
-        Of the figure to be.
+        Path of the figure to save.
 
     Examples
     --------
@@ -151,17 +151,17 @@ def check_figure_path(path: str | os.PathLike) -> None:
         endings = ", ".join(f".{name}" for name in sorted(formats))
         raise InputError(f"{path}: expected the name of a figure that ends in one of {endings}")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Save a figure in the format that the path's ending says, and close it.
+    """Save a figure in the format of the path's extension, and close it.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     path : path_like
-        Its ending chooses the format.
+        The extension chooses the format.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def as_png(figure: Figure) -> bytes:
 
 
 def image_as_png(image: np.ndarray) -> bytes:
-    """Return an image as the bytes of a PNG, a pixel for each of its own."""
+    """Return an image as the bytes of a PNG with the same pixels."""
     content = io.BytesIO()
     plt.imsave(content, as_image(image), format="png", cmap="gray", vmin=0, vmax=1)
     return content.getvalue()

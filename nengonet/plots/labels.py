@@ -1,4 +1,4 @@
-"""Words beside the ends of curves, in place of a legend."""
+"""Labels beside the ends of curves, instead of a legend."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _TO_ITS_END = {
 def label_ends(
     axis: Axes, ends: Iterable[tuple[float, float, str, str]], fontsize: str | float = "small"
 ) -> None:
-    """Write (x, y, words, colour) of each curve's end at the right of the axes, none over another.
+    """Write a label, (x, y, words, colour), at the right of the axes for each curve's end.
 
-    Where they stand is found when the figure is drawn: limits and scales may change after this.
+    They do not overlap. Their places are found when the figure is drawn, so limits and scales may
+    still change.
     """
     group: list[_EndLabel] = []
     for x, y, words, colour in ends:
@@ -47,7 +48,7 @@ def label_ends(
         label.end, label.group = (x, y), group
         group.append(label)
         axis.add_artist(label)
-        # An artist that is added is cut off at the axes, unless it is told not to be.
+        # By default, an added artist is cut off at the axes.
         label.set_clip_on(False)
 
 
@@ -88,7 +89,7 @@ class _EndLabel(Annotation):
     group: list[_EndLabel]
 
     def update_positions(self, renderer) -> None:
-        """Place the label: matplotlib asks for it before it draws or measures one."""
+        """Place the label; matplotlib calls this before it draws or measures one."""
         axes, size = self.axes, renderer.points_to_pixels(self.get_fontsize())
         heights = [1.2 * size * (each.get_text().count("\n") + 1) for each in self.group]
         bottom, height = axes.bbox.y0, axes.bbox.height
@@ -108,13 +109,13 @@ class _EndLabel(Annotation):
 def spread(
     wanted: Iterable[float], sizes: Iterable[float], low: float = -np.inf, high: float = np.inf
 ) -> np.ndarray:
-    """Return the places nearest to those wanted (least squares) at which nothing overlaps.
+    """Return the places closest to those wanted (least squares) at which nothing overlaps.
 
-    All of them are between ``low`` and ``high``, where there is room for that.
+    All of them are between ``low`` and ``high``, if there is enough room.
     """
     wanted, sizes = np.asarray(wanted, dtype=float), np.asarray(sizes, dtype=float)
     order = np.argsort(wanted, kind="stable")
-    # With the room of those below taken off, the places have only to rise.
+    # After subtracting the room of those below, the places only need to increase.
     gaps = (sizes[order][1:] + sizes[order][:-1]) / 2
     below = np.concatenate([[0.0], np.cumsum(gaps)])[: len(order)]
     blocks: list[tuple[float, int]] = []  # their mean, and how many are in it

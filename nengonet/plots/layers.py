@@ -1,4 +1,4 @@
-"""Figures of layers: their rates, against the predicted ones and how spread; their weights."""
+"""Figures of layers: observed against predicted rates, distributions of rates, and weights."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TILES_IN_A_ROW = 8
 
 @in_style
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw each spiking layer's observed rates against the predicted: `nengonet.compare`.
+    """Draw each spiking layer's observed rates against the predicted ones.
 
     Parameters
     ----------
     comparison : Comparison
-        From `nengonet.compare`.
+        A comparison from `nengonet.compare`.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 @in_style
 def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
-    """Draw how the rates of layers (labels; by default all counted ones) are spread.
+    """Draw the distribution of the rates of layers.
 
     Parameters
     ----------
@@ -89,20 +89,22 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
     """
     labels = list(result.counts) if layers is None else list(layers)
     if not labels:
-        raise InputError("expected a result with the counts of a spiking layer: name it in keep")
+        raise InputError(
+            "result: expected the counts of a spiking layer, got none; name it in keep of present"
+        )
     size = (3.4 * len(labels), 3.2)
     figure, axes = plt.subplots(1, len(labels), figsize=size, sharey=True, squeeze=False)
     for axis, label in zip(axes[0], labels, strict=True):
         rates = np.abs(result.rates(label)).ravel()
         spiking = rates[rates > 0]
-        # Some 30 bins of equally many whole counts, from 1 to the largest.
+        # Some 30 bins with the same number of whole counts each, from 1 to the largest.
         time = result.n_steps * result.dt
         largest = round(rates.max() * time) or 1
         width = -(-largest // _BINS)
         edges = (0.5 + width * np.arange(-(-largest // width) + 1)) / time
         shares = np.full(spiking.size, 100 / rates.size)
         shares, _ = np.histogram(spiking, bins=edges, weights=shares)
-        # An outline: on a logarithmic axis the area of a bar means nothing.
+        # Only the outline: on a logarithmic axis the area of a bar has no meaning.
         axis.stairs(shares, edges, color=COLOURS[0], lw=1.4)
         silent, mean = f"{np.mean(rates == 0):.0%} silent", f"mean {rates.mean():.3g} Hz"
         axis.set_title(f"{plain(label)}: {silent}\n{mean}, largest {rates.max():,.0f} Hz")
@@ -117,9 +119,9 @@ def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
     Parameters
     ----------
     axis : matplotlib.axes.Axes
-        What is drawn on.
+        The axes to draw on.
     spikes : (n_steps, n_neurons) array_like of int
-        Of each step.
+        Spikes of each neuron in each step.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
     labels = [f"{n:,}" if n and len(times) <= 8 else "" for n in times]
     axis.bar_label(bars, labels, fontsize="x-small")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # A logarithm, since nearly all neurons are silent in nearly all steps: as counted, one bar.
+    # A logarithm, since nearly all neurons are silent in nearly all steps.
     axis.set(yscale="log", ylim=(0.5, 12 * times.max()), xlim=(-0.6, max(len(times) - 1, 2) + 0.6))
     axis.set(xlabel="spikes", ylabel="neurons x steps")
 
@@ -141,15 +143,16 @@ def draw_spike_histogram(axis: Axes, spikes: np.ndarray) -> None:
 def plot_weights(
     weights: LayerWeights | np.ndarray, shape: Sequence[int] | None = None, *, n_max: int = 32
 ) -> Figure:
-    """Draw the weights of a layer as images, in one colour scale with 0 in its middle.
+    """Draw the weights of a layer as images, on one colour scale centred at 0.
 
     Parameters
     ----------
     weights : LayerWeights or array_like
-        Of a Dense layer or a convolution, as Keras stores them.
+        Weights of a Dense layer or a convolution, as Keras stores them.
     shape : (rows, columns), optional
-        Of the layer before a Dense layer: each neuron's weights then make an image of that shape.
-        Without it, the kernel is one image. Not for convolutions, whose kernels have a shape.
+        Shape of the layer before a Dense layer: each neuron's weights are then drawn as an image of
+        that shape. Without it, the kernel is one image. Not for convolutions, whose kernels already
+        have a shape.
     n_max : int
         Draw the first ``n_max`` neurons, or filters and input channels.
 

@@ -18,7 +18,7 @@ from nengonet.plots.frame import COLOURS, in_style, names_of_classes, plain
 from nengonet.plots.layers import draw_spike_histogram
 from nengonet.results.result import Result
 
-_WINDOWS = 25  # of a presentation, where rates stand for spikes
+_WINDOWS = 25  # windows of a presentation, where rates replace spikes
 # Spikes times the height of a mark, in points: some tenth of the axes is black.
 _MOST_MARKS = 12_000
 
@@ -27,7 +27,7 @@ _MOST_MARKS = 12_000
 def plot_presentation(
     image: ArrayLike, result: Result, index: int = 0, label: int | None = None
 ) -> Figure:
-    """Draw an image, a raster of each spiking layer that has one, and the scores over time.
+    """Draw an image, the raster of each spiking layer that has one, and the scores over time.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plot_presentation(
     """
     layers = [info.label for info in result.layers if info.label in result.rasters]
     if not layers:
-        raise InputError("expected a result with rasters: give present(…, rasters=[…])")
+        raise InputError("result: expected rasters, got none; pass rasters=[…] to present")
     n_rows = len(layers) + 1
     figure, axes = _beside_image(image, result, index, label, n_rows, (9.0, 2.2 * n_rows))
     for axis, layer in zip(axes, layers, strict=False):
@@ -94,7 +94,7 @@ def plot_raster(
 ) -> Figure:
     """Draw the spikes of one layer in one presentation, beside the rate of every neuron.
 
-    Where marks of spikes would run into each other, colours show rates in short windows instead.
+    If the marks of spikes would overlap, colours show rates in short windows instead.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def plot_raster(
     label : str
         Label of the layer.
     predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
-        From `nengonet.predict_rates`, drawn beside the observed rates.
+        Rates from `nengonet.predict_rates`, drawn beside the observed ones.
 
     Examples
     --------
@@ -115,8 +115,8 @@ def plot_raster(
     >>> figure = nn.plots.plot_raster(result, "layer", predicted=predicted)
     """
     if label not in result.rasters:
-        give = f"give present(…, rasters=[{label!r}])"
-        raise InputError(f"{label}: expected a result with the raster of this layer: {give}")
+        give = f"pass rasters=[{label!r}] to present"
+        raise InputError(f"{label}: expected a result with the raster of this layer; {give}")
     index = positive_integer("index", index, 0, result.n_images - 1)
     counts = result.rasters[label][index].sum(axis=0)
     if predicted is not None:
@@ -151,16 +151,16 @@ def plot_logits(
 ) -> Figure:
     """Draw the output of every class over time: a row for each network, a column for each image.
 
-    The right class is blue; where another is the largest at the end, that is red.
+    The right class is blue. If another class is the largest at the end, it is red.
 
     Parameters
     ----------
     times : (n_steps,) array_like, in seconds
     outputs : dict of (n_images, n_steps, n_classes) array_like
-        By the name of the network; all NaN for what was not run.
+        Outputs by the name of the network; all NaN for images that were not run.
     class_names, labels
     titles : sequence of str
-        Of the images.
+        A title for each image.
 
     Examples
     --------
@@ -199,18 +199,18 @@ def plot_rate_and_spikes(
     *,
     dt: float = 0.001,
 ) -> Figure:
-    """Draw what several networks make of one image: a row each, rate neurons beside spiking ones.
+    """Draw the response of several networks to one image, with a row for each network.
 
-    On the left the image, in the middle the rate of every neuron of the first layer, map by map,
-    on the right the softmax of the last layer's output at every step.
+    The image is on the left. In the middle is the rate of every neuron of the first layer, map by
+    map; on the right the softmax of the last layer's output at every step.
 
     Parameters
     ----------
     image, label, dt
     rates : dict of (rows, columns, channels) array_like, in Hz
-        By the name of the network.
+        Rates of the first layer, by the name of the network.
     outputs : dict of (n_steps, n_classes) array_like
-        Likewise.
+        Outputs of the last layer, by the name of the network.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def plot_rate_and_spikes(
     for row, (name, maps) in zip(axes, rates.items(), strict=True):
         row[0].imshow(image, cmap="gray")
         row[0].set(xticks=[], yticks=[], ylabel=name)
-        # The maps side by side, a gap of one column between them.
+        # The maps are side by side, with a gap of one column.
         maps = np.asarray(maps, dtype=float)
         padded = np.pad(maps, ((0, 0), (0, 1), (0, 0)))
         drawn = row[1].imshow(np.concatenate(np.moveaxis(padded, 2, 0), axis=1), cmap="cividis")
@@ -259,19 +259,19 @@ def plot_spikes_and_probabilities(
     class_names: Sequence[str],
     cells: Mapping[str, tuple[float, np.ndarray, np.ndarray, np.ndarray]],
 ) -> Figure:
-    """Draw what several networks do with some images, as KerasSpiking's tutorial does with four.
+    """Draw the responses of several networks to some images, as in KerasSpiking's tutorial.
 
-    A row for each network and two columns for each image: how often a neuron emits 0, 1, 2, …
-    spikes in a step, and the softmax of the last layer's output at every step: that of the right
-    class in blue, that of another answer in red.
+    There is a row for each network, and two columns for each image. The first shows how often a
+    neuron emits 0, 1, 2, … spikes in a step; the second the softmax of the last layer's output at
+    every step, with the right class in blue and a wrong answer in red.
 
     Parameters
     ----------
     images, labels, class_names
     cells : dict of (float, ndarray, ndarray, ndarray)
-        By title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
-        n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the classes that
-        are read out (n_images,).
+        For each title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
+        n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the predicted
+        classes (n_images,).
 
     Examples
     --------
@@ -299,7 +299,7 @@ def plot_spikes_and_probabilities(
         for left, right, label, spikes, outputs, answer in columns:
             draw_spike_histogram(left, spikes)
             left.set_title(title, fontsize="small")
-            # Every step's value stands for the whole of its step.
+            # The value of a step holds for the whole step.
             curves = _probabilities(outputs)
             curves, ends = np.concatenate([curves, curves[-1:]]), dt * np.arange(len(curves) + 1)
             shown = ends, curves, class_names, answer, label
@@ -324,7 +324,7 @@ def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, li
     figure, axes = plt.subplot_mosaic(rows, figsize=size, width_ratios=ratios)
     left = axes.pop("image")
     left.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
-    # Not set_axis_off: the layout would leave no room for the title.
+    # With set_axis_off, the layout would leave no room for the title.
     left.set(xticks=[], yticks=[], frame_on=False)
     answer = f"answer {result.predictions()[index]}{', a tie' if result.tied()[index] else ''}"
     left.set_title(answer if label is None else f"image of a {plain(label)}\n{answer}")
@@ -332,7 +332,7 @@ def _beside_image(image, result, index, label, n_rows, size) -> tuple[Figure, li
 
 
 def _draw_spikes(axis: Axes, result: Result, label: str, index: int) -> None:
-    """Draw a layer's spikes as marks; where they are too many, the rates in windows as colours."""
+    """Draw a layer's spikes as marks; if there are too many, rates in windows as colours."""
     spikes = result.rasters[label][index]
     n_steps, n_neurons = spikes.shape
     times, time = frame.step_ends(n_steps, result.dt)
@@ -367,8 +367,8 @@ def _draw_marks(axis: Axes, spikes: np.ndarray, times: np.ndarray) -> None:
     n_neurons = spikes.shape[1]
     steps, neurons = np.nonzero(spikes)
     counts = spikes[steps, neurons]
-    # A mark is as high as a neuron has room, but can still be seen among hundreds; several spikes
-    # of a neuron in one step are one mark, the wider the more they are.
+    # A mark fills the room of its neuron, but stays visible among hundreds. Several spikes of a
+    # neuron in one step are one wider mark.
     height = float(np.clip(200 / n_neurons, 2.0, 12.0))
     widths = 0.8 * np.minimum(counts, 8)
     axis.scatter(times[steps], neurons, s=height**2, c="black", marker="|", linewidths=widths)

@@ -16,10 +16,10 @@ from nengonet.plots.frame import COLOURS, STYLES, in_style
 from nengonet.plots.labels import label_ends, label_lines
 from nengonet.sweeps.result import Sweep
 
-# Of what nengonet's own networks are swept over; others are given.
+# Units of the parameters of nengonet's own networks; others are given.
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "synapse": "s"}
 _INTERVAL = ("mean", "low", "high")
-# Of the curves beside the thread's: what they are, and their markers.
+# Labels and markers of the curves beside the thread's.
 _BESIDE = {
     "compensated": ("weights compensated for the amplitude", "s"),
     "linear": ("no neurons in the last layer", "^"),
@@ -37,22 +37,22 @@ def plot_sweep(
     lines: str | Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draw what a sweep found against one of its parameters, with 95 % intervals over the seeds.
+    """Draw a value of a sweep against one of its parameters, with 95 % intervals over the seeds.
 
     Parameters
     ----------
     sweep : Sweep
-        From `nengonet.sweep`.
+        A sweep from `nengonet.sweep`.
     value : str
-        Which of the values that the function returned; a number.
+        Name of a value that the function returned; it must be a number.
     x : str, optional
-        The parameter along the axis; by default the one with most values, numbers before others.
-        Numbers make lines; anything else stands side by side.
+        The parameter along the axis; by default the one with the most values, numbers first.
+        Numbers are joined by lines; other values are drawn side by side.
     lines : str or sequence of str, optional
-        The parameters whose combinations are lines of their own; by default all others. Over
-        those that are not named, the mean is taken.
+        The parameters whose combinations are separate lines; by default all others. Parameters
+        that are not named are averaged over.
     units : dict of str, optional
-        By the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
+        Units by the name of a parameter or value, for axes and legend: ``{"input_rate": "Hz"}``.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def _with_unit(name: str, units: Mapping[str, str]) -> str:
 
 @in_style
 def plot_amplitude(cells: Sequence[Mapping]) -> Figure:
-    """Draw accuracy against LIF amplitude, of the cells of `nengonet.studies.amplitude`.
+    """Draw accuracy against LIF amplitude, from the cells of `nengonet.studies.amplitude`.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""From spike counts to classes, results and their files."""
+"""Spike counts, classes, results and their files."""

@@ -1,12 +1,12 @@
-"""A file that grows while a run goes on, and survives a kill or a power cut at any moment.
+"""A file that grows during a run, and survives a kill or a power cut at any moment.
 
-A journal is a first line that tells its kind, then records with a length and a checksum. The first
-record says what the run depends on; each of the others holds something finished. A process killed
-in the middle of a write leaves a record that is not whole, and loses that one. Whoever writes holds
-a lock of the operating system, which ends with the process, however that ends.
+A journal is a first line that states its kind, then records with a length and a checksum. The first
+record states what the run depends on; each of the others holds finished work. A process killed in
+the middle of a write leaves an incomplete record, and loses only that one. The writer holds a lock
+of the operating system, which ends with the process, however that ends.
 
-SQLite was tried in its place: it has no checksums, and returned wrong data without a word for 98 of
-134 flipped bits; a cut or zeroed end cost it all records instead of the last.
+SQLite was tried instead. It has no checksums, and silently returned wrong data for 98 of 134
+flipped bits; a cut or zeroed end lost all records instead of the last.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ except ImportError:  # Windows
     fcntl = None
 
 _HEADER = struct.Struct("<QI")  # length of the payload, and its CRC-32
-_SEED = 1  # of the CRC-32: a tail of zeros is not a row of empty records
-_SYNC_EVERY = 1.0  # seconds: what a power cut may lose
-_LOCKED_BYTE = 2**31 - 2  # on Windows a byte is locked, and nobody can read it
+_SEED = 1  # start of the CRC-32, so that a tail of zeros is not a row of empty records
+_SYNC_EVERY = 1.0  # seconds of work that a power cut may lose
+_LOCKED_BYTE = 2**31 - 2  # Windows locks a byte, which nobody can then read
 
 
 class Journal:
-    """What a run has finished so far, one record after the other; a context that locks the file.
+    """The finished work of a run, one record after the other; a context that locks the file.
 
-    A record is a dict of arrays and of what JSON holds. A kind of journal states two words for
+    A record is a dict of arrays and JSON values. Each kind of journal states two texts for
     messages: what it ``holds``, and the ``advice`` for a file that does not fit. Without a
     fingerprint, any file of the kind is read.
     """
@@ -62,8 +62,8 @@ class Journal:
             self._file = _locked(self.path)
         except BlockingIOError:
             raise InputError(
-                f"{self.path}: another run writes this file; wait until it has ended, or save to "
-                "another file"
+                f"{self.path}: another run is writing this file; wait until it has ended, or save "
+                "to another file"
             ) from None
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
@@ -76,7 +76,7 @@ class Journal:
     def __exit__(self, kind: type | None, *raised: object) -> None:
         ignored = [OSError] if kind else []
         with contextlib.closing(self._file) as file, contextlib.suppress(*ignored):
-            if not file.closed:  # as where it is deleted
+            if not file.closed:  # `delete` closes it
                 if os.fstat(file.fileno()).st_size <= self._start:
                     self.delete()
                 else:
@@ -88,7 +88,7 @@ class Journal:
         if not magic.startswith(self._file.read(len(magic))):
             raise InputError(
                 f"{self.path}: expected the journal of an {self.holds}, as this version of "
-                "nengonet writes it, got another file; give another name, or delete it"
+                "nengonet writes it, got another file; give another name, or delete the file"
             )
         payload = next(_payloads(self._file), None)
         if payload is None:  # new, or killed before it had begun
@@ -102,7 +102,7 @@ class Journal:
         self._start = self._whole = self._file.tell()
 
     def replay(self, take: Callable[[dict], object]) -> None:
-        """Give every record to a function; `append` writes over one that is not whole."""
+        """Pass every record to a function; `append` overwrites an incomplete one."""
         for payload in _payloads(self._file):
             with self._holding_a_part():
                 take(_decoded(payload))
@@ -110,22 +110,22 @@ class Journal:
 
     @contextlib.contextmanager
     def _holding_a_part(self) -> Iterator[None]:
-        """Refuse a record that is whole, but was not written by this kind of run."""
+        """Refuse a complete record that another kind of run wrote."""
         try:
             yield
         except Exception as error:
             raise InputError(
-                f"{self.path}: a record holds no part of this {self.holds} ({printable(error)}); "
-                "delete the file"
+                f"{self.path}: a record does not belong to this {self.holds} "
+                f"({printable(error)}); delete the file"
             ) from error
 
     def append(self, record: dict) -> None:
-        """Add something finished."""
+        """Add a record of finished work."""
         payload = _encoded(record)
         self._write(_HEADER.pack(len(payload), zlib.crc32(payload, _SEED)) + payload)
 
     def _write(self, data: bytes) -> None:
-        """Write behind what is whole, and leave nothing of it behind if that fails."""
+        """Write after the last complete record; if that fails, leave no trace."""
         try:
             self._file.truncate(self._whole)
             self._file.seek(self._whole)
@@ -146,13 +146,13 @@ class Journal:
 
     def delete(self) -> None:
         """Remove the file."""
-        if os.name == "nt":  # where an open file cannot be deleted
+        if os.name == "nt":  # there, an open file cannot be deleted
             self._file.close()
         self.path.unlink(missing_ok=True)
 
 
 def _encoded(record: dict) -> bytes:
-    """Return a line of JSON, with the types and shapes of arrays, and their bytes after it."""
+    """Return a line of JSON with the types and shapes of arrays, followed by their bytes."""
     arrays = {name: each for name, each in record.items() if isinstance(each, np.ndarray)}
     rest = {name: each for name, each in record.items() if name not in arrays}
     heads = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
@@ -161,7 +161,7 @@ def _encoded(record: dict) -> bytes:
 
 
 def _decoded(payload: bytes) -> dict:
-    """Return the record that `_encoded` made bytes of."""
+    """Return the record that `_encoded` turned into bytes."""
     start = payload.index(b"\n") + 1
     record, heads = json.loads(payload[:start])
     for name, kind, shape in heads:
@@ -171,7 +171,7 @@ def _decoded(payload: bytes) -> dict:
 
 
 def _payloads(file: io.FileIO) -> Iterator[bytes]:
-    """Yield what the records hold, up to the first that is not whole."""
+    """Yield the content of the records, up to the first incomplete one."""
     size = os.fstat(file.fileno()).st_size
     while len(header := file.read(_HEADER.size)) == _HEADER.size:
         length, checksum = _HEADER.unpack(header)
@@ -186,7 +186,7 @@ def _payloads(file: io.FileIO) -> Iterator[bytes]:
 
 
 def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None:
-    """Refuse another run, with the first thing in which it differs."""
+    """Refuse another run; the message names the first difference."""
     for each in {**expected, **got}:
         wanted, found = (one.get(each) or "none" for one in (expected, got))
         if wanted != found:
@@ -195,7 +195,7 @@ def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None
 
 
 def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = ()) -> pathlib.Path:
-    """Check that a run can have its file."""
+    """Check that a run can write its file."""
     save = as_path("save", save)
     if not save.parent.is_dir():
         raise InputError(f"{save}: the folder {save.parent} does not exist")
@@ -203,16 +203,16 @@ def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = 
         raise InputError(f"{save}: expected the name of a file, got a folder")
     for path in (save, *(save.with_name(save.name + ending) for ending in beside)):
         if path.exists() and not resume:
-            raise InputError(f"{path} already exists: resume it, or delete it")
+            raise InputError(f"{path} already exists; pass resume=True to continue, or delete it")
     return save
 
 
 def unwritable(path: pathlib.Path, error: OSError) -> OSError:
-    """Return an error of the same kind that says what became of a run."""
+    """Return an error of the same kind that states what is left of a run."""
     return OSError(
         error.errno,
-        f"{path}: {error.strerror or error}; what is finished is kept: make it possible to write "
-        "there, and resume",
+        f"{path}: {error.strerror or error}; finished work is kept: make the file writable, and "
+        "resume",
     )
 
 
@@ -222,7 +222,7 @@ def _locked(path: pathlib.Path) -> io.FileIO:
         file = path.open("r+b" if path.exists() else "x+b", buffering=0)
         try:
             _lock(file)
-            # Whoever held the lock may have deleted the file, and a third made another one.
+            # The former holder may have deleted the file, and another process made a new one.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BaseException:
@@ -243,7 +243,7 @@ def _lock(file: io.FileIO) -> None:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             raise BlockingIOError from None
         warnings.warn(
-            f"{file.name}: this file system has no locks ({error.strerror}): take care that no "
+            f"{file.name}: this file system has no locks ({error.strerror}): make sure that no "
             "other process writes the same file",
             stacklevel=2,
         )

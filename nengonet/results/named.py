@@ -1,4 +1,4 @@
-"""What a result holds by label, found by the layer or Nengo object of that label as well."""
+"""Results by label, or by the layer or Nengo object with that label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHOLE = slice(None)
 
 
 class ByName(dict):
-    """Arrays by label; what else they can be asked for by, ``find`` knows."""
+    """Arrays by label; ``find`` looks up objects other than labels."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], find: Callable) -> None:
         super().__init__(arrays)
@@ -32,7 +32,7 @@ class ByName(dict):
         return self._find(self, key)
 
     def __repr__(self) -> str:
-        """Write shapes; the arrays would fill the screen."""
+        """Show shapes; the arrays would fill the screen."""
         arrays = (f"{k!r}: {array.dtype} {array.shape}" for k, array in self.items())
         return f"<{', '.join(arrays) or 'nothing'}>"
 
@@ -40,7 +40,7 @@ class ByName(dict):
         return self.get(key) is not None
 
     def get(self, key: object, default: object = None) -> object:
-        """Return what there is under a name, or of an object."""
+        """Return the values under a name or of an object, or the default."""
         try:
             return self[key]
         except InputError:
@@ -51,9 +51,9 @@ class ByName(dict):
 
 
 class Names:
-    """The labels of a result, and the network's objects that they stand for, while there are any.
+    """The labels of a result, and the network's objects that they stand for, if known.
 
-    A result that was read from a file has labels alone: then an object is known by its own label.
+    A result that was read from a file has labels only; objects are then recognised by their labels.
     """
 
     def __init__(self, what: str, labels: list[str], objects: Mapping[object, str]) -> None:
@@ -61,7 +61,7 @@ class Names:
         self._objects = WeakKeyDictionary(objects)
 
     def find(self, thing: object) -> tuple[str, object]:
-        """Return a label, and which of its values are meant."""
+        """Return a label, and which of its values a name or object means."""
         label, chosen = thing, WHOLE
         if not isinstance(thing, str):
             label = self.label_of(_item_of(thing), self.labels)
@@ -77,7 +77,7 @@ class Names:
         return label, chosen
 
     def label_of(self, item: object, labels: Iterable[str]) -> str | None:
-        """Return which of the labels is that of an object, if it has one."""
+        """Return which of the labels belongs to an object, or None."""
         if self._objects:
             try:
                 return self._objects.get(item)
@@ -88,8 +88,8 @@ class Names:
         alike = [each for each in labels if numbered.fullmatch(each)]
         if len(alike) > 1:
             raise UnknownName(
-                f"{item}: expected a name, as several have this label in a result without its "
-                f"network: {', '.join(alike)}"
+                f"{item}: expected one of the names {', '.join(alike)}, as the result has no "
+                "network and several of its objects share this label, got the object"
             )
         return label
 
@@ -108,7 +108,7 @@ def _item_of(thing: object) -> object:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerResult:
-    """What a result holds of one layer, or of some of its neurons.
+    """The results of one layer, or of some of its neurons.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class LayerResult:
     _key: object
 
     def __repr__(self) -> str:
-        """Write label and shape."""
+        """Show label and shape."""
         return f"<Result of {self.label!r}, shape {self.shape}, {self._result.n_images} images>"
 
     @property
@@ -174,5 +174,5 @@ class LayerResult:
 
     @property
     def raster(self) -> np.ndarray:
-        """(n_images, n_steps, n_neurons) ndarray of int: the spikes of each step, where kept."""
+        """(n_images, n_steps, n_neurons) ndarray of int: the spikes of each step, if kept."""
         return self._result.rasters[self._key]

@@ -1,7 +1,7 @@
 """Synaptic operations: how many weights the spikes of a run reach.
 
 A spike costs one addition for every weight other than 0 that its neuron has in the layers after
-it. Their number stands beside the multiply-adds of the ANN
+it. Compare their number with the multiply-adds of the ANN
 (`nengonet.ann.activations.multiply_adds`).
 """
 
@@ -22,7 +22,7 @@ from nengonet.layers.transforms import Weights
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Synapses:
-    """What the spikes of one layer reach in another."""
+    """The weights that the spikes of one layer reach in another."""
 
     source: str
     label: str
@@ -30,7 +30,7 @@ class Synapses:
 
 
 def synapses_of(output: Output, network: nengo.Network | None = None) -> list[Synapses]:
-    """Count what a spike of every neuron reaches, on the way to the output."""
+    """Count the weights that a spike of every neuron reaches, on the way to the output."""
     target = read_output(output, network)
     graph, layers = Graph(target.network), target.upstream()
     labels = labels_of(target.network, target.layers)
@@ -45,7 +45,7 @@ def synapses_of(output: Output, network: nengo.Network | None = None) -> list[Sy
 
 
 def _behind(graph: Graph, item: Item, within: set[Item]) -> dict[Item, np.ndarray]:
-    """Return how many weights a spike of each neuron reaches, by the object behind them."""
+    """Return how many weights a spike of each neuron reaches, by the object after them."""
     totals: dict[Item, np.ndarray] = {}
     for connection in graph.out_of(item):
         target = owner(connection.post_obj)
@@ -65,7 +65,7 @@ def _behind(graph: Graph, item: Item, within: set[Item]) -> dict[Item, np.ndarra
 
 
 def ann_multiply_adds(output: Layer) -> dict[str, int]:
-    """Count the multiply-adds of the ANN that a network stands for, for one image.
+    """Count the multiply-adds for one image of the ANN that corresponds to a network.
 
     Parameters
     ----------
@@ -75,8 +75,9 @@ def ann_multiply_adds(output: Layer) -> dict[str, int]:
     Returns
     -------
     counts : dict of int
-        By label of the layers with weights: see `nengonet.ann.activations.multiply_adds`.
-        Connections that add to a layer count their weights other than 0.
+        The counts by label of the layers with weights: see
+        `nengonet.ann.activations.multiply_adds`. Connections that add to a layer count with their
+        weights other than 0.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""From a last layer's outputs over time to a class: scores, ties, accuracy.
+"""Classes from a last layer's outputs over time: scores, ties, accuracy.
 
-A readout gives every class a score at every step; the answer after a presentation is the class
-with the highest score at its last step. Where several classes share it, the example is a tie:
+A readout gives every class a score at every step. The answer after a presentation is the class
+with the highest score at its last step. If several classes share that score, the example is a tie:
 it is counted, and the lowest class number wins. All functions raise `InputError` for arguments that
 they cannot use.
 """
@@ -43,7 +43,7 @@ __all__ = [
 OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
 READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *OF_SPIKES[1:])
 
-# Counts of a step up to here are kept as 16-bit numbers: two of them can be added.
+# Counts of a step up to this one are kept as 16-bit numbers: the sum of two does not overflow.
 LARGEST_SMALL = np.iinfo(np.int16).max // 2
 
 
@@ -60,22 +60,22 @@ def scores(
     Parameters
     ----------
     outputs : (..., n_steps, n_classes) array_like
-        What a Nengo probe without a filter holds: a spike has the height ``amplitude / dt``.
+        The data of a Nengo probe without a filter: a spike has the height ``amplitude / dt``.
     readout : str
-        - ``"spike_count"``: spikes so far, several in one step counted as several.
+        - ``"spike_count"``: spikes so far; several in one step count as several.
         - ``"sum"``: output summed over time so far, times ``dt``; for a layer without neurons.
         - ``"mean"``: mean output so far.
         - ``"last_step"``: the output of this step alone.
-        - ``"filtered"``: the output through a low-pass filter, as ``nengo.Probe(synapse=tau)``
-          gives it: delayed by one step.
-        - ``"first_spike"``: the earlier the first spike, the higher; ``-inf`` before it.
-        - ``"steps_after_first_spike"``: what the forum post computed,
-          ``sum(filtered_probe > 0)``. It counts steps, not spikes: do not use it.
+        - ``"filtered"``: the output after a low-pass filter, delayed by one step, as
+          ``nengo.Probe(synapse=tau)`` gives it.
+        - ``"first_spike"``: the score is higher the earlier the first spike; ``-inf`` before it.
+        - ``"steps_after_first_spike"``: the forum post's ``sum(filtered_probe > 0)``. It counts
+          steps, not spikes: do not use it.
     dt : float, in seconds
     amplitude : float or None
         Area of one spike. None for a layer that does not spike, which has no spike count.
     tau : float, in seconds
-        For ``"filtered"``; 0 delays by one step and filters nothing.
+        Time constant for ``"filtered"``; 0 delays by one step and filters nothing.
 
     Returns
     -------
@@ -100,8 +100,8 @@ def scores(
         amplitude = as_number("amplitude", amplitude, "the area of a spike", above=0)
     elif readout in OF_SPIKES:
         raise InputError(
-            f'the readout "{readout}" needs spikes, but the last layer does not spike: '
-            'take "sum", "mean", "last_step" or "filtered"'
+            f'readout: expected one for a last layer without spikes, got "{readout}"; give "sum", '
+            '"mean", "last_step" or "filtered"'
         )
     steps = np.arange(outputs.shape[-2])[:, np.newaxis]
     if readout == "spike_count":
@@ -116,7 +116,7 @@ def scores(
         decay = np.exp(-dt / tau) if tau > 0 else 0.0
         return lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
     fired = np.maximum.accumulate(outputs > 0, axis=-2)
-    # A probe's filter passes a spike on one step later.
+    # A probe's filter delays a spike by one step.
     steps_after = np.maximum(np.cumsum(fired, axis=-2) - 1.0, 0.0)
     if readout == "steps_after_first_spike":
         return steps_after
@@ -124,12 +124,12 @@ def scores(
 
 
 def spike_counts(outputs: np.ndarray, dt: float, amplitude: float = 1.0) -> np.ndarray:
-    """Count spikes by their area, an int64 for each of Nengo's outputs, or of their sums.
+    """Count spikes by their area: return an int64 for each output of Nengo, or sum of outputs.
 
     Parameters
     ----------
     outputs : array_like
-        A spike has the height ``amplitude / dt``.
+        Outputs in which a spike has the height ``amplitude / dt``.
     dt : float, in seconds
     amplitude : float
         Area of one spike.
@@ -168,17 +168,17 @@ def as_small(counts: np.ndarray) -> np.ndarray:
 
 
 def classes(final_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class with the highest of (..., n_classes) scores, and where several share it.
+    """Return the class with the highest score, and whether several classes share that score.
 
     Parameters
     ----------
     final_scores : (..., n_classes) array_like
-        Of the last step, from `scores`.
+        Scores of the last step, from `scores`.
 
     Returns
     -------
     classes : (...) ndarray of int
-        The lowest class number where several share the highest score.
+        The lowest class number if several share the highest score.
     tied : (...) ndarray of bool
 
     Examples
@@ -202,7 +202,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     ----------
     logits : (..., n_classes) array_like
     labels : array_like of int
-        One for each image: of the logits' leading shape, or ``(n_images, 1)`` for all steps.
+        One label for each image, in the logits' leading shape; or ``(n_images, 1)`` for all steps.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
         raise InputError(f"logits: expected shape (..., n_classes), got {logits.shape}")
     losses, shape = -log_softmax(logits, axis=-1), logits.shape[:-1]
     labels = as_classes(labels, logits.shape[-1])
-    if labels.shape == (*shape, 1):  # a column of them, as Keras' CIFAR-10 has
+    if labels.shape == (*shape, 1):  # a column, as in Keras' CIFAR-10
         labels = labels[..., 0]
     # Broadcast over steps and networks, not over images: one label for all is a mistake.
     rows = shape[len(shape) - labels.ndim :]
@@ -264,11 +264,11 @@ class Accuracy:
         return self.value
 
     def __format__(self, form: str) -> str:
-        """Write the value as a number is written, or without a form all of it."""
+        """Format the value as a number; without a format, return the same as `str`."""
         return format(self.value, form) if form else str(self)
 
     def __str__(self) -> str:
-        """Write value, interval and number of images."""
+        """Return value, interval and number of images as text."""
         low, high = self.interval
         text = f"{self.value:.4f} (95 % interval {low:.4f} to {high:.4f}, {self.n_images} images"
         return text + (")" if self.ties is None else f", {self.ties} ties)")
@@ -280,9 +280,9 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     Parameters
     ----------
     n_right : int
-        Images that were classified rightly.
+        Number of images with the right class.
     n_images : int
-        Of all.
+        Number of all images.
 
     Examples
     --------
@@ -312,11 +312,12 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
 
     Notes
     -----
-    Two things make the mean uncertain: which images were taken, which are the same for all seeds
-    and do not average out over them (Wilson's interval of the mean), and which seeds (Student's t
-    of ``n_seeds``). Their distances from the mean are added in quadrature, on either side (the
-    square-and-add method). Seeds that agree, or one, leave Wilson's interval. An image that is now
-    right and now wrong counts in both parts, which makes the interval somewhat wide.
+    The mean is uncertain for two reasons. One is the choice of images: they are the same for all
+    seeds, so it does not average out (Wilson's interval of the mean). The other is the choice of
+    seeds (Student's t of ``n_seeds``). On either side, the two distances from the mean are added in
+    quadrature (the square-and-add method). With one seed, or seeds that agree, Wilson's interval
+    remains. An image that some seeds get right counts in both parts, which makes the interval
+    somewhat wide.
 
     References
     ----------
@@ -361,7 +362,7 @@ def accuracy(
     labels : (n_images,) or (n_images, 1) array_like of int
     tied : (n_images,) array_like of bool, optional
     n_classes : int, optional
-        Labels from this number on are refused.
+        Number of classes; labels from this number on are refused.
 
     Examples
     --------

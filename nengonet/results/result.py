@@ -1,7 +1,7 @@
-"""What a run gives: counts by layer, predictions, accuracy; and its HDF5 file.
+"""The result of a run: counts by layer, predictions, accuracy; and its HDF5 file.
 
-The file is written once, at the end, as another one first: one that is open for writing when its
-process is killed cannot be opened again.
+The file is written once, at the end, under a temporary name first: an HDF5 file that is open for
+writing when its process is killed cannot be opened again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from nengonet.tables import cells
 from nengonet.version import __version__
 
 _FORMAT = "nengonet result 5"
-# What there is by layer, and why there may be nothing of a layer.
+# What a result holds by layer, and why a layer may be missing.
 _BY_LAYER = {
     "spikes": "the layer does not spike",
-    "operations": "no spikes come into this layer",
+    "operations": "no spikes reach this layer",
     "counts": "the run did not keep this layer image by image: name it in keep",
     "means": "the run did not keep this layer image by image: name it in keep",
     "rasters": "the run did not keep this layer step by step: name it in rasters",
@@ -46,7 +46,7 @@ _CHUNK = 500
 
 @dataclasses.dataclass(frozen=True)
 class LayerInfo:
-    """What a result knows of a layer.
+    """Facts about a layer in a result.
 
     Attributes
     ----------
@@ -78,43 +78,44 @@ class Result:
     Attributes
     ----------
     layers : tuple of LayerInfo
-        From the input to the last.
+        The layers, from the input to the last.
     settings : dict
         ``dt`` and ``presentation_time`` in seconds, ``n_steps``, ``seed``, ``readout``,
-        ``precision``; of a saved run, also the ``fingerprint`` of what its spikes depend on.
+        ``precision``; for a saved run, also the ``fingerprint`` of all that its spikes depend on.
     examples : (n_images,) ndarray of int
         Each example's number, which chose its random stream.
     steps : (n_images, n_steps, n_classes) ndarray
-        The last layer at every step: its spikes, or its outputs where it does not spike.
+        The last layer at every step: its spikes, or its outputs if it does not spike.
     spikes : dict of (n_images,) ndarray of int
-        Spikes of each spiking layer, all its neurons together, by label; one below 0 counts too.
+        Spikes of each spiking layer, summed over its neurons, by label; a negative spike counts
+        as one.
     operations : dict of (n_images,) ndarray of int
-        Synaptic operations of each layer with weights that spikes come into, by label: a spike
-        costs one for every weight other than 0 that it reaches.
+        Synaptic operations of each layer with weights that spikes reach, by label: a spike costs
+        one for every weight other than 0 that it reaches.
     counts : dict of (n_images, n_neurons) ndarray of int
         Spike counts of each spiking layer that was kept, by label: those above 0 less those
         below 0, where neurons send both (``Tanh``, wrapped).
     means : dict of (n_images, n_neurons) ndarray
         Mean output over the presentation of each kept layer that does not spike.
     rasters : dict of (n_images, n_steps, n_neurons) ndarray of int
-        Spikes of each step, for the layers that were asked for.
+        Spikes of each step, for the layers that were requested (``rasters`` of `present`).
     data : dict of (n_images, n_steps, n) ndarray
-        What the network's probes recorded, those that were asked for (``probes`` of `present`).
+        Data of the network's probes that were requested (``probes`` of `present`).
     names : dict
-        Objects of the network, and the labels that they have here.
+        Objects of the network, and their labels here.
 
     Notes
     -----
-    ``result[layer]`` has all of one layer: a `nengonet.results.named.LayerResult`. What goes by
-    ``label`` can be asked for by the layer, the Ensemble, its neurons, the Node, the probe, or a
-    slice of them too: ``result.rates(ensemble.neurons[:10])``. A result that was read from a file
-    knows an object by its label.
+    ``result[layer]`` returns everything about one layer: a `nengonet.results.named.LayerResult`.
+    Wherever a ``label`` is expected, the layer, the Ensemble, its neurons, the Node, the probe, or
+    a slice of them works too: ``result.rates(ensemble.neurons[:10])``. A result that was read from
+    a file recognises an object by its label.
 
     Methods take the ``label`` of a layer; a ``readout`` (`nengonet.results.readout.scores`), by
     default the run's, with its ``tau`` in seconds; ``n_steps``, to answer after this many steps
     instead of all; and ``labels``, (n_images,) or (n_images, 1) class numbers. They raise
     `InputError` for a layer that is unknown, does not spike or was not kept, and for a readout
-    that needs spikes where the last layer has none.
+    that needs spikes if the last layer has none.
 
     Examples
     --------
@@ -149,7 +150,7 @@ class Result:
     __iter__ = None
 
     def __post_init__(self) -> None:
-        """Let layers and Nengo's objects stand for their labels."""
+        """Let layers and Nengo's objects be used as their labels."""
         names = self.names
         if not isinstance(names, Names):
             names = Names("layer", [info.label for info in self.layers], names)
@@ -161,21 +162,21 @@ class Result:
         object.__setattr__(self, "data", data)
 
     def __getstate__(self) -> dict:
-        """Return what can be pickled: arrays and labels, but not the network's objects."""
+        """Return the state to pickle: arrays and labels, but not the network's objects."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return fields | {"names": {}}
 
     def __setstate__(self, state: dict) -> None:
-        """Take what was pickled."""
+        """Restore a pickled state."""
         self.__init__(**state)
 
     def __getitem__(self, layer: object) -> LayerResult:
-        """Return what there is of a layer."""
+        """Return the results of a layer."""
         label, chosen = self.names.find(layer)
         return LayerResult(label, self, layer if chosen is not WHOLE else label)
 
     def __repr__(self) -> str:
-        """Write sizes and layers; the arrays would fill the screen."""
+        """Show sizes and layers; the arrays would fill the screen."""
         layers = ", ".join(info.label for info in self.layers)
         return (
             f"<Result of {self.n_images} images, {self.n_steps} steps of {self.dt:g} s; "
@@ -183,15 +184,15 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        """Show settings and layers; what needs labels or every step is for `to_html`."""
+        """Show settings and layers; `to_html` shows what needs labels or every step."""
         title = f"Result of {self.n_images:,} images"
         table = html.table(cells(layer_rows(self), COLUMNS))
-        hint = "accuracy(labels) has the accuracy; to_html(path) writes a report"
+        hint = "accuracy(labels) returns the accuracy; to_html(path) writes a report"
         about = html.facts(self.about())
         return html.display(html.card(title, about, table, html.tag("p", hint, class_="quiet")))
 
     def about(self) -> dict[str, str]:
-        """Return how the network was run, in words."""
+        """Return the settings of the run, in words."""
         time = f"{self.n_steps} steps of {self.dt:g} s = {self.n_steps * self.dt:g} s"
         own = {name: self.settings.get(name) for name in ("readout", "seed", "precision")}
         return {"presentation time": time} | {k: str(v) for k, v in own.items() if v is not None}
@@ -213,12 +214,12 @@ class Result:
 
     @property
     def outputs(self) -> np.ndarray:
-        """(n_images, n_steps, n_classes) ndarray: as an unfiltered probe of the last layer."""
+        """(n_images, n_steps, n_classes) ndarray: data of an unfiltered probe of the last layer."""
         amplitude = self.layers[-1].amplitude
         return self.steps * (1.0 if amplitude is None else amplitude / self.dt)
 
     def layer(self, label: str) -> LayerInfo:
-        """Return what is known of a layer."""
+        """Return the facts about a layer."""
         label, _ = self.names.find(label)
         return next(info for info in self.layers if info.label == label)
 
@@ -242,7 +243,7 @@ class Result:
     def _chunks(
         self, readout: str | None, tau: float, steps: int | slice
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield classes and ties at some steps, of ``_CHUNK`` examples after the other."""
+        """Yield classes and ties at some steps, for ``_CHUNK`` examples at a time."""
         for n in range(0, self.n_images, _CHUNK):
             part = dataclasses.replace(self, steps=self.steps[n : n + _CHUNK])
             yield readouts.classes(part.scores(readout, tau=tau)[:, steps])
@@ -261,13 +262,13 @@ class Result:
     def predictions(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
-        """Return the class of every example, (n_images,); the lowest where scores are equal."""
+        """Return the class of every example, (n_images,); the lowest if scores are equal."""
         return self._classes(readout, tau, n_steps)[0]
 
     def tied(
         self, readout: str | None = None, *, n_steps: int | None = None, tau: float = 0.1
     ) -> np.ndarray:
-        """Return for every example whether several classes share the highest score, (n_images,)."""
+        """Return whether several classes share the highest score, (n_images,)."""
         return self._classes(readout, tau, n_steps)[1]
 
     def accuracy(
@@ -285,7 +286,7 @@ class Result:
     def latency(
         self, labels: ArrayLike, readout: str | None = None, *, tau: float = 0.1
     ) -> np.ndarray:
-        """Return the accuracy after every number of steps, (n_steps,), from the first on."""
+        """Return the accuracy after each number of steps, (n_steps,), from the first step on."""
         labels = as_labels(labels, self.n_images, self.steps.shape[2])
         right = np.zeros(self.n_steps, dtype=np.int64)
         for k, (classes, _) in enumerate(self._chunks(readout, tau, slice(None))):
@@ -314,30 +315,31 @@ class Result:
         comparison: object | None = None,
         title: str | None = None,
     ) -> str | None:
-        """Write a report as one HTML file, which opens without the network; or return it.
+        """Write a report as one HTML file, which needs no internet connection; or return it.
 
-        It has accuracy, findings, settings, a table of the layers, figures, wrong images and ties,
-        as far as what is given allows.
+        The report has accuracy, findings, settings, a table of the layers, figures, wrong images
+        and ties, as far as the arguments allow.
 
         Parameters
         ----------
         path : path_like, optional
-            A name that ends in ``.html``; a page of that name is replaced. Without it, the page is
-            returned.
+            A name that ends in ``.html``; an existing page is replaced. Without a path, the page
+            is returned.
         labels : (n_images,) or (n_images, 1) array_like of int, optional
         images : (n_images, ...) array_like, optional
-            Those of the run, in its order; (rows, columns), with 1 or 3 channels, are shown.
+            Images of the run, in its order. Shapes (rows, columns), with 1 or 3 channels, are
+            shown.
         class_names : sequence of str, optional
         diagnosis : Diagnosis, optional
-            From `nengonet.diagnose`: its findings, and the accuracies that it predicts.
+            A diagnosis from `nengonet.diagnose`: its findings and predicted accuracies are shown.
         comparison : Comparison, optional
-            From `nengonet.compare`.
+            A comparison from `nengonet.compare`.
         title : str, optional
 
         Raises
         ------
         InputError
-            What is given does not fit the run, or no page can be written under that name.
+            An argument does not fit the run, or no page can be written under that name.
         """
         from nengonet.report import report, write_report
 
@@ -353,7 +355,7 @@ class Result:
 def _find_of_layer(
     names: Names, layers: Sequence[LayerInfo], kind: str, arrays: ByName, layer: object
 ) -> np.ndarray:
-    """Return what there is of a layer, or of some of its neurons."""
+    """Return the values of a layer, or of some of its neurons."""
     label, chosen = names.find(layer)
     if label not in arrays.keys():
         spiking = next(each.amplitude for each in layers if each.label == label) is not None
@@ -371,7 +373,7 @@ def _find_of_layer(
 
 
 def _find_data(names: Names, arrays: ByName, probe: object) -> np.ndarray:
-    """Return what a probe recorded."""
+    """Return the data of a probe."""
     label, known = probe, list(arrays)
     if not isinstance(probe, str):
         label = names.label_of(probe, known)
@@ -379,7 +381,7 @@ def _find_data(names: Names, arrays: ByName, probe: object) -> np.ndarray:
         return arrays[label]
     raise UnknownName(
         f"probe {described(probe)} was not recorded; expected any of "
-        f'{", ".join(known) or "none"}; give present probes=[probe], or probes="all"'
+        f'{", ".join(known) or "none"}; pass probes=[probe] or probes="all" to present'
         f"{did_you_mean(probe, known)}"
     )
 
@@ -390,7 +392,7 @@ def assemble(
     arrays: dict[str, np.ndarray],
     names: Mapping[object, str] | None = None,
 ) -> Result:
-    """Make a result of arrays named ``examples``, ``steps``, ``kind/label`` and ``data/probe``.
+    """Make a result from arrays named ``examples``, ``steps``, ``kind/label`` and ``data/probe``.
 
     ``names``: the labels of the network's objects.
     """
@@ -416,9 +418,9 @@ def write_result(result: Result, path: pathlib.Path, temporary: pathlib.Path | N
     }
     layers = [dataclasses.asdict(info) for info in result.layers]
     about = {"settings": result.settings, "layers": layers, "arrays": list(arrays)}
-    # As an array: the number and length of labels is unlimited, that of attributes is not.
+    # Labels are written as an array: HDF5 limits the number and length of attributes.
     parts = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)} | arrays
-    # In memory first: HDF5 itself ends the process on a full disk.
+    # The file is made in memory first: on a full disk, HDF5 itself ends the process.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs.update(format=_FORMAT, nengonet=__version__, checksum=_checksum(parts.values()))

@@ -1,1 +1,1 @@
-"""Present examples to a network: simulators, processes, and what a saved run depends on."""
+"""Presentation of examples to a network: simulators, processes, and saved runs."""

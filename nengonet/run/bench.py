@@ -1,4 +1,4 @@
-"""How fast the minibatch simulator is beside the reference, and where its time goes."""
+"""The speed of the minibatch simulator compared with the reference, and where its time goes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nengonet.run.simulators import minibatch_simulator, reference_simulator, re
 
 N_REPEATS = 3
 _DT = 0.001
-# By the prefix of their speed in the report, with the report's name of their ratio.
+# Ways to simulate, by the prefix of their speed in the report, with the name of their ratio there.
 _WAYS = {
     "plain": ("nengo.Simulator, the forum's loop", None),
     "reference": ("nengo.Simulator, 1 job", None),
@@ -35,7 +35,7 @@ _WAYS = {
 
 
 def as_text(found: dict) -> str:
-    """Write what `bench` found as a table."""
+    """Return the results of `bench` as a table."""
     jobs = f"{found['n_jobs']} job{'s' if found['n_jobs'] > 1 else ''}"
     memory = found["peak_memory_mib"]
     lines = [
@@ -73,7 +73,8 @@ def bench(
 ) -> dict:
     """Time the same examples on the reference simulator and in minibatches: medians of repeats.
 
-    The seed is the network's. Ratios are those to the reference; what was not run is None.
+    The seed is the network's. Ratios are relative to the reference; they are None for ways that
+    were not run.
     """
     n_reference, n_jobs = positive_integer("n_reference", n_reference), n_processes(n_jobs)
     if minibatch_size is None:
@@ -97,7 +98,7 @@ def bench(
         results = []
         for way, conditions in ways.items():
             with conditions():
-                # Then processes and memory are there, and Numba has compiled.
+                # This starts processes, takes memory and lets Numba compile.
                 together(images[: n_jobs * minibatch_size])
                 result, spent = _timed(together, images)
             results.append(result)
@@ -145,7 +146,7 @@ def _timed(
 
 
 def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> float:
-    """Return the seconds of a reset, a run and a look at a probe for each image."""
+    """Return the seconds that a reset, a run and reading a probe take for each image."""
     probe = nengo.Probe(output.output, add_to_container=False)
     source, seed = image_input(output), as_seed(output.network.seed)
     with reference_simulator(output.network, _DT, seed, probe=probe) as simulator:

@@ -1,10 +1,10 @@
-"""What a saved run depends on, as digests of content that are the same in every process.
+"""Digests of all content that a saved run depends on; they are the same in every process.
 
-`digest` walks through values, functions, objects and Nengo networks. A change anywhere, such as in
-the middle of a long array, in a function's code or in what it closes over, gives another digest;
-labels, probes, and where things lie in memory do not. What comes with Python or from an installed
-package is known by its name and version; the user's own functions and classes, wherever they are
-imported from, by their content. What has no content to compare (a lock, an open file) is refused.
+`digest` walks through values, functions, objects and Nengo networks. A change anywhere gives
+another digest: in the middle of a long array, in a function's code, or in the values it closes
+over. Labels, probes and memory addresses do not count. Functions and classes of Python or of an
+installed package are identified by name and version; a user's own, wherever they are imported
+from, by their content. Objects without content to compare (a lock, an open file) are refused.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _LARGEST_FOLDER = 4 * 2**30  # bytes
 
 
 def digest(value: object, what: str, without: dict[int, tuple[str, ...]] | None = None) -> str:
-    """Return 16 hexadecimal digits that stand for the content of a value."""
+    """Return 16 hexadecimal digits that identify the content of a value."""
     walk = _Walk(without or {}, what)
     walk.feed(value)
     return walk.hash.hexdigest()[:16]
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """Return 16 hexadecimal digits that stand for the content of a file."""
+    """Return 16 hexadecimal digits that identify the content of a file."""
     path = pathlib.Path(path).resolve()
     found = path.stat()
     return _file_digest(path, found.st_size, found.st_mtime_ns)
@@ -69,9 +69,9 @@ def _file_digest(path: pathlib.Path, size: int, changed: int) -> str:
 
 @functools.lru_cache
 def versions() -> dict[str, str]:
-    """Return what else the numbers of a run may depend on: the versions of what computes them.
+    """Return the versions of the packages that the numbers of a run may depend on.
 
-    nengonet's goes with a digest of its code and weights, as a checkout changes between versions.
+    nengonet's includes a digest of its code and weights, as a checkout changes between versions.
     """
     package, code = pathlib.Path(__file__).parents[1], hashlib.sha256()
     shown = (package / "cli", package / "plots")
@@ -89,18 +89,18 @@ def versions() -> dict[str, str]:
 class _Walk:
     """One walk through a value, every part of which goes into a hash.
 
-    Each kind of value has a feeder: it writes what can be written, and returns the other parts.
+    Each kind of value has a feeder: it writes the plain parts, and returns the others.
     """
 
     def __init__(self, without: dict[int, tuple[str, ...]], place: str) -> None:
         self.hash = hashlib.sha256()
         self._without, self._place = without, [place]
-        # Numbers of what was met, by id; the objects are kept, so that an id stands for one.
+        # Numbers of the objects met, by id; these are kept alive, so that ids stay unique.
         self._numbers: dict[int, int] = {}
         self._kept: list[object] = []
 
     def feed(self, value: object, name: str = "") -> None:
-        """Add a value, which messages call by this name."""
+        """Add a value; messages use this name for it."""
         self._place.append(name)
         self._write(type(value).__qualname__)
         feeder = _EXACTLY.get(type(value))
@@ -120,14 +120,14 @@ class _Walk:
         self.hash.update(data)
 
     def _feed_items(self, value: list | tuple) -> None:
-        """Add values, which messages call by their numbers."""
+        """Add values; messages use their numbers."""
         if not isinstance(value, list) or not self._is_met(value):
             self._write(str(len(value)))
             for number, each in enumerate(value):
                 self.feed(each, f"[{number}]")
 
     def _is_met(self, value: object) -> bool:
-        """Tell whether something was met before, and add its number then."""
+        """Return whether a value was met before; if so, add its number."""
         if id(value) in self._numbers:
             self._write(f"met as {self._numbers[id(value)]}")
             return True
@@ -136,7 +136,7 @@ class _Walk:
         return False
 
     def _is_known(self, value: type | Callable) -> bool:
-        """Tell whether a function or class was met, or is found by its name in a package."""
+        """Return whether a function or class was met, or is identified by its name in a package."""
         module, name = value.__module__, value.__qualname__
         found = sys.modules.get(module)
         for part in name.split("."):
@@ -149,7 +149,7 @@ class _Walk:
 
     def _refusal(self, value: object) -> InputError:
         return InputError(
-            f"{self._where()}: a saved run needs what a later one can be compared with (numbers, "
+            f"{self._where()}: expected content that a later run can be compared with (numbers, "
             f"arrays, functions, objects made of them), got {type(value).__qualname__}; make it "
             "inside the function, or leave save out"
         )
@@ -172,7 +172,7 @@ class _Walk:
         self._write(" ".join(sorted(digest(each, self._where(), self._without) for each in value)))
 
     def _feed_dict(self, value: dict) -> None:
-        """Add keys, and values, which messages call by their keys."""
+        """Add keys and values; messages use the keys."""
         if not self._is_met(value):
             self._write(str(len(value)))
             for key, each in value.items():
@@ -180,7 +180,7 @@ class _Walk:
                 self.feed(each, str(key)[:40])
 
     def _feed_path(self, value: os.PathLike) -> None:
-        """Add a file's content, which counts instead of where it lies."""
+        """Add a file's content, which counts instead of its path."""
         path = pathlib.Path(value)
         files = [path]
         if path.is_dir():
@@ -210,7 +210,7 @@ class _Walk:
     def _feed_network(self, value: nengo.Network) -> None:
         if not self._is_met(value):
             self.feed(value.seed)
-            # Nengo draws no seed for a probe before all others have theirs.
+            # Nengo draws the seeds of probes after all others.
             for objects in (value.ensembles, value.nodes, value.connections, value.networks):
                 self._write(str(len(objects)))
                 for each in objects:
@@ -233,7 +233,7 @@ class _Walk:
         for name in ("__wrapped__", "py_func"):  # of functools' caches, of Numba
             if isinstance(inner := getattr(value, name, None), types.FunctionType):
                 return (inner,)
-        # NumPy's own stream is known by its name, as where a function calls np.random.
+        # NumPy's own stream is identified by its name, as where a function calls np.random.
         if value is _GLOBAL_STREAM or self._is_met(value):
             return None
         try:
@@ -253,7 +253,7 @@ class _Walk:
 
 
 def _is_installed(module: str | None) -> bool:
-    """Tell whether a module is part of Python, of nengonet or of an installed package."""
+    """Return whether a module is part of Python, of nengonet or of an installed package."""
     top = (module or "").partition(".")[0]
     if top in sys.stdlib_module_names or top == "nengonet":
         return True
@@ -266,7 +266,7 @@ def _is_installed(module: str | None) -> bool:
 
 
 def _named_by(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    """Yield what a function names in its module, and in modules of the user's that it reaches."""
+    """Yield the objects that a function names, in its module and in other modules of the user."""
     names = sorted(names_in(function))
     for how, name, value in uses_of(function):
         if how == "global":
@@ -280,7 +280,7 @@ def _named_by(function: types.FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _in_module(module: object, names: list[str], seen: set[str]) -> Iterator[tuple[str, object]]:
-    """Yield what has one of these names in a module of the user's, or in one that has."""
+    """Yield the objects with these names in a user's module and in those it reaches."""
     if isinstance(module, types.ModuleType) and module.__name__ not in seen:
         seen.add(module.__name__)
         if not _is_installed(module.__name__):
@@ -309,7 +309,7 @@ _KINDS = {
     type: _Walk._feed_class,
     _CALLED: lambda _, value: [getattr(value, name, None) for name in _HELD_BY_CALLED],
     (types.ModuleType, *_IN_A_CLASS): lambda _, value: (value.__name__,),
-    # Not its data: the values that all objects in memory have for it.
+    # The class itself, not the data of its objects in memory.
     Parameter: lambda _, value: (type(value), value.name, value.default, value.optional),
     nengo.Network: _Walk._feed_network,
     (NengoObject, FrozenObject): _Walk._feed_nengo,

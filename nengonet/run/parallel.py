@@ -1,4 +1,4 @@
-"""One window of submitted calls: in this process, threads, other processes or a Dask cluster."""
+"""Calls in a window of limited size: in this process, threads, other processes or Dask."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 
 _ENVIRONMENT = {
-    # Of the libraries below NumPy: worker processes share out the cores, and threads of each on
-    # top of that fight for them. On two busy cores, a convolution took 14 times as long.
+    # Threads of the libraries below NumPy: worker processes already share the cores, and more
+    # threads compete for them. On two busy cores, a convolution took 14 times as long.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "BLIS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
-    # Where psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a
-    # leak: it is the first convolutional network that it steps.
+    # If psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a
+    # leak. The first convolutional network that a process steps is enough for that.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "2e9",
 }
 _ON_CLUSTER = 1000  # calls at once: enough for 500 workers, and few enough to wait for
@@ -39,7 +39,7 @@ _CHECK_EVERY = 1.0  # seconds
 
 
 class WorkerDied(Exception):
-    """The process that worked on a task ended without an answer."""
+    """Raised when the process that worked on a task ended without an answer."""
 
 
 def _nothing() -> None:
@@ -47,7 +47,7 @@ def _nothing() -> None:
 
 
 def n_processes(n_jobs: int) -> int:
-    """Return how many processes are meant: -1 is one per core."""
+    """Return the number of processes; -1 means one per core."""
     with contextlib.suppress(InputError):
         given = positive_integer("n_jobs", n_jobs, at_least=-1)
         return loky.cpu_count() if given == -1 else positive_integer("n_jobs", given)
@@ -65,10 +65,10 @@ def shared_out(
     name: str,
     in_order: bool = True,
 ) -> Iterator[tuple[tuple, Callable[[], object]]]:
-    """Call a function for every task, and yield each task with what gives its result.
+    """Call a function for every task, and yield each task with a function that gives its result.
 
-    With one job it is called here, else in other processes, or by the workers of a Dask scheduler.
-    What gives the result raises what the function raised, or `WorkerDied`.
+    With one job the call is made here, else in other processes, or by the workers of a Dask
+    scheduler. Asking for the result raises the call's error, or `WorkerDied`.
     """
     with _workers(function, n_jobs, scheduler, name) as (submit, at_once, check):
         for task, future in in_window(submit, tasks, at_once, in_order=in_order, check=check):
@@ -83,7 +83,7 @@ def in_window(
     in_order: bool = True,
     check: Callable[[], object] = _nothing,
 ) -> Iterator[tuple[tuple, Future]]:
-    """Yield tasks with their finished futures, and drop what has not begun if nobody waits.
+    """Yield tasks with their finished futures; cancel the others when the caller stops waiting.
 
     ``check`` is called now and then, and may raise.
     """
@@ -107,21 +107,21 @@ def in_window(
 def _workers(
     function: Callable, n_jobs: int, scheduler: str | None, name: str
 ) -> Iterator[tuple[Callable[..., Future], int, Callable[[], object]]]:
-    """Yield what submits a call of the function, how many at once, and what checks that it can."""
+    """Yield the function that submits a call, the number of calls at once, and a check."""
     if scheduler is None and n_jobs == 1:
         yield functools.partial(_call_here, function), 1, _nothing
         return
     try:
-        # Once for all tasks; as bytes, so that a scheduler need not load what its workers know.
+        # Pickled once for all tasks; as bytes, so that only workers must be able to load it.
         payload = cloudpickle.dumps(function)
     except (pickle.PicklingError, TypeError) as error:
         raise _unsendable(name, error) from None
     if scheduler is None:
-        # Not all at once: every task takes a copy of its arguments and of the function along.
+        # Not all at once: every task carries a copy of its arguments and of the function.
         yield functools.partial(_submit_to_process, n_jobs, _call, payload), 2 * n_jobs, _nothing
         return
     with _client(scheduler) as client:
-        # Dask may run again what is lost with a worker: the function that it holds, and calls.
+        # Dask may repeat what is lost with a worker: the function that it held, and calls.
         settings = {"pure": False, "retries": 2}
         shared = client.submit(bytes, payload, **settings)
         submit = functools.partial(client.get_executor(**settings).submit, _call, shared)
@@ -168,7 +168,7 @@ def _loaded(payload: bytes) -> Callable:
 
 
 def _call(payload: bytes, *arguments: object) -> object:
-    """Call, in a worker, the function that it loads once."""
+    """Call the function in a worker, which loads it once."""
     try:
         function = _loaded(payload)
     except Exception as error:
@@ -182,7 +182,7 @@ def _result(future: Future, name: str, scheduler: str | None) -> object:
     except CancelledError:
         raise _gone(scheduler) from None
     except Exception as error:
-        # Dask's, which may not be installed, and loky's.
+        # Errors of Dask, which may not be installed, and of loky.
         if type(error).__name__ in ("KilledWorker", "TerminatedWorkerError"):
             raise WorkerDied(f"a worker process ended without an answer ({error})") from None
         if isinstance(error, (pickle.PickleError, BrokenProcessPool, ImportError)):
@@ -192,22 +192,22 @@ def _result(future: Future, name: str, scheduler: str | None) -> object:
 
 def _gone(scheduler: str | None) -> ConnectionError:
     return ConnectionError(
-        f"the scheduler {scheduler} is gone; with save, every finished cell is kept: start it "
-        "again, and resume"
+        f"scheduler: lost the connection to {scheduler}; with save, every finished cell is kept: "
+        "start the scheduler again, and resume"
     )
 
 
 def _unsendable(name: str, error: Exception) -> InputError:
     return InputError(
-        f"{name} cannot be sent to other processes, or not be loaded there ({error}); expected "
-        "a picklable function or network, of a module that is installed there"
+        f"{name} cannot be sent to other processes, or cannot be loaded there ({error}); expected "
+        "a picklable function or network, from a module that is installed there"
     )
 
 
 def _process_pool(n_jobs: int) -> Executor:
-    """Return a pool of worker processes: the one that is there, or a new one.
+    """Return a pool of worker processes: the existing one, or a new one.
 
-    A pool that a process has broken by dying is replaced.
+    A pool in which a process died is replaced.
     """
     global _latest
     with _deaf_to_interrupts():
@@ -219,7 +219,7 @@ def _process_pool(n_jobs: int) -> Executor:
             initargs=(os.getpid(),),
         )
         if pool is not _latest:
-            # Processes begin with the first work, and inherit the signals that are blocked then.
+            # Processes start with the first work, and inherit the signals that are blocked then.
             pool.submit(_nothing)
             _latest = pool
     return pool
@@ -236,9 +236,9 @@ _latest: Executor | None = None
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Block Ctrl-C, which goes to all processes of a terminal: it is for the first one alone.
+    """Block Ctrl-C, which a terminal sends to all processes, for all but the first one.
 
-    Ours is then delivered at the end of the block; processes that begin in it never get theirs.
+    The first process gets it at the end of the block; processes that start within never get it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -251,11 +251,11 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _begin_worker(parent: int) -> None:
-    if os.name != "nt":  # where a process keeps its parent's number
+    if os.name != "nt":  # there, a process keeps its parent's number
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Those that begin later, in place of others, are not blocked.
+    # Processes that start later, to replace others, are not blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # tqdm's own lock is for several processes, and would be left behind by one that is stopped.
+    # tqdm's own lock is for several processes; one that is stopped would never release it.
     tqdm.set_lock(threading.RLock())
     # Nengo warns whenever a Node without a function is unpickled.
     warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")

@@ -39,9 +39,9 @@ from nengonet.run.parallel import n_processes
 from nengonet.run.progress import Told, mover, progress_bar
 from nengonet.run.runner import Images, Job, run_examples
 
-# Enough that a step's fixed costs are shared out, and little enough for cache and memory.
+# Large enough to spread a step's fixed costs, small enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
-# Beside the file of a saved run: what is finished, and the file itself until it is whole.
+# Files beside that of a saved run: the finished examples, and the file itself until it is whole.
 _PARTIAL, _WRITING = ".partial", ".writing"
 
 
@@ -72,87 +72,89 @@ def present(
 ) -> Result:
     """Show every image for ``presentation_time``, from the reset state, and count the spikes.
 
-    One call is an experiment, with a keyword for each thing that may vary by itself.
+    One call is one experiment, with a keyword for everything that can vary independently.
 
     Parameters
     ----------
     network : nengo.Network
-        Built with nengonet's builders, by hand in plain Nengo, or both. A run changes none of its
-        objects.
+        A network built with nengonet's builders, by hand in plain Nengo, or both. A run changes
+        none of its objects.
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice of neurons or Node, or a list
-        What is read out: the last layer, an Ensemble's neurons, what a Node puts out (such as an
-        EnsembleArray's ``output``), or several of these one after the other. The result holds all
-        layers with neurons or weights that feed it, too.
+        The object to read: the last layer, an Ensemble's neurons, a Node (such as an
+        EnsembleArray's ``output``), or several of these one after the other. The result also holds
+        all layers with neurons or weights that feed it.
     images : (n_images, ...) or (n_images, n_steps, ...) array_like, or dict
-        What the input shows: an image stays for a presentation, a sequence has a row for each of
-        its steps. Each is of the input's shape, or flat. Image inputs of nengonet divide uint8 by
-        255; `poisson_input` takes values in [0, 1]. A Node of plain Nengo puts the values out as
-        they are, so a sequence may be spike trains: a spike of area ``amplitude`` is
-        ``amplitude / dt`` in its step. With several inputs a dict ``{node: array}``.
+        The images that the input shows. An image stays for a whole presentation; a sequence has one
+        row for each step. Each has the input's shape, or is flat. Image inputs of nengonet divide
+        uint8 by 255; `poisson_input` takes values in [0, 1]. A Node of plain Nengo outputs the
+        values as they are, so a sequence may be spike trains: a spike of area ``amplitude`` has the
+        value ``amplitude / dt`` in its step. For several inputs, give a dict ``{node: array}``.
     input : nengo.Node or Layer, optional
-        The input that ``images`` are for, which puts them out instead of what it would. By default
-        the only Node that shows images, or else the only one without an input that puts out
-        constants (0 first) or a `nengo.processes.PresentInput`. One that computes a function of
-        time goes on doing so, and sees ``dt`` as the time of every example's first step.
+        The input that ``images`` are for; it shows them instead of its own output. By default the
+        only Node that shows images, or else the only one without an input that outputs constants
+        (0 first) or runs a `nengo.processes.PresentInput`. A Node that computes a function of time
+        keeps doing so, and sees ``dt`` as the time of every example's first step.
     input_process : callable or dict of {Node: callable}, optional
-        Called with an image, in the shape given, it returns the nengo Process that the input runs
-        for it. A Process that an input runs anyway, and that has a method
-        ``showing(image, example, seed)`` returning the Process of an example, needs none.
+        A function that takes an image, in the shape given, and returns the nengo Process that the
+        input runs for it. It is not needed if the input's own Process has a method
+        ``showing(image, example, seed)`` that returns the Process of an example.
     presentation_time : float, in seconds
     dt : float, in seconds
     seed : int, optional
-        Of all randomness: each example's input noise, and the build of a network that has no seed
-        of its own. By default the network's seed, or 0.
+        Seed of all randomness: each example's input noise, and the build of a network that has no
+        seed of its own. By default the network's seed, or 0.
     examples : sequence of int, optional
-        The examples' numbers, which choose their random streams; 0, 1, 2, … by default. The same
-        seed gives example 17 the same spikes whatever else is shown, and in whatever order.
+        The examples' numbers, which choose their random streams; by default 0, 1, 2, …. The same
+        seed gives example 17 the same spikes whatever else is shown, in any order.
     initial_states : dict of {str: dict of {str: nengo.dists.Distribution}}, optional
-        States that every example draws anew, by layer (or its label) and state's name, such as
-        ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All others start, in every example,
-        from what the neuron type's ``initial_state`` gave when the model was built. An example's
-        states follow from the seed and its number, as its input noise does.
+        States that every example draws anew, by layer (or its label) and the name of the state,
+        such as ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All other states start, in
+        every example, from the values that the neuron type's ``initial_state`` gave when the model
+        was built. An example's states depend on the seed and its number, as its input noise does.
     carry : sequence of str
-        What outlives the reset before every image: ``["weights"]`` for all that learning rules
-        change. Images are then shown one after the other, in their order: with one job, and
-        minibatches of one. By default every image begins with the weights of the network.
+        State that survives the reset before every image: ``["weights"]`` for everything that
+        learning rules change. Images are then shown one after the other, in order, with one job and
+        minibatches of one. By default every image starts with the weights of the network.
     readout : str
         The default readout of the result: see `nengonet.results.readout.scores`.
     rasters : sequence of str
         Layers whose spikes are kept step by step (for figures; they are large): their labels, or
         the layers or Ensembles themselves.
     keep : sequence of str, optional
-        Layers of which every neuron's count, or mean output, is kept for every image.
-        By default all; for many images of a large network, name the few that matter. Of the
-        others, the number of spikes is kept. The last layer's spikes are kept step by step
-        whatever it says.
+        Layers for which the result keeps every neuron's count, or mean output, for every image.
+        By default all; for many images and a large network, name the few that matter. For the
+        others, the total number of spikes is kept. The last layer's spikes are always kept step by
+        step.
     probes : sequence of nengo.Probe or str, or "all"
-        Probes of the network, or their labels, whose data ``result.data[probe]`` shall hold, for
-        every image and step. By default none: they are large, and runs without are faster.
+        Probes of the network, or their labels, whose data the result keeps for every image and
+        step, as ``result.data[probe]``. By default none: they are large, and slow down the run.
     simulator : {"minibatch", "reference"}
         `MinibatchSimulator` runs many examples at once; ``"reference"`` is the unmodified
-        ``nengo.Simulator``, reset before every example. Both give the same spikes, but for the
+        ``nengo.Simulator``, reset before every example. Both give the same spikes, except for the
         rounding that the notes describe.
     minibatch_size : int, optional
-        Examples that run at once. It changes speed and memory; spikes only by rounding, as in the
-        notes. By default some 250, or as many as have two million neurons together.
+        Number of examples that run at once. It changes speed and memory; it changes spikes only by
+        rounding (see the notes). By default some 250, or as many as have two million neurons
+        together.
     n_jobs : int
-        Examples are shared out over this many processes, or over threads where many steps run
-        outside Python; -1 for one per core. It changes speed, and as the examples that run
-        at once become fewer, spikes only by rounding, as in the notes.
+        Number of processes that share the examples, or of threads if most steps run outside Python;
+        -1 for one per core. It changes speed. As fewer examples then run at once, it changes spikes
+        by rounding only (see the notes).
     precision : {32, 64}
-        Bits of a number. 32 is faster; counts can shift by a spike. A neuron's spikes are counted
-        up to 4 million in 32 bits, and up to 2 * 10**15 in 64.
+        Bits of a number. 32 is faster, but counts can shift by a spike. Up to 4 million spikes of a
+        neuron are counted in 32 bits, up to 2 * 10**15 in 64.
     save : path_like, optional
-        HDF5 file for the result. While the run goes on, ``SAVE.partial`` holds what is finished.
+        HDF5 file for the result. During the run, ``SAVE.partial`` holds the finished examples.
     resume : bool
-        Continue an interrupted run, or return a finished one, from ``save``. What the spikes depend
-        on must be equal in content and version (`nengonet.run.content`); ``readout`` may differ.
+        Continue an interrupted run, or return a finished one, from ``save``. Everything that the
+        spikes depend on must have the same content and version (`nengonet.run.content`);
+        ``readout`` may differ.
     progress : bool, str or callable
-        Show a progress bar on standard error, if that is a terminal; a text says what it is of.
-        It moves within a minibatch, but for other processes only when one is finished. There
-        too, once: that Numba compiles, at the first run, or that it would help a long one.
-        A function is called instead, in any thread, with how many images are done, parts of them
-        included, and how many there are; what it raises ends the run.
+        Show a progress bar on standard error, if that is a terminal; a text is the bar's title.
+        The bar moves within a minibatch, but with several processes only when one is finished. One
+        line there says that Numba compiles, at the first run, or that Numba would help a long one.
+        A function is called instead, in any thread, with the number of finished images, fractions
+        included, and the total; an error that it raises ends the run.
 
     Returns
     -------
@@ -162,10 +164,10 @@ def present(
     ------
     InputError
         An argument is out of range, unknown or not in the network; the images do not fit the input;
-        ``dt`` is too long for a LIF neuron's leak; the file of ``save`` already exists, or is that
-        of another run; or what a Node keeps cannot be copied for each example.
+        ``dt`` is too long for a LIF neuron's leak; the file ``save`` already exists, or belongs to
+        another run; or the state of a Node cannot be copied for each example.
     RunawayError
-        Currents or spikes grow beyond what numbers hold; it is an InputError too.
+        Currents or spikes grow beyond what numbers can hold; it is an InputError too.
 
     Notes
     -----
@@ -175,10 +177,10 @@ def present(
     example. Functions of Nodes, a user's processes and neuron types that keep a state begin every
     example as a copy of the network's.
 
-    The order in which a sum over inputs is added up depends on the simulator and on how many
-    examples run at once. In 64 bits a count can differ by a spike where a voltage meets its
-    threshold exactly, as with decimal weights and first voltages; in 32 bits now and then
-    elsewhere. With ``minibatch_size`` and ``precision`` fixed, everything repeats.
+    The order in which a sum over inputs is added up depends on the simulator and on the number of
+    examples that run at once. In 64 bits, a count can differ by a spike where a voltage meets its
+    threshold exactly, as with decimal weights and first voltages; in 32 bits it sometimes differs
+    elsewhere. With ``minibatch_size`` and ``precision`` fixed, every run repeats exactly.
 
     Examples
     --------
@@ -205,8 +207,8 @@ def present(
     carry = as_names("carry", carry, CARRIED, "kind of state")
     if carry and (n_jobs != 1 or minibatch_size not in (None, 1)):
         raise InputError(
-            "carry: expected n_jobs=1 and no minibatch_size, as each image begins with what the "
-            f"one before it left, got n_jobs={n_jobs}, minibatch_size={minibatch_size}"
+            "carry: expected n_jobs=1 and no minibatch_size, as each image starts with the weights "
+            f"that the one before left, got n_jobs={n_jobs}, minibatch_size={minibatch_size}"
         )
     shown = read_images(images, target, node=input, make=input_process, n_steps=n_steps, dt=dt)
     n_images = len(shown[0].images)
@@ -247,7 +249,7 @@ def present(
 
 
 def _named(name: str, layers: object, network: nengo.Network) -> object:
-    """Return labels in place of layers and Nengo's objects, in a list or as keys."""
+    """Replace layers and Nengo's objects by their labels, in a list or as keys."""
     if not isinstance(layers, list | tuple | Mapping):
         return layers
     objects = (Layer, nengo.Ensemble, nengo.ensemble.Neurons, nengo.Node, ObjView)
@@ -277,7 +279,7 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
 
 
 def default_minibatch_size(network: nengo.Network, n_images: int) -> int:
-    """Return how many examples `present` runs at once: parts of one size, not a small one last."""
+    """Return how many examples `present` runs at once, so that minibatches have one size."""
     most = min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
     return max(1, -(-n_images // max(1, round(n_images / most))))
 
@@ -287,7 +289,7 @@ def _size(network: nengo.Network) -> int:
 
 
 class RunJournal(Journal):
-    """The finished examples of a run that is not finished, some in each record."""
+    """The finished examples of an unfinished run, several in each record."""
 
     holds = "unfinished run"
     advice = "resume with the same settings, or delete the file"
@@ -323,19 +325,19 @@ def _run(
 
 
 def _saved(save: pathlib.Path, job: Job, run: Callable[..., Result]) -> Result:
-    """Return a finished run from its file; else finish it, and write the file."""
+    """Return a finished run from its file, or else finish it and write the file."""
     partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
     if not partial.exists():
         if save.exists():
             return _loaded(save, job)
         if writing.exists():
             raise InputError(
-                f"{writing} already exists, of another run: rename it, or save elsewhere"
+                f"{writing} already exists and belongs to another run: rename it, or save elsewhere"
             )
     elif job.carry and not save.exists():
         raise InputError(
-            f"{partial}: expected a finished run, as the weights to continue with (carry) are not "
-            "saved, got an interrupted one; delete the file, and run it from the start"
+            f"{partial}: expected a finished run, as carried weights are not saved, got an "
+            "interrupted one; delete the file, and run from the start"
         )
     with RunJournal(partial, job.settings["fingerprint"]) as journal:
         if save.exists():  # by a run that was killed, or has just ended
@@ -357,7 +359,7 @@ def _loaded(save: pathlib.Path, job: Job) -> Result:
         f"{save}: the saved run",
         job.settings["fingerprint"],
         result.settings.get("fingerprint", {}),
-        "give the same settings, save to another file, or read it as it is with load_result",
+        "give the same settings, save to another file, or read the run as it is with load_result",
     )
     settings = result.settings | job.settings
     return dataclasses.replace(result, settings=settings, names=job.names)
@@ -365,7 +367,7 @@ def _loaded(save: pathlib.Path, job: Job) -> Result:
 
 def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, str]:
     """Return what the saved arrays depend on."""
-    # What the inputs showed last does not count, nor what they would put out without images.
+    # What the inputs showed last does not count, nor their output without images.
     without = {
         id(each): ImageInput.shown for node, own in job.inputs for each in (node.output, own)
     }
@@ -374,7 +376,7 @@ def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, st
     inputs = [(labels[node], own if node in job.shown else None) for node, own in job.inputs]
     outputs = [(labels[part.item], part.indices) for part in job.target.parts]
     states = [(each.place, each.name, each.distribution) for each in job.states]
-    # Bytes are the values that they stand for.
+    # uint8 counts as the values that it stands for.
     shown = tuple(
         own.rows(each) if each.dtype == np.uint8 and isinstance(own, ImageInput) else each
         for (_, own), each in zip(job.inputs, images, strict=True)
@@ -406,7 +408,7 @@ def _check_layers(target: Target, layers: list[Layer], dt: float) -> None:
         if isinstance(item, nengo.Ensemble) and not model_of(item.neuron_type).has_neurons:
             raise InputError(
                 f"{item}: expected an output with neurons, got Direct mode, which has none; give a "
-                "Node behind a connection from it"
+                "Node after a connection from it"
             )
     for layer in layers:
         if layer.ensemble is not None:

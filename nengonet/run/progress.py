@@ -1,4 +1,4 @@
-"""What the person who waits sees: a line on a terminal that moves, and nothing in a log file."""
+"""Progress of a run: a bar on a terminal, and nothing in a log file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
-# A bar of ten, so that what it is of and how far it is fit on a line. Parts of one count too.
+# A bar of ten characters leaves room for its title and numbers. Fractions count too.
 _FORM = "{desc}: {percentage:3.0f}%|{bar:10}| {n:.0f}/{total_fmt} "
 _FORM += "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
-#: Called with how many things are done, parts of them included, and how many there are.
+#: Called with the number of finished things, fractions included, and the total.
 Told = Callable[[float, int], object]
 
 
 class _Telling:
-    """A bar that nobody sees: it tells a function how far it is."""
+    """An invisible bar, which reports to a function."""
 
     def __init__(self, told: Told, n_done: int, total: int) -> None:
         self.told, self.n, self.total = told, n_done, total
@@ -30,7 +30,7 @@ class _Telling:
         pass
 
     def update(self, n: float) -> None:
-        """Tell that ``n`` more are done."""
+        """Report that ``n`` more are done."""
         self.n += n
         self.told(self.n, self.total)
 
@@ -40,7 +40,7 @@ def progress_bar(
 ) -> tqdm | _Telling:
     """Return a bar on standard error, if that is a terminal.
 
-    ``shown`` may be what it is of, in place of what is usual; or a function to be told.
+    ``shown`` may be a title, in place of the usual one, or a function to report to.
     """
     if callable(shown):
         return _Telling(shown, n_done, total)
@@ -58,14 +58,14 @@ def progress_bar(
 
 
 def mover(bar: tqdm | _Telling, n_parts: int) -> Callable[[int], None]:
-    """Return what moves a bar by some parts of its things, of ``n_parts`` each; in any thread."""
+    """Return a function that moves a bar by parts, ``n_parts`` to a thing, from any thread."""
     lock, first, n_done = threading.Lock(), bar.n, 0
 
     def move(n: int) -> None:
         nonlocal n_done
         with lock:
             n_done += n
-            # Sums of fractions would end beside the total.
+            # Sums of fractions would miss the total.
             bar.n = first + n_done / n_parts
             bar.update(0)
 
@@ -73,14 +73,14 @@ def mover(bar: tqdm | _Telling, n_parts: int) -> Callable[[int], None]:
 
 
 def numbered(shown: bool | str, usual: str, number: int, total: int, what: str) -> str | bool:
-    """Return what a bar is of that is one of several, or False where none is shown."""
+    """Return the title of one of several bars, or False where none is shown."""
     name = shown if isinstance(shown, str) else usual
     place = f" {number} of {total}" if total > 1 else ""
     return f"{name}{place}: {what}" if shown else False
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """Write some settings in a few words: ``lif, synapse 0.005``."""
+    """Return some settings in a few words: ``lif, synapse 0.005``."""
     return ", ".join(
         value if isinstance(value, str) else f"{name.replace('_', ' ')} {_short(value)}"
         for name, value in values.items()

@@ -33,15 +33,15 @@ from nengonet.run.simulators import (
 )
 
 Arrays = dict[str, np.ndarray]
-# Parts of what a process runs on the reference: how often progress shows, and is saved.
+# Number of parts of a process's work on the reference: how often progress is shown and saved.
 _PARTS = 8
-# Those of each input.
+# The images of each input.
 Images = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """What a process needs to run examples; called with some, it runs them."""
+    """Everything that a process needs to run examples; calling it runs some."""
 
     target: Target
     inputs: tuple[tuple[nengo.Node, Process], ...]
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def shown(self) -> dict[nengo.Node, Process]:
-        """What the model runs in Nodes in place of what the network does."""
+        """The processes that the model runs in Nodes instead of the network's."""
         return {node: process for node, process in self.inputs if process is not node.output}
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Job:
 
     @functools.cached_property
     def infos(self) -> list[LayerInfo]:
-        """What the result knows of its layers; the last is the output, whatever it consists of."""
+        """The records of the result's layers; the last is the output, even if it has parts."""
         joined = [] if self.target.item else [self.target]
         return [
             LayerInfo(
@@ -93,7 +93,7 @@ class Job:
         return Runner(self)
 
     def __call__(self, images: Images, examples: np.ndarray, is_first: bool) -> Arrays:
-        """Run some examples; of several processes, that with the first ones may tell of it."""
+        """Run some examples; the process with the first ones may print notes."""
         with telling(self.progress and is_first):
             return self.runner.run(images, examples)
 
@@ -111,8 +111,8 @@ def run_examples(
 ) -> Iterator[Arrays]:
     """Yield the counts and outputs of some examples at a time, in order, as they are finished.
 
-    ``images`` has those of each input of the job. ``on_progress`` is called, in any thread, with
-    how many steps more the examples, together, have done; for other processes, with all of some.
+    ``images`` holds the images of each input of the job. ``on_progress`` is called, in any thread,
+    with the number of further steps of all examples together; other processes report whole parts.
     """
     n_images = len(examples)
     if n_images == 0:
@@ -139,8 +139,8 @@ def run_examples(
 
 
 def _parts(n_images: int, n_jobs: int, most: int, is_single: bool) -> list[slice]:
-    """Share out images: each job gets as many parts, of one size, so that all end together."""
-    if is_single:  # they run one after the other: parts are for progress, and for what is saved
+    """Divide images: each job gets equally many parts of one size, so that all end together."""
+    if is_single:  # they run one after the other: parts are for progress and saving only
         most = 1 if n_jobs == 1 else min(most, -(-n_images // (n_jobs * _PARTS)))
     if n_jobs == 1:
         return [slice(start, start + most) for start in range(0, n_images, most)]
@@ -153,7 +153,7 @@ def _parts(n_images: int, n_jobs: int, most: int, is_single: bool) -> list[slice
 def _threads(
     runner: Runner, n_jobs: int, on_progress: Callable[[int], object]
 ) -> Iterator[Callable[..., Future]]:
-    """Yield what submits examples to threads, each with a simulator of the runner's model."""
+    """Yield the function that submits examples to threads with a simulator each of one model."""
     mine, spare = threading.local(), [runner]
 
     def call(images: Images, examples: np.ndarray) -> Arrays:
@@ -169,7 +169,7 @@ def _threads(
 
 
 class Runner:
-    """A simulator that is built, and a record of each layer's outputs."""
+    """A built simulator, and a record of each layer's outputs."""
 
     def __init__(self, job: Job, like: Runner | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
@@ -196,7 +196,7 @@ class Runner:
             if graph.may_be_negative(owner(layer.output)):
                 record.keep_signs()
             self._records.append(record)
-        # Every probe keeps every step: only those that somebody asked for.
+        # Every probe keeps every step, so only requested ones stay.
         probes, asked = self.simulator.model.probes, [*job.probes.values()]
         probes[:] = [probe for probe in probes if probe in asked]
 
@@ -260,7 +260,7 @@ class Runner:
         return self._arrays(np.array([example]))
 
     def _arrays(self, examples: np.ndarray) -> Arrays:
-        """Return what the records hold, examples first."""
+        """Return the content of the records, examples first."""
         job, arrays = self.job, {"examples": examples}
         layers = list(zip(job.infos, job.layers, self._records, strict=False))
         for info, _, record in layers:
@@ -289,7 +289,7 @@ class Runner:
                     arrays[f"counts/{label}"] = as_small(counts)
             if label in job.rasters:
                 arrays[f"rasters/{label}"] = self._steps(info, record, examples)
-        # What spikes of one area throughout is kept as spikes.
+        # Spikes of one area are kept as spikes.
         output, spikes = job.infos[-1], job.infos[-1].amplitude is not None
         steps = {
             owner(layer.output): self._steps(info, record, examples) if spikes else record.steps
@@ -306,7 +306,7 @@ class Runner:
         return arrays | self._probed()
 
     def _probed(self) -> Arrays:
-        """Return what the user's probes hold, examples first."""
+        """Return the data of the user's probes, examples first."""
         simulator, found = self.simulator, {}
         for name, probe in self.job.probes.items():
             data = np.array(simulator.data[probe])
@@ -317,7 +317,7 @@ class Runner:
         return found
 
     def _steps(self, info: LayerInfo, record: OutputRecord, examples: np.ndarray) -> np.ndarray:
-        """Return the outputs of every step, of a spiking layer as its spikes."""
+        """Return the outputs of every step; for a spiking layer, its spikes."""
         if info.amplitude is None:
             return record.steps
         counts = record.step_counts
@@ -342,7 +342,7 @@ class Runner:
 
 
 def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.ndarray:
-    """Return the sum of each example's counts, and those times weights, as whole numbers."""
+    """Return the sum of each example's counts, and of counts times weights, as whole numbers."""
     weights = np.stack([np.ones(counts.shape[1], np.int64), *weights], axis=1)
     most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
     if most * weights.sum(axis=0, dtype=float).max() < 2**53:  # whole numbers are exact
@@ -353,7 +353,7 @@ def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.n
 
 
 def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
-    """Refuse outputs of a layer that does not spike, added up, that are not finite."""
+    """Refuse summed outputs of a layer without spikes that are not finite."""
     bad = ~np.isfinite(sums).all(axis=1)
     if bad.any():
         numbers = ", ".join(map(str, examples[bad][:5]))

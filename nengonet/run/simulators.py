@@ -1,7 +1,7 @@
-"""The two simulators, built repeatably and reset to an example: what `present` runs on.
+"""The two simulators that `present` runs on, built repeatably and reset to an example.
 
-Nothing of the user's changes: seeds go into the model, and what an example shows or keeps of its
-own into the operators.
+The user's objects do not change: seeds go into the model, and the images and states of an example
+into the operators.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nengonet.minibatch.runaway import runaway_error
 from nengonet.nengo_internals import precision_of
 from nengonet.streams import neuron_seeds, reset_seed
 
-# The filters of warnings belong to all threads.
+# Warning filters are shared by all threads.
 _building = threading.RLock()
-# What the operators of a simulator called when it was built.
+# The functions that the operators of a simulator called when it was built.
 _originals: WeakKeyDictionary[nengo.Simulator, dict[Operator, object]] = WeakKeyDictionary()
 
 
@@ -48,9 +48,9 @@ def reference_simulator(
 ) -> Iterator[nengo.Simulator]:
     """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network.
 
-    ``shown``: what Nodes run in this model, in place of what they run in the network.
+    ``shown``: the processes that Nodes run in this model instead of the network's.
     """
-    with precision_of(precision):  # which a Triangle asks for at every reset
+    with precision_of(precision):  # a Triangle asks for it at every reset
         with quiet():
             model = seeded_model(network, dt, seed, shown)
             model.build(network)
@@ -71,7 +71,7 @@ def minibatch_simulator(
     like: MinibatchSimulator | None = None,
     shown: Mapping[nengo.Node, Process] | None = None,
 ) -> MinibatchSimulator:
-    """Build the minibatch simulator of a network, or one more of the model of another.
+    """Build the minibatch simulator of a network, or another one of an existing model.
 
     ``shown``: as for `reference_simulator`.
     """
@@ -87,12 +87,12 @@ def minibatch_simulator(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Build one network at a time, without the warnings that mean nothing here."""
+    """Build one network at a time, without warnings that do not matter here."""
     with _building, warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        # Where gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no
-        # max_rates that belong to the given gain. Nothing uses them.
+        # If gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no max_rates
+        # for the given gain. Nothing uses them.
         warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
-        # Parallel runs lock the cache on disk; those that find it locked solve for themselves.
+        # Parallel runs lock the cache on disk; a run that finds it locked solves without it.
         warnings.filterwarnings("ignore", "Decoder cache")
         yield
 
@@ -106,7 +106,7 @@ def seeded_model(
 ) -> Model:
     """Return an empty model, which seeds a network that has no seed of its own.
 
-    Of the ensembles in ``unread`` evaluation points and encoders are not drawn.
+    Evaluation points and encoders of the ensembles in ``unread`` are not drawn.
     """
     # Reading its index takes longer than building a network in which nothing is solved.
     cache = get_default_decoder_cache() if decoded(network) else NoDecoderCache()
@@ -125,12 +125,12 @@ def decoded(network: nengo.Network) -> set[nengo.Ensemble]:
 
 
 def _probed(probe: nengo.Probe) -> object:
-    """Return what a probe is of, whole."""
+    """Return the whole object that a probe records."""
     return probe.target.obj if isinstance(probe.target, ObjView) else probe.target
 
 
 def neurons_alone(network: nengo.Network) -> set[nengo.Ensemble]:
-    """Return the ensembles that are used by their neurons alone, with a tuning that is stated.
+    """Return the ensembles of which only the neurons are used, and whose tuning is stated.
 
     Nothing reads their evaluation points and encoders, and nothing is drawn after those.
     """
@@ -146,7 +146,7 @@ def neurons_alone(network: nengo.Network) -> set[nengo.Ensemble]:
 
 
 def _is_stated(ensemble: nengo.Ensemble) -> bool:
-    """Tell whether an ensemble's gain and bias do not depend on what the build draws."""
+    """Return whether an ensemble's gain and bias are independent of what the build draws."""
     given = ensemble.gain, ensemble.bias
     if given[0] is None and given[1] is None:
         given = ensemble.max_rates, ensemble.intercepts
@@ -154,15 +154,15 @@ def _is_stated(ensemble: nengo.Ensemble) -> bool:
 
 
 def is_random(value: object) -> bool:
-    """Tell whether a tuning is drawn: not where one value is given for all neurons."""
+    """Return whether a tuning is drawn; one value for all neurons is not."""
     alike = isinstance(value, Choice) and len(value.options) == 1
     return isinstance(value, Distribution) and not alike
 
 
 class PlainBuilder(ShowingBuilder):
-    """Build ensembles that are used by their neurons alone without drawing what nothing reads.
+    """Build ensembles of which only the neurons are used, without drawing unread values.
 
-    For a layer of a convolutional network, that takes longer than all else of its build.
+    For a layer of a convolutional network, that drawing takes longer than the rest of the build.
     """
 
     def __init__(
@@ -205,10 +205,10 @@ def reset_to_example(
 ) -> None:
     """Reset a simulator, and restart every random stream with the example's own.
 
-    ``images`` are for the inputs that show some; by default, they show what they showed last. What
-    keeps a state in Python (functions of Nodes, a user's processes, neuron types and operators),
-    which Nengo's reset leaves alone, is copied anew from the network's, as
-    `MinibatchSimulator.reset_to_examples` does; ``carry`` says what outlives the reset, as there.
+    ``images`` are those of the inputs; by default, inputs show what they showed last. Objects that
+    keep a state in Python (functions of Nodes, a user's processes, neuron types and operators) are
+    left alone by Nengo's reset. They are copied anew from the network's, as in
+    `MinibatchSimulator.reset_to_examples`; ``carry`` is as there.
     """
     operators = simulator.step_order
     roots, inputs = roots_of(operators), processes_of(simulator.model)

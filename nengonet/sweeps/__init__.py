@@ -1,1 +1,1 @@
-"""Run a function over a grid of parameters and seeds."""
+"""Sweeps of a function over a grid of parameters and seeds."""

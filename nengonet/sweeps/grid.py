@@ -1,4 +1,4 @@
-"""The cells of a sweep: checked, named by a key, and what their values rest on."""
+"""The cells of a sweep: their checks, their keys, and all that their values depend on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nengonet.exceptions import InputError
 from nengonet.run.content import digest, file_digest, versions
 
 COLUMNS = ("seed", "error", "seconds")
-_LONGEST = 60  # characters of a constant in a message; of a longer one its digest
+_LONGEST = 60  # characters of a constant in a message; longer ones are shown as digests
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON holds it, equal for equal values; of arrays and files, the digest."""
+    """Return a value as JSON holds it, equal for equal values; arrays and files as digests."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str) and os.path.isfile(value):
@@ -52,7 +52,7 @@ def name_of(function: Callable) -> str:
 
 
 def fingerprint(function: Callable, constants: dict) -> dict[str, str]:
-    """Return what all cells of a sweep rest on."""
+    """Return all that the cells of a sweep depend on."""
     found = {
         "function": name_of(function),
         "code": digest(function, "function"),
@@ -101,7 +101,7 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
             found = list(range(positive_integer("seeds", seeds)))
     if not found:
         raise InputError(
-            "seeds: expected how many, at least 1, or a list of whole numbers from 0, "
+            "seeds: expected a number of seeds from 1, or a list of whole numbers from 0, "
             f"got {described(seeds)}"
         )
     return found
@@ -114,13 +114,13 @@ def _check_grid(grid: Mapping[str, Sequence]) -> None:
         if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
             raise InputError(f"grid: {name}: expected a list of values, got {values!r}")
         if len(values) == 0:
-            raise InputError(f"grid: {name}: expected one value or more, got none")
+            raise InputError(f"grid: {name}: expected at least one value, got none")
         try:
             key_of(list(values))
         except TypeError as error:
             raise InputError(
                 f"grid: {name}: expected numbers, strings, None, or lists and dicts of them, "
-                f"got {error}; name what it should be, and make it in the function"
+                f"got {error}; give its name instead, and make the object in the function"
             ) from None
 
 
@@ -131,11 +131,13 @@ def check_names(function: Callable, names: tuple[str, ...], cell: dict, constant
     for where, given in {"grid": names, "constants": constants}.items():
         for name in given:
             if where == "constants" and name in names:
-                raise InputError(f"constants: {name} is a parameter of the grid as well")
+                raise InputError(
+                    f"constants: expected names other than those of the grid, got {name}"
+                )
             if name in COLUMNS:
                 raise InputError(
-                    f"{where}: {name} is a column of the table; expected another name (seeds are "
-                    "given as seeds)"
+                    f"{where}: expected names other than the columns of the table, got {name}; "
+                    "give seeds as seeds"
                 )
     try:
         inspect.signature(function).bind(**cell, **constants)

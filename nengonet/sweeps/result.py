@@ -1,4 +1,4 @@
-"""The table that a sweep gives, and what it says over the seeds."""
+"""The table of a sweep, and its summary over the seeds."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _SHOWN = 20  # rows of a printed table
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """What a sweep found, one row for each cell.
+    """The results of a sweep, one row for each cell.
 
     Attributes
     ----------
     parameters : tuple of str
         Names of the grid's parameters.
     values : tuple of str
-        Names of what the function returned.
+        Names of the values that the function returned.
     rows : list of dict
-        In the order of the grid, seeds innermost: the parameters, ``seed``, the values, ``error``
-        (None, or type, message and last place of the traceback) and ``seconds``. A failing cell's
-        values are None.
+        The rows in the order of the grid, seeds innermost: the parameters, ``seed``, the values,
+        ``error`` (None, or type, message and last place of the traceback) and ``seconds``. The
+        values of a failed cell are None.
     n_images : list of dict of int
         For each row, the number of images behind each value that was returned as an `Accuracy`.
 
@@ -65,7 +65,7 @@ class Sweep:
         return [row for row in self.rows if row["error"] is not None]
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write the rows as CSV, with a header; sequences as JSON, None as nothing."""
+        """Write the rows as CSV, with a header; sequences as JSON, None as an empty field."""
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.columns)
@@ -89,22 +89,22 @@ class Sweep:
         """Compute mean, spread and 95 % interval over the seeds.
 
         The interval of a value returned as an `Accuracy` includes the sampling of the images and
-        stays in [0, 1] (`nengonet.results.readout.share_interval`); that of others is Student's t,
-        and NaN where all seeds agree, which says nothing of how far others would differ.
+        stays in [0, 1] (`nengonet.results.readout.share_interval`). Other intervals are Student's
+        t. They are NaN if all seeds agree, because that does not show how far others would differ.
 
         Parameters
         ----------
         by : sequence of str, optional
-            The parameters that make a group; all by default. Over the others, every seed's mean is
-            taken first, so that the interval is over seeds alone.
+            The parameters to group by; by default all. Over the others, the mean of every seed is
+            taken first, so that the interval is over seeds only.
 
         Returns
         -------
         rows : list of dict
-            One for each group and value: the parameters, ``value`` (its name), ``mean``, ``std``
-            (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). Lists, element by
-            element, for a value that is a list. A seed counts in a group only if all its cells
-            have the value; with less than two seeds the interval is NaN.
+            One row for each group and value: the parameters, ``value`` (its name), ``mean``,
+            ``std`` (of a sample), ``n`` (seeds), ``low`` and ``high`` (the interval). For a value
+            that is a list, these are lists too, element by element. A seed counts in a group only
+            if all its cells have the value; with fewer than two seeds the interval is NaN.
         """
         by = self.parameters if by is None else tuple(by)
         as_names("by", by, self.parameters, "parameter")
@@ -118,7 +118,7 @@ class Sweep:
         ]
 
     def __repr__(self) -> str:
-        """Write its size; `str` has a table."""
+        """Show its size; `str` returns a table."""
         names = shortened(", ".join(self.parameters)), shortened(", ".join(self.values))
         size = f"{len(self.rows)} cells, {len(self.failed)} failed"
         return f"<Sweep over {names[0] or 'seeds'}: {size}; values {names[1]}>"
@@ -129,12 +129,12 @@ class Sweep:
         return html.display(html.card("Sweep", head, html.table(table, left=()), *lines))
 
     def __str__(self) -> str:
-        """Write how many cells there are, a table of means, and the first errors."""
+        """Return the number of cells, a table of means, and the first errors."""
         head, table, rest = self._table()
         return "\n".join([head, *aligned(table), *rest])
 
     def _table(self) -> tuple[str, list[list[str]], list[str]]:
-        """Return a title, the cells of a table of means, and lines to follow it."""
+        """Return a title, the cells of a table of means, and the lines below it."""
         summary, names = self.summary(), (*self.parameters, "value")
         table = [[*names, "mean", "interval", "n"]]
         for row in summary[:_SHOWN]:
@@ -149,7 +149,7 @@ class Sweep:
 
 
 def first_failures(sweep: Sweep) -> list[str]:
-    """Write where the first three cells failed, and why, one line each."""
+    """Return where and why the first three failed cells failed, one line each."""
     return [
         f"failed: {', '.join(f'{name}={row[name]}' for name in (*sweep.parameters, 'seed'))}: "
         f"{row['error']}"

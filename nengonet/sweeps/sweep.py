@@ -1,7 +1,7 @@
-"""Any function on a grid of parameters and seeds: local or on a cluster, table out.
+"""Sweeps of any function over a grid of parameters and seeds, local or on a cluster.
 
-Every finished cell (one call of the function) is appended to a journal, so that a sweep that was
-killed and is started again runs only what is missing.
+Every finished cell (one call of the function) is appended to a journal. A sweep that was killed and
+is resumed runs only the missing cells.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def sweep(
 ) -> Sweep:
     """Call a function for every combination of parameters and every seed.
 
-    One call is a whole sweep, with a keyword for each choice in it.
+    One call is a whole sweep, with a keyword for each choice.
 
     Parameters
     ----------
     function : callable
         Called as ``function(**parameters, **constants, seed=seed)``. It returns a number or a flat
-        dict of numbers; an `Accuracy`, a short list or a 1-d array may stand for a number. All its
-        randomness must come from ``seed``. It must be picklable; functions of the script or
-        notebook that runs are.
+        dict of numbers; an `Accuracy`, a short list or a 1-d array may replace a number. All its
+        randomness must come from ``seed``. It must be picklable, as functions of the running script
+        or notebook are.
     grid : dict of sequences, or several of them
         All combinations of the values of each name. A cell of several grids runs once. Values are
         numbers, strings, None, or lists, tuples and dicts of them; NumPy scalars reach the
@@ -66,38 +66,40 @@ def sweep(
         Local processes with one thread each; -1 for one per core; 1 runs within this process.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``"tcp://10.0.0.1:8786"``, whose workers run the cells
-        instead. It and they need nengonet, and they the module that holds the function.
+        instead. Scheduler and workers need nengonet; workers also need the module of the function.
     save : path_like, optional
         Journal of the finished cells; each is written as soon as it is finished.
     resume : bool
-        Resume the sweep in ``save``. Its cells that the grid no longer asks for stay in the file.
-        Another function or other constants are refused.
+        Resume the sweep in ``save``. Saved cells that are no longer in the grid stay in the file. A
+        different function or different constants are refused.
     retry_failed : bool
-        When resuming, run the cells again that failed. By default their errors stand.
+        When resuming, run failed cells again. By default their errors are kept.
     progress : bool or str
-        Show a progress bar on standard error, if that is a terminal, with the cell that was
-        finished last; a text says what it is of.
+        Show a progress bar on standard error, if that is a terminal, with the last finished cell; a
+        text is the bar's title.
 
     Returns
     -------
     Sweep
-        The same numbers whatever ``n_jobs`` and ``scheduler``.
+        The numbers do not depend on ``n_jobs`` and ``scheduler``.
 
     Raises
     ------
     InputError
         An argument cannot be used, or the function does not take it; the function cannot be sent to
-        other processes; the scheduler or Dask is missing; or the file of ``save`` already exists,
-        or is that of another sweep.
+        other processes; the scheduler or Dask is missing; or the file ``save`` already exists, or
+        belongs to another sweep.
 
     Notes
     -----
-    A cell that raises is recorded with its error, as is one whose worker process dies; the others
-    go on. A function counts as changed when its code does, or that of the functions and classes
-    that it names, in its own module or another of yours, or a value that it names or closes over.
-    A constant or a grid's value that is an array or a file (a path, or the name of a file) counts
-    by its content: name a file that cells write by its folder, a string. The ``save`` of another
-    version of nengonet, Nengo, NumPy or Python is refused.
+    A cell that raises is recorded with its error, and so is one whose worker process dies; the
+    others continue.
+
+    A function counts as changed if its code changes, or that of the functions and classes that it
+    names, in its own module or another of yours, or a value that it names or closes over. An array
+    or a file (a path, or the name of a file) in the constants or the grid counts by its content; if
+    cells write a file, give its folder, as a string, instead. A ``save`` from another version of
+    nengonet, Nengo, NumPy or Python is refused.
 
     Examples
     --------
@@ -118,7 +120,7 @@ def sweep(
     check_names(function, names, next(iter(cells.values())), constants)
     if scheduler is not None and n_jobs != 1:
         raise InputError(
-            f"n_jobs: the scheduler's workers run the cells; expected 1 beside it, got {n_jobs}"
+            f"n_jobs: expected 1, as the scheduler's workers run the cells, got {n_jobs}"
         )
     n_jobs = n_processes(n_jobs)
     job = _Job(function, constants, frozenset((*names, *COLUMNS)))
@@ -171,8 +173,8 @@ def _outcomes(
 ) -> Iterator[tuple[str, dict]]:
     """Run cells, and yield the key and the outcome of each, in any order.
 
-    A process that dies takes cells with it that did nothing wrong. They run again one by one:
-    alone, the guilty one shows.
+    A process that dies also loses cells that were not at fault. They run again one by one, which
+    shows the cell at fault.
     """
     lost = []
     name = f"function: {name_of(job.function)} and its arguments"
@@ -190,7 +192,7 @@ def _outcomes(
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is the same for all cells; called with one, in whatever process."""
+    """Everything that is the same for all cells; called with one, in any process."""
 
     function: Callable
     constants: dict
@@ -222,7 +224,7 @@ def _checked_values(values: Mapping, taken: frozenset[str]) -> dict:
         if not isinstance(name, str) or name in taken:
             raise InputError(
                 "expected values named by strings that are neither parameters nor "
-                f"{', '.join(COLUMNS)}; got {name!r}"
+                f"{', '.join(COLUMNS)}, got {name!r}"
             )
         array = np.asarray(value.value if isinstance(value, Accuracy) else value)
         if array.dtype.kind not in "biuf" or array.ndim > 1:

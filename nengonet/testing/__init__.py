@@ -1,8 +1,8 @@
-"""Assertions for anybody's tests: spike counts match rates, and spikes are the same.
+"""Assertions for your tests: spike counts match rates, and spikes are the same.
 
-Plain functions on arrays: nothing here knows a network, and nothing imports Nengo. A failed
-assertion raises ``AssertionError`` and names the neuron, the image, what was expected, what was
-observed and the probable cause. An argument that makes no sense raises `InputError`.
+They are plain functions on arrays: they need neither a network nor Nengo. A failed assertion raises
+``AssertionError`` and names the neuron, the image, the expected and the observed value, and the
+probable cause. An invalid argument raises `InputError`.
 
 Spikes are counted by their area (`counts_from_probe`), so a neuron may spike several times in one
 step, with any amplitude.

@@ -1,4 +1,4 @@
-"""The assertions themselves."""
+"""The assertions."""
 
 from __future__ import annotations
 
@@ -34,51 +34,55 @@ def assert_counts_match_rates(
     relative: float = 0.0,
     must_detect: float | None = None,
 ) -> None:
-    """Assert that every spike count is what its rate predicts, within the bound for its kind.
+    """Assert that every spike count matches its rate, within the bound for its kind of firing.
 
-    One call serves all kinds of firing; hence keywords that belong to one kind only.
+    One function serves all kinds of firing, so some keywords apply to one kind only.
 
     Parameters
     ----------
     counts : array_like of whole numbers
         - ``(n_neurons,)`` or ``(n_images, n_neurons)``: spikes in one presentation.
         - With ``dt``, a raster, ``([n_images,] n_steps, n_neurons)``: spikes in every step.
-        - For ``"noisy"``, one more axis in front: at least 5 repeats with noise of their own.
+        - For ``"noisy"``, one more axis in front: at least 5 repeats with independent noise.
     rates : array_like, in Hz
-        Predicted rates, below 0 for spikes below 0 (``Tanh``, wrapped); they broadcast to
+        Predicted rates, negative for negative spikes (wrapped ``Tanh``); they broadcast to
         ``(n_neurons,)`` or ``(n_images, n_neurons)``.
     duration : float, in seconds
-        Of one presentation. With ``dt`` it is ``n_steps * dt``.
+        Duration of one presentation. With ``dt`` it is ``n_steps * dt``.
     kind : {"regular", "poisson", "noisy"}
-        Regular: a constant current, ``abs(count - rate * t) < 1`` at every ``t``. Poisson:
-        independent counts whose variance is their mean; exact tails of counts and sums, and
-        their dispersion. Noisy: neurons driven by noise; Student's t over the repeats. The guide
-        "Test your network" says which neurons fire how, and what each test can show.
+        - ``"regular"``: a constant current, ``abs(count - rate * t) < 1`` at every ``t``.
+        - ``"poisson"``: independent counts whose variance is their mean. The tests are exact tails
+          of counts and sums, and their dispersion.
+        - ``"noisy"``: neurons driven by noise. The test is Student's t over the repeats.
+
+        The guide "Test your network" lists which neurons fire how, and what each test can show.
     dt : float, in seconds, optional
-        Says that ``counts`` is a raster.
+        Length of a step. If given, ``counts`` is a raster.
     false_alarm : float
         For ``"poisson"`` and ``"noisy"``: the chance that correct counts fail, over all neurons,
-        images and tests of this call together. ``"regular"`` has none.
+        images and tests of this call together. ``"regular"`` has no false alarms.
     bound : float, in spikes
-        For ``"regular"``. 0.5 is enough for neurons that all start halfway to the threshold, as
-        `nengonet.IntegrateAndFire` does; above 1 for a transient at the start.
+        For ``"regular"``: the largest deviation. 0.5 is enough for neurons that all start halfway
+        to the threshold, as `nengonet.IntegrateAndFire` does; a transient at the start needs more
+        than 1.
     rtol : float
         For ``"regular"``: relative error of the expected counts from rounding, added to the
         bound. About 1e-6 for rates or simulations in 32 bits.
     bias : float or array_like, in spikes
-        For ``"noisy"``: how far the mean count may be from ``rate * duration`` however many
-        repeats are taken. The default is what an unknown phase at the start can do.
+        For ``"noisy"``: how far the mean count may be from ``rate * duration`` with any number of
+        repeats. The default is the largest effect of an unknown phase at the start.
     relative : float
-        For ``"noisy"``: the same as a share of the expected count, 0.01 for 1 %.
+        For ``"noisy"``: the same as a share of the expected count; 0.01 means 1 %.
     must_detect : float, optional
-        Refuse (`InputError`) counts too few to show that all weights are off by this share,
-        0.02 for 2 %, with a probability of 99 %. Without it, little data passes easily.
+        Refuse data (`InputError`) that are too few to detect, with a probability of 99 %, that all
+        weights are off by this share; 0.02 means 2 %. Without it, a small amount of data passes
+        easily.
 
     Raises
     ------
     AssertionError
-        Naming the worst neuron and image, the expected and the observed count, the bound, how
-        many are beyond it and the probable cause.
+        A count is out of bounds. The message names the worst neuron and image, the expected and the
+        observed count, the bound, how many are beyond it and the probable cause.
     InputError
         The shapes do not fit, or a value is not a count, rate or duration.
 
@@ -115,14 +119,14 @@ def assert_counts_match_rates(
     if must_detect is not None and not detectable <= must_detect:
         shown = "nothing" if not np.isfinite(detectable) else f"{100 * detectable:.3g} % at best"
         raise InputError(
-            f"must_detect: these counts are too few to show weights off by "
-            f"{100 * must_detect:.3g} % (they show {shown}); take a longer duration, higher "
+            f"must_detect: these counts are too few to detect weights off by "
+            f"{100 * must_detect:.3g} % (they detect {shown}); use a longer duration, higher "
             "rates, or more images or repeats"
         )
 
 
 class _Resting(Protocol):
-    """What a `nengonet.FixedPoint` says of a run; that module needs Nengo."""
+    """The part of `nengonet.FixedPoint` that is used here; its own module needs Nengo."""
 
     def distance(self, observed: Result | Mapping[str, ArrayLike]) -> Mapping[str, Mapping]: ...
 
@@ -132,23 +136,24 @@ class _Resting(Protocol):
 def assert_at_rest(
     observed: Result | Mapping[str, ArrayLike], point: _Resting, *, rms: float
 ) -> None:
-    """Assert that the loops of a network rest, stably, and that a run's rates are near by.
+    """Assert that the loops of a network rest, stably, and that a run's rates are close to that.
 
     Parameters
     ----------
     observed : Result, or dict of {str: (n_images, n_neurons) array_like}, in Hz
-        A run's rates, by label: what `present` returned. They have the way to rest in them, so take
-        many times the point's ``settling_time``.
+        A run's rates by label, or the result of `present`. Rates include the time before the loop
+        rests, so let the run last many times the point's ``settling_time``.
     point : FixedPoint
-        What `fixed_point` found, with ``noise=True`` for neurons that spikes drive.
+        The result of `fixed_point`, with ``noise=True`` for neurons driven by spikes.
     rms : float, in Hz
         The largest root mean square difference of a layer.
 
     Raises
     ------
     AssertionError
-        Naming the layers and the images that do not settle or are unstable, or the layer that is
-        too far off, and whether other starts end elsewhere.
+        A loop does not rest, or a rate is too far off. The message names the layers and images that
+        do not settle or are unstable, or the layer that is too far off, and whether other starts
+        end elsewhere.
     InputError
         The run has none of the layers, or rates of another shape.
 
@@ -195,17 +200,18 @@ def assert_same_spikes(
     ----------
     a, b : array_like, of the same shape
         ``(n_neurons,)`` or ``(n_images, n_neurons)`` counts, an ``(n_images, n_steps, n_neurons)``
-        raster, or the data of two probes: the values are compared as they are.
+        raster, or the data of two probes. The values are compared as they are.
     max_differing : int
         Number of values that may differ.
     axes : tuple of str, optional
-        What the axes are, for the message and the probable cause: ``("step", "neuron")`` for one
+        Names of the axes, for the message and the probable cause: ``("step", "neuron")`` for one
         run's raster. By default as above.
 
     Raises
     ------
     AssertionError
-        Naming the first difference, both values, how many differ and the probable cause.
+        Too many values differ. The message names the first difference, both values, how many differ
+        and the probable cause.
     InputError
         The shapes differ, or a value is not finite.
 

@@ -1,7 +1,7 @@
 """How far spike counts may be from their rates, for each kind of firing.
 
-Each kind makes `Bounds`, and says by which share all weights must be off to leave them with a
-probability of 99 %. The chance of a false alarm is shared out evenly (Bonferroni).
+Each kind makes `Bounds`, and gives the share by which all weights must be off for counts to leave
+them with a probability of 99 %. The chance of a false alarm is divided evenly (Bonferroni).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ KINDS = ("regular", "poisson", "noisy")
 # with the same first three moments is close to the statistic's own, far into its tails.
 _DISPERSION_GROUPS = 30
 _DISPERSION_MEAN = 20.0
-# Only neurons this many standard deviations above 0 tell a factor: nearer to 0, noise that is
-# rectified adds a rate of its own.
+# Only neurons this many standard deviations above 0 can show a factor: closer to 0, rectified
+# noise adds to the rate.
 _SLOPE_DEVIATIONS = 3.0
 _SLOPE_COUNTS = 10
-# Part of the given chance of a false alarm that is shared out. The rest is kept for what is not
-# exact: the tails of the dispersion and of Student's t.
+# Part of the given chance of a false alarm that is divided among tests. The rest covers what is
+# not exact: the tails of the dispersion and of Student's t.
 _SPENT = 0.75
 _MIN_REPEATS = 5
 
@@ -48,7 +48,7 @@ class Bounds(NamedTuple):
     causes: tuple[str | None, str | None] = (None, None)  # of too little, of too much
 
     def judged(self) -> tuple[str, str | None] | None:
-        """Return what is wrong, and its cause where this test alone tells it."""
+        """Return what is wrong, and the cause if this test alone shows it."""
         values = [value.ravel() for value in np.broadcast_arrays(*self[2:7])]
         wrong = (values[1] < values[2]) | (values[1] > values[3])
         if not wrong.any():
@@ -67,17 +67,17 @@ class Bounds(NamedTuple):
         return text, cause
 
 
-# Bounds that are held one after another, until some are not kept; and the share.
+# Bounds that are checked one after another until one fails; and the detectable share.
 Stages = tuple[list[list[Bounds]], float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Spikes and expected counts, with every axis there.
+    """Spikes and expected counts, with all axes.
 
     ``raster`` (n_repeats, n_images, n_steps, n_neurons) has one step if only counts were given;
-    ``expected`` is (n_images, n_neurons). Where the rate is below 0, ``signs`` is -1 and both are
-    taken with the other sign.
+    ``expected`` is (n_images, n_neurons). Where the rate is negative, ``signs`` is -1 and both have
+    their sign changed.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Case:
     has_steps: bool
 
     def name(self, k: int) -> str:
-        """Return how to call one of all neurons in all images."""
+        """Return the name of one of all neurons in all images."""
         image, neuron = divmod(k, self.expected.shape[1])
         name = f"neuron {neuron} of image {image}" if self.has_images else f"neuron {neuron}"
         return f"{name} (below 0)" if self.signs.flat[k] < 0 else name
@@ -99,7 +99,7 @@ class Case:
 def checked_case(
     counts: ArrayLike, rates: ArrayLike, duration: float, kind: str, dt: float | None
 ) -> Case:
-    """Check counts and rates, and give both every axis."""
+    """Check counts and rates, and give both all axes."""
     check_among("kind", kind, KINDS)
     counts, rates = as_values("counts", counts), as_values("rates", rates)
     duration = as_number("duration", duration, "seconds", above=0)
@@ -124,12 +124,12 @@ def checked_case(
     if has_repeats and n_repeats < _MIN_REPEATS:
         raise InputError(
             f"counts (kind noisy): expected at least {_MIN_REPEATS} repeats on the first axis, "
-            f"to measure the variance by; got {n_repeats}"
+            f"to measure the variance, got {n_repeats}"
         )
     if has_steps and round(duration / as_number("dt", dt, "seconds", above=0)) != n_steps:
         raise InputError(
-            f"duration: {duration} s are {round(duration / dt)} steps of {dt} s, but the "
-            f"raster has {n_steps} (shape (…, n_steps, n_neurons))"
+            f"duration: expected n_steps * dt = {n_steps} steps of {dt} s, as the raster has "
+            f"shape (…, n_steps, n_neurons), got {duration} s, {round(duration / dt)} steps"
         )
     try:
         shape = (n_images, n_neurons) if has_images else (n_neurons,)
@@ -153,7 +153,7 @@ def regular(case: Case, bound: float, rtol: float) -> Stages:
         counts, so_far = np.cumsum(case.raster[0, image], axis=0), whole * shares
         deviation = counts - so_far
         beyond = np.abs(deviation) - bound - _rounding(so_far, rtol)
-        # Named is the first step beyond the bound, where the fault begins.
+        # The message names the first step beyond the bound, where the fault begins.
         steps[image] = np.argmax(beyond > 0, axis=0)
         at = steps[image], np.arange(len(whole))
         expected[image], observed[image], excess[image] = so_far[at], counts[at], beyond.max(axis=0)
@@ -187,7 +187,7 @@ def regular(case: Case, bound: float, rtol: float) -> Stages:
 
 
 def _rounding(expected: np.ndarray, rtol: float) -> np.ndarray:
-    # A neuron without any rate has nothing to round: one spike is one too many.
+    # A rate of 0 has nothing to round: one spike is one too many.
     return np.where(expected > 0, 1e-6 + rtol * expected, -1e-9)
 
 
@@ -216,7 +216,7 @@ def poisson(case: Case, false_alarm: float) -> Stages:
 
 
 def _tails(what, name, observed: np.ndarray, mean: np.ndarray, share: float) -> Bounds:
-    # A rate of 0 leaves nothing to chance, so it takes no part of the share.
+    # A rate of 0 leaves nothing to chance, so it uses none of the share.
     random = mean > 0
     tail = share / (2 * max(1, random.sum()))
     low = np.where(random, stats.poisson.ppf(tail, mean), 0.0)
@@ -226,7 +226,7 @@ def _tails(what, name, observed: np.ndarray, mean: np.ndarray, share: float) -> 
 
 
 def _grouped(observed: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum small counts until each has a mean of at least 20: a sum of Poisson counts is one."""
+    """Sum small counts until each has a mean of at least 20; sums of Poisson counts are Poisson."""
     large = mean >= _DISPERSION_MEAN
     order = np.flatnonzero(~large)[np.argsort(mean[~large], kind="stable")]
     groups = (np.cumsum(mean[order]) // (2 * _DISPERSION_MEAN)).astype(int)
@@ -256,7 +256,7 @@ def noisy(case: Case, false_alarm: float, bias: ArrayLike, relative: float) -> S
     """Hold mean counts over repeats, their sum and their slope to Student's t."""
     counts, expected, n_repeats = case.counts, case.expected, len(case.counts)
     mean, variance = counts.mean(axis=0), counts.var(axis=0, ddof=1)
-    # Few repeats may agree by chance: no variance is taken as less than the layer's usual one.
+    # A few repeats may agree by chance: variances have the layer's typical one as a lower limit.
     usual = variance.sum() / max(mean.sum(), 1e-12)
     variance = np.maximum(variance, usual * np.maximum(mean, expected))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -303,7 +303,7 @@ def _checked_bias(bias: ArrayLike, case: Case) -> np.ndarray:
 
 
 def _slopes(counts: np.ndarray, expected: np.ndarray, variance: np.ndarray) -> np.ndarray | None:
-    """Regress ``count - expected`` on ``expected`` for each repeat; None where nothing tells it.
+    """Regress ``count - expected`` on ``expected`` for each repeat; None if that is impossible.
 
     A constant, and the ratio of variance to mean (the overshoot grows with it), are fitted too.
     """

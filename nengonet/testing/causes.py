@@ -1,4 +1,4 @@
-"""The fault that a pattern of wrong counts or spikes looks like."""
+"""Probable causes, recognised by the pattern of wrong counts or spikes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNKNOWN = "none of the known patterns"
 
 
 def cause_of_counts(case: Case) -> str | None:
-    """Name the fault that all counts together look like."""
+    """Name the fault that best explains all counts together."""
     observed, expected = case.counts.mean(axis=0), case.expected
     if observed.sum() == 0:
         return "no neuron spiked: is every current below the threshold, or the layer unconnected?"
@@ -95,13 +95,13 @@ def _offset(case: Case, observed: np.ndarray, expected: np.ndarray) -> str | Non
 def _factor(case: Case, observed: np.ndarray, expected: np.ndarray) -> str | None:
     observed, expected = observed[expected > 0], expected[expected > 0]
     factor = float(observed.sum() / expected.sum())
-    # One wrong neuron is not a factor: both halves of the layer must show it.
+    # One wrong neuron does not make a factor: both halves of the layer must show it.
     for half in (slice(0, None, 2), slice(1, None, 2)):
         if expected[half].size:
             found = observed[half].sum() / expected[half].sum() - 1
             if found * (factor - 1) <= 0 or not 0.4 < found / (factor - 1) < 2.5:
                 return None
-    # What the factor leaves must be little more than noise.
+    # The rest, after the factor, must be little more than noise.
     noise = {"regular": 0.4, "poisson": float(observed.mean())}.get(case.kind)
     if noise is None:
         noise = float(case.counts.var(axis=0).mean()) / len(case.counts) + 0.4
@@ -127,7 +127,7 @@ def _factor(case: Case, observed: np.ndarray, expected: np.ndarray) -> str | Non
 
 
 def cause_of_difference(a: np.ndarray, b: np.ndarray, axes: tuple[str, ...]) -> str | None:
-    """Name the fault that the difference of two runs looks like."""
+    """Name the fault that best explains the difference of two runs."""
     if np.any(a) != np.any(b):
         return f"{'b' if np.any(a) else 'a'} has no spike at all"
     for step in [axes.index(name) for name in axes if name == "step"]:

@@ -1,4 +1,4 @@
-"""From a Nengo probe to spike counts."""
+"""Spike counts from the data of a Nengo probe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nengonet.results.readout import spike_counts
 def counts_from_probe(
     data: ArrayLike, dt: float, amplitude: float = 1.0, *, per_step: bool = False
 ) -> np.ndarray:
-    """Count the spikes in what a Nengo probe recorded, several in one step as several.
+    """Count the spikes in the data of a Nengo probe; several in one step count as several.
 
     Parameters
     ----------
@@ -28,12 +28,13 @@ def counts_from_probe(
     Returns
     -------
     counts : (..., n_neurons) or (..., n_steps, n_neurons) ndarray of int64
-        Spikes above 0 less those below 0.
+        Positive spikes minus negative spikes.
 
     Raises
     ------
     InputError
-        The values are not whole numbers of spikes: another amplitude, or a probe with a filter.
+        The values are not whole numbers of spikes: the amplitude is wrong, or the probe has a
+        filter.
 
     Examples
     --------
@@ -52,9 +53,9 @@ def counts_from_probe(
     if np.any(wrong):
         step, neuron = np.argwhere(wrong)[0][-2:]
         raise InputError(
-            f"data: {data[wrong][0]:.6g} in step {step} of neuron {neuron} is "
-            f"{spikes[wrong][0]:.6g} spikes of height amplitude/dt = {amplitude / dt:.6g}, "
-            f"expected a whole number; {_why_not_whole(data, dt)}"
+            f"data: expected whole numbers of spikes of height amplitude/dt = "
+            f"{amplitude / dt:.6g}, got {data[wrong][0]:.6g}, which is {spikes[wrong][0]:.6g} "
+            f"spikes, in step {step} of neuron {neuron}; {_why_not_whole(data, dt)}"
         )
     raster = spike_counts(data, dt, amplitude)
     return raster if per_step else raster.sum(axis=-2)
@@ -74,11 +75,11 @@ def _why_not_whole(data: np.ndarray, dt: float) -> str:
             "most steps are not 0, as with a filtered probe or a rate neuron: "
             "probe ensemble.neurons with synapse=None"
         )
-    return "is the amplitude, or dt, another?"
+    return "check amplitude and dt"
 
 
 def as_values(name: str, values: ArrayLike) -> np.ndarray:
-    """Convert to numbers, of which there is at least one."""
+    """Convert to at least one number."""
     array = as_numbers(name, values, "biuf")
     if array.size == 0:
         raise InputError(f"{name}: expected at least one value, got shape {array.shape}")

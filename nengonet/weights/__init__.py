@@ -1,7 +1,7 @@
-"""Keras weights in: HDF5 files and ``.keras`` archives, as named NumPy arrays.
+"""Keras weights from HDF5 files and ``.keras`` archives, as named NumPy arrays.
 
 `load_weights` recognises a dialect by content, never by the name of the file. Each dialect is a
-module of `nengonet.weights.dialects`. What comes back is a read-only mapping from layer names to
+module of `nengonet.weights.dialects`. It returns a read-only mapping from layer names to
 `LayerWeights`, in the order of the model.
 """
 
@@ -41,23 +41,23 @@ _FIRST_BYTES = {
 def load_weights(path: str | os.PathLike) -> Weights:
     """Read the weights of a Keras model, a NIR graph, or a plain HDF5 file of named arrays.
 
-    The name of a bundled file, such as ``"mnist_dense"``, will do where no file here has it.
-    The content decides, never the name of the file:
+    Instead of a path, the name of a bundled file works too, such as ``"mnist_dense"``, unless a
+    file of that name exists. The dialect is recognised by the content, never by the file's name:
 
     - Keras 1, 2 or 3 full model (``.h5``): optimizer state is left out;
     - Keras 0, 1 or 2 weights only (``.h5``, root attribute ``layer_names`` or ``nb_layers``);
-    - Keras 3 weights (``.weights.h5``; late Keras 2 writes it too, with no names in it);
+    - Keras 3 weights (``.weights.h5``; late Keras 2 writes it too, but without names);
     - ``.keras`` archives;
-    - graphs of the Neuromorphic Intermediate Representation (``.nir``): kernels come channels last,
-      neurons, filters and pools stand in `Weights.layers` with their parameters as ``config``;
+    - graphs of the Neuromorphic Intermediate Representation (``.nir``): kernels have channels last;
+      neurons, filters and pools are in `Weights.layers`, with their parameters as ``config``;
     - plain HDF5: every 2-d or 4-d dataset, or 3-d one with a bias, is a kernel named by its path,
       with ``NAME_bias`` as its bias; a group that holds ``kernel`` and ``bias``, or ``W`` and
       ``b``, is one layer.
 
-    The layers come in the order of the model, those of nested models as ``nested/layer``; those
-    without weights stand in `Weights.layers` alone. Layers of a kind that nengonet does not know
-    keep their arrays in `LayerWeights.others`. bfloat16 is read as float32, Dense kernels of int8
-    are multiplied by their scales, kernels of Keras 1 and Theano come in today's order.
+    Layers are in the order of the model, those of nested models as ``nested/layer``. Layers without
+    weights are in `Weights.layers` only. Layers of a kind unknown to nengonet keep their arrays in
+    `LayerWeights.others`. bfloat16 is read as float32, Dense kernels of int8 are multiplied by
+    their scales, and kernels of Keras 1 and Theano are converted to today's order.
 
     Parameters
     ----------
@@ -67,21 +67,25 @@ def load_weights(path: str | os.PathLike) -> Weights:
     Raises
     ------
     InputError
-        If the file is missing, in no dialect, damaged, without weights, refers to other files,
-        unpacks to more than files of its size do, or holds NaN or infinite weights.
+        The file is missing, damaged, in no known dialect or without weights; it refers to other
+        files; it unpacks to more than files of its size do; or it holds NaN or infinite weights.
 
     Notes
     -----
-    Files that hold weights only have no config: strides, padding, groups and activations are yours
-    to give, and the kind of a layer follows from array names, layer names and shapes: a
-    Conv2DTranspose under a name of yours, with as many channels in as out, looks like a Conv2D.
-    Keras 1 seldom names its backend: kernels that Theano trained are mirrored. Keras 3
-    ``.weights.h5`` and plain HDF5 give no order: layers are listed as the file was written, and by
-    number (``dense_2`` before ``dense_10``) where a rewritten file has lost that; a model of a
-    class of its own is written attribute by attribute, in alphabetical order. Its arrays are
-    numbered: three of a BatchNormalization may be ``scale=False`` or ``center=False``, and keep
-    their numbers. A nested model of one layer in a Keras 2 weights-only file carries the nested
-    model's name.
+    Weights-only files have no config: you must give strides, padding, groups and activations
+    yourself. The kind of a layer follows from array names, layer names and shapes. A renamed
+    Conv2DTranspose with as many input as output channels therefore looks like a Conv2D.
+
+    Keras 1 seldom names its backend; kernels that Theano trained are mirrored.
+
+    Keras 3 ``.weights.h5`` and plain HDF5 state no order. Layers are listed in the order in which
+    the file was written, or by number (``dense_2`` before ``dense_10``) if a rewritten file has
+    lost that order. A subclassed model is written attribute by attribute, in alphabetical order.
+    Its arrays are numbered: a BatchNormalization with three arrays may have ``scale=False`` or
+    ``center=False``, so these keep their numbers.
+
+    A nested model of one layer in a Keras 2 weights-only file is listed under the nested model's
+    name.
 
     Examples
     --------
@@ -104,20 +108,18 @@ def load_weights(path: str | os.PathLike) -> Weights:
 
 
 def weights_path(path: str | os.PathLike) -> str | os.PathLike:
-    """Return the path of a bundled file for its name, unless there is a file of that name here."""
+    """Return the path of a bundled file for its name, unless a file of that name exists here."""
     name = os.fspath(path)
     if not isinstance(name, str) or os.path.lexists(name):
         return path
     files = pretrained_files()
     if name not in files and re.fullmatch(r"\w+", name):
-        raise InputError(
-            f"{name}: no such file, nor bundled weights of that name{did_you_mean(name, files)}"
-        )
+        raise InputError(f"{name}: no such file or bundled weights{did_you_mean(name, files)}")
     return files.get(name, path)
 
 
 def _described(content) -> str:
-    """Return what a file without weights looks like."""
+    """Describe a file without weights."""
     if isinstance(content, Archive):
         held = ", ".join(content.names[:10]) or "nothing"
         return f"a zip file without model.weights.h5 (it holds: {held})"
@@ -135,7 +137,7 @@ def pretrained(name: str) -> pathlib.Path:
     Parameters
     ----------
     name : str
-        Of the file, with or without its ending.
+        Name of the file, with or without its extension.
 
     Examples
     --------

@@ -10,14 +10,14 @@ from typing import Any
 
 from nengonet.exceptions import InputError
 
-# What no config exceeds: how deep models nest, how many layers one has, how long its text is, how
-# many activations and identities follow each other.
+# Limits that no real config exceeds: the depth of nested models, the number of layers, the length
+# of the text, and the number of activations and identities in a row.
 _MAX_DEPTH = 32
 _MAX_LAYERS = 10_000
 _MAX_TEXT = 16 * 2**20
 _MAX_LINE = 100
 
-# Layers that hand on every value once the training is over, in Keras' old names as well.
+# Layers that pass on every value once the training is over, with Keras' old names as well.
 _IDENTITY = re.compile(
     "InputLayer|Dropout|SpatialDropout[123]D|AlphaDropout|GaussianDropout|GaussianNoise|Flatten"
     "|Reshape|Identity|ActivityRegularization|Layer"
@@ -30,14 +30,14 @@ _ACTIVATIONS = {
         "exponential hard_sigmoid log_softmax mish thresholded_relu prelu"
     ).split()
 }
-# Options of these, with the value that makes no difference to the plain function.
+# Their options, with the value at which each has no effect.
 _RELU = {"max_value": None, "negative_slope": 0.0, "alpha": 0.0, "theta": 0.0, "threshold": 0.0}
 _OPTIONS = {"relu": _RELU, "leaky_relu": _RELU, "thresholded_relu": _RELU, "elu": {"alpha": 1.0}}
 
 
 @dataclasses.dataclass(eq=False)
 class Entry:
-    """One layer of a model config, and the entries that take its values (None is an output)."""
+    """One layer of a model config, and the entries that take its values (None for an output)."""
 
     name: str
     kind: str
@@ -93,7 +93,7 @@ def activation_of(config: dict) -> str:
 
 
 def _function(kind: str, config: dict) -> str:
-    """Return the activation that a layer of this class is, or an empty text."""
+    """Return the name of the activation that this layer class applies, or an empty text."""
     if kind == "Activation":
         return activation_of(config)
     if kind == "TFOpLambda":
@@ -114,7 +114,7 @@ def as_dict(value: Any) -> dict:
 
 
 def parse(text: str | bytes) -> Any:
-    """Return what a text in JSON says."""
+    """Return the value of a text in JSON."""
     if len(text) > _MAX_TEXT:
         raise InputError(f"damaged file (a config of {len(text)} bytes)")
     return json.loads(text)
@@ -125,7 +125,7 @@ def read_config(model: Any, parent: Entry | None = None, depth: int = 0) -> list
     prefix, config = f"{parent.name}/" if parent else "", as_dict(model).get("config")
     layers = [as_dict(layer) for layer in _layer_configs(config) or []]
     if depth > _MAX_DEPTH or len(layers) > _MAX_LAYERS:
-        raise InputError("damaged file (its config has too many layers, or too many in each other)")
+        raise InputError("damaged file (its config has too many layers, or nests them too deeply)")
     entries = []
     for layer in layers:
         own = as_dict(layer.get("config"))
@@ -156,7 +156,7 @@ def _layer_configs(config: Any) -> list | None:
 
 
 def _sources(nodes: Any) -> Iterator[str]:
-    """Yield the names of layers in nodes: ``[name, node, tensor, …]``, wherever that stands."""
+    """Yield the names of layers in nodes: ``[name, node, tensor, …]``, at any depth."""
     if isinstance(nodes, dict):
         nodes = list(nodes.values())
     if not isinstance(nodes, list):

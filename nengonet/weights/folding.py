@@ -1,4 +1,4 @@
-"""Batch normalization, folded into the layer before it."""
+"""Folding of a batch normalization into the layer before it."""
 
 import dataclasses
 
@@ -15,15 +15,16 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
     Parameters
     ----------
     layer : LayerWeights
-        Dense, or a convolution, with no activation of its own.
+        A Dense layer or convolution without an activation.
     batch_norm : LayerWeights
-        ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta`` after it.
+        The BatchNormalization after it, which computes
+        ``gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta``.
 
     Returns
     -------
     LayerWeights
-        `layer` with a kernel and a bias that do both steps at once, followed by what follows
-        `batch_norm`. What the file says of `layer` stays in its config.
+        `layer` with a kernel and a bias that do both steps at once, followed by the layers after
+        `batch_norm`. Its config is that of `layer`.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def fold_batch_norm(layer: LayerWeights, batch_norm: LayerWeights) -> LayerWeigh
 
 
 def _problem(layer: LayerWeights, batch_norm: LayerWeights) -> str:
-    """Return why the two cannot be folded, or nothing."""
+    """Return why the two cannot be folded, or an empty text."""
     norm, names = batch_norm.name, f"{layer.name} and {batch_norm.name}"
     axis = [int(n) for n in np.ravel(batch_norm.config.get("axis", -1))]
     if layer.kind not in LINEAR:
@@ -67,8 +68,8 @@ def _problem(layer: LayerWeights, batch_norm: LayerWeights) -> str:
     if not {"moving_mean", "moving_variance"} <= set(batch_norm.others):
         return (
             f"{norm}: expected moving_mean and moving_variance, got the arrays "
-            f"{', '.join(batch_norm.others) or 'none'}; weights alone do not tell scale=False from "
-            "center=False: load the full model, or name the arrays in "
+            f"{', '.join(batch_norm.others) or 'none'}; scale=False and center=False look alike in "
+            "a weights-only file: load the full model, or name the arrays in "
             "LayerWeights(kind='BatchNormalization', others={...})"
         )
     if layer.activation not in (None, "linear"):
@@ -77,7 +78,7 @@ def _problem(layer: LayerWeights, batch_norm: LayerWeights) -> str:
         found = " and ".join(layer.followed_by)
         return f"{names}: expected one after the other, got {found} after {layer.name}"
     if axis not in ([-1], [layer.kernel.ndim - 1]):
-        return f"{norm}: expected to normalise the channels, the last axis, got axis {axis}"
+        return f"{norm}: expected the channels on the last axis, got axis {axis}"
     n_channels = batch_norm.moving_mean.size
     if n_channels != layer.n_outputs:
         return f"{names}: expected {layer.n_outputs} channels, one per output, got {n_channels}"

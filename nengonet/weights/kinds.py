@@ -1,4 +1,4 @@
-"""Layers from arrays: which kind they are of, and what their numbered arrays are called."""
+"""Layers from arrays: their kind, and the names of their numbered arrays."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def named_layer(name: str, arrays: Arrays, entry: Entry | None = None) -> LayerW
     elif {"kernel"} <= set(arrays) <= {"kernel", "bias"}:
         shapes = [array.shape for array in arrays.values()]
         kind = kind_of(name, shapes)
-        # The kernel of a DepthwiseConv2D has another name, that of a transpose is turned round.
+        # The kernel of a DepthwiseConv2D has another name; that of a transpose has other axes.
         if kind.startswith("Depthwise") or (kind == "unknown" and shapes[1:] == [shapes[0][2:3]]):
             kind = "Conv2DTranspose" if len(shapes[0]) == 4 else "unknown"
     return record(name, arrays, kind, entry)
@@ -90,7 +90,7 @@ def numbered_layer(
 
 
 def in_order(entries: list[Entry], found: list[Found]) -> list[LayerWeights]:
-    """Return all layers in the order of the config: those without weights too, the rest last."""
+    """Return all layers in the order of the config, with those without weights; the rest last."""
     by_leaf: dict[Entry | None, list[LayerWeights]] = {}
     for leaf, layer in found:
         by_leaf.setdefault(leaf, []).append(layer)
@@ -99,7 +99,7 @@ def in_order(entries: list[Entry], found: list[Found]) -> list[LayerWeights]:
     for leaf in (leaf for entry in entries for leaf in entry.leaves()):
         if leaf in by_leaf:
             layers += by_leaf[leaf]
-        # A kernel of its own may be among the rest.
+        # Arrays of a custom layer may be among the rest.
         elif not (leaf.kind == "InputLayer" and leaf.parent or rest and leaf.kind in KERNEL_NDIM):
             layers.append(record(leaf.name, {}, leaf.kind, leaf))
     return layers + rest
@@ -111,7 +111,7 @@ def is_weights(arrays: Iterable[np.ndarray]) -> bool:
 
 
 def record(name: str, arrays: Arrays, kind: str, entry: Entry | None = None) -> LayerWeights:
-    """Return the record; a config knows the kind, the activation and what follows."""
+    """Return the record of a layer; a config states its kind, activation and next layers."""
     others = dict(arrays)
     kernel, bias = others.pop("kernel", None), others.pop("bias", None)
     given = {}

@@ -15,14 +15,14 @@ from nengonet.files import printable
 from nengonet.tables import aligned
 from nengonet.weights.config import activation_of
 
-# Kinds whose first array is a kernel and whose second, if any, is a bias: Keras 3 numbers them.
+# Kinds whose first array is a kernel and whose second, if any, is a bias; Keras 3 numbers arrays.
 KERNEL_NDIM = {"Dense": 2, "Conv1D": 3, "DepthwiseConv1D": 3, "Conv2D": 4, "DepthwiseConv2D": 4}
-# Those that nengonet builds.
+# Kinds that nengonet builds.
 LINEAR = tuple(KERNEL_NDIM)
 KERNEL_NDIM |= {"Conv2DTranspose": 4, "Conv3D": 5}
-# The kind of a kernel that nothing else is known of.
+# The kind of a kernel of which only the dimensions are known.
 _KINDS = {2: "Dense", 3: "Conv1D", 4: "Conv2D"}
-# What a convolution takes, by the dimensions of its kernel.
+# The input of a convolution, by the dimensions of its kernel.
 _TAKES = {3: "(steps, channels)", 4: "(rows, columns, channels)"}
 BATCH_NORM = "BatchNormalization"
 
@@ -36,10 +36,10 @@ def _other(name: str, doc: str) -> property:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """Hold the arrays of one layer; NumPy takes it for its kernel.
+    """Hold the arrays of one layer; NumPy converts it to its kernel.
 
-    Arrays are copied, checked and made read-only. float32 and float64 keep their type, float16
-    widens to float32 and integers to float64, both without loss.
+    Arrays are copied, checked and made read-only. float32 and float64 keep their type; float16
+    becomes float32 and integers become float64, both without loss.
 
     Parameters
     ----------
@@ -53,21 +53,21 @@ class LayerWeights:
     name : str
         Name of the layer; layers of nested models are joined with ``/``.
     kind : str
-        Keras class, or ``unknown``. Left empty: Dense, Conv1D or Conv2D for a kernel of
-        2, 3 or 4 dimensions.
+        Keras class, or ``unknown``. If empty, a kernel of 2, 3 or 4 dimensions is a Dense, Conv1D
+        or Conv2D.
     config : dict
-        What the file tells of the layer (``activation``, ``strides``, ``padding``, ``groups``,
-        ``epsilon``, ...), as JSON has it.
+        The layer's config in the file (``activation``, ``strides``, ``padding``, ``groups``,
+        ``epsilon``, ...), as parsed from JSON.
     others : dict
-        Arrays beside kernel and bias, by name. BatchNormalization keeps ``gamma``, ``beta``,
+        Arrays other than kernel and bias, by name. BatchNormalization keeps ``gamma``, ``beta``,
         ``moving_mean`` and ``moving_variance`` here, all ``(n_channels,)``.
     activation : str, optional
-        What the model applies to the layer's values: ``relu``, ``leaky_relu(alpha=0.3)``,
-        ``linear``; layers such as ReLU or Activation that follow it directly included. By default
-        the config's own.
+        The function that the model applies to the layer's values: ``relu``,
+        ``leaky_relu(alpha=0.3)``, ``linear``. It includes layers such as ReLU or Activation that
+        follow directly. By default the config's own.
     followed_by : tuple of str, optional
-        Names of the layers that work on these values next, after activations and layers that change
-        no value (Flatten, Dropout); more than one where the model branches.
+        Names of the layers that use these values next, after activations and layers that change no
+        value (Flatten, Dropout). There are several where the model branches.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class LayerWeights:
         self._check_shapes()
 
     def __repr__(self) -> str:
-        """Write name, kind and shapes; the arrays would fill the screen."""
+        """Show name, kind and shapes; the arrays would fill the screen."""
         arrays = (f"{key} {array.shape} {array.dtype}" for key, array in self.arrays.items())
         return f"<LayerWeights {', '.join((repr(printable(self.name)), self.kind, *arrays))}>"
 
@@ -133,8 +133,8 @@ class LayerWeights:
 
     def _need_kernel(self) -> np.ndarray:
         if self.kernel is None:
-            found = ", ".join(self.arrays) or "none"
-            raise InputError(f"{self.name}: expected a kernel, got a {self.kind} of arrays {found}")
+            found = ", ".join(self.arrays) or "no arrays"
+            raise InputError(f"{self.name}: expected a kernel, got a {self.kind} with {found}")
         return self.kernel
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -152,7 +152,7 @@ class LayerWeights:
 
     @property
     def n_outputs(self) -> int:
-        """Units of a Dense layer, channels that a convolution puts out."""
+        """Units of a Dense layer, or output channels of a convolution."""
         *_, before, last = self.shape
         depthwise = dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), before * last)
         return (depthwise | {"Conv2DTranspose": before}).get(self.kind, last)
@@ -247,12 +247,12 @@ class Weights(collections.abc.Mapping):
     Parameters
     ----------
     layers : iterable of LayerWeights
-        All of a model, in order. The mapping leaves out those without arrays (pools, activations,
-        flattening), which `layers` keeps.
+        All layers of a model, in order. The mapping leaves out layers without arrays (pools,
+        activations, flattening); the attribute `layers` has them too.
     path : path-like
-        The file that they come from.
+        The file that the layers were read from.
     dialect : str
-        How the file is written, e.g. ``Keras 2 full model``.
+        The dialect of the file, e.g. ``Keras 2 full model``.
 
     Examples
     --------
@@ -266,7 +266,7 @@ class Weights(collections.abc.Mapping):
         self._layers: dict[str, LayerWeights] = {}
         for layer in self.layers:
             if layer.arrays and self._layers.setdefault(layer.name, layer) is not layer:
-                raise InputError(f"expected different names of layers, got {layer.name!r} twice")
+                raise InputError(f"layers: expected different names, got {layer.name!r} twice")
         self.path = pathlib.Path(path)
         self.dialect = dialect
 
@@ -285,7 +285,7 @@ class Weights(collections.abc.Mapping):
         return len(self._layers)
 
     def __repr__(self):
-        """Write file and number of parameters; `str` lists the layers."""
+        """Show file and number of parameters; `str` lists the layers."""
         layers = shortened(", ".join(self._layers))
         about = f"{self.dialect}, {self.n_parameters:,} parameters"
         return printable(f"<Weights {self.path} ({about}): {layers}>")
@@ -300,7 +300,7 @@ class Weights(collections.abc.Mapping):
         return sum(layer.n_parameters for layer in self.values())
 
     def summary(self) -> dict[str, Any]:
-        """Return what `str` prints, ready for `json.dumps`."""
+        """Return the facts that `str` shows, ready for `json.dumps`."""
         return {
             "file": str(self.path),
             "dialect": self.dialect,
@@ -332,7 +332,7 @@ def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
 
 
 def _floats(label: str, value) -> np.ndarray | None:
-    """Return finite floats of 32 or 64 bits, read-only; what nobody can change is not copied."""
+    """Return finite floats of 32 or 64 bits, read-only; immutable arrays are not copied."""
     if value is None:
         return None
     array = as_array(label, value)
@@ -343,7 +343,7 @@ def _floats(label: str, value) -> np.ndarray | None:
     return array
 
 
-# What a network is rebuilt from, and what goes without saying.
+# The config entries that a network is rebuilt from, and values that need no mention.
 _NOTES = "input activation pool_size size target_shape strides padding groups dilation_rate"
 _NOTES += " data_format negative_slope alpha max_value threshold epsilon"
 _NOTES += " tau tau_mem tau_syn r w_in v_threshold v_reset v_leak"
@@ -360,7 +360,7 @@ def _table_row(layer: LayerWeights) -> tuple[str, ...]:
         config["activation"] = activation_of(config)
     if isinstance(shape_in := config.get("batch_input_shape", config.get("batch_shape")), list):
         config["input"] = shape_in[1:]
-    # The strides of a pool go without saying where they are its size.
+    # The strides of a pool need no mention if they equal its size.
     ones = [1] * len(config.get("kernel_size") or (1, 1))
     usual = _USUAL | {"strides": config.get("pool_size", ones), "dilation_rate": ones}
     for key in _NOTES.split():

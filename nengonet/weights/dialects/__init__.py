@@ -1,8 +1,8 @@
 """Dialects of weights files: one module each, found by looking into this folder.
 
-A dialect has ``matches(content)``, which says whether a file is its own, and ``read(content)``,
-which returns its layers (`LayerWeights`, in the order of the model) and what wrote them. The
-modules are asked in the order of their names; one with ``ASKED_LAST`` after all others.
+A dialect has two functions: ``matches(content)`` returns whether a file is in this dialect, and
+``read(content)`` returns its layers (`LayerWeights`, in the order of the model) and the name of
+the dialect. Modules are asked in the order of their names; one with ``ASKED_LAST`` comes last.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _registered: list[Any] = []
 
 
 def register_dialect(dialect: Any) -> Any:
-    """Add a dialect, which is asked before all others; return it, so that this can decorate.
+    """Add a dialect, which is asked before all others; works as a decorator.
 
     Parameters
     ----------
     dialect : module, class or object
-        Has ``matches(content)`` and ``read(content)``; the content is an open
+        An object with ``matches(content)`` and ``read(content)``; the content is an open
         `nengonet.files.Hdf5`, `nengonet.files.Archive` or binary stream.
 
     Examples

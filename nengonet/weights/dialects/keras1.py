@@ -37,7 +37,7 @@ _NAME = re.compile(f"(?:.*_)?({'|'.join(_ARRAYS)})(?:_\\d+)?(?::\\d+)?")
 
 
 def matches(content: object) -> bool:
-    """Return whether Keras 0 or 1 wrote the file; early ones do not say so."""
+    """Return whether Keras 0 or 1 wrote the file; early versions do not state it."""
     if not isinstance(content, Hdf5):
         return False
     if "nb_layers" in content.root.attrs:
@@ -67,7 +67,7 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
 
 
 def _adapt(model: Any) -> Any:
-    """Return a model config of Keras 1 in the words of Keras 2."""
+    """Return a model config of Keras 1 with the names of Keras 2."""
     if isinstance(model, list):
         return [_adapt(item) for item in model]
     if not isinstance(model, dict):
@@ -99,14 +99,14 @@ def _convert(name: str, arrays: Arrays, entry: Entry | None) -> Arrays:
     if kernel is None or kernel.ndim < 3:
         return new
     kind = entry.kind if entry else "Conv1D" if "convolution1d" in name else "Conv2D"
-    # Whether the filters are the first axis: None if nothing tells.
+    # Whether the filters are the first axis; None if that is unknown.
     first = None
     if entry is not None and "data_format" in entry.config:
         first = entry.config["data_format"] == "channels_first"
     elif bias is not None and kernel.shape[0] != kernel.shape[-1]:
         first = {kernel.shape[0]: True, kernel.shape[-1]: False}.get(len(bias))
     if first is None or (entry is None and "deconv" in name):
-        return arrays  # whose kind is unknown, then
+        return arrays  # their kind stays unknown
     if kind == "Conv2DTranspose":
         kernel = kernel.transpose(2, 3, 0, 1) if first else kernel.transpose(0, 1, 3, 2)
     elif first:

@@ -42,7 +42,7 @@ def read(
             arrays = dict(zip(ends, arrays.values(), strict=True))
         arrays = convert(name, arrays, entry)
         kernel = arrays.get("kernel")
-        # Theano convolves: it turns kernels over, which all others do not.
+        # Theano convolves: unlike all other backends, it mirrors kernels.
         if mirrored and kernel is not None and kernel.ndim > 2:
             arrays = arrays | {"kernel": np.flip(kernel, tuple(range(kernel.ndim - 2)))}
         found.append((entry, named_layer(name, arrays, entry)))
@@ -76,7 +76,7 @@ def names(file: Hdf5, group: h5py.Group, attribute: str) -> list[str] | None:
 
 
 def natural(text: str) -> list:
-    """Return what sorts names by the numbers in them."""
+    """Return a sort key that compares the numbers in names as numbers."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
     ]
@@ -118,7 +118,7 @@ def _named_arrays(file: Hdf5, group: h5py.Group) -> Arrays:
 def _split(
     name: str, arrays: Arrays, entry: Entry | None
 ) -> Iterator[tuple[str, Arrays, Entry | None]]:
-    """Yield the layers of a group: of a nested model in its order, else one a folder."""
+    """Yield the layers of a group: those of a nested model in its order, else one per folder."""
     leaves = entry.leaves() if entry else []
     of_leaf: dict[str, Arrays] = {leaf.name: {} for leaf in leaves}
     folders: dict[str, Arrays] = {}
@@ -137,8 +137,8 @@ def _split(
 
 
 def _leaf_of_folder(leaves: list[Entry], folder: str) -> str | None:
-    # An array's folder is its layer's name after as many of the models around it as Keras
-    # happened to write: `z`, `inner/z` and `encoder/inner/z` are all met.
+    # An array's folder is its layer's name, after the names of some of the models around it: `z`,
+    # `inner/z` and `encoder/inner/z` all occur.
     fits = [leaf.name for leaf in leaves if f"/{leaf.name}".endswith(f"/{folder}")]
     if len(fits) != 1:
         # A layer of several parts (an LSTM and its cell) has folders below its own.

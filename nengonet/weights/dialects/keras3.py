@@ -16,7 +16,7 @@ from nengonet.weights.dialects.keras2 import natural
 from nengonet.weights.kinds import in_order, is_weights, numbered_layer, snake_case
 from nengonet.weights.records import LayerWeights
 
-# What Keras keeps beside the layers of a model: state of the training, no weights.
+# Groups that Keras keeps beside the layers of a model: training state, not weights.
 TRAINING_STATE = re.compile("optimizer(_weights)?|_?(compile_)?metrics|_compile_loss|_loss_tracker")
 _ARRAYS = "model.weights.h5"
 
@@ -68,7 +68,7 @@ def _layers(file: Hdf5, model: Any) -> list[LayerWeights]:
 
 
 class _Found(NamedTuple):
-    """One ``vars`` group: where it is, its name, what it holds, where the file has it."""
+    """One ``vars`` group: its path, name and content, and its place in the file."""
 
     place: str
     name: str
@@ -77,12 +77,12 @@ class _Found(NamedTuple):
 
 
 def _today(path: str) -> str:
-    """Return a path with today's word for layers; Windows made one name of a path."""
+    """Return a path with today's word for layers; Windows wrote a path as one name."""
     return path.replace("\\", "/").replace("_layer_checkpoint_dependencies", "layers")
 
 
 def _above(place: str) -> Iterator[str]:
-    """Yield a place, and those that it is in."""
+    """Yield a place and all that contain it."""
     while place:
         yield place
         place = place.rpartition("/")[0]
@@ -124,7 +124,7 @@ def _places(
 
 
 def _in_written_order(found: list[_Found]) -> list[_Found]:
-    """Sort by place in the file, unless the numbers in the names speak against it."""
+    """Sort by place in the file, unless the numbers in the names contradict it."""
     found = sorted(found, key=lambda item: item.address)
     last: dict[str, int] = {}
     for item in found:

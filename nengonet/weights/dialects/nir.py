@@ -1,8 +1,8 @@
 """Graphs of the Neuromorphic Intermediate Representation (``.nir``): HDF5, channels first.
 
-Kernels come in Keras' order, channels last, and so do the rows of a matrix behind an image that
-was flattened. Neurons, pools and filters are layers without a kernel; what is the same for all
-neurons stands in their ``config``.
+Kernels are converted to Keras' order, channels last, and so are the rows of a matrix after a
+flattened image. Neurons, pools and filters are layers without a kernel; values that all neurons
+share are in their ``config``.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _MOST_DEPTH, _MOST_EDGES = 16, 100_000
 
 @dataclasses.dataclass(eq=False)
 class _Node:
-    """One node, what it holds, and what a signal behind it is."""
+    """One node, its content, and the shape of the signal after it."""
 
     name: str
     kind: str
     values: dict[str, np.ndarray | str]
     pres: list[_Node] = dataclasses.field(default_factory=list)
     posts: list[_Node] = dataclasses.field(default_factory=list)
-    #: Shape, channels first, of the image that stands there in one row, or as it is.
+    #: Shape, channels first, of the image at this place, flattened or not.
     image: tuple[int, ...] | None = None
 
     def whole(self, name: str, default: object = None, n: int = 1) -> tuple[int, ...]:
-        """Return whole numbers, one of which stands for ``n``."""
+        """Return whole numbers; a single one stands for ``n``."""
         value = self.values.get(name, default)
         if value is None or isinstance(value, str):
             raise InputError(f"{self.name}: damaged file (a {self.kind} without {name})")
@@ -57,7 +57,7 @@ class _Node:
         return value
 
     def behind(self, ends: tuple[str, ...], image: bool = False) -> Iterator[_Node]:
-        """Yield the first nodes of some kinds that its values reach; only those with an image."""
+        """Yield the first nodes of some kinds that its values reach; with ``image``, of images."""
         left, seen = self.posts[::-1], set()
         while left:
             node = left.pop()
@@ -75,7 +75,7 @@ def channels_first(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def matches(content: object) -> bool:
-    """Return whether the file holds a node that says its type, as NIR writes it."""
+    """Return whether the file holds a node with a type, as NIR writes it."""
     return isinstance(content, Hdf5) and isinstance(content.get("node/type"), h5py.Dataset)
 
 
@@ -99,7 +99,7 @@ def _texts(file: Hdf5, item: object) -> list[str]:
 def _nodes(
     file: Hdf5, group: object, prefix: str, depth: int
 ) -> tuple[dict[str, _Node], list[tuple[str, str]]]:
-    """Return the nodes of a graph by name, those of graphs in it as ``graph/node``, and edges."""
+    """Return the nodes of a graph by name, those of subgraphs as ``graph/node``, and the edges."""
     name = prefix or "node"
     if not isinstance(group, h5py.Group) or depth > _MOST_DEPTH:
         raise InputError(f"{name}: damaged file (expected a node of NIR)")
@@ -134,7 +134,7 @@ def _nodes(
 
 
 def _in_order(nodes: list[_Node]) -> Iterator[_Node]:
-    """Yield nodes, each after what feeds it; on a loop, the first that something has reached."""
+    """Yield nodes, each after those that feed it; of a loop, the first one reached comes first."""
     left, done = nodes, set()
     while left:
         ready = [node for node in left if done.issuperset(node.pres)]
@@ -146,7 +146,7 @@ def _in_order(nodes: list[_Node]) -> Iterator[_Node]:
 
 
 def _follow(node: _Node) -> None:
-    """Find the image that a node puts out, from what comes in or what it says itself."""
+    """Return the shape of a node's output image, from its input or from what it states itself."""
     node.image, shape = next((pre.image for pre in node.pres if pre.image is not None), None), ()
     if node.kind in _MATRICES:
         node.image = None
@@ -175,7 +175,7 @@ def _before(node: _Node) -> tuple[int, ...] | None:
 
 
 def _windows(node: _Node, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape behind windows over the positions of an image."""
+    """Return the shape after windows over the positions of an image."""
     (channels, *before), n, padding = shape, len(size), node.values.get("padding", 0)
     strides, dilation = node.whole("stride", 1, n), node.whole("dilation", 1, n)
     if len(before) != n or min(strides) < 1:
@@ -213,7 +213,7 @@ def _matrix(node: _Node) -> dict:
         others = {"weight": weight} | ({} if bias is None else {"bias": bias})
         return {"kind": "unknown", "others": others}
     before = next((pre.image for pre in node.pres if pre.image is not None), None)
-    # What it is added to, and so the order of what it puts out.
+    # What it is added to, and so the order of its output.
     added = next((post.image for post in node.behind((*_NEURONS, "Output"), image=True)), None)
     for axis, shape in ((1, before), (0, added)):
         if shape is None:
@@ -232,8 +232,8 @@ def _matrix(node: _Node) -> dict:
 def _convolution(node: _Node) -> dict:
     """Return a convolution with Keras' word for its padding, if there is one.
 
-    Keras pads one more at the end where a number is odd. NIR pads alike on both sides, and such a
-    kernel begins with a row of zeros, which is taken off.
+    Where the total padding is odd, Keras pads one more at the end. NIR pads both sides equally, so
+    such a kernel begins with a row of zeros, which is removed.
     """
     kernel = np.moveaxis(node.array("weight"), (0, 1), (-1, -2))
     size, padding, before = kernel.shape[:-2], node.values.get("padding", 0), _before(node)
@@ -268,7 +268,7 @@ def _pool(node: _Node) -> dict:
 
 
 def _neurons(node: _Node) -> dict:
-    """Return what is the same for all neurons as numbers, the rest as arrays, channels last."""
+    """Return values that all neurons share as numbers, the rest as arrays, channels last."""
     config, others = {}, {}
     for name, value in node.values.items():
         if not isinstance(value, np.ndarray):

@@ -20,7 +20,7 @@ def matches(content: object) -> bool:
 
 
 def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
-    """Return the layers, and what they are called."""
+    """Return the layers, and the name of the dialect."""
     if file.head.startswith(b"MATLAB"):
         raise InputError(
             "expected weights, got a MATLAB file, which holds arrays transposed; read it with "
@@ -68,7 +68,7 @@ def _parts(path: str, arrays: dict[str, np.ndarray]) -> tuple[str, str, str]:
 
 
 def _is_kernel(path: str, arrays: dict[str, np.ndarray]) -> bool:
-    """Return whether an array is a kernel; one of 3 dimensions may be images, without a bias."""
+    """Return whether an array is a kernel; without a bias, one of 3 dimensions may be images."""
     return arrays[path].ndim in (2, 4) or (
         arrays[path].ndim == 3 and _parts(path, arrays)[2] in arrays
     )
