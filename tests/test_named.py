@@ -138,9 +138,9 @@ def test_a_label_of_several_stands_for_none_without_the_network(tmp_path):
     assert [result.counts[each].shape for each in ensembles] == [(1, 5), (1, 5), (1, 6), (1, 6)]
     for other in (pickle.loads(pickle.dumps(result)), nn.load_result(tmp_path / "result.h5")):
         for each in ensembles:
-            with pytest.raises(nn.InputError, match="several have this label.*: array_.+array_"):
+            with pytest.raises(nn.InputError, match="names array_.+array_.*share this label"):
                 other.counts[each]
-        with pytest.raises(nn.InputError, match="several have this label.*: out, out 1"):
+        with pytest.raises(nn.InputError, match="names out, out 1, .*share this label"):
             other.data[pair[1]]
         np.testing.assert_array_equal(other.rates(alone), result.rates(alone))
 

@@ -186,7 +186,7 @@ def test_a_scheduler_that_goes_away_leaves_a_good_file(tmp_path):
 
     closer = threading.Thread(target=close)
     closer.start()
-    with pytest.raises(ConnectionError, match="is gone; .* and resume"):
+    with pytest.raises(ConnectionError, match="lost the connection to .* and resume"):
         run(slow, {"x": range(200)}, save=file, scheduler=cluster.scheduler_address)
     closer.join()
     assert 0 < len(recorded(file)) < 600

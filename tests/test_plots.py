@@ -278,7 +278,7 @@ def test_raster_shows_rates_beside_the_spikes(result):
 
 
 def test_raster_refuses_what_is_not_there(result):
-    with pytest.raises(nn.InputError, match="give present.*rasters=.'output'"):
+    with pytest.raises(nn.InputError, match="pass rasters=.'output'"):
         plot_raster(result, "output")
     with pytest.raises(nn.InputError, match="expected rates of 3 neurons, got .2,"):
         plot_raster(result, "input", predicted=[1.0, 2.0])

@@ -107,7 +107,7 @@ def test_ties_are_reported_and_the_lowest_class_wins():
 
 
 def test_readouts_of_layers_without_spikes():
-    with pytest.raises(nn.InputError, match="does not spike: take"):
+    with pytest.raises(nn.InputError, match="expected one for a last layer without spikes"):
         scores(SPIKES, "spike_count", amplitude=None)
     with pytest.raises(nn.InputError, match="readout: expected one of spike_count, .* 'median'"):
         scores(SPIKES, "median")

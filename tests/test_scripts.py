@@ -177,7 +177,7 @@ def test_sweeps(tmp_path):
     assert function.exit_code == 0, function.output
     assert [row["value"] for row in json.loads(function.stdout)["rows"]] == [2, 0.5]
     assert "has no parameter 'presentation'" in refused(*words, "--set", "presentation=1")
-    assert "--set: expected one parameter" in refused(*words)
+    assert "--set: expected at least one parameter" in refused(*words)
 
 
 @pytest.mark.parametrize(

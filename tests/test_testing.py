@@ -524,7 +524,7 @@ def test_counts_from_probe_counts_areas():
     [
         (
             np.array([[0, 0], [0, 50.0]]),
-            "50 in step 1 of neuron 1 is 0.05 spikes .* amplitude 0.05",
+            "got 50, which is 0.05 spikes, in step 1 of neuron 1; .* amplitude 0.05",
         ),
         (1000 * np.exp(-np.arange(9.0))[:, None], "a filtered probe or a rate neuron"),
         (np.array([[0.0], [-1001.0]]), "values below 0 are spikes of Tanh neurons, wrapped, or no"),

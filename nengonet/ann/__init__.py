@@ -1,1 +1,1 @@
-"""What the Keras model computes, in NumPy."""
+"""The computations of the Keras model, in NumPy."""

@@ -1,4 +1,4 @@
-"""Rate predictions in NumPy: what the ANN computes, and how large its activations get."""
+"""The ANN in NumPy: its activations, and how large they get."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from nengonet.weights import LayerWeights
 def activations(
     layers: Iterable[LayerWeights | Unweighted], images: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Compute what a Keras MLP or CNN computes.
+    """Compute the activations of a Keras MLP or CNN.
 
-    After every layer with weights comes the activation that its file gives; where it gives none,
-    ReLU, and nothing after the last.
+    Every layer with weights is followed by the activation that its file gives. If it gives none,
+    that is ReLU, except after the last layer, where it is linear.
 
     Parameters
     ----------
     layers : iterable of LayerWeights, Pool, Padding and Merge
         Dense layers, convolutions and pools, from the first to the last. Strides, padding, groups
-        and dilation are the file's, else Keras' defaults. Each takes the values of the one before
-        it; a `nengonet.ann.unweighted.Merge` those of the layers that it names, and so branches
-        begin and come together.
+        and dilation are those of the file, else Keras' defaults. Each layer takes the values of the
+        one before it. A `nengonet.ann.unweighted.Merge` takes those of the layers that it names:
+        with it, branches begin and come together.
     images : (n_images, ...) array_like
         ``(n_images, rows, columns, channels)``, or ``(n_images, rows, columns)`` for one channel.
-        A Dense layer flattens what comes before it in (row, column, channel) order, images too.
+        A Dense layer flattens its input in (row, column, channel) order, images too.
 
     Returns
     -------
     activations : dict of ndarray
-        By layer name, in order: ``(n_images, n_units)`` for Dense layers and global pools,
-        ``(n_images, rows, columns, channels)`` for the rest. The last weight layer's are its
-        logits, before any softmax. A name that comes again gets ``_2``, ``_3`` and so on.
+        Activations by layer name, in order: ``(n_images, n_units)`` for Dense layers and global
+        pools, ``(n_images, rows, columns, channels)`` for the others. Those of the last weight
+        layer are its logits, before any softmax. A repeated name gets ``_2``, ``_3`` and so on.
 
     Raises
     ------
     InputError
-        A layer does not fit the one before, or its kind or activation is not computed here.
+        A layer does not fit the one before, or its kind or activation is not supported.
 
     Examples
     --------
@@ -80,14 +80,14 @@ def multiply_adds(
     layers : iterable of LayerWeights, Pool, Padding and Merge
         As for `activations`.
     shape : sequence of int
-        Of one image: ``(rows, columns, channels)``, ``(rows, columns)`` or ``(n_pixels,)``.
+        Shape of one image: ``(rows, columns, channels)``, ``(rows, columns)`` or ``(n_pixels,)``.
 
     Returns
     -------
     counts : dict of int
-        By layer name, in order. A convolution counts its whole kernel at every output position;
-        with the padding 'same', some of these products are with padding. Pools and biases multiply
-        nothing and count 0.
+        Counts by layer name, in order. A convolution counts its whole kernel at every output
+        position, although with padding 'same' some of these products involve only padding. Pools
+        and biases multiply nothing and count 0.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def multiply_adds(
 
 
 def sources(named: dict[str, LayerWeights | Unweighted]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the layers whose values each takes, ``"images"`` for the images."""
+    """Return the names of the layers that feed each layer, ``"images"`` for the images."""
     before, found = "images", {}
     for name, layer in named.items():
         found[name] = layer.of if isinstance(layer, Merge) else (before,)
@@ -124,7 +124,7 @@ def sources(named: dict[str, LayerWeights | Unweighted]) -> dict[str, tuple[str,
 def _through(
     named: dict[str, LayerWeights | Unweighted], images: object, made: Callable
 ) -> dict[str, object]:
-    """Return what a function makes of what layer after layer takes, by name, from the images on."""
+    """Apply a function to each layer's inputs, from the images on; return the results by name."""
     found = {"images": images}
     for name, of in sources(named).items():
         before = " and ".join("the images" if each == "images" else each for each in of)
@@ -135,7 +135,7 @@ def _through(
 def _shape_of(
     layer: LayerWeights | Unweighted, shapes: list[tuple[int, ...]], before: str
 ) -> tuple[int, ...]:
-    """Return the shape that a layer makes of those that it takes."""
+    """Return the output shape of a layer for its input shapes."""
     if isinstance(layer, Unweighted):
         return layer.of_shapes(shapes, before)
     return shape_after(layer, *shapes, pre_label=before)
@@ -147,9 +147,9 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     Parameters
     ----------
     values : (n_images, ...) array_like
-        Of any shape.
+        Activations of any shape.
     percentile : float
-        Taken over all units and images; a maximum would follow one outlier.
+        Percentile over all units and images; a maximum would follow one outlier.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
     largest = float(np.max(values))
     if not largest > 0:
         raise InputError(
-            "expected activations above 0 to choose a gain by, got none: the largest is "
+            "expected activations above 0 to choose a gain from, got none: the largest is "
             f"{largest:.4g}"
         )
     scale = float(np.percentile(values, percentile))
@@ -181,13 +181,13 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
 
 
 def by_name(layers: Iterable[LayerWeights | Unweighted]) -> dict[str, LayerWeights | Unweighted]:
-    """Return the layers by name; a name that comes again gets ``_2``, ``_3`` and so on."""
+    """Return the layers by name; a repeated name gets ``_2``, ``_3`` and so on."""
     named: dict[str, LayerWeights | Unweighted] = {}
     for layer in layers if isinstance(layers, Iterable) else [layers]:
         if not isinstance(layer, (LayerWeights, Unweighted)):
             raise InputError(
-                f"layers: expected LayerWeights and Pool, got {type(layer).__name__}; of "
-                "loaded weights, take the values()"
+                f"layers: expected LayerWeights and Pool, got {type(layer).__name__}; for "
+                "loaded weights, give their values()"
             )
         name, count = layer.name, 1
         while name in named:
@@ -198,6 +198,6 @@ def by_name(layers: Iterable[LayerWeights | Unweighted]) -> dict[str, LayerWeigh
 
 
 def last_weights(named: dict[str, LayerWeights | Unweighted]) -> str | None:
-    """Return the name of the last layer with weights, the linear one; None where there is none."""
+    """Return the name of the last layer with weights, which is linear; None if there is none."""
     names = [name for name, layer in named.items() if not isinstance(layer, Unweighted)]
     return names[-1] if names else None

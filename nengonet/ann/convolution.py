@@ -16,9 +16,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nengonet.checks import positive_integer
 from nengonet.exceptions import InputError
 
-# Windows are copied before they are multiplied; this bounds the copy whatever the image count.
+# Windows are copied before they are multiplied; this bounds the copy for any number of images.
 _CHUNK_BYTES = 32 * 2**20
-# What the axes of an input are called, by their number.
+# Names of the axes of an input, by their number.
 AXES = {1: "steps", 2: "rows, columns"}
 
 Lengths = int | Sequence[int]
@@ -32,7 +32,7 @@ def convolve(
     padding: str = "valid",
     groups: int = 1,
 ) -> np.ndarray:
-    """Compute what Keras' Conv1D or Conv2D computes, without bias and activation.
+    """Compute a Keras Conv1D or Conv2D, without bias and activation.
 
     ``images`` are (n_images, rows, columns, channels), ``kernel`` is (kernel_rows, kernel_columns,
     channels / groups, filters); or both without columns. Filter group ``i`` sees channel group
@@ -47,7 +47,7 @@ def convolve(
     if group_channels * groups != channels:
         raise InputError(
             f"kernel: expected {channels} input channels, as the images have, got "
-            f"{group_channels} x {groups} groups (shape {kernel.shape}); the last axis but one of "
+            f"{group_channels} x {groups} groups (shape {kernel.shape}); the second-last axis of "
             f"a {what} kernel is channels / groups"
         )
     if filters % groups:
@@ -75,7 +75,7 @@ def convolve(
 
 
 def dilated(kernel: np.ndarray, rates: Lengths) -> np.ndarray:
-    """Return the kernel that does without dilation what this one does with it: zeros between."""
+    """Return the undilated kernel that computes the same, with zeros in between."""
     kernel = _kernel(kernel)
     rates = as_lengths("dilation_rate", rates, kernel.ndim - 2)
     size = [(k - 1) * rate + 1 for k, rate in zip(kernel.shape, rates, strict=False)]
@@ -85,10 +85,10 @@ def dilated(kernel: np.ndarray, rates: Lengths) -> np.ndarray:
 
 
 def causal_as_same(kernel: np.ndarray, n_steps: int, stride: int) -> np.ndarray:
-    """Return the kernel that does with padding 'same' what this one does with 'causal'.
+    """Return the kernel that computes with padding 'same' what this one does with 'causal'.
 
-    With zeros behind its end it is so long that half of its padding, the part that goes to the
-    left, is what 'causal' puts there: one step less than its length without them.
+    Zeros are added after its end. It gets so long that the left half of its padding is that of
+    'causal': one step less than the kernel's length without these zeros.
     """
     kernel = _kernel(kernel)
     rest = n_steps - (-(-n_steps // stride) - 1) * stride
@@ -96,12 +96,12 @@ def causal_as_same(kernel: np.ndarray, n_steps: int, stride: int) -> np.ndarray:
 
 
 def depthwise_as_grouped(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Return the kernel that does what a depthwise one does, with one group for each channel."""
+    """Return the kernel that computes the same as a depthwise one, with one group per channel."""
     kernel = _kernel(kernel)
     if kernel.shape[-2] != channels:
         raise InputError(
             f"kernel: expected {channels} input channels, as the images have, got "
-            f"{kernel.shape[-2]} (shape {kernel.shape}); the last axis but one of a depthwise "
+            f"{kernel.shape[-2]} (shape {kernel.shape}); the second-last axis of a depthwise "
             "kernel is channels"
         )
     return kernel.reshape(*kernel.shape[:-2], 1, -1)
@@ -110,14 +110,14 @@ def depthwise_as_grouped(kernel: np.ndarray, channels: int) -> np.ndarray:
 def max_pool(
     images: np.ndarray, size: Lengths = 2, strides: Lengths | None = None, padding: str = "valid"
 ) -> np.ndarray:
-    """Compute what Keras' MaxPooling computes; padding is never the largest."""
+    """Compute a Keras MaxPooling; padding is never the largest."""
     return _pooled(images, size, strides, padding, np.maximum, -np.inf)
 
 
 def average_pool(
     images: np.ndarray, size: Lengths = 2, strides: Lengths | None = None, padding: str = "valid"
 ) -> np.ndarray:
-    """Compute what Keras' AveragePooling computes: padding is no pixel of a mean."""
+    """Compute a Keras AveragePooling; padding does not count in a mean."""
     sums, n_pixels = (
         _pooled(each, size, strides, padding, np.add, 0.0)
         for each in (images, np.ones((1, *np.shape(images)[1:-1], 1)))
@@ -126,12 +126,12 @@ def average_pool(
 
 
 def global_average_pool(images: np.ndarray) -> np.ndarray:
-    """Compute what Keras' GlobalAveragePooling computes: the mean of every channel."""
+    """Compute a Keras GlobalAveragePooling: the mean of every channel."""
     return np.mean(images, axis=tuple(range(1, np.ndim(images) - 1)), dtype=np.float64)
 
 
 def global_max_pool(images: np.ndarray) -> np.ndarray:
-    """Compute what Keras' GlobalMaxPooling computes: the largest value of every channel."""
+    """Compute a Keras GlobalMaxPooling: the largest value of every channel."""
     return np.max(images, axis=tuple(range(1, np.ndim(images) - 1)))
 
 
@@ -188,7 +188,7 @@ def padding_of(
 
 
 def as_padding(padding: object) -> object:
-    """Return padding in the letters of Keras, which takes ``"SAME"`` too."""
+    """Return padding in lower case; like Keras, it takes ``"SAME"`` too."""
     return padding.lower() if isinstance(padding, str) else padding
 
 

@@ -1,7 +1,7 @@
-"""What each kind of Keras layer computes: one class a kind.
+"""The computation of each kind of Keras layer: one class per kind.
 
-A kind of your own is any object with ``shape_after`` and ``product``, see `Kind`, given to
-`register` under the name that `nengonet.LayerWeights` has as its ``kind``.
+To add a kind, pass an object with ``shape_after`` and ``product`` (see `Kind`) to `register`, under
+the name that `nengonet.LayerWeights` has as its ``kind``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ACTIVATIONS = {
 
 
 class Kind:
-    """What a kind of layer with weights computes. This one is Dense.
+    """The computation of a kind of layer with weights. This one is Dense.
 
     Examples
     --------
@@ -43,12 +43,12 @@ class Kind:
     def shape_after(
         self, layer: LayerWeights, shape: tuple[int, ...], before: str
     ) -> tuple[int, ...]:
-        """Return the shape that it makes of the shape of the layer before, named ``before``."""
+        """Return the output shape, for the shape of the layer before, named ``before``."""
         layer.check_inputs(shape, pre_label=before)
         return (layer.n_outputs,)
 
     def product(self, layer: LayerWeights, values: np.ndarray) -> np.ndarray:
-        """Return what it makes of ``values``, (n_images, ...), without bias and activation."""
+        """Return the output for ``values``, (n_images, ...), without bias and activation."""
         return values.reshape(len(values), -1) @ layer.kernel
 
     def multiply_adds(self, layer: LayerWeights, shape: tuple[int, ...]) -> int:
@@ -77,20 +77,20 @@ class Convolution(Kind):
         return convolution.convolve(values.reshape(len(values), *shape), kernel, **options)
 
     def with_channels(self, layer: LayerWeights, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return a shape with its channels; one that lacks them is one channel."""
+        """Return a shape with channels; a shape without them has one channel."""
         return with_channels(shape, layer.kernel.ndim - 2)
 
     def plain(self, layer: LayerWeights, shape: tuple[int, ...]) -> tuple[np.ndarray, dict]:
-        """Return what a kernel of strides, padding and groups needs to compute the same.
+        """Return an equivalent kernel that needs only strides, padding and groups, and these.
 
-        Those are the file's. A dilated, causal or depthwise kernel becomes one that is not; so it
-        is what `nengo.Convolution` takes.
+        They are those of the file. A dilated, causal or depthwise kernel is converted to a plain
+        one, which `nengo.Convolution` takes.
         """
         found, dimensions = layer.config.get("data_format", "channels_last"), layer.kernel.ndim - 2
         if found != "channels_last":
             raise InputError(
-                f"{layer.name}: data_format: expected channels_last, got {found}; nothing else is "
-                "computed"
+                f"{layer.name}: data_format: expected channels_last, got {found}; no other is "
+                "supported"
             )
         options = {"strides": 1, "padding": "valid", "groups": 1, "dilation_rate": 1}
         options = {name: layer.config.get(name, value) for name, value in options.items()}
@@ -108,7 +108,7 @@ class Convolution(Kind):
 
 
 class Activation(Kind):
-    """What passes on what comes in: no weights."""
+    """A kind that passes on its input: no weights."""
 
     def shape_after(
         self, layer: LayerWeights, shape: tuple[int, ...], before: str
@@ -121,7 +121,7 @@ class Activation(Kind):
         return values
 
     def multiply_adds(self, layer: LayerWeights, shape: tuple[int, ...]) -> int:
-        """Count none."""
+        """Return 0."""
         return 0
 
 
@@ -133,14 +133,14 @@ _KINDS: dict[str, Kind] = {
 
 
 def register(name: str, kind: Kind) -> None:
-    """Say what layers compute whose weights are of a kind: an object with `Kind`'s methods.
+    """Register the computation of layers with weights of a kind.
 
     Parameters
     ----------
     name : str
-        Of the kind, as Keras names the layer's class.
+        Name of the kind: the layer's class in Keras.
     kind : Kind
-        An object with its methods.
+        An object with the methods of `Kind`.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def register(name: str, kind: Kind) -> None:
 
 
 def kind_of(layer: LayerWeights) -> Kind:
-    """Return what a layer with weights computes, or refuse it by name."""
+    """Return the kind of a layer with weights, or refuse it by name."""
     if layer.kind not in _KINDS:
         fold = "; fold it into the layer before with fold_batch_norm"
         raise InputError(
@@ -168,18 +168,18 @@ def kind_of(layer: LayerWeights) -> Kind:
 def shape_after(
     layer: LayerWeights, shape: Sequence[int], *, pre_label: str = ""
 ) -> tuple[int, ...]:
-    """Return the shape that a layer makes of the shape of the layer before, or refuse it."""
+    """Return the output shape of a layer for the shape of the layer before, or refuse it."""
     return kind_of(layer).shape_after(layer, tuple(shape), pre_label)
 
 
 def drive_of(layer: LayerWeights, values: np.ndarray) -> np.ndarray:
-    """Return what a layer computes before its activation, of values (n_images, ...)."""
+    """Return a layer's output before its activation, for values (n_images, ...)."""
     drive = kind_of(layer).product(layer, values)
     return drive if layer.bias is None else drive + layer.bias
 
 
 def given_activation(layer: LayerWeights, *, last: bool) -> str | None:
-    """Return the activation that a layer's file gives, if any; the last layer's are logits."""
+    """Return the activation that a layer's file gives, if any; the last layer returns logits."""
     given = layer.activation
     if last and given is not None:
         given = "linear" if given == "softmax" else given.removesuffix(" then softmax")
@@ -191,5 +191,5 @@ def given_activation(layer: LayerWeights, *, last: bool) -> str | None:
 
 
 def activate(activation: str, values: np.ndarray) -> np.ndarray:
-    """Return what an activation (linear, relu, sigmoid, tanh) makes of values."""
+    """Apply an activation (linear, relu, sigmoid, tanh) to values."""
     return _ACTIVATIONS[activation](values)

@@ -1,7 +1,7 @@
 """Scaling in NumPy: weights by data, so that activations are near 1, and firing rates by a factor.
 
-Both rest on one fact: a ReLU network is positively homogeneous. A layer times ``s`` and the next
-layer's kernel divided by ``s`` compute the same; so do pools, which pass a factor on.
+Both depend on one fact: a ReLU network is positively homogeneous. If a layer is multiplied by ``s``
+and the next layer's kernel divided by ``s``, the output stays the same. Pools pass the factor on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def scale_firing_rates(
     gain : float or (n_neurons,) array_like, above 0
         Current per unit of drive.
     bias : float or (n_neurons,) array_like
-        Current without any drive; Keras' bias times the gain included.
+        Current without any drive, including Keras' bias times the gain.
     amplitude : float or (n_neurons,) array_like, above 0
         Area of one spike. A Nengo neuron type takes one number for all its neurons.
     scale : float or (n_neurons,) array_like, above 0
@@ -46,9 +46,9 @@ def scale_firing_rates(
 
     Notes
     -----
-    For ReLU neurons (``SpikingRectifiedLinear``, ``IntegrateAndFire``) the rate is ``max(0, J)``:
-    ``scale`` times the rate and the same mean output, from more and smaller spikes. The output
-    is less grainy, and a short presentation suffices.
+    For ReLU neurons (``SpikingRectifiedLinear``, ``IntegrateAndFire``) the rate is ``max(0, J)``.
+    It becomes ``scale`` times as high, and the mean output stays the same, with more and smaller
+    spikes. The output is less grainy, and a short presentation suffices.
 
     For ``LIF`` the output changes. Its rate, ``1 / (tau_ref + tau_rc * log(1 + 1 / (J - 1)))``, is
     not proportional to ``J``. The threshold ``J = 1`` is crossed at a smaller drive, so with the
@@ -72,24 +72,24 @@ def scale_firing_rates(
     except ValueError:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise InputError(
-            f"expected one number or one for each neuron, of one count, got the shapes {found}"
+            f"expected one number, or one for each neuron and equally many of each, got {found}"
         ) from None
     gain, bias, amplitude, scale = arrays.values()
-    # Indexing by () makes a number of an array without dimensions and leaves others alone.
+    # Indexing by () turns an array without dimensions into a number and leaves others alone.
     return (gain * scale)[()], (bias * scale)[()], (amplitude / scale)[()]
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerScale:
-    """What `balance` did to one layer.
+    """The changes that `balance` made to one layer.
 
     Parameters
     ----------
     name : str
     scale : float
-        The activation that is 1 now.
+        The former activation that is now 1.
     kernel_factor, bias_factor : float
-        What kernel and bias were multiplied by.
+        Factors that multiplied kernel and bias.
 
     Examples
     --------
@@ -106,16 +106,16 @@ class LayerScale:
 
 @dataclasses.dataclass(frozen=True)
 class Balanced:
-    """Balanced layers, and what was changed: see `balance`.
+    """Balanced layers, and the changes to them: see `balance`.
 
     Parameters
     ----------
     layers : list of LayerWeights, Pool, Padding and Merge
-        In the order given; those without weights are the same objects as before.
+        The layers in the given order; those without weights are the same objects as before.
     changes : tuple of LayerScale
-        For every layer with weights, in order.
+        The changes to every layer with weights, in order.
     percentile : float
-        100 for the maximum.
+        The percentile that was used; 100 for the maximum.
 
     Examples
     --------
@@ -130,17 +130,17 @@ class Balanced:
     percentile: float
 
     def __repr__(self) -> str:
-        """Write sizes; `str` has the changes."""
+        """Show sizes; `str` returns the changes."""
         n = f"{len(self.layers)} layers, {len(self.changes)} with weights"
         return f"<Balanced {n}, percentile {self.percentile:g}: output x {self.output_scale:.4g}>"
 
     @property
     def output_scale(self) -> float:
-        """The balanced network's output times this is the output that it had before."""
+        """Factor from the balanced network's output to the output before."""
         return self.changes[-1].scale
 
     def to_json(self) -> dict:
-        """Return the changes as JSON's own types, without the weights."""
+        """Return the changes as types that JSON knows, without the weights."""
         return {
             "percentile": self.percentile,
             "output_scale": self.output_scale,
@@ -148,7 +148,7 @@ class Balanced:
         }
 
     def __str__(self) -> str:
-        """Write the changes as a table."""
+        """Return the changes as a table."""
         what = "maximum" if self.percentile == 100 else f"{self.percentile:g} % percentile"
         titles = {"name": "layer", "scale": "was"}
         titles |= {"kernel_factor": "kernel x", "bias_factor": "bias x"}
@@ -170,23 +170,23 @@ def balance(
 ) -> Balanced:
     """Scale weights and biases so that the largest activations of every layer are 1.
 
-    One gain and one amplitude then suit all layers: with a gain of 100, the neurons of each fire at
-    up to about 100 Hz.
+    One gain and one amplitude then suit all layers: with a gain of 100, the neurons of each layer
+    fire at up to about 100 Hz.
 
     Parameters
     ----------
     layers : iterable of LayerWeights, Pool, Padding and Merge
         As for `nengonet.ann.activations.activations`. Fold a BatchNormalization first.
     images : (n_images, ...) array_like
-        Training images, some hundred of them; they are not scaled.
+        Some hundred training images; they are not scaled.
     percentile : float, 'max' or None
-        Of a layer's activations, over all units and images, that becomes 1. ``None`` and
-        ``'max'`` take the largest (Diehl et al. 2015); one outlier then slows the whole layer.
+        The percentile of a layer's activations, over all units and images, that becomes 1. ``None``
+        and ``'max'`` take the largest (Diehl et al. 2015); one outlier then slows the whole layer.
 
     Returns
     -------
     Balanced
-        ``layers``: the new layers. ``print`` writes what was changed.
+        ``layers`` holds the new layers; ``print`` shows the changes.
 
     Raises
     ------
@@ -196,17 +196,18 @@ def balance(
 
     Notes
     -----
-    With ``scale`` the percentile of a layer and ``before`` that of the weight layer before it (1
-    for the images), the kernel is multiplied by ``before / scale`` and the bias by ``1 / scale``:
-    each activation is its old value divided by ``scale``. Pools pass this on unchanged. Where the
-    percentile is 0, as in a layer that is almost always silent, the maximum takes its place.
+    Let ``scale`` be the percentile of a layer and ``before`` that of the weight layer before it (1
+    for the images). The kernel is multiplied by ``before / scale`` and the bias by ``1 / scale``,
+    so each activation is its old value divided by ``scale``. Pools pass this on unchanged. If the
+    percentile is 0, as in a layer that is almost always silent, the maximum is used instead.
 
-    Branches that a Merge joins get one common scale, the largest of their layers with neurons and
-    of the merges themselves: a sum of values on different scales would be another sum. A shortcut
-    from the images keeps it at 1.
+    Branches that a Merge joins get one common scale, as a sum of values on different scales would
+    be wrong. It is the largest scale of their layers with neurons and of the merges themselves. A
+    shortcut from the images keeps it at 1.
 
     The last layer is linear, so it is scaled by the percentile of the absolute values of its
-    logits; the argmax stays. A softmax changes: take it of ``output * Balanced.output_scale``.
+    logits. The argmax stays the same. A softmax changes: compute it from
+    ``output * Balanced.output_scale``.
 
     References
     ----------
@@ -240,8 +241,8 @@ def balance(
         )
         if given not in (None, "relu", "linear"):
             raise InputError(
-                f"{name}: expected the activation relu or linear, which a factor passes "
-                f"unchanged, got {given}"
+                f"{name}: expected the activation relu or linear, which pass a factor on, got "
+                f"{given}"
             )
         linear |= {name} if given == "linear" else set()
     found = activations(layers.values(), images)
@@ -268,18 +269,18 @@ def balance(
 
 
 def _scale(name: str, values: np.ndarray, percentile: float) -> float:
-    """Return what is to be 1 of a layer's activations."""
+    """Return the activation of a layer that becomes 1."""
     with named(name):
         return full_scale(values, percentile)
 
 
 def _has_scale(layer: LayerWeights | Unweighted) -> bool:
-    """Return whether a layer's values are others than those of the layers that it takes."""
+    """Return whether a layer has a scale of its own, other than that of its inputs."""
     return not isinstance(layer, Unweighted) or (isinstance(layer, Merge) and len(layer.of) > 1)
 
 
 def _on_one_scale(layers: dict[str, LayerWeights | Unweighted]) -> dict[str, str]:
-    """Return, for every layer, one that stands for all those that have its scale."""
+    """Return, for every layer, one layer that represents all layers with the same scale."""
     heads = {"images": "images"}
     for name, of in sources(layers).items():
         if not isinstance(layers[name], Unweighted):
@@ -293,6 +294,6 @@ def _on_one_scale(layers: dict[str, LayerWeights | Unweighted]) -> dict[str, str
 
 
 def multiplied(layer: LayerWeights, kernel_factor: float, bias_factor: float) -> LayerWeights:
-    """Return a layer with its kernel and its bias, if it has one, times a factor each."""
+    """Return a layer with its kernel, and its bias if any, multiplied by a factor each."""
     bias = None if layer.bias is None else layer.bias * bias_factor
     return dataclasses.replace(layer, kernel=layer.kernel * kernel_factor, bias=bias)

@@ -1,4 +1,4 @@
-"""Layers of the ANN without weights: pools, padding, and where branches come together."""
+"""Layers of the ANN without weights: pools, padding, and merges of branches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nengonet.exceptions import InputError
 
 
 class Unweighted:
-    """A layer of the ANN without weights, by its ``name``; one layer feeds it, but for a Merge.
+    """A layer of the ANN without weights. One layer feeds it, unless it is a Merge.
 
     Examples
     --------
@@ -25,16 +25,16 @@ class Unweighted:
     """
 
     def of_shapes(self, shapes: Sequence[tuple[int, ...]], before: str) -> tuple[int, ...]:
-        """Return the shape that it makes of those of the layers named ``before``."""
+        """Return the output shape for the shapes of the layers named ``before``."""
         return self.shape_after(*shapes, before)
 
     def of_values(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what it makes of values, (n_images, ...) each."""
+        """Return the output for values, (n_images, ...) each."""
         return self.values(*values)
 
 
 class _Spatial(Unweighted):
-    """One that works on (rows, columns, channels) or (steps, channels)."""
+    """A layer that works on (rows, columns, channels) or (steps, channels)."""
 
     def with_channels(self, shape: Sequence[int], before: str = "the images") -> tuple[int, ...]:
         """Return the shape of the layer before with its channels, checked."""
@@ -49,7 +49,7 @@ class _Spatial(Unweighted):
 
 @dataclasses.dataclass(frozen=True)
 class Pool(_Spatial):
-    """State a pooling layer of the ANN, to stand between two layers with weights.
+    """State a pooling layer of the ANN, between two layers with weights.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ class Pool(_Spatial):
         A global pool takes the mean or the maximum of every channel; it has no size, strides or
         padding.
     size : int or sequence of int
-        Of the window, in rows and columns, or in steps.
+        Size of the window, in rows and columns, or in steps.
     strides : int or sequence of int, optional
         By default the size.
     padding : {'valid', 'same'}
     name : str
     dimensions : {2, 1}
-        Of its input: ``(rows, columns, channels)`` or ``(steps, channels)``.
+        Dimensions of the input: 2 for ``(rows, columns, channels)``, 1 for ``(steps, channels)``.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class Pool(_Spatial):
         object.__setattr__(self, "padding", convolution.as_padding(self.padding))
         if self.dimensions not in convolution.AXES:
             raise InputError(f"{self.name}: dimensions: expected 1 or 2, got {self.dimensions!r}")
-        # A window that just fits itself: what is left to check is the arguments.
+        # A window always fits an image of its size, so this checks the arguments only.
         with named(self.name):
             geometry = self.geometry()
             convolution.output_shape(geometry[0], *geometry)
@@ -106,7 +106,7 @@ class Pool(_Spatial):
     def geometry(
         self, shape: tuple[int, ...] | None = None
     ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-        """Return size and strides in rows and columns, and the padding; for a shape if global."""
+        """Return size, strides and padding; those of a global pool need a shape."""
         if self.is_global and shape is not None:
             return shape[:-1], (1,) * self.dimensions, "valid"
         size = convolution.as_lengths("size", self.size, self.dimensions)
@@ -114,7 +114,7 @@ class Pool(_Spatial):
         return size, convolution.as_lengths("strides", strides, self.dimensions), self.padding
 
     def shape_after(self, shape: tuple[int, ...], before: str) -> tuple[int, ...]:
-        """Return the shape that the pool makes of the shape of the layer before."""
+        """Return the pool's output shape for the shape of the layer before."""
         shape = self.with_channels(shape, before)
         if self.is_global:
             return shape[-1:]
@@ -122,7 +122,7 @@ class Pool(_Spatial):
             return (*convolution.output_shape(shape, *self.geometry()), shape[-1])
 
     def values(self, values: np.ndarray) -> np.ndarray:
-        """Return what the pool makes of values, (n_images, rows, columns, channels)."""
+        """Return the pool's output for values, (n_images, rows, columns, channels)."""
         shape = self.with_channels(values.shape[1:])
         geometry = () if self.is_global else self.geometry()
         return _POOLS[self.kind](values.reshape(len(values), *shape), *geometry)
@@ -143,7 +143,7 @@ class Padding(_Spatial):
     Parameters
     ----------
     padding : int, or for every dimension an int or (before, after)
-        As Keras takes it: rows and columns of zeros around an image, or steps.
+        Padding as Keras takes it: rows and columns of zeros around an image, or steps.
     name : str
     dimensions : {2, 1}
 
@@ -199,12 +199,12 @@ class Merge(Unweighted):
     ----------
     kind : {'add', 'concatenate'}
     of : str or sequence of str
-        Names of the layers whose values are taken, ``"images"`` for the images. With one name,
-        what follows works on that layer's values: a branch begins.
+        Names of the layers whose values are merged, ``"images"`` for the images. With one name, a
+        branch begins: the layers that follow work on that layer's values.
     activation : {'linear', 'relu'}
-        Of the values: what Keras' layers after it compute.
+        Activation applied to the merged values, as by a Keras layer after the merge.
     axis : int
-        Of an image's own axes, which ``'concatenate'`` joins.
+        Axis that ``'concatenate'`` joins, among an image's own axes.
     name : str
 
     Raises
@@ -264,7 +264,7 @@ class Merge(Unweighted):
 
 
 def with_channels(shape: Sequence[int], dimensions: int = 2) -> tuple[int, ...]:
-    """Return a shape with its channels; ``(rows, columns)``, or ``(steps,)``, is one channel."""
+    """Return a shape with channels; ``(rows, columns)`` and ``(steps,)`` have one channel."""
     return (*shape, 1) if len(shape) == dimensions else tuple(shape)
 
 

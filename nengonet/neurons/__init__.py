@@ -1,7 +1,7 @@
-"""All that nengonet knows of neuron types: one module for each family, found by `model_of`.
+"""Models of neuron types: one module for each family, found by `model_of`.
 
 A connection into ``ensemble.neurons`` gives each neuron the current ``J = gain * drive + bias``,
-where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range play no part
+where the drive is ``W @ inputs``. Encoders, radius and the [-1, 1] range have no effect
 (``nengo/builder/connection.py``).
 """
 

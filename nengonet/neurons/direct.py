@@ -7,7 +7,7 @@ from nengonet.neurons.model import NeuronModel, register
 
 
 class DirectModel(NeuronModel):
-    """`Direct`, for which there is nothing to predict."""
+    """`Direct`, whose rates cannot be predicted, as it has no neurons."""
 
     activation = "linear"
     has_neurons = False

@@ -1,9 +1,9 @@
 """``expm1`` and ``log1p`` of single numbers and of lists, for steps of neurons in Numba.
 
-In 64 bits they are the C library's, one call for each number. In 32 bits, numbers near 0 go through
-the approximations of ``s_expm1f.c`` and ``s_log1pf.c`` in Sun's fdlibm, by which the GNU C library
-computes them, too: without a call the compiler makes vector instructions of them, and their bits
-do not depend on the library.
+In 64 bits they are those of the C library, with one call for each number. In 32 bits, numbers near
+0 use the approximations of ``s_expm1f.c`` and ``s_log1pf.c`` in Sun's fdlibm, as the GNU C library
+does. Without a call, the compiler can use vector instructions, and the bits do not depend on the
+library.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import math
 
 import numpy as np
 
-# Where both approximations hold.
+# The range in which both approximations hold.
 _LOW, _HIGH = np.float32(-0.29), np.float32(0.34)
 _HALF, _ONE, _TWO, _THREE, _SIX = map(np.float32, (0.5, 1, 2, 3, 6))
-# There named Q1 to Q5, and Lp1 to Lp7.
+# Named Q1 to Q5 and Lp1 to Lp7 there.
 _Q1, _Q2, _Q3, _Q4, _Q5 = map(
     np.float32,
     (-3.3333335072e-02, 1.5873016091e-03, -7.9365076090e-05, 4.0082177293e-06, -2.0109921195e-07),
@@ -35,18 +35,18 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7 = map(
 
 
 def expm1_of(x, itemsize):
-    """Return ``exp(x) - 1`` of a number of so many bytes."""
+    """Return ``exp(x) - 1`` of a number with this many bytes."""
     return _near_expm1(x) if itemsize == 4 and x > _LOW and x < _HIGH else math.expm1(x)
 
 
 def log1p_of(x, itemsize):
-    """Return ``log(1 + x)`` of a number of so many bytes."""
+    """Return ``log(1 + x)`` of a number with this many bytes."""
     return _near_log1p(x) if itemsize == 4 and x > _LOW and x < _HIGH else math.log1p(x)
 
 
 def set_expm1(values, n):
     """Set the first ``n`` numbers to ``exp(x) - 1``."""
-    # Without a number for the library, the loop is made of vector instructions.
+    # If no number needs the library, the loop uses vector instructions.
     if values.itemsize == 4 and _are_near(values, n):
         for i in range(n):
             values[i] = _near_expm1(values[i])
@@ -66,7 +66,7 @@ def set_log1p(values, n):
 
 
 def _are_near(values, n):
-    """Tell whether the approximations hold for all numbers."""
+    """Return whether the approximations hold for all numbers."""
     n_near = 0
     for i in range(n):
         n_near += (values[i] > _LOW) & (values[i] < _HIGH)

@@ -7,7 +7,7 @@ from nengonet.neurons.stepped import SteppedModel
 
 
 class IzhikevichModel(SteppedModel):
-    """`Izhikevich`, which spikes once a step at most.
+    """`Izhikevich`, which spikes at most once per step.
 
     Its step is integrated by Euler's method, so its rates depend on ``dt``: above 1 ms neurons
     spike without a current.
@@ -19,7 +19,7 @@ class IzhikevichModel(SteppedModel):
     step_effect = "spikes once a step at most, and without a current in steps above 1 ms"
 
     def ceiling(self, dt):
-        """Return one spike a step."""
+        """Return the rate of one spike per step."""
         return 1.0 / dt
 
 

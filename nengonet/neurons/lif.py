@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons, and those that adapt: their curve, noise and steps."""
+"""Leaky integrate-and-fire neurons, with and without adaptation: curve, noise and steps."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _N_VOLTAGES, _N_MEANS, _N_DEVIATIONS, _APART = 60, 81, 20, 0.15
 # Means in units of the deviation, dense around the threshold.
 _MOST = 30.0
 _MEANS = np.linspace(-np.arcsinh(20 * _MOST), np.arcsinh(20 * _MOST), _N_MEANS)
-# A step of this many tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
-# LIF.step (nengo/neurons.py) takes the logarithm of 0, or of what rounding makes a number below 0,
+# The longest step, in tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
+# LIF.step (nengo/neurons.py) takes the logarithm of 0, or of a number that rounding makes negative,
 # and raises a FloatingPointError in some networks and not in others.
 _MOST_LEAK = 30.0
-# Spikes for which neurons in long steps are followed: rates are right to one step in all of these.
+# Number of spikes for which neurons in long steps are followed; rates are exact to one step in all.
 _MOST_CYCLES = 200
 
 
@@ -34,11 +34,11 @@ _MOST_CYCLES = 200
 
 
 def _usual(current, eventful, states, i, constants):
-    """Step neurons that neither spike nor come out of their refractory time."""
+    """Step neurons that neither spike nor leave their refractory time."""
     dt, _, _, min_voltage, decay = constants[:5]
     zero, one = dt - dt, dt / dt
     voltage, refractory = states[0][i], states[1][i]
-    # Without a branch, so that the compiler turns it into vector instructions.
+    # Without a branch, so that the compiler uses vector instructions.
     for k in range(current.shape[0]):
         left = refractory[k] - dt
         refractory[k] = left
@@ -70,11 +70,11 @@ def _event(current, states, i, k, constants):
 
 
 def _resume(current, states, i, which, n, eventful, memory, constants):
-    """Step neurons that come out of their refractory time within the step."""
+    """Step neurons that leave their refractory time within the step."""
     dt, tau_rc, _, min_voltage = constants[:4]
     zero, one = dt - dt, dt / dt
     voltage, refractory = states[0][i], states[1][i]
-    # Which of them spike cannot be guessed, so there is no branch.
+    # Which of them spike is unpredictable, so there is no branch.
     for event in range(n):
         memory[event] = (refractory[which[event]] - dt) / tau_rc
     set_expm1(memory, n)
@@ -82,7 +82,7 @@ def _resume(current, states, i, which, n, eventful, memory, constants):
         k = which[event]
         old = voltage[k]
         new = old - (current[k] - old) * memory[event]
-        # A time that is not a number is none that is over.
+        # A time that is NaN does not count as over.
         new = new if refractory[k] > zero else old
         voltage[k] = min_voltage if new < min_voltage else new
         eventful[k] = np.uint8(0) if new <= one else np.uint8(1)
@@ -111,7 +111,7 @@ def _most(states, i, k):
 
 
 def _constants(neurons, dt, dtype):
-    # Divided in numbers of that many bits, as in the reference's step.
+    # Divided in this precision, as in the reference's step.
     decay = np.expm1(-np.full(1, dt, dtype) / neurons.tau_rc)[0]
     numbers = (dt, neurons.tau_rc, neurons.tau_ref, neurons.min_voltage)
     return (*map(dtype.type, numbers), decay)
@@ -153,7 +153,7 @@ def _adaptive_spike(current, states, i, which, n, memory, constants):
 
 
 def _adaptive_constants(neurons, dt, dtype):
-    # What a spike of the reference's output takes: its height times ``inc_n``.
+    # A spike in the reference's output takes its height times ``inc_n``.
     number = dtype.type
     taken = number(neurons.inc_n) * number(neurons.amplitude / dt)
     return (*_constants(neurons, dt, dtype), number(dt / neurons.tau_n), taken)
@@ -185,12 +185,12 @@ class LIFRateModel(CurveModel):
 
     @property
     def tuning(self):
-        """Where the ceiling is."""
+        """Return the condition that the ceiling sets."""
         return f"max_rates below {self.ceiling(0.0):g} Hz, so that the gain is finite"
 
 
 class LIFModel(LIFRateModel):
-    """`LIF`, which spikes once a step at most and holds its voltage above ``min_voltage``."""
+    """`LIF`, which spikes at most once per step and keeps its voltage above ``min_voltage``."""
 
     noise_effect = "clips its voltage"
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
@@ -207,22 +207,22 @@ class LIFModel(LIFRateModel):
         self.longest_step = _MOST_LEAK * neuron_type.tau_rc
 
     def curve_of_step(self, current, dt):
-        """Return the curve, less what is lost of steps that outlast ``tau_ref``."""
+        """Return the curve, minus what is lost in steps that are longer than ``tau_ref``."""
         return lif_curve(current, self.neuron_type.tau_rc, self.neuron_type.tau_ref, dt)
 
     def noise(self, current, deviation, dt, presentation_time=None):
-        """Return what a clipped voltage and a noisy crossing of the threshold add."""
+        """Return the rate that a clipped voltage and a noisy threshold crossing add."""
         names = ("tau_rc", "tau_ref", "min_voltage")
         constants = {name: getattr(self.neuron_type, name) for name in names} | {"dt": dt}
         noisy = noisy_lif_rates(current, deviation, **constants)
         return noisy - noisy_lif_rates(current, np.zeros_like(deviation), **constants)
 
     def ceiling(self, dt):
-        """Return one spike a step, or one in every ``tau_ref``."""
+        """Return the rate of one spike per step, or of one in every ``tau_ref``."""
         return 1.0 / max(self.neuron_type.tau_ref, dt)
 
     def batched_step(self, dt, current, output, state, streams):
-        """Return what does `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
+        """Return a function like `nengo.LIF.step`, with ``expm1`` for the few neurons that need it.
 
         All others leak by the same factor.
         """
@@ -255,22 +255,22 @@ class LIFModel(LIFRateModel):
 
 
 class _Adapting(SteppedModel):
-    """Each spike takes ``inc_n * amplitude / tau_n`` from the current, and ``tau_n`` gives it back.
+    """Types in which each spike takes ``inc_n * amplitude / tau_n`` from the current.
 
-    Adapted rates come from stepping: where ``tau_n`` is shorter than the time between spikes, or a
-    spike takes more than the current has above its threshold, the neuron fires in bursts or waits,
-    and its rate is not the fixed point of its curve.
+    The current recovers with ``tau_n``. Adapted rates come from stepping. If ``tau_n`` is shorter
+    than the time between spikes, or a spike takes more than the current has above its threshold,
+    the neuron fires in bursts or waits, and its rate is not the fixed point of its curve.
     """
 
     def __init__(self, neuron_type, family):
         super().__init__(neuron_type, family)
-        # From the fixed point on, three time constants; several adaptations, and two seconds.
+        # From the fixed point, settle for three time constants; average over two, and two seconds.
         self.settling, self.window = 3 * neuron_type.tau_n + 0.1, 2 + 2 * neuron_type.tau_n
-        # What the current loses to the adaptation for every Hz.
+        # The current that adaptation takes for every Hz.
         self.taken = neuron_type.inc_n * self.amplitude
 
     def curve(self, current, dt, presentation_time):
-        """Return the rates of stepped neurons, or the curve where nothing is taken."""
+        """Return the rates of stepped neurons, or the curve if spikes take nothing."""
         if self.taken == 0:
             return self.curve_of_step(current, dt)
         return super().curve(current, dt, presentation_time)
@@ -280,7 +280,7 @@ class _Adapting(SteppedModel):
         return self.curve_of_step(current, dt)
 
     def start(self, shape, current, rng, settled):
-        """Start in the long run from the fixed point of the curve."""
+        """Start from the fixed point of the curve, for rates in the long run."""
         states = super().start(shape, current, rng, settled)
         if settled:
             low, high = np.zeros(current.shape), np.maximum(current, 0.0)
@@ -296,7 +296,7 @@ class AdaptiveLIFRateModel(_Adapting, LIFRateModel):
     """`AdaptiveLIFRate`."""
 
     def variance(self, rates, current, deviation, dt):
-        """Return the variance about the adapted rate: adaptation is slower than noise."""
+        """Return the variance around the adapted rate; adaptation is slower than noise."""
         return super().variance(rates, current - self.taken * rates, deviation, dt)
 
 
@@ -350,8 +350,9 @@ def noisy_lif_rates(
 def lif_curve(current: np.ndarray, tau_rc: float, tau_ref: float, dt: float = 0.0) -> np.ndarray:
     """Return the rates of LIF neurons under a constant current, in Hz.
 
-    `nengo.LIF.step` puts a spike at its time within a step, but a neuron whose refractory time is
-    over before the step is waits for the next step. Steps up to ``tau_ref`` lose nothing.
+    `nengo.LIF.step` places a spike at its time within a step. But if the refractory time ends
+    before that step does, the neuron still waits for the next step. Steps up to ``tau_ref`` lose
+    nothing.
     """
     rates = np.zeros(current.shape)
     above = current > 1
@@ -394,7 +395,7 @@ def _noisy_rates(level: int, dt, tau_rc, tau_ref, min_voltage) -> np.ndarray:
 def _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     """Solve the mean time to a spike from voltage 0, for several means and one deviation."""
     pull = -np.expm1(-dt / tau_rc)
-    # Four standard deviations below where the voltage would settle without a threshold.
+    # Four standard deviations below the level at which the voltage would settle.
     lowest = np.minimum(means, 0.0) - 4 * deviation * np.sqrt(pull / 2)
     lowest = np.minimum(np.maximum(lowest, min_voltage), -1e-9)
     edges = lowest[:, None] + (1.0 - lowest[:, None]) * np.linspace(0, 1, _N_VOLTAGES + 1)
@@ -404,8 +405,8 @@ def _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     below = ndtr((edges[:, None, :] - after[:, :, None]) / (pull * deviation))
     moves = np.diff(below, axis=-1)
     moves[..., 0] += below[..., 0]
-    # A step that ends in a spike lasts until the crossing; the current that made it is taken at
-    # its mean among those that do.
+    # A step with a spike lasts until the crossing; its current is taken as the mean of all currents
+    # that lead to a spike.
     stays = below[..., -1]
     z = (1 - after) / (pull * deviation)
     crossing = after + pull * deviation * density(z) / np.maximum(1 - stays, 1e-300)
@@ -416,6 +417,6 @@ def _markov_rates(means, deviation, dt, tau_rc, tau_ref, min_voltage):
     # A mean far below the threshold all but closes the states: no spike within a day.
     steps = np.linalg.solve(identity - (1 - 1e-11) * moves, duration[..., None])[..., 0]
     start = np.array([np.interp(0.0, *pair) for pair in zip(voltages, steps, strict=True)])
-    # Spikes fall anywhere in a step; what tau_ref leaves of it is lost.
+    # Spikes fall anywhere in a step; the rest of the step after tau_ref is lost.
     lost = max(dt - tau_ref, 0.0) ** 2 / (2 * dt)
     return 1 / (tau_ref + lost + dt * np.maximum(start, 0))

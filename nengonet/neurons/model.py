@@ -1,8 +1,8 @@
-"""What nengonet knows of a neuron type: the protocol, and the look-up by its step function.
+"""Models of neuron types: the protocol, and the look-up by step function.
 
-A type is known by the exact function that steps it, and those that this may call through
-``super()``. A subclass with a step of its own is never taken for its base; one that inherits the
-step is of its base's family, whatever else it changes.
+A type is recognised by the exact function that steps it, and those that this may call through
+``super()``. A subclass with its own step is never taken for its base; one that inherits the step
+belongs to its base's family, whatever else it changes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def density(z: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
 
 
-# Points of a normal distribution and their weights, which add up to 1: so many that a curve with a
-# step is averaged within 1 % of its height.
+# Points of a normal distribution and their weights, which add up to 1: enough to average a curve
+# with a jump within 1 % of its height.
 _POINTS = np.linspace(-5, 5, 201)
 _GAUSSIAN = _POINTS, density(_POINTS) / density(_POINTS).sum()
 
 
 class Kernel(NamedTuple):
-    """One step of a family, as plain functions that Numba compiles when they are first needed.
+    """One step of a family, as plain functions that Numba compiles at their first use.
 
-    `nengonet.minibatch.kernels` calls them on the ``current`` of a row ``i`` of neurons and on
-    ``states[s][i]``, with numbers of the signals' type. Functions that they name are compiled too.
+    `nengonet.minibatch.kernels` calls them with the ``current`` of a row ``i`` of neurons and with
+    ``states[s][i]``, in the signals' type. Functions that they name are compiled too.
 
     Parameters
     ----------
@@ -49,23 +49,23 @@ class Kernel(NamedTuple):
     states : tuple of str
         Names of the type's states, in order.
     keeps_current : bool
-        Whether ``usual`` leaves the currents that it is given as they are, which saves a copy.
+        Whether ``usual`` leaves its currents unchanged, which saves a copy.
     counts_spikes : bool
-        Whether ``usual`` finishes neurons that spike, too, and marks them by their spikes, up to
-        254. Those that are left to ``event`` are then marked by 255.
+        Whether ``usual`` also finishes neurons that spike, and marks them with the number of their
+        spikes, up to 254. Those that are left to ``event`` are then marked with 255.
     resume : function(current, states, i, which, n, eventful, memory, constants), optional
-        With ``spike``, does what ``event`` does for a list of neurons, of families that spike once
-        a step at most. Then ``usual`` marks by 1 those that spike, or whose voltage is not a
-        number, and by 2 those of which it does not know. Steps the ``n`` neurons ``which`` that are
-        marked by 2, and marks them by 1 or 0. ``memory`` is room for as many numbers.
+        Together with ``spike``, replaces ``event`` for a list of neurons, in families that spike at
+        most once per step. ``usual`` then marks with 1 the neurons that spike or whose voltage is
+        NaN, and with 2 those that it cannot decide. ``resume`` steps the ``n`` neurons ``which``
+        that are marked with 2, and marks them with 1 or 0. ``memory`` has room for as many numbers.
     spike : function(current, states, i, which, n, memory, constants), optional
-        Finishes those marked by 1; returns whether all voltages are numbers.
+        Finishes those marked with 1; returns whether all voltages are numbers.
     simplify : function(current, states, i, constants), optional
-        Tells, of families that count spikes, whether no step under these currents, if they stay,
-        brings a neuron of the row more than one spike or leaves it to ``event``. If so, the
-        currents may become what ``simple`` wants.
+        For families that count spikes: returns True if, while these currents last, no step gives a
+        neuron of the row more than one spike or leaves it to ``event``. It may then convert the
+        currents to those that ``simple`` takes.
     simple : function(current, eventful, states, i, constants), optional
-        With ``simplify``, does what ``usual`` does, faster.
+        With ``simplify``, replaces ``usual``, and is faster.
 
     Examples
     --------
@@ -92,32 +92,34 @@ class Kernel(NamedTuple):
 
 
 class NeuronModel:
-    """What one neuron type does, under currents that are constant or noisy.
+    """The behaviour of one neuron type under constant or noisy currents.
 
     The base class refuses to predict a rate, and has safe answers for the rest. A family derives
-    from it and overrides `curve` and what else it knows; see `register`. Currents, deviations and
-    rates are (n_samples, n_neurons) arrays.
+    from it and overrides `curve` and whatever else it knows; see `register`. Currents, deviations
+    and rates are (n_samples, n_neurons) arrays.
 
     Attributes
     ----------
     activation : str or None
-        Of the Keras layer that these neurons stand for: "relu", "sigmoid", "tanh", "linear".
+        Activation of the Keras layer that these neurons represent: "relu", "sigmoid", "tanh",
+        "linear".
     threshold : float or None
         Current above which a neuron fires, if there is one.
     longest_step, exact_step : float, in seconds
         Longest step that a simulation can take; longest step that changes no rate.
     noise_effect, step_effect : str
-        What the step does to a noisy current, as in "LIF clips its voltage"; what steps above
-        ``exact_step`` do, as in "LIF spikes once a step at most".
+        The effect of the step on a noisy current, as in "LIF clips its voltage"; and the effect of
+        steps above ``exact_step``, as in "LIF spikes once a step at most".
     tuning : str, optional
-        Which max_rates have a gain above 0, beyond what all types ask.
+        Which max_rates give a gain above 0, beyond the conditions of all types.
     random : bool
         Whether the spikes are drawn at random.
     elementwise : bool
-        Whether every neuron is stepped for itself, so that one call of the step serves all
-        examples of a minibatch. Otherwise each example has a call of its own.
+        Whether every neuron is stepped independently, so that one call of the step serves all
+        examples of a minibatch. Otherwise each example has its own call.
     draws : callable, optional
-        Makes of the examples' random states, a list, what an element-wise step draws from.
+        Converts a list of the examples' random states to the object that an element-wise step
+        draws from.
     draws_by : str, optional
         Method of a random state by which an element-wise step of rates without state draws, as
         `nengonet.minibatch.mersenne` does in Numba: "poisson" or "random_sample".
@@ -161,18 +163,18 @@ class NeuronModel:
         self.name = type(neuron_type).__name__
 
     def __repr__(self) -> str:
-        """Write the type that it knows."""
+        """Show the type."""
         return f"<{type(self).__name__} of {self.neuron_type}>"
 
     @property
     def noise_remedy(self) -> str | None:
-        """Which argument of the type keeps noise from its rate."""
+        """The argument of the type with which noise does not change its rate."""
         clips = getattr(self.neuron_type, "min_voltage", None) == 0
         return "a min_voltage of -1" if clips else None
 
     @property
     def amplitude(self) -> float:
-        """Area of one spike: 1 for a type that has no amplitude (Izhikevich, Tanh)."""
+        """Area of one spike: 1 for a type without an amplitude (Izhikevich, Tanh)."""
         return float(getattr(self.neuron_type, "amplitude", 1.0))
 
     @property
@@ -210,7 +212,7 @@ class NeuronModel:
         Raises
         ------
         InputError
-            Nobody said what rates the type's step has, or it cannot take steps of ``dt``.
+            The rates of the type's step are unknown, or it cannot take steps of ``dt``.
         """
         self.check_step(dt)
         if type(self.neuron_type).rates is self.family.rates:
@@ -223,10 +225,10 @@ class NeuronModel:
         return rates if ceiling == np.inf else np.clip(rates, -ceiling, ceiling)
 
     def own_rates(self, current: np.ndarray) -> np.ndarray:
-        """Return what the type's own ``rates`` says, in Hz."""
+        """Return the values of the type's own ``rates``, in Hz."""
         ones, zeros = np.ones(current.shape[-1]), np.zeros(current.shape[-1])
         rates = self.neuron_type.rates(current, ones, zeros)
-        # Nengo's rates() multiply by the amplitude, but for the types that wrap another.
+        # Nengo's rates() multiply by the amplitude, except for types that wrap another.
         return rates if issubclass(self.family, RatesToSpikesNeuronType) else rates / self.amplitude
 
     def curve(self, current: np.ndarray, dt: float, presentation_time: float | None) -> np.ndarray:
@@ -242,27 +244,27 @@ class NeuronModel:
         return self.rates(current, dt=dt)
 
     def line(self, current: np.ndarray) -> np.ndarray:
-        """Return the rates in Hz that are left without refractory time and bends."""
+        """Return the rates in Hz without refractory time and bends."""
         return self.rates(current)
 
     def noise(self, current, deviation, dt, presentation_time=None) -> np.ndarray:
-        """Return what noise in the current adds to the rate, in Hz: 0 where that is unknown."""
+        """Return the rate in Hz that noise in the current adds; 0 where that is unknown."""
         return np.zeros(current.shape)
 
     def variance(self, rates, current, deviation, dt) -> np.ndarray:
         """Return the variance of the output from step to step, for an amplitude of 1."""
         if not self.spiking:
             return np.zeros(rates.shape)
-        # A neuron that spikes at most once a step, or a whole number of times and the rest.
+        # A neuron that spikes at most once per step, or a whole number of times plus a fraction.
         share = np.abs(rates) * dt % 1.0
         return share * (1 - share) / dt**2
 
     def filtered_variance(self, rates, current, deviation, dt, gain, power) -> np.ndarray:
-        """Return the variance of the output behind a filter, for an amplitude of 1.
+        """Return the variance of the output after a filter, for an amplitude of 1.
 
         The filter multiplies means by ``gain`` and the variance of independent steps by ``power``.
-        Regular spikes are not independent: what is left of them is a ripple, and what the noise of
-        the current makes of their intervals.
+        Regular spikes are not independent: they leave a ripple, plus the variation of their
+        intervals by the noise of the current.
         """
         independent = power * self.variance(rates, current, deviation, dt)
         if not self._regular or not 0 < power < gain**2:
@@ -271,23 +273,23 @@ class NeuronModel:
         return np.minimum(independent, _ripple(rates, gain, power, dt) + through)
 
     def _irregularity(self, rates, current, deviation, dt) -> np.ndarray:
-        """Return what noise adds to the output, as a variance of independent steps."""
+        """Return the variance that noise adds to the output, as of independent steps."""
         above = current - (self.threshold or 0.0)
-        # A neuron that only noise makes fire has no intervals to keep.
+        # A neuron that fires only because of noise has no regular intervals.
         slope = np.divide(rates, above, out=np.full(rates.shape, np.inf), where=above > 0)
         return np.where(deviation > 0, (np.where(deviation > 0, slope, 0.0) * deviation) ** 2, 0.0)
 
     def ceiling(self, dt: float) -> float:
-        """Return the most that a neuron can fire at in steps of a length, in Hz."""
+        """Return the highest rate of a neuron in steps of this length, in Hz."""
         return np.inf
 
     def check_step(self, dt: float, label: str | None = None) -> None:
         """Refuse steps that are too long for the type."""
         if dt > self.longest_step:
             raise InputError(
-                f"dt: a step of {dt:g} s is too long for {label or self.name}: expected at most "
-                f"{self.longest_step:g} s, in which {self.name} still keeps some of its voltage, "
-                "or neurons without a leak such as SpikingRectifiedLinear"
+                f"dt: expected at most {self.longest_step:g} s for {label or self.name}, in which "
+                f"{self.name} still keeps some of its voltage, got {dt:g} s; shorten dt, or use "
+                "neurons without a leak such as SpikingRectifiedLinear"
             )
 
     def batched_step(self, dt, current, output, state, streams) -> Callable[[], None]:
@@ -301,29 +303,29 @@ class NeuronModel:
 
 
 class OwnRates(NeuronModel):
-    """A registered type whose ``rates`` say what its step does."""
+    """A registered type whose ``rates`` describe its step."""
 
     def curve(self, current, dt, presentation_time):
-        """Return what the type's own ``rates`` says."""
+        """Return the values of the type's own ``rates``."""
         return self.own_rates(current)
 
 
 class CurveModel(NeuronModel):
-    """A type that follows a curve; without spikes, step by step."""
+    """A type that follows a curve; if it does not spike, in every step."""
 
     def curve(self, current, dt, presentation_time):
         """Return the output of every step."""
         return self.curve_of_step(current, dt)
 
     def curve_of_step(self, current: np.ndarray, dt: float) -> np.ndarray:
-        """Return the output of one step, over the amplitude."""
+        """Return the output of one step, divided by the amplitude."""
         rates = np.empty(current.shape)
         for row, found in zip(np.array(current, dtype=np.float64), rates, strict=True):
             self.neuron_type.step(dt, row, found)
         return rates / self.amplitude
 
     def noise(self, current, deviation, dt, presentation_time=None):
-        """Return the mean of the curve over the noise, less the curve."""
+        """Return the mean of the curve over the noise, minus the curve."""
         mean, _ = self._moments(current, deviation, dt)
         return mean - self.curve_of_step(current, dt)
 
@@ -349,7 +351,7 @@ class CurveModel(NeuronModel):
         return tuple(moments(current, deviation))
 
 
-# What is known of a type, by its step and those that it may call through ``super()``.
+# Registered models, by the step of a type and those that it may call through ``super()``.
 _Steps = tuple[Callable[..., None], ...]
 _MODELS: dict[_Steps, tuple[type, type[NeuronModel]]] = {}
 _ELEMENTWISE: set[_Steps] = set()
@@ -360,23 +362,23 @@ def _steps_of(cls: type[NeuronType]) -> _Steps:
 
 
 def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
-    """Say what a neuron type's step does, so that its rates can be predicted.
+    """Register a model of a neuron type's step, so that its rates can be predicted.
 
-    It holds for the class and for subclasses that inherit its step. Without a model it says that
-    the class's own ``rates`` predict its step, and serves as a decorator.
+    It applies to the class and to subclasses that inherit its step. Without a model, the class's
+    own ``rates`` predict its step; `register` then works as a decorator.
 
     Parameters
     ----------
     neuron_class : type
-        With a ``step`` of its own.
+        A class with its own ``step``.
     model : type, optional
-        Derived from `NeuronModel`; `nengonet.neurons.SteppedModel` finds the rates by stepping.
-        With ``elementwise = True``, `MinibatchSimulator` steps all examples in one call.
+        A class derived from `NeuronModel`; `nengonet.neurons.SteppedModel` finds the rates by
+        stepping. With ``elementwise = True``, `MinibatchSimulator` steps all examples in one call.
 
     Raises
     ------
     InputError
-        It is not a neuron type, or inherits its step.
+        The class is not a neuron type, or inherits its step.
 
     Examples
     --------
@@ -402,15 +404,15 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
 def elementwise(neuron_class: type[NeuronType]) -> type[NeuronType]:
     """Let one call of a neuron type's step serve all examples of a minibatch.
 
-    A decorator. Without it, `MinibatchSimulator` steps a neuron type that it does not know example
-    by example, which is as exact but slower. A model's ``elementwise`` says the same.
+    This is a decorator. Without it, `MinibatchSimulator` steps an unknown neuron type example by
+    example, which is equally exact but slower. A model's ``elementwise`` has the same effect.
     """
     _ELEMENTWISE.add(_steps_of(neuron_class))
     return neuron_class
 
 
 def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> NeuronType:
-    """Check that this is a neuron type, and not its class."""
+    """Check that this is a neuron type, not its class."""
     if not isinstance(neuron_type, NeuronType):
         found, fix = described(neuron_type), ""
         if isinstance(neuron_type, type) and issubclass(neuron_type, NeuronType):
@@ -420,10 +422,10 @@ def as_neuron_type(neuron_type: NeuronType, name: str = "neuron_type") -> Neuron
 
 
 def model_of(neuron_type: NeuronType) -> NeuronModel:
-    """Return what nengonet knows of a neuron type, by its step function.
+    """Return the model of a neuron type, found by its step function.
 
-    For a step that is not registered: a model that steps it, if it has neither spikes nor state,
-    and one that refuses to predict it otherwise.
+    If the step is not registered, the model steps the type if it has neither spikes nor state, and
+    otherwise refuses to predict it.
 
     Parameters
     ----------
@@ -451,9 +453,9 @@ def model_of(neuron_type: NeuronType) -> NeuronModel:
 
 
 def _ripple(rates: np.ndarray, gain: float, power: float, dt: float) -> np.ndarray:
-    """Return the variance of evenly spaced spikes behind a low-pass filter of this power.
+    """Return the variance of evenly spaced spikes after a low-pass filter of this power.
 
-    A spike decays with ``tau``; the intervals of rates far above ``1 / tau`` leave nothing of it.
+    A spike decays with ``tau``; at rates far above ``1 / tau``, nothing of the ripple is left.
     """
     share = power / gain**2
     tau = -dt / np.log((1 - share) / (1 + share))
@@ -472,8 +474,8 @@ def on_grid(
 ) -> np.ndarray:
     """Return a function of mean and deviation of a current, element by element.
 
-    For more than ``most`` elements it is taken at a grid of ``n`` means and deviations, and
-    interpolated between. It may return several arrays.
+    For more than ``most`` elements, it is computed on a grid of ``n`` means and deviations, and
+    interpolated. It may return several arrays.
     """
     if mean.size <= most:
         return function(mean, deviation)
@@ -484,7 +486,7 @@ def on_grid(
 
 
 def spread(values: np.ndarray, n: int) -> np.ndarray:
-    """Return about ``n`` points around values: half evenly apart, half where most are."""
+    """Return about ``n`` points around values: half evenly spaced, half where most values are."""
     low, high = values.min(), values.max()
     margin = 1e-9 * (1 + max(abs(low), abs(high)))
     even = np.linspace(low - margin, high + margin, n // 2)

@@ -1,6 +1,6 @@
-"""Neurons that fire at their current: ReLU rates, Nengo's spiking ReLU, and the signed one.
+"""Neurons whose rate is their current: ReLU rates, Nengo's spiking ReLU, and `IntegrateAndFire`.
 
-In one step they may spike several times. `SpikingRectifiedLinear` integrates ``max(J, 0)``, which
+They may spike several times in one step. `SpikingRectifiedLinear` integrates ``max(J, 0)``, which
 turns part of a current's noise into rate; `IntegrateAndFire` follows the mean.
 """
 
@@ -21,19 +21,19 @@ class IntegrateAndFire(nengo.RectifiedLinear):
     Nengo's ``SpikingRectifiedLinear`` integrates ``max(J, 0)``, and its ``LIF`` clips the voltage
     at 0. Both turn the noise of a current into a rate. This neuron keeps negative voltage, so its
     spike count follows the mean of its current, whatever the noise. Under a constant current
-    ``J >= 0`` the count after a time ``T`` differs from ``J * T`` by at most half a spike. In one
-    step it may spike several times; each spike has the area ``amplitude``.
+    ``J >= 0``, the count after a time ``T`` differs from ``J * T`` by at most half a spike. The
+    neuron may spike several times in one step; each spike has the area ``amplitude``.
 
     Parameters
     ----------
     amplitude : float
         Area of one spike; the mean output is ``amplitude * rate``.
     min_voltage : float
-        Lowest voltage, at most 0. The default ``-inf`` never clips; 0 gives the error of the
-        stock neurons back.
+        Lowest voltage, at most 0. The default ``-inf`` never clips; 0 brings back the error of the
+        stock neurons.
     initial_state : {str: Distribution or array_like}
-        Initial ``voltage``, where 1 is the threshold. It starts at 0.5 for every neuron, which
-        rounds a spike count to the nearest whole number instead of downwards.
+        Initial ``voltage``; the threshold is 1. By default every neuron starts at 0.5, which rounds
+        a spike count to the nearest whole number instead of down.
 
     References
     ----------
@@ -80,10 +80,10 @@ class IntegrateAndFire(nengo.RectifiedLinear):
 
 
 def _usual(current, eventful, states, i, constants):
-    """Step integrate-and-fire neurons, but for those with spikes below 0 or above 254."""
+    """Step integrate-and-fire neurons, except those with spikes below 0 or above 254."""
     dt, least, lowest, min_voltage, most = constants
     voltage = states[0][i]
-    # Without a branch, so that the compiler turns it into vector instructions.
+    # Without a branch, so that the compiler uses vector instructions.
     for k in range(current.shape[0]):
         drive = least if current[k] < least else current[k]
         v = voltage[k] + drive * dt
@@ -96,10 +96,10 @@ def _usual(current, eventful, states, i, constants):
 
 
 def _simplify(current, states, i, constants):
-    """Turn currents into what they add in a step, if that is below 1, and so are the voltages."""
+    """Turn currents into the voltage they add per step, if that and the voltages are below 1."""
     dt, least, lowest = constants[:3]
     one, voltage = dt / dt, states[0][i]
-    # From half of the lowest voltage it takes more such steps down than there can be.
+    # From half of the lowest voltage, reaching it takes more such steps than a run can have.
     low, least_added = lowest / 2, lowest / 2**20
     n_simple = 0
     for k in range(current.shape[0]):
@@ -114,7 +114,7 @@ def _simplify(current, states, i, constants):
 
 
 def _simple(current, eventful, states, i, constants):
-    """Step neurons that spike once at most: the floor of a voltage below 2 is 1 or 0."""
+    """Step neurons that spike at most once: the floor of a voltage below 2 is 1 or 0."""
     dt, min_voltage = constants[0], constants[3]
     one, voltage = dt / dt, states[0][i]
     for k in range(current.shape[0]):
@@ -167,7 +167,7 @@ class RectifiedModel(CurveModel):
         return np.maximum(current, 0.0)
 
     def noise(self, current, deviation, dt, presentation_time=None):
-        """Return what the positive half of the noise adds."""
+        """Return the rate that the positive half of the noise adds."""
         return rectified_mean(current, deviation) - np.maximum(current, 0.0)
 
 
@@ -183,14 +183,14 @@ class SpikingRectifiedModel(RectifiedModel):
 
 
 class IntegrateAndFireModel(RectifiedModel):
-    """`IntegrateAndFire`, in which noise shows only where the voltage is clipped."""
+    """`IntegrateAndFire`, in which noise has an effect only if the voltage is clipped."""
 
     noise_effect = "clips its voltage"
     kernel = _kernel(_signed_constants)
     _regular = True
 
     def noise(self, current, deviation, dt, presentation_time=None):
-        """Return what is reflected at ``min_voltage``."""
+        """Return the rate that reflection at ``min_voltage`` adds."""
         lowest = self.neuron_type.min_voltage
         noisy = noisy_integrator_rates(current, deviation, dt=dt, min_voltage=lowest)
         return noisy - np.maximum(current, 0.0)
@@ -214,9 +214,9 @@ def rectified_mean(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 def noisy_integrator_rates(
     mean: np.ndarray, deviation: np.ndarray, *, dt: float = 0.001, min_voltage: float = 0.0
 ) -> np.ndarray:
-    """Return the rates of `IntegrateAndFire` neurons whose voltage is held above a minimum.
+    """Return the rates of `IntegrateAndFire` neurons whose voltage stays above a minimum.
 
-    From the mean time in which a diffusing voltage with drift first gains 1.
+    They follow from the mean time in which a diffusing voltage with drift first gains 1.
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = np.maximum(mean, 0.0)
@@ -227,7 +227,7 @@ def noisy_integrator_rates(
     # A voltage that jumps is reflected 0.58 of a jump below the minimum, on average, and starts as
     # far above 0, because it passed the threshold by as much (Siegmund 1985).
     depth = 2 * 0.5826 * deviation[noisy] * dt - min_voltage
-    # Without drift the formula is 0 / 0; this little changes nothing.
+    # Without drift the formula is 0 / 0; a drift this small does not change the result.
     least = 1e-3 * diffusion / (1 + depth)
     drift = np.where(np.abs(mean[noisy]) < least, least, mean[noisy])
     climb = np.minimum(-drift / diffusion * (1 + depth), 500.0)  # beyond it, no spike in a lifetime
