@@ -29,13 +29,13 @@ def lab(
     labels : (n_images,) array_like of int, optional
         Right classes, for accuracies.
     **settings
-        Where the knobs of the run begin: ``presentation_time``, ``dt``, ``seed``, ``readout`` and
-        ``n_images``; and ``network``, needed for plain Nengo objects.
+        Initial values of the knobs of the run: ``presentation_time``, ``dt``, ``seed``, ``readout``
+        and ``n_images``; and ``network``, needed for plain Nengo objects.
 
     Returns
     -------
     page : panel.viewable.Viewable
-        What a notebook shows; ``page.show()`` opens it in a browser.
+        The page, which a notebook shows; ``page.show()`` opens it in a browser.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def lab(
 
 
 def check_panel() -> None:
-    """Say what to install where Panel is missing."""
+    """Raise an error that states what to install, if Panel is missing."""
     try:
         import panel  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What the views share: colours, figures in one style, words, images as Bokeh has them."""
+"""Code that the views share: colours, figures in one style, words, images for Bokeh."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIVERGING = [to_hex(colormaps["PuOr"](k)) for k in range(256)]  # as nengonet.pl
 
 
 def new_figure(title: str, x: str = "", y: str = "", **settings: object) -> figure:
-    """Return a figure in the lab's style: as wide as it may, of a height that is stated."""
+    """Return a figure in the lab's style, with the available width and the given height."""
     style = {"height": 210, "sizing_mode": "stretch_width", "min_border_left": 70}
     style["min_border_right"] = 24
     style |= {"tools": "pan,wheel_zoom,box_zoom,reset,save", "x_axis_label": x, "y_axis_label": y}
@@ -37,7 +37,7 @@ def new_figure(title: str, x: str = "", y: str = "", **settings: object) -> figu
 
 
 def stacked(figures: Sequence[figure]) -> LayoutDOM:
-    """Put figures below each other, with one toolbar for all."""
+    """Stack figures, with one toolbar for all."""
     # The grid itself has no width in a page of Panel; its toolbar serves a column as well.
     toolbar = gridplot([[each] for each in figures], toolbar_options={"logo": None}).toolbar
     below = column(*figures, sizing_mode="stretch_width")
@@ -45,23 +45,23 @@ def stacked(figures: Sequence[figure]) -> LayoutDOM:
 
 
 def beside(*parts: LayoutDOM) -> LayoutDOM:
-    """Put parts beside each other, or below where there is no room."""
+    """Put parts side by side, or below each other if there is no room."""
     return row(*parts, sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
 
 
 def hover(drawn: figure, glyph: object, **tips: str) -> None:
-    """Say this of what lies under the pointer."""
+    """Add tooltips for whatever is under the pointer."""
     tooltips = [(words.replace("_", " "), value) for words, value in tips.items()]
     drawn.add_tools(models.HoverTool(renderers=[glyph], tooltips=tooltips))
 
 
 def number(value: float) -> str:
-    """Write a number with a few digits, and not in powers of ten."""
+    """Return a number as text, with a few digits and without powers of ten."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def plural(n: int, thing: str) -> str:
-    """Write a number of things."""
+    """Return a number of things as text."""
     return f"{n:,} {thing}{'s' * (n != 1)}"
 
 
@@ -82,7 +82,7 @@ def as_rgba(images: np.ndarray) -> np.ndarray:
 
 
 def share(flags: np.ndarray) -> str:
-    """Write a share; 0 and 100 % only where it is."""
+    """Return a share as text; 0 and 100 % only if exact."""
     part = float(np.mean(flags)) if np.size(flags) else 0.0
     if 0 < part < 0.0005 or 0.9995 < part < 1:
         return "under 0.1%" if part < 0.5 else "over 99.9%"

@@ -1,4 +1,4 @@
-"""The knobs of a network: read from its Nengo objects, and put into a copy of it.
+"""The knobs of a network: read from its Nengo objects, and applied to a copy of it.
 
 Values are a flat dict by the knob's name, ``"hidden.gain"``. Names and units are those of the code.
 """
@@ -29,7 +29,7 @@ from nengonet.results.readout import READOUTS
 Values = dict[str, object]
 
 _RECTIFIED = nengo.RectifiedLinear()
-#: What a layer's neurons can be, by name; calling one makes them.
+#: The neuron types that a layer can have, by name; calling one makes it.
 NEURON_TYPES = {
     "LIF": nengo.LIF,
     "AdaptiveLIF": nengo.AdaptiveLIF,
@@ -56,7 +56,7 @@ class Knob:
     word: str
     #: Empty for a number.
     choices: tuple[str, ...] = ()
-    #: Whether None is a value, and what it stands for.
+    #: The meaning of None, if it is a value.
     none: str = ""
 
     @property
@@ -71,17 +71,17 @@ class Knob:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes whole numbers alone."""
+        """Whether it takes whole numbers only."""
         return self.word in _WHOLE
 
     def used(self, values: Values) -> bool:
-        """Tell whether it counts now: tuning goes by one of two pairs of numbers."""
+        """Return whether it has an effect now: the tuning uses one of two pairs of numbers."""
         pairs = (each.split(", ") for each in (GAIN, MAX_RATES))
         pair = next((each for each in pairs if self.word in each), None)
         return pair is None or values[f"{self.layer}.tuning"].split(", ") == pair
 
     def checked(self, value: object) -> object:
-        """Return a value of the right kind; its range is checked by what takes it."""
+        """Return a value of the right kind; its range is checked where it is used."""
         if self.choices:
             check_among(self.name, value, self.choices)
             return value
@@ -103,7 +103,7 @@ def packed(target: Target) -> bytes:
 
 
 def unpacked(content: bytes) -> Target:
-    """Return a copy of what was packed here."""
+    """Return a copy of a packed output."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Nengo's, of Nodes that pass on what comes in
         return cloudpickle.loads(content)
@@ -125,7 +125,7 @@ class Input:
 
 
 def input_of(target: Target) -> Input | None:
-    """Return the image input, if there is exactly one, as nengonet's builders make it."""
+    """Return the image input, if exactly one exists, as nengonet's builders make it."""
     found = _input_of(target)
     plain = found is not None and all(
         each.function is None and each.pre_slice == slice(None) for each in found.behind
@@ -159,13 +159,13 @@ _IMAGES = (ConstantImage, PoissonImage)
 
 
 def _rate(max_rate: float, amplitude: float) -> Values:
-    """Return the knobs of a Poisson input; no amplitude is one of ``1 / max_rate``."""
+    """Return the knobs of a Poisson input; no amplitude means ``1 / max_rate``."""
     usual = np.isclose(amplitude * max_rate, 1.0, rtol=1e-12)
     return {"max_rate": float(max_rate), "amplitude": None if usual else float(amplitude)}
 
 
 def tunable(target: Target) -> dict[str, Layer]:
-    """Return the layers that have knobs, beside the input, by label."""
+    """Return the layers that have knobs, except the input, by label."""
     source = input_of(target)
     own = {None} if source is None else {source.node, source.neurons}
     return {
@@ -214,7 +214,7 @@ def _read_neurons(layer: Layer) -> Values:
 
 
 def _neat(value: float) -> float:
-    """Return a number without the rounding of the way it came."""
+    """Return a number without accumulated rounding errors."""
     return 0.0 if abs(value) < 1e-9 else float(f"{value:.9g}")
 
 
@@ -226,13 +226,13 @@ def _numbers(neuron_type: nengo.neurons.NeuronType) -> Values:
 
 
 def _keras_bias(layer: Layer) -> np.ndarray:
-    """Return the bias that the weights bring each neuron, as a drive."""
+    """Return the bias that the weights give each neuron, as a drive."""
     own = None if layer.weights is None else layer.weights.bias
     return np.zeros(layer.size) if own is None else np.resize(own, layer.size)
 
 
 def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
-    """Return the knobs that stand for these values, by name, in the order of the page."""
+    """Return the knobs for these values, by name, in the order of the page."""
     found = {}
     for name in values:
         layer, _, word = name.rpartition(".")
@@ -250,7 +250,7 @@ def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
 
 
 def turned(values: Values, built: Values, name: str, value: object) -> Values:
-    """Return the values after one knob was turned, and what follows from it."""
+    """Return the values after one knob was turned, with all that depends on it."""
     knobs = knobs_of(values, built)
     check_among("knob", name, knobs)
     knob = knobs[name]
@@ -269,7 +269,7 @@ def turned(values: Values, built: Values, name: str, value: object) -> Values:
 
 
 def _with_type(found: Values, built: Values, knob: Knob) -> Values:
-    """Exchange the parameters of neurons; those of the same name stay."""
+    """Replace the parameters of neurons; those with the same name stay."""
     kind, layer = found[knob.name], knob.layer
     if kind == built.get(knob.name):
         usual = {word: built[f"{layer}.{word}"] for word in _own_words(built, layer)}
@@ -281,7 +281,7 @@ def _with_type(found: Values, built: Values, knob: Knob) -> Values:
 
 
 def _exchanged(values: Values, name: str, gone: Collection[str], new: Values) -> Values:
-    """Return values without some, and with others behind a name."""
+    """Return values without some names, and with new values after a name."""
     kept = {}
     for each, value in values.items():
         kept |= {} if each in gone else {each: value}
@@ -298,7 +298,7 @@ def _own_words(values: Values, layer: str) -> list[str]:
 
 
 def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
-    """Exchange the knobs of an input, such that its mean output stays."""
+    """Replace the knobs of an input so that its mean output stays the same."""
     layer, kind = knob.layer, found[knob.name]
     own = {word: before.get(f"{layer}.{word}") for word in ("max_rate", "amplitude", "scale")}
     if kind == "constant":
@@ -319,7 +319,7 @@ def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
 
 
 def make(content: bytes, built: Values, values: Values, seed: int | None = None) -> Target:
-    """Return a copy of a network with these values; what is as it was built is not touched."""
+    """Return a copy of a network with these values; objects with unchanged values stay."""
     target = unpacked(content)
     if seed is not None:
         target.network.seed = seed
@@ -342,7 +342,7 @@ def of_layer(values: Values, layer: str) -> Values:
 
 
 def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
-    """Change a layer's Nengo objects where values differ, and its record."""
+    """Change a layer's record, and its Nengo objects where values differ."""
     label = layer.label
     if now.get("synapse") != was.get("synapse"):
         synapse = now["synapse"]
@@ -367,7 +367,7 @@ def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
     except InputError as error:
         raise InputError(f"{label}: {error}") from None
     layer.ensemble.gain, layer.ensemble.bias = gain, bias + gain * _keras_bias(layer)
-    # The findings tell a gain that was tuned from one that was given.
+    # The findings distinguish a tuned gain from a given one.
     tuned = dataclasses.replace(layer, tuned_gain=gain if tuning == MAX_RATES else None)
     return dataclasses.replace(target, layers={**target.layers, layer.ensemble: tuned})
 
@@ -375,7 +375,7 @@ def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
 def _neurons(
     label: str, own: nengo.neurons.NeuronType, kind: str, numbers: Values
 ) -> nengo.neurons.NeuronType:
-    """Return neurons; first states that were given stay, where the new kind has them too."""
+    """Return neurons; given initial states stay if the new kind has them too."""
     try:
         if kind == type(own).__name__:
             return with_settings(own, **numbers)
@@ -388,9 +388,9 @@ def _neurons(
 
 
 def _put_input(target: Target, source: Input, now: Values) -> Target:
-    """Exchange the input for one that the builders make of these values, at the same place.
+    """Replace the input, at the same place, by one that the builders make from these values.
 
-    With its objects where the others were, all seeds are those of a network that was built so.
+    As its objects take the places of the old ones, all seeds are those of a network built this way.
     """
     node, own = source.node, {word: value for word, value in now.items() if word != "kind"}
     home = next(each for each in _networks(target) if node in each.nodes)

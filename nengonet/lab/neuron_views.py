@@ -36,12 +36,12 @@ def neuron_view(
     Parameters
     ----------
     weights : array_like
-        (n_inputs,) of a neuron of a dense layer; (height, width, channels) or (length, channels) of
-        a filter of a convolution.
+        (n_inputs,) for a neuron of a dense layer; (height, width, channels) or (length, channels)
+        for a filter of a convolution.
     shape : (rows, columns) or (rows, columns, channels) or None
-        Of the layer before a dense layer, for weights that make images.
+        Shape of the layer before a dense layer, for weights drawn as images.
     tuning : pair of (n_points,) array_like
-        Currents, rising, and the rate in Hz for each if it is constant.
+        Increasing currents, and the rate in Hz for each constant current.
     currents : (n_images,) array_like
         Mean current of the neuron in each of the images.
     traces : dict of (n_steps,) array_like
@@ -73,7 +73,7 @@ def neuron_view(
 
 
 def _histogram(currents: np.ndarray, above: figure) -> figure:
-    """Draw how many images have which current, on the x axis of the tuning curve."""
+    """Draw the number of images by current, on the x axis of the tuning curve."""
     currents = np.asarray(currents, dtype=np.float64).ravel()
     currents = currents[np.isfinite(currents)]
     title = f"its mean current in each of {plural(currents.size, 'image')}"
@@ -87,7 +87,7 @@ def _histogram(currents: np.ndarray, above: figure) -> figure:
 
 
 def _weights_figure(weights: np.ndarray, shape: Sequence[int] | None, name: str) -> figure:
-    """Draw weights as an image, or a tile for each channel; 0 is the middle of the colours."""
+    """Draw weights as an image, or a tile for each channel; colours are centred at 0."""
     weights = np.asarray(weights, dtype=np.float64)
     if shape is not None and weights.ndim == 1:
         if np.prod(shape) != weights.size:
@@ -172,7 +172,7 @@ def layer_view(
     name: str = "layer",
     ceiling: float = np.inf,
 ) -> tuple[LayoutDOM, ColumnDataSource]:
-    """Draw the rates of a layer in a run against the predicted ones, and how they are spread.
+    """Draw a layer's rates in a run against the predicted ones, and their distributions.
 
     Both are (n_images, n_neurons), in Hz, NaN where unknown; ``ceiling`` is the largest rate that
     the neurons can have, in Hz. The source has ``image`` and ``neuron`` of each point, and
@@ -211,9 +211,9 @@ def layer_view(
 
 
 def _spread(observed: np.ndarray, predicted: np.ndarray) -> figure:
-    """Draw how many of the rates, observed and predicted, are how high; of half a spike or more."""
+    """Draw the distributions of observed and predicted rates of half a spike or more."""
     found = {"observed": np.abs(observed), "predicted": np.abs(predicted)}
-    # Bins of equally many whole counts, as observed rates are multiples of that of one spike.
+    # Bins with the same number of whole counts, as observed rates are multiples of one spike's.
     spiking = observed[np.isfinite(observed) & (observed != 0)]
     one = np.abs(spiking).min() if spiking.size else 1.0
     found = {word: each[np.isfinite(each)] for word, each in found.items()}

@@ -1,4 +1,4 @@
-"""The page: knobs on the left, prediction and run beside each other, and what is inside."""
+"""The page: knobs on the left, prediction and run side by side, and tabs to look inside."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def page(lab: Lab) -> pn.viewable.Viewable:
 
 
 def _text(value: object, none: str = "none") -> str:
-    """Write the value of a knob."""
+    """Return the value of a knob as text."""
     return none if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(title: str, found: Accuracy | None, below: str, old: bool = False) -> Html:
-    """Write an accuracy large, with its interval."""
+    """Return a large accuracy, with its interval."""
     large, words = "–", []
     if found is not None:
         ties = f", {found.ties:,} ties" if found.ties else ""
@@ -93,7 +93,7 @@ class Page:
         return button
 
     def _do(self, change: Callable[[], None]) -> None:
-        """Change the knobs, and run; what cannot be is said, and nothing changes."""
+        """Change the knobs, and run; an impossible change shows a message and does nothing."""
         try:
             change()
         except InputError as error:
@@ -109,7 +109,7 @@ class Page:
             self._again.value = 0
 
     def _show_knobs(self) -> None:
-        """Show the values; widgets are made anew where there are other knobs."""
+        """Show the values; widgets are made anew if the knobs have changed."""
         lab, knobs, self._is_quiet = self.lab, self.lab.knobs, True
         if list(self._widgets) != list(knobs):
             self._widgets = {name: self._widget(knob) for name, knob in knobs.items()}
@@ -373,7 +373,7 @@ class Inside:
         self._buttons[name].param.update(filename=file, disabled=False)
 
     def _watch(self, source: object, widgets: dict[str, pn.widgets.IntInput]) -> None:
-        """Let a click choose: a column of what was clicked is a widget's value."""
+        """Let a click choose: a column of the clicked row sets a widget's value."""
 
         def chosen(attribute: str, old: list, new: list) -> None:
             for name, widget in widgets.items() if new else ():

@@ -1,4 +1,4 @@
-"""The server of the lab: on this machine alone, or for those who have the token."""
+"""The server of the lab: for this machine only, or for everyone who has the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class TokenOnly(AuthProvider):
-    """Lets in who has the token: in the page's address, and then in a cookie."""
+    """Admits those who have the token: in the page's address, and then in a cookie."""
 
     login_url = "/"  # asked for by Bokeh; who has no token is refused before
 
@@ -29,7 +29,7 @@ class TokenOnly(AuthProvider):
 
     @property
     def get_user_async(self) -> Callable:
-        """What Bokeh calls before every page and every socket."""
+        """The function that Bokeh calls before every page and every socket."""
         return self._checked
 
     async def _checked(self, handler: RequestHandler) -> str:
@@ -49,24 +49,24 @@ def serve(
     tell: Callable[[str], object] = print,
     show: bool = True,
 ) -> None:
-    """Serve a lab until Ctrl-C; every page begins with a state of its own.
+    """Serve a lab until Ctrl-C; every page starts with its own state.
 
     Parameters
     ----------
     lab : Lab
     host : str, optional
-        Address to listen at beside this machine's own; who asks must then know a token.
+        Address to listen at besides this machine's own; visitors then need a token.
     port : int
-        0 for any that is free.
+        Port of the page; 0 for any free port.
     tell : callable
-        Called with the page's address.
+        Function that is called with the page's address.
     show : bool
         Open the page in a browser.
     """
     token = None if host is None else secrets.token_urlsafe(24)
     address, port = host or LOOPBACK, _free(host or LOOPBACK, port)
     guard = {} if token is None else {"auth_provider": TokenOnly(token)}
-    # Elsewhere, the token's cookie says who may connect, under whatever name the machine has.
+    # From elsewhere, the token's cookie decides who may connect, under any name of the machine.
     origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"] if token is None else ["*"]
     server = pn.io.server.get_server(
         lambda: page(lab.fresh()),

@@ -1,7 +1,7 @@
-"""What one page of the lab holds: the knobs, the prediction, the run, and the runs before it.
+"""The state of one page of the lab: the knobs, the prediction, the run, and earlier runs.
 
-It knows nothing of the page. A network is made anew from the knobs for every prediction and run;
-nobody's own objects are changed.
+It does not depend on the page. A network is made anew from the knobs for every prediction and run;
+the user's own objects are not changed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from nengonet.studies.case import Path
 
 #: Images that a network of many neurons is shown at first, and how many neurons are many.
 _FEW, _MANY_NEURONS = 100, 20_000
-#: The prediction is that of the first images: it answers while a knob moves.
+#: The prediction is for the first images only, so that it follows a moving knob.
 N_PREDICTED = 500
 #: The script is for Nengo's own simulator, which takes a second for an image.
 N_CODE = 20
@@ -54,7 +54,7 @@ _N_IMAGES = 1000
 
 
 class Cancelled(Exception):
-    """A run whose knobs have moved on."""
+    """Raised in a run whose knobs have changed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,11 +63,11 @@ class Base:
 
     content: bytes
     values: Values
-    #: Whether the network's seed is that of the run.
+    #: Whether the network's seed is the seed of the run.
     seeded: bool = False
     initial_states: Mapping = dataclasses.field(default_factory=dict)
     weights: Path = None
-    #: What is published of it.
+    #: Its published accuracy.
     published: float | None = None
 
     @classmethod
@@ -93,7 +93,7 @@ class Settings:
 
     @property
     def showing(self) -> dict[str, object]:
-        """How long the network is run, and how it is read out."""
+        """The presentation time and the readout."""
         return {name: self.running[name] for name in ("presentation_time", "dt", "readout")}
 
     @property
@@ -104,7 +104,7 @@ class Settings:
         return self.base.published if same else None
 
     def make(self) -> Target:
-        """Return the network, as a copy of its own."""
+        """Return a new copy of the network."""
         seed = self.running["seed"] if self.base.seeded else None
         return knobs.make(self.base.content, self.base.values, self.values, seed)
 
@@ -116,11 +116,11 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What is kept of a run: a row of the list."""
+    """The kept facts of a run: a row of the list."""
 
     number: int
     settings: Settings
-    #: By knob, the values in the run before and in this one.
+    #: By knob, the values in the previous run and in this one.
     changed: Mapping[str, tuple[object, object]]
     predicted: Accuracy | None
     accuracy: Accuracy | None
@@ -171,7 +171,7 @@ class Done:
 
     @functools.cached_property
     def predicted(self) -> dict[str, LayerPrediction]:
-        """What was to be expected of each layer, with noisy currents."""
+        """The prediction of each layer, with noisy currents."""
         showing = {name: self.settings.running[name] for name in ("presentation_time", "dt")}
         found = predict(self.target, self.images, **showing, noise=True)
         return {each.label: each for each in found}
@@ -200,7 +200,7 @@ class Done:
         return result, {word: result.data[each][0, :, 0] for word, each in probes.items()}
 
     def example(self, number: int) -> dict[str, object]:
-        """Return what there is to see of an image: arguments of `views.example_view`."""
+        """Return the arguments of `views.example_view` for an image."""
         result, _ = self.again(number)
         return {
             "image": self.pictures()[number],
@@ -214,7 +214,7 @@ class Done:
         }
 
     def neuron(self, number: int, label: str, neuron: int) -> dict[str, object]:
-        """Return what there is to see of a neuron: arguments of `views.neuron_view`."""
+        """Return the arguments of `views.neuron_view` for a neuron."""
         layer, expected = self.layer(label), self.predicted[label]
         result, traces = self.again(number, label, neuron)
         currents = expected.current[:, neuron]
@@ -234,7 +234,7 @@ class Done:
 
 
 def _weights_of(layer: Layer, neuron: int) -> tuple[np.ndarray, tuple | None]:
-    """Return the weights into a neuron, and the shape of what they are for."""
+    """Return the weights into a neuron, and the shape of their input."""
     if layer.weights is not None and layer.weights.kernel is not None:
         kernel = layer.weights.kernel
         if kernel.ndim == 2:
@@ -297,7 +297,7 @@ def _let_go() -> None:
 
 
 class Job:
-    """A run that is under way, or that was."""
+    """A run in progress, or a former one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -305,7 +305,7 @@ class Job:
         self.share = 0.0
 
     def told(self, n_done: float, total: float) -> None:
-        """Hear how far the run is; or end it."""
+        """Take the progress of the run, or end it."""
         if self.stopped.is_set():
             raise Cancelled
         self.share = n_done / total
@@ -346,7 +346,7 @@ class Lab:
         self.now = self._checked(Settings(self._first, base, base.values))
 
     def fresh(self) -> Lab:
-        """Return the same lab as it was at first, for another page."""
+        """Return the lab in its initial state, for another page."""
         return Lab(
             self.networks, self.images, self.labels, self.title, self._first, self.class_names
         )
@@ -359,20 +359,20 @@ class Lab:
         return knobs.knobs_of(self.now.values, self.now.base.values)
 
     def set(self, knob: str, value: object) -> None:
-        """Turn a knob; a value out of its range changes nothing, and says so."""
+        """Turn a knob; a value out of its range raises an error and changes nothing."""
         values = knobs.turned(self.now.values, self.now.base.values, knob, value)
         if values != self.now.values:
             self._to(dataclasses.replace(self.now, values=values))
 
     def choose(self, name: str) -> None:
-        """Take one of the networks as it was built; the number of images stays."""
+        """Choose one of the networks as it was built; the number of images stays."""
         check_among("network", name, self.networks)
         base = self.networks[name]()
         shown = {f"{RUN}.{word}": self.now.running[word] for word in ("n_images", "seed")}
         self._to(Settings(name, base, base.values | shown))
 
     def restore(self, number: int) -> None:
-        """Put the knobs where they were in an earlier run."""
+        """Set the knobs to their values in an earlier run."""
         self._to(next(run.settings for run in self.history if run.number == number))
 
     def back(self) -> None:
@@ -382,7 +382,7 @@ class Lab:
 
     @property
     def changed(self) -> dict[str, tuple[object, object]]:
-        """What differs from the last run: its value and that of now, by knob."""
+        """The changes since the last run: its value and the present one, by knob."""
         return self._since(self.now)
 
     def _since(self, settings: Settings) -> dict[str, tuple[object, object]]:
@@ -413,12 +413,12 @@ class Lab:
         return self.images[:n], None if self.labels is None else self.labels[:n]
 
     def predict(self) -> Diagnosis:
-        """Say what the network will do with the images, with no run."""
+        """Predict what the network will do with the images, without a run."""
         return self._predicted(self.now)
 
     @property
     def predicted(self) -> Diagnosis | None:
-        """The prediction for the knobs of now, if there is one yet."""
+        """The prediction for the present knobs, if there is one yet."""
         settings, found = self._predictions
         return found if settings is self.now else None
 
@@ -442,7 +442,7 @@ class Lab:
         return self._looks.do(task)
 
     def run(self) -> None:
-        """Begin a run in the background; one that is under way ends."""
+        """Start a run in the background; a run in progress ends."""
         self.cancel()
         self.trouble, self.job = None, Job(self.now)
         self.later(functools.partial(self._foresee, self.job))
@@ -454,17 +454,17 @@ class Lab:
             self._predicted(job.settings)
 
     def cancel(self) -> None:
-        """End the run that is under way."""
+        """End the run in progress."""
         if self.job is not None:
             self.job.stopped.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run has ended, and tell whether it has."""
+        """Wait until the run has ended, and return whether it has."""
         return self.job is None or self.job.ended.wait(timeout)
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is in progress."""
         return self.job is not None and not self.job.ended.is_set()
 
     def _finish(self, job: Job) -> None:
@@ -518,7 +518,7 @@ def of_output(
     n_images: int | None = None,
     title: str = "",
 ) -> Lab:
-    """Return a lab of somebody's own network, which is left as it is."""
+    """Return a lab of a user's network, which stays unchanged."""
     target = read_output(output, network)
     (shown,) = read_images(images, target, n_steps=count_steps(presentation_time, dt), dt=dt)
     images = np.asarray(images) if len(shown.images) == len(images) else shown.images
@@ -558,6 +558,6 @@ def of_study(
 
 
 def _usual(target: Target) -> int:
-    """Return how many images a network is shown at first."""
+    """Return the number of images that a network is shown at first."""
     objects = (*target.network.all_ensembles, *target.network.all_nodes)
     return _FEW if sum(map(size_of, objects)) > _MANY_NEURONS else _N_IMAGES

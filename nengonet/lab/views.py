@@ -1,21 +1,21 @@
-"""What the lab shows of images, neurons and layers: Bokeh figures of plain arrays.
+"""The lab's figures of images, neurons and layers: Bokeh figures of plain arrays.
 
-One word means the same in all functions:
+These parameters mean the same in all functions:
 
 ``image``, ``images``
     (rows, columns), (rows, columns, channels) or (n_inputs,) array_like; one for each image. Values
-    in [0, 1] are drawn from black to white, others from their least to their largest; three
-    channels are red, green and blue, any other number of them is drawn as their mean.
+    in [0, 1] are drawn from black to white, others from their smallest to their largest. Three
+    channels are red, green and blue; any other number of channels is drawn as their mean.
 ``label``, ``labels``, ``prediction``, ``predictions``
-    Right class and answer, numbers from 0; an answer that is NaN or below 0 is none.
+    Right class and answer, numbers from 0; an answer that is NaN or below 0 means no answer.
 ``class_names``
     A name for each class, by default its number.
 ``tied``
-    Whether several classes had the highest score; of one image, or of each.
+    Whether several classes had the highest score, for one image or for each.
 ``dt``
-    Step, in seconds.
+    Length of a step, in seconds.
 ``name``
-    What the title calls that which is drawn.
+    Name of the drawn object in the title.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def image_grid(
 
 
 def _answers(answers: np.ndarray, right: np.ndarray, ties: np.ndarray, names: list[str]) -> dict:
-    """Return verdicts, frames and words of answers."""
+    """Return the verdicts, frames and texts of answers."""
     verdicts = np.where(answers == right, "right", np.where(right >= 0, "wrong", "")).astype("<U9")
     verdicts[ties] = "tie"
     verdicts[~(answers >= 0)] = "no answer"

@@ -1,4 +1,4 @@
-"""The published examples, a module each, and the engine that runs them.
+"""The published examples, one module each, and the engine that runs them.
 
 A study is a module of this package with a `Study` named ``STUDY``; nothing else lists them.
 """
@@ -19,7 +19,7 @@ _DESCRIPTION = re.compile(r"^STUDY\b.*=", re.MULTILINE)
 
 
 def names() -> list[str]:
-    """Return the names of the studies, without importing any: a list of commands waits for none.
+    """Return the names of the studies without importing any, so that listing commands is fast.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def get(name: str) -> Study:
     Raises
     ------
     InputError
-        An unknown study.
+        The name is unknown.
 
     Examples
     --------

@@ -3,9 +3,10 @@
 https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/1830
 
 The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
-``synapse`` None), sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50, leaves the weights
-as they were trained at 0.01, and asks why the accuracy falls, and why in a zig-zag. Here are the
-study's sweeps, and the answers to the thread's questions; its networks are in `amplitude_networks`.
+``synapse`` None) and sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50. The weights stay
+as they were trained at 0.01. The poster asks why the accuracy falls, and why in a zig-zag. This
+module has the study's sweeps and the answers to the thread's questions; its networks are in
+`amplitude_networks`.
 """
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ def cells(report: Reproduction) -> list[dict]:
 
 
 def curve_tables(report: Reproduction) -> Iterator[str]:
-    """Write the poster's question and the answer beside each other."""
+    """Write the poster's question and the answer side by side."""
     for name, run in _sweeps(report).items():
         means = _means(run)
         amplitudes, found = nets.accuracies(run, "fixed")
@@ -312,7 +313,7 @@ _AVERAGED_OUT = 1.5
 
 
 def on_tuning(report: Reproduction) -> Iterator[str]:
-    """Say what ``max_rates`` and ``intercepts`` mean, by spikes in a second."""
+    """Write what ``max_rates`` and ``intercepts`` mean, with spikes in a second."""
 
     def counted(drives: Sequence[float], at: str) -> str:
         pairs = zip(nets.tuning_counts(drives), drives, strict=True)
@@ -342,7 +343,7 @@ def on_networks(report: Reproduction) -> Iterator[str]:
 
 
 def zigzag(name: str, run: nn.Sweep) -> str:
-    """Give the one account of the zig-zag: what a seed changes, and whether it averages out."""
+    """Explain the zig-zag: what a seed changes, and whether it averages out."""
     (amplitude,), same = nets.accuracies(run, "loop")
     _, found = nets.accuracies(run, "fixed")
     n_seeds, mean = found.shape[1], found.mean(axis=1)
@@ -373,7 +374,7 @@ def zigzag(name: str, run: nn.Sweep) -> str:
 
 
 def loss(name: str, run: nn.Sweep, explained: list[dict]) -> str:
-    """Say what the network loses, and how much of it is left without each of the causes."""
+    """Write what the network loses, and how much of the loss is left without each cause."""
     means, largest = _means(run), RETRAINED[-1]
     losses = {
         kind: 100 * (means[kind, TRAINED_AT]["mean"] - means[kind, largest]["mean"])
@@ -436,7 +437,7 @@ def on_trainings(report: Reproduction) -> Iterator[str]:
 
 
 def retraining(run: nn.Sweep, retrained: dict[float, dict[str, float]]) -> str:
-    """Say what weights trained at the amplitude give."""
+    """Write the accuracy of weights trained at the amplitude."""
     means, largest = _means(run), RETRAINED[-1]
     rates = shared.slashed((found["rate"] for found in retrained.values()), ".3f")
     drives = shared.slashed((found["drive"] for found in retrained.values()), ".3g")
@@ -473,7 +474,7 @@ def trainings(run: nn.Sweep) -> str:
 
 
 def on_channel(report: Reproduction) -> Iterator[str]:
-    """Say whether the amplitude scales the output."""
+    """Write whether the amplitude scales the output."""
     run = report.sweeps["channel"]
     fixed, solved = (nets.channel_slopes(run, decoders) for decoders in ("fixed", "solved"))
     solved_rows = [row for row in reversed(run.rows) if row["decoders"] == "solved"]

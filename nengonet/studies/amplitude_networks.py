@@ -1,7 +1,7 @@
-"""The networks of the forum's "Effect of amplitude on accuracy", and what is measured of them.
+"""The networks of the forum's "Effect of amplitude on accuracy", and their measurements.
 
-`build` makes the thread's network at an amplitude, and variants that tell causes apart; `cell` is
-one run of it. `channel` is a communication channel whose spikes grow.
+`build` makes the thread's network at an amplitude, and variants that separate the causes; `cell` is
+one run of it. `channel` is a communication channel with growing spikes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def lif(amplitude: float, kind: str = "fixed") -> nengo.neurons.NeuronType:
 
 
 def network_layers(weights: nn.Weights) -> tuple[str, list[nn.LayerWeights]]:
-    """Find out by the shapes which network a file holds, and return its layers in order."""
+    """Recognise the network in a file by its shapes, and return its layers in order."""
     if all(np.ndim(layer.kernel) != 4 for layer in weights.values()):
         return "mlp", mlp_layers(weights)
     *convolutions, last = shared.layers_of_shapes(weights, KERNELS, "the tutorial's")
@@ -285,8 +285,8 @@ def _grouped(run: nn.Sweep, by: str, value: str, **where: object) -> dict[object
 def roughness(curve: np.ndarray) -> float:
     """Return the standard deviation of independent noise on a smooth curve.
 
-    From second differences, in which a straight line cancels and such noise has six times its
-    variance.
+    It follows from second differences, in which a straight line cancels and the noise has six times
+    its variance.
     """
     return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
 

@@ -85,7 +85,7 @@ def repaired(
     rates: Sequence[float] = FULL_SCALE_RATES,
     seed: int = 0,
 ) -> nn.Layer:
-    """Build the network that spikes enough, and that noise cannot excite; return its last layer.
+    """Build a network that spikes enough and that noise cannot excite; return its last layer.
 
     - A gain for each layer: its largest activations (99.9th percentile) on the sample fire at
       its rate. The amplitude makes the mean output the activation again.
@@ -289,7 +289,7 @@ def sweep_table(report: Reproduction) -> Iterator[str]:
 
 
 def on_spikes(report: Reproduction) -> Iterator[str]:
-    """Say how few spikes the posted network has, and in how many images no output."""
+    """Write how few spikes the posted network has, and for how many images no output."""
     spiking = report.results["spiking"]
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
     spikes = sum(spiking.spikes_per_image().values())
@@ -304,7 +304,7 @@ def on_spikes(report: Reproduction) -> Iterator[str]:
 
 
 def on_rates(report: Reproduction) -> Iterator[str]:
-    """Say how often rate neurons answer as the ANN does."""
+    """Write how often rate neurons give the answer of the ANN."""
     rate = report.results["rate"]
     answers = shared.logits_of(report.case.layers, report.images).argmax(axis=1)
     alike = [float(np.mean(rate.predictions(n_steps=n) == answers)) for n in (1, rate.n_steps)]
@@ -315,7 +315,7 @@ def on_rates(report: Reproduction) -> Iterator[str]:
 
 
 def on_sweep(report: Reproduction) -> Iterator[str]:
-    """Say what many spikes give without a synapse and with one."""
+    """Write the accuracy of many spikes with and without a synapse."""
     fast = {
         (cell["synapse"], cell["readout"]): cell
         for cell in _sweep_rows(report)
@@ -342,7 +342,7 @@ def on_sweep(report: Reproduction) -> Iterator[str]:
 
 
 def on_repair(report: Reproduction) -> Iterator[str]:
-    """Say when the repaired network is as good as its ANN, and what it costs."""
+    """Write when the repaired network is as good as its ANN, and its cost."""
     curve, result = report.curves["repaired"], report.result
     steps = shared.settled(curve, report.ann_accuracy.value)
     reached = f"stays within 1 percentage point of the ANN from step {steps} on"
@@ -358,7 +358,7 @@ def on_repair(report: Reproduction) -> Iterator[str]:
 
 
 def example_runs(report: Reproduction, index: int = 0) -> tuple:
-    """Show one test image to every network: what the post draws."""
+    """Show one test image to every network, as in the post's figure."""
     rates, outputs = {}, {}
     n_steps = report.options.get("n_steps", 10)
     for name in (*NEURONS, "repaired"):

@@ -1,4 +1,4 @@
-"""What a study is described with: its data, one network of it, and what `reproduce` runs."""
+"""The parts of a study's description: its data, its networks, and the runs of `reproduce`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Data:
     (2, 28, 28)
     """
 
-    #: As `nengonet.datasets.load` calls it.
+    #: Name for `nengonet.datasets.load`.
     name: str
-    #: Of an image.
+    #: Shape of an image.
     shape: tuple[int, ...] = (28, 28)
-    #: Labels are below it.
+    #: Number of classes.
     n_classes: int = 10
 
     def wanted(self, data: Path = None) -> str | None:
-        """Return "all" where there is a folder of data, and None for the bundled sample."""
+        """Return "all" if there is a folder of data, and None for the bundled sample."""
         return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
 
     def load(
@@ -54,7 +54,7 @@ class Data:
         *,
         progress: bool = False,
     ) -> Arrays:
-        """Load images and labels from a folder, or from an ``.npz`` file of one's own."""
+        """Load images and labels from a folder, or from a user's ``.npz`` file."""
         if data is not None and not pathlib.Path(data).exists():
             raise nn.InputError(
                 f"data: expected a folder with the data set, or an .npz file, got {data}, which "
@@ -76,7 +76,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What a caller gives beside a study's own options: files, a number of images, a seed.
+    """The arguments beside a study's own options: files, a number of images, a seed.
 
     Examples
     --------
@@ -88,13 +88,13 @@ class Given:
 
     #: The study's.
     dataset: Data
-    #: A file in place of the bundled one.
+    #: A file instead of the bundled one.
     weights: Path = None
     #: A folder of data sets, or an ``.npz`` file.
     data: Path = None
-    #: The first images, ``"all"``, or None for what the study shows by default.
+    #: The number of images, ``"all"``, or None for the study's default.
     n_images: int | str | None = None
-    #: Of all randomness.
+    #: Seed of all randomness.
     seed: int = 0
     #: Whether to show progress bars.
     progress: bool = False
@@ -118,7 +118,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """One network of a study, and how it is shown its images.
+    """One network of a study, and the settings of its presentation.
 
     Examples
     --------
@@ -129,17 +129,17 @@ class Case:
     {'presentation_time': 0.35, 'dt': 0.001, 'readout': 'spike_count'}
     """
 
-    #: As the report's setting ``network`` calls it.
+    #: Name of the network in the report's settings.
     name: str
     #: The last layer.
     output: nn.Layer
-    #: What the ANN computes, from first to last.
+    #: The layers of the ANN, from first to last.
     layers: Sequence[nn.LayerWeights | Pool]
-    #: The file that they come from.
+    #: The file of their weights.
     weights: Path
-    #: Of an image, in seconds.
+    #: Presentation time of an image, in seconds.
     presentation_time: float
-    #: In seconds.
+    #: Length of a step, in seconds.
     dt: float = 0.001
     #: See `nengonet.readout.scores`.
     readout: str = "spike_count"
@@ -153,7 +153,7 @@ class Case:
     keep: Sequence[str] | None = None
     #: ``values(result, labels)``: what a sweep records beside accuracy, ties and so on, or instead.
     values: Callable[[nn.Result, np.ndarray], dict] = lambda result, labels: {}
-    #: Of all randomness.
+    #: Seed of all randomness.
     seed: int = 0
     #: The first stages of a budget (name, layers, how), of a network that stands for another ANN
     #: than was trained.
@@ -170,7 +170,7 @@ class Case:
 
     @property
     def showing(self) -> dict[str, object]:
-        """How long the network is run, and how it is read out."""
+        """The presentation time, the step and the readout."""
         return {name: getattr(self, name) for name in ("presentation_time", "dt", "readout")}
 
     def describe(self) -> dict:
