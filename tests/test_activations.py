@@ -170,7 +170,7 @@ def conv_with(**config):
             [nn.LayerWeights(name="norm", kind="BatchNormalization", others={"beta": [1.0]})],
             "norm: expected a Dense, .* got BatchNormalization; fold it into the layer before",
         ),
-        (["hidden"], r"layers: expected LayerWeights and Pool, got str; .* take the values\(\)"),
+        (["hidden"], r"layers: expected LayerWeights and Pool, got str; .* give their values\(\)"),
         (3, "layers: expected LayerWeights and Pool, got int"),
     ],
 )

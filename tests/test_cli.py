@@ -230,7 +230,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         (*FEW, "--presentation-time", "0"): "--presentation-time: expected a time",
         (*FEW, "--input-rate", "-5"): "--input-rate: expected a rate in Hz, above 0, got -5.0",
         (*FEW, "--full-scale-rate", "0"): "--full-scale-rate: expected a rate in Hz, above 0",
-        (*FEW, "--full-scale-rate", "600"): "--full-scale-rate: expected one that the neurons rea",
+        (
+            *FEW,
+            "--full-scale-rate",
+            "600",
+        ): "--full-scale-rate: expected a rate that the neurons rea",
         (*FEW, "--seed", "-1"): "--seed: expected a whole number from 0 to 4294967295, got -1",
         (*FEW, "--images", "20000"): "(all of mnist's test split), or 'all', got 20000",
         (*FEW, "--data", "nowhere"): "--data: expected a folder with the data set, or an .npz file",

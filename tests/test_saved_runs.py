@@ -119,7 +119,7 @@ def test_a_network_without_content_to_compare_runs_but_is_not_saved(tmp_path):
     network = build(change=logging)
     assert run(None, network).n_images == 6
     with pytest.raises(
-        nn.InputError, match="network: <Node 'logger'>: output: stream: a saved run"
+        nn.InputError, match="network: <Node 'logger'>: output: stream: expected content"
     ):
         run(tmp_path / "run.h5", network)
     assert not os.listdir(tmp_path)

@@ -190,7 +190,7 @@ def test_scale_firing_rates_takes_one_number_for_each_neuron():
         (([1, 0], 0, 1, 2), "gain: expected values above 0, got 0"),
         ((1, np.nan, 1, 2), "bias: expected finite values, got nan"),
         ((1, "x", 1, 2), "bias: expected an array of numbers, got 'x'"),
-        (([1, 1], [0, 0, 0], 1, 2), r"got the shapes gain \(2,\), bias \(3,\), amplitude \(\)"),
+        (([1, 1], [0, 0, 0], 1, 2), r"each, got gain \(2,\), bias \(3,\), amplitude \(\)"),
     ],
 )
 def test_scale_firing_rates_refuses(arguments, message):
