@@ -189,7 +189,7 @@ def test_layers_that_cannot_be_computed_are_refused(layers, message):
         ({"size": 0}, "p: size: expected a whole number of at least 1, got 0"),
         ({"size": (1, 2, 3)}, "p: size: expected one whole number or two"),
         ({"strides": (1, 0)}, "p: strides: expected a whole number of at least 1, got 0"),
-        ({"padding": "SAME"}, "p: padding: expected 'valid' or 'same', got 'SAME'"),
+        ({"padding": "SAVE"}, "p: padding: expected 'valid' or 'same', got 'SAVE'"),
     ],
 )
 def test_impossible_pools_are_refused(options, message):
