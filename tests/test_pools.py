@@ -133,7 +133,7 @@ def test_padding_may_be_in_capitals():
         sequence = nn.constant_input((5, 1))
         assert nn.conv1d(sequence, steps, None, padding="CAUSAL").shape == (5, 2)
     assert Pool("max", padding="SAME") == Pool("max", padding="same")
-    with pytest.raises(nn.InputError, match="padding: expected 'valid' or 'same', got 'full'"):
+    with pytest.raises(nn.InputError, match="padding: expected 'valid' or 'same', got 'FULL'"):
         Pool("max", padding="FULL")
 
 

@@ -188,8 +188,9 @@ def padding_of(
 
 
 def as_padding(padding: object) -> object:
-    """Return padding in lower case; like Keras, it takes ``"SAME"`` too."""
-    return padding.lower() if isinstance(padding, str) else padding
+    """Return padding in lower case, as Keras takes ``"SAME"`` too; anything else as it is."""
+    lower = str(padding).lower()
+    return lower if lower in ("valid", "same", "causal") else padding
 
 
 def as_lengths(name: str, value: Lengths, dimensions: int) -> tuple[int, ...]:
