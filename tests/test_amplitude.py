@@ -292,7 +292,7 @@ def test_errors(tmp_path):
     copy.write_bytes(nn.pretrained("mnist_dense").read_bytes())
     with pytest.raises(nn.InputError, match="was changed while the sweep ran"):
         cells.read_layers(str(copy), "0" * 64)
-    with pytest.raises(nn.InputError, match="holds the network mlp"):
+    with pytest.raises(nn.InputError, match="networks: expected mlp, the network of .*, got cnn"):
         amplitude.STUDY.reproduce(copy, networks=["cnn"])
     with pytest.raises(nn.InputError, match="networks: expected one of mlp, cnn, got 'rnn'"):
         amplitude.STUDY.reproduce(networks=["rnn"])
