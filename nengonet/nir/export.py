@@ -1,4 +1,4 @@
-"""`to_nir`: a network as a graph of the Neuromorphic Intermediate Representation."""
+"""`to_nir`: a network as a graph of the Neuromorphic Intermediate Representation (NIR)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from nengonet.version import __version__
 if TYPE_CHECKING:
     import nir
 
-# A matrix of more numbers than this takes more than a gigabyte.
+# A matrix with more numbers than this takes more than a gigabyte.
 _MOST_WEIGHTS = 2**27
 
-# Names of nodes whose sum is a signal, and its unit: what the number 1 stands for in Nengo.
+# Names of nodes whose sum is a signal, and its unit: the value in Nengo of the number 1 in NIR.
 Signal = tuple[list[str], float]
 
 
@@ -49,15 +49,15 @@ def to_nir(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice, a list of these, or nengo.Network
-        The output of the graph. All that it depends on is exported; a list has an Output for each.
-        The outputs of a network are the objects that feed nothing else.
+        The output of the graph. Everything that it depends on is exported. A list gives one Output
+        node for each of its items. The outputs of a network are the objects that feed nothing else.
     network : nengo.Network, optional
         Needed for plain Nengo objects outside their ``with`` block; a `Layer` knows its own.
     dt : float, in seconds
-        Step in which the other tool will run the graph. In it a spike is the number 1 for one
-        step; Nengo's is ``amplitude / dt``, so the weights behind spikes depend on it.
+        Step in which the other tool will run the graph. There, a spike is the number 1 for one
+        step. Nengo's spike is ``amplitude / dt``, so the weights behind spikes depend on ``dt``.
     allow : str or iterable of str
-        What to leave out knowingly, of what NIR cannot express: ``"tau_ref"``,
+        What the export may leave out because NIR cannot express it: ``"tau_ref"``,
         ``"min_voltage"``, ``"initial_state"``, ``"reset"`` (neurons that subtract 1 for every
         spike become neurons that are reset to 0), ``"rectified"`` (`SpikingRectifiedLinear`
         integrates ``max(J, 0)``), ``"noise"``.
@@ -71,15 +71,15 @@ def to_nir(
     Returns
     -------
     nir.NIRGraph
-        Write it with ``nir.write("network.nir", graph)``. Images stand channels first. The
-        metadata of an Input says what is to be fed to it. An Output has the number 1 for a spike,
-        and Nengo's values of what does not spike.
+        Write it with ``nir.write("network.nir", graph)``. Images have their channels first. The
+        metadata of an Input says what must be fed to it. An Output gives the number 1 for a spike,
+        and Nengo's values for objects that do not spike.
 
     Raises
     ------
     InputError
-        The network has something that NIR cannot express; the message names it. Or the package
-        ``nir`` is missing.
+        The network contains something that NIR cannot express, which the message names. Or the
+        package ``nir`` is missing.
 
     References
     ----------
@@ -106,7 +106,7 @@ def to_nir(
 
 
 def _last(network: nengo.Network) -> list[Item]:
-    """Return what something feeds, and what feeds nothing."""
+    """Return the objects that are fed but feed nothing."""
     graph = Graph(network)
     items = (*network.all_ensembles, *network.all_nodes)
     found = [each for each in items if graph.into(each) and not graph.out_of(each)]
@@ -116,7 +116,7 @@ def _last(network: nengo.Network) -> list[Item]:
 
 
 class _Writer:
-    """One graph that is being written."""
+    """The writer of one graph."""
 
     def __init__(self, target: Target, time: dict, sum_pools: bool) -> None:
         self.nir, self.outputs = parts.needed(), target.parts
@@ -138,8 +138,8 @@ class _Writer:
         self.neurons: dict[nengo.Ensemble, tuple] = {}
 
     def graph(self, allow: tuple[str, ...]) -> nir.NIRGraph:
-        """Return the graph, or name what it cannot express."""
-        # Neurons have their names before what feeds them has, and stand behind it.
+        """Return the graph, or raise an error that names what NIR cannot express."""
+        # Neurons get their names before the objects that feed them, and are added after them.
         for item in reversed(self.order):
             if isinstance(item, nengo.Ensemble):
                 self.signals[item] = self._neurons(item)
@@ -164,7 +164,7 @@ class _Writer:
 
     def _put_out(self, part: Part, signal: Signal, name: str) -> None:
         (ends, _), layout = signal, self.layouts[part.item]
-        if self.wired.spike_area(part.item) is None:  # values, as Nengo has them
+        if self.wired.spike_area(part.item) is None:  # values, as in Nengo
             ends = self.scaled(signal, f"{name}_scale", None, None, layout)
         if not part.is_whole:
             chosen = np.equal.outer(part.indices, layout.order).astype(np.float64)
@@ -174,14 +174,14 @@ class _Writer:
         self.join(ends, name, self.nir.Output(np.array(layout.shape)))
 
     def label(self, item: Item) -> str:
-        """Return a name for an object, of letters that files and tools take."""
+        """Return a name for an object, made of letters that files and tools accept."""
         kind = type(item).__name__.lower()
         return re.sub(r"\W+", "_", self.labels.get(item) or kind).strip("_") or kind
 
     # --- nodes and edges
 
     def join(self, ends: list[str], name: str, node: nir.NIRNode) -> list[str]:
-        """Add a node that some others feed, under a name of its own; return the name."""
+        """Add a node that other nodes feed, under a name of its own; return the name."""
         unique, number = name, 1
         while unique in self.nodes:
             unique, number = f"{name}_{number}", number + 1
@@ -190,7 +190,7 @@ class _Writer:
         return [unique]
 
     def flattened(self, ends: list[str], layout: Layout) -> list[str]:
-        """Return a signal in one dimension."""
+        """Return a signal as a row of one dimension."""
         if not layout.is_image or not ends:
             return ends
         if (key := tuple(ends)) not in self.flat:
@@ -199,7 +199,7 @@ class _Writer:
         return [self.flat[key]]
 
     def scaled(self, signal: Signal, name: str, factor, bias, layout: Layout) -> list[str]:
-        """Return a signal in units of 1: one factor for each element, and a bias."""
+        """Return a signal in units of 1, with one factor for each element, and a bias."""
         (ends, unit), factor = signal, 1.0 if factor is None else factor
         factor = layout.place(np.broadcast_to(unit * factor, layout.order.shape))
         if bias is not None:
@@ -209,7 +209,7 @@ class _Writer:
     # --- the output of an object
 
     def signal(self, item: Item) -> Signal:
-        """Return the output of an object, after adding its nodes if need be."""
+        """Return the output of an object; add its nodes first where they are missing."""
         if item not in self.signals:
             self.signals[item] = None
             self.signals[item] = self._node(item)
@@ -256,7 +256,7 @@ class _Writer:
         return self.join([], self.label(item), self.nir.Input(shape, metadata={"feed": feed}))
 
     def _neurons(self, ensemble: nengo.Ensemble) -> Signal:
-        """Add neurons without what feeds them; return their spikes."""
+        """Add neurons without their inputs; return their spikes."""
         model, label = model_of(ensemble.neuron_type), self.label(ensemble)
         unit = model.amplitude / self.time["dt"]
         ensembles = [each for each in self.wired.upstream(ensemble)[0] if each is not ensemble]
@@ -283,7 +283,7 @@ class _Writer:
         return [name], unit
 
     def _feed(self, ensemble, name, gain, bias, unit, synapse) -> None:
-        """Add the currents of neurons, in front of them."""
+        """Add the input currents of neurons, in front of them."""
         (ends, _), left = self._come_in(ensemble, gain, bias, unit, synapse)
         node = self.nodes[name] = self.nodes.pop(name)
         if np.any(left) and isinstance(node, self.nir.IF):
@@ -298,13 +298,13 @@ class _Writer:
     def _come_in(
         self, item: Item, gain: np.ndarray | None, bias: np.ndarray, unit=1.0, synapse=True
     ) -> tuple[Signal, np.ndarray]:
-        """Return the sum of what comes in, and what of a bias no node of it could take."""
+        """Return the sum of the inputs, and the part of a bias that none of their nodes takes."""
         fixed = {each: self._fixed(each) for each in self.wired.into(item)}
         gains = np.ones(len(bias)) if gain is None else gain
         bias = bias + gains * sum(fixed.values())
         come_in = [each for each, added in fixed.items() if not np.any(added)]
         takers = [each for each in come_in if np.any(bias) and self._takes(each, bias, gains)]
-        # A filter would filter the bias too.
+        # A filter would also filter the bias.
         taker = min(takers, key=lambda each: each.synapse is not None, default=None)
         factor, signals = None if gain is None else unit * gain, []
         if taker is not None and taker.synapse is not None:
@@ -317,7 +317,7 @@ class _Writer:
             kept = len(units) <= 1 or not now[0]
             made = now[0] if kept else self.scaled(now, f"{now[0][0]}_scale", None, None, layout)
             for end in made:
-                if end in ends:  # NIR has one edge between two nodes at most
+                if end in ends:  # NIR has at most one edge between two nodes
                     again = self.nir.Scale(np.ones(layout.shape))
                     (end,) = self.join([end], f"{end}_again", again)
                 ends.append(end)
@@ -327,7 +327,7 @@ class _Writer:
     # --- connections
 
     def _fixed(self, connection: nengo.Connection) -> np.ndarray | float:
-        """Return what a Node of constants adds: a bias, where the network has other inputs."""
+        """Return the bias that a Node of constants adds beside other inputs of the network."""
         node = owner(connection.pre_obj)
         if node not in self.constants or connection.synapse is not None:
             return 0.0
@@ -335,7 +335,7 @@ class _Writer:
         return path.into(path.carried(node.output[np.newaxis]))[0]
 
     def _takes(self, connection: nengo.Connection, *values: np.ndarray) -> bool:
-        """Whether a connection's node in NIR can add a bias."""
+        """Return whether the node of a connection in NIR can add a bias."""
         kind, behind = self.routes[connection]
         if kind == "convolution":
             return all(behind.by_channel(each) is not None for each in values)
@@ -351,10 +351,11 @@ class _Writer:
     def carried(
         self, connection: nengo.Connection, factor, bias, synapse: bool = True, name: str = ""
     ) -> Signal:
-        """Add the nodes of a connection, named by what they feed and ``name``.
+        """Add the nodes of a connection, named by the object that they feed and ``name``.
 
-        ``factor`` and ``bias`` have one value for each element that it feeds. Without a factor
-        what only passes on keeps its unit; otherwise the signal is in units of 1.
+        ``factor`` and ``bias`` have one value for each element that the connection feeds. Without
+        a factor, a connection that only passes values on keeps their unit. Otherwise the signal is
+        in units of 1.
         """
         pre, post, transform = connection.pre_obj, connection.post_obj, connection.transform
         pre, post = owner(pre), owner(post)

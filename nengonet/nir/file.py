@@ -1,4 +1,4 @@
-"""A graph as a file, whole or not at all, and as a table."""
+"""A graph written to a file, whole or not at all, and shown as a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(graph: nir.NIRGraph, path: str | os.PathLike) -> None:
 
 
 def summary(graph: nir.NIRGraph) -> dict:
-    """Return nodes, edges and metadata of a graph, ready for `json.dumps`."""
+    """Return the nodes, edges and metadata of a graph, ready for `json.dumps`."""
     nodes = []
     for name, node in graph.nodes.items():
         shape = [int(n) for each in node.output_type.values() for n in each]
@@ -35,7 +35,7 @@ def summary(graph: nir.NIRGraph) -> dict:
 
 
 def as_text(found: dict) -> str:
-    """Write a summary as a table."""
+    """Return a summary as a table."""
     rows = [("node", "kind", "shape", "from", "")]
     for node in found["nodes"]:
         pres = ", ".join(pre for pre, post in found["edges"] if post == node["name"])

@@ -1,4 +1,4 @@
-"""Channels first: which element of Nengo's flat order stands where in an array of NIR."""
+"""Channels first: the place of each element of Nengo's flat order in an array of NIR."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nengonet.weights.dialects.nir import channels_first
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-    """Shape of a signal in NIR, and the element of Nengo's order at each of its places."""
+    """Shape of a signal in NIR, and the element of Nengo's order at each place."""
 
     shape: tuple[int, ...]
     order: np.ndarray
@@ -31,7 +31,7 @@ class Layout:
 
     @property
     def is_image(self) -> bool:
-        """Whether there are channels, and positions."""
+        """Whether the signal has channels and positions."""
         return len(self.shape) > 1
 
     def place(self, values: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ class Layout:
         return np.asarray(values, dtype=np.float64)[self.order].reshape(self.shape)
 
     def by_channel(self, values: np.ndarray | None) -> np.ndarray | None:
-        """Return one value for each channel; None where they differ within one."""
+        """Return one value for each channel, or None if the values of a channel differ."""
         if values is None:
             return None
         values = self.place(values).reshape(self.shape[0], -1)
@@ -58,20 +58,20 @@ def image(shape: ChannelShape) -> Layout:
 
 
 def _between_units(connection: nengo.Connection) -> bool:
-    """Whether a connection has neither a function nor decoders nor encoders."""
+    """Return whether a connection has neither a function nor decoders nor encoders."""
     ends = (connection.pre_obj, connection.post_obj)
     return connection.function is None and all(isinstance(e, (Neurons, nengo.Node)) for e in ends)
 
 
 def _is_whole(connection: nengo.Connection) -> bool:
-    """Whether a connection reads and feeds all of its two objects, each element once."""
+    """Return whether a connection reads and feeds all of its two objects, each element once."""
     both = (connection.pre_slice, connection.post_slice)
     whole = all(isinstance(each, slice) and each == slice(None) for each in both)
     return whole and _between_units(connection)
 
 
 def _images(connection: nengo.Connection) -> tuple[str, Layout, Layout] | None:
-    """Return "convolution" or "pool" and the layouts before and behind it, or None."""
+    """Return "convolution" or "pool" with the layouts before and behind it, or None."""
     transform = connection.transform
     if not _is_whole(connection):
         return None
@@ -80,7 +80,7 @@ def _images(connection: nengo.Connection) -> tuple[str, Layout, Layout] | None:
     if isinstance(transform, AveragePool):
         *shape, channels = transform.image_shape
         geometry = (shape, *transform.pool.geometry(transform.image_shape))
-        # Where padding reaches the image a window has fewer pixels, and a mean of its own.
+        # Where a window reaches into the padding, it has fewer pixels, and its own mean.
         if not np.any(padding_of(*geometry)):
             after = ChannelShape((*output_shape(*geometry), channels))
             return "pool", image(ChannelShape((*shape, channels))), image(after)
@@ -90,10 +90,10 @@ def _images(connection: nengo.Connection) -> tuple[str, Layout, Layout] | None:
 def placement(
     connection: nengo.Connection, before: Layout, after: Layout
 ) -> tuple[np.ndarray, list[tuple[int, int]]] | None:
-    """Return how an image comes to stand in a larger one; None where a connection does not do so.
+    """Return how a connection puts an image into a larger one; None if it does not.
 
-    The channel of each of its channels, and the padding before and behind each axis: what
-    concatenation and zero padding are.
+    The result is the channel of each channel of the image, and the padding before and behind each
+    axis. It describes concatenation and zero padding.
     """
     everything = np.arange(len(before.order))
     if not np.array_equal(everything[connection.pre_slice], everything):
@@ -110,7 +110,7 @@ def placement(
 
 
 def _of_layer(shape: tuple[int, ...] | None, like: Layout) -> Layout | None:
-    """Return the layout of a layer that has the axes of another; one channel may be left out."""
+    """Return the layout of a layer with the axes of another; one channel needs no axis."""
     if shape is not None and len(shape) == len(like.shape) - 1:
         shape = (*shape, 1)
     return None if shape is None or len(shape) != len(like.shape) else image(ChannelShape(shape))
@@ -119,11 +119,12 @@ def _of_layer(shape: tuple[int, ...] | None, like: Layout) -> Layout | None:
 def layouts_of(
     order: list[Item], graph: Graph, shapes: Mapping[Item, tuple[int, ...]]
 ) -> tuple[dict[Item, Layout], dict[nengo.Connection, tuple[str, Layout]]]:
-    """Return the layout of everything that a network has, given each after what feeds it.
+    """Return the layout of every object of a network, and the kind of every connection.
 
-    Channels stand first where a convolution or a pool reads or writes a signal, or passes it on;
-    in one row where a matrix writes it as well. ``shapes`` are those of layers. And the kind of
-    every connection in NIR, with the layout behind its node.
+    Each object comes after those that feed it. Channels stand first where a convolution or a pool
+    reads, writes or passes on a signal. A signal that a matrix also writes is in one row.
+    ``shapes`` are those of layers. A connection's kind is its kind in NIR, with the layout behind
+    its node.
     """
     mixed: set[Item] = set()
     while True:
@@ -152,7 +153,7 @@ def _route(
     found: Mapping[Item, Layout],
     shapes: Mapping[Item, tuple[int, ...]],
 ) -> tuple[str, Layout | None]:
-    """Return what a connection is in NIR, and the layout behind it; None while it is unknown."""
+    """Return the kind of a connection in NIR and the layout behind it; None while unknown."""
     before, post = found.get(owner(connection.pre_obj)), owner(connection.post_obj)
     images = _images(connection)
     if images is not None and before in (None, images[1]):
@@ -169,7 +170,7 @@ def _route(
 def _wanted(
     item: Item, graph: Graph, shapes: Mapping[Item, tuple[int, ...]], seen: frozenset = frozenset()
 ) -> Layout | None:
-    """Return the layout that convolutions and pools behind an item read, if there is one."""
+    """Return the layout that the convolutions and pools behind an item read, if there are any."""
     for connection in graph.out_of(item) if item not in seen else ():
         images = _images(connection)
         if images is not None:

@@ -1,7 +1,8 @@
-"""What neurons, weights and filters are called in NIR, in its units.
+"""Neurons, weights and filters in the terms and units of NIR.
 
-NIR's signals are numbers in time: in the tools that read it, a spike is the number 1 for one step
-of ``dt``. Nengo's spike has the height ``amplitude / dt``, which the weights behind it take over.
+NIR's signals are numbers in time. In the tools that read NIR, a spike is the number 1 for one step
+of ``dt``. Nengo's spike has the height ``amplitude / dt``, by which the weights behind it are
+multiplied.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from nengonet.nir.layout import Layout
 
 
 def needed() -> ModuleType:
-    """Return the package ``nir``, or say how it is installed."""
+    """Return the package ``nir``, or raise an error that says how to install it."""
     try:
         import nir
     except ImportError:
@@ -35,7 +36,7 @@ def needed() -> ModuleType:
 # --- neurons: threshold 1, reset to 0
 
 
-# What NIR's neurons have no word for, and what to do about it.
+# What NIR's neurons cannot express, and what to do about it.
 DROPPED = {
     "tau_ref": "NIR has no refractory time: build the neurons with tau_ref=0",
     "min_voltage": "NIR has no lowest voltage: build the neurons with min_voltage=-np.inf",
@@ -50,7 +51,7 @@ DROPPED = {
 
 
 def dropped(ensemble: nengo.Ensemble) -> list[str] | None:
-    """Return what NIR has no word for in an Ensemble's neurons; None if not for the neurons."""
+    """Return what NIR cannot express of an Ensemble's neurons; None if it has no such neurons."""
     kind = ensemble.neuron_type
     family, first = model_of(kind).family, dict(type(kind).state) | dict(kind.initial_state or {})
     if family not in (nengo.LIF, nengo.SpikingRectifiedLinear, IntegrateAndFire):
@@ -71,10 +72,11 @@ def dropped(ensemble: nengo.Ensemble) -> list[str] | None:
 def neurons(
     layout: Layout, tau: float | None, tau_syn: float | None, dt: float
 ) -> tuple[object, float]:
-    """Return NIR's neurons, leaky if there is a time constant, and what stands for a current of 1.
+    """Return NIR's neurons, and the number that stands for a current of 1.
 
-    ``r`` is what tools read without a change: 1 for LIF; for IF and for currents behind a filter,
-    what makes a number for one step of ``dt`` a jump.
+    The neurons are leaky if there is a time constant. ``r`` is the value that tools read without a
+    change: 1 for LIF. For IF, and for currents behind a filter, it turns a number that lasts one
+    step of ``dt`` into a jump.
     """
     nir, full = needed(), functools.partial(np.full, layout.shape)
     same = {"v_threshold": full(1.0), "v_reset": full(0.0)}
@@ -91,15 +93,16 @@ def neurons(
 
 
 def time_constant(tau: float, dt: float, euler: bool) -> float:
-    """Return the time constant; with ``euler`` the one whose Euler steps decay as Nengo's do.
+    """Return the time constant to write; ``euler`` adapts it to tools with Euler's method.
 
-    Nengo decays by ``exp(-dt / tau)`` in a step, Euler by ``1 - dt / tau``.
+    In one step, Nengo decays by ``exp(-dt / tau)`` and Euler's method by ``1 - dt / tau``. With
+    ``euler``, the returned time constant gives Euler's method the decay that ``tau`` has in Nengo.
     """
     return -dt / np.expm1(-dt / tau) if euler else tau
 
 
 def filters_of(connection: nengo.Connection) -> list[float]:
-    """Return the time constants of the low-pass filters that make a connection's synapse."""
+    """Return the time constants of the low-pass filters that make up a connection's synapse."""
     synapse = connection.synapse
     known = isinstance(synapse, (Lowpass, Alpha))
     if synapse is not None and not (known and type(synapse).make_step is LinearFilter.make_step):
@@ -111,19 +114,19 @@ def filters_of(connection: nengo.Connection) -> list[float]:
 
 
 def low_pass(layout: Layout, tau: np.ndarray | float, **time) -> object:
-    """Return NIR's leaky integrator for a filter: one time constant, or one for each element."""
+    """Return NIR's leaky integrator for a filter; ``tau`` is one number, or one per element."""
     tau = layout.place(np.broadcast_to(tau, layout.order.shape))
     zeros = np.zeros(layout.shape)
     return needed().LI(tau=time_constant(tau, **time), r=zeros + 1, v_leak=zeros)
 
 
-# --- convolutions, and what can be written as one
+# --- convolutions, and connections that can be written as one
 
 
 def _windows(
     weight: np.ndarray, before: Layout, after: Layout, strides=1, padding=0, bias=None
 ) -> object:
-    """Return NIR's convolution over one dimension or two; lengths are one number or several."""
+    """Return NIR's convolution over one or two dimensions; lengths are one number or several."""
     nir, (_, *size) = needed(), before.shape
 
     def along(given: object) -> object:
@@ -135,7 +138,7 @@ def _windows(
     make = nir.Conv2d if len(size) > 1 else nir.Conv1d
     bias = np.zeros(len(weight)) if bias is None else bias
     node = make(along(size), weight, along(strides), along(padding), along(1), 1, bias)
-    # nir 1.0 takes the rows of a kernel for its columns.
+    # nir 1.0 mistakes the rows of a kernel for its columns.
     node.output_type = {"output": np.array(after.shape)}
     return node
 
@@ -145,9 +148,9 @@ def convolution(
 ) -> object:
     """Return NIR's convolution; ``bias`` has one value for each filter.
 
-    Padding stands in whole numbers, alike on both sides, but for ``"same"`` without strides. Where
-    TensorFlow, and so Nengo, pads one more at the end, the kernel begins with a row of zeros. Of
-    several groups, which nir 1.0 takes for one, it becomes one with zeros between them.
+    Padding is written in whole numbers, equal on both sides, except for ``"same"`` without
+    strides. TensorFlow, and so Nengo, may pad one more at the end. The kernel then begins with a
+    row of zeros. nir 1.0 mistakes several groups for one; they become one, with zeros between them.
     """
     *lengths, channels, filters = kernel.shape
     groups, padding = transform.groups, 0 if transform.padding == "valid" else "same"
@@ -164,10 +167,10 @@ def convolution(
 def placed(
     channels: np.ndarray, pads: list[tuple[int, int]], before: Layout, after: Layout
 ) -> object:
-    """Return a convolution that puts an image into a larger one: its weights are 0 and 1."""
+    """Return a convolution with weights of 0 and 1 that puts an image into a larger one."""
     lengths = [1 + abs(end - begin) for begin, end in pads]
     weight = np.zeros((after.shape[0], before.shape[0], *lengths))
-    # A kernel of a row more on one side than the other reads one row or the other.
+    # If a kernel has one row more on one side than on the other, it reads one row or the other.
     weight[(channels, range(len(channels)), *(max(end - begin, 0) for begin, end in pads))] = 1
     return _windows(weight, before, after, padding=list(map(max, pads)))
 
@@ -175,7 +178,7 @@ def placed(
 def pool(
     transform: nengo.Sparse, unit: float, before: Layout, after: Layout, sums: bool
 ) -> tuple[object, float]:
-    """Return NIR's average pool, and the unit behind it; over one dimension, a convolution."""
+    """Return NIR's average pool and the unit behind it; in one dimension, a convolution."""
     nir, (size, strides, _) = needed(), transform.pool.geometry(transform.image_shape)
     over = math.prod(size)
     if len(size) == 1:

@@ -1,1 +1,1 @@
-"""A network as a script in plain Nengo, which needs nengonet at most to read weights."""
+"""A network as a script in plain Nengo; the script needs nengonet at most to read weights."""

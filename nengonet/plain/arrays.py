@@ -1,4 +1,4 @@
-"""Where a script has its arrays from: files of weights, data sets, or a file beside it."""
+"""The sources of a script's arrays: files of weights, data sets, or a file beside the script."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nengonet.plain.text import quoted
 from nengonet.weights import LayerWeights, Weights, load_weights, pretrained_files
 
 Files = Weights | str | os.PathLike | Sequence[Weights | str | os.PathLike] | None
-# Those whose first test images are bundled.
+# The data sets whose first test images are bundled.
 _BUNDLED = ("mnist", "fashion_mnist")
 
 
 class Arrays:
-    """Expressions for arrays; ``saved`` has those that are in no file.
+    """Expressions for arrays; ``saved`` holds the arrays that no file contains.
 
-    ``weights`` are files to look into first. Bundled files follow, and nothing is looked for
-    where the script is to stand alone.
+    The files ``weights`` are searched first, then the bundled files. Nothing is searched if the
+    script must stand alone.
     """
 
     def __init__(self, weights: Files, standalone: bool) -> None:
@@ -35,7 +35,7 @@ class Arrays:
         self.files: dict[str, str] = {}
 
     def find(self, array: np.ndarray, name: str) -> str:
-        """Return an expression that has the same values, in the same order in memory."""
+        """Return an expression with the same values, in the same order in memory."""
         array = np.asarray(array)
         if not self.standalone and array.dtype.kind == "f":
             for weights in self._weights():
@@ -59,7 +59,7 @@ class Arrays:
         yield from _pretrained()
 
     def _file(self, weights: Weights) -> str:
-        """Return the variable that holds a file's weights."""
+        """Return the name of the variable that holds the weights of a file."""
         names = {str(path): name for name, path in pretrained_files().items()}
         path = str(weights.path)
         bundled = path in names
@@ -77,7 +77,7 @@ def _pretrained() -> tuple[Weights, ...]:
 
 
 def _arrays(layer: LayerWeights) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what a network takes of a layer, as expressions and values."""
+    """Yield the arrays that a network takes from a layer, as expressions and values."""
     if layer.kernel is not None and layer.kernel.ndim == 2:
         yield ".kernel.T", layer.kernel.T
     for name, array in layer.arrays.items():
@@ -89,9 +89,9 @@ def _arrays(layer: LayerWeights) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether arrays are equal, and their values follow each other in one order.
+    """Return whether arrays are equal and have their values in the same order in memory.
 
-    The order decides how a product adds up.
+    The order decides in which order a product adds up.
     """
     if one.shape != other.shape:
         return False
@@ -100,7 +100,7 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def data_set(images: np.ndarray, labels: np.ndarray | None) -> str | None:
-    """Return the name of the bundled data set whose first images and labels these are."""
+    """Return the name of the bundled data set that begins with these images and labels."""
     for name in _BUNDLED:
         with contextlib.suppress(InputError):
             found = datasets.load(name, n_images=len(images))

@@ -1,4 +1,4 @@
-"""The source of functions: what a Node or a Connection of a network calls."""
+"""The source of the functions that a Node or a Connection of a network calls."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PLAIN = (int, float, str, bool, type(None), np.generic, np.ndarray, types.Modul
 
 
 def source_of(function: Callable, what: str) -> tuple[str, dict[str, object]]:
-    """Return a function's source, a ``def`` or a ``lambda``, and what it reads by name.
+    """Return a function's source, a ``def`` or a ``lambda``, and the values that it reads by name.
 
     Raises
     ------
     InputError
-        It is not a plain function, its source is unknown, or it keeps or reads what is more than
-        numbers, arrays, modules and functions.
+        The object is not a plain function, its source is unknown, or it keeps or reads something
+        other than numbers, arrays, modules and functions.
     """
     if not isinstance(function, types.FunctionType):
         raise InputError(
@@ -56,7 +56,7 @@ def source_of(function: Callable, what: str) -> tuple[str, dict[str, object]]:
 
 
 def _node_of(function: types.FunctionType, text: str) -> ast.AST | None:
-    """Return where a function is defined; None where the file has no such place, or several."""
+    """Return where a function is defined; None unless the file has exactly one such place."""
     code = function.__code__
     try:
         nodes = list(ast.walk(ast.parse(text)))
@@ -75,7 +75,7 @@ def _node_of(function: types.FunctionType, text: str) -> ast.AST | None:
 
 
 def _keeps(node: ast.AST) -> bool:
-    """Whether a function changes what outlives a call: any but its own variables."""
+    """Return whether a function changes anything but its own variables."""
     inside = list(ast.walk(node))
     own = {each.id for each in inside if isinstance(each, ast.Name) and _stores(each)}
     return any(

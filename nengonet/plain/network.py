@@ -32,10 +32,10 @@ from nengonet.plain.text import Group, Names, Source, call, lines_of, listed, ma
 from nengonet.run.simulators import is_random, neurons_alone
 
 _PLACES = "nengo nengo.dists nengo.synapses nengo.processes nengo.solvers nengo.transforms"
-# More values than this are not printed.
+# Arrays with more values than this are not printed.
 _FEW = 8
 _DRAWN_ONLY = ("radius", "encoders", "eval_points", "n_eval_points", "normalize_encoders")
-#: Names that the script has for itself.
+#: Names that the script keeps for itself.
 OWN = (
     "np nengo pathlib pretrained load_weights datasets DT N_STEPS PRESENTATION_TIME SEED "
     "BLOCK_STEPS net sim probe probes arrays weights images labels image example shown outputs "
@@ -47,7 +47,7 @@ OWN = (
 
 
 class NetworkWriter:
-    """Statements that build a network, and what stands before them in a script."""
+    """Statements that build a network, and the lines that stand before them in a script."""
 
     def __init__(
         self, target: Target, shown: list[Shown], arrays: Arrays, dt: float, seed: int
@@ -79,7 +79,7 @@ class NetworkWriter:
         self.draws = any(map(_draws, processes))
 
     def write(self) -> None:
-        """Write all objects, each before what is connected to it."""
+        """Write all objects, each before the connections to it."""
         for connection in _connections(self.target.network):
             for each in (connection.pre_obj, connection.post_obj):
                 if not isinstance(owner(each), nengo.Node | nengo.Ensemble):
@@ -93,7 +93,7 @@ class NetworkWriter:
                 self._write(items.pop(0))
 
     def _write_to(self, item: Item) -> None:
-        """Write the objects of a kind up to one, in the order in which Nengo builds them."""
+        """Write the objects of a kind up to a given one, in the order of Nengo's build."""
         waiting = self._waiting[nengo.Node if isinstance(item, nengo.Node) else nengo.Ensemble]
         while item in waiting:
             self._write(waiting.pop(0))
@@ -114,14 +114,14 @@ class NetworkWriter:
         return name
 
     def define(self, name: str, text: str) -> str:
-        """Add a function or class of the script."""
+        """Add a function or class to the script."""
         self.definitions[name] = text
         return name
 
     # --- values
 
     def value(self, value: object, what: str, name: str = "") -> Source:
-        """Return an expression for a value: a number, an array, or an object of Nengo's."""
+        """Return an expression for a value: a number, an array, or one of Nengo's objects."""
         if value is None or isinstance(value, bool | int | float | np.generic):
             return number(value)
         if isinstance(value, str):
@@ -140,7 +140,7 @@ class NetworkWriter:
         return self.object(value, what, name)
 
     def array(self, array: np.ndarray, name: str) -> Source:
-        """Return an expression for an array: from a file of weights, computed, or saved."""
+        """Return an expression for an array: read from a file of weights, computed, or saved."""
         if array.size <= _FEW:
             return call("np.array", _nested(array))
         if np.all(array == array.flat[0]):
@@ -150,7 +150,7 @@ class NetworkWriter:
         return self.arrays.find(array, name)
 
     def object(self, thing: object, what: str, name: str = "", **given: Source) -> Group:
-        """Return the call that makes an object of a class of Nengo's."""
+        """Return the call that makes an object of one of Nengo's classes."""
         cls = type(thing)
         if cls is IntegrateAndFire:
             title = self.define("IntegrateAndFire", pieces.INTEGRATE_AND_FIRE)
@@ -165,7 +165,7 @@ class NetworkWriter:
                 continue
             value, default = getattr(thing, key), parameter.default
             if isinstance(value, np.ndarray) and value.size <= _FEW:
-                value = value.tolist()  # which they take as well
+                value = value.tolist()  # a list does as well
             if key in given:
                 named[key] = given[key]
             elif default is parameter.empty and not named:
@@ -175,7 +175,7 @@ class NetworkWriter:
         return call(title, *positional, **named)
 
     def function(self, function: object, what: str) -> str:
-        """Return a function as an expression; define it, and what it reads."""
+        """Return a function as an expression; define the function, and the names that it reads."""
         own = getattr(np, getattr(function, "__name__", ""), None)
         if own is function:
             return f"np.{function.__name__}"
@@ -237,7 +237,7 @@ class NetworkWriter:
         self.add(call("nengo.Ensemble", number(ensemble.n_neurons), **named), f"{name} = ")
 
     def _tuning(self, ensemble: nengo.Ensemble, name: str, what: str) -> dict[str, Source]:
-        """Return gain and bias, or max_rates and intercepts where they say the same."""
+        """Return gain and bias, or max_rates and intercepts where they are equivalent."""
         given = {key: getattr(ensemble, key) for key in ("gain", "bias")}
         if any(not isinstance(each, np.ndarray) for each in given.values()):
             keys = ("max_rates", "intercepts", "gain", "bias")
@@ -264,7 +264,7 @@ class NetworkWriter:
         return found
 
     def _bias(self, ensemble, name: str, of_gain: str | None, usual: tuple | None) -> Source:
-        """Return a bias: Keras' own times the gain, and a number."""
+        """Return a bias as Keras' own times the gain, plus a number."""
         bias, n = ensemble.bias, ensemble.n_neurons
         layer = self.target.layers.get(ensemble)
         keras = None if layer is None or layer.weights is None else layer.weights.bias
@@ -287,7 +287,7 @@ class NetworkWriter:
         if node in self.shown:
             rows = self.rows(node)
             made: Source = f"lambda t: {rows}[round(t / DT) - 1]"
-            if self.draws:  # as many random streams as in the network
+            if self.draws:  # for as many random streams as in the network
                 seed = self.shown[node].process.seed
                 given = {} if seed is None else {"seed": number(seed)}
                 made = call(self.define("Shown", pieces.SHOWN), rows, **given)
@@ -311,11 +311,11 @@ class NetworkWriter:
         self.add(call("nengo.Node", made, **sizes, label=quoted(what)), f"{name} = ")
 
     def upper(self, item: Item) -> str:
-        """Return what the constants of an object begin with."""
+        """Return the prefix of the names of an object's constants."""
         return self.variables[item].upper().rstrip("_")
 
     def rows(self, node: nengo.Node) -> str:
-        """Return the name of what an input shows, a row for each step."""
+        """Return the name of the array that an input shows, with one row for each step."""
         return "shown" if len(self.shown) == 1 else f"{self.variables[node]}_shown"
 
     def _max_pool(self, node: nengo.Node) -> Group:
@@ -334,7 +334,7 @@ class NetworkWriter:
     # --- connections
 
     def end(self, obj: object, chosen: object, size: int) -> str:
-        """Return an expression for one end of a connection, or for what a probe is of."""
+        """Return an expression for one end of a connection, or for the target of a probe."""
         name = self.variables[owner(obj)] + (".neurons" if isinstance(obj, Neurons) else "")
         return name + self._selection(np.arange(size)[chosen], size, name)
 
@@ -428,7 +428,7 @@ def _class_name(cls: type, what: str) -> str:
 
 
 def _draws(process: object) -> bool:
-    """Whether a process draws random numbers from the simulator's stream."""
+    """Return whether a process draws random numbers from the simulator's stream."""
     known = (ImageInput, MaxPool, LowpassPerUnit, nengo.processes.PresentInput)
     return (
         isinstance(process, nengo.Process)
@@ -438,7 +438,7 @@ def _draws(process: object) -> bool:
 
 
 def _usual_tuning(neurons: nengo.neurons.NeuronType, n: int) -> tuple | None:
-    """Return gain and bias of max_rates 100 and intercepts 0, where the type has them."""
+    """Return gain and bias for max_rates of 100 and intercepts of 0, if the type has them."""
     try:
         return neurons.gain_bias(np.full(n, 100.0), np.zeros(n))
     except nengo.exceptions.ValidationError:
@@ -446,7 +446,7 @@ def _usual_tuning(neurons: nengo.neurons.NeuronType, n: int) -> tuple | None:
 
 
 def _warns(neurons: nengo.neurons.NeuronType, gain: np.ndarray, bias: np.ndarray) -> bool:
-    """Whether Nengo finds no max_rates for a tuning, and says so when it builds the ensemble."""
+    """Return whether Nengo warns at build time that it finds no max_rates for a tuning."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return not np.all(np.isfinite(neurons.max_rates_intercepts(gain, bias)[0]))

@@ -1,4 +1,4 @@
-"""Pieces of scripts: what nengonet's own objects compute, in plain Nengo and NumPy."""
+"""Pieces of scripts: the computations of nengonet's own objects, in plain Nengo and NumPy."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _POOLS = {
 
 
 def max_pool(kind: str, spikes: bool) -> tuple[str, str]:
-    """Return the name of a max pool's class, and its source; ``spikes`` come in, or values."""
+    """Return the name and the source of a max pool's class, for inputs of ``spikes`` or values."""
     doc, body = _POOLS[kind]
     name = "".join(word.title() for word in kind.split("_")) + "Pool"
     if kind != "instant":

@@ -1,4 +1,4 @@
-"""What a script does around its network: constants, images, the loop over them, the answer."""
+"""The parts of a script around its network: constants, images, loop and results."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nengonet.plain import pieces
 from nengonet.plain.network import NetworkWriter
 from nengonet.plain.text import Source, call, lines_of, listed, number, quoted
 
-#: Images where none are given.
+#: The images that a script shows if none are given.
 NOISE = "noise"
-# The scores of the classes after a presentation, from `outputs` of shape (n_steps, n_classes).
+# Scores of the classes after a presentation, from `outputs` of shape (n_steps, n_classes).
 _SCORES = {
     "sum": "outputs.sum(axis=0) * DT",
     "mean": "outputs.mean(axis=0)",
@@ -91,7 +91,7 @@ class Running:
         self.labels, self.readout, self.loaded = labels, readout, loaded
 
     def text(self, presentation_time: float, dt: float, n_steps: int) -> str:
-        """Return it."""
+        """Return the text of the script."""
         network, target = self.network, self.network.target
         data = self._data()
         of_layers = set(network.constants)
@@ -130,7 +130,7 @@ class Running:
         return text + "\n".join(built + loop) + "\n"
 
     def _imports(self) -> list[str]:
-        """Return the imports in the usual order: Python's own first."""
+        """Return the imports in the usual order, with Python's own first."""
         network, of_ours = self.network, []
         if network.arrays.files:
             read = "".join(network.arrays.files)
@@ -185,7 +185,7 @@ class Running:
         return files
 
     def _showing(self) -> Iterator[tuple[str, Source]]:
-        """Yield, for each input, the name of its rows, and what fills them."""
+        """Yield, for each input, the name of its rows and the expression that fills them."""
         network = self.network
         for each in self.shown:
             upper, process = network.upper(each.node), each.process
@@ -213,7 +213,7 @@ class Running:
             yield network.rows(each.node), value
 
     def _network(self) -> list[str]:
-        """Return the statements that build the network, with what is shown before them."""
+        """Return the statements that build the network, after those that prepare its inputs."""
         network = self.network
         lines = ["# What goes in at each step of an image."]
         for each in self.shown:
@@ -227,7 +227,7 @@ class Running:
         return [*lines, *network.lines, *self._probes(), ""]
 
     def _probes(self) -> list[str]:
-        """Return the probes of what is read out."""
+        """Return the probes of the outputs."""
         probes = []
         for part in self.network.target.parts:
             obj = part.item if isinstance(part.item, nengo.Node) else part.item.neurons
@@ -238,7 +238,7 @@ class Running:
         return lines_of(listed(probes), "probes = ", indent=4)
 
     def _loop(self, showing: Sequence[tuple[str, Source]]) -> list[str]:
-        """Return the run, and what is printed of it."""
+        """Return the lines that run the network and print the results."""
         network, target = self.network, self.network.target
         amplitude, images = target.amplitude, self.images[self.shown[0].node]
         shape = f"(len({images}), {target.size})"

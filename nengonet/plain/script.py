@@ -1,4 +1,4 @@
-"""`as_script`: a network, and how it is shown its images, as a script in plain Nengo."""
+"""`as_script`: a network and the presentation of its images, as a script in plain Nengo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Script(str):
     Attributes
     ----------
     arrays : dict of {str: ndarray}
-        Empty where all arrays are in files of weights or data sets, or computed.
+        Empty if all arrays are computed, or come from files of weights or from data sets.
     text : str
         The script.
 
@@ -52,13 +52,13 @@ class Script(str):
     __slots__ = ("arrays",)
 
     def __new__(cls, text: str, arrays: Mapping[str, np.ndarray]) -> Script:
-        """Keep both."""
+        """Keep the text and the arrays."""
         script = super().__new__(cls, text)
         script.arrays = dict(arrays)
         return script
 
     def npz(self) -> bytes | None:
-        """Return the file of the arrays, which has the script's name and ends in ``.npz``."""
+        """Return the contents of the file of arrays, named like the script with ``.npz``."""
         if not self.arrays:
             return None
         file = io.BytesIO()
@@ -94,45 +94,45 @@ def as_script(
 ) -> Script:
     """Write a network as a script in plain Nengo that shows images to it and counts spikes.
 
-    Run with Python, it gives the spike counts that `present` gives, on ``nengo.Simulator``. Its
-    keywords are those of `present` that a script can repeat, and where its arrays come from.
+    Run with Python, the script gives the same spike counts as `present`, on ``nengo.Simulator``.
+    The keywords are those of `present` that a script can repeat, and the sources of its arrays.
 
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice, or a list of these
         What the script reads out. It builds the whole network.
     images : str, (n_images, ...) array_like, or dict of them by Node, optional
-        As for `present`; or the name of a data set, which the script then loads. The bundled
-        images are loaded too where these are the first of them. By default noise.
+        As for `present`; or the name of a data set, which the script then loads. The script also
+        loads the bundled images if ``images`` are the first of them. By default noise.
     labels : (n_images,) array_like of int, optional
-        For the accuracy; by default those of the named data set.
+        For the accuracy; by default the labels of the named data set.
     network : nengo.Network, optional
         Needed for plain Nengo objects outside their ``with`` block; a `Layer` knows its own.
     n_images : int, optional
-        The first of the images: by default all, but 20 of a data set that is named.
+        How many of the first images to show: by default all, but 20 of a named data set.
     presentation_time, dt : float, in seconds
     seed : int, optional
     initial_states : dict
-        These as for `present`.
+        As for `present`, like the parameters above.
     readout : str, optional
         As for `present`; by default ``"spike_count"``, or ``"sum"`` where there are no spikes.
     weights : Weights or path, or a list of them, optional
-        Files that the kernels come from. Bundled files are found without it. Arrays that are in
-        no file, and not uniform, are read from an ``.npz`` file that stands beside the script.
+        Files that the kernels come from. Bundled files are found without it. An array that is in
+        no file, and not uniform, is read from an ``.npz`` file beside the script.
     standalone : bool
-        Import nothing from nengonet: weights and images are in that ``.npz`` file too.
+        Import nothing from nengonet: the ``.npz`` file then holds weights and images too.
 
     Returns
     -------
     Script
-        A str; its ``save(path)`` writes the script, and beside it the arrays, if it has any. The
-        same network gives the same text.
+        A str. Its ``save(path)`` writes the script, and beside it the file of arrays, if there are
+        any. The same network gives the same text.
 
     Raises
     ------
     InputError
-        Something cannot be written as plain Nengo (a learning rule, a class that is neither
-        Nengo's nor nengonet's, a function whose source is unknown), which the message names; or an
+        Something cannot be written as plain Nengo, which the message names: a learning rule, a
+        class that is neither Nengo's nor nengonet's, or a function whose source is unknown. Or an
         argument is out of range.
 
     Examples
@@ -169,7 +169,7 @@ def as_script(
 def _data(
     target: Target, images: Images, labels: ArrayLike | None, n_images: int | None
 ) -> tuple[object, ArrayLike | None, str | None]:
-    """Return images and labels, and the expression that loads or makes images of no other kind."""
+    """Return images and labels, and the expression that loads or makes the images, if any."""
     if isinstance(images, str):
         n_images = _N_IMAGES if n_images is None else n_images
         shown, own = datasets.load(images, n_images=n_images)

@@ -1,4 +1,4 @@
-"""Python source: numbers that read back exactly, and calls broken where a line is full."""
+"""Python source: numbers that read back exactly, and calls that break at full lines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# What formatters take by default.
+# The default line length of formatters.
 _LINE = 88
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Items in brackets: of a call, a list or a dict; each with what stands in front of it."""
+    """Items in the brackets of a call, a list or a dict, each with the text in front of it."""
 
     opening: str
     items: tuple[tuple[str, Source], ...]
     closing: str
 
     def __str__(self) -> str:
-        """Write it on one line."""
+        """Return the text on one line."""
         return f"{self.opening}{', '.join(f'{p}{v}' for p, v in self.items)}{self.closing}"
 
 
@@ -31,28 +31,28 @@ Source = str | Group
 
 
 def call(name: str, *positional: Source, **named: Source) -> Group:
-    """Return a call; a name that ends with a bracket is a display such as ``[``."""
+    """Return a call; a name that ends with a bracket makes a display such as ``[``."""
     items = [("", each) for each in positional]
     items += [(f"{key}=", each) for key, each in named.items()]
     return Group(f"{name}(", tuple(items), ")")
 
 
 def listed(items: Sequence[Source], brackets: str = "[]") -> Group:
-    """Return a list, or a tuple."""
+    """Return a list or a tuple."""
     if brackets == "()" and len(items) == 1:
         return Group("(", (("", f"{items[0]},"),), ")")
     return Group(brackets[0], tuple(("", each) for each in items), brackets[1])
 
 
 def mapped(items: Mapping[object, Source]) -> Group:
-    """Return a dict, whose keys are names or numbers."""
+    """Return a dict with names or numbers as keys."""
     keys = [quoted(each) if isinstance(each, str) else number(each) for each in items]
     pairs = zip(keys, items.values(), strict=True)
     return Group("{", tuple((f"{key}: ", each) for key, each in pairs), "}")
 
 
 def lines_of(source: Source, before: str = "", after: str = "", indent: int = 0) -> list[str]:
-    """Return a statement's lines, with one item a line where one line does not hold them."""
+    """Return a statement's lines; if one line is too short, with one item on each line."""
     line = f"{' ' * indent}{before}{source}{after}"
     if isinstance(source, str) or len(line) <= _LINE or not source.items:
         return [line]
@@ -63,7 +63,7 @@ def lines_of(source: Source, before: str = "", after: str = "", indent: int = 0)
 
 
 def quoted(text: str) -> str:
-    """Return a string in the quotes that formatters want."""
+    """Return a string in the quotes that formatters use."""
     shown = repr(str(text))
     if shown[0] == "'" and '"' not in shown:
         shown = f'"{shown[1:-1]}"'
@@ -71,7 +71,7 @@ def quoted(text: str) -> str:
 
 
 def number(value: object) -> str:
-    """Return a number, or True, False and None, that reads back as it is."""
+    """Return the text of a number, True, False or None that reads back as the same value."""
     value = value.item() if isinstance(value, np.generic | np.ndarray) else value
     if isinstance(value, float) and not np.isfinite(value):
         return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(value), "np.nan")
