@@ -1,8 +1,8 @@
 """The minibatch twin: `nengo.Simulator` for many examples at once, with the same spikes.
 
-Every operator has a step for all examples (`registry`), and `plan` leaves out those that change
-nothing. With Numba, a network in which nothing feeds what comes before it is read as stages
-(`flow`), and `stretches` runs one of them for many steps before the next.
+Every operator has a step for all examples (`registry`). `plan` leaves out operators that change
+nothing. With Numba, a network without feedback is read as stages (`flow`). `stretches` then runs
+one stage for many steps before the next.
 """
 
 from nengonet.minibatch.owning import stateless

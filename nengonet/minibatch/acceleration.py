@@ -1,4 +1,4 @@
-"""Numba where it is installed and wanted, and what the user is told of it."""
+"""Choose whether to use Numba, and tell the user about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nengonet.exceptions import InputError
 
-# From this many updates of neurons on, steps in NumPy take some ten seconds.
+# From this many updates of neurons on, steps in NumPy take about ten seconds.
 _LONG = 1_000_000_000
 _INSTALL = 'pip install "nengonet[fast]"'
 
@@ -39,14 +39,14 @@ def _is_unwanted() -> bool:
 
 
 class _Telling:
-    """What was told, and whether anybody wants to know."""
+    """The messages written so far, and the number of callers that want messages."""
 
     lock, wanted, told = threading.Lock(), 0, set()
 
 
 @contextlib.contextmanager
 def telling(wanted: bool) -> Iterator[None]:
-    """Let `tell` write during this block, in all threads, if ``wanted``; or leave it as it is."""
+    """Let `tell` write during this block, in all threads, if ``wanted``; else change nothing."""
     with _Telling.lock:
         _Telling.wanted += bool(wanted)
     try:
@@ -57,7 +57,7 @@ def telling(wanted: bool) -> Iterator[None]:
 
 
 def tell(message: str) -> None:
-    """Write a line to standard error, once in this process, if `telling` wants it."""
+    """Write a line to standard error, once in this process, if `telling` allows it."""
     with _Telling.lock:
         if not _Telling.wanted or message in _Telling.told:
             return
@@ -66,6 +66,6 @@ def tell(message: str) -> None:
 
 
 def suggest_numba(n_updates: int) -> None:
-    """Say that Numba is not installed, where steps of neurons are so many that it takes long."""
+    """Say that Numba is not installed, if the steps of neurons will take long without it."""
     if n_updates >= _LONG and not _is_unwanted() and load_kernels() is None:
         tell(f"this would be several times faster with Numba: {_INSTALL}")

@@ -1,4 +1,4 @@
-"""What is learned, and how it outlives a reset: in both simulators."""
+"""Learned weights, and how they outlive a reset, in both simulators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What may outlive a reset.
 CARRIED = ("weights",)
-# By the object that they are built for.
+# The name of what is learned, by the type of the object that was built.
 _LEARNED = {nengo.Connection: "weights", nengo.Ensemble: "encoders"}
 
 
@@ -39,7 +39,7 @@ def learned_signals(model: Model) -> dict[NengoObject, Signal]:
 
 
 def check_carry(carry: object, model: Model) -> tuple[str, ...]:
-    """Convert to the names of what outlives a reset."""
+    """Convert to the names of the things that outlive a reset."""
     carry = as_names("carry", carry, CARRIED, "kind of state")
     if carry and not learned_signals(model):
         raise InputError(
@@ -51,7 +51,7 @@ def check_carry(carry: object, model: Model) -> tuple[str, ...]:
 def take_weights(
     simulator: nengo.Simulator | MinibatchSimulator, carry: Sequence[str], n_examples: int = 1
 ) -> dict[Signal, np.ndarray]:
-    """Return what was learned, and what the last step has yet to add to it."""
+    """Return the learned weights, and the changes of the last step, not yet added to them."""
     model, signals = simulator.model, simulator.signals
     if not check_carry(carry, model):
         return {}
@@ -72,6 +72,6 @@ def take_weights(
 
 
 def put_weights(simulator: nengo.Simulator, weights: dict[Signal, np.ndarray]) -> None:
-    """Let a simulator that has just been reset begin with other weights."""
+    """Let a simulator that was just reset begin with other weights."""
     for signal, array in weights.items():
         simulator.signals[signal][...] = array

@@ -1,4 +1,4 @@
-"""Compile kernels with Numba, and say so where it takes seconds."""
+"""Compile kernels with Numba, and report compilations that take seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba.core import event
 
 from nengonet.minibatch.acceleration import tell
 
-# The kernels, and what is said when they have to be compiled.
+# The kernels, and the message for when they must be compiled.
 _messages: WeakKeyDictionary[Callable, str] = WeakKeyDictionary()
 _ONCE = "compiling, once: Numba keeps the result for later runs"
 _EACH_TIME = (
@@ -20,19 +20,19 @@ _EACH_TIME = (
 
 
 def compiled(function: Callable, **settings: object) -> Callable:
-    """Compile a kernel, and keep it on disk where that is possible."""
+    """Compile a kernel, and cache it on disk if possible."""
     # Nobody calls kernels by address.
     settings |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
         kernel, message = numba.njit(cache=True, **settings)(function), _ONCE
-    except RuntimeError:  # no folder that Numba may write to
+    except RuntimeError:  # Numba may not write to any folder
         kernel, message = numba.njit(**settings)(function), _EACH_TIME
     _messages[kernel] = message
     return kernel
 
 
 class _Listener(event.Listener):
-    """Hears what Numba compiles, and has found in no cache."""
+    """Listen for compilations by Numba that were not found in a cache."""
 
     def on_start(self, event: event.Event) -> None:
         message = _messages.get(event.data["dispatcher"])

@@ -22,13 +22,13 @@ from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import as_bits, as_view, same_place
 
-# The reference copies every window of its input; so many bytes of them at a time stay in cache.
+# The reference copies every window of its input; this many bytes of windows stay in the cache.
 _WINDOW_BYTES = 4 * 2**20
-# Above this part of inputs that spiked, the reference's convolution is faster; measured.
+# Above this share of inputs that spiked, the reference's convolution is faster (measured).
 _DENSITY = 0.3
-# Examples that are worked on together: a cache line of float64.
+# Examples that are processed together: a cache line of float64.
 _LANES = 8
-# From this many examples on, products of their own are faster than the reference's; measured.
+# From this many examples on, separate products are faster than the reference's (measured).
 _ROWWISE_EXAMPLES = 4
 
 
@@ -52,7 +52,7 @@ def _convolution(operator: GeneralConvInc, context: Context) -> Step:
 
 def groups_of(operator: GeneralConvInc) -> int:
     """Return the number of groups of channels."""
-    return getattr(operator.conv, "groups", 1)  # a transposed one has none
+    return getattr(operator.conv, "groups", 1)  # a transposed convolution has none
 
 
 def _channels_are_last(operator: GeneralConvInc) -> bool:
@@ -60,7 +60,7 @@ def _channels_are_last(operator: GeneralConvInc) -> bool:
 
 
 def _in_two_dimensions(operator: GeneralConvInc) -> list[tuple[int, int]]:
-    """Return size, strides, and rows and columns of input and output."""
+    """Return size, strides, and the rows and columns of input and output."""
     conv = operator.conv
     spatial = conv.input_shape.spatial_shape, conv.output_shape.spatial_shape
     one = (1,) * (2 - conv.dimensions)
@@ -81,9 +81,9 @@ def _in_chunks(operator: GeneralConvInc, context: Context) -> Step:
     def step_convolution():
         for start in range(0, batch, chunk):
             part = slice(start, start + chunk)
-            # Copied, because the reference's windows are strides into a contiguous array.
+            # Copied, because the reference makes strided windows of a contiguous array.
             result = product(np.ascontiguousarray(x[part]))
-            # NumPy's innermost loop goes over examples: of a few, each is copied by itself.
+            # NumPy's innermost loop runs over examples. A few examples are copied one by one.
             few = [(result, y[part])] if batch >= _LANES else zip(result, y[part], strict=True)
             for found, place in few:
                 if assign:
@@ -104,10 +104,10 @@ def _is_rowwise(operator: GeneralConvInc, context: Context) -> bool:
 
 
 def _rowwise(operator: GeneralConvInc, context: Context) -> Step:
-    """Return a step that computes one row of the output at a time, without copying its windows.
+    """Return a step that computes one output row at a time, without copying its windows.
 
-    Once the few input rows that an output row needs stand column by column, every window of it
-    is a contiguous matrix (values, batch), ready for a matrix product.
+    An output row needs a few input rows. Once these stand column by column, every window is a
+    contiguous matrix (values, batch), ready for a matrix product.
     """
     conv, signals, batch = operator.conv, context.signals, context.batch
     size, strides, shape_in, shape_out = _in_two_dimensions(operator)
@@ -167,12 +167,12 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
 
 
 def has_fan_out(operator: GeneralConvInc) -> bool:
-    """Tell whether `fan_out` can follow single spikes: channels come last."""
+    """Return whether `fan_out` can follow single spikes: channels must come last."""
     return operator.conv.dimensions <= 2 and _channels_are_last(operator)
 
 
 def geometry_of(operator: GeneralConvInc) -> tuple[int, ...] | None:
-    """Return what `gather_convolution` takes, or None where the ways of `fan_out` are needed."""
+    """Return the geometry for `gather_convolution`, or None where `fan_out` is needed."""
     if operator.is_transpose or groups_of(operator) > 1:
         return None
     conv, (size, strides, shape_in, shape_out) = operator.conv, _in_two_dimensions(operator)
@@ -193,7 +193,7 @@ def fan_out(operator: GeneralConvInc, context: Context, height: np.floating) -> 
 def dense_convolution(
     operator: GeneralConvInc, context: Context
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the convolution of what stands last in an array, (…, n), with channels last."""
+    """Return the convolution over the last axis of an array, (…, n), with channels last."""
     conv, weights = operator.conv, context.signals[operator.W]
     product, size = _product(operator, weights), np.prod(conv.kernel_size)
     window = size * conv.input_shape.n_channels * weights.itemsize
@@ -212,10 +212,10 @@ def dense_convolution(
 
 
 def _ways(operator: GeneralConvInc) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which output positions each input position reaches, and through which tap.
+    """Return the output positions that each input position reaches, and the taps between them.
 
-    Found by the reference's own convolution: with one tap set, it moves the number of each input
-    position to the output position that the tap connects it to.
+    The reference's own convolution finds them. With one tap set, it moves the number of each input
+    position to the output position that the tap connects to it.
     """
     size, _, spatial, _ = _in_two_dimensions(operator)
     n_positions, n_taps = np.prod(spatial), np.prod(size)
@@ -239,7 +239,7 @@ def _n_positions(shape: ChannelShape) -> int:
 
 
 def _strides(shape: ChannelShape) -> tuple[int, int]:
-    """Return how far apart positions and channels stand in the flat signal."""
+    """Return the distances of positions and of channels in the flat signal."""
     return (shape.n_channels, 1) if shape.channels_last else (1, _n_positions(shape))
 
 

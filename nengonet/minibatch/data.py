@@ -1,4 +1,4 @@
-"""What goes in and out of a minibatch: data of nodes, data of probes, and learned weights."""
+"""Data that enter and leave a minibatch: of nodes, of probes, and learned weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterator[None]:
-    """Let nodes output ``data`` for a while."""
+    """Let nodes output ``data`` during this block."""
     if data is None or isinstance(data, Mapping) and not data:
         yield
         return
@@ -44,7 +44,7 @@ def feeding(simulator: MinibatchSimulator, data: object, n_steps: int) -> Iterat
 def checked_rows(
     simulator: MinibatchSimulator, node: nengo.Node, data: object, n_steps: int
 ) -> np.ndarray:
-    """Return the values that a node should output, as an array that fits it, or refuse them."""
+    """Return the values that a node should output as an array that fits it, or raise an error."""
     nodes = simulator._facts.nodes
     if node not in nodes:
         raise InputError(f"data: expected nodes of the network, got {node!r}")
@@ -59,7 +59,7 @@ def checked_rows(
             f"data: expected shape {(batch, n_steps, size)} (example, step, value) or "
             f"{(batch, size)} for {node}, got {rows.shape}"
         )
-    # Too large for numbers of few bits, they would become infinite.
+    # Numbers that are too large for few bits would become infinite.
     with np.errstate(over="ignore"):
         return check_finite(f"data for {node}", rows.astype(nodes[node].dtype))
 
@@ -69,7 +69,7 @@ class MinibatchData(SimulationData):
 
     def __init__(self, simulator: MinibatchSimulator) -> None:
         model = simulator.model
-        # Simulators of one model have probe data of their own.
+        # Each simulator of a model has its own probe data.
         simulator._sim_data = dict(model.params)
         super().__init__(simulator._sim_data)
         self._simulator = simulator
@@ -79,14 +79,14 @@ class MinibatchData(SimulationData):
         self._held: dict[NengoObject, np.ndarray] = {}
 
     def __repr__(self) -> str:
-        """Write sizes; the arrays would fill the screen."""
+        """Show sizes only; the arrays would fill the screen."""
         built = len(self.raw) - len(self._probed)
         return f"<MinibatchData of {len(self._probed)} probes, {built} built objects>"
 
     __str__ = __repr__
 
     def __getitem__(self, key: object) -> Any:
-        """Return a probe's data, (batch, n_steps, ...), or what was built for an object."""
+        """Return a probe's data, (batch, n_steps, ...), or the parameters built for an object."""
         found = super().__getitem__(key)
         if key in self.learned:
             return self._with_learned(key, found)
@@ -99,13 +99,13 @@ class MinibatchData(SimulationData):
         return np.broadcast_to(found.reshape(steps), (batch, *steps))
 
     def hold(self) -> None:
-        """Keep what was learned, for when the simulator is closed and has no signals."""
+        """Keep the learned weights, because a closed simulator has no signals."""
         self._held = {key: self._simulator.signals[each] for key, each in self.learned.items()}
 
     def _with_learned(
         self, key: NengoObject, built: BuiltConnection | BuiltEnsemble
     ) -> BuiltConnection | BuiltEnsemble:
-        """Return what was built, with each example's weights or encoders as they are now."""
+        """Return the built parameters, with each example's current weights or encoders."""
         closed = self._simulator.closed
         array = self._held[key] if closed else self._simulator.signals[self.learned[key]]
         array = np.array(np.moveaxis(array, -1, 0), order="C")
@@ -113,6 +113,6 @@ class MinibatchData(SimulationData):
         if isinstance(key, nengo.Connection):
             return BuiltConnection(*built[:2], array, built.transform)
         values = built._asdict() | {"scaled_encoders": array}
-        # As the reference scales them when it builds.
+        # Scaled as in the reference's build.
         values["encoders"] = array / (built.gain / key.radius)[:, np.newaxis]
         return BuiltEnsemble(**values)

@@ -1,10 +1,11 @@
 """Numba kernels: NumPy's random numbers, for many examples outside Python.
 
-What `nengonet.layers.inputs.draw_events` draws with NumPy for one example at a time, number
-by number the same: the PCG64 bit generator (O'Neill 2014), ``Generator.poisson`` (Hörmann's PTRS,
-1993, from a mean of 10 on; multiplication below) and ``Generator.integers`` (Lemire 2019), as in
-NumPy's ``random/src``. Where a later NumPy draws other numbers, see `is_numpys`, it draws itself.
-Poisson counts are drawn from MT19937 too: see `nengonet.minibatch.mersenne`.
+The kernels draw the same numbers as `nengonet.layers.inputs.draw_events`, which draws with NumPy
+for one example at a time. They contain the PCG64 bit generator (O'Neill 2014),
+``Generator.poisson`` (Hörmann's PTRS, 1993, from a mean of 10 on; multiplication below) and
+``Generator.integers`` (Lemire 2019), as in NumPy's ``random/src``. If a later NumPy draws other
+numbers (see `is_numpys`), NumPy itself draws.
+`nengonet.minibatch.mersenne` draws Poisson counts from MT19937.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 # The multiplier of PCG64, in two halves.
 _FACTOR_HIGH, _FACTOR_LOW = np.uint64(0x2360ED051FC65DA4), np.uint64(0x4385DF649FCCF645)
-UNIT = 1.0 / 9007199254740992.0  # of the 53 bits of a double
+UNIT = 1.0 / 9007199254740992.0  # the unit of the 53 bits of a double
 
 _LOG_GAMMA = (
     8.333333333333333e-02,
@@ -52,7 +53,7 @@ def _high_product(a, b):
 
 @inlined
 def _advanced(high, low, more_high, more_low):
-    """Return the state after this one; the second pair is the increment."""
+    """Return the next state; the second pair is the increment."""
     new_low = low * _FACTOR_LOW
     new_high = _high_product(low, _FACTOR_LOW) + low * _FACTOR_HIGH + high * _FACTOR_LOW
     low = new_low + more_low
@@ -61,15 +62,15 @@ def _advanced(high, low, more_high, more_low):
 
 @inlined
 def _mixed(high, low):
-    """Return the 64 random bits of a state."""
+    """Return the 64 random bits that belong to a state."""
     both, turn = high ^ low, high >> np.uint64(58)
     return (both >> turn) | (both << ((np.uint64(64) - turn) & np.uint64(63)))
 
 
 def next_double(state):
-    """Go on to the next state, and return a random number in [0, 1).
+    """Advance to the next state, and return a random number in [0, 1).
 
-    For the kernels; `numba.extending.overload` knows the bit generator by the type of its state.
+    Kernels call it. `numba.extending.overload` selects the bit generator by the type of its state.
     """
 
 
@@ -105,7 +106,7 @@ def log_gamma(x):
 
 @compiled
 def poisson_multiplied(least, state):
-    """Draw a Poisson count, of a mean below 10 of which ``least`` is ``exp(-mean)``."""
+    """Draw a Poisson count with a mean below 10; ``least`` is ``exp(-mean)``."""
     product, count = 1.0, 0
     while True:
         product *= next_double(state)
@@ -116,14 +117,14 @@ def poisson_multiplied(least, state):
 
 @inlined
 def shape_of(mean):
-    """Return what `poisson_rejected` makes of a mean of at least 10."""
+    """Return the constants that `poisson_rejected` needs for a mean of at least 10."""
     b = 0.931 + 2.53 * math.sqrt(mean)
     return b, -0.059 + 0.02483 * b, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
 
 
 @inlined
 def is_accepted(k, u_left, v, mean, b, a, inverse_alpha):
-    """Tell whether a count drawn far from the mean is taken."""
+    """Return whether to accept a count that was drawn far from the mean."""
     if k < 0 or (u_left < 0.013 and v > u_left):
         return False
     return math.log(v) + math.log(inverse_alpha) - math.log(a / (u_left * u_left) + b) <= (
@@ -133,7 +134,7 @@ def is_accepted(k, u_left, v, mean, b, a, inverse_alpha):
 
 @compiled
 def poisson_rejected(mean, state):
-    """Draw a Poisson count, of a mean of at least 10."""
+    """Draw a Poisson count with a mean of at least 10."""
     b, a, inverse_alpha, accepted = shape_of(mean)
     while True:
         u = next_double(state) - 0.5
@@ -173,10 +174,11 @@ def _draw_steps(n_steps, state, steps, bound):
 def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
     """Draw the spikes of a block of steps for every example, each in the order of its steps.
 
-    ``states[b]`` is from `state_of`, and goes on. The pixels that can spike in example ``b``,
-    and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. Fills in ``counts``,
-    how often each of them spiked, and ``bounds`` (batch, n_steps + 1), and returns the pixels that
-    spiked, in ``ordered`` or, where there is too little room in it, a longer array.
+    ``states[b]`` comes from `state_of`, and is advanced. The pixels that can spike in example
+    ``b``, and their mean counts, are those from ``firsts[b]`` to ``firsts[b + 1]``. The function
+    fills ``counts`` with the number of spikes of each of them, and fills ``bounds`` (batch,
+    n_steps + 1). It returns the pixels that spiked, in ``ordered`` or, if that is too short, in a
+    longer array.
     """
     n_steps = np.uint64(bounds.shape[1] - 1)
     steps = np.empty(0, np.uint16)
@@ -197,7 +199,7 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
             ordered = longer(ordered, used, n)
         bound[:] = 0
         _draw_steps(n_steps, state, steps[:n], bound)
-        # In order, by counting.
+        # Sorted by counting.
         bound[0] = used
         for step in range(bound.shape[0] - 1):
             bound[step + 1] += bound[step]
@@ -216,14 +218,14 @@ def draw_block(states, pixels, mean_counts, firsts, counts, bounds, ordered):
 
 @compiled
 def add_counts(pixels, counts, firsts, totals):
-    """Add the spikes of a whole block, see `draw_block`, to ``totals``, (batch, n_pixels)."""
+    """Add the spikes of a whole block (see `draw_block`) to ``totals``, (batch, n_pixels)."""
     for b in range(totals.shape[0]):
         for each in range(firsts[b], firsts[b + 1]):
             totals[b, pixels[each]] += counts[each]
 
 
 def state_of(rng: np.random.Generator) -> list[int]:
-    """Return state and increment of a PCG64 generator in halves, and its half number left over."""
+    """Return state and increment of a PCG64 generator in halves, and its unused half number."""
     found = rng.bit_generator.state
     state, increment = found["state"]["state"], found["state"]["inc"]
     low = 2**64 - 1
@@ -232,8 +234,8 @@ def state_of(rng: np.random.Generator) -> list[int]:
 
 
 def first_states(seed: int, examples: np.ndarray) -> np.ndarray:
-    """Return `state_of` `example_rng` for all examples, by NumPy's ``SeedSequence`` at once."""
-    if max(seed, *map(int, examples)) >= 2**32:  # they are hashed in more words
+    """Return the `state_of` each example's `example_rng`, with NumPy's ``SeedSequence`` at once."""
+    if max(seed, *map(int, examples)) >= 2**32:  # these are hashed in more words
         return np.array([state_of(example_rng(seed, int(each))) for each in examples], np.uint64)
     constant, factor = 0x43B0D7E5, 0x931E8875
 
@@ -263,7 +265,7 @@ def first_states(seed: int, examples: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def is_numpys() -> bool:
-    """Tell whether the numbers are those that the installed NumPy draws."""
+    """Return whether the installed NumPy draws the same numbers."""
     theirs = example_rng(0, 0)
     if not isinstance(theirs.bit_generator, np.random.PCG64):
         return False

@@ -1,11 +1,11 @@
 """Numba kernels that follow single spikes: convolutions, products, and lists of what spiked.
 
-Imported only where Numba is installed. Spikes are lists of indices into a flat signal, one entry
+Imported only if Numba is installed. Spikes are lists of indices into a flat signal, with one entry
 for each spike. A signal of several channels has its channels last: index
-``position * n_channels + channel``. *Ordered* spikes come in ascending order of their positions,
-the channels of a position in any order. What is called for each step of an example,
-``rows[first:last]``, makes no array: working memory is given. Products with large matrices take
-many steps at a time.
+``position * n_channels + channel``. *Ordered* spikes come in ascending order of their positions;
+the channels of a position may come in any order. Functions that run for each step of an example,
+``rows[first:last]``, make no array: the caller gives them working memory. Products with large
+matrices take many steps at a time.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from nengonet.minibatch.vectors import (
 _WIDE = 4 * FOURTH
 # Spikes under a kernel that are listed before their rows are added up.
 _LISTED = 512
-# Where single rows are added to an array, they are added by this many bytes.
+# Single rows are added to an array in pieces of this many bytes.
 _PIECE = 64
 _piece_zeros = zeros_of(_PIECE)
-# Filters that are worked on together, at eight positions.
+# Filters that are processed together, at eight positions.
 _eighth_zeros, _half_zeros = zeros_of(EIGHTH), zeros_of(EIGHTH // 2)
-# Numba looks at every index whether it counts from the end: at none that has no sign.
+# Numba checks whether a signed index counts from the end. It does not check an unsigned index.
 index = np.uint64
 ONE = np.uint64(1)
 
 
 @inlined
 def share_of(n):
-    """Return ``1 / n`` as a whole number and how far what it multiplies is shifted."""
+    """Return ``1 / n`` as a whole number, and the number of bits to shift its products by."""
     shift = index(31)
     while (ONE << (shift - index(31))) < index(n):
         shift += ONE
@@ -55,10 +55,10 @@ def share_of(n):
 
 @inlined
 def position_of(row, share):
-    """Return ``row // n``, where the ``share`` is that `of n <share_of>`: faster, and exact.
+    """Return ``row // n`` for the ``share`` `of n <share_of>`: faster, and exact.
 
-    The number is too large by at most ``1 / 2**(shift - 31)`` of ``1 / 2**31``, so that below
-    ``2**31`` no row comes to the next whole number.
+    The share is too large by at most ``1 / 2**(shift - 31)`` of ``1 / 2**31``. So no row below
+    ``2**31`` reaches the next whole number.
     """
     number, shift = share
     return (index(row) * number) >> shift
@@ -80,7 +80,8 @@ def _find_positions(rows, first, last, n_channels, n_positions, starts):
 def add_before(counts, n):
     """Add to each of the first ``n`` counts those before it.
 
-    The larger of the last two would do as well, but becomes a branch, mostly guessed wrong.
+    Taking the larger of the last two would also work, but it becomes a branch that is often
+    mispredicted.
     """
     total = np.int32(0)
     for place in range(n):
@@ -90,7 +91,7 @@ def add_before(counts, n):
 
 @inlined
 def _sum_listed(kernel, near, used, more, total, at, n_filters):
-    """Write the sum of the rows of the kernel that are listed to ``total``, or add it."""
+    """Write the sum of the listed rows of the kernel to ``total``, or add it."""
     for each in range(4):
         # The row of zeros: adding it changes nothing.
         near[index(used + each)] = (kernel.shape[0] - 1) * kernel.shape[1]
@@ -103,13 +104,13 @@ def _sum_listed(kernel, near, used, more, total, at, n_filters):
 
 @inner
 def _sum_many(kernel, near, used, more, total, at, n_filters):
-    """Do the same in a call: it is seldom needed."""
+    """Do the same as `_sum_listed` in a call, because it is rarely needed."""
     _sum_listed(kernel, near, used, more, total, at, n_filters)
 
 
 @inlined
 def _list_some(rows, event, other, shift, pitch, near, used):
-    """List where the rows of the kernel begin for at most 16 spikes."""
+    """List the beginnings of the kernel's rows for at most 16 spikes."""
     if event + 16 <= rows.shape[0]:
         move_scaled(rows, event, near, used, shift, pitch)
     else:
@@ -131,15 +132,15 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
     kernel : (size_rows * size_columns * n_channels + 1, n_filters or more) array
         As `kernel_rows` makes it.
     places : (n,) int32 array
-        Working memory, as much as `n_places` says.
+        Working memory, of the length given by `n_places`.
     total : (rows_out * columns_out * n_filters,) array
-        The product; what it may have beyond is left as it is.
+        The product. Elements beyond this length are left unchanged.
 
     Notes
     -----
-    The spikes under one row of the kernel are neighbours in the list, and their index there is
-    their row of the kernel plus a constant. For each output position they are listed anew, without
-    branches that depend on how many there are, and then added up in one loop.
+    The spikes under one row of the kernel are neighbours in the list. Their index there is their
+    row of the kernel plus a constant. They are listed anew for each output position, without
+    branches that depend on their number. One loop then adds them up.
     """
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
@@ -160,7 +161,7 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
                 one = np.int64(starts[index(r * columns_in + begin)])
                 other = np.int64(starts[index(r * columns_in + end)])
                 _list_some(rows, one, other, shift, pitch, near, used)
-                # Seldom: as a branch that is guessed right, it costs nothing.
+                # Rare, and a correctly predicted branch costs nothing.
                 while other - one > 16:
                     one, used = one + 16, used + 16
                     if used > _LISTED:
@@ -173,16 +174,16 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
 
 
 def n_places(geometry: tuple[int, ...]) -> int:
-    """Return how much working memory `gather_convolution` needs, in numbers of 32 bits."""
+    """Return the working memory that `gather_convolution` needs, in numbers of 32 bits."""
     # Each row of a kernel may list 16 more before they are counted.
     return geometry[0] * geometry[1] + 1 + _LISTED + 16 * (geometry[5] + 2)
 
 
 def kernel_rows(kernel: np.ndarray) -> np.ndarray:
-    """Return a kernel, (…, n_channels, n_filters), as the kernels here take it.
+    """Return a kernel, (…, n_channels, n_filters), in the form that these kernels take.
 
-    Its rows, one for each channel at each position, begin with a cache line, and zeros stand behind
-    them; a row of zeros follows.
+    It has one row for each channel at each position, and a row of zeros follows. Each row begins
+    at a cache line and is padded with zeros.
     """
     rows = kernel.reshape(-1, kernel.shape[-1])
     n_rows, n_filters = rows.shape
@@ -193,7 +194,7 @@ def kernel_rows(kernel: np.ndarray) -> np.ndarray:
 
 @inlined
 def _alike(first, n_out, n_in, size, stride, padding):
-    """Return where those end whose windows are cut off as that of the ``first`` is."""
+    """Return the end of the positions whose windows are cut off like that of the ``first``."""
     end = first + 1
     if first * stride >= padding:
         while end < n_out and end * stride - padding + size <= n_in:
@@ -203,9 +204,9 @@ def _alike(first, n_out, n_in, size, stride, padding):
 
 @inner
 def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
-    """Set the filters from ``column`` on of positions whose windows are cut off alike.
+    """Set the filters from ``column`` on, for positions whose windows are cut off alike.
 
-    They are a part of the image: its first position, (row, column), and its shape are given.
+    The positions are a part of the image, given by its first position (row, column) and its shape.
     """
     rows_in, columns_in, n_channels, _, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
@@ -239,14 +240,14 @@ def window_convolution(values, geometry, kernel, total):
     Parameters
     ----------
     values : (rows_in * columns_in * n_channels,) array
-        Channels last, of the kernel's type. Those that are 0 are multiplied as well.
+        Channels last, of the kernel's type. Values of 0 are multiplied as well.
     geometry, kernel, total
-        As for `gather_convolution`; the kernel is multiplied by nothing but the values.
+        As for `gather_convolution`, but the kernel is multiplied by the values only.
 
     Notes
     -----
-    Eight positions are worked on at a time, so that a row of the kernel is loaded once for them.
-    Every sum is taken in the order of the kernel's rows, whatever stands beside it.
+    Eight positions are processed together, so that they share each load of a row of the kernel.
+    Every sum is taken in the order of the kernel's rows, whatever its neighbours are.
     """
     rows_in, columns_in, _, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
@@ -268,11 +269,11 @@ def window_convolution(values, geometry, kernel, total):
 
 
 def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
-    """Return from how many spikes an input on `window_convolution` is faster than gathering.
+    """Return the number of spikes from which `window_convolution` is faster than gathering.
 
     Measured with 8 to 64 filters of 3 to 64 channels (Zen 4). Adding a row of the kernel takes
-    twice as long as multiplying it for eight positions; and how many spikes are under a row cannot
-    be guessed, which takes as long as multiplying some 50 vectors.
+    twice as long as multiplying it for eight positions. The number of spikes under a row cannot be
+    predicted, which costs as much time as multiplying some 50 vectors.
     """
     halves = -(-geometry[-1] * itemsize // 32)
     vectors = geometry[6] * geometry[2] * halves / 2
@@ -281,7 +282,7 @@ def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
 
 @uncounted
 def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, total):
-    """Set ``total`` to the convolution of a step's spikes, in any order: any convolution.
+    """Set ``total`` to any convolution of a step's spikes, which may come in any order.
 
     Parameters
     ----------
@@ -291,9 +292,9 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
         Of the input. Each group of channels reaches its own group of filters.
     table : (starts, outputs, taps), each (n,) int array
         The spikes of a position reach the output positions ``outputs[starts[position]:
-        starts[position + 1]]``, through those ``taps`` of the kernel.
+        starts[position + 1]]``, through the ``taps`` of the kernel at the same places.
     kernel : (n_taps, n_channels // n_groups, n_filters) array
-        Times the height of a spike.
+        The kernel times the height of a spike.
     total : (n_output_positions * n_filters,) array
         The product, and zeros beyond.
     """
@@ -319,9 +320,9 @@ def scatter_convolution(rows, first, last, n_channels, n_groups, table, kernel, 
 
 @uncounted
 def list_events(eventful, n, mask, which):
-    """List those of the first ``n`` that are eventful in ``which``; return how many they are.
+    """List the eventful among the first ``n`` in ``which``; return their number.
 
-    ``eventful`` is (n,) or longer, uint8, and events have a bit of the ``mask``; ``which`` is
+    ``eventful`` is (n,) or longer, uint8. An event has a bit of the ``mask``. ``which`` is
     (n + 1,) int32.
     """
     found, whole, mask = 0, n - n % 64, np.uint8(mask)
@@ -329,8 +330,8 @@ def list_events(eventful, n, mask, which):
         bits = bits_of(eventful, i, mask)
         at = found
         found += n_set(bits)
-        # By fours, with a few too many at the end: how many there are cannot be guessed, and a
-        # wrong guess costs more.
+        # In groups of four, with a few too many at the end. The number of events cannot be
+        # predicted, and a wrong prediction costs more.
         while bits != 0:
             for k in range(4):
                 which[at + k] = i + lowest(bits)
@@ -342,12 +343,12 @@ def list_events(eventful, n, mask, which):
     return found
 
 
-# Matrices larger than this do not stay in any cache from one step to the next: see
-# `multiply_steps`, which is faster than a sum for every step from there on; measured.
+# Larger matrices do not stay in any cache from one step to the next. For them, `multiply_steps` is
+# faster than a sum for every step (measured).
 LARGE = 8 * 2**20
-# The rows of a large matrix, and the totals, that stay in the second cache together.
+# Bytes of the rows of a large matrix, and of the totals, that share the second cache.
 _TOGETHER = 512 * 2**10
-# Rows of a total that are added in one go at the least, for it to be loaded and stored.
+# The least number of rows added at once, to make it worth loading and storing the total.
 _FEWEST = 16
 
 
@@ -366,10 +367,10 @@ def _add_rows(rows, event, last, weights, total):
 def multiply_steps(rows, bounds, first, weights, sums):
     """Set ``sums``, (batch, n_steps, n_outputs), to the products of spikes and a large matrix.
 
-    ``rows[bounds[b, first + step]:bounds[b, first + step + 1]]`` are the spikes of example ``b``,
-    and ``weights``, (n_inputs, n_outputs), times the height of a spike. Some rows of the matrix
-    are added for many steps of several examples, then the next: it is read once for all of them.
-    That saves nothing where spikes do not come in ascending order.
+    ``rows[bounds[b, first + step]:bounds[b, first + step + 1]]`` are the spikes of example ``b``.
+    ``weights``, (n_inputs, n_outputs), are multiplied by the height of a spike. Some rows of the
+    matrix are added for many steps of several examples, then the next rows. So the matrix is read
+    once for all of them. This saves nothing if spikes do not come in ascending order.
     """
     (n_inputs, n_outputs), (batch, n_steps, _) = weights.shape, sums.shape
     of_row, n_spikes = n_outputs * weights.itemsize, 0
@@ -377,7 +378,7 @@ def multiply_steps(rows, bounds, first, weights, sums):
         n_spikes += bounds[b, first + n_steps] - bounds[b, first]
     n_rows = max(1, _TOGETHER // of_row)
     needed = _FEWEST * n_inputs * batch * n_steps // max(1, n_spikes)
-    # With few spikes, so many rows would be needed that they do not stay in the cache.
+    # With few spikes, more rows would be needed than stay in the cache.
     n_rows = max(n_rows, needed) if needed < 4 * n_rows else n_inputs
     lanes = min(batch, max(1, _TOGETHER // (of_row * n_steps)))
     events = np.empty((lanes, n_steps), np.int64)
@@ -388,7 +389,7 @@ def multiply_steps(rows, bounds, first, weights, sums):
                 events[k, step] = bounds[lane + k, first + step]
                 sums[lane + k, step] = 0
         for row in range(0, n_inputs, n_rows):
-            # At last, also what stands behind a row that comes too late.
+            # The last pass also adds the spikes behind one that comes too late.
             for k in range(here):
                 for step in range(n_steps):
                     begin, last = events[k, step], bounds[lane + k, first + step + 1]
@@ -403,7 +404,7 @@ def multiply_steps(rows, bounds, first, weights, sums):
 def multiply_nonzero(values, weights, sums):
     """Multiply numbers, (batch, n_steps, n_inputs), most of which are 0, by (n_inputs, n_outputs).
 
-    Sets ``sums``, (batch, n_steps, n_outputs), each in the order of its inputs.
+    Sets ``sums``, (batch, n_steps, n_outputs). Each sum is in the order of its inputs.
     """
     (n_inputs, n_outputs), (batch, n_steps, _) = weights.shape, sums.shape
     rows = np.empty(n_inputs + 1, np.int64)
@@ -416,7 +417,7 @@ def multiply_nonzero(values, weights, sums):
                 n += given[i] != 0
             total[:] = 0
             at = 0
-            # Four rows in one go, so that the total is loaded and stored less often.
+            # Four rows at once, so that the total is loaded and stored less often.
             while at + 4 <= n:
                 i, j, k, m = rows[at], rows[at + 1], rows[at + 2], rows[at + 3]
                 one, two, three, four = given[i], given[j], given[k], given[m]

@@ -1,8 +1,8 @@
-"""Reading operators as stages: what can run many steps at a time, because it feeds nothing before.
+"""Read operators as stages, which can run many steps at a time in a network without feedback.
 
-A signal is one of four: the output of a stage; a sum of terms, each of which is what a product, a
-filter or a factor makes of the output of a stage; constant; or `Unfit`, and with it all that
-depends on it.
+A signal is one of four things: the output of a stage; a sum of terms; constant; or `Unfit`. A term
+is the output of a stage after a product, a filter or a factor. What depends on an unfit signal is
+unfit as well.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from nengonet.minibatch.terms import MOST_ORDER, Term, dense_product
 
 
 class Unfit(Exception):
-    """It depends on what cannot run many steps at a time."""
+    """A signal or operator depends on something that cannot run many steps at a time."""
 
 
 def place_of(signal: Signal) -> tuple:
-    """Return what is equal for signals that are the same elements in the same order."""
+    """Return a key that is equal for signals with the same elements in the same order."""
     return signal.base, signal.offset, signal.shape, signal.strides
 
 
@@ -68,14 +68,14 @@ class Flow:
         self.operators, self._context = operators, context
         self._uses = Uses(operators)
         self.stages: list[Stage] = []
-        # By place; what is open is being read.
+        # By place; a place is open while it is being read.
         self._found: dict[tuple, Stage | Unfit] = {}
         self._open: set[tuple] = set()
         self._copies: dict[tuple, scipy.sparse.csr_array] = {}
         self.inputs = [EventInput(signal, context, events) for signal, events in context.events]
         for stage in self.inputs:
             self._add(stage)
-        # Filters are part of what reads them, where that is one: those that are left come last.
+        # A filter is part of its only reader. Filters without a single reader come last.
         candidates = [operator for operator in operators if self._is_stage(operator)]
         for operator in candidates:
             if not _is_filter(operator):
@@ -86,23 +86,23 @@ class Flow:
                 self.stage_of(operator.output)
 
     def stage_of(self, signal: Signal) -> Stage | None:
-        """Return the stage that outputs a signal, made now if it can be."""
+        """Return the stage that outputs a signal; make it now if possible."""
         try:
             return self._stage(signal)
         except Unfit:
             return None
 
     def writers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
-        """Return what is written where a signal lies, and by which operator."""
+        """Return the signals written to the memory of a signal, each with its operator."""
         return self._uses.writers(signal)
 
     def is_constant(self, signal: Signal) -> bool:
-        """Tell whether no operator writes it."""
+        """Return whether no operator writes to the signal."""
         return not self._uses.writers(signal)
 
     @property
     def done(self) -> set[Operator]:
-        """The operators with a state of their own that stages stand for."""
+        """The operators with a state of their own that the stages replace."""
         synapses = {
             term.filter.operator for stage in self.stages for term in stage.terms if term.filter
         }
@@ -116,7 +116,7 @@ class Flow:
         return stage
 
     def _stage(self, signal: Signal) -> Stage:
-        """Return the stage of a signal; a sum becomes one, too."""
+        """Return the stage of a signal; a sum becomes a stage, too."""
         place = place_of(signal)
         if place not in self._found:
             try:
@@ -150,7 +150,7 @@ class Flow:
             self._add(Linear(signal, context, Sum(terms, steady, context)))
 
     def _whole(self, signal: Signal) -> Signal:
-        """Return the signal that is set as a whole, of which this may be a part."""
+        """Return the signal that is set as a whole, of which this signal may be a part."""
         for place, operator in self._uses.writers(signal):
             is_whole = place in operator.sets or operator in self._context.assigning
             if (is_whole or self._is_stage(operator)) and place.size > signal.size:
@@ -158,12 +158,12 @@ class Flow:
         return signal
 
     def _operator_of(self, signal: Signal) -> Operator | None:
-        """Return what a stage of its own does, if it alone writes a signal."""
+        """Return the operator for a stage of its own, if it alone writes a signal."""
         writers = [operator for _, operator in self._uses.writers(signal)]
         return writers[0] if len(writers) == 1 and self._is_stage(writers[0]) else None
 
     def _is_stage(self, operator: Operator) -> bool:
-        """Tell whether a stage may do what an operator does, if what feeds it can be one."""
+        """Return whether a stage may replace an operator, if its inputs can be stages."""
         if isinstance(operator, SimNeurons):
             return is_elementwise(operator)
         if steps_as(operator, SimProcess):
@@ -191,7 +191,7 @@ class Flow:
         return (MaximumPool if is_pool else Stepwise)(operator, context, linear)
 
     def _current(self, operator: SimNeurons) -> tuple[Sum, tuple[np.ndarray, np.ndarray]]:
-        """Return what is summed up in the current of neurons, and their bias and gain."""
+        """Return the sum in the current of neurons, and their bias and gain."""
         n, dtype, signals = operator.output.size, operator.output.dtype, self._context.signals
         if operator in self._context.currents:
             bias, gain, weighted = self._context.currents[operator]
@@ -204,7 +204,7 @@ class Flow:
 
     @contextlib.contextmanager
     def _opened(self, signal: Signal) -> Iterator[None]:
-        """Refuse what feeds itself."""
+        """Refuse a signal that feeds itself."""
         place = place_of(signal)
         if place in self._open:
             raise Unfit
@@ -215,7 +215,7 @@ class Flow:
             self._open.remove(place)
 
     def _terms(self, signal: Signal) -> tuple[list[Term], list[Steady]]:
-        """Return what is added up in a signal: terms, and what stays as it is."""
+        """Return the parts added up in a signal: terms and constants."""
         if signal.ndim != 1:
             raise Unfit
         writers = self._uses.writers(signal)
@@ -238,7 +238,7 @@ class Flow:
                 n_sets += is_set and same_place(place, signal)
                 more = self._brought(writer, place, signal)
                 terms, steady = terms + more[0], steady + more[1]
-        # What is added to a signal that nothing sets stays there for the next step.
+        # If nothing sets a signal, an increment stays there for the next step.
         if n_sets != 1:
             raise Unfit
         return terms, steady
@@ -249,7 +249,7 @@ class Flow:
     def _brought(
         self, operator: Operator, place: Signal, signal: Signal
     ) -> tuple[list[Term], list[Steady]]:
-        """Return what an operator adds to a signal, or to a part of it, or sets it to."""
+        """Return what an operator adds to a signal or to a part of it, or sets it to."""
         if not steps_as(operator, *PURE):
             raise Unfit
         if isinstance(operator, Reset):
@@ -295,7 +295,7 @@ class Flow:
         taken = np.arange(operator.src.size)[... if src_slice is None else src_slice]
         if to.shape[1] != len(taken):
             taken = np.broadcast_to(taken, to.shape[1])
-        # One for each copy, however often it is read: relays are known by it.
+        # One stage for each copy, however often it is read: the copy identifies the relay.
         key = operator, place_of(place), place_of(signal)
         matrix = self._copies.setdefault(key, to @ _selection(taken, np.arange(operator.src.size)))
         if self.is_constant(operator.src):
@@ -315,7 +315,7 @@ class Flow:
         return [term.scaled(factor) for term in terms], steady
 
     def _sources(self, signal: Signal) -> list[Stage]:
-        """Return the stages whose sum a signal is: several, where spikes stay spikes."""
+        """Return the stages whose sum is the signal; several, where spikes stay spikes."""
         if isinstance(self._found.get(place_of(signal)), Stage) or self._operator_of(signal):
             return [self._stage(signal)]
         if not same_place(self._whole(signal), signal):
@@ -354,7 +354,7 @@ def _is_filter(operator: Operator) -> bool:
 
 
 def _is_relay(term: Term) -> bool:
-    """Tell whether whole spikes come out where whole spikes come in."""
+    """Return whether whole spikes that come in also leave as whole spikes."""
     if term.source.height is None or term.filter is not None:
         return False
     if term.is_identity:
@@ -364,7 +364,7 @@ def _is_relay(term: Term) -> bool:
 
 
 def _then(made: Callable | None, factor: np.ndarray) -> Callable:
-    """Return what multiplies what was made of (n, batch)."""
+    """Return a function that makes a value of (n, batch), then multiplies it by a factor."""
     column = factor.reshape(-1, 1)
     return lambda array: column * (array if made is None else made(array))
 

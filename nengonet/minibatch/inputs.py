@@ -15,8 +15,8 @@ from nengonet.streams import example_rng
 class PoissonEvents:
     """The spikes that `nengonet.layers.inputs.PoissonImage` would output for each example.
 
-    Drawn block by block from each example's own stream, as `poisson_block` does, and kept as the
-    list of the pixels that spiked: at 255 Hz, one pixel in some 30 does in a step.
+    They are drawn block by block from each example's own stream, as `poisson_block` does, and kept
+    as a list of the pixels that spiked. At 255 Hz, about one pixel in 30 spikes in a step.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class PoissonEvents:
         self.pixels = np.zeros(0, np.int32)
 
     def advance(self) -> None:
-        """Go on to the next step."""
+        """Advance by one step."""
         self.stretch(1)
 
     def stretch(self, most: int) -> tuple[int, int]:
-        """Go on by several steps at once, up to the end of the block."""
+        """Advance by several steps at once, up to the end of the block."""
         if self.step == self._n_steps - 1:
             self._add_up()
             self.pixels = self._draws.draw(self.bounds)
@@ -60,7 +60,7 @@ class PoissonEvents:
 
     @property
     def ready(self) -> int:
-        """Steps that `stretch` can go on by at once: what is left of a block, or a new one."""
+        """Steps that `stretch` can advance at once: the rest of a block, or a new one."""
         left = self._n_steps - 1 - self.step
         return left or self._n_steps
 
@@ -69,14 +69,14 @@ class PoissonEvents:
         self.step -= n_steps
 
     def keep(self, record: OutputRecord) -> None:
-        """Add the outputs of the steps from now on to a record, a block at a time."""
+        """Add the outputs of all steps from now on to a record, a block at a time."""
         if record not in self._records:
             self._add_up()
             self._records.append(record)
             record.let_add(self._add_up)
 
     def _add_up(self) -> None:
-        """Add the outputs of the steps that have not been added yet."""
+        """Add the outputs of the steps that were not added yet."""
         if self.step > self._added:
             for record in self._records:
                 self._add_to(record)
@@ -116,7 +116,7 @@ class PoissonEvents:
 
 
 class _NumPyDraws:
-    """Draws the events of block after block, one example after the other."""
+    """Draw the events of block after block, one example after the other."""
 
     def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
         self._streams = [example_rng(seed, int(example)) for example in examples]
@@ -128,7 +128,7 @@ class _NumPyDraws:
         for lit, rng, bound in zip(self._lit, self._streams, bounds, strict=True):
             n_steps = len(bound) - 1
             steps, pixels = draw_events(*lit, rng, n_steps)
-            # Sixteen bits, because NumPy sorts those by counting.
+            # NumPy sorts numbers of sixteen bits by counting.
             drawn.append(pixels[np.argsort(steps.astype(np.uint16), kind="stable")])
             bound[0] = first
             bound[1:] = first + np.cumsum(np.bincount(steps, minlength=n_steps))
@@ -137,7 +137,7 @@ class _NumPyDraws:
 
 
 class _KernelDraws:
-    """Draws the same in a kernel, which needs no lock of Python's: see `_NumPyDraws`."""
+    """Draw the same events in a kernel that does not need Python's lock: see `_NumPyDraws`."""
 
     def __init__(self, rates: np.ndarray, dt: float, seed: int, examples: np.ndarray) -> None:
         from nengonet.minibatch import drawing

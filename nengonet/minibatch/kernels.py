@@ -1,9 +1,9 @@
 """Numba kernels: the frames in which neurons are stepped, and products over spikes.
 
-Imported only where Numba is installed (`nengonet.minibatch.acceleration`). Every kernel computes
-what the NumPy step of the reference computes, in the same order for each neuron; only sums over
-inputs are taken in another order. Arrays are ``(n, batch)``. Neurons whose current is a signal of
-its own have gain 1 and bias 0, which changes no current.
+Imported only if Numba is installed (`nengonet.minibatch.acceleration`). Every kernel computes the
+same as the NumPy step of the reference, in the same order for each neuron; only sums over inputs
+are taken in another order. Arrays are ``(n, batch)``. If the current of neurons is a signal of its
+own, they have gain 1 and bias 0, which changes no current.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ import numpy as np
 from nengonet.minibatch.compiling import compiled
 from nengonet.neurons.model import Kernel
 
-# Examples that are worked on together: one cache line of a float64 row, twice.
+# Examples that are processed together: one cache line of a float64 row, twice.
 LANES = 16
 
-# Neurons of a layer are worked on in multiples of this many: a few vector instructions.
+# The neurons of a layer are processed in multiples of this many: a few vector instructions.
 WHOLE = 16
 
 
 def uncounted(function: Callable, **settings: object) -> Callable:
-    """Compile a kernel that makes no array, without counting references to those it is given."""
-    # An option of Numba's own library that its manual does not name.
+    """Compile a kernel that makes no array, without counting references to its arguments."""
+    # This option belongs to Numba's own library; the manual does not name it.
     has_option = hasattr(numba.core.options.DefaultOptions, "_nrt")
     return compiled(function, **settings, **({"_nrt": False} if has_option else {}))
 
 
-# For what kernels alone call.
+# For functions that only kernels call.
 inner = functools.partial(uncounted, no_cpython_wrapper=True)
 
 
-# For what is called for each row: with a small minibatch, the call takes longer than the row.
+# For functions called for each row: with a small minibatch, a call takes longer than the row.
 inlined = functools.partial(compiled, inline="always")
 
 
 @compiled
 def _any(bits, row, start, stop):
-    # Integers, because the compiler may combine those in any order, so in vectors.
+    # Integers, because the compiler may combine them in any order, and so in vectors.
     together = bits[row, start]
     for b in range(start + 1, stop):
         together |= bits[row, b]
@@ -52,10 +52,10 @@ def _any(bits, row, start, stop):
 
 @inlined
 def add_eights(rows, event, last, weights, total):
-    """Add ``weights[rows[event:last]]`` to ``total``, eight by eight; return where the rest begins.
+    """Add ``weights[rows[event:last]]`` to ``total``, eight at once; return where the rest begins.
 
-    Element by element: in a loop, Numba counts the references to a view of each row. Eight rows in
-    one go, so that the total is loaded and stored less often.
+    The loop goes element by element, because Numba would count the references to a view of each
+    row. It adds eight rows at once, so that the total is loaded and stored less often.
     """
     n = total.shape[0]
     while event + 8 <= last:
@@ -90,7 +90,7 @@ def sum_rows(rows, event, last, weights, total):
 def event_product(rows, bounds, step, weights, product, assign):
     """Add up, for each example, the rows of ``weights`` that spiked in this step.
 
-    ``rows[bounds[b, step]:bounds[b, step + 1]]`` are those of example ``b``; ``weights`` is
+    ``rows[bounds[b, step]:bounds[b, step + 1]]`` are the rows of example ``b``. ``weights`` is
     ``(n_inputs, n_outputs)``.
     """
     n_outputs, batch = product.shape
@@ -111,13 +111,13 @@ def event_product(rows, bounds, step, weights, product, assign):
 def spike_product(
     spikes, bits, in_strides, shape, table, kernel, sums, product, out_strides, assign
 ):
-    """Spread each spike over the outputs that it reaches; return how many there were.
+    """Spread each spike over the outputs that it reaches; return the number of spikes.
 
-    ``shape`` is ``(n_positions, n_channels)`` of the input. Element ``(position, channel)`` stands
-    in row ``position * strides[0] + channel * strides[1]`` of the input and of the output;
-    ``bits`` are the spikes as integers. The spikes of a position reach ``table = (starts, outputs,
-    taps)``: the output positions ``outputs[starts[position]:starts[position + 1]]``, through those
-    taps of ``kernel`` (n_taps, n_channels, n_outputs). ``sums`` is working memory.
+    ``shape`` is the ``(n_positions, n_channels)`` of the input. Element ``(position, channel)`` is
+    row ``position * strides[0] + channel * strides[1]`` of the input and of the output. ``bits``
+    are the spikes as integers. ``table`` is ``(starts, outputs, taps)``. The spikes of a position
+    reach the output positions ``outputs[starts[position]:starts[position + 1]]``, through the
+    same taps of ``kernel`` (n_taps, n_channels, n_outputs). ``sums`` is working memory.
     """
     starts, outputs, taps = table
     lanes, n_positions, n_outputs = sums.shape
@@ -176,19 +176,19 @@ def spread_events(rows, bounds, step, height, signal):
 def longer(spikes, used, more):
     """Return a longer copy of some spikes, with room for ``more``."""
     longer = np.empty(2 * spikes.shape[0] + more, spikes.dtype)
-    for event in range(used):  # copying slices, Numba compiles a message for those that differ
+    for event in range(used):  # for slices, Numba compiles a message on unequal sizes
         longer[event] = spikes[event]
     return longer
 
 
 # --- neurons, in the frames that all families share
 
-# What a family does: frames are compiled with what its `Kernel` says.
+# The functions of a family: frames are compiled with those of its `Kernel`.
 _usual = _event = _most = _counts_spikes = None
 
 
 def _step(weighted, gain, bias, output, states, constants, height, current, eventful):
-    """Step neurons on ``bias + gain * weighted``; return False where a voltage is not a number.
+    """Step neurons on ``bias + gain * weighted``; return False if a voltage is not a number.
 
     ``current`` and ``eventful``, (batch,), are working memory.
     """
@@ -211,14 +211,14 @@ def _step(weighted, gain, bias, output, states, constants, height, current, even
 
 
 def framed(function: Callable, names: dict[str, object], mark: str = "") -> Callable:
-    """Return a copy of a function in which some global names stand for something else."""
+    """Return a copy of a function in which some global names stand for other objects."""
     copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
     copy.__qualname__ = function.__name__ + mark
     return copy
 
 
 def piece(function: Callable, codes: list) -> Callable:
-    """Compile a function of a family, and those that it names; add their code to ``codes``."""
+    """Compile a function of a family and those that it names; add their code to ``codes``."""
     code = function.__code__
     codes.append((code.co_code, code.co_consts))
     named = {name: function.__globals__.get(name) for name in code.co_names}
@@ -227,7 +227,7 @@ def piece(function: Callable, codes: list) -> Callable:
 
 
 def pieces_of(family: Kernel) -> tuple[dict[str, object], str]:
-    """Return what stands for the names that a frame leaves open, and a mark for the family."""
+    """Return the values of the names that a frame leaves open, and a mark for the family."""
     flags = {"_keeps_current": family.keeps_current, "_counts_spikes": family.counts_spikes}
     flags["_takes_lists"] = family.resume is not None
     flags["_simplifies"] = family.simplify is not None
@@ -238,7 +238,7 @@ def pieces_of(family: Kernel) -> tuple[dict[str, object], str]:
     if family.simplify is not None:
         functions |= {"_simplify": family.simplify, "_simple": family.simple}
     pieces = {name: piece(each, codes) for name, each in functions.items()}
-    # Numba keeps what it compiled by the frame's file and name, so the name tells families apart.
+    # Numba caches by the frame's file and name, so the name must distinguish the families.
     mark = "_" + hashlib.sha256(repr(codes).encode()).hexdigest()[:12]
     return pieces | flags, mark
 
