@@ -86,9 +86,9 @@ class Given:
     ['hidden', 'output']
     """
 
-    #: The study's.
+    #: The study's data.
     dataset: Data
-    #: A file instead of the bundled one.
+    #: A weights file instead of the bundled one.
     weights: Path = None
     #: A folder of data sets, or an ``.npz`` file.
     data: Path = None
@@ -102,7 +102,7 @@ class Given:
     precision: int = 64
 
     def __post_init__(self) -> None:
-        """Check the seed, and let a bundled file be given by its name."""
+        """Check the seed, and accept the name of a bundled file."""
         as_seed(self.seed)
         if self.weights is not None:
             object.__setattr__(self, "weights", weights_path(self.weights))
@@ -143,20 +143,21 @@ class Case:
     dt: float = 0.001
     #: See `nengonet.readout.scores`.
     readout: str = "spike_count"
-    #: Options that the network was built with.
+    #: Options with which the network was built.
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: As `nengonet.present` takes them.
     initial_states: InitialStates = dataclasses.field(default_factory=dict)
-    #: The published accuracy of this very network.
+    #: The published accuracy of exactly this network.
     published: float | None = None
     #: Layers whose counts are kept; by default all.
     keep: Sequence[str] | None = None
-    #: ``values(result, labels)``: what a sweep records beside accuracy, ties and so on, or instead.
+    #: ``values(result, labels)`` returns what a sweep records in addition to accuracy, ties and the
+    #: other common values, or in place of them.
     values: Callable[[nn.Result, np.ndarray], dict] = lambda result, labels: {}
     #: Seed of all randomness.
     seed: int = 0
-    #: The first stages of a budget (name, layers, how), of a network that stands for another ANN
-    #: than was trained.
+    #: The first stages of a budget (name, layers, how), for a network that stands for an ANN other
+    #: than the trained one.
     anns: Sequence[tuple[str, Sequence[nn.LayerWeights | Pool], str]] = ()
 
     def __repr__(self) -> str:
@@ -174,9 +175,9 @@ class Case:
         return {name: getattr(self, name) for name in ("presentation_time", "dt", "readout")}
 
     def describe(self) -> dict:
-        """Return the settings of a report: the options, how the network is run, its tuning.
+        """Return the settings for a report: the options, how the network runs, and its tuning.
 
-        Where every neuron has a bias of its own, as with Keras biases, none is given.
+        The bias is left out where every neuron has its own, as with Keras biases.
         """
         tuning = {}
         for layer in self.output.upstream():
@@ -209,13 +210,13 @@ class Case:
         return nn.as_script(self.output, images, labels, **self.showing | own | given)
 
     def diagnose(self, images: np.ndarray, labels: np.ndarray) -> Diagnosis:
-        """Say what the network will do with these images, with no simulation."""
+        """Predict what the network will do with these images, without a simulation."""
         return nn.diagnose(self.output, images, labels=labels, **self.showing)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of `reproduce`: options of the network, and what differs from the caller's.
+    """One run of `reproduce`: options of the network, and replacements of the caller's arguments.
 
     Examples
     --------
@@ -224,13 +225,13 @@ class Run:
     Run(options={'neurons': 'lif'}, n_images=100, given={}, rasters=False, running={})
     """
 
-    #: Of the network, by name.
+    #: Options of the network, by name.
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: The first of the caller's images alone, this many.
+    #: Show only this many of the caller's images, from the first.
     n_images: int | None = None
-    #: Files and a seed in place of the caller's.
+    #: Files and a seed that replace the caller's.
     given: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: Whether the spikes of all layers are kept step by step.
+    #: Whether to keep the spikes of all layers step by step.
     rasters: bool = False
     #: Further arguments of `nengonet.present`.
     running: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -247,15 +248,15 @@ class Sweeping:
     5
     """
 
-    #: As `nengonet.sweep` takes it.
+    #: The grid, as `nengonet.sweep` takes it.
     grid: Mapping[str, Sequence] | Sequence[Mapping[str, Sequence]]
-    #: How many, or which.
+    #: The number of seeds, or the seeds.
     seeds: int | Sequence[int] = 1
-    #: The same for all cells.
+    #: Arguments that are the same for all cells.
     constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: What is called; by default the study's own measure of a network.
+    #: The function to call; by default the study's own measure of a network.
     function: Callable | None = None
-    #: The sweep whose rows these rows join.
+    #: Name of the sweep to whose rows these rows are added.
     joins: str = ""
 
 
@@ -271,9 +272,9 @@ class Variant:
     ['repaired', 'posted', 'obvious']
     """
 
-    #: Of the network, by name.
+    #: Options of the network, by name.
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: On the command line.
+    #: The flag on the command line.
     flag: str = ""
-    #: What the flag does, for the command line.
+    #: Help text of the flag.
     help: str = ""

@@ -1,11 +1,11 @@
 """The CSNN paper's CNN on CIFAR-10, with average pools as the paper runs it, and with max pools.
 
-The paper trains a CNN with max pools, replaces them by average pools, multiplies the firing rates
-by 415, puts a low-pass filter on every neuron layer's output, and shows each image for 100 steps
-of 1 ms. Its tables 1 and 2 give accuracy and cross-entropy for four neuron types and four
-filters, both averaged over all 100 steps, the start-up included. `published` is that network.
-`repaired` keeps the max pools. `at_rest` takes the time out: what the average pools and the LIF
-neurons' curve cost with rates in place of spikes.
+The paper trains a CNN with max pools and replaces them by average pools. It multiplies the firing
+rates by 415, puts a low-pass filter on every neuron layer's output, and shows each image for 100
+steps of 1 ms. Its tables 1 and 2 give accuracy and cross-entropy for four neuron types and four
+filters. Both are averaged over all 100 steps, the start-up included. `published` is that network.
+`repaired` keeps the max pools. `at_rest` removes time: it uses rates in place of spikes, and so
+shows the cost of the average pools and of the LIF neurons' curve.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SYNAPSES = (0.005, 0.01, 0.015, 0.02)
 _Cell = tuple[str, float | None]
 
 # (accuracy, loss) as printed in the paper's tables 1 and 2, by neurons and synapse. Rate neurons
-# without a filter have no start-up: the ANN with average pools, at every step.
+# without a filter have no start-up: at every step, they equal the ANN with average pools.
 _PRINTED = (
     *((0.3932, 1.83), (0.3135, 2.03), (0.2406, 2.26), (0.1860, 2.43)),
     *((0.3973, 1.73), (0.3129, 2.01), (0.2492, 2.19), (0.1879, 2.41)),
@@ -54,7 +54,7 @@ _PRINTED = (
 )
 PUBLISHED = {("rate", None): (None, None)}
 PUBLISHED |= zip(itertools.product(NEURONS, SYNAPSES), _PRINTED, strict=True)
-# Of the CNN with its max pools.
+# The figures of the CNN with its max pools.
 PUBLISHED_ANN = (0.7103, 0.84)
 
 READOUTS = {
@@ -62,12 +62,12 @@ READOUTS = {
     "last_step": "last step",
     "time_average": "logits averaged over time",
 }
-# Trained by the paper's recipe, so that its figures are compared with those of a like network.
+# Trained by the paper's recipe, so that the paper's figures are compared with a similar network.
 WEIGHTS = "cifar_csnn_paper"
-# Of firing rates: how much a network depends on how large its activations are.
+# Scales of firing rates. They show how much a network depends on the size of its activations.
 SCALES_AT_REST = (SCALE / 10, SCALE / 3, SCALE, SCALE * 3, SCALE * 10)
 
-# Of the repaired network: a layer's 99.9th percentile of activation on this many training images
+# For the repaired network: a layer's 99.9th percentile of activation on this many training images
 # fires at this rate, a spike every other step.
 FULL_SCALE_RATE = 500.0
 N_SAMPLE = 500
@@ -99,11 +99,11 @@ def build(
 ) -> nn.Layer:
     """Build the network of one cell of the paper's tables, or the repaired one.
 
-    - As published: neurons with Nengo's default parameters, gain 415, bias 415 times Keras',
-      amplitude 1/415; average pools; a low-pass filter on every neuron layer's output, so on the
-      connections into the two pools and the two dense layers, and none on the logits.
+    - As published: neurons with Nengo's default parameters, gain 415, bias 415 times Keras', and
+      amplitude 1/415; average pools; a low-pass filter on every neuron layer's output. The filter
+      is on the connections into the two pools and the two dense layers, and not on the logits.
     - ``"repaired"``: `IntegrateAndFire` neurons, whose voltage may go negative, so that they need
-      no filter; a gain for each layer, from its activations on ``sample``; `max_pool2d` of kind
+      no filter. Each layer has a gain from its activations on ``sample``. `max_pool2d` is of kind
       ``"running_max"``, whose spike count is the largest of its window.
     """
     *hidden, last = layers
@@ -191,7 +191,7 @@ def runs(
         int, Option("How many first voltages each spiking cell is run with.", flag="--seeds")
     ] = 1,
 ) -> dict[str, Run]:
-    """Run the cells of the paper's tables, and the repaired network."""
+    """Return the runs of the cells of the paper's tables, and of the repaired network."""
     chosen = [
         (name, synapse)
         for name, synapse in PUBLISHED
@@ -213,7 +213,7 @@ def runs(
 
 
 def by_cell(report: Reproduction, values: Mapping[str, object]) -> dict[_Cell, list]:
-    """Sort what there is of every run by its cell, over seeds."""
+    """Group the values of all runs by their cell, over seeds."""
     found = {}
     for name, run in report.plan.items():
         if name != report.headline:
@@ -230,7 +230,7 @@ def at_rest(
     images: np.ndarray,
     curve: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Compute the logits of the paper's network with a curve in place of its neurons."""
+    """Compute the logits of the paper's network with a curve that replaces its neurons."""
 
     def logits(values: np.ndarray) -> np.ndarray:
         for layer in with_pools(layers[:-1], "average"):
@@ -253,11 +253,11 @@ def on_or_off(drive: np.ndarray) -> np.ndarray:
     return (np.asarray(drive) > 0) / (NEURONS["lif"].tau_ref * SCALE)
 
 
-# What is measured.
+# Measurements.
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
-    """Measure accuracy and cross-entropy of logits over time, read out in three ways.
+    """Measure accuracy and cross-entropy of logits over time, with three readouts.
 
     The logits are (n_images, n_steps, n_classes), with seeds in front if there are several.
     """
@@ -277,36 +277,36 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
 
 
 def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return for each seed, image and step whether its answer is right."""
+    """Return whether the answer is right, for each seed, image and step."""
     return logits.argmax(axis=-1) == labels[:, np.newaxis]
 
 
 def _variance(shares: np.ndarray) -> float:
-    """Return the variance of the mean: images and seeds are both drawn at random."""
+    """Return the variance of the mean, where images and seeds are both drawn at random."""
     of_images, of_seeds = shares.mean(axis=0), shares.mean(axis=1)
     drawn = of_seeds.var(ddof=1) / len(of_seeds) if len(of_seeds) > 1 else 0.0
     return of_images.var() / len(of_images) + drawn
 
 
 def _interval(shares: np.ndarray) -> list[float]:
-    """Return Wilson's 95 % interval, for as many images as would give the mean its variance."""
+    """Return Wilson's 95 % interval for the number of images that gives this variance."""
     mean, variance = shares.mean(), _variance(shares)
     n = mean * (1 - mean) / variance if variance > 0 else shares.shape[1]
     centre, half = mean + 1.96**2 / (2 * n), 1.96 * np.sqrt(mean * (1 - mean) / n + (0.98 / n) ** 2)
     return [float((centre + side * half) / (1 + 1.96**2 / n)) for side in (-1, 1)]
 
 
-# What is reported.
+# The parts of the report.
 
 
 def further(report: Reproduction) -> dict:
-    """Return for each seed, image and step of every cell whether its answer is right."""
+    """Return whether the answer is right, for each seed, image and step of every cell."""
     logits = by_cell(report, {name: each.steps for name, each in report.results.items()})
     return {cell: _right(np.array(each), report.labels) for cell, each in logits.items()}
 
 
 def cells(report: Reproduction) -> list[dict]:
-    """Return a row for each cell and readout, and those of the network at rest."""
+    """Return a row for each cell and readout, and the rows of the network at rest."""
     rows = []
     for (neurons, synapse), results in by_cell(report, report.results).items():
         measured = measure(np.array([each.steps for each in results]), report.labels)
@@ -339,7 +339,7 @@ def _layers(report: Reproduction) -> list[nn.LayerWeights]:
 
 
 def settings(report: Reproduction) -> dict:
-    """Return what the ANN gives with either kind of pools, and which rates it asks for."""
+    """Return the ANN's accuracy and loss with either kind of pool, and the rates it asks for."""
     layers, anns = _layers(report), {}
     for kind in ("max", "average"):
         logits = shared.logits_of(with_pools(layers, kind), report.images)
@@ -392,7 +392,7 @@ def table_at_rest(report: Reproduction) -> Iterator[str]:
 
 
 def on_claims(report: Reproduction) -> Iterator[str]:
-    """Answer what the paper says of its table 1: falls, and which neurons are ahead."""
+    """Check the paper's claims on its table 1: falls in accuracy, and which neurons are ahead."""
     right, ends = report.further, (SYNAPSES[0], SYNAPSES[-1])
     shortest, longest = map(shared.synapse_text, ends)
     for name in NEURONS:
@@ -423,16 +423,16 @@ def on_claims(report: Reproduction) -> Iterator[str]:
 def _difference(
     right: dict[_Cell, np.ndarray], first: _Cell, second: _Cell
 ) -> tuple[float, float, float, float]:
-    """Return how far a cell is ahead, its interval (same images, same seeds), and the paper's."""
+    """Return a cell's lead, its interval (same images, same seeds), and the paper's lead."""
     found = right[first].mean(axis=-1) - right[second].mean(axis=-1)
-    # As if one more image differed: answers that agree on all images are no proof of none.
+    # As if one more image differed: agreement on all images does not prove a difference of 0.
     mean, half = found.mean(), 1.96 * np.sqrt(_variance(found) + 1 / found.shape[1] ** 2)
     paper = PUBLISHED[first][0] - PUBLISHED[second][0]
     return tuple(100 * each for each in (mean, mean - half, mean + half, paper))
 
 
 def on_delays(report: Reproduction) -> Iterator[str]:
-    """Say when each cell's accuracy comes to within 2 points of its last step's."""
+    """State when each cell's accuracy is first within 2 points of its last step's."""
     curves = {cell: right.mean(axis=(0, 1)) for cell, right in report.further.items()}
     for name in NEURONS:
         steps = {
@@ -448,7 +448,7 @@ def on_delays(report: Reproduction) -> Iterator[str]:
 
 
 def on_rest(report: Reproduction) -> Iterator[str]:
-    """Say how far LIF's accuracy at rest is from ReLU's and from on and off, and at each scale."""
+    """Compare LIF's accuracy at rest with ReLU's and with on and off, and at each scale."""
     found = {(row["neurons"], row["scale"]): 100 * row["accuracy"] for row in _at_rest(report)}
     if found:
         lif, relu = found["lif", SCALE], found["relu", None]
@@ -461,7 +461,7 @@ def on_rest(report: Reproduction) -> Iterator[str]:
 
 
 def on_repair(report: Reproduction) -> Iterator[str]:
-    """Say when the repaired network is as good as its ANN, and how many spikes that takes."""
+    """State when the repaired network is as good as its ANN, and the spikes that it needs."""
     result, curve = report.result, report.result.latency(report.labels)
     step = shared.settled(curve, report.ann_accuracy.value)
     near = "within 1 percentage point of the ANN"
@@ -506,7 +506,7 @@ def logit_curves(report: Reproduction) -> dict[str, object]:
     }
 
 
-# Signals of 50 examples still stay in cache for most layers; measured against 20 and 100.
+# Measured against 20 and 100: signals of 50 examples still fit into the cache for most layers.
 _FEW = {"minibatch_size": 50, "precision": 32}
 STUDY = Study(
     name="cifar-csnn",

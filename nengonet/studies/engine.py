@@ -1,7 +1,7 @@
-"""The engine of the studies: it runs, saves, resumes, sweeps, diagnoses and budgets them.
+"""Run, save, resume, sweep, diagnose and budget the studies.
 
-A `Study` describes a published example: its source, its data, a function that builds each of its
-networks, what `reproduce` runs, and functions of a report that give cells, tables and notes.
+A `Study` describes a published example: its source, its data, a function that builds its
+networks, the runs of `reproduce`, and functions that give the report its cells, tables and notes.
 """
 
 from __future__ import annotations
@@ -50,57 +50,58 @@ class Study:
     ['variant', 'neurons', 'input_rate']
     """
 
-    #: On the command line.
+    #: Name on the command line.
     name: str
-    #: In a sentence such as "Diagnose the forum's MLP".
+    #: Title within a sentence, such as "Diagnose the forum's MLP".
     title: str
     #: What `reproduce` does.
     summary: str
-    #: What is reproduced.
+    #: The published work that is reproduced.
     source: str
-    #: What its images are.
+    #: The data set of its images.
     data: Data
-    #: ``network(given, *, …)`` builds the network that its options ask for. They are the
-    #: parameters of a sweep, and options of `diagnose` and `budget`.
+    #: ``network(given, *, …)`` builds the network that its options ask for. The same options are
+    #: the parameters of a sweep, and the options of `diagnose` and `budget`.
     network: Callable[..., Case]
-    #: Networks that have a name; the first is the default.
+    #: Networks by their names; the first is the default.
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=lambda: {"": Variant()})
-    #: ``runs(given, *, …)``: what `reproduce` runs, with options of its own; by default a variant.
+    #: ``runs(given, *, …)`` returns the runs of `reproduce`, and may have options of its own. By
+    #: default, `reproduce` runs a variant.
     runs: Callable[..., dict[str, Run | Sweeping]] | None = None
-    #: Which of the runs the report's own figures are of; by default the last one.
+    #: Name of the run that gives the report's own figures; by default the last one.
     headline: str = ""
-    #: What else is measured.
+    #: Further measurements.
     further: Callable[[Reproduction], dict] = lambda report: {}
     #: Rows of figures.
     cells: Callable[[Reproduction], list[dict]] = lambda report: []
     #: Accuracies by step, or along another axis.
     curves: Callable[[Reproduction], dict[str, np.ndarray]] = lambda report: {}
-    #: Settings beside the common ones, or in their place.
+    #: Settings that are added to the common ones, or replace them.
     settings: Callable[[Reproduction], dict] = lambda report: {}
-    #: Each yields texts.
+    #: Functions that each yield texts.
     tables: Sequence[Callable[[Reproduction], Iterable[str]]] = ()
-    #: Each yields sentences.
+    #: Functions that each yield sentences.
     notes: Sequence[Callable[[Reproduction], Iterable[str]]] = ()
-    #: The ANN's accuracy; by default that of the layers of the headline's network.
+    #: The ANN's accuracy; by default, it is computed from the layers of the headline's network.
     ann: Callable[[Reproduction], nn.Accuracy] | None = None
-    #: What ``--plot`` draws; by default the first image's run.
+    #: The figure of ``--plot``; by default the first image's run.
     figure: Callable[[Reproduction], Figure] | None = None
-    #: ``stages(show, case, images, *, …)``: stages of a budget where those of
-    #: `nengonet.error_budget` do not fit: name, scores or a function that returns them, and how
-    #: they were found. ``show(**options)`` runs a network with these options.
+    #: ``stages(show, case, images, *, …)`` returns the stages of a budget, where those of
+    #: `nengonet.error_budget` do not fit. A stage has a name, scores (or a function that returns
+    #: them), and how they were found. ``show(**options)`` runs a network with these options.
     stages: Callable[..., list] | None = None
-    #: Where the runs go: `one_file`, `in_folder` or `beside`.
+    #: Where the runs are saved: `one_file`, `in_folder` or `beside`.
     saved: Callable | None = None
-    #: By command: ``n_images``, ``n_jobs``, ``minibatch_size``, ``precision``.
+    #: Defaults by command: ``n_images``, ``n_jobs``, ``minibatch_size``, ``precision``.
     defaults: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
-    #: Arguments of an example of each command.
+    #: Example arguments of each command.
     examples: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    #: What `reproduce` is given for a first answer within a minute: ``n_images``, and options of
+    #: Arguments of `reproduce` for a first answer within a minute: ``n_images``, and options of
     #: ``runs``.
     quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    #: How many images `reproduce` shows by default, in words, where that is not one number.
+    #: The default number of images of `reproduce`, in words, where it is not one number.
     n_images_text: str = ""
-    #: Help for common options, by their names, or command and name.
+    #: Help for common options, by name, or by command and name.
     help: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -113,11 +114,11 @@ class Study:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """What a sweep may go through, by name."""
+        """Return the parameters that a sweep may vary, by name."""
         return parameters_of(self.network)
 
     def options(self, command: str) -> dict[str, Parameter]:
-        """Return the options of a command, by name: not those that a variant decides."""
+        """Return the options of a command, by name, without those that a variant decides."""
         if command == "reproduce" and self.runs:
             return parameters_of(self.runs)
         found = parameters_of(self.stages if command == "budget" and self.stages else self.network)
@@ -132,7 +133,7 @@ class Study:
         return str(known or "all with --data or NENGONET_DATA, else 1000")
 
     def quick_settings(self, given: Mapping[str, object] | None = None) -> list[Smaller]:
-        """Return what is smaller in the quick version, but for what the caller has given."""
+        """Return the smaller settings of the quick version, without those that the caller gave."""
         given, own, found = given or {}, self.options("reproduce"), []
         for name, value in self.quick.items():
             each, shown = own.get(name), self.n_images_shown("reproduce")
@@ -152,10 +153,10 @@ class Study:
         seed: int = 0,
         **options: object,
     ) -> Case:
-        """Build one of the study's networks: a variant, or by the options' own defaults.
+        """Build one of the study's networks: a variant, or the one of the options' defaults.
 
-        ``data`` is for networks that take scales from training images; the other arguments are
-        those of `reproduce`.
+        ``data`` is for networks that take their scales from training images. The other arguments
+        are those of `reproduce`.
         """
         return self._case(Given(self.data, weights, data, seed=seed), options, variant)
 
@@ -181,7 +182,7 @@ class Study:
         n_images: int | str | None = None,
         **given: object,
     ) -> tuple[Case, np.ndarray, np.ndarray]:
-        """Build a network, and load the images and labels that a command shows it.
+        """Build a network, and load the images and labels that a command shows to it.
 
         Takes ``weights``, ``data``, ``seed``, ``progress``, and options of the network.
         """
@@ -193,7 +194,7 @@ class Study:
     def diagnose(
         self, weights: Path = None, *, variant: str | None = None, **given: object
     ) -> Diagnosis:
-        """Say what a network will do and why, with no simulation.
+        """Predict what a network will do, and why, without a simulation.
 
         Takes ``data``, ``n_images``, ``seed``, ``progress``, and options of the network.
         """
@@ -201,7 +202,10 @@ class Study:
         return case.diagnose(*shown)
 
     def budget(self, weights: Path = None, **given: object) -> Budget:
-        """Run a network with one effect after the other added: as `diagnose`, and ``n_jobs``."""
+        """Run a network and add one effect after the other.
+
+        Takes the arguments of `diagnose`, and ``n_jobs``.
+        """
         return self.budgeted(weights, **given)[1]
 
     def budgeted(
@@ -274,16 +278,16 @@ class Study:
         precision: int | None = None,
         **options: object,
     ) -> Reproduction:
-        """Run the study, and report its figures beside the published ones.
+        """Run the study and report its figures beside the published ones.
 
-        All studies have this one keyword interface, hence its length.
+        The signature is long because all studies share this one keyword interface.
 
         Parameters
         ----------
         weights : path_like, optional
-            A Keras file of the same network; by default the bundled ones.
+            A Keras file of the same network; by default the bundled one.
         variant : str, optional
-            One of `variants`, where the study runs one network.
+            Name of one of `variants`, where the study runs one network.
         data : path_like, optional
             Folder of the data set, or an ``.npz`` file of the same kind.
         n_images : int or "all", optional
@@ -293,12 +297,13 @@ class Study:
         scheduler : str, optional
             As for `nengonet.sweep`.
         save, resume
-            As for `nengonet.present`; a folder, where there are several runs.
+            As for `nengonet.present`. Where there are several runs, a folder.
         progress : bool
         quick : bool
-            A first, rougher answer: `quick` in place of defaults. The report says so.
+            Whether to give a first, rougher answer: settings of `quick` replace the defaults. The
+            report says so.
         **options
-            Of the study's ``runs``, or else of its ``network``.
+            Options of the study's ``runs``, or else of its ``network``.
         """
         smaller = self._smaller({"n_images": n_images} | options) if quick else []
         options = options | {each.name: each.value for each in smaller}
@@ -329,7 +334,7 @@ class Study:
                 continue
             own = dataclasses.replace(given, **run.given)
             case = cases[name] = self._case(own, run.options)
-            # After the first network, so that a file that does not fit is refused at once.
+            # Comes after the first network, so that a file that does not fit is refused at once.
             shown = shown or given.images("test", n_images)
             rasters = [each.label for each in case.output.upstream() if each.spiking]
             results[name] = case.present(
@@ -345,7 +350,7 @@ class Study:
         )
 
     def _smaller(self, given: Mapping[str, object]) -> list[Smaller]:
-        """Return the settings of the quick version; refuse it where there is none."""
+        """Return the settings of the quick version, or refuse where the study has none."""
         if not self.quick:
             raise nn.InputError(
                 f"quick: expected a study with a quick version, got {self.name}, which has none; "
@@ -366,7 +371,7 @@ class Study:
 
 
 def _doing(name: str, run: Run | Sweeping) -> str:
-    """Return what a run of `reproduce` is called while it runs."""
+    """Return the text that names a run of `reproduce` while it runs."""
     if isinstance(run, Sweeping):
         return name.replace("-", " ")
     seed = {name: value for name, value in run.given.items() if name == "seed"}
@@ -383,7 +388,7 @@ def _joined(one: nn.Sweep | None, other: nn.Sweep) -> nn.Sweep:
 def stages_of_means(
     case: Case, images: np.ndarray, turns: Turns, *, n_times: int = 10, **running: object
 ) -> list[Stage]:
-    """Return the stages of a budget of a network whose last layer does not spike."""
+    """Return the budget's stages for a network whose last layer does not spike."""
     time = {"dt": case.dt, "presentation_time": case.presentation_time}
     models = (predict(case.output, images, lines=lines, **time)[-1] for lines in (True, False))
     line, curve = (model.mean_outputs for model in models)
@@ -416,27 +421,28 @@ def stages_of_means(
     ]
 
 
-# Where the runs of `reproduce` are saved: the arguments of `present` or `sweep` by a run's name.
+# Where the runs of `reproduce` are saved. Each function returns the arguments of `present` or
+# `sweep` for a run's name.
 
 
 def one_file(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
-    """Save the one run to this file."""
+    """Save the study's one run to this file."""
     return lambda name: {"save": save, "resume": resume}
 
 
 def in_folder(
     save: Path, resume: bool = False, plan: _Plan = types.MappingProxyType({})
 ) -> Callable[[str], dict]:
-    """Save each run to a file of its own in this folder.
+    """Save each run to its own file in this folder.
 
     Parameters
     ----------
     save : path_like or None
         The folder; None saves nothing.
     resume : bool
-        Whether it may hold files of this run.
+        Whether the folder may already hold files of this run.
     plan : dict of Run and Sweeping
-        What runs, by name.
+        The runs and sweeps, by name.
 
     Examples
     --------
@@ -458,23 +464,23 @@ def in_folder(
 
     def files(name: str) -> dict:
         suffix = ".sweep" if isinstance(plan.get(name), Sweeping) else ".h5"
-        # What is not there yet begins; the file of another run is refused.
+        # A run without a file begins; the file of another run is refused.
         return {"save": folder / f"{name}{suffix}", "resume": True}
 
     return files
 
 
 def beside(save: Path, resume: bool, plan: _Plan) -> Callable[[str], dict]:
-    """Save each sweep to a file named after this one and the sweep; runs are not saved.
+    """Save each sweep to a file named after this one and the sweep. Runs are not saved.
 
     Parameters
     ----------
     save : path_like or None
         A file; None saves nothing.
     resume : bool
-        Whether files may be there.
+        Whether the files may already exist.
     plan : dict of Run and Sweeping
-        What runs, by name.
+        The runs and sweeps, by name.
 
     Examples
     --------

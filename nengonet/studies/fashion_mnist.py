@@ -1,13 +1,13 @@
 """KerasSpiking's "Classifying Fashion MNIST with spiking activations", in plain Nengo.
 
 The tutorial trains an MLP 784-128(relu)-10, replaces the relu by neurons that spike at a rate,
-shows each image for 10 steps, and averages the output over time. Longer steps make better answers
-with more spikes; training with spikes does without them. Its figures are the accuracy, and the
-least, the mean and the largest spike rate, of seven such networks. Three things that it mentions
-are not here: its Alpha layer (a filter of second order), percentiles in the regulariser of the
-rates, and a dt that changes during training.
+shows each image for 10 steps, and averages the output over time. Longer steps give better answers
+but cost more spikes; training with spikes avoids that cost. The tutorial reports seven such
+networks: the accuracy, and the least, the mean and the largest spike rate of each. Three things
+that it mentions are not included here: its Alpha layer (a filter of second order), percentiles in
+the regulariser of the rates, and a dt that changes during training.
 
-Nengo's ``SpikingRectifiedLinear`` is the same neuron but for its first voltage: see
+Nengo's ``SpikingRectifiedLinear`` is the same neuron except for its initial voltage; see
 `INITIAL_VOLTAGES`.
 """
 
@@ -46,14 +46,14 @@ FILES = {
     "regularised": "fashion_regularised",
     "low-pass": "fashion_lowpass",
 }
-# Beside each: the same with the tutorial's constant learning rate.
+# The same networks, trained with the tutorial's constant learning rate.
 CONSTANT_RATE = "_constant"
-# The step, in seconds, for which the others were trained.
+# The step, in seconds, for which the other networks were trained.
 TRAINED_DT = 0.01
 
 
 class Published(NamedTuple):
-    """A figure of the tutorial: accuracy in [0, 1], and rates of the hidden neurons in Hz."""
+    """Figures of the tutorial: accuracy in [0, 1], and rates of the hidden neurons in Hz."""
 
     accuracy: float
     min_rate: float
@@ -90,7 +90,7 @@ def network_layers(weights: nn.Weights) -> tuple[list[nn.LayerWeights], np.ndarr
             f"{weights.path}: expected one layer of filters with {n_hidden} values tau, got tau "
             f"of the shapes {shapes}"
         )
-    # A time constant below 0 is a filter of no time in KerasSpiking, too.
+    # KerasSpiking, too, treats a time constant below 0 as 0.
     return layers, np.maximum(tau.ravel(), 0.0)
 
 
@@ -108,7 +108,7 @@ def network(
     n_steps: Annotated[int, "Of an image."] = N_STEPS,
     initial_voltage: _Voltage = "image",
 ) -> Case:
-    """Build one of the tutorial's networks: an activation of 1 fires at 1 Hz."""
+    """Build one of the tutorial's networks, where an activation of 1 fires at 1 Hz."""
     if given.weights is not None and network != "plain":
         raise nn.InputError(f"network: expected plain beside a weights file, got {network!r}")
     weights = given.load_weights(FILES[network])
@@ -123,7 +123,7 @@ def network(
         if tau is not None:
             layer = nn.lowpass(layer, tau)
         output = nn.dense(layer, last, None)
-    # The tutorial's figures are of its own networks, and so of its first voltages.
+    # The tutorial's figures apply to its own networks only, and so to its initial voltages.
     as_published = given.weights is None and initial_voltage == "image" and n_steps == N_STEPS
     figure = PUBLISHED.get((network, dt)) if as_published else None
     return Case(
@@ -142,7 +142,7 @@ def network(
 
 
 def rates_of(result: nn.Result) -> dict[str, float]:
-    """Return the least, the mean and the largest rate of a neuron for an image, in Hz."""
+    """Return the least, the mean and the largest rate of any neuron for any image, in Hz."""
     labels = [info.label for info in result.layers if info.amplitude is not None]
     rates = np.concatenate([result.rates(label) for label in labels], axis=1)
     return {"min": float(rates.min()), "mean": float(rates.mean()), "max": float(rates.max())}
@@ -157,7 +157,7 @@ def runs(
         Option("Over which initial voltages are compared; 0 for no comparison.", flag="--seeds"),
     ] = 5,
 ) -> dict[str, Run | Sweeping]:
-    """Run the tutorial's networks, and the plain one with each kind of initial voltage."""
+    """Return the tutorial's networks, and the plain one with each kind of initial voltage."""
     plan = {}
     for network, dt in PUBLISHED:
         options = {"dt": dt, "initial_voltage": initial_voltage}
@@ -176,7 +176,7 @@ def runs(
         seeds = range(given.seed, given.seed + n_seeds)
         grid = {"initial_voltage": ["image", "network"], "dt": DTS}
         plan["voltages"] = Sweeping(grid, seeds, constants)
-        # Nothing is drawn, so one seed says it all.
+        # Nothing is drawn at random, so one seed is enough.
         zero = grid | {"initial_voltage": ["zero"]}
         plan["voltages-zero"] = Sweeping(zero, seeds[:1], constants, joins="voltages")
     return plan
@@ -186,11 +186,11 @@ def _run(network: str, dt: float) -> str:
     return f"{network}-dt-{dt:g}"
 
 
-# What is reported.
+# The parts of the report.
 
 
 def cells(report: Reproduction) -> list[dict]:
-    """Return a row for each network and dt, and those of the comparison of first voltages."""
+    """Return a row for each network and dt, and the rows that compare initial voltages."""
     rows = [_cell(report, *cell) for cell in PUBLISHED if _run(*cell) in report.cases]
     return rows + (_over_seeds(report) if report.sweeps else [])
 
@@ -216,14 +216,14 @@ def _over_seeds(report: Reproduction) -> list[dict]:
         cell, value = (each["initial_voltage"], each["dt"]), each["value"]
         row = rows.setdefault(cell, {"network": "plain", "dt": cell[1], "initial_voltage": cell[0]})
         row |= {"n_seeds": each["n"], "n_images": len(report.images)}
-        # Of one seed there is no spread, and JSON has no NaN.
+        # One seed has no spread, and JSON has no NaN.
         spread = each["std"] if each["n"] > 1 else None
         row |= {f"{value}_mean": each["mean"], f"{value}_std": spread}
     return list(rows.values())
 
 
 def table(report: Reproduction) -> Iterator[str]:
-    """Write the tutorial's figures beside ours, and ours of a constant learning rate."""
+    """Write the tutorial's figures beside ours, also for a constant learning rate."""
     ann, constant = report.ann_accuracy, report.cases.get(f"{report.headline}{CONSTANT_RATE}")
     first = {"network": "ANN", "accuracy": ann.value, "interval": ann.interval}
     if report.published is not None:
@@ -270,7 +270,7 @@ def _rates(rates: dict[str, float] | None) -> str | None:
 
 
 def seed_table(report: Reproduction) -> Iterator[str]:
-    """Write the means over seeds, a row for each dt and a column for each kind of voltage."""
+    """Write the means over seeds, with a row for each dt and a column for each voltage."""
     found, texts = _compared(report), {}
     for (name, dt), row in found.items():
         spread = "" if row["accuracy_std"] is None else f" +- {row['accuracy_std']:.4f}"
@@ -283,7 +283,7 @@ def seed_table(report: Reproduction) -> Iterator[str]:
 
 
 def on_dt(report: Reproduction) -> Iterator[str]:
-    """Say how many spikes there are in the shortest and in the longest steps."""
+    """State the number of spikes with the shortest and with the longest steps."""
     plain = {cell["dt"]: cell for cell in _main(report) if cell["network"] == "plain"}
     first, last = plain[DTS[0]], plain[DTS[-1]]
     yield (
@@ -302,7 +302,7 @@ def on_dt(report: Reproduction) -> Iterator[str]:
 
 
 def on_voltages(report: Reproduction) -> Iterator[str]:
-    """Compare the kinds of first voltage, over seeds."""
+    """Compare the kinds of initial voltage over seeds."""
     found = _compared(report)
     if not found:
         return
@@ -335,7 +335,7 @@ def on_voltages(report: Reproduction) -> Iterator[str]:
 
 
 def _is_wider(one: float, other: float, n_seeds: int) -> bool:
-    """Whether the other standard deviation is larger than chance makes it."""
+    """Whether the other standard deviation is larger than chance explains."""
     if not one:
         return other > 0
     return bool(stats.f.sf((other / one) ** 2, n_seeds - 1, n_seeds - 1) < 0.05)
@@ -356,7 +356,7 @@ def on_rounding(report: Reproduction) -> Iterator[str]:
 
 
 def on_filters(report: Reproduction) -> Iterator[str]:
-    """Say where the learned filters are."""
+    """State where the learned filters are."""
     if case := report.cases.get(_run("low-pass", TRAINED_DT)):
         n_filters = case.layers[-1].kernel.shape[0]
         yield (
@@ -368,7 +368,7 @@ def on_filters(report: Reproduction) -> Iterator[str]:
 
 
 def on_published(report: Reproduction) -> Iterator[str]:
-    """Say how far the figures are from the tutorial's."""
+    """State how far the figures are from the tutorial's."""
     names = "accuracy", "constant_rate_accuracy"
     apart = [
         "{network}, dt {dt:g} s: {:+.1f} ({:+.1f})".format(
@@ -387,7 +387,7 @@ def on_published(report: Reproduction) -> Iterator[str]:
 
 
 def example_runs(report: Reproduction, n_images: int = 4) -> tuple:
-    """Return the first images in every network, as the plot of the tutorial's figure takes them."""
+    """Return every network's run of the first images, for the plot of the tutorial's figure."""
     cells, few = {}, slice(n_images)
     for name, case in report.cases.items():
         result = report.results[name]
@@ -411,7 +411,7 @@ STUDY = Study(
     settings=lambda report: {"weights": str(report.given.weights or ", ".join(FILES.values()))},
     tables=(table, seed_table),
     notes=(on_dt, on_voltages, on_rounding, on_filters, on_published),
-    # Four images in every network, as the tutorial draws them.
+    # The tutorial, too, draws four images for every network.
     figure=lambda report: nn.plots.plot_spikes_and_probabilities(*example_runs(report)),
     defaults={"reproduce": {"n_images": None, "n_jobs": -1}},
     quick={"n_images": 500, "n_seeds": 2},

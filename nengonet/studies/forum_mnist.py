@@ -3,9 +3,9 @@
 https://forum.nengo.ai/t/a-simple-ann-snn-conversion-attemp/1780
 
 The poster trains a Keras MLP 784-128(relu)-10 without biases, copies its weights into Nengo, feeds
-Poisson spikes, and gets 0.45. The repaired network is the same one with corrected scales, nothing
-else: same weights, same Poisson input, same ``.neurons`` connections, 350 steps
-of 1 ms, spike counts, reset before every example.
+Poisson spikes, and gets 0.45. The repaired network differs only in its corrected scales. It has the
+same weights, the same Poisson input and the same ``.neurons`` connections. It also runs for 350
+steps of 1 ms, counts spikes, and is reset before every example.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from nengonet.studies.report import Reproduction
 
 DATA = Data("mnist")
 PUBLISHED = 0.45
-# What the posted network gave here with the poster's own weights, a public file: accuracy and 95 %
+# The posted network's result here with the poster's own weights, a public file: accuracy and 95 %
 # interval on the first 1000 test images.
 POSTERS_WEIGHTS = (0.513, 0.482, 0.544)
 PUBLISHED_SHAPES = [(784, 128), (128, 10)]
 PUBLISHED_TIME = 0.35
 
-# A layer's largest activation (99.9th percentile) fires at this rate. Half of LIF's ceiling of
-# 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
+# A layer's largest activation (99.9th percentile) fires at this rate. It is half of LIF's ceiling
+# of 1/tau_ref = 500 Hz: the curve is still close to a line, and 350 ms hold 87 spikes.
 FULL_SCALE_RATE = 250.0
 
-# Neurons of the repaired network, the synapse they need, and why. Every presentation begins from
-# zero voltage (IntegrateAndFire: from one half, as its default).
+# Neurons of the repaired network, the synapse that they need, and why. Every presentation begins
+# from zero voltage (IntegrateAndFire: from one half, its default).
 NEURONS = {
     "lif": (
         nengo.LIF(initial_state=shared.ZERO_STATE),
@@ -61,8 +61,8 @@ NEURONS = {
 def mlp_layers(weights: nn.Weights) -> list[nn.LayerWeights]:
     """Return the layers of an MLP for 28x28 images and ten classes, from first to last.
 
-    A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``), so the
-    order is found by the shapes.
+    A plain HDF5 file lists its arrays by name (``hiddenToOut`` before ``inpToHidden``). The
+    order of the layers therefore comes from the shapes.
     """
     left, found, width = list(weights.values()), [], int(np.prod(DATA.shape))
     while fitting := [each for each in left if each.kind == "Dense" and len(each.kernel) == width]:
@@ -92,18 +92,18 @@ def build(
     """Build one of the three networks, and return its last layer.
 
     - ``"posted"``: grey levels 0 to 255 go into ``PoissonSpiking(RectifiedLinear())`` tuned to
-      ``max_rates=Choice([100])``, ``intercepts=Choice([0])``, so of gain 100: a white pixel fires
-      at 25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and spikes of height
-      1000.
-    - ``"obvious"``, the repair that comes to mind first: input in [0, 1], amplitude 0.01, so that
-      a drive of 1, which fires at 100 Hz, gives 1 again. The scales are right; the bias still
+      ``max_rates=Choice([100])``, ``intercepts=Choice([0])``. The gain is therefore 100, and a
+      white pixel fires at 25,500 Hz. The LIF layers have the same tuning (gain 2.033, bias 1), and
+      spikes of height 1000.
+    - ``"obvious"``, the repair that comes to mind first: input in [0, 1] and amplitude 0.01. A
+      drive of 1 fires at 100 Hz, so it gives 1 again. The scales are right, but the bias still
       holds every LIF neuron at its threshold, and the noise of the spikes is clipped.
-    - ``"repaired"``: each input spike has the area ``1 / input_rate``, so that the mean input is
-      the pixel as the ANN saw it. A layer's full scale (99.9th percentile of its activations on the
-      bundled 500 training images) fires at ``full_scale_rate``; without such a gain, the forum's
-      weights ask for currents of 100,000 times the threshold. The bias is 0, where the post's
+    - ``"repaired"``: each input spike has the area ``1 / input_rate``. The mean input is then the
+      pixel as the ANN saw it. A layer's full scale (99.9th percentile of its activations on the
+      bundled 500 training images) fires at ``full_scale_rate``. Without such a gain, the forum's
+      weights ask for currents of 100,000 times the threshold. The bias is 0; the post's
       ``intercepts=0`` gave LIF a bias of 1, exactly at threshold. The amplitude makes the mean
-      output the activation, and the next layer's drive what its Keras unit saw.
+      output equal the activation, so the next layer's drive equals the input of its Keras unit.
     """
     pixels, synapse = {"max_rate": 25500.0, "amplitude": 1.0, "scale": 255.0}, None
     tunings = dict.fromkeys((each.name for each in layers), nn.FORUM)
@@ -181,11 +181,11 @@ def network(
     )
 
 
-# What is reported.
+# The parts of the report.
 
 
 def cells(report: Reproduction) -> list[dict]:
-    """Return the accuracy of every readout that the post tried, and of counting spikes."""
+    """Return the accuracies of every readout that the post tried, and of spike counts."""
     if report.case.name != "posted":
         return []
     probe, labels = report.result.scores("filtered"), report.labels
@@ -200,7 +200,7 @@ def cells(report: Reproduction) -> list[dict]:
 
 
 def on_published(report: Reproduction) -> Iterator[str]:
-    """Set the published figure beside the interval of these weights and of the poster's."""
+    """Compare the published figure with the intervals of these weights and of the poster's."""
     if report.published is not None:
         low, high = report.accuracy.interval
         place = "inside" if low <= report.published <= high else "outside"
@@ -213,7 +213,7 @@ def on_published(report: Reproduction) -> Iterator[str]:
 
 
 def on_readouts(report: Reproduction) -> Iterator[str]:
-    """Say what the post's readout counts, and what others give."""
+    """State what the post's readout counts, and the accuracies of other readouts."""
     if report.cells:
         first, *others = report.cells
         yield (
@@ -229,7 +229,7 @@ def on_readouts(report: Reproduction) -> Iterator[str]:
 
 
 def on_saturation(report: Reproduction) -> Iterator[str]:
-    """Count the neurons that say nothing, as they always spike or never."""
+    """Count the neurons that carry no information because they spike always or never."""
     for layer in report.case.output.upstream() if report.case.name != "repaired" else ():
         if layer.weights is not None:
             ceiling = 1.0 / layer.ensemble.neuron_type.tau_ref
@@ -244,13 +244,13 @@ def on_saturation(report: Reproduction) -> Iterator[str]:
 
 
 def on_repair(report: Reproduction) -> Iterator[str]:
-    """Say what differs from the posted network, read from both."""
+    """State the differences from the posted network, as read from both networks."""
     if report.case.name == "repaired":
         yield from differences(report.case)
 
 
 def differences(case: Case) -> Iterator[str]:
-    """Say in what a repaired network differs from the posted one with the same weights."""
+    """Yield the differences of a repaired network from the posted one with the same weights."""
     chosen, networks = case.settings, (case.output, build(case.layers, "posted"))
     rate, full_scale_rate = chosen.get("input_rate"), chosen["full_scale_rate"]
     white = 255 * float(networks[1].upstream()[1].ensemble.gain[0])
@@ -278,7 +278,7 @@ def differences(case: Case) -> Iterator[str]:
 
 
 def _by_layer(output: nn.Layer, what: Callable[[nn.Layer], float]) -> str:
-    """Write a number of every layer with weights, or one where it is the same for all."""
+    """Write a number for each layer with weights, or a single one where all are the same."""
     layers = [layer for layer in output.upstream() if layer.weights is not None]
     values = [f"{what(layer):.4g}" for layer in layers]
     if len(set(values)) == 1:
@@ -294,7 +294,7 @@ def _own_bias(layer: nn.Layer) -> float:
 
 
 def on_time(report: Reproduction) -> Iterator[str]:
-    """Say after how many steps the repaired network is as good as its ANN."""
+    """State after how many steps the repaired network is as good as its ANN."""
     if report.case.name == "repaired":
         curve = report.result.latency(report.labels)
         near = shared.settled(curve, report.ann_accuracy.value, margin=0.001)

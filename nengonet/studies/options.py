@@ -1,8 +1,8 @@
 """The options of a study, read from the signatures of its functions.
 
-A keyword's annotation says what it takes: a number, one of several words (``Literal``), either of
-them or None, or a sequence of them. ``Annotated[…, "help"]`` or ``Annotated[…, Option(…)]`` adds
-words for the command line.
+A keyword's annotation states which values it takes: a number, one of several words
+(``Literal``), either of them or None, or a sequence of them. ``Annotated[…, "help"]`` or
+``Annotated[…, Option(…)]`` adds texts for the command line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NONE = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an annotation says beside the type.
+    """The part of an annotation beside the type.
 
     Examples
     --------
@@ -35,22 +35,22 @@ class Option:
     '--hz'
     """
 
-    #: A sentence, with the unit.
+    #: Help text: a sentence, with the unit.
     help: str = ""
-    #: The name on the command line, where it is not that of Python with two dashes.
+    #: The name on the command line, where it is not the Python name with two dashes.
     flag: str | None = None
-    #: Values by their words on the command line, where those are not the values themselves.
+    #: Values by their words on the command line, where the two differ.
     values: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: Flags that stand for one value each, such as ``{"constant": "--constant-input"}``.
     switches: Mapping[object, str] = dataclasses.field(default_factory=dict)
-    #: The name of an option that says nothing beside those flags.
+    #: The name of the option, where it adds nothing to those flags.
     without: str = ""
-    #: The default in words, where Python's is not what a reader wants to know.
+    #: The default in words, where the Python value would not help a reader.
     default: str = ""
 
 
 class Smaller(typing.NamedTuple):
-    """A setting of a study's quick version: its values, and the default, in words.
+    """A setting of a study's quick version, with its values and the default in words.
 
     Examples
     --------
@@ -60,26 +60,26 @@ class Smaller(typing.NamedTuple):
     ['--images', '--seeds', '--loop-seeds', '--amplitude']
     """
 
-    #: Of the setting, in Python.
+    #: Name of the setting in Python.
     name: str
-    #: On the command line.
+    #: Name on the command line.
     flag: str
-    #: In the quick version.
+    #: Value in the quick version.
     value: object
-    #: The value, as the command line takes it.
+    #: The same value, as the command line takes it.
     words: list[str]
-    #: The value in full, in words.
+    #: The value of the full version, in words.
     full: str
 
 
-# Of several studies' networks.
+# Annotations that the networks of several studies share.
 FullScaleRate = Annotated[float, "Hz of a layer's largest activations, repaired."]
 PresentationTime = Annotated[float, "Seconds per image."]
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A keyword of a study's function: what it takes, and how it is called.
+    """A keyword of a study's function: its values and its names.
 
     Examples
     --------
@@ -92,19 +92,19 @@ class Parameter:
     [50.0, 100.0, 150.0]
     """
 
-    #: In Python.
+    #: Name in Python.
     name: str
-    #: Of the function.
+    #: Default of the function.
     default: object
-    #: Words that it takes, if it takes words.
+    #: The words that it takes, if any.
     choices: tuple
     #: ``int`` or ``float``, if it takes numbers.
     number: type | None
-    #: Whether it takes None.
+    #: Whether None is allowed.
     optional: bool
-    #: Whether it takes a sequence.
+    #: Whether a sequence is allowed.
     many: bool
-    #: What the annotation says beside the type.
+    #: The part of the annotation beside the type.
     option: Option
 
     @property
@@ -119,19 +119,19 @@ class Parameter:
 
     @property
     def expected(self) -> str:
-        """What values it takes, in words."""
+        """The values that it takes, in words."""
         numbers = {int: "a whole number", float: "a number"}
         words = numbers.get(self.number, " or ".join(map(str, self.choices)))
         return f"{words} or {_NONE}" if self.optional else words
 
     @property
     def default_text(self) -> str:
-        """The default, as a help text shows it."""
+        """The default as shown in a help text."""
         shown = _NONE if self.default is None else self.default
         return self.option.default or (f"{shown:g}" if isinstance(shown, float) else str(shown))
 
     def words(self, value: object) -> list[str]:
-        """Return what the command line calls a value, or each of many."""
+        """Return the command line's words for a value, or for each of several values."""
         called = {each: word for word, each in self.option.values.items()}
         found = (called.get(each, each) for each in (value if self.many else [value]))
         return [f"{each:g}" if isinstance(each, float) else str(each) for each in found]
@@ -141,7 +141,7 @@ class Parameter:
         return f"{self.dashed}: {self.expected}  [default: {self.default_text}]"
 
     def parse(self, text: str) -> list:
-        """Return the values in ``"100,250"`` or, numbers with a step, in ``"0.01:0.5:0.01"``."""
+        """Return the values of a text: a list, ``"100,250"``, or a range, ``"0.01:0.5:0.01"``."""
         values = [value for part in text.split(",") for value in self._expanded(part.strip())]
         for position, value in enumerate(values):
             if value in values[:position]:
@@ -159,7 +159,7 @@ class Parameter:
             raise InputError(
                 f"--set {self.dashed}: expected START:STOP:STEP, such as 0.1:0.5:0.1, got {part!r}"
             )
-        # Decimal numbers, so that 0.01 in 50 steps ends at 0.5.
+        # Decimal numbers make 0.01 in 50 steps end at exactly 0.5.
         return [self._value(str(start + k * step)) for k in range(int((stop - start) / step) + 1)]
 
     def _value(self, text: str) -> object:
@@ -176,12 +176,12 @@ class Parameter:
 
 
 def parameters_of(function: Callable) -> dict[str, Parameter]:
-    """Read the parameters of a function, by name: its annotated keywords.
+    """Return the annotated keywords of a function as parameters, by name.
 
     Parameters
     ----------
     function : callable
-        Its keyword-only parameters are annotated.
+        A function whose keyword-only parameters are annotated.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
     >>> list(parameters_of(network))
     ['rate', 'label']
     """
-    # typing.get_type_hints would put Optional around an annotation whose default is None, in 3.10
+    # In Python 3.10, typing.get_type_hints adds Optional where the default is None.
     hints = inspect.get_annotations(function, eval_str=True)
     return {
         name: _parameter(name, hints[name], each.default)
@@ -201,12 +201,12 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
 
 
 def check_options(parameters: Mapping[str, Parameter], options: Mapping[str, object]) -> None:
-    """Refuse options that are not among these, or whose values they do not take.
+    """Refuse unknown options, and values that their parameters do not take.
 
     Parameters
     ----------
     parameters : dict of Parameter
-        By name.
+        The known parameters, by name.
     options : dict
         Values by name.
 
@@ -250,9 +250,9 @@ def grid_of(
     Parameters
     ----------
     name : str
-        Of the study, for messages.
+        Name of the study, for messages.
     parameters : dict of Parameter
-        By name.
+        The known parameters, by name.
     settings : iterable of str
         Each ``NAME=VALUE,VALUE,…`` or ``NAME=START:STOP:STEP``.
 

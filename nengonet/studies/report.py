@@ -1,4 +1,4 @@
-"""What every reproduction reports: for people as text, for programs as JSON."""
+"""The report of a reproduction: as human-readable text, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from nengonet.studies.engine import Case, Given, Study
 
-# What is measured when it is first asked for, and then kept.
+# Properties that are measured on first use, and then kept.
 _MEASURED = ("ann_accuracy", "further", "cells", "curves", "settings", "tables", "notes", "finding")
-# Images of which the first finding is asked for.
+# The number of images from which the first finding is derived.
 _N_DIAGNOSED = 50
 _UNITS = {"input_rate": "Hz", "full_scale_rate": "Hz", "presentation_time": "s", "dt": "s"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reproduction:
-    """What a study measured, beside what was published of the same network.
+    """The figures that a study measured, beside those published for the same network.
 
     Examples
     --------
@@ -46,52 +46,52 @@ class Reproduction:
     1.0000 (95 % interval 0.8389 to 1.0000, 20 images, 0 ties)
     """
 
-    #: What was reproduced.
+    #: The study that was reproduced.
     study: Study
     #: Files, number of images and seed.
     given: Given
-    #: Of the study, as the caller gave them.
+    #: Options of the study, as the caller gave them.
     options: dict
-    #: What ran; cases, results and sweeps have the same names.
+    #: The runs and sweeps; cases, results and sweeps use the same names.
     plan: dict
-    #: The networks, by name of the run.
+    #: The networks, by the name of the run.
     cases: dict[str, Case]
-    #: What they did, by name of the run.
+    #: Their results, by the name of the run.
     results: dict[str, nn.Result]
-    #: What sweeps found, by name.
+    #: The sweeps' rows, by name.
     sweeps: dict[str, nn.Sweep]
-    #: Which of the runs the report's own figures are of.
+    #: Name of the run that gives the report's own figures.
     headline: str
-    #: That the headline's network was shown.
+    #: Images that were shown to the headline's network.
     images: np.ndarray
-    #: Of the images.
+    #: Labels of the images.
     labels: np.ndarray
-    #: What is smaller, where this is the quick version.
+    #: The smaller settings, where this is the quick version.
     quick: list[Smaller] = dataclasses.field(default_factory=list)
 
     def __repr__(self) -> str:
-        """Write what ran; `str` measures and reports it."""
+        """Write what ran, without measuring anything; `str` measures and reports."""
         runs = shortened(", ".join((*self.results, *self.sweeps)))
         return f"<Reproduction of {self.study.name}, {len(self.images)} images: {runs}>"
 
     @property
     def case(self) -> Case:
-        """The network that the report's own figures are of."""
+        """The network that gives the report's own figures."""
         return self.cases[self.headline]
 
     @property
     def result(self) -> nn.Result:
-        """The run that the report's own figures are of."""
+        """The result that gives the report's own figures."""
         return self.results[self.headline]
 
     @property
     def published(self) -> float | None:
-        """The published accuracy of the network that was measured; None where there is none."""
+        """The published accuracy of the measured network, or None where none was published."""
         return self.case.published
 
     @property
     def accuracy(self) -> nn.Accuracy:
-        """The accuracy of the network that was measured."""
+        """The accuracy of the measured network."""
         return self.result.accuracy(self.labels)
 
     @functools.cached_property
@@ -103,12 +103,12 @@ class Reproduction:
 
     @functools.cached_property
     def further(self) -> dict:
-        """What the study measured beside its runs."""
+        """Further measurements of the study, beside its runs."""
         return self.study.further(self)
 
     @functools.cached_property
     def cells(self) -> list[dict]:
-        """Rows of figures, one for each network, readout and so on."""
+        """Rows of figures, one for each network, readout or the like."""
         return self.study.cells(self)
 
     @functools.cached_property
@@ -118,17 +118,17 @@ class Reproduction:
 
     @functools.cached_property
     def tables(self) -> list[str]:
-        """The figures, written below each other."""
+        """The figures as tables of text."""
         return [text for write in self.study.tables for text in write(self)]
 
     @functools.cached_property
     def notes(self) -> list[str]:
-        """What follows from the figures, in words."""
+        """The conclusions from the figures, in words."""
         return [text for note in self.study.notes for text in note(self)]
 
     @functools.cached_property
     def settings(self) -> dict:
-        """What the figures were measured with."""
+        """The settings with which the figures were measured."""
         names = ("presentation_time", "dt", "precision")
         measured = {name: self.result.settings[name] for name in names} | self.study.settings(self)
         described = self.case.describe()
@@ -137,9 +137,9 @@ class Reproduction:
 
     @functools.cached_property
     def finding(self) -> Finding | None:
-        """What `nengonet.diagnose` puts first, where the run falls short of the ANN.
+        """The first finding of `nengonet.diagnose`, where the run falls short of the ANN.
 
-        None where the ANN's accuracy lies within the run's interval, or nothing is found.
+        None where the ANN's accuracy lies within the run's interval, or where nothing is found.
         """
         if not self.falls_short:
             return None
@@ -150,7 +150,7 @@ class Reproduction:
             return None
 
     def measure(self, *, progress: bool = True) -> None:
-        """Measure now what the report needs beside the runs, which takes a while."""
+        """Measure everything that the report needs beside the runs. This takes a while."""
         doing = numbered(progress, self.study.name, 1, 1, "figures of the report")
         with progress_bar(doing, "", "step", 0, len(_MEASURED)) as bar:
             for name in _MEASURED:
@@ -159,26 +159,29 @@ class Reproduction:
 
     @property
     def falls_short(self) -> bool:
-        """Whether the ANN's accuracy lies above the interval of the run's."""
+        """Whether the ANN's accuracy lies above the interval of the run's accuracy."""
         return self.accuracy.interval[1] < self.ann_accuracy.value
 
     @property
     def spikes_per_image(self) -> dict[str, float]:
-        """Spikes, by the label of the layer that emits them."""
+        """Return the spikes per image, by the label of the layer that emits them."""
         return self.result.spikes_per_image()
 
     @property
     def operations_per_image(self) -> dict[str, float]:
-        """Synaptic operations, by the label of the layer that the spikes come into."""
+        """Return the synaptic operations per image, by the label of the receiving layer."""
         return self.result.operations_per_image()
 
     @property
     def multiply_adds(self) -> dict[str, int]:
-        """Multiply-adds of the ANN for one image, by layer."""
+        """Return the multiply-adds of the ANN for one image, by layer."""
         return ann_multiply_adds(self.case.output)
 
     def present_again(self, index: int) -> nn.Result:
-        """Show one of the images again, now with rasters: the same seed, the same spikes."""
+        """Show one of the images again with the same seed, and keep the rasters.
+
+        The spikes are the same as before.
+        """
         *layers, _ = self.case.output.upstream()
         return self.case.present(
             self.images[index : index + 1],
@@ -190,7 +193,7 @@ class Reproduction:
         )
 
     def figure(self) -> Figure:
-        """Draw what the study's ``--plot`` shows."""
+        """Draw the figure of the study's ``--plot``."""
         if self.study.figure is not None:
             return self.study.figure(self)
         return nn.plots.plot_presentation(self.images[0], self.present_again(0), 0, self.labels[0])
@@ -221,7 +224,7 @@ class Reproduction:
         } | ({"rows": {name: run.rows for name, run in self.sweeps.items()}} if self.sweeps else {})
 
     def __str__(self) -> str:
-        """Write the report for people."""
+        """Write the report as human-readable text."""
         published = "none for this network" if self.published is None else f"{self.published:.2f}"
         rows = [
             *([("quick version", self._what_is_smaller())] if self.quick else []),
@@ -258,7 +261,7 @@ class Reproduction:
         return f"{', '.join(words)}; figures are rougher than in full"
 
     def _why_short(self) -> str:
-        """Say what the diagnosis puts first, for a run that falls short of its ANN."""
+        """State the diagnosis's first finding, for a run that falls short of its ANN."""
         short, first = 100 * (self.ann_accuracy.value - self.accuracy.value), self.finding
         found = "finds nothing that explains it"
         if first is not None:
@@ -277,7 +280,7 @@ def _by_layer(counts: dict[str, float]) -> str:
 
 
 def sweep_table(name: str, sweep: nn.Sweep) -> str:
-    """Write a sweep over a reproduction's parameters, one line for each of their combinations."""
+    """Write a sweep over a reproduction's parameters, with one line for each combination."""
     rows: dict[str, dict] = {}
     for row in sweep.summary():
         cell = {each: row[each] for each in sweep.parameters}

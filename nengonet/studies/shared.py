@@ -1,4 +1,4 @@
-"""What several studies share: layers of a file, tunings of networks, words for figures."""
+"""Functions that several studies share: layers of a file, tunings, and words for figures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from nengonet.ann.activations import activations
 from nengonet.ann.unweighted import Pool
 from nengonet.tables import aligned
 
-# Nengo's own default, stated: one voltage for each neuron, the same for all images.
+# Nengo's own default, stated explicitly: each neuron has one voltage, the same for all images.
 INITIAL_STATE = {"voltage": nengo.dists.Uniform(0, 1)}
 ZERO_STATE = {"voltage": nengo.dists.Choice([0.0])}
-# Images whose activations are held at once: those of one take half a megabyte in a CNN.
+# The number of images whose activations are held at once. In a CNN, one image's activations take
+# half a megabyte.
 _CHUNK = 100
 
 
 def listed(weights: nn.Weights) -> str:
-    """Return the layers of a file with kinds and shapes, for a message."""
+    """List the layers of a file with their kinds and shapes, for a message."""
     return ", ".join(
         f"{name} {layer.kind} {np.shape(layer.kernel)}" for name, layer in weights.items()
     )
@@ -33,7 +34,7 @@ def tuned(
     neuron_type: nengo.neurons.NeuronType,
     full_scale_rate: float | Sequence[float] | Mapping[str, float],
 ) -> nn.Tuned:
-    """Tune a network; messages call the rate what the studies' option is called."""
+    """Tune a network; messages call the rate by the name of the studies' option."""
     try:
         return nn.tune(layers, sample, neuron_type, full_scale_rate)
     except nn.InputError as error:
@@ -47,7 +48,7 @@ def scaled_firing_rates(scale: float) -> dict[str, float]:
 
 
 def add(layer: nn.Layer, weights: nn.LayerWeights, *neurons: object, **given: object) -> nn.Layer:
-    """Add the layer that the kernel is of, as `nengonet.conv2d` or `nengonet.dense` does."""
+    """Add the kernel's kind of layer, as `nengonet.conv2d` or `nengonet.dense` does."""
     return (nn.conv2d if np.ndim(weights.kernel) == 4 else nn.dense)(
         layer, weights, *neurons, **given
     )
@@ -56,7 +57,7 @@ def add(layer: nn.Layer, weights: nn.LayerWeights, *neurons: object, **given: ob
 def layers_of_shapes(
     weights: nn.Weights, shapes: Sequence[tuple[int, ...]], what: str
 ) -> list[nn.LayerWeights]:
-    """Return the layers whose kernels have these shapes, in this order, whatever their names."""
+    """Return the layers whose kernels have these shapes, in this order. Names do not matter."""
     by_shape = {np.shape(layer.kernel): layer for layer in weights.values()}
     if len(by_shape) != len(weights) or set(by_shape) != set(shapes):
         raise nn.InputError(
@@ -67,7 +68,7 @@ def layers_of_shapes(
 
 
 def in_chunks(compute: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Compute something of every image, with few in memory at once."""
+    """Call a function on all images, a few at a time to save memory."""
     starts = range(0, len(images), _CHUNK)
     return np.concatenate([compute(images[start : start + _CHUNK]) for start in starts])
 
@@ -85,32 +86,32 @@ def ann_accuracy(
 
 
 def fields(accuracy: nn.Accuracy) -> dict[str, object]:
-    """Return what a row of a report says of an accuracy."""
+    """Return the fields of an accuracy for a row of a report."""
     interval, n_images = list(accuracy.interval), accuracy.n_images
     return {"accuracy": accuracy.value, "interval": interval, "n_images": n_images}
 
 
 def settled(curve: np.ndarray, target: float, margin: float = 0.01) -> int | None:
-    """Return the number of steps from which on a latency curve stays near an accuracy, or above."""
-    # Differences of shares are not exact.
+    """Return the step from which a latency curve stays near the target, or above it."""
+    # Differences of shares are subject to rounding.
     below = np.flatnonzero(np.asarray(curve) < target - margin - 1e-9)
     steps = 1 if below.size == 0 else int(below[-1]) + 2
     return steps if steps <= len(curve) else None
 
 
 def slashed(values: Iterable[float], form: str = "g") -> str:
-    """Write figures side by side."""
+    """Join figures with slashes."""
     return "/".join(format(value, form) for value in values)
 
 
 def after(curve: np.ndarray, steps: Sequence[int]) -> str:
-    """Write a latency curve at some of its steps."""
+    """Write the values of a latency curve at some of its steps."""
     few = [n for n in steps if n <= len(curve)]
     return f"after {slashed(few)} steps {slashed((curve[n - 1] for n in few), '.4f')}"
 
 
 def crossed(title: str, texts: Mapping[tuple[str, str], str]) -> str:
-    """Write texts by row and column as a table; what is missing is left blank."""
+    """Write texts by row and column as a table, with blanks for missing cells."""
     rows, columns = (list(dict.fromkeys(each)) for each in zip(*texts, strict=True))
     body = [[row, *(texts.get((row, each), "") for each in columns)] for row in rows]
     return "\n".join([title, *aligned([["", *columns], *body], left=(0,))])
