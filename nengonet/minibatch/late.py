@@ -1,8 +1,9 @@
-"""Learned weights that are changed late: where a product reads them, or somebody looks.
+"""Learned weights that are changed late: when a product or somebody else reads them.
 
-A rule of Nengo's changes a matrix by products of two vectors. These vectors are kept instead of
-the matrix of changes, and added to the weights when they are needed: those of inputs that spike, or
-all of them after some steps. The changes of a weight are the reference's, in the same order.
+Nengo's rules change a matrix by products of two vectors. These vectors are kept instead of the
+matrix of changes. They are added to the weights when those are needed: to the weights of inputs
+that spike, or to all weights after some steps. The changes of a weight are the reference's, in the
+same order.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from nengonet.minibatch.signals import Uses, overlap
 # How a rule changes weights: `kind` of the kernels.
 OUTER, OJA, VOJA = 0, 1, 2
 
-# Steps whose changes are kept: in the cache, and enough that all weights are seldom gone through.
+# Steps whose changes are kept: few enough for the cache, enough to rarely update all weights.
 _STEPS = 32
 # From this number of outputs on, a kernel skips inputs that are 0.
 _MANY = 16
-# Without Numba, calls for each example take longer than what they save below this many weights.
+# Without Numba and with fewer weights, calls for each example take longer than they save.
 _SMALLEST = 4096
 
 
 class Late(NamedTuple):
-    """Weights that may be changed late, and the operators that have to do with them."""
+    """Weights that may be changed late, and the operators that write or read them."""
 
     weights: Signal
     delta: Signal
@@ -42,14 +43,14 @@ class Late(NamedTuple):
 
     @property
     def operators(self) -> tuple[Operator, ...]:
-        """All of the operators."""
+        """Return all of the operators."""
         return self.rule, self.add, *self.products
 
 
 def find_late(
     operators: Iterable[Operator], probed: Iterable[Signal], with_kernels: bool
 ) -> list[Late]:
-    """Return the weights that one rule changes, and that only products and probes read."""
+    """Return the weights that a single rule changes, and that only products and probes read."""
     operators = [operator for operator in operators if not steps_as(operator, SimProbe)]
     probed = {signal.base for signal in probed}
     uses, found = Uses(operators), []
@@ -93,19 +94,19 @@ def _is_product(operator: Operator, weights: Signal) -> bool:
 
 
 def lies_transposed(late: Late, with_kernels: bool) -> bool:
-    """Tell whether the weights of an input lie together, for a kernel that skips inputs."""
+    """Return whether the weights of an input lie together, for a kernel that skips inputs."""
     return with_kernels and late.weights.shape[0] >= _MANY
 
 
 class LateWeights:
-    """Each example's weights, and the changes that are not in them yet.
+    """Each example's weights, and the changes that they do not contain yet.
 
     Parameters
     ----------
     late : Late
     context : Context
     shape : callable
-        The shape of what is kept of ``n`` numbers for each example, or of one.
+        Gives the shape of an array that keeps ``n`` numbers for each example, or one number.
     """
 
     def __init__(self, late: Late, context: Context, shape: Callable[..., tuple]) -> None:
@@ -141,19 +142,19 @@ class LateWeights:
             self._factor[step] = factor
 
     def _next(self) -> tuple:
-        """Return where the next change is kept."""
+        """Return the place of the next change."""
         raise NotImplementedError
 
     def add(self) -> None:
-        """Let what is recorded count from now on."""
+        """Let the recorded changes count from now on."""
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Add what counts to all weights."""
+        """Add the changes that count to all weights."""
         raise NotImplementedError
 
     def product(self, x: np.ndarray, y: np.ndarray, assign: bool) -> Step:
-        """Return the step that multiplies the weights with ``x``, as they count then."""
+        """Return the step that multiplies the current weights with ``x``."""
         raise NotImplementedError
 
     @staticmethod
@@ -163,12 +164,12 @@ class LateWeights:
 
 
 class _ByInput(LateWeights):
-    """Weights that a kernel changes when their input is not 0, and all of them now and then."""
+    """Weights that a kernel changes when their input is not 0; now and then it changes all."""
 
     def __init__(self, late: Late, context: Context) -> None:
         batch, (rows, columns) = context.batch, late.weights.shape
         super().__init__(late, context, lambda *n: (batch, _STEPS, *n))
-        self._weights = self._array.T  # (batch, n_inputs, n_outputs), which lies so
+        self._weights = self._array.T  # (batch, n_inputs, n_outputs), in this order
         self._done = np.zeros((batch, columns), np.int64)
         self._total = np.empty(rows, self._array.dtype)
         self._recorded = self._applied = 0
@@ -200,7 +201,7 @@ class _ByInput(LateWeights):
 
 
 class _OneChange(LateWeights):
-    """Weights of which one change is kept, until they are multiplied."""
+    """Weights that keep one change until they are multiplied."""
 
     _is_kept = _counts = False
 
@@ -218,18 +219,18 @@ class _OneChange(LateWeights):
             self._change()
 
     def _change(self) -> None:
-        """Add the change."""
+        """Add the change that is kept."""
         raise NotImplementedError
 
 
 class _OfFew(_OneChange):
-    """Weights to few outputs, (n_outputs, n_inputs, batch) as other signals, for a kernel."""
+    """Weights to few outputs, (n_outputs, n_inputs, batch) like other signals, for a kernel."""
 
     def __init__(self, late: Late, context: Context) -> None:
         super().__init__(late, context, lambda *n: (*n, context.batch))
         self._total = np.empty(context.batch, self._array.dtype)
         self._kernels = _kernels()
-        # What is recorded has the batch first.
+        # Recorded vectors have the batch first.
         self._post, self._pre, self._damping = self._post.T, self._pre.T, self._damping.T
 
     def _change(self) -> None:
@@ -301,7 +302,7 @@ def _kernels() -> ModuleType:
 
 
 def late_weights(operator: Operator, context: Context) -> LateWeights | None:
-    """Return the weights that an operator changes, adds to or reads late, if it does."""
+    """Return the late weights that an operator changes, adds to or reads, if there are any."""
     late = context.late.get(operator)
     if late is None:
         return None
@@ -313,9 +314,9 @@ def late_weights(operator: Operator, context: Context) -> LateWeights | None:
 
 
 def catch_up(states: Mapping, weights: Signal | None = None) -> None:
-    """Let learned weights be those of now: all, or those of one signal, if they are late."""
+    """Bring learned weights up to date: all late weights, or those of one signal."""
     late = states.values() if weights is None else [states.get(("late", weights))]
-    # What is not a number is an error in the next product.
+    # A value that is not a number is an error in the next product.
     with np.errstate(invalid="ignore", over="ignore"):
         for each in late:
             if isinstance(each, LateWeights):
@@ -323,7 +324,7 @@ def catch_up(states: Mapping, weights: Signal | None = None) -> None:
 
 
 def finish(late: Iterable[Late], states: Mapping) -> set[Operator]:
-    """Add every change, that of the last step too; return the operators that would have."""
+    """Add every change, that of the last step too; return the operators that this replaces."""
     found = {each: states.get(("late", each.weights)) for each in late}
     for weights in filter(None, found.values()):
         weights.add()

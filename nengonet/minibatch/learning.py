@@ -1,6 +1,6 @@
-"""Batched steps of Nengo's learning rules, and products with weights of each example's own.
+"""Batched steps of Nengo's learning rules, and products with each example's own weights.
 
-Each number is computed by the reference's own operations in their order, so that it is the same.
+Each number is the result of the reference's own operations in their order, so it is the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def own_product(operator: DotInc, context: Context) -> Step:
     weights = as_view(weights, (len(weights), weights[0].size // n_inputs, n_inputs))
 
     def step_own_product():
-        # One matrix-vector product each, as the reference's.
+        # One matrix-vector product for each example, as in the reference.
         columns = np.ascontiguousarray(x.reshape(n_inputs, -1).T)[..., np.newaxis]
         product = (weights @ columns)[..., 0].T.reshape(y.shape)
         if assign:
@@ -43,7 +43,7 @@ def late_product(operator: DotInc, context: Context, late: LateWeights) -> Step:
 
 
 def _operands(operator: Operator, context: Context, *names: str) -> list[np.ndarray]:
-    """Return signals with a batch axis first."""
+    """Return signals with the batch axis first."""
     arrays = [context.signals.operand(getattr(operator, name)) for name in names]
     return [np.moveaxis(array, -1, 0) for array in arrays]
 
@@ -53,7 +53,7 @@ def _delta(operator: Operator, context: Context) -> np.ndarray:
 
 
 def _outer(operator: Operator, context: Context, pre: np.ndarray, post: Callable) -> Step:
-    """Return the step of a rule whose change is a product of two vectors."""
+    """Return the step of a rule that changes weights by a product of two vectors."""
     late = late_weights(operator, context)
     if late is not None:
         return lambda: late.record(pre, post())

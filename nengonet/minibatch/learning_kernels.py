@@ -1,6 +1,6 @@
 """Numba kernels of learned weights: see `nengonet.minibatch.late`.
 
-Each weight is computed by the reference's own operations, one change after the other.
+Each weight is the result of the reference's own operations, one change after the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _add_changes(kind, weights, b, j, changes, first, last):
     n = weights.shape[2]
     k = first
     if kind == OUTER:
-        # Four in one go, so that a weight is loaded and stored less often.
+        # Four changes at once, so that a weight is loaded and stored less often.
         while k + 4 <= last:
             c, d, e, f = pre[b, k, j], pre[b, k + 1, j], pre[b, k + 2, j], pre[b, k + 3, j]
             for i in range(n):
@@ -47,11 +47,12 @@ def _add_changes(kind, weights, b, j, changes, first, last):
 
 @compiled
 def product(kind, weights, x, changes, done, applied, are_finite, total, y, assign):
-    """Multiply each example's weights with its inputs; tell whether all results are numbers.
+    """Multiply each example's weights with its inputs; return whether all results are numbers.
 
-    ``weights`` is ``(batch, n_inputs, n_outputs)``. Only those of inputs that are not 0 are read
-    (or all, if they may be infinite: 0 times infinity is not a number), after their changes up to
-    ``applied`` are added; ``done`` (batch, n_inputs) counts them. ``total`` is working memory.
+    ``weights`` is ``(batch, n_inputs, n_outputs)``. The kernel reads only the weights of inputs
+    that are not 0, or all weights if they may be infinite, because 0 times infinity is not a
+    number. It first adds their changes up to ``applied``; ``done`` (batch, n_inputs) counts the
+    changes that were added. ``total`` is working memory.
     """
     batch, n_inputs, n_outputs = weights.shape
     are_numbers = True
@@ -77,7 +78,7 @@ def product(kind, weights, x, changes, done, applied, are_finite, total, y, assi
 
 @compiled
 def add_all_changes(kind, weights, changes, done, applied, total):
-    """Add all changes up to ``applied``; tell whether all weights that change are finite."""
+    """Add all changes up to ``applied``; return whether all changed weights are finite."""
     batch, n_inputs, n_outputs = weights.shape
     for i in range(n_outputs):
         total[i] = 0
@@ -96,7 +97,7 @@ def add_all_changes(kind, weights, changes, done, applied, total):
 
 @inlined
 def _changed(kind, weight, c, i, b, changes):
-    """Return a weight with the one change that is kept."""
+    """Return a weight after the one change that is kept."""
     post, pre, damping, factor, scale, forget = changes
     if kind == OUTER:
         return weight + post[i, b] * c
@@ -108,9 +109,9 @@ def _changed(kind, weight, c, i, b, changes):
 
 @compiled
 def product_of_few(kind, weights, x, changes, is_changed, total, y, assign):
-    """Multiply each example's weights with its inputs; tell whether all results are numbers.
+    """Multiply each example's weights with its inputs; return whether all results are numbers.
 
-    ``weights`` is ``(n_outputs, n_inputs, batch)``; a change is added first, if there is one.
+    ``weights`` is ``(n_outputs, n_inputs, batch)``. If there is a change, it is added first.
     """
     n_outputs, n_inputs, batch = weights.shape
     pre = changes[1]

@@ -1,10 +1,10 @@
-"""Numba kernels: what random neuron types draw from NumPy's ``RandomState``, outside Python.
+"""Numba kernels: the draws of random neuron types from NumPy's ``RandomState``, outside Python.
 
-Number by number what ``RandomState.poisson`` and ``random_sample`` draw from the MT19937 bit
-generator (Matsumoto and Nishimura 1998), as in NumPy's ``random/src``. The kernels work in the
-memory of the ``RandomState`` itself, so that whoever draws from it next, a kernel or NumPy, goes on
-where the last one ended. Where a later NumPy draws other numbers, or keeps its state in another
-way, see `is_numpys`, it draws itself.
+The kernels draw the same numbers as ``RandomState.poisson`` and ``random_sample`` draw from the
+MT19937 bit generator (Matsumoto and Nishimura 1998), as in NumPy's ``random/src``. They work in the
+memory of the ``RandomState`` itself. So the next one to draw from it, a kernel or NumPy, continues
+where the last one ended. If a later NumPy draws other numbers, or keeps its state in another way
+(see `is_numpys`), NumPy itself draws.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nengonet.minibatch.drawing import (
 )
 from nengonet.minibatch.kernels import inlined
 
-# Words of the state, and behind them the number of those that are used up. A double takes two.
+# Words of the state. The number of used words stands behind them. A double takes two words.
 _N, _AHEAD = 624, 397
 _DOUBLES = _N // 2
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
@@ -37,16 +37,16 @@ _MATRIX, _ONE, _TWO = np.uint32(0x9908B0DF), np.uint32(1), np.uint32(2)
 _SHIFTS = np.uint32(11), np.uint32(7), np.uint32(15), np.uint32(18)
 _MASKS = np.uint32(0x9D2C5680), np.uint32(0xEFC60000)
 
-# The largest mean that NumPy draws for.
+# The largest mean for which NumPy draws.
 _MOST = float(np.iinfo(np.int64).max - 10 * np.sqrt(np.iinfo(np.int64).max))
-# Counts around a mean whose chances are kept, for means up to this one; and how far a number must
-# be from a chance, as a factor, to be told from it by the rounded chance.
+# The chances of this many counts around a mean are kept, for means up to the second number. A drawn
+# number is compared with the rounded chance only if it differs by more than these factors.
 _CHANCES, _KEPT = 64, 64.0
 _LESS, _MORE = 1 - 1e-6, 1 + 1e-6
 _INVERSE = 1 / np.arange(1.0, _CHANCES + _KEPT)
 
 
-# --- the bit generator: a state is (words, the doubles that they are)
+# --- the bit generator: a state is (words, doubles made of these words)
 
 
 @numba.extending.intrinsic
@@ -81,7 +81,7 @@ def _tempered(word):
 
 @compiled
 def _temper(words, doubles):
-    """Fill in the doubles that the words are."""
+    """Fill in the doubles that the words make."""
     for k in range(_DOUBLES):
         high = np.int32(_tempered(words[2 * k]) >> np.uint32(5))
         low = np.int32(_tempered(words[2 * k + 1]) >> np.uint32(6))
@@ -90,7 +90,7 @@ def _temper(words, doubles):
 
 @compiled
 def _refill(words, doubles):
-    """Replace the words by the next ones, and the doubles."""
+    """Replace the words by the next ones, and the doubles with them."""
     for k in range(_N - _AHEAD):
         words[k] = _twisted(words[k], words[k + 1], words[k + _AHEAD])
     for k in range(_N - _AHEAD, _N - 1):
@@ -139,9 +139,9 @@ def _chances_of(mean, chances):
 
 @inlined
 def _rejected(mean, shape, first, chances, words, doubles, at):
-    """Draw as `poisson_rejected` does, from the doubles ``at`` on; return where it ends, too.
+    """Draw like `poisson_rejected`, from the doubles ``at`` on; also return where it ends.
 
-    It takes logarithms only where a number is too near the chance that it is compared with.
+    It computes logarithms only if a number is too close to the chance that it is compared with.
     """
     b, a, inverse_alpha, accepted, quarter = shape
     while True:
@@ -174,10 +174,10 @@ def _rejected(mean, shape, first, chances, words, doubles, at):
 
 @inlined
 def _multiplied(least, words, doubles, at):
-    """Draw as `poisson_multiplied` does, from the doubles ``at`` on; return where it ends, too."""
+    """Draw like `poisson_multiplied`, from the doubles ``at`` on; also return where it ends."""
     product, count = 1.0, 0
     while True:
-        if at + 4 <= _DOUBLES:  # four in one go, with a single branch
+        if at + 4 <= _DOUBLES:  # four at once, with a single branch
             one = product * doubles[at]
             two = one * doubles[at + 1]
             three = two * doubles[at + 2]
@@ -200,7 +200,7 @@ def _multiplied(least, words, doubles, at):
 
 @compiled
 def _draw_known(means, shapes, firsts, chances, state, counts):
-    """Draw counts of means above 0 of which is known what `_know` fills in."""
+    """Draw counts of means above 0, for which `_know` has filled in the constants."""
     words, doubles = state
     at = np.int64(words[_N]) // 2
     for j in range(means.shape[0]):
@@ -219,7 +219,7 @@ def _draw_known(means, shapes, firsts, chances, state, counts):
 
 @compiled
 def _know(means, shapes, firsts, chances):
-    """Fill in what `_draw_known` takes."""
+    """Fill in the constants that `_draw_known` takes."""
     for j in range(means.shape[0]):
         if means[j] < 10:
             shapes[j, 0] = math.exp(-means[j])
@@ -242,7 +242,7 @@ def _draw(means, state, counts):
 
 @compiled
 def _means_of(rates, dt, is_signed, which, means, signs):
-    """List the neurons that can spike; return their number, or -1 before a mean NumPy refuses."""
+    """List the neurons that can spike; return their number, or -1 at a mean that NumPy refuses."""
     n = 0
     for i in range(rates.shape[0]):
         rate, sign = rates[i], 1.0
@@ -272,7 +272,7 @@ def _is_same(row, other):
 def poisson_steps(rates, dt, height, is_signed, addresses, output):
     """Draw the steps of ``PoissonSpiking``, (batch, n_steps, n), each example in its own stream.
 
-    See `Drawing`; ``dt`` is of the type in which rates are multiplied by it. Returns a mean that
+    See `Drawing`. ``dt`` has the type in which rates are multiplied by it. Returns a mean that
     NumPy refuses, or 0.
     """
     batch, n_steps, n = output.shape
@@ -284,7 +284,7 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
         state = words, doubles
         _temper(words, doubles)
         n_same, is_steady = 0, rates.shape[1] < n_steps
-        # What takes time to know pays from the second step on.
+        # The constants take time to compute; this pays from the second step on.
         first_known = 0 if is_steady else 1
         for s in range(n_steps):
             is_same = s > 0 and (is_steady or _is_same(rates[b, s], rates[b, s - 1]))
@@ -337,7 +337,7 @@ _STEPS = {"poisson": poisson_steps, "random_sample": stochastic_steps}
 
 
 class Drawing:
-    """Draws the spikes of neurons from the states of some examples.
+    """Draw the spikes of neurons from the states of some examples.
 
     ``draws`` is the method of ``RandomState`` that the neurons' step calls.
     """
@@ -346,7 +346,7 @@ class Drawing:
         self, neurons: RatesToSpikesNeuronType, draws: str, dt: float, dtype: np.dtype
     ) -> None:
         self._kernel = _STEPS[draws]
-        # As NumPy multiplies: a Python number takes the type of the array.
+        # As in NumPy: a Python number takes the type of the array.
         rates = np.empty(0, dtype) * dt
         height = neurons.amplitude / dt
         spikes = height * (np.empty(0, np.int64) if draws == "poisson" else rates)
@@ -355,8 +355,8 @@ class Drawing:
     def draw(self, rates: np.ndarray, output: np.ndarray, addresses: np.ndarray) -> None:
         """Fill in an output (batch, n_steps, n).
 
-        ``rates`` are of the same shape, or of a single step that stands for all; ``addresses`` are
-        those of the states, from `addresses_of` or `addresses_in`.
+        ``rates`` are of the same shape, or of a single step that counts for all steps.
+        ``addresses`` are those of the states, from `addresses_of` or `addresses_in`.
         """
         refused = self._kernel(rates, *self._numbers, addresses, output)
         if refused != 0:
@@ -364,17 +364,17 @@ class Drawing:
 
 
 def can_draw(dtype: np.dtype, streams: Sequence[np.random.RandomState]) -> bool:
-    """Tell whether the kernels can draw for such rates, from these states."""
+    """Return whether the kernels can draw from these states for rates of this type."""
     return dtype.char in "fd" and is_numpys() and bool(_are_even(addresses_of(streams)))
 
 
 def addresses_of(streams: Sequence[np.random.RandomState]) -> np.ndarray:
-    """Return where the states lie that the kernels draw from, and change."""
+    """Return the addresses of the states that the kernels draw from, and change."""
     return np.array([each._bit_generator.ctypes.state_address for each in streams], np.uint64)
 
 
 def addresses_in(words: np.ndarray) -> np.ndarray:
-    """Return where the rows of copied states lie, see `copies_of`."""
+    """Return the addresses of the rows of copied states (see `copies_of`)."""
     rows = np.arange(len(words), dtype=np.uint64) * np.uint64(words.strides[0])
     return np.uint64(words.ctypes.data) + rows
 
@@ -393,7 +393,7 @@ def put_back(words: np.ndarray, streams: Sequence[np.random.RandomState]) -> Non
 
 @compiled
 def _are_even(addresses):
-    """Tell whether all states have used up whole doubles."""
+    """Return whether all states have used up whole doubles."""
     for address in addresses:
         if _words_at(address)[_N] % _TWO:
             return False
@@ -410,7 +410,7 @@ def _copy(sources, targets):
 
 @functools.cache
 def is_numpys() -> bool:
-    """Tell whether the installed NumPy keeps and draws numbers as the kernels do."""
+    """Return whether the installed NumPy keeps and draws numbers as the kernels do."""
     ours, theirs = np.random.RandomState(0), np.random.RandomState(0)
 
     def is_same() -> bool:

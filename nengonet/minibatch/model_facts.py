@@ -1,4 +1,4 @@
-"""What follows from a model's operators alone: which signals every example has of its own."""
+"""Facts that follow from a model's operators: which signals every example has of its own."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelFacts:
-    """What a simulator of any minibatch size needs to know of a model."""
+    """The facts about a model that a simulator of any minibatch size needs."""
 
     operators: list[Operator]
     # The output of each Node.
     nodes: dict[nengo.Node, Signal]
-    # The bases that every example has of its own, and what a reset writes.
+    # The bases that every example has of its own, and the signals that a reset writes.
     batched: set[Signal]
     written: list[Signal]
-    # Weights that every example learns; those that lie transposed; and what is changed late.
+    # Weights that every example learns, those that lie transposed, and those that change late.
     matrices: set[Signal]
     transposed: set[Signal]
     late: list[Late]
@@ -35,7 +35,7 @@ class ModelFacts:
     image_inputs: dict[nengo.Node, SimProcess]
 
     def signals(self, batch: int) -> BatchSignals:
-        """Return the signals of so many examples, with their first values."""
+        """Return the signals of ``batch`` examples, with their initial values."""
         unused = {each.delta for each in self.late}
         found = BatchSignals(
             self.batched, batch, self.matrices, transposed=self.transposed, unused=unused
@@ -48,7 +48,7 @@ class ModelFacts:
 
 
 def read_model(model: Model, in_order: list[Operator], with_kernels: bool) -> ModelFacts:
-    """Read a model, whose operators are also given in the order of their steps."""
+    """Read a model; ``in_order`` lists its operators in the order of their steps."""
     nodes = {
         node: signals["out"]
         for node, signals in model.sig.items()
@@ -90,6 +90,6 @@ def read_model(model: Model, in_order: list[Operator], with_kernels: bool) -> Mo
 
 
 def has_half_precision(model: Model) -> bool:
-    """Tell whether a signal has 16 bits, which no kernel takes."""
+    """Return whether a signal has 16 bits, a type that no kernel takes."""
     signals = (signal for operator in model.operators for signal in operator.all_signals)
     return any(signal.dtype == np.float16 for signal in signals)

@@ -1,7 +1,7 @@
 """Steps of neurons for a minibatch: in Numba, in one call, or example by example.
 
-Which of them a neuron type gets is asked of its model (`nengonet.neurons.model_of`). What is not
-known as element-wise is stepped example by example, on arrays of each example's own.
+A neuron type's model (`nengonet.neurons.model_of`) decides which of these it gets. Types that are
+not known to be element-wise are stepped example by example, on each example's own arrays.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from nengonet.minibatch.mersenne import Drawing
 
 
-# What was found of operators: it is asked after every reset.
+# Results by operator, because every reset asks for them again.
 _elementwise: WeakKeyDictionary[SimNeurons, bool] = WeakKeyDictionary()
 
 
 def is_elementwise(operator: SimNeurons) -> bool:
-    """Tell whether one call of the step can serve all examples."""
+    """Return whether one call of the step can serve all examples."""
     if operator not in _elementwise:
         _elementwise[operator] = _is_elementwise(operator)
     return _elementwise[operator]
@@ -38,7 +38,7 @@ def _is_elementwise(operator: SimNeurons) -> bool:
     neurons, dtype = operator.neurons, operator.J.dtype
     if not steps_as(operator, SimNeurons) or "step" in vars(neurons):
         return False
-    # A parameter that has a value for each neuron.
+    # A parameter with a value for each neuron.
     if any(map(_is_array, state_of(neurons).values())):
         return False
     if any(s.shape != operator.J.shape or s.dtype != dtype for s in operator.state.values()):
@@ -52,7 +52,7 @@ def _is_array(value: object) -> bool:
 
 
 def kernel_of(operator: SimNeurons, context: Context) -> Kernel | None:
-    """Return these neurons' step for Numba, if there is one."""
+    """Return the step of these neurons for Numba, if there is one."""
     if context.kernels is None or not is_elementwise(operator):
         return None
     return model_of(operator.neurons).kernel
@@ -79,7 +79,7 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
 
     def step_each():
         for b, (neurons, extra) in enumerate(zip(types, streams, strict=True)):
-            # On arrays of the example's own: a step may keep or reshape them.
+            # On the example's own arrays, because a step may keep or reshape them.
             example = {name: np.array(array[..., b]) for name, array in signals.items()}
             neurons.step(context.dt, **example, **extra)
             for name, array in signals.items():
@@ -89,7 +89,7 @@ def _neurons(operator: SimNeurons, context: Context) -> Step:
 
 
 def kernel_arguments(operator: SimNeurons, kernel: Kernel, context: Context) -> tuple:
-    """Return what the kernels take: current and its scale, output, states, and constants."""
+    """Return the arguments of the kernels: current and its scale, output, states, constants."""
     signals, neurons = context.signals, operator.neurons
     output = signals[operator.output]
     n, dtype = output.shape[:1], output.dtype
@@ -119,7 +119,7 @@ def _in_numba(operator: SimNeurons, kernel: Kernel, context: Context) -> Step:
 
 
 def drawing_of(operator: SimNeurons, context: Context) -> Drawing | None:
-    """Return what draws the spikes of neurons in Numba, if that can be."""
+    """Return the object that draws the spikes of neurons in Numba, if that is possible."""
     draws, streams = model_of(operator.neurons).draws_by, context.states.get(operator)
     if context.kernels is None or draws is None or not streams or not is_elementwise(operator):
         return None
@@ -131,12 +131,12 @@ def drawing_of(operator: SimNeurons, context: Context) -> Drawing | None:
 
 
 def states_of(streams: list[dict]) -> list[np.random.RandomState]:
-    """Return each example's random state, of neurons that have a single one."""
+    """Return each example's random state, for neurons that have a single one."""
     return [state for (state,) in (each.values() for each in streams)]
 
 
 def _drawn(drawing: Drawing, states: list, current: np.ndarray, output: np.ndarray) -> Step:
-    """Return one step, in the memory of the states themselves."""
+    """Return one step that draws in the memory of the states themselves."""
     from nengonet.minibatch import mersenne
 
     n, batch = output.shape

@@ -1,8 +1,8 @@
 """The reference's own step of an operator, for one example after the other.
 
-Slow and exact: for every operator without a batched step. Each example has arrays of its own that
-lie in memory as the reference's do. Those of matrices are the signals' own; others are copied in
-before the step and out after it.
+This is slow and exact, for every operator without a batched step. Each example has its own arrays,
+which lie in memory as the reference's do. Arrays of matrices are the signals' own. Others are
+copied in before the step and out after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _Arrays(dict):
-    """One example's arrays, made for the signals that a step asks for."""
+    """One example's arrays, made when a step asks for their signals."""
 
     def __init__(self, signals: BatchSignals, example: int) -> None:
         self._signals, self._example = signals, example
@@ -49,7 +49,7 @@ class _Arrays(dict):
 
 
 class Run(NamedTuple):
-    """A step of the reference, and what is copied before and after: pairs (to, from)."""
+    """A step of the reference, and the arrays copied before and after it, in pairs (to, from)."""
 
     step: Step
     copied_in: list[tuple[np.ndarray, np.ndarray]]
@@ -65,7 +65,7 @@ def make_run(
     rng: np.random.RandomState | None,
     set_to_0: Sequence[Signal] = (),
 ) -> Run:
-    """Make the step of an example; ``set_to_0`` before it are signals that nothing else sets."""
+    """Make the step of an example; it first sets ``set_to_0``, signals that nothing else sets."""
     arrays = _Arrays(signals, example)
     step = operator.make_step(arrays, dt, rng)
     written = {signal.base for signal in writes(operator)}
@@ -84,11 +84,11 @@ def make_run(
 
 
 def one_by_one(operator: Operator, context: Context) -> Step:
-    """Return the step that runs the reference's for one example after the other."""
+    """Return the step that runs the reference's step for one example after the other."""
     context.one_by_one[operator] = "no batched step"
     signals, made = context.signals, context.states.get((operator, "runs"))
     if made is None:
-        # One of Nengo's own with weights of each example's own: it draws nothing.
+        # One of Nengo's own operators, with weights for each example: it draws nothing.
         context.one_by_one[operator] = "each example has weights of its own"
         zeros = operator.incs if operator in context.assigning else []
         examples = range(context.batch)
@@ -123,7 +123,7 @@ def new_streams(simulator: MinibatchSimulator) -> dict:
 
 
 def own_processes(simulator: MinibatchSimulator) -> list[dict[Operator, object]]:
-    """Return what each example has of its own, with the processes that show its image."""
+    """Return each example's own processes, among them those that show its image."""
     own, seed = simulator._own.objects, int(simulator.seed)
     for node, operator in simulator._facts.image_inputs.items():
         if node in simulator._images and not processes.is_shown_at_once(operator.process):

@@ -1,7 +1,7 @@
-"""BLAS on one thread while examples are stepped.
+"""Run BLAS on one thread while examples are stepped.
 
-The products of a step are small: two threads gain little, and wait for each other in each one, as
-long as other work keeps a core busy. Cores are for other examples.
+The products of a step are small. Two threads gain little, and they wait for each other in each
+product while other work keeps a core busy. Other cores are for other examples.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 try:
     from threadpoolctl import LibController, ThreadpoolController
-except ImportError:  # a missing dependency: as slow as without this module, and as right
+except ImportError:  # without the dependency, all is as correct, but slower
     ThreadpoolController = None
 
 
@@ -25,7 +25,7 @@ def _libraries() -> tuple[list[LibController], list[LibController]]:
 
 @functools.lru_cache(1)
 def _found(n_modules: int) -> tuple[list[LibController], list[LibController]]:
-    """Look for them: it takes 10 ms, and only what is imported can have loaded another."""
+    """Look for the libraries again; it takes 10 ms, and only new imports can have loaded more."""
     ours: tuple[list, list] = [], []
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
         layer = getattr(library, "threading_layer", None)
@@ -34,11 +34,11 @@ def _found(n_modules: int) -> tuple[list[LibController], list[LibController]]:
 
 
 def _exchange(libraries: list[LibController], numbers: Iterable[int]) -> list[int]:
-    """Set their numbers of threads, and return what they were before."""
+    """Set the libraries' numbers of threads, and return the numbers before."""
     before = []
     for library, number in zip(libraries, numbers, strict=True):
         before.append(library.get_num_threads())
-        # Else threadpoolctl ignores all threads but the first that limited a library.
+        # Otherwise threadpoolctl ignores all threads but the first that limited a library.
         release = getattr(library, "clear_controlling_thread", lambda force: None)
         release(force=True)
         library.set_num_threads(number)
@@ -47,7 +47,7 @@ def _exchange(libraries: list[LibController], numbers: Iterable[int]) -> list[in
 
 
 class _OneThread(contextlib.ContextDecorator):
-    """Hold what is of the process from the first entry to the last exit, in whatever threads."""
+    """Hold the settings of the process from the first entry to the last exit, in all threads."""
 
     def __init__(self) -> None:
         self._lock, self._entries, self._own = threading.Lock(), 0, threading.local()
@@ -69,5 +69,5 @@ class _OneThread(contextlib.ContextDecorator):
                 _exchange(*self._before)
 
 
-# One for all: a context manager, and a decorator.
+# One object for all uses: a context manager and a decorator.
 on_one_blas_thread = _OneThread()

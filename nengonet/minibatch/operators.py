@@ -1,6 +1,6 @@
 """Batched steps of Nengo's operators: copies, products and Python functions.
 
-Where the reference operator is right on arrays whose last axis is the batch, it is called.
+A reference operator that also works on arrays with the batch as their last axis is called as it is.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nengonet.minibatch.one_by_one import one_by_one
 from nengonet.minibatch.registry import Context, Step, register, spikes_or_dense
 from nengonet.minibatch.signals import Operands, as_bits, as_view, same_place
 
-# A product goes over spikes only where fewer than this part of the inputs spiked; otherwise the
-# dense product is faster. Measured with 16 to 512 outputs, 100 and 250 examples.
+# A product goes over spikes only if less than this share of the inputs spiked. Otherwise the dense
+# product is faster. Measured with 16 to 512 outputs, 100 and 250 examples.
 _SCIPY_DENSITY, _SCIPY_OUTPUTS = 0.05, 256
 
 
@@ -70,7 +70,7 @@ def _elementwise(operator: ElementwiseInc, context: Context) -> Step:
 def _increment(
     operator: Operator, context: Context, y: np.ndarray, compute: Callable[[np.ndarray], object]
 ) -> Step:
-    """Return a step that adds what ``compute`` writes, or only writes it."""
+    """Return a step that adds the result of ``compute``, or only writes it."""
     if operator in context.assigning:
         return lambda: compute(y)
     product = np.empty(y.shape, y.dtype)
@@ -83,7 +83,7 @@ def _increment(
 
 
 def _into(operator: Operator, context: Context, y: np.ndarray) -> Callable[[np.ndarray], object]:
-    """Return what adds a product to ``y``, or writes it there."""
+    """Return a function that adds a product to ``y``, or writes it there."""
     if operator in context.assigning:
         return lambda product: np.copyto(y, product)
     return lambda product: np.add(y, product, out=y)
@@ -141,7 +141,7 @@ def _dot(operator: DotInc, context: Context) -> Step:
 
 
 def event_rows(operator: DotInc, context: Context, height: np.floating) -> np.ndarray:
-    """Return what one spike of each input adds to the product."""
+    """Return the numbers that one spike of each input adds to the product."""
     weights = context.signals[operator.A]
     weights = weights.reshape(-1, weights.shape[-1])
     return context.constant(
@@ -178,7 +178,7 @@ def _spike_product(
 
         @functools.cache
         def arguments() -> tuple:
-            # All inputs are channels of one position, which reach the one position of the output.
+            # All inputs are channels of one position, which reach the only position of the output.
             table = np.array([0, 1]), np.array([0]), np.array([0])
             sums = np.empty((context.kernels.LANES, 1, n_outputs), y.dtype)
             shape = (x, as_bits(x), (n_inputs, 1), (1, n_inputs), table)
@@ -200,7 +200,7 @@ def _spike_product(
 
 
 def is_batched_function(operator: Operator) -> bool:
-    """Tell whether the operator calls a Node's function that takes a whole minibatch."""
+    """Return whether the operator calls a Node's function that takes a whole minibatch."""
     return (
         isinstance(operator, SimPyFunc)
         and known(operator.fn, "batched", False)
@@ -213,12 +213,12 @@ def _function(operator: SimPyFunc, context: Context) -> Step:
     if is_batched_function(operator):
         t, x = context.signals[operator.t], context.signals.operand(operator.x)
         output = context.signals[operator.output]
-        # Without the reference's look for infinite numbers, which takes longer than adding a bias.
+        # Without the reference's check for infinite numbers, which takes longer than adding a bias.
         return lambda: np.copyto(output, operator.fn(t.item(), x))
     context.one_by_one[operator] = "a function in Python"
     steps, functions = [], context.own(operator, operator.fn)
     if operator.x is None and operator.output is None and len(set(map(id, functions))) == 1:
-        del functions[1:]  # what only looks at the time looks once a step
+        del functions[1:]  # a function of only the time is called once a step
     for example, function in enumerate(functions):
         single = copy.copy(operator)
         single.fn = function

@@ -1,9 +1,9 @@
-"""What each example has of its own of the Python objects that a network calls.
+"""Give each example its own copies of the Python objects that a network calls.
 
 A function of a Node, a process or a neuron type may keep a state: in attributes, a closure, a
-default value, a generator. Called for all examples in turn, it would mix them up. Here everything
-that such an object can change is found, and copied for each example; what cannot be copied is
-refused. An object that can reach nothing that changes is shared.
+default value, a generator. If all examples called it in turn, their states would mix. This module
+finds everything that such an object can change, and copies it for each example. It refuses
+anything that cannot be copied. An object that cannot reach anything that changes is shared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from nengonet.minibatch.walking import (
 )
 from nengonet.nengo_internals import state_of
 
-# Packages whose functions keep no state between calls, except where they are bound to an object.
+# Packages whose functions keep no state between calls, unless they are bound to an object.
 _TRUSTED = frozenset(
     "abc bisect builtins cmath collections copy dataclasses decimal enum fractions functools heapq "
     "itertools math nengo nengonet numbers numpy operator re scipy statistics string struct typing "
@@ -57,12 +57,12 @@ _DESCRIPTORS = (
     types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.ClassMethodDescriptorType, Parameter,
 )  # fmt: skip
-# Larger arrays are not copied for each example: all share them, and none may write to them.
+# Larger arrays are not copied for each example: all examples share them, and none may write.
 _LARGEST_COPY = 2**20  # bytes
 
 
 def stateless(function: Callable) -> Callable:
-    """Declare that a function keeps nothing from one call to the next: examples may share it.
+    """Declare that a function keeps nothing from one call to the next, so examples may share it.
 
     A decorator for functions of Nodes (or classes of processes and neuron types) that
     `MinibatchSimulator` refuses because it cannot know this.
@@ -72,9 +72,9 @@ def stateless(function: Callable) -> Callable:
 
 
 class Root(NamedTuple):
-    """An object that an operator calls, in which attribute of it, and the methods called.
+    """An object that an operator calls, the attribute that holds it, and the methods called.
 
-    Without an attribute it is the operator itself, of which nothing else is known.
+    Without an attribute, it is the operator itself, about which nothing else is known.
     """
 
     operator: Operator
@@ -84,16 +84,16 @@ class Root(NamedTuple):
 
     @property
     def value(self) -> object:
-        """The object."""
+        """The object that is called."""
         return getattr(self.operator, self.attribute) if self.attribute else self.operator
 
     @property
     def original(self) -> object:
-        """The object, for `put` to copy after others have been put."""
+        """The object as it is now, to be copied even after `put` changes the operator."""
         return self.value if self.attribute else copy.copy(self.operator)
 
     def put(self, value: object) -> None:
-        """Let the operator call another object, or be like another operator."""
+        """Let the operator call another object, or take over the state of another operator."""
         if self.attribute:
             setattr(self.operator, self.attribute, value)
         else:
@@ -101,11 +101,11 @@ class Root(NamedTuple):
 
     @property
     def is_sink(self) -> bool:
-        """Whether nothing that it computes comes back into the network."""
+        """Whether none of its results come back into the network."""
         return self.attribute == "fn" and self.operator.output is None
 
     def __str__(self) -> str:
-        """Name the object for a message."""
+        """Return a name for the object in a message."""
         name = self.attribute == "fn" and _lookup(self.value, "__name__")
         return f"{self.kind} ({name or type(self.value).__name__})"
 
@@ -119,7 +119,7 @@ _CALLED = {
 
 
 def roots_of(operators: Iterable[Operator]) -> list[Root]:
-    """Return the Python objects that operators call, and the operators that nobody registered."""
+    """Return the Python objects that operators call, and the operators without a maker."""
     roots = []
     for operator in operators:
         if maker_of(operator) is None:
@@ -129,10 +129,10 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
             Root(operator, *called)
             for cls, called in _CALLED.items()
             if isinstance(operator, cls)
-            # What is registered as element-wise keeps no state.
+            # Neurons that are registered as element-wise keep no state.
             and not (cls is SimNeurons and is_elementwise(operator))
-            # Nor is what takes a whole minibatch called for single examples, and what is made of
-            # an image is each example's own.
+            # An object that takes a whole minibatch is not called for single examples. An object
+            # made of an image is already each example's own.
             and not isinstance(getattr(operator, called[0]), MadeInput)
             and not known(getattr(operator, called[0]), "batched", False)
         ]
@@ -140,13 +140,13 @@ def roots_of(operators: Iterable[Operator]) -> list[Root]:
 
 
 class Own(NamedTuple):
-    """What examples have of their own."""
+    """The objects that each example has of its own."""
 
     objects: list[dict[Operator, object]]
     classes: list[tuple[type, dict]]
 
     def check(self) -> None:
-        """Raise an `InputError` if a class changed, which no copy keeps apart."""
+        """Raise an `InputError` if a class changed, because copies share their class."""
         for cls, held in self.classes:
             for name, value in vars(cls).items():
                 if held.get(name, held) is not value:
@@ -158,7 +158,7 @@ class Own(NamedTuple):
 
 
 def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
-    """Copy for each of ``n`` examples the objects that it must have of its own."""
+    """Copy the objects that each of ``n`` examples must have of its own."""
     reaches = {root: _Reach(root) for root in roots}
     read = set().union(*(reaches[root].reached for root in roots if not root.is_sink))
     changing = {
@@ -167,7 +167,7 @@ def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
         if reach.changes and not (root.is_sink and reach.reached.isdisjoint(read))
     }
     more = changing
-    while more:  # what reaches the same objects is copied together
+    while more:  # roots that reach the same objects are copied together
         shared = set().union(*(reaches[root].reached for root in more))
         more = {root for root in roots if reaches[root].reached & shared} - changing
         changing |= more
@@ -177,7 +177,7 @@ def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
         if not problem:
             try:
                 copy.deepcopy(root.value, _memo([reach]))
-            except Exception as error:  # whatever the copying of a user's objects raises
+            except Exception as error:  # a user's object may raise anything when copied
                 problem = f"cannot be copied ({error})"
         if problem:
             raise InputError(
@@ -194,7 +194,7 @@ def own_copies(roots: Sequence[Root], n: int, model: Model) -> Own:
 
 
 def _memo(reaches: Collection[_Reach]) -> dict[int, object]:
-    """Return what `copy.deepcopy` takes for copied: functions, and what all examples share."""
+    """Return the memo of `copy.deepcopy`: functions, and the objects that all examples share."""
     memo = {id(value): value for reach in reaches for value in reach.shared}
     functions = {id(function): function for reach in reaches for function in reach.functions}
     bound = {id(value): value for reach in reaches for value in reach.bound}
@@ -202,7 +202,7 @@ def _memo(reaches: Collection[_Reach]) -> dict[int, object]:
         if array.nbytes > _LARGEST_COPY:
             memo[id(array)] = view = array.view()
             view.setflags(write=False)
-    # Functions first, with empty cells: what these hold may lead back to a function.
+    # Functions first, with empty cells, because a cell's content may lead back to a function.
     cells: dict[int, types.CellType] = {}
     for key, old in functions.items():
         closure = tuple(cells.setdefault(id(c), types.CellType()) for c in old.__closure__ or ())
@@ -223,7 +223,7 @@ def _memo(reaches: Collection[_Reach]) -> dict[int, object]:
 
 
 class _Scope(dict):
-    """The copies of a function's globals, and behind them the globals themselves."""
+    """The copies of a function's globals; other names are looked up in the globals themselves."""
 
     def __init__(self, live: dict) -> None:
         super().__init__({"__builtins__": builtins})
@@ -247,7 +247,7 @@ def _may_change(value: object) -> bool:
 def _lookup(value: object, name: str) -> object:
     try:
         return getattr(value, name, None)
-    except Exception:  # whatever the lookup of a user's object raises
+    except Exception:  # a user's object may raise anything when looked up
         return None
 
 
@@ -256,16 +256,16 @@ def _is_trusted(module: object) -> bool:
 
 
 class _Reach:
-    """What the calls of a root may change, found by a walk through all that it holds and names.
+    """The objects that calls of a root may change, found by a walk through all that it reaches.
 
-    On its way, an object is ``fixed`` where no copy can take its place, and ``carried`` where code
-    that is not known can reach it.
+    During the walk, an object is ``fixed`` if no copy can take its place. It is ``carried`` if
+    unknown code can reach it.
     """
 
     def __init__(self, root: Root) -> None:
         self.changes, self.problem = False, None
         self.reached: set[int] = set()
-        # What `_memo` treats in a way of its own.
+        # Objects that `_memo` treats specially.
         self.functions: list[types.FunctionType] = []
         self.arrays: list[np.ndarray] = []
         self.bound: list[object] = []
@@ -284,7 +284,7 @@ class _Reach:
         self.changes, self.problem = True, self.problem or reason
 
     def _mark(self, value: object, fixed: bool, what: str) -> None:
-        """Note something that may change."""
+        """Note an object that may change."""
         self.changes = True
         self.reached.add(id(value))
         if fixed:
@@ -351,7 +351,7 @@ class _Reach:
             self._refuse(f"calls {name}")
         elif how == "imports" and not (_is_trusted(name) and "random" not in names_in(function)):
             self._refuse(f"imports {name}")
-        elif how == "attribute":  # which no copy can take the place of
+        elif how == "attribute":  # no copy can take its place
             self._todo.append((value, True, True))
             if _may_change(value) and not callable(value):
                 self._mark(value, True, name)
@@ -395,7 +395,7 @@ class _Reach:
         self._todo += [(each, fixed, carried or is_partial) for each in held if each is not cls]
 
     def _add_members(self) -> bool:
-        """Look at what is called of the classes that were met."""
+        """Look at the members of the classes found so far that calls can reach."""
         bases = {base: None for cls in self.classes for base in cls.__mro__}
         for base in (base for base in bases if not _is_trusted(base.__module__)):
             for name, member in vars(base).items():

@@ -1,6 +1,6 @@
-"""Which operators have to run, how often, and which of them run as one.
+"""Decide which operators must run, how often, and which of them run as one.
 
-Everything here follows from what operators write and read; none of it changes a spike.
+All decisions follow from what operators write and read. None of them changes a spike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nengonet.minibatch.processes import is_image
 from nengonet.minibatch.registry import Context, steps_as
 from nengonet.minibatch.signals import Uses, overlap, same_place, span, writes
 
-# They only compute what they write from what they read.
+# Operators that only compute their outputs from their inputs.
 _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
 PURE = (*_PRODUCTS, Reset, Copy)
 
@@ -41,7 +41,7 @@ def make_plan(
     kept: Iterable[Signal],
     context: Context,
 ) -> None:
-    """Decide what has to run, in the context; the same as before for the same signals."""
+    """Store in the context what must run; the plan is the same for the same signals."""
     inputs, varying, kept = tuple(inputs), tuple(varying), tuple(kept)
     key = "plan", tuple(operators), inputs, varying, kept
     decided = context.constant(key, lambda: _planned(operators, inputs, varying, kept, context))
@@ -56,7 +56,7 @@ def _planned(
     kept: Sequence[Signal],
     context: Context,
 ) -> dict[str, object]:
-    """Return what `make_plan` decides."""
+    """Return the decisions of `make_plan`."""
     inputs, varying, kept = list(inputs), list(varying), list(kept)
     context.assigning, context.currents = set(), {}
     operators = [operator for operator in operators if not steps_as(operator, SimProbe)]
@@ -86,14 +86,14 @@ def _is_spiking(operator: Operator) -> bool:
 
 
 def _shows(operator: Operator, how: str) -> bool:
-    """Tell whether an operator shows images: as "events", or "steady"."""
+    """Return whether an operator shows images in the way ``how``: "events" or "steady"."""
     shows = steps_as(operator, SimProcess) and is_image(operator.process)
     return shows and known(operator.process, how) is not None
 
 
 def _is_read_as_events(signal: Signal, uses: Uses, kept: list[Signal], context: Context) -> bool:
-    """Tell whether an input's signal need not be written: only products read it."""
-    # Neurons whose current is computed in their step read what it is made of.
+    """Return whether an input's signal need not be written, because only products read it."""
+    # Neurons whose current is computed in their step read the parts of this current.
     kept = [*kept, *(weighted for *_, weighted in context.currents.values())]
     return not any(overlap(each, signal) for each in kept) and all(
         type(operator) is DotInc
@@ -111,7 +111,7 @@ def _is_zero_reset(operator: Operator) -> bool:
 
 
 def _factors(operator: Operator) -> list[Signal]:
-    """Return the signals any of which makes what an operator adds 0."""
+    """Return the signals that, if any of them is 0, make an operator add 0."""
     if steps_as(operator, ElementwiseInc):
         return [operator.A, operator.X]
     if steps_as(operator, Copy):
@@ -139,14 +139,14 @@ def _without_zeros(operators: list[Operator], inputs: list[Signal]) -> list[Oper
 
 
 def _covers(outer: Signal, inner: Signal) -> bool:
-    """Tell whether what is written all over a signal is all of another."""
+    """Return whether writing all of ``outer`` also writes all of ``inner``."""
     (low, high), (inner_low, inner_high) = span(outer), span(inner)
     contiguous = outer.size * outer.itemsize == high - low
     return outer.base is inner.base and contiguous and low <= inner_low and inner_high <= high
 
 
 def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Operator]:
-    """Leave out what writes only where nobody reads."""
+    """Leave out operators that write only to signals that nobody reads."""
     needed = {operator for operator in operators if not steps_as(operator, *PURE)}
     uses = Uses(operators)
     reads = [signal for operator in needed for signal in operator.reads] + kept
@@ -154,7 +154,7 @@ def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Opera
         for _, operator in uses.writers(reads.pop()):
             if operator not in needed:
                 needed.add(operator)
-                # An increment stands on what was there before.
+                # An increment also depends on the value that was there before.
                 reads += [*operator.reads, *operator.incs]
     return [operator for operator in operators if operator in needed]
 
@@ -162,7 +162,7 @@ def _without_unread(operators: list[Operator], kept: list[Signal]) -> list[Opera
 def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
     """Return the operators whose result is the same at every step after a reset."""
     uses = Uses(operators)
-    # A step that is not known may write to its current.
+    # An unknown step may write to its current.
     neurons = [operator for operator in operators if isinstance(operator, SimNeurons)]
     varying = varying + [each.J for each in neurons if not is_elementwise(each)]
 
@@ -172,7 +172,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
             for place, writer in uses.writers(signal)
         )
 
-    # What is added to a signal that nothing sets stays there for the next step.
+    # If nothing sets a signal, an increment stays there for the next step.
     static = {
         operator
         for operator in operators
@@ -185,7 +185,7 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
             writer not in static for _, writer in uses.writers(signal)
         )
 
-    # A process reads the time; an image does not depend on it.
+    # A process reads the time, but an image does not depend on it.
     touched = {
         operator: writes(operator) + ([] if steps_as(operator, SimProcess) else operator.reads)
         for operator in static
@@ -198,12 +198,12 @@ def _static(operators: list[Operator], varying: list[Signal]) -> set[Operator]:
 
 
 def _is_part(operator: Operator) -> bool:
-    """Tell whether an operator sets a part of what it says that it sets."""
+    """Return whether an operator sets only a part of the signal that it claims to set."""
     return steps_as(operator, Copy) and operator.dst_slice is not None
 
 
 def _assign(operators: list[Operator], context: Context) -> list[Operator]:
-    """Let a signal's only increment set it, instead of a reset and an increment."""
+    """Let a signal's only increment set the signal, instead of a reset and an increment."""
     uses = Uses(operators)
     dropped = set()
     for reset in filter(_is_zero_reset, operators):
@@ -243,7 +243,7 @@ def _fuse_currents(
         ):
             product, copy = by_kind
             context.currents[neurons] = (copy.src, product.A, product.X)
-            # The neurons take the place of the product: later, a synapse may have changed X.
+            # The neurons replace the product. Later in the step, a synapse may have changed X.
             hoisted[product] = neurons
             dropped |= {copy, neurons}
     return [hoisted.get(operator, operator) for operator in operators if operator not in dropped]

@@ -1,7 +1,7 @@
-"""Numba kernels that hand spikes on through pools and other sparse matrices of equal weights.
+"""Numba kernels that pass spikes on through pools and other sparse matrices of equal weights.
 
-Imported only where Numba is installed. Spikes are lists as in `nengonet.minibatch.event_kernels`:
-those of one example in one step, of indices into a flat signal with its channels last.
+Imported only if Numba is installed. Spikes are lists as in `nengonet.minibatch.event_kernels`: the
+spikes of one example in one step, as indices into a flat signal with its channels last.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from nengonet.minibatch.event_kernels import ONE, add_before, index, position_of
 from nengonet.minibatch.kernels import inlined, inner, uncounted
 from nengonet.minibatch.vectors import move
 
-# Spikes that are moved together, of which more may be written than there are.
+# Spikes that are moved together. More may be written than there are.
 SLACK = 8
 
 
 class Ways(NamedTuple):
-    """Which outputs the spikes of each input reach, and the order in which they come out.
+    """The outputs that the spikes of each input reach, and the order in which they come out.
 
-    Inputs that stand side by side and reach outputs that do so are a block, ``size`` of them. All
-    have ``n_ways[block]``, at most ``most``, and way ``w`` leads from input ``i`` to
-    ``i + shifts[block * most + w]``.
+    A block is ``size`` inputs that stand side by side and reach outputs that stand side by side.
+    All inputs of a block have ``n_ways[block]`` ways, at most ``most``. Way ``w`` leads from input
+    ``i`` to ``i + shifts[block * most + w]``.
 
-    Spikes come out in the order of positions of ``n_channels``. Blocks that each reach one of them
-    or none, in ``runs`` of neighbours (first, behind the last), are in this order; where there are
-    no runs, spikes are sorted.
+    Spikes come out in the order of positions of ``n_channels``. Blocks that each reach at most one
+    position are in this order within ``runs`` of neighbours (first, behind the last). Without
+    runs, spikes are sorted.
     """
 
     size: int
@@ -42,10 +42,10 @@ class Ways(NamedTuple):
 
 
 def ways_of(matrix: scipy.sparse.sparray, n_channels: int, n_ordered: int = 1) -> Ways:
-    """Return the ways through a matrix, (n_outputs, n_inputs), of whatever is not 0.
+    """Return the ways through a matrix, (n_outputs, n_inputs), along its nonzero elements.
 
-    Spikes come in the order of positions of ``n_ordered`` channels (1: of their indices), and must
-    come out in that of ``n_channels``.
+    Spikes come in the order of positions of ``n_ordered`` channels (1: in the order of their
+    indices). They must come out in the order of positions of ``n_channels``.
     """
     by_input = scipy.sparse.csc_array(matrix)
     by_input.sort_indices()
@@ -72,11 +72,11 @@ def ways_of(matrix: scipy.sparse.sparray, n_channels: int, n_ordered: int = 1) -
 
 
 def _are_blocks(starts: np.ndarray, inputs: np.ndarray, targets: np.ndarray, size: int) -> bool:
-    """Tell whether so many inputs at a time reach outputs side by side, within a position."""
+    """Return whether every ``size`` inputs reach outputs side by side, within a position."""
     n_ways = np.diff(starts)
     if len(n_ways) % size or np.any(n_ways.reshape(-1, size) != n_ways[::size, np.newaxis]):
         return False
-    # Of each way, that of the same number of the first input of its block.
+    # For each way, the way with the same number of the first input of its block.
     blocks = inputs // size * size
     first = starts[blocks] + (np.arange(len(inputs)) - starts[blocks]) % n_ways[inputs]
     shifts = targets - inputs
@@ -106,7 +106,7 @@ def _sort(near, n, n_channels, n_positions, counts, spikes, used):
 def _hand_on(ways, near, n, marks, spikes, used):
     """Write the ``n`` spikes that come out of all blocks to ``spikes[used:]``, in order.
 
-    ``marks[block + 1]`` says how many are those of a block. Returns where the list ends.
+    ``marks[block + 1]`` is the number of spikes of a block. Returns where the list ends.
     """
     if ways.begins.shape[0] == 0:
         _sort(near, n, ways.n_channels, ways.n_positions, marks, spikes, used)
@@ -116,7 +116,7 @@ def _hand_on(ways, near, n, marks, spikes, used):
         event, last = np.int64(marks[ways.begins[run]]), np.int64(marks[ways.ends[run]])
         move(near, event, spikes, used)
         used += last - event
-        # Seldom: as a branch that is guessed right, it costs nothing.
+        # Rare, and a correctly predicted branch costs nothing.
         while last - event > SLACK:
             event += SLACK
             move(near, event, spikes, used - (last - event))
@@ -132,20 +132,20 @@ def _clear(marks):
 
 @uncounted
 def relay(rows, first, last, ways, working, spikes, used):
-    """Hand a step's spikes on through a sparse matrix, all nonzero weights of which are equal.
+    """Pass a step's spikes on through a sparse matrix whose nonzero weights are all equal.
 
     Parameters
     ----------
     rows : (n,) int32 array
         Spikes; ``rows[first:last]`` are those of the step.
     ways : Ways
-        Through the matrix.
+        The ways through the matrix.
     working : (near, marks)
-        Working memory: int32 arrays, with room for ``ways.most`` spikes for each that comes in and
-        ``SLACK`` more, and for one more than there are blocks or positions.
+        Working memory, two int32 arrays. ``near`` has room for ``ways.most`` spikes for each that
+        comes in, and ``SLACK`` more; ``marks`` for one more than there are blocks or positions.
     spikes : (n,) int32 array
-        Becomes the list: the step's begins at ``used``. It needs room for the spikes that come out,
-        ``ways.most`` for each that comes in, and for ``SLACK`` more.
+        The list to write; the spikes of the step begin at ``used``. It needs room for the spikes
+        that come out, ``ways.most`` for each that comes in, and for ``SLACK`` more.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def running_max(rows, first, last, ways, working, sums, sent, spikes, used):
     Parameters
     ----------
     rows, first, last, ways, working, spikes, used
-        As for `relay`: outputs are windows, which may share inputs.
+        As for `relay`. The outputs are windows, which may share inputs.
     sums : (n_inputs,) float array
         Spikes of each input since the reset.
     sent : (n_windows,) float array
@@ -200,7 +200,7 @@ def running_max(rows, first, last, ways, working, sums, sent, spikes, used):
         sums[row] = spikes_so_far
         for way in range(block * most, block * most + index(ways.n_ways[block])):
             window = index(row + ways.shifts[way])
-            # Sums grow by one spike, so the largest does.
+            # Sums grow by one spike, so the largest sum does too.
             has_grown = spikes_so_far > sent[window]
             sent[window] = max(spikes_so_far, sent[window])
             near[n] = window
@@ -213,8 +213,8 @@ def running_max(rows, first, last, ways, working, sums, sent, spikes, used):
 def instant_max(rows, first, last, ways, working, sums, sent, spikes, used):
     """Send a step's spikes through a max pool of kind ``"instant"``.
 
-    All is as for `running_max`, but that ``sums`` and ``sent`` are working memory that is 0 before
-    and after.
+    All is as for `running_max`, except that ``sums`` and ``sent`` are working memory that is 0
+    before and after.
     """
     before = used
     used = running_max(rows, first, last, ways, working, sums, sent, spikes, used)
@@ -229,8 +229,8 @@ def instant_max(rows, first, last, ways, working, sums, sent, spikes, used):
 def winner(rows, first, last, ways, working, sums, leaders, spikes, used):
     """Send a step's spikes through a max pool of kind ``"winner"``.
 
-    All is as for `running_max`, but for ``leaders``, (n_windows,) int32: the input of each window
-    with the largest sum, the first of several, as `find_leaders` finds them.
+    All is as for `running_max`, except for ``leaders``, (n_windows,) int32: each window's input
+    with the largest sum (the first, if several are equal), as `find_leaders` sets them.
     """
     (near, marks), n, most, share = working, index(0), index(ways.most), share_of(ways.size)
     _clear(marks)
@@ -259,7 +259,7 @@ def winner(rows, first, last, ways, working, sums, leaders, spikes, used):
 
 @uncounted
 def find_leaders(ways, sums, leaders):
-    """Set ``leaders`` to the input of each window with the largest sum, the first of several."""
+    """Set ``leaders`` to each window's input with the largest sum; the first, if several do."""
     most, share = index(ways.most), share_of(ways.size)
     for window in range(leaders.shape[0]):
         leaders[window] = -1

@@ -18,16 +18,16 @@ from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.registry import Context, Step, register, steps_as
 from nengonet.streams import reset_seed
 
-# Their output is a function of the time only.
+# Processes whose output is a function of the time only.
 _SAME_FOR_ALL = (PresentInput, Piecewise)
-# What an image input may say: see `nengonet.layers.protocol`.
+# The ways in which an image input may show: see `nengonet.layers.protocol`.
 _WAYS = ("steady", "by_step", "events")
-# Nengo's own whose step takes arrays with the batch last as it is.
+# Nengo's own processes whose step takes arrays with the batch last as it is.
 _BATCHED = (LinearFilter.make_step, Triangle.make_step)
 
 
 def is_image(process: Process) -> bool:
-    """Tell whether the process shows images of which every example has its own."""
+    """Return whether the process shows images, and every example has its own."""
     return callable(getattr(process, "showing", None))
 
 
@@ -37,7 +37,7 @@ def is_shown_at_once(process: Process) -> bool:
 
 
 def _is_single(operator: SimProcess) -> bool:
-    """Tell whether a process is stepped example by example."""
+    """Return whether a process is stepped example by example."""
     process, is_source = operator.process, operator.input is None
     if is_source and (is_shown_at_once(process) or type(process) in _SAME_FOR_ALL):
         return False
@@ -45,12 +45,12 @@ def _is_single(operator: SimProcess) -> bool:
 
 
 def is_for_all(operator: SimProcess) -> bool:
-    """Tell whether one call steps a process for any of the examples, on what comes in."""
+    """Return whether one call can step a process for all examples, on the given inputs."""
     return operator.input is not None and not _is_single(operator) and not shared_state(operator)
 
 
 def shared_state(operator: Operator) -> list[Signal]:
-    """Return what an operator writes that is the same for all examples: a triangle's counter."""
+    """Return the signals an operator writes that all examples share, as a triangle's counter."""
     is_process = isinstance(operator, SimProcess)
     if is_process and type(operator.process).make_step is Triangle.make_step:
         return [operator.state["Xi"]]
@@ -87,7 +87,7 @@ def _for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]
 
 def _same_for_all(operator: SimProcess, context: Context) -> Callable[[], np.ndarray]:
     t, shape = context.signals[operator.t], operator.output.shape
-    # Each example's own would do the same.
+    # Each example's own process would do the same.
     make_step = context.own(operator, operator.process)[0].make_step
     step = context.state(operator, lambda: make_step((0,), shape, context.dt, None, {}))
     return lambda: np.asarray(step(t.item()))[..., np.newaxis]
@@ -141,7 +141,7 @@ def _image(operator: SimProcess, context: Context, output: np.ndarray) -> Step:
         return PoissonEvents(*drawn, context.examples, context.seed, context.dt, context.kernels)
 
     events = context.state(operator, make_events)
-    # SciPy multiplies no numbers of 16 bits.
+    # SciPy cannot multiply numbers of 16 bits.
     if output.dtype != np.float16:
         context.events.append((operator.output, events))
         if operator in context.event_only:
@@ -163,8 +163,8 @@ def new_streams(
 ) -> dict:
     """Return the random streams of the processes that are stepped example by example.
 
-    Other operators' steps are made by ``make(operator, place, rng)``: they draw from the same
-    stream, in the order of the steps, as in the reference. ``objects`` has each example's own
+    Other operators' steps are made by ``make(operator, place, rng)``. They draw from the same
+    stream, in the order of the steps, as in the reference. ``objects`` holds each example's own
     process, where it is not the operator's.
     """
     others = [operator for operator in operators if not steps_as(operator, SimProcess)]

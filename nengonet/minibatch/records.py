@@ -1,4 +1,4 @@
-"""Outputs kept without a probe: summed up in place, or step by step."""
+"""Outputs kept without a probe: added up in place, or step by step."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from nengonet.results.readout import LARGEST_SMALL
 
 
 class _Counts(NamedTuple):
-    """Spikes of some steps, (batch, n_steps, n), and the height of one."""
+    """Spikes of some steps, (batch, n_steps, n), and the height of one spike."""
 
     counts: np.ndarray
     height: np.floating
 
 
 class OutputRecord:
-    """What a node or a layer of neurons has output since the last reset.
+    """The output of a node or a layer of neurons since the last reset.
 
     Made by `MinibatchSimulator.record`.
 
     Parameters
     ----------
     steps : bool
-        Keep the output of every step beside the sum.
+        Keep the output of every step, not only the sum.
 
     Examples
     --------
@@ -45,41 +45,41 @@ class OutputRecord:
 
     def __init__(self, steps: bool) -> None:
         self.keeps_steps = steps
-        # (batch, n) ndarray: the outputs below 0 summed over all steps, where `keep_signs` asked.
+        # (batch, n) ndarray: outputs below 0, summed over all steps, if `keep_signs` was called.
         self.negative: np.ndarray | None = None
         self.restart((0, 0), np.dtype(np.float64))
 
     def __repr__(self) -> str:
-        """Write sizes; the arrays would fill the screen."""
+        """Show sizes only; the arrays would fill the screen."""
         batch, n = self._shape
         steps = "every step" if self.keeps_steps else "the sum"
         return f"<OutputRecord of {n} outputs, {batch} examples; keeps {steps}>"
 
     def restart(self, shape: tuple[int, int], dtype: np.dtype) -> None:
-        """Begin with nothing; ``shape`` is ``(batch, n)``."""
+        """Begin again without outputs; ``shape`` is ``(batch, n)``."""
         self._shape, self._dtype = shape, np.promote_types(dtype, np.float32)
-        # Output as numbers, (batch, n), once there is any. In 64 bits whatever the signal
-        # has: many small outputs are added to a large sum.
+        # Output as numbers, (batch, n), once there is any. Always in 64 bits, because many small
+        # outputs are added to a large sum.
         self._sum: np.ndarray | None = None
-        # Output as spikes: their number, (batch, n) of int, and the height of one.
+        # Output as spikes: their number, (batch, n) of int, and the height of one spike.
         self._spikes: np.ndarray | None = None
         self._n_spikes, self._height = 0, np.float64(1)
         if self.negative is not None:
             self.keep_signs()
-        # Some steps each: as spikes, as a list of outputs (n, batch), or (batch, n_steps, n).
+        # Entries of some steps: spikes, a list of outputs (n, batch), or (batch, n_steps, n).
         self._steps: list[_Counts | list[np.ndarray] | np.ndarray] = []
         self._add_rest: Callable[[], None] | None = None
 
     def keep_signs(self) -> None:
-        """Sum the output below 0 separately, too, from now on."""
+        """From now on, also sum the outputs below 0 separately."""
         self.negative = np.zeros(self._shape)
 
     def let_add(self, add_rest: Callable[[], None]) -> None:
-        """Let somebody else add to `spikes`; call ``add_rest`` before they are read."""
+        """Let another object add to `spikes`; call ``add_rest`` before they are read."""
         self._add_rest = add_rest
 
     def spikes(self, n_more: int, height: float) -> np.ndarray:
-        """Return what to add so many spikes of this height to, (batch, n) of int."""
+        """Return the array to which to add ``n_more`` spikes of this height, (batch, n) of int."""
         self._n_spikes, self._height = self._n_spikes + n_more, np.float64(height)
         kind = np.int32 if self._n_spikes < 2**31 else np.int64
         if self._spikes is None:
@@ -89,7 +89,7 @@ class OutputRecord:
 
     @property
     def counts(self) -> np.ndarray | None:
-        """(batch, n) ndarray of int: the spikes of all steps, where they came as nothing else."""
+        """(batch, n) ndarray of int: the spikes of all steps, if all output came as spikes."""
         if self._add_rest is not None:
             self._add_rest()
         return self._spikes if self._sum is None else None
@@ -98,7 +98,7 @@ class OutputRecord:
     def total(self) -> np.ndarray:
         """(batch, n) ndarray: the output summed over all steps.
 
-        For spikes, divided by ``amplitude / dt`` it is their number.
+        For spikes, the sum divided by ``amplitude / dt`` is their number.
         """
         if self._add_rest is not None:
             self._add_rest()
@@ -131,15 +131,15 @@ class OutputRecord:
 
     @property
     def step_counts(self) -> np.ndarray | None:
-        """(batch, n_steps, n) ndarray of int: spikes of every step, where they were kept so."""
+        """(batch, n_steps, n) ndarray of int: spikes of every step, if they were kept as spikes."""
         if not all(isinstance(part, _Counts) for part in self._steps) or not self._steps:
             return None
         return np.concatenate([part.counts for part in self._steps], axis=1)
 
     def add(self, signal: np.ndarray, n_steps: int = 1) -> None:
-        """Add one step, or several that are alike; ``signal`` is ``(n, batch)``."""
+        """Add one step, or several equal ones; ``signal`` is ``(n, batch)``."""
         if self._sum is None:
-            self._sum = np.zeros(self._shape[::-1]).T  # lies like the signal
+            self._sum = np.zeros(self._shape[::-1]).T  # in the memory order of the signal
         total = self._sum.T
         total += signal if n_steps == 1 else n_steps * signal
         if self.negative is not None:
@@ -150,16 +150,16 @@ class OutputRecord:
             self._steps[-1].extend([signal.copy()] * n_steps)
 
     def sums(self) -> tuple:
-        """Return a copy of all that is added up."""
+        """Return a copy of all sums."""
         arrays = (self._sum, self._spikes, self.negative)
         return *(None if each is None else each.copy() for each in arrays), self._n_spikes
 
     def go_back(self, sums: tuple) -> None:
-        """Forget what was added since ``sums`` were copied."""
+        """Forget everything that was added since ``sums`` were copied."""
         self._sum, self._spikes, self.negative, self._n_spikes = sums
 
     def add_stream(self, lanes: slice, stream: Stream, n_steps: int, kernels: ModuleType) -> None:
-        """Add up what a stage put out in several steps for some examples."""
+        """Add up the output of a stage in several steps for some examples."""
         if isinstance(stream, Spikes):
             first, last = (np.ascontiguousarray(stream.bounds[:, at]) for at in (stream.first, -1))
             counts = self.spikes(stream.n, stream.height)[lanes]
@@ -179,7 +179,7 @@ class OutputRecord:
         dtype: np.dtype,
         kernels: ModuleType,
     ) -> None:
-        """Keep several steps of all examples: spikes as numbers of them, where all are listed."""
+        """Keep several steps of all examples: as numbers of spikes, if all spikes are listed."""
         shape = (self._shape[0], n_steps, self._shape[1])
         if not all(isinstance(stream, Spikes) for _, stream in streams):
             outputs = np.empty(shape, dtype)

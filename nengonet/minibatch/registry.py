@@ -1,7 +1,7 @@
-"""Which class of operator has which batched step, and what the steps are made from.
+"""The batched step of each class of operator, and the context that steps are made from.
 
-A maker takes an operator and the `Context` and returns the step, a function without arguments, or
-None where there is nothing to do. `register` adds one for an operator of your own.
+A maker takes an operator and the `Context` and returns the step, a function without arguments. It
+returns None if there is nothing to do. `register` adds a maker for an operator of your own.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from nengonet.minibatch.signals import BatchSignals, same_place, writes
 
 Step = Callable[[], None]
 
-# Steps that are dense after a product over spikes has met too many of them.
+# Number of dense steps after a product over spikes has met too many of them.
 DENSE_STEPS = 20
 
 
 def spikes_or_dense(
     operator: Operator, context: Context, product: Callable[[], float], limit: float, dense: Step
 ) -> Step:
-    """Return the step of a product over spikes, which is dense where there are too many of them."""
+    """Return the step of a product over spikes, which is dense when there are too many."""
     dense_left = 0
     context.is_dense[operator] = lambda: dense_left > 0
 
@@ -47,7 +47,7 @@ def spikes_or_dense(
 
 
 class Constants(dict):
-    """What follows from a model alone, made once for all threads."""
+    """Values that follow from a model alone, made once for all threads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Constants(dict):
 
 @dataclass
 class Context:
-    """What the makers need beside the operator."""
+    """Everything that makers need besides the operator."""
 
     signals: BatchSignals
     dt: float
@@ -67,22 +67,22 @@ class Context:
     states: dict[Hashable, object]
     images: dict[Operator, np.ndarray]
     objects: list[dict[Operator, object]]
-    # What has to do with weights that are changed late: see `nengonet.minibatch.late`.
+    # Weights that are changed late, by operator: see `nengonet.minibatch.late`.
     late: dict[Operator, object] = field(default_factory=dict)
-    # What is stepped example by example, and why.
+    # Operators that are stepped example by example, and why.
     one_by_one: dict[Operator, str] = field(default_factory=dict)
-    # What tells whether an operator's product is dense now, as too many neurons spike.
+    # Functions that return whether an operator's product is dense now, as too many neurons spike.
     is_dense: dict[Operator, Callable[[], bool]] = field(default_factory=dict)
     # Whether a convolution runs many steps at a time.
     convolves: bool = False
-    # What `nengonet.minibatch.plan` decides.
+    # The decisions of `nengonet.minibatch.plan`.
     once: list[Operator] = field(default_factory=list)
     always: list[Operator] = field(default_factory=list)
     spiking: list[Signal] = field(default_factory=list)
     assigning: set[Operator] = field(default_factory=set)
     currents: dict[Operator, tuple[Signal, Signal, Signal]] = field(default_factory=dict)
     event_only: set[Operator] = field(default_factory=set)
-    # What stands for the signals of Poisson inputs, once their steps are made.
+    # The events that stand for the signals of Poisson inputs, once their steps are made.
     events: list[tuple[Signal, object]] = field(default_factory=list)
 
     @property
@@ -98,7 +98,7 @@ class Context:
         return len(self.examples)
 
     def constant(self, key: Hashable, make: Callable[[], object]) -> object:
-        """Return what was made under this key, or make it now."""
+        """Return the value made under this key, or make it now."""
         if key not in self.constants:
             with self.constants.lock:
                 if key not in self.constants:
@@ -106,13 +106,13 @@ class Context:
         return self.constants[key]
 
     def state(self, key: Hashable, make: Callable[[], object]) -> object:
-        """Return what was made under this key since the last reset, or make it now."""
+        """Return the value made under this key since the last reset, or make it now."""
         if key not in self.states:
             self.states[key] = make()
         return self.states[key]
 
     def own(self, operator: Operator, shared: object) -> list:
-        """Return each example's own copy of what an operator calls, or what all share."""
+        """Return each example's copy of the object that an operator calls, or the shared one."""
         return [each.get(operator, shared) for each in self.objects or self.batch * [{}]]
 
     def events_of(self, signal: Signal) -> object | None:
@@ -156,19 +156,19 @@ def register(operator_class: type[Operator]) -> Callable[[Maker], Maker]:
 
 
 def maker_of(operator: Operator) -> Maker | None:
-    """Return the registered maker; a subclass with a step of its own has none."""
+    """Return the registered maker; None for a subclass with a step of its own."""
     cls = next((cls for cls in type(operator).__mro__ if cls in _MAKERS), None)
     return None if cls is None or not steps_as(operator, cls) else _MAKERS[cls]
 
 
 def steps_as(operator: Operator, *classes: type[Operator]) -> bool:
-    """Tell whether an operator is of such a class, and has the class's own step."""
+    """Return whether an operator is of one of the classes, and has the step of that class."""
     return _step_as(type(operator), classes)
 
 
 @functools.cache
 def _step_as(kind: type[Operator], classes: tuple[type[Operator], ...]) -> bool:
-    """Tell the same of a class; it is asked thousands of times for each plan."""
+    """Return the same for a class; each plan asks for it thousands of times."""
     make_step = getattr(kind, "make_step", None)
     return any(issubclass(kind, cls) and make_step is cls.make_step for cls in classes)
 

@@ -1,4 +1,4 @@
-"""How a minibatch is run, for people."""
+"""A readable report on how a minibatch is run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class Report(NamedTuple):
     n_operators : int
         Operators that run, of those that Nengo built.
     one_by_one : dict of {str: str}
-        What runs for one example after the other, which is exact and slower, and why.
+        Objects that run for one example after the other, which is exact but slower, and why.
     numba : bool
         Whether Numba's kernels are used.
     in_stretches : bool
         Whether many steps at a time run outside Python.
     dense : tuple of str
-        Whose output is multiplied as a matrix now, as many of its neurons spike; the spikes of all
-        others are followed one by one. It is chosen anew, by counting spikes, as the run goes on.
+        Objects whose output is multiplied as a matrix now, because many of their neurons spike.
+        The spikes of all others are followed one by one. The run counts spikes and chooses anew as
+        it goes on.
 
     Examples
     --------
@@ -44,7 +45,7 @@ class Report(NamedTuple):
     dense: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
+        """Return the report in a few lines."""
         single = len(self.one_by_one)
         how = ", many steps at a time" if self.in_stretches else ""
         lines = [

@@ -1,4 +1,4 @@
-"""Networks whose numbers grow beyond all bounds: which layer, step and example."""
+"""Networks whose numbers grow without bound: find the layer, step and example."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def runaway_error(
     array_of: Callable[[Signal], np.ndarray],
     examples: Sequence[int],
 ) -> RunawayError:
-    """Return the error that names where numbers cease to be finite, among some operators."""
+    """Return the error that names where the numbers of some operators cease to be finite."""
     name = name_of(operators[0], simulator.model) if operators else "the network"
     for operator in operators:
         bad = np.zeros(len(examples), bool)
