@@ -1,7 +1,7 @@
-"""Pieces of HTML: tags, tables, cards, pictures, pages. All content but `Html` is escaped.
+"""Pieces of HTML: tags, tables, cards, pictures, pages. All content is escaped, except `Html`.
 
-Pages and displays need neither a script nor the network. Displays take the colours of the notebook
-around them, light or dark.
+Pages and displays need neither a script nor the internet. Displays take the colours of the
+notebook around them, light or dark.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import html
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-# Colours of Okabe & Ito (2008), which `nengonet.plots` uses too; severities have their word beside.
+# Colours of Okabe & Ito (2008), as in `nengonet.plots`. A severity's colour has its word beside it.
 STYLE = """
 .nengonet { font: 14px/1.45 system-ui, sans-serif; }
 .nengonet h1 { font-size: 1.6em; margin: 0 0 .2em; }
@@ -40,7 +40,7 @@ STYLE = """
 .nengonet figcaption { font-size: .9em; }
 .nengonet svg text { fill: currentColor; }
 """
-# Nothing is fetched and nothing is run, whatever the content.
+# Whatever the content, a browser fetches nothing and runs nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _PAGE = (
     "body { margin: 0 auto; max-width: 1240px; padding: 24px; background: white; color: #1a1a1a; }"
@@ -49,7 +49,7 @@ _VOID = {"img", "meta", "line", "path", "rect"}
 
 
 class Html(str):
-    """HTML, which goes into other HTML as it is."""
+    """Text that is HTML, and goes into other HTML unchanged."""
 
     __slots__ = ()
 
@@ -58,7 +58,7 @@ class Html(str):
 
 
 def escaped(content: object) -> Html:
-    """Return HTML as it is, and anything else as text; None is nothing."""
+    """Return HTML unchanged and anything else as escaped text; None gives an empty text."""
     if isinstance(content, Html):
         return content
     return Html("" if content is None else html.escape(str(content)))
@@ -81,7 +81,7 @@ def tag(name: str, /, *content: object, **attributes: object) -> Html:
 
 
 def table(cells: Sequence[Sequence[object]], left: Collection[int] = (0,)) -> Html:
-    """Return a table; the first row is its head, ``left`` the columns of words."""
+    """Return a table; the first row is its head, and ``left`` names the left-aligned columns."""
 
     def row(kind: str, values: Sequence[object]) -> Html:
         sides = ("left" if k in left else None for k in range(len(values)))
@@ -94,7 +94,7 @@ def table(cells: Sequence[Sequence[object]], left: Collection[int] = (0,)) -> Ht
 
 
 def facts(values: Mapping[str, object]) -> Html:
-    """Return names beside values; those that are None are left out."""
+    """Return names beside values; values of None are left out."""
     pairs = ((tag("dt", k), tag("dd", v)) for k, v in values.items() if v is not None)
     return tag("dl", *(each for pair in pairs for each in pair))
 
@@ -119,18 +119,18 @@ def finding_cards(findings: Iterable) -> Html:
 
 
 def picture(png: bytes, alt: str, **attributes: object) -> Html:
-    """Return a picture that is part of the page."""
+    """Return a picture that is stored in the page itself."""
     data = base64.b64encode(png).decode()
     return tag("img", src=f"data:image/png;base64,{data}", alt=alt, **attributes)
 
 
 def display(*content: object) -> Html:
-    """Return what a notebook shows, with its style."""
+    """Return content for a notebook to show, with its style."""
     return tag("div", tag("style", Html(STYLE)), *content, class_="nengonet")
 
 
 def page(title: str, *content: object) -> Html:
-    """Return a whole document, in one piece."""
+    """Return a complete document."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -1,4 +1,4 @@
-"""Rates found by stepping a neuron type, for those whose state no formula follows."""
+"""Rates measured by stepping a neuron type, for types whose state has no formula."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from nengo.dists import Distribution
 from nengonet.exceptions import InputError
 from nengonet.neurons.model import NeuronModel, on_grid, spread
 
-# Currents that are stepped; between them rates are interpolated.
+# The number of currents that are stepped. Rates between them are interpolated.
 _N_CURRENTS, _N_NOISY = 400, (40, 12)
-# Neurons per current: with other starting voltages; with other noise, so many that together they
-# are stepped for a time in seconds.
+# Neurons per current: with different starting voltages; and with different noise, where enough
+# neurons are stepped to reach a total time in seconds.
 _N_STARTS, _N_DRAWS, _DRAWN_TIME = 16, (4, 48), 16.0
-# In the long run, steps to settle in and steps to count in; and of both together.
+# For the long run: the least steps to settle and to count, and the most steps of both together.
 _LEAST_STEPS, _MOST_STEPS = (300, 2000), 60_000
 
 
 class SteppedModel(NeuronModel):
-    """A type whose rates are those of its own step, each neuron for itself.
+    """A type whose rates are measured with its own step, for each neuron on its own.
 
     The step is called under constant (or noisy) currents, from starting states drawn as Nengo
-    draws them: adaptation, transients and what long steps do are in the rates. In the long run
-    they are exact but for neurons that spike less than once in `window` seconds.
+    draws them. The rates therefore include adaptation, transients and the effect of long steps.
+    In the long run they are exact, except for neurons that spike less than once in `window`
+    seconds.
 
     Parameters
     ----------
@@ -46,14 +47,14 @@ class SteppedModel(NeuronModel):
     window: float = 2.0
 
     def curve(self, current, dt, presentation_time):
-        """Return the rates of stepped neurons."""
+        """Return the rates of neurons that are stepped."""
         values, where = np.unique(current, return_inverse=True)
         nodes = values if values.size <= _N_CURRENTS else spread(values, _N_CURRENTS)
         rates = self._stepped(nodes, np.zeros(nodes.shape), dt, presentation_time, _N_STARTS)
         return np.interp(values, nodes, rates)[where].reshape(current.shape)
 
     def noise(self, current, deviation, dt, presentation_time=None):
-        """Return what Gaussian currents add to the rates of stepped neurons."""
+        """Return the change that Gaussian currents make to the rates of stepped neurons."""
         time = self.window if presentation_time is None else presentation_time
         settings = (dt, presentation_time, int(np.clip(_DRAWN_TIME / time, *_N_DRAWS)))
 
@@ -66,7 +67,7 @@ class SteppedModel(NeuronModel):
         return on_grid(extra, current, deviation, n=_N_NOISY, most=_N_CURRENTS)
 
     def _stepped(self, current, deviation, dt, presentation_time, n_starts) -> np.ndarray:
-        """Return the rate under each current, a mean over several starting states."""
+        """Return the rate under each current, as a mean over several starting states."""
         rng = np.random.RandomState(0)
         shape = (n_starts, current.size)
         states = self.start(shape, current.ravel(), rng, presentation_time is None)
@@ -96,7 +97,7 @@ class SteppedModel(NeuronModel):
             last[output != 0] = step + 1
         rates = total * area / (n_steps * dt)
         if self.spiking and presentation_time is None:
-            # From the last spike before to the last one, so that no part of an interval counts.
+            # Count whole intervals only: from the last spike before the window to the last in it.
             whole = (before > 0) & (last > before)
             rates[whole] = (total * area)[whole] / ((last - before)[whole] * dt)
         return rates.reshape(shape).mean(axis=0).reshape(current.shape)
@@ -104,7 +105,7 @@ class SteppedModel(NeuronModel):
     def start(self, shape, current, rng, settled) -> dict[str, np.ndarray]:
         """Return starting states, (n_starts, n_currents) each, as Nengo draws them.
 
-        With ``settled``, they may be nearer to those of the long run.
+        With ``settled``, they may be nearer to the states of the long run.
         """
         given = self.neuron_type.initial_state or {}
         states = {}

@@ -1,4 +1,4 @@
-"""What gain, bias and amplitude make of a drive: tuning a layer, and explaining a neuron."""
+"""Gain, bias and amplitude: tune a layer, and explain a neuron's answer to a drive."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nengonet.neurons.model import model_of
 
 
 class Drawn(Protocol):
-    """What draws a number for each neuron: a `nengo.dists.Distribution`, which has no types."""
+    """A source of one number for each neuron, as `nengo.dists.Distribution`, which is untyped."""
 
     def sample(self, n: int, d: Any = None, rng: Any = ...) -> Any:
         """Return ``n`` numbers."""
 
 
-# One number for all neurons, or one for each, given or drawn.
+# One number for all neurons, or one number for each neuron, given or drawn.
 PerNeuron: TypeAlias = ArrayLike | Drawn
 
 
@@ -51,9 +51,9 @@ def gain_bias(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the gain and bias of a layer.
 
-    ``max_rates`` and ``intercepts`` fix both, as Nengo does: the neuron fires at ``max_rates``
-    for a drive of 1 (not a ceiling), and starts to fire at a drive of ``intercepts``. A given
-    ``gain`` takes their place; its ``bias`` is then 0 unless given too.
+    As in Nengo, ``max_rates`` and ``intercepts`` determine both: the neuron fires at ``max_rates``
+    for a drive of 1 (this rate is not a ceiling), and starts to fire at a drive of ``intercepts``.
+    A given ``gain`` replaces them; the ``bias`` is then 0 unless it is given too.
 
     Parameters
     ----------
@@ -62,9 +62,10 @@ def gain_bias(
     max_rates : float, (n_neurons,) array_like or Distribution, in Hz
     intercepts : float, (n_neurons,) array_like or Distribution, in units of drive
     gain, bias : float, (n_neurons,) array_like or Distribution, optional
-        Current per unit of drive, and without any. A bias alone replaces the tuning's.
+        Current per unit of drive, and current at a drive of 0. A bias alone replaces the tuning's
+        bias.
     seed : int
-        For distributions that are drawn from.
+        Seed for drawing from distributions.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def gain_bias(
     Raises
     ------
     InputError
-        A value is not finite, a gain is not positive, or no gain gives that rate.
+        A value is not finite, a gain is not positive, or no gain gives the rate.
 
     Notes
     -----
@@ -133,7 +134,7 @@ def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
 
 
 def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: object) -> str:
-    """Say what max_rates and intercepts must be for a gain above 0."""
+    """State which max_rates and intercepts give a gain above 0."""
     model = model_of(neuron_type)
     if not isinstance(intercepts, Distribution) and np.any(np.asarray(intercepts) >= 1):
         return "; intercepts must be below 1"
@@ -144,25 +145,25 @@ def _tuning_advice(neuron_type: NeuronType, max_rates: object, intercepts: objec
 
 
 def current_at(neuron_type: NeuronType, rate: float) -> float:
-    """Return the constant current at which a neuron fires at ``rate`` Hz, or refuse the rate."""
+    """Return the constant current for which a neuron fires at ``rate`` Hz, or refuse the rate."""
     gain, bias = gain_bias(neuron_type, 1, max_rates=rate, intercepts=0.0)
     return float(gain[0] + bias[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class NeuronFacts:
-    """What Nengo computes for one neuron: see `explain_neuron`.
+    """The values that Nengo computes for one neuron; see `explain_neuron`.
 
     Attributes
     ----------
     rate, first_rate : float, in Hz
-        In the long run, once it has adapted, if it does; and before it has.
+        The rate in the long run, after any adaptation, and the rate before adaptation.
     output : float
         Mean output over time, ``amplitude * rate``.
     neuron_type : NeuronType
     gain, bias : float
     drive, current : float
-        Before gain and bias, and after.
+        The input before gain and bias, and after them.
 
     Examples
     --------
@@ -181,7 +182,7 @@ class NeuronFacts:
     first_rate: float
 
     def __str__(self) -> str:
-        """Write the sum out, one line a step."""
+        """Write the calculation, one line for each step."""
         first = "" if self.first_rate == self.rate else f"rate {self.first_rate:.6g} Hz at first\n"
         return (
             f"{self.neuron_type}\n"
@@ -203,14 +204,14 @@ def explain_neuron(
     bias: float | None = None,
     dt: float = 0.001,
 ) -> NeuronFacts:
-    """Show what Nengo will compute for one neuron at one constant drive.
+    """Show the values that Nengo will compute for one neuron at one constant drive.
 
     Parameters
     ----------
     neuron_type : NeuronType
     drive : float
-        ``W @ inputs``, before the gain. An input spike of height ``1/dt`` counts as its mean over
-        time: 1 for each spike a second.
+        ``W @ inputs``, before the gain. An input spike of height ``1/dt`` counts with its mean over
+        time, which is 1 for each spike a second.
     max_rate : float, in Hz
     intercept : float
     gain, bias : float, optional
@@ -221,7 +222,7 @@ def explain_neuron(
     Raises
     ------
     InputError
-        As for `gain_bias`; or nengonet has no rate prediction for the type.
+        As for `gain_bias`. Also if nengonet has no rate prediction for the type.
 
     Examples
     --------

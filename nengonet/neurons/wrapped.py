@@ -1,4 +1,4 @@
-"""Types that make spikes of the output of another type: regular, Poisson and stochastic ones."""
+"""Types that turn another type's output into spikes: regular, Poisson and stochastic ones."""
 
 import nengo
 import numpy as np
@@ -9,12 +9,12 @@ _AS_BASE = "activation threshold longest_step exact_step noise_effect step_effec
 
 
 def _of_base(name):
-    """Return the method that says of its base's output what the base says of its rates."""
+    """Return a method that applies the base's method for rates to the base's output."""
     return lambda model, *given: model.base.amplitude * getattr(model.base, name)(*given)
 
 
 class RatesToSpikesModel(NeuronModel):
-    """A type whose rate is the output of its base; a negative output makes negative spikes."""
+    """A type whose rate is the output of its base. A negative output gives negative spikes."""
 
     def __init__(self, neuron_type, family):
         super().__init__(neuron_type, family)
@@ -27,11 +27,11 @@ class RatesToSpikesModel(NeuronModel):
         rates = self.base.rates(current, dt=dt, presentation_time=presentation_time)
         return self.base.amplitude * rates
 
-    # Several spikes in a step can reach the ceiling too.
+    # A ceiling can also be reached with several spikes in a step.
     line, noise, ceiling, first_rates = map(_of_base, ("line", "noise", "ceiling", "first_rates"))
 
     def variance(self, rates, current, deviation, dt):
-        """Return the variance of the spikes, given mean and variance of the base's output."""
+        """Return the variance of the spikes, from mean and variance of the base's output."""
         return self._irregularity(rates, current, deviation, dt) + self._of_draw(rates, dt)
 
     def _irregularity(self, rates, current, deviation, dt):
@@ -52,18 +52,18 @@ class RegularSpikingModel(RatesToSpikesModel):
 
 
 class _Draws:
-    """What random types draw from: each example's numbers from its own stream."""
+    """The random numbers of random types: each example draws from its own stream."""
 
     def __init__(self, streams: list[np.random.RandomState]) -> None:
         self._streams = streams
 
     def poisson(self, means: np.ndarray, size: int) -> np.ndarray:
-        """Return counts of the means, (n, batch)."""
+        """Return Poisson counts with these means, (n, batch)."""
         examples = zip(self._streams, means.T, strict=True)
         return np.stack([rng.poisson(each) for rng, each in examples], axis=-1)
 
     def random_sample(self, size: tuple[int, int]) -> np.ndarray:
-        """Return (n, batch) numbers."""
+        """Return uniform numbers, (n, batch)."""
         return np.stack([rng.random_sample(size=size[:1]) for rng in self._streams], axis=-1)
 
 

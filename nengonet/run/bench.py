@@ -1,4 +1,4 @@
-"""The speed of the minibatch simulator compared with the reference, and where its time goes."""
+"""Compare the minibatch simulator's speed with the reference, and show where its time goes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nengonet.run.simulators import minibatch_simulator, reference_simulator, re
 
 N_REPEATS = 3
 _DT = 0.001
-# Ways to simulate, by the prefix of their speed in the report, with the name of their ratio there.
+# Ways to simulate, by the prefix of their speed in the report. The value names their ratio there.
 _WAYS = {
     "plain": ("nengo.Simulator, the forum's loop", None),
     "reference": ("nengo.Simulator, 1 job", None),
@@ -71,10 +71,10 @@ def bench(
     n_jobs: int = -1,
     minibatch_size: int | None = None,
 ) -> dict:
-    """Time the same examples on the reference simulator and in minibatches: medians of repeats.
+    """Time the same examples on the reference simulator and in minibatches.
 
-    The seed is the network's. Ratios are relative to the reference; they are None for ways that
-    were not run.
+    Times are medians of the repeats. The seed is the network's. Ratios are relative to the
+    reference, and None for ways that were not run.
     """
     n_reference, n_jobs = positive_integer("n_reference", n_reference), n_processes(n_jobs)
     if minibatch_size is None:
@@ -89,7 +89,7 @@ def bench(
     if load_kernels() is None:
         del ways["twin"]
     same = compared = 0
-    # In turn, so that other work on the machine disturbs them alike.
+    # The ways take turns, so that other work on the machine disturbs them equally.
     for part in np.array_split(np.arange(len(few)), min(N_REPEATS, len(few))):
         if plain is not None:
             times["plain"].append(_plain_time(plain, few[part], presentation_time) / len(part))
@@ -98,7 +98,7 @@ def bench(
         results = []
         for way, conditions in ways.items():
             with conditions():
-                # This starts processes, takes memory and lets Numba compile.
+                # The first run starts processes, takes memory and lets Numba compile.
                 together(images[: n_jobs * minibatch_size])
                 result, spent = _timed(together, images)
             results.append(result)
@@ -146,7 +146,7 @@ def _timed(
 
 
 def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> float:
-    """Return the seconds that a reset, a run and reading a probe take for each image."""
+    """Return the seconds for each image of a reset, a run and the reading of a probe."""
     probe = nengo.Probe(output.output, add_to_container=False)
     source, seed = image_input(output), as_seed(output.network.seed)
     with reference_simulator(output.network, _DT, seed, probe=probe) as simulator:
@@ -161,7 +161,7 @@ def _plain_time(output: Layer, images: np.ndarray, presentation_time: float) -> 
 @contextlib.contextmanager
 def _without_numba() -> Iterator[None]:
     with mock.patch.dict(os.environ, {"NENGONET_NUMBA": "0"}):
-        # Worker processes took over the environment when they were started.
+        # Worker processes copied the environment when they started.
         stop_processes()
         try:
             yield

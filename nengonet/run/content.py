@@ -3,8 +3,9 @@
 `digest` walks through values, functions, objects and Nengo networks. A change anywhere gives
 another digest: in the middle of a long array, in a function's code, or in the values it closes
 over. Labels, probes and memory addresses do not count. Functions and classes of Python or of an
-installed package are identified by name and version; a user's own, wherever they are imported
-from, by their content. Objects without content to compare (a lock, an open file) are refused.
+installed package are identified by name and version. A user's own functions and classes are
+identified by their content, wherever they are imported from. Objects without content to compare
+(a lock, an open file) are refused.
 """
 
 from __future__ import annotations
@@ -69,9 +70,10 @@ def _file_digest(path: pathlib.Path, size: int, changed: int) -> str:
 
 @functools.lru_cache
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that the numbers of a run may depend on.
+    """Return the versions of the packages on which the numbers of a run may depend.
 
-    nengonet's includes a digest of its code and weights, as a checkout changes between versions.
+    nengonet's version includes a digest of its code and weights, because a checkout changes
+    between versions.
     """
     package, code = pathlib.Path(__file__).parents[1], hashlib.sha256()
     shown = (package / "cli", package / "plots")
@@ -87,15 +89,15 @@ def versions() -> dict[str, str]:
 
 
 class _Walk:
-    """One walk through a value, every part of which goes into a hash.
+    """One walk through a value that puts every part into a hash.
 
-    Each kind of value has a feeder: it writes the plain parts, and returns the others.
+    Each kind of value has a feeder, which writes the plain parts and returns the others.
     """
 
     def __init__(self, without: dict[int, tuple[str, ...]], place: str) -> None:
         self.hash = hashlib.sha256()
         self._without, self._place = without, [place]
-        # Numbers of the objects met, by id; these are kept alive, so that ids stay unique.
+        # Numbers of the objects met, by id. The objects are kept alive, so that ids stay unique.
         self._numbers: dict[int, int] = {}
         self._kept: list[object] = []
 
@@ -136,7 +138,7 @@ class _Walk:
         return False
 
     def _is_known(self, value: type | Callable) -> bool:
-        """Return whether a function or class was met, or is identified by its name in a package."""
+        """Return whether a function or class was met, or is identified by its package and name."""
         module, name = value.__module__, value.__qualname__
         found = sys.modules.get(module)
         for part in name.split("."):
@@ -180,7 +182,7 @@ class _Walk:
                 self.feed(each, str(key)[:40])
 
     def _feed_path(self, value: os.PathLike) -> None:
-        """Add a file's content, which counts instead of its path."""
+        """Add a file's content instead of its path."""
         path = pathlib.Path(value)
         files = [path]
         if path.is_dir():
@@ -217,7 +219,7 @@ class _Walk:
                     self.feed(each, str(each))
 
     def _feed_nengo(self, value: NengoObject | FrozenObject) -> tuple | None:
-        """Add a Nengo object: its class, how it is built, parameters and plain attributes."""
+        """Add a Nengo object: its class, build function, parameters and plain attributes."""
         left_out = self._without.get(id(value), ())
         if isinstance(value, NengoObject):
             if self._is_met(value):
@@ -233,7 +235,7 @@ class _Walk:
         for name in ("__wrapped__", "py_func"):  # of functools' caches, of Numba
             if isinstance(inner := getattr(value, name, None), types.FunctionType):
                 return (inner,)
-        # NumPy's own stream is identified by its name, as where a function calls np.random.
+        # NumPy's own stream, as in a function that calls np.random, is identified by its name.
         if value is _GLOBAL_STREAM or self._is_met(value):
             return None
         try:
@@ -266,7 +268,7 @@ def _is_installed(module: str | None) -> bool:
 
 
 def _named_by(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    """Yield the objects that a function names, in its module and in other modules of the user."""
+    """Yield the objects that a function names, in its own and in other modules of the user."""
     names = sorted(names_in(function))
     for how, name, value in uses_of(function):
         if how == "global":
@@ -280,7 +282,7 @@ def _named_by(function: types.FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _in_module(module: object, names: list[str], seen: set[str]) -> Iterator[tuple[str, object]]:
-    """Yield the objects with these names in a user's module and in those it reaches."""
+    """Yield the objects with these names in a user's module and in the modules it reaches."""
     if isinstance(module, types.ModuleType) and module.__name__ not in seen:
         seen.add(module.__name__)
         if not _is_installed(module.__name__):

@@ -1,4 +1,4 @@
-"""Calls in a window of limited size: in this process, threads, other processes or Dask."""
+"""Make calls in this process, threads, other processes or Dask, a limited number at once."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from nengonet.checks import described, positive_integer
 from nengonet.exceptions import InputError
 
 _ENVIRONMENT = {
-    # Threads of the libraries below NumPy: worker processes already share the cores, and more
-    # threads compete for them. On two busy cores, a convolution took 14 times as long.
+    # Limit the threads of the libraries below NumPy. Worker processes already share the cores, and
+    # more threads would compete for them: on two busy cores, a convolution took 14 times as long.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "BLIS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
     # If psutil is installed, loky replaces a process that has grown by 0.3 GB, and warns of a
-    # leak. The first convolutional network that a process steps is enough for that.
+    # leak. A process's first convolutional network is enough to cause that.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "2e9",
 }
 _ON_CLUSTER = 1000  # calls at once: enough for 500 workers, and few enough to wait for
@@ -67,8 +67,8 @@ def shared_out(
 ) -> Iterator[tuple[tuple, Callable[[], object]]]:
     """Call a function for every task, and yield each task with a function that gives its result.
 
-    With one job the call is made here, else in other processes, or by the workers of a Dask
-    scheduler. Asking for the result raises the call's error, or `WorkerDied`.
+    With one job, the call is made in this process. Otherwise it is made in other processes, or by
+    the workers of a Dask scheduler. Asking for the result raises the call's error, or `WorkerDied`.
     """
     with _workers(function, n_jobs, scheduler, name) as (submit, at_once, check):
         for task, future in in_window(submit, tasks, at_once, in_order=in_order, check=check):
@@ -83,7 +83,7 @@ def in_window(
     in_order: bool = True,
     check: Callable[[], object] = _nothing,
 ) -> Iterator[tuple[tuple, Future]]:
-    """Yield tasks with their finished futures; cancel the others when the caller stops waiting.
+    """Yield tasks with their finished futures, and cancel the rest when the caller stops waiting.
 
     ``check`` is called now and then, and may raise.
     """
@@ -112,22 +112,22 @@ def _workers(
         yield functools.partial(_call_here, function), 1, _nothing
         return
     try:
-        # Pickled once for all tasks; as bytes, so that only workers must be able to load it.
+        # Pickled once for all tasks. Bytes need to be loadable by workers only.
         payload = cloudpickle.dumps(function)
     except (pickle.PicklingError, TypeError) as error:
         raise _unsendable(name, error) from None
     if scheduler is None:
-        # Not all at once: every task carries a copy of its arguments and of the function.
+        # Tasks are limited because each carries a copy of its arguments and of the function.
         yield functools.partial(_submit_to_process, n_jobs, _call, payload), 2 * n_jobs, _nothing
         return
     with _client(scheduler) as client:
-        # Dask may repeat what is lost with a worker: the function that it held, and calls.
+        # Dask may repeat the work lost with a worker: the function that it held, and its calls.
         settings = {"pure": False, "retries": 2}
         shared = client.submit(bytes, payload, **settings)
         submit = functools.partial(client.get_executor(**settings).submit, _call, shared)
 
         def check() -> None:
-            # An executor's future may wait for ever when the scheduler ends.
+            # An executor's future may wait forever when the scheduler ends.
             if client.status != "running":
                 raise _gone(scheduler)
 
@@ -226,7 +226,7 @@ def _process_pool(n_jobs: int) -> Executor:
 
 
 def stop_processes() -> None:
-    """End the worker processes, in the middle of their work."""
+    """End the worker processes, even in the middle of their work."""
     if _latest is not None:
         _latest.shutdown(wait=True, kill_workers=True)
 
@@ -236,9 +236,10 @@ _latest: Executor | None = None
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Block Ctrl-C, which a terminal sends to all processes, for all but the first one.
+    """Block Ctrl-C in all processes but the first; a terminal sends it to all of them.
 
-    The first process gets it at the end of the block; processes that start within never get it.
+    The first process receives it at the end of the block. Processes that start inside the block
+    never receive it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -253,16 +254,16 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _begin_worker(parent: int) -> None:
     if os.name != "nt":  # there, a process keeps its parent's number
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Processes that start later, to replace others, are not blocked.
+    # Processes that start later, as replacements, do not block it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # tqdm's own lock is for several processes; one that is stopped would never release it.
+    # tqdm's own lock spans processes, and a stopped process would never release it.
     tqdm.set_lock(threading.RLock())
     # Nengo warns whenever a Node without a function is unpickled.
     warnings.filterwarnings("ignore", "'Node.size_out' is being overwritten")
 
 
 def _end_with(parent: int) -> None:
-    """End this process soon after its parent; loky waits for up to a minute, or for the work."""
+    """End this process soon after its parent. Loky waits up to a minute, or until work ends."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

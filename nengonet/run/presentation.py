@@ -1,4 +1,4 @@
-"""Present images to a network, one after the other, each from the reset state."""
+"""Present images to a network, one after the other, each starting from the reset state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from nengonet.run.runner import Images, Job, run_examples
 
 # Large enough to spread a step's fixed costs, small enough for cache and memory.
 _LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 2_000_000
-# Files beside that of a saved run: the finished examples, and the file itself until it is whole.
+# Files beside a saved run's file: the finished examples, and the file itself until it is complete.
 _PARTIAL, _WRITING = ".partial", ".writing"
 
 
@@ -81,8 +81,8 @@ def present(
         none of its objects.
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice of neurons or Node, or a list
         The object to read: the last layer, an Ensemble's neurons, a Node (such as an
-        EnsembleArray's ``output``), or several of these one after the other. The result also holds
-        all layers with neurons or weights that feed it.
+        EnsembleArray's ``output``), or a list of several of these. The result also holds all layers
+        with neurons or weights that feed it.
     images : (n_images, ...) or (n_images, n_steps, ...) array_like, or dict
         The images that the input shows. An image stays for a whole presentation; a sequence has one
         row for each step. Each has the input's shape, or is flat. Image inputs of nengonet divide
@@ -90,10 +90,10 @@ def present(
         values as they are, so a sequence may be spike trains: a spike of area ``amplitude`` has the
         value ``amplitude / dt`` in its step. For several inputs, give a dict ``{node: array}``.
     input : nengo.Node or Layer, optional
-        The input that ``images`` are for; it shows them instead of its own output. By default the
-        only Node that shows images, or else the only one without an input that outputs constants
-        (0 first) or runs a `nengo.processes.PresentInput`. A Node that computes a function of time
-        keeps doing so, and sees ``dt`` as the time of every example's first step.
+        The input that shows ``images`` instead of its own output. By default it is the only Node
+        that shows images, or else the only Node without an input that outputs constants (0 first)
+        or runs a `nengo.processes.PresentInput`. A Node that computes a function of time keeps
+        doing so. It sees ``dt`` as the time of every example's first step.
     input_process : callable or dict of {Node: callable}, optional
         A function that takes an image, in the shape given, and returns the nengo Process that the
         input runs for it. It is not needed if the input's own Process has a method
@@ -104,13 +104,13 @@ def present(
         Seed of all randomness: each example's input noise, and the build of a network that has no
         seed of its own. By default the network's seed, or 0.
     examples : sequence of int, optional
-        The examples' numbers, which choose their random streams; by default 0, 1, 2, …. The same
-        seed gives example 17 the same spikes whatever else is shown, in any order.
+        The examples' numbers, which choose their random streams; by default 0, 1, 2, …. With the
+        same seed, example 17 gets the same spikes, whatever else is shown and in any order.
     initial_states : dict of {str: dict of {str: nengo.dists.Distribution}}, optional
         States that every example draws anew, by layer (or its label) and the name of the state,
-        such as ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. All other states start, in
-        every example, from the values that the neuron type's ``initial_state`` gave when the model
-        was built. An example's states depend on the seed and its number, as its input noise does.
+        such as ``{"hidden": {"voltage": nengo.dists.Uniform(0, 1)}}``. In every example, all other
+        states start from the values that the neuron type's ``initial_state`` gave when the model
+        was built. An example's states depend on the seed and its number, like its input noise.
     carry : sequence of str
         State that survives the reset before every image: ``["weights"]`` for everything that
         learning rules change. Images are then shown one after the other, in order, with one job and
@@ -118,8 +118,8 @@ def present(
     readout : str
         The default readout of the result: see `nengonet.results.readout.scores`.
     rasters : sequence of str
-        Layers whose spikes are kept step by step (for figures; they are large): their labels, or
-        the layers or Ensembles themselves.
+        Layers whose spikes are kept step by step, for figures (the arrays are large). Give their
+        labels, or the layers or Ensembles themselves.
     keep : sequence of str, optional
         Layers for which the result keeps every neuron's count, or mean output, for every image.
         By default all; for many images and a large network, name the few that matter. For the
@@ -134,15 +134,15 @@ def present(
         rounding that the notes describe.
     minibatch_size : int, optional
         Number of examples that run at once. It changes speed and memory; it changes spikes only by
-        rounding (see the notes). By default some 250, or as many as have two million neurons
+        rounding (see the notes). By default about 250, or as many as have two million neurons
         together.
     n_jobs : int
         Number of processes that share the examples, or of threads if most steps run outside Python;
-        -1 for one per core. It changes speed. As fewer examples then run at once, it changes spikes
-        by rounding only (see the notes).
+        -1 for one per core. It changes speed. It changes spikes only by rounding, because fewer
+        examples then run at once (see the notes).
     precision : {32, 64}
-        Bits of a number. 32 is faster, but counts can shift by a spike. Up to 4 million spikes of a
-        neuron are counted in 32 bits, up to 2 * 10**15 in 64.
+        Bits of a number. 32 is faster, but counts can shift by a spike. A neuron's count can reach
+        4 million spikes in 32 bits, and 2 * 10**15 in 64.
     save : path_like, optional
         HDF5 file for the result. During the run, ``SAVE.partial`` holds the finished examples.
     resume : bool
@@ -151,10 +151,10 @@ def present(
         ``readout`` may differ.
     progress : bool, str or callable
         Show a progress bar on standard error, if that is a terminal; a text is the bar's title.
-        The bar moves within a minibatch, but with several processes only when one is finished. One
-        line there says that Numba compiles, at the first run, or that Numba would help a long one.
-        A function is called instead, in any thread, with the number of finished images, fractions
-        included, and the total; an error that it raises ends the run.
+        The bar moves within a minibatch; with several processes, it moves only when one is
+        finished. One line says that Numba compiles, at the first run, or that Numba would help a
+        long run. A function is called in place of the bar, in any thread, with the number of
+        finished images (fractions included) and the total. An error that it raises ends the run.
 
     Returns
     -------
@@ -179,8 +179,8 @@ def present(
 
     The order in which a sum over inputs is added up depends on the simulator and on the number of
     examples that run at once. In 64 bits, a count can differ by a spike where a voltage meets its
-    threshold exactly, as with decimal weights and first voltages; in 32 bits it sometimes differs
-    elsewhere. With ``minibatch_size`` and ``precision`` fixed, every run repeats exactly.
+    threshold exactly, as with decimal weights and initial voltages. In 32 bits, it sometimes
+    differs elsewhere. With ``minibatch_size`` and ``precision`` fixed, every run repeats exactly.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def present(
 
 
 def _named(name: str, layers: object, network: nengo.Network) -> object:
-    """Replace layers and Nengo's objects by their labels, in a list or as keys."""
+    """Replace layers and Nengo objects by their labels, in a list or as keys of a dict."""
     if not isinstance(layers, list | tuple | Mapping):
         return layers
     objects = (Layer, nengo.Ensemble, nengo.ensemble.Neurons, nengo.Node, ObjView)
@@ -263,7 +263,7 @@ def _named(name: str, layers: object, network: nengo.Network) -> object:
 
 
 def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
-    """Return the probes that were asked for, by name."""
+    """Return the requested probes, by name."""
     by_name: dict[str, nengo.Probe] = {}
     for number, probe in enumerate(network.all_probes):
         label = probe.label or f"probe {number}"
@@ -279,7 +279,7 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
 
 
 def default_minibatch_size(network: nengo.Network, n_images: int) -> int:
-    """Return how many examples `present` runs at once, so that minibatches have one size."""
+    """Return the number of examples that `present` runs at once; minibatches have equal sizes."""
     most = min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
     return max(1, -(-n_images // max(1, round(n_images / most))))
 
@@ -303,7 +303,7 @@ def _run(
     progress: bool | str | Told,
     journal: RunJournal | None = None,
 ) -> Result:
-    """Return the result of all examples: those in the journal, and the others run now."""
+    """Return the result of all examples: those in the journal, and the others after a run."""
     found = Collector(examples)
     if journal is not None:
         journal.replay(found.add)
@@ -325,7 +325,7 @@ def _run(
 
 
 def _saved(save: pathlib.Path, job: Job, run: Callable[..., Result]) -> Result:
-    """Return a finished run from its file, or else finish it and write the file."""
+    """Return a finished run from its file, or finish the run and write the file."""
     partial, writing = (save.with_name(save.name + ending) for ending in (_PARTIAL, _WRITING))
     if not partial.exists():
         if save.exists():
@@ -353,7 +353,7 @@ def _saved(save: pathlib.Path, job: Job, run: Callable[..., Result]) -> Result:
 
 
 def _loaded(save: pathlib.Path, job: Job) -> Result:
-    """Return a finished run of the same fingerprint, with the readout asked for now."""
+    """Return a finished run of the same fingerprint, with the readout of this call."""
     result = load_result(save)
     check_fingerprint(
         f"{save}: the saved run",
@@ -366,8 +366,8 @@ def _loaded(save: pathlib.Path, job: Job) -> Result:
 
 
 def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, str]:
-    """Return what the saved arrays depend on."""
-    # What the inputs showed last does not count, nor their output without images.
+    """Return digests and settings of everything that the saved arrays depend on."""
+    # The images that the inputs showed last do not count, nor does their output without images.
     without = {
         id(each): ImageInput.shown for node, own in job.inputs for each in (node.output, own)
     }
@@ -376,7 +376,7 @@ def _fingerprint(job: Job, images: Images, examples: np.ndarray) -> dict[str, st
     inputs = [(labels[node], own if node in job.shown else None) for node, own in job.inputs]
     outputs = [(labels[part.item], part.indices) for part in job.target.parts]
     states = [(each.place, each.name, each.distribution) for each in job.states]
-    # uint8 counts as the values that it stands for.
+    # uint8 images count as the values that they stand for.
     shown = tuple(
         own.rows(each) if each.dtype == np.uint8 and isinstance(own, ImageInput) else each
         for (_, own), each in zip(job.inputs, images, strict=True)

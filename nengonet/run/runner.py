@@ -1,4 +1,4 @@
-"""Examples through a simulator that is built once: counts and outputs of each, in order."""
+"""Run examples in a simulator that is built once, and return their counts and outputs in order."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from nengonet.run.simulators import (
 )
 
 Arrays = dict[str, np.ndarray]
-# Number of parts of a process's work on the reference: how often progress is shown and saved.
+# Number of parts of a process's work on the reference simulator. Progress is shown and saved after
+# each part.
 _PARTS = 8
-# The images of each input.
+# One array of images for each input.
 Images = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """Everything that a process needs to run examples; calling it runs some."""
+    """Everything that a process needs to run examples; a call runs some of them."""
 
     target: Target
     inputs: tuple[tuple[nengo.Node, Process], ...]
@@ -62,7 +63,7 @@ class Job:
 
     @property
     def shown(self) -> dict[nengo.Node, Process]:
-        """The processes that the model runs in Nodes instead of the network's."""
+        """The processes that the model's Nodes run instead of the network's."""
         return {node: process for node, process in self.inputs if process is not node.output}
 
     @functools.cached_property
@@ -83,7 +84,7 @@ class Job:
 
     @property
     def names(self) -> dict[object, str]:
-        """The names under which the result has the network's objects."""
+        """The names of the network's objects in the result."""
         layers = {owner(layer.output): layer.label for layer in self.layers}
         return layers | {probe: name for name, probe in self.probes.items()}
 
@@ -109,10 +110,10 @@ def run_examples(
     n_jobs: int,
     on_progress: Callable[[int], object] = _nothing,
 ) -> Iterator[Arrays]:
-    """Yield the counts and outputs of some examples at a time, in order, as they are finished.
+    """Yield counts and outputs of a few examples at a time, in order, as they are finished.
 
     ``images`` holds the images of each input of the job. ``on_progress`` is called, in any thread,
-    with the number of further steps of all examples together; other processes report whole parts.
+    with the number of new steps of all examples together. Other processes report whole parts only.
     """
     n_images = len(examples)
     if n_images == 0:
@@ -139,7 +140,7 @@ def run_examples(
 
 
 def _parts(n_images: int, n_jobs: int, most: int, is_single: bool) -> list[slice]:
-    """Divide images: each job gets equally many parts of one size, so that all end together."""
+    """Divide images into equal parts, the same number for each job, so that all end together."""
     if is_single:  # they run one after the other: parts are for progress and saving only
         most = 1 if n_jobs == 1 else min(most, -(-n_images // (n_jobs * _PARTS)))
     if n_jobs == 1:
@@ -153,7 +154,7 @@ def _parts(n_images: int, n_jobs: int, most: int, is_single: bool) -> list[slice
 def _threads(
     runner: Runner, n_jobs: int, on_progress: Callable[[int], object]
 ) -> Iterator[Callable[..., Future]]:
-    """Yield the function that submits examples to threads with a simulator each of one model."""
+    """Yield a function that submits examples to threads; each has a simulator of one model."""
     mine, spare = threading.local(), [runner]
 
     def call(images: Images, examples: np.ndarray) -> Arrays:
@@ -184,7 +185,7 @@ class Runner:
             built = minibatch_simulator(network, size, dt, seed, like=like, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
         if job.simulator == "minibatch":
-            # A reset comes next, whatever the states are.
+            # A reset follows, so the states do not matter.
             self.simulator._keeps_states = bool(job.carry)
         graph = Graph(network)
         for layer in job.layers:
@@ -196,7 +197,7 @@ class Runner:
             if graph.may_be_negative(owner(layer.output)):
                 record.keep_signs()
             self._records.append(record)
-        # Every probe keeps every step, so only requested ones stay.
+        # Every probe keeps every step, so only the requested probes stay.
         probes, asked = self.simulator.model.probes, [*job.probes.values()]
         probes[:] = [probe for probe in probes if probe in asked]
 
@@ -219,7 +220,7 @@ class Runner:
         examples: np.ndarray,
         on_progress: Callable[[int], object] = _nothing,
     ) -> Arrays:
-        """Return counts and outputs, examples first, under the names that `assemble` knows."""
+        """Return counts and outputs, examples first, under the names that `assemble` expects."""
         nodes = [node for node, _ in self.job.inputs]
         if self.job.simulator == "reference":
             parts = []
@@ -247,7 +248,7 @@ class Runner:
         job, simulator, seed = self.job, self.simulator, self.job.settings["seed"]
         reset_to_example(simulator, seed, example, images, carry=job.carry)
         set_states(simulator, job.states, seed, [example])
-        # A layer's output signal is what an unfiltered probe would copy at every step.
+        # An unfiltered probe would copy the same output signal at every step.
         signals = [simulator.model.sig[layer.output]["out"] for layer in job.layers]
         signals = [simulator.signals[signal][:, np.newaxis] for signal in signals]
         pairs = list(zip(self._records, signals, strict=True))
@@ -289,7 +290,7 @@ class Runner:
                     arrays[f"counts/{label}"] = as_small(counts)
             if label in job.rasters:
                 arrays[f"rasters/{label}"] = self._steps(info, record, examples)
-        # Spikes of one area are kept as spikes.
+        # Spikes that all have one area are kept as spikes.
         output, spikes = job.infos[-1], job.infos[-1].amplitude is not None
         steps = {
             owner(layer.output): self._steps(info, record, examples) if spikes else record.steps
@@ -311,7 +312,7 @@ class Runner:
         for name, probe in self.job.probes.items():
             data = np.array(simulator.data[probe])
             if self.job.simulator == "reference":
-                # Where nothing was sampled yet, Nengo's data have no axis of values.
+                # Before the first sample, Nengo's data have no axis of values.
                 data = data.reshape(1, -1, *simulator.model.sig[probe]["in"].shape)
             found[f"data/{name}"] = data
         return found
@@ -324,7 +325,7 @@ class Runner:
         return as_small(self._counted(info, record.steps, examples)) if counts is None else counts
 
     def _counted(self, info: LayerInfo, outputs: np.ndarray, examples: np.ndarray) -> np.ndarray:
-        """Return the spikes that outputs hold, examples first."""
+        """Return the spikes in the outputs, examples first."""
         dt, bits = (self.job.settings[name] for name in ("dt", "precision"))
         outputs = np.asarray(outputs, f"f{bits // 8}")
         try:
@@ -342,7 +343,7 @@ class Runner:
 
 
 def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.ndarray:
-    """Return the sum of each example's counts, and of counts times weights, as whole numbers."""
+    """Return each example's sum of counts, and of counts times weights, as whole numbers."""
     weights = np.stack([np.ones(counts.shape[1], np.int64), *weights], axis=1)
     most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
     if most * weights.sum(axis=0, dtype=float).max() < 2**53:  # whole numbers are exact
@@ -353,7 +354,7 @@ def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.n
 
 
 def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:
-    """Refuse summed outputs of a layer without spikes that are not finite."""
+    """Refuse a non-spiking layer's summed outputs where they are not finite."""
     bad = ~np.isfinite(sums).all(axis=1)
     if bad.any():
         numbers = ", ".join(map(str, examples[bad][:5]))

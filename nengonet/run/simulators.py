@@ -1,6 +1,6 @@
-"""The two simulators that `present` runs on, built repeatably and reset to an example.
+"""Build the two simulators of `present` repeatably, and reset them to an example.
 
-The user's objects do not change: seeds go into the model, and the images and states of an example
+The user's objects do not change: seeds go into the model, and an example's images and states go
 into the operators.
 """
 
@@ -32,7 +32,7 @@ from nengonet.streams import neuron_seeds, reset_seed
 
 # Warning filters are shared by all threads.
 _building = threading.RLock()
-# The functions that the operators of a simulator called when it was built.
+# The functions that a simulator's operators called when it was built.
 _originals: WeakKeyDictionary[nengo.Simulator, dict[Operator, object]] = WeakKeyDictionary()
 
 
@@ -46,9 +46,9 @@ def reference_simulator(
     probe: nengo.Probe | None = None,
     shown: Mapping[nengo.Node, Process] | None = None,
 ) -> Iterator[nengo.Simulator]:
-    """Build the unmodified ``nengo.Simulator``; ``probe`` may be one outside the network.
+    """Build the unmodified ``nengo.Simulator``; ``probe`` may be outside the network.
 
-    ``shown``: the processes that Nodes run in this model instead of the network's.
+    ``shown`` has the processes that Nodes run in this model instead of the network's.
     """
     with precision_of(precision):  # a Triangle asks for it at every reset
         with quiet():
@@ -73,7 +73,7 @@ def minibatch_simulator(
 ) -> MinibatchSimulator:
     """Build the minibatch simulator of a network, or another one of an existing model.
 
-    ``shown``: as for `reference_simulator`.
+    ``shown`` is as for `reference_simulator`.
     """
     with quiet(), precision_of(precision):
         if like is None:
@@ -90,9 +90,9 @@ def quiet() -> Iterator[None]:
     """Build one network at a time, without warnings that do not matter here."""
     with _building, warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # If gain + bias < 1, a LIF neuron is silent at a drive of 1, and Nengo finds no max_rates
-        # for the given gain. Nothing uses them.
+        # for the given gain. Nothing uses max_rates here.
         warnings.filterwarnings("ignore", "Non-finite values detected in `max_rates`")
-        # Parallel runs lock the cache on disk; a run that finds it locked solves without it.
+        # Parallel runs lock the cache on disk. A run that finds it locked solves without the cache.
         warnings.filterwarnings("ignore", "Decoder cache")
         yield
 
@@ -104,11 +104,11 @@ def seeded_model(
     shown: Mapping[nengo.Node, Process] | None = None,
     unread: Collection[nengo.Ensemble] = (),
 ) -> Model:
-    """Return an empty model, which seeds a network that has no seed of its own.
+    """Return an empty model that seeds a network without its own seed.
 
     Evaluation points and encoders of the ensembles in ``unread`` are not drawn.
     """
-    # Reading its index takes longer than building a network in which nothing is solved.
+    # Reading the cache's index takes longer than building a network in which nothing is solved.
     cache = get_default_decoder_cache() if decoded(network) else NoDecoderCache()
     builder = PlainBuilder(shown or {}, unread)
     model = Model(dt=dt, label=str(network), decoder_cache=cache, builder=builder)
@@ -130,9 +130,9 @@ def _probed(probe: nengo.Probe) -> object:
 
 
 def neurons_alone(network: nengo.Network) -> set[nengo.Ensemble]:
-    """Return the ensembles of which only the neurons are used, and whose tuning is stated.
+    """Return the ensembles that are used for their neurons only, and whose tuning is stated.
 
-    Nothing reads their evaluation points and encoders, and nothing is drawn after those.
+    Nothing reads their evaluation points and encoders, and nothing else is drawn after these.
     """
     used = decoded(network) | {each.post_obj for each in network.all_connections}
     return {
@@ -146,7 +146,7 @@ def neurons_alone(network: nengo.Network) -> set[nengo.Ensemble]:
 
 
 def _is_stated(ensemble: nengo.Ensemble) -> bool:
-    """Return whether an ensemble's gain and bias are independent of what the build draws."""
+    """Return whether an ensemble's gain and bias are independent of the build's random draws."""
     given = ensemble.gain, ensemble.bias
     if given[0] is None and given[1] is None:
         given = ensemble.max_rates, ensemble.intercepts
@@ -154,15 +154,15 @@ def _is_stated(ensemble: nengo.Ensemble) -> bool:
 
 
 def is_random(value: object) -> bool:
-    """Return whether a tuning is drawn; one value for all neurons is not."""
+    """Return whether a tuning is drawn at random; one value for all neurons is not."""
     alike = isinstance(value, Choice) and len(value.options) == 1
     return isinstance(value, Distribution) and not alike
 
 
 class PlainBuilder(ShowingBuilder):
-    """Build ensembles of which only the neurons are used, without drawing unread values.
+    """Build ensembles that are used for their neurons only, without drawing unread values.
 
-    For a layer of a convolutional network, that drawing takes longer than the rest of the build.
+    For a layer of a convolutional network, drawing them takes longer than the rest of the build.
     """
 
     def __init__(
@@ -190,8 +190,8 @@ class PlainBuilder(ShowingBuilder):
 
 def _settings(dt: float, seed: int) -> dict[str, object]:
     # Nengo 4.1's optimizer lets random ensembles share one stream, and fails on some slices with a
-    # stride; and the order in which it merges, which the streams of unseeded processes follow,
-    # differs from build to build.
+    # stride. The order in which it merges also differs from build to build, and the streams of
+    # unseeded processes follow that order.
     return {"dt": dt, "seed": seed, "progress_bar": False, "optimize": False}
 
 
@@ -203,12 +203,12 @@ def reset_to_example(
     *,
     carry: Sequence[str] = (),
 ) -> None:
-    """Reset a simulator, and restart every random stream with the example's own.
+    """Reset a simulator, and restart every random stream from the example's own seed.
 
-    ``images`` are those of the inputs; by default, inputs show what they showed last. Objects that
-    keep a state in Python (functions of Nodes, a user's processes, neuron types and operators) are
-    left alone by Nengo's reset. They are copied anew from the network's, as in
-    `MinibatchSimulator.reset_to_examples`; ``carry`` is as there.
+    ``images`` has the images of the inputs; by default, inputs show their last images again.
+    Nengo's reset does not touch objects that keep a state in Python (functions of Nodes, a user's
+    processes, neuron types and operators). They are copied anew from the network's, as in
+    `MinibatchSimulator.reset_to_examples`. ``carry`` has the same meaning as there.
     """
     operators = simulator.step_order
     roots, inputs = roots_of(operators), processes_of(simulator.model)
