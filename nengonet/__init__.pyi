@@ -8,7 +8,7 @@ from .explain.comparison import compare
 from .explain.diagnosis import diagnose
 from .explain.fixed_points import FixedPoint
 from .explain.prediction import fixed_point, predict_rates
-from .lab import lab
+from .laboratory import lab
 from .layers.filters import lowpass
 from .layers.inputs import constant_input, poisson_input
 from .layers.merges import add, concatenate, zero_padding1d, zero_padding2d

@@ -196,7 +196,9 @@ def test_a_saved_run_depends_on_it(tmp_path, monkeypatch):
     with contextlib.suppress(KeyboardInterrupt):
         shown(network=network, save=other)
     monkeypatch.undo()
-    with pytest.raises(nn.InputError, match=r"other.h5.partial: expected a finished run, as carried weights"):
+    with pytest.raises(
+        nn.InputError, match=r"other.h5.partial: expected a finished run, as carried weights"
+    ):
         shown(network=network, save=other, resume=True)
     (tmp_path / "other.h5.partial").unlink()
     last = shown(network=network, save=other)

@@ -15,8 +15,8 @@ import pytest
 
 import nengonet as nn
 from nengonet import studies
-from nengonet.lab import knobs
-from nengonet.lab import state as states
+from nengonet.laboratory import knobs
+from nengonet.laboratory import state as states
 from nengonet.plain.script import Script
 from nengonet.run.content import digest
 
@@ -446,7 +446,7 @@ def test_the_report_is_of_the_run_and_its_own_prediction():
 
 
 def test_it_is_a_function_whichever_was_imported_first():
-    code = "import nengonet.lab.knobs, nengonet as nn; nn.lab(1, 2)"
+    code = "import nengonet.laboratory.knobs, nengonet as nn; nn.lab(1, 2)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "InputError: output: expected a Layer" in found.stderr
     assert inspect.signature(nn.lab).parameters.keys() >= {"output", "images", "labels"}

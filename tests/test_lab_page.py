@@ -23,7 +23,7 @@ pytest.importorskip("panel", reason="Panel is not installed: it comes with the e
 import nengonet as nn
 from nengonet import cli
 from nengonet.cli import main
-from nengonet.lab import server, state
+from nengonet.laboratory import server, state
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SIZE = {"width": 1400, "height": 900}

@@ -10,7 +10,7 @@ from bokeh.models import Div, Image, Plot
 from bokeh.palettes import Greys256
 
 import nengonet as nn
-from nengonet.lab import drawing, views
+from nengonet.laboratory import drawing, views
 from nengonet.plots import COLOURS
 
 BLUE, RED, ORANGE = COLOURS[0], COLOURS[1], COLOURS[4]

@@ -264,3 +264,9 @@ def test_links_of_the_readme_lead_somewhere_from_a_package_index(given_to_setup)
 )
 def test_links_are_made_whole(given_to_setup, written, whole):
     assert given_to_setup["with_whole_links"](written, "H", "T") == (whole or written)
+
+
+def test_the_package_goes_to_other_processes_with_functions_that_name_it():
+    """No submodule has a public function's name: lazy_loader would change the package's class."""
+    assert cloudpickle.loads(cloudpickle.dumps(lambda: nn.lab))() is nn.lab
+    assert type(sys.modules["nengonet"]) is types.ModuleType

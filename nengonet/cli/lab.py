@@ -9,7 +9,7 @@ import click
 from nengonet.cli.shared import NUMBER, answer, options
 
 if TYPE_CHECKING:
-    from nengonet.lab.state import Lab
+    from nengonet.laboratory.state import Lab
 
 _OPTIONS = {
     "host": ("--host", "Address to serve at beside this machine's own; asks for a token."),
@@ -27,7 +27,7 @@ def serve_lab(
     name: str, lab: Lab, host: str | None, port: int | None, no_browser: bool, as_json: bool
 ) -> None:
     """Serve a lab until Ctrl-C, and print its address."""
-    from nengonet.lab.server import serve
+    from nengonet.laboratory.server import serve
 
     def tell(url: str) -> None:
         answer(as_json, {"name": name, "url": url}, f"the lab of {name}: {url}\nCtrl-C ends it")

@@ -319,10 +319,10 @@ def _lab(
     network: str | None,
     **settings: object,
 ) -> None:
-    from nengonet.lab import check_panel
+    from nengonet.laboratory import check_panel
 
     check_panel()
-    from nengonet.lab.state import of_output
+    from nengonet.laboratory.state import of_output
 
     where = {each.name: settings.pop(each.name) for each in lab_params()}
     script = Script(name, network)

@@ -291,10 +291,10 @@ def _export(study: Study) -> tuple:
 
 def _lab(study: Study) -> tuple:
     def run(**options):
-        from nengonet.lab import check_panel
+        from nengonet.laboratory import check_panel
 
         check_panel()
-        from nengonet.lab.state import of_study
+        from nengonet.laboratory.state import of_study
 
         own = {name: options.pop(name) for name in ("as_json", *(x.name for x in lab_params()))}
         arguments = {"variant": next(iter(study.variants))}

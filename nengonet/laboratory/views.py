@@ -32,9 +32,19 @@ from bokeh.plotting import figure
 
 from nengonet.checks import check_among
 from nengonet.exceptions import InputError
-from nengonet.lab import drawing
-from nengonet.lab.drawing import BLUE, GREY, INK, ORANGE, RED, hover, new_figure, number, plural
-from nengonet.lab.neuron_views import layer_view, neuron_view
+from nengonet.laboratory import drawing
+from nengonet.laboratory.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    hover,
+    new_figure,
+    number,
+    plural,
+)
+from nengonet.laboratory.neuron_views import layer_view, neuron_view
 from nengonet.plots.frame import names_of_classes, step_ends
 
 __all__ = ["example_view", "image_grid", "layer_view", "neuron_view"]

@@ -11,9 +11,9 @@ import panel as pn
 
 from nengonet.exceptions import InputError
 from nengonet.html import Html, card, display, finding_cards, join, table, tag
-from nengonet.lab import views
-from nengonet.lab.knobs import Knob
-from nengonet.lab.state import Done, Lab, Run, bundle
+from nengonet.laboratory import views
+from nengonet.laboratory.knobs import Knob
+from nengonet.laboratory.state import Done, Lab, Run, bundle
 from nengonet.plain.script import Script
 from nengonet.results.readout import Accuracy
 

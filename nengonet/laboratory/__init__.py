@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from typing import TYPE_CHECKING
 
 from nengonet.exceptions import InputError
@@ -51,11 +49,11 @@ def lab(
     >>> page = nn.lab(layer, images)  # doctest: +SKIP
     >>> page.show()  # doctest: +SKIP
     """
-    from nengonet.lab.state import of_output
+    from nengonet.laboratory.state import of_output
 
     made = of_output(output, images, labels, **settings)
     check_panel()
-    from nengonet.lab.page import page
+    from nengonet.laboratory.page import page
 
     return page(made)
 
@@ -66,13 +64,3 @@ def check_panel() -> None:
         import panel  # noqa: F401
     except ImportError as error:
         raise InputError(f'the lab needs Panel ({error}): pip install "nengonet[lab]"') from None
-
-
-class _Module(types.ModuleType):
-    """`nengonet.lab` is the function, whichever of the two was imported first."""
-
-    def __call__(self, *given: object, **settings: object) -> object:
-        return lab(*given, **settings)
-
-
-sys.modules[__name__].__class__ = _Module

@@ -1,4 +1,4 @@
-"""The lab's figures of one neuron and of one layer; words as in `nengonet.lab.views`."""
+"""The lab's figures of one neuron and of one layer; words as in `nengonet.laboratory.views`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from bokeh.plotting import figure
 
 from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
-from nengonet.lab import drawing
-from nengonet.lab.drawing import BLUE, GREEN, ORANGE, PINK, RED, hover, new_figure, number, plural
+from nengonet.laboratory import drawing
+from nengonet.laboratory.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    hover,
+    new_figure,
+    number,
+    plural,
+)
 from nengonet.plots.frame import step_ends
 
 _MOST_POINTS = 4000  # of a scatter

@@ -31,8 +31,8 @@ from nengonet.datasets import class_names
 from nengonet.exceptions import InputError
 from nengonet.explain.diagnosis import Diagnosis, diagnose
 from nengonet.explain.prediction import LayerPrediction, predict
-from nengonet.lab import knobs
-from nengonet.lab.knobs import RUN, Knob, Values
+from nengonet.laboratory import knobs
+from nengonet.laboratory.knobs import RUN, Knob, Values
 from nengonet.layers.graph import size_of
 from nengonet.layers.record import Layer
 from nengonet.layers.showing import read_images

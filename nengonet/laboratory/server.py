@@ -12,8 +12,8 @@ from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
 from nengonet.exceptions import InputError
-from nengonet.lab.page import page
-from nengonet.lab.state import Lab
+from nengonet.laboratory.page import page
+from nengonet.laboratory.state import Lab
 
 LOOPBACK = "127.0.0.1"
 
