@@ -82,7 +82,8 @@ def test_every_public_class_has_a_short_repr(objects):
         assert "\n" not in line, line
         assert len(line) < 260, line
         assert name in line or type(each).__name__ in line, line
-        assert "array(" not in line, line
+        # Nengo shows a neuron type's first states, which are short.
+        assert "array(" not in line or isinstance(each, nengo.neurons.NeuronType), line
         assert " object at 0x" not in line, line
 
 

@@ -9,10 +9,13 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 
+import cloudpickle
 import pytest
 
 import nengonet
+import nengonet as nn
 
 PACKAGE = pathlib.Path(nengonet.__file__).parent
 ROOT = pathlib.Path(__file__).parents[1]

@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 
 import nengonet as nn
+from nengonet.ann import kinds
+from nengonet.minibatch import registry
+from nengonet.neurons import model
+from nengonet.weights import dialects
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_extensions"))
@@ -79,6 +83,19 @@ def test_every_parameter_is_described(name, each):
             assert parameter in described, f"{name}: {parameter} is not described"
 
 
+@pytest.fixture
+def registries():
+    """Examples register kinds of their own, which other tests must not meet."""
+    kept = [(each, each.copy()) for each in (kinds._KINDS, model._MODELS, registry._MAKERS)]
+    dialects_kept = dialects._registered.copy()
+    yield
+    for each, before in kept:
+        each.clear()
+        each.update(before)
+    dialects._registered[:] = dialects_kept
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("name, each", NAMES.items(), ids=NAMES)
 def test_every_example_prints_what_it_shows(name, each, tmp_path, monkeypatch):
     """As in a Python session after the imports that the reference's index shows."""
