@@ -1,4 +1,4 @@
-"""Signals with one trailing batch axis, beside those that all examples share."""
+"""Signals with one trailing batch axis, beside the signals that all examples share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nengo.transforms import SparseMatrix
 class BatchSignals(SignalDict):
     """Map from Signal to array; batched signals have the batch as their last axis.
 
-    Views of a batched signal are views of its array: with the batch last, a byte offset or
-    stride of the reference becomes ``batch`` times as long. Those of ``matrices`` (weights that
-    every example learns) lie one example after the other instead, each as in the reference;
-    those of ``transposed``, of which nobody has a view, the other way round, so that the weights of
-    an input lie together. What is ``unused`` takes no memory.
+    Views of a batched signal are views of its array. With the batch last, a byte offset or stride
+    of the reference becomes ``batch`` times as long. Two kinds of signals lie in memory in another
+    way. Those of ``matrices`` (weights that every example learns) lie one example after the other,
+    each as in the reference. Those of ``transposed``, of which nobody has a view, lie the other
+    way round, so that the weights of an input lie together. ``unused`` signals take no memory.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class BatchSignals(SignalDict):
         self.matrices, self.transposed, self.unused = matrices, transposed, unused
 
     def is_batched(self, signal: Signal) -> bool:
-        """Tell whether a signal has a batch axis."""
+        """Return whether a signal has a batch axis."""
         return signal.base in self.batched
 
     def init(self, signal: Signal) -> None:
@@ -64,7 +64,7 @@ class BatchSignals(SignalDict):
             shape, offset, strides = signal.shape, signal.offset, signal.strides
             base = self[signal.base]
             if signal.base in self.transposed:
-                # Somebody looks at a part of them, as they are now.
+                # Somebody reads a part of the weights, so they must be up to date.
                 base = np.ascontiguousarray(np.moveaxis(base, -1, 0))
                 views = [np.ndarray(shape, signal.dtype, each, offset, strides) for each in base]
                 return np.stack(views, axis=-1)
@@ -92,7 +92,7 @@ class BatchSignals(SignalDict):
 
 
 class Operands:
-    """The signals as reference operators may read them: all with a batch axis, or one example's."""
+    """The signals for reference operators: all with a batch axis, or those of one example."""
 
     def __init__(self, signals: BatchSignals, example: int | None = None) -> None:
         self._signals, self._example = signals, example
@@ -104,7 +104,7 @@ class Operands:
 
 
 def filled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the array itself, or a copy with a whole batch axis where all examples share it."""
+    """Return the array itself, or a copy with a whole batch axis if all examples share it."""
     return array if array.shape == shape else np.array(np.broadcast_to(array, shape))
 
 
@@ -136,7 +136,7 @@ def span(signal: Signal) -> tuple[int, int]:
 
 
 def overlap(a: Signal, b: Signal) -> bool:
-    """Tell whether two signals may share memory; errs on the side of yes."""
+    """Return whether two signals may share memory; if in doubt, they do."""
     if a.base is not b.base:
         return False
     (a_low, a_high), (b_low, b_high) = span(a), span(b)
@@ -144,14 +144,14 @@ def overlap(a: Signal, b: Signal) -> bool:
 
 
 def same_place(a: Signal, b: Signal) -> bool:
-    """Tell whether two signals are the same elements in the same order."""
+    """Return whether two signals are the same elements in the same order."""
     if a is b:
         return True
     return a.base is b.base and (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
 
 
 class Uses:
-    """Which operators write and read a signal, or a part of it."""
+    """The operators that write and read a signal, or a part of it."""
 
     def __init__(self, operators: Iterable[Operator]) -> None:
         self._writers: dict[Signal, list[tuple[Signal, Operator]]] = defaultdict(list)
@@ -164,12 +164,12 @@ class Uses:
                 self._readers[signal.base].append((signal, operator))
 
     def writers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
-        """Return what is written where the signal lies, and by which operator."""
+        """Return the signals written to the memory of a signal, each with its operator."""
         if signal not in self._written_at:
             uses = self._writers[signal.base]
             self._written_at[signal] = [use for use in uses if overlap(use[0], signal)]
         return self._written_at[signal]
 
     def readers(self, signal: Signal) -> list[tuple[Signal, Operator]]:
-        """Return what is read where the signal lies, and by which operator."""
+        """Return the signals read from the memory of a signal, each with its operator."""
         return [use for use in self._readers[signal.base] if overlap(use[0], signal)]

@@ -37,7 +37,7 @@ from nengonet.minibatch.signals import BatchSignals, same_place, writes
 from nengonet.minibatch.stretches import Stretches, Watch, stretches_of
 from nengonet.nengo_internals import precision_of, read_clock
 
-# Importing them registers the makers of Nengo's operators.
+# Importing these modules registers the makers of Nengo's operators.
 _MAKERS_OF_NENGO = (convolutions, neuron_steps, operators, processes)
 
 _Steps = list[tuple[Step, "Operator | None"]]
@@ -46,77 +46,77 @@ _Steps = list[tuple[Step, "Operator | None"]]
 class MinibatchSimulator(nengo.Simulator):
     """Run a network for many examples at once, as `nengo.Simulator` runs each of them.
 
-    Builds the model with the reference builder and runs the same operators on signals of shape
-    ``(n, batch)``. Example ``i`` gets what ``nengo.Simulator`` gives after
-    ``nengonet.run.simulators.reset_to_example(simulator, seed, i)``. Parameters are those of
-    `nengo.Simulator`, and what a minibatch needs besides.
+    It builds the model with the reference builder and runs the same operators on signals of shape
+    ``(n, batch)``. Example ``i`` gives the same results as ``nengo.Simulator`` after
+    ``nengonet.run.simulators.reset_to_example(simulator, seed, i)``. The parameters are those of
+    `nengo.Simulator`, and some that a minibatch needs besides.
 
     Parameters
     ----------
     network : nengo.Network
-        Of Nodes, Ensembles, Connections and Probes, with learning rules or without.
+        A network of Nodes, Ensembles, Connections and Probes, with or without learning rules.
     minibatch_size : int
-        Number of examples. A float below 1 in its place is ``dt``, the second argument of
+        Number of examples. A float below 1 is taken for ``dt``, the second argument of
         `nengo.Simulator`.
     dt : float, in seconds
     seed : int, optional
-        Of processes and random neurons: see `reset`. By default the network's seed plus 1, as in
+        Seed of processes and random neurons (see `reset`). By default the network's plus 1, as in
         `nengo.Simulator`.
     model : nengo.builder.Model, optional
-        A model that is built already; ``network`` may then be None.
+        A model that is already built; ``network`` may then be None.
     progress_bar : bool or nengo.utils.progress.ProgressBar
     optimize : bool
-        Let Nengo merge operators. It saves calls, of which a minibatch has few, so it is off by
-        default. Merging may change the order in which processes without a seed draw theirs.
+        Let Nengo merge operators. This saves calls, of which a minibatch has few, so it is off by
+        default. Merging may change the order in which processes without a seed draw their seeds.
     precision : {32, 64}, optional
         Bits of a number; by default Nengo's setting ``precision.bits``.
     numba : bool, optional
-        Use Numba's kernels, for numbers of 32 and 64 bits. By default where Numba is installed
+        Use Numba's kernels, for numbers of 32 and 64 bits. By default, if Numba is installed
         (extra ``fast``), unless the environment variable ``NENGONET_NUMBA`` is ``0``.
 
     Attributes
     ----------
     examples : (batch,) ndarray of int
-        The examples' numbers, which choose their random streams.
+        The examples' numbers, which determine their random streams.
     data : Mapping
-        ``data[probe]`` is of shape ``(batch, n_steps, n)``. Where weights are learned,
-        ``data[connection].weights`` are those of now, ``(batch, post, pre)``, each example's own,
-        and so are an ensemble's learned encoders. All else is as in `nengo.Simulator`.
+        ``data[probe]`` is of shape ``(batch, n_steps, n)``. If weights are learned,
+        ``data[connection].weights`` are each example's current ones, ``(batch, post, pre)``. The
+        same holds for an ensemble's learned encoders. All else is as in `nengo.Simulator`.
     signals : BatchSignals
-        Signals of shape ``(n, batch)``, and shared ones. Those that nothing reads are not kept up
-        to date.
+        Signals of shape ``(n, batch)``, and shared ones. Signals that nothing reads are not kept
+        up to date.
 
     Raises
     ------
     InputError
-        The network holds what the minibatch cannot run, named in the message.
+        The network contains something that the minibatch cannot run, which the message names.
 
     Notes
     -----
     Spikes are those of `nengo.Simulator`, with one reservation. Sums over inputs are added up in
-    another order, which depends on ``numba``, on the number of examples and on how much they spike,
-    and with AVX-512 instructions NumPy computes the last bit of ``log1p`` and ``expm1`` otherwise
-    than Numba. In 64 bits that shows only where a voltage meets its threshold exactly, as with
-    decimal weights and first voltages; in 32 bits rounding is coarser, and may move a spike too.
+    another order, which depends on ``numba``, on the number of examples and on how much they spike.
+    With AVX-512 instructions, NumPy and Numba also differ in the last bit of ``log1p`` and
+    ``expm1``. In 64 bits, this shows only where a voltage meets its threshold exactly, as with
+    decimal weights and initial voltages. In 32 bits, rounding is coarser, and may move a spike too.
 
-    The first example too has random numbers that follow from the seed and its number, not those of
-    a plain ``nengo.Simulator`` with this seed; what draws none is the same.
+    Random numbers follow from the seed and the example's number, also for the first example. With
+    this seed, a plain ``nengo.Simulator`` draws others. Without random numbers, both are the same.
 
-    Learning rules change weights of each example's own, from the start: ``batch`` times as much
-    memory. An operator without a batched step is run for one example after the other, by the
-    reference's own step; `report` names it, and `nengonet.minibatch.register` adds a step.
+    Learning rules change each example's own weights from the start, which takes ``batch`` times as
+    much memory. An operator without a batched step runs for one example after the other, by the
+    reference's own step. `report` names it, and `nengonet.minibatch.register` adds a step.
 
-    With several examples, each has its own copy of what keeps a state in Python: functions of
-    Nodes, processes and neuron types that are not Nengo's. Copies are made when the simulator is
-    built, and anew in `reset_to_examples`; `reset` leaves them as they are, as `nengo.Simulator`
-    does. What cannot be copied (generators, globals that a function writes, NumPy's global random
-    stream, arrays above 1 MB that it writes to) is an error that names the Node. A Node without
-    output that shares nothing with the others has one function for all examples; with no
-    input either, it is called once a step. Unlike the reference, `reset` restarts the random
-    neuron types too.
+    With several examples, each has its own copy of every Python object that keeps a state:
+    functions of Nodes, processes and neuron types that are not Nengo's. Copies are made when the
+    simulator is built, and anew in `reset_to_examples`. `reset` leaves them as they are, like
+    `nengo.Simulator`. An object that cannot be copied (a generator, globals that a function writes,
+    NumPy's global random stream, an array above 1 MB that it writes to) is an error that names the
+    Node. A Node without output that shares nothing with the others has one function for all
+    examples. If it has no input either, the function is called once a step. Unlike the reference,
+    `reset` restarts the random neuron types too.
 
-    Steps run on one BLAS thread, functions of Nodes included; afterwards the process has as many
-    as before. Cores are for other examples: see ``n_jobs`` of `nengonet.present`.
+    Steps run on one BLAS thread, including the functions of Nodes. Afterwards the process has as
+    many as before. Other cores are for other examples: see ``n_jobs`` of `nengonet.present`.
 
     Examples
     --------
@@ -150,9 +150,9 @@ class MinibatchSimulator(nengo.Simulator):
         dt = as_number("dt", dt, "a time in seconds", above=0)
         seed = None if seed is None else as_seed(seed)
         self._kernels = load_kernels(numba)
-        # Whether what the stages keep is there when a run is over, or a reset comes next.
+        # Whether a run ends by writing the stages' states back; before a reset, it need not.
         self._keeps_states = True
-        # What follows from the model alone, which another simulator of it may share.
+        # Values that follow from the model alone, which another simulator of it may share.
         self._constants = Constants() if _constants is None else _constants
         self._records: list[tuple[Signal, OutputRecord]] = []
         self._images: dict[nengo.Node, np.ndarray] = {}
@@ -165,7 +165,7 @@ class MinibatchSimulator(nengo.Simulator):
         with precision_of(precision):
             try:
                 super().__init__(network, dt, seed, model, progress_bar, optimize)
-                self._make_steps()  # refuses what it cannot run
+                self._make_steps()  # raises an error if it cannot run the network
             except BaseException:
                 self.closed = True
                 raise
@@ -178,7 +178,7 @@ class MinibatchSimulator(nengo.Simulator):
         )
 
     def __repr__(self) -> str:
-        """Write network, size and step."""
+        """Show network, size and step."""
         state = "closed" if self.closed else f"time {self.time:.6g} s"
         what = f"{self.model.toplevel}, {self.minibatch_size} examples, dt {self.dt:g} s, {state}"
         return f"<MinibatchSimulator of {what}>"
@@ -189,18 +189,18 @@ class MinibatchSimulator(nengo.Simulator):
         return len(self.examples)
 
     def close(self) -> None:
-        """Close the simulator; ``data`` stays readable."""
+        """Close the simulator; ``data`` remains readable."""
         if not self.closed:
             self.data.hold()
         super().close()
 
     def reset(self, seed: int | None = None) -> None:
-        """Go back to the initial state, and restart every example's random streams.
+        """Return to the initial state, and restart every example's random streams.
 
         Parameters
         ----------
         seed : int, optional
-            Of all random streams, together with the examples' numbers; by default the last one.
+            Seed of all random streams, with the examples' numbers; by default the last one.
         """
         self._check_open()
         if seed is not None:
@@ -239,24 +239,24 @@ class MinibatchSimulator(nengo.Simulator):
         Parameters
         ----------
         images : (batch, n_pixels) array_like or dict of {Node: (batch, n_pixels) array_like}
-            For the network's image input (`nengonet.poisson_input`, `nengonet.constant_input`),
-            or for each of several. By default those of the last call, or else the image of the
-            input's last ``show``, for every example.
+            Images for the network's image input (`nengonet.poisson_input`,
+            `nengonet.constant_input`), or for each of several inputs. By default those of the last
+            call; if there are none, every example shows the image of the input's last ``show``.
         examples : (batch,) array_like of int, optional
             The examples' numbers. Example 17 gets the same random streams in any batch. By
-            default 0, 1, 2, … There may be more or fewer than before: `minibatch_size` follows.
+            default 0, 1, 2, … Their number may change: `minibatch_size` follows it.
         seed : int, optional
-            By default the last one.
+            Seed of all random streams; by default the last one.
         carry : sequence of str
-            What outlives the reset: ``["weights"]`` for what is learned, with the change of the
-            last step. Each place of the minibatch keeps its own.
+            Names of what outlives the reset: ``["weights"]`` for everything learned, with the
+            change of the last step. Each place of the minibatch keeps its own weights.
 
         Raises
         ------
         InputError
-            The images do not fit the input or the examples, the network has not the one image input
-            that plain images are for, an example's number is below 0, or weights are to outlive the
-            reset of another number of examples.
+            The images do not fit the input or the examples; plain images are given, but the network
+            does not have exactly one image input; an example's number is below 0; or weights are
+            to outlive a reset to another number of examples.
         """
         self._check_open()
         inputs = self._facts.image_inputs
@@ -314,7 +314,7 @@ class MinibatchSimulator(nengo.Simulator):
         *,
         data: Mapping[nengo.Node, np.ndarray] | None = None,
     ) -> None:
-        """Simulate for some time: see `nengo.Simulator.run`, and for ``data`` `run_steps`."""
+        """Simulate for some time: see `nengo.Simulator.run`, and `run_steps` for ``data``."""
         time_in_seconds = as_number("time_in_seconds", time_in_seconds, "seconds")
         with feeding(self, data, max(0, round(time_in_seconds / self.dt))):
             super().run(time_in_seconds, progress_bar=progress_bar)
@@ -335,17 +335,17 @@ class MinibatchSimulator(nengo.Simulator):
         steps : int
         progress_bar : bool or nengo.utils.progress.ProgressBar, optional
         data : dict of {Node: (batch, steps, n) or (batch, n) array_like}, optional
-            The output of nodes without input, instead of their own output, during this call: a row
-            for each step, or one row for all steps.
+            The output of nodes without input. During this call it replaces their own output. Give
+            a row for each step, or one row for all steps.
         on_progress : callable, optional
-            Called now and then with the number of steps that all examples together have done:
-            in the end ``steps * minibatch_size``.
+            Called now and then with the number of steps done so far, summed over all examples; at
+            the end it is ``steps * minibatch_size``.
 
         Raises
         ------
         InputError
-            The number of steps is not one; a node is not in the network or has an input of its
-            own, or its data are of another shape, or not finite numbers.
+            ``steps`` is not a number of steps; a node is not in the network or has an input of its
+            own; or its data have another shape, or are not finite numbers.
         """
         self._check_open()
         steps = positive_integer("steps", steps)
@@ -369,7 +369,7 @@ class MinibatchSimulator(nengo.Simulator):
                 catch_up(self._states)
 
     def _tell(self, n_done: int) -> None:
-        """Report the steps that examples, together, have done since `_advance` was called."""
+        """Report the steps that all examples have done together since `_advance` was called."""
         if self._on_progress is not None:
             self._on_progress(self._n_told + n_done)
 
@@ -395,7 +395,7 @@ class MinibatchSimulator(nengo.Simulator):
 
     @property
     def runs_in_stretches(self) -> bool:
-        """Whether many steps at a time run outside Python: where nothing feeds what is before."""
+        """Whether many steps at a time run outside Python: in networks without feedback."""
         if self._steps is None:
             self._make_steps()
         if self._make_stretches is not None:
@@ -403,7 +403,7 @@ class MinibatchSimulator(nengo.Simulator):
         return self._stretches is not None
 
     def report(self) -> Report:
-        """Return how the network is run: what runs example by example, and why.
+        """Return how the network is run: which objects run example by example, and why.
 
         Returns
         -------
@@ -439,8 +439,8 @@ class MinibatchSimulator(nengo.Simulator):
         Returns
         -------
         times : dict of float, in seconds
-            By operator, in the order in which they run; of what runs many steps at a time, by what
-            it outputs, with the products that feed it.
+            By operator, in the order in which they run. Operators that run many steps at a time
+            are listed by their output, and include the products that feed them.
         """
         self._times = {}
         self._forget_steps()
@@ -456,7 +456,7 @@ class MinibatchSimulator(nengo.Simulator):
             raise SimulatorClosed("Simulator cannot run or be reset because it is closed.")
 
     def _advance(self, most: int) -> int:
-        """Do one step, or several at once where the network runs in stretches."""
+        """Do one step, or several at once if the network runs in stretches."""
         done = 0
         if self.runs_in_stretches:
             with np.errstate(invalid="raise", divide="ignore"):
@@ -490,7 +490,7 @@ class MinibatchSimulator(nengo.Simulator):
                 raise runaway_error(error, self, failed, operand, self.examples) from error
 
     def _forget_steps(self) -> None:
-        # With the operators that they are made from.
+        # Also forget the operators that the steps are made from.
         self._steps: _Steps | None = None
         self._stretches: Stretches | None = None
         self._make_stretches: Callable[[], Stretches | None] | None = None
@@ -519,7 +519,7 @@ class MinibatchSimulator(nengo.Simulator):
                 self._steps.append((step, None))
         if all(rows.ndim == 2 for rows in self._fed.values()):
             watched = [(signal, self._watch(probe)) for probe, signal in self._probed]
-            # Made when a run begins: a reset before it would make them in vain.
+            # Made when a run begins, because a reset before it would waste the work.
             self._make_stretches = functools.partial(
                 stretches_of, context.always, self._records, watched, context, self._named
             )
@@ -528,12 +528,12 @@ class MinibatchSimulator(nengo.Simulator):
         return self._is_sampled(probe), lambda output: self.data.raw[probe].append(output)
 
     def _is_sampled(self, probe: nengo.Probe) -> Callable[[int], bool]:
-        """Return what tells whether a probe samples the output of a step, by its number."""
+        """Return a function that tells whether a probe samples the output of a numbered step."""
         period = 1 if probe.sample_every is None else probe.sample_every / self.dt
         return lambda n_steps: n_steps % period < 1
 
     def _planned(self) -> Context:
-        """Return what steps are made from, and which of them are needed."""
+        """Return the context that steps are made from, and which of them are needed."""
         images = {}
         for node, operator in self._facts.image_inputs.items():
             if processes.is_shown_at_once(operator.process):
@@ -586,7 +586,7 @@ class MinibatchSimulator(nengo.Simulator):
         ]
 
     def _named(self, step: Callable, name: str) -> Callable:
-        """Return the step, timed where `profile_steps` asks for it."""
+        """Return the step, timed if `profile_steps` asks for it."""
         times = self._times
         if times is None:
             return step

@@ -1,8 +1,8 @@
-"""Stages: what a network computes for some examples in many steps, one operator after the other.
+"""Stages: each computes one operator for some examples in many steps, one after the other.
 
-A stage's ``run`` is given a `Chunk`, in which the stages before it have left their output, and
-returns its own: spikes as a list, or the numbers of every step. What it keeps from
-step to step it takes from the signals in ``load``, and writes back in ``store``.
+A stage's ``run`` is given a `Chunk`, in which the stages before it have left their output. It
+returns its own output: spikes as a list, or the numbers of every step. ``load`` takes the state
+that it keeps from step to step from the signals, and ``store`` writes it back.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 # With more spikes than this for each neuron and step, they are no longer listed.
 _LISTED = 0.5
-# Bytes of what a layer's terms bring, dense, for some examples at a time.
+# Bytes of the dense output of a layer's terms, for some examples at a time.
 _DENSE_BYTES = 2**22
 
 
 class NotANumber(Exception):
-    """A voltage is not a number: a single step says where."""
+    """A voltage is not a number: a single step then says where."""
 
 
 class Stage:
-    """What writes a signal; ``height`` is that of its spikes, if they can be listed."""
+    """The writer of a signal; ``height`` is that of its spikes, if they can be listed."""
 
     height: np.floating | None = None
-    # What it stands for, where that keeps a state of its own.
+    # The operator that the stage replaces, if it keeps a state of its own.
     operator: Operator | None = None
     # Whether it outputs numbers for every step.
     is_block = False
-    # Spikes are listed in the order of positions of so many channels, if any reader asks for it.
+    # Spikes are listed in the order of positions of this many channels, if any reader asks for it.
     n_channels = 0
-    # Whether it outputs a single step, which stands for all.
+    # Whether it outputs a single step that counts for all steps.
     is_steady = False
 
     def __init__(self, output: Signal, context: Context) -> None:
@@ -62,27 +62,27 @@ class Stage:
 
     @property
     def terms(self) -> Sequence[Term]:
-        """What is added up."""
+        """The terms that are added up."""
         return ()
 
     @property
     def sources(self) -> list[Stage]:
-        """The stages that it follows."""
+        """The stages that this one follows."""
         return [term.source for term in self.terms]
 
     @property
     def keeps_state(self) -> bool:
-        """Whether what it does in a step depends on the steps before."""
+        """Whether the result of a step depends on the steps before."""
         return self.operator is not None or bool(self.filters)
 
     @property
     def filters(self) -> list[Filter]:
-        """Those of its terms."""
+        """The filters of its terms."""
         return [term.filter for term in self.terms if term.filter is not None]
 
     def order_for(self, n_channels: int) -> None:
-        """List spikes as a convolution of so many channels wants them, beside those before."""
-        # What is in the order of fewer channels is in that of their multiples.
+        """List spikes as a convolution of ``n_channels`` needs them, and as asked for before."""
+        # Spikes in the order of fewer channels are also in the order of their multiples.
         self.n_channels = math.gcd(self.n_channels, n_channels)
 
     @property
@@ -91,14 +91,14 @@ class Stage:
         return 1
 
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
-        """Return what it keeps of some examples."""
+        """Return the kept state of some examples."""
         return []
 
     def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
-        """Write it back to the signals."""
+        """Write the state back to the signals."""
 
     def last(self, chunk: Chunk) -> np.ndarray | None:
-        """Return what stands there after the steps, where that is read a step later."""
+        """Return the signal after the steps, if it is read a step later."""
         return None
 
     def run(self, chunk: Chunk) -> Stream:
@@ -114,18 +114,18 @@ class EventInput(Stage):
         self.events, self.first, self.height = events, 0, self.dtype.type(events.height)
 
     def run(self, chunk: Chunk) -> Stream:
-        """Hand the chunk's spikes on."""
+        """Return the chunk's spikes."""
         bounds = self.events.bounds[chunk.lanes, : self.first + chunk.n_steps + 1]
         return Spikes(self.events.pixels, np.ascontiguousarray(bounds), self.first, self.height)
 
 
 class Constant(Stage):
-    """What stays as it is, as a single step that stands for all."""
+    """A constant signal, as a single step that counts for all steps."""
 
     is_steady = True
 
     def load(self, lanes, kernels):
-        """Return it."""
+        """Return the signal."""
         array = self.context.signals.operand(self.output)
         array = np.broadcast_to(array, (*array.shape[:-1], self.context.batch))
         return [np.array(array[:, lanes].T, order="C")[:, np.newaxis]]
@@ -135,12 +135,12 @@ class Constant(Stage):
         return chunk.states[self][0]
 
 
-# What stays as it is: a signal or numbers, and what is made of (n, batch).
+# A constant part: a signal or numbers, and the function that is applied to them as (n, batch).
 Steady = tuple[Signal | np.ndarray, Callable[[np.ndarray], np.ndarray] | None]
 
 
 class Sum:
-    """What is added up in a signal: terms, and what stays as it is."""
+    """The parts added up in a signal: terms and constants."""
 
     def __init__(self, terms: Sequence[Term], steady: Sequence[Steady], context: Context) -> None:
         self.terms, self._steady = list(terms), list(steady)
@@ -148,13 +148,13 @@ class Sum:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it is the output of one stage, as it is."""
+        """Whether it is the unchanged output of one stage."""
         return len(self.terms) == 1 and not self._steady and self.terms[0].is_identity
 
     def steady(self, chunk: Chunk, part: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
-        """Return what stays as it is in some of the chunk's examples, (examples, n or more).
+        """Return the constant part for some of the chunk's examples, (examples, n or more).
 
-        Or nothing, where there are terms alone.
+        The array is empty if there are only terms.
         """
         if not self._steady and self.terms:
             return np.empty((0, 0), dtype)
@@ -177,7 +177,8 @@ class Sum:
     def arguments(self, chunk: Chunk, part: slice, n: int, dtype: np.dtype) -> Arguments:
         """Return the only term, as kernels take it, for some of the chunk's examples.
 
-        Or what several bring, added up: a kernel that takes many is compiled for minutes.
+        Several terms are added up beforehand, because a kernel for many terms takes minutes to
+        compile.
         """
         terms = [term.arguments(chunk, part) for term in self.terms]
         if len(terms) < 2:
@@ -190,7 +191,7 @@ class Sum:
         return nothing(self._context, dtype)._replace(how=kernels.BLOCK, dense=total)
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
-        """Return which of a chunk's examples to work on together."""
+        """Return which of a chunk's examples to process together."""
         dense = [
             max(n, term.n_inputs)
             for term in self.terms
@@ -214,18 +215,18 @@ class Linear(Stage):
 
     @property
     def terms(self):
-        """Return those of the sum."""
+        """Return the terms of the sum."""
         return self._sum.terms
 
     def last(self, chunk):
-        """Return the output of its filter, if it is one."""
+        """Return the output of its filter, if it is a filter."""
         (term,) = self.terms if len(self.terms) == 1 else (None,)
         late = term is not None and term.filter is not None and term.filter.system[-1]
         is_filter = late and term.filter.operator.output is self.output
         return chunk.states[term.filter][0][:, -1] if is_filter else None
 
     def run(self, chunk):
-        """Add up."""
+        """Add up the terms."""
         n = self.output.size
         sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
@@ -251,7 +252,7 @@ class Neurons(Stage):
 
     @property
     def terms(self):
-        """Return those of the sum."""
+        """Return the terms of the sum."""
         return self._sum.terms
 
     def load(self, lanes, kernels):
@@ -260,27 +261,27 @@ class Neurons(Stage):
         return [*states, np.zeros((lanes.stop - lanes.start, self._whole), self.dtype)]
 
     def store(self, arrays, lanes, kernels):
-        """Write both back."""
+        """Write the states and the last outputs back."""
         for copy, array in zip(arrays, [*self._states, self.array], strict=True):
             put(copy, array, lanes, kernels)
 
     def run(self, chunk):
-        """List the spikes, or output numbers where there are too many."""
+        """List the spikes, or output numbers if there are too many."""
         stream = self._steps(chunk)
         if stream is None:
-            # Too many spikes for a list, or some below 0.
+            # There are too many spikes for a list, or some are below 0.
             self.is_block = True
             chunk.go_back(self, *self.filters)
             stream = self._steps(chunk)
         is_list = isinstance(stream, Spikes)
         n_spikes = stream.n if is_list else np.abs(stream).sum(dtype=np.float64) / self.height
         share = n_spikes / (chunk.n * chunk.n_steps * self.output.size)
-        # What is dense becomes a list again only where spikes have become much fewer.
+        # A dense output becomes a list again only when there are far fewer spikes.
         self.is_block = share >= (_LISTED if is_list else _LISTED / 2)
         return stream
 
     def _steps(self, chunk: Chunk) -> Stream | None:
-        """Do the steps; return None where spikes cannot be listed."""
+        """Do the steps; return None if spikes cannot be listed."""
         n, streams = self.output.size, []
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
@@ -302,7 +303,7 @@ class Neurons(Stage):
 
 
 class InArrays(Stage):
-    """What keeps its states as signals are, and its output, (…, n, examples)."""
+    """A stage that keeps its states and its output like signals, (…, n, examples)."""
 
     is_block = True
 
@@ -313,17 +314,17 @@ class InArrays(Stage):
         self._states = {name: context.signals[each] for name, each in states.items()}
 
     def load(self, lanes, kernels):
-        """Return both."""
+        """Return the states and the output."""
         return [each[..., lanes].copy() for each in (*self._states.values(), self.array)]
 
     def store(self, arrays, lanes, kernels):
-        """Write both back."""
+        """Write the states and the output back."""
         for copy, array in zip(arrays, (*self._states.values(), self.array), strict=True):
             array[..., lanes] = copy
 
 
 class Stepped(InArrays):
-    """Neurons without a step in Numba, all of the chunk's examples in one call."""
+    """Neurons without a step in Numba; one call steps all of the chunk's examples."""
 
     def __init__(self, operator: SimNeurons, context: Context, what: Sum, scale: tuple) -> None:
         super().__init__(operator, context)
@@ -337,11 +338,11 @@ class Stepped(InArrays):
 
     @property
     def terms(self):
-        """Return those of the sum."""
+        """Return the terms of the sum."""
         return self._linear.terms
 
     def _current(self, chunk: Chunk) -> np.ndarray:
-        """Return the current of every step, or of a single one that stands for all."""
+        """Return the current of every step, or of a single step that counts for all."""
         if self._has_steady_current:
             chunk = dataclasses.replace(chunk, n_steps=1)
         current = self._linear.run(chunk)
@@ -386,11 +387,11 @@ class Drawn(Stepped):
         return states_of(self.context.states[self.operator][lanes])
 
     def load(self, lanes, kernels):
-        """Return the random states, too."""
+        """Return the states and the output, then the random states."""
         return [*super().load(lanes, kernels), self._kernels.copies_of(self._streams(lanes))]
 
     def store(self, arrays, lanes, kernels):
-        """Write them back, too."""
+        """Write the states, the output and the random states back."""
         super().store(arrays[:-1], lanes, kernels)
         self._kernels.put_back(arrays[-1], self._streams(lanes))
 
@@ -413,15 +414,15 @@ class Stepwise(InArrays):
 
     @property
     def terms(self):
-        """Return those of the sum."""
+        """Return the terms of the sum."""
         return self._linear.terms
 
     def last(self, chunk):
-        """Return the last output of a process that is read a step later."""
+        """Return the last output of a process, if it is read a step later."""
         return chunk.states[self][-1].T if self._is_late else None
 
     def run(self, chunk):
-        """Call it for every step."""
+        """Call the process or function for every step."""
         given = self._linear.run(chunk)
         step, operator = self._step(chunk), self.operator
         t, dt = self.context.signals[operator.t], self.context.dt
@@ -451,7 +452,7 @@ def _ways_of(stage: Stage, source: Stage, matrix: scipy.sparse.sparray) -> tuple
 
 
 class Relay(Stage):
-    """Spikes that pass a matrix whose weights are 0 or all of one size."""
+    """Spikes that pass through a matrix whose weights are 0 or all of one size."""
 
     def __init__(
         self, output: Signal, context: Context, source: Stage, matrix: scipy.sparse.sparray
@@ -464,21 +465,21 @@ class Relay(Stage):
 
     @functools.cached_property
     def _ways(self) -> tuple:
-        """The ways of spikes, once all readers have asked for their order."""
+        """The ways of spikes, available once all readers have asked for their order."""
         return _ways_of(self, self._source, self._matrix)
 
     @property
     def n_ordered(self):
-        """Return what was asked for."""
+        """Return the order that readers asked for."""
         return max(self.n_channels, 1)
 
     @property
     def sources(self):
-        """Return the stage whose spikes it takes."""
+        """Return the stage whose spikes come in."""
         return [self._source]
 
     def run(self, chunk):
-        """Hand spikes on."""
+        """Pass spikes on."""
         stream, kernels = chunk.streams[self._source], self.context.stretch_kernels
         if not isinstance(stream, Spikes):
             return self._dense(stream)
@@ -488,7 +489,7 @@ class Relay(Stage):
 
 
 class MaximumPool(Stepwise):
-    """A max pool, over spikes that are listed, or else step by step."""
+    """A max pool, over listed spikes if possible, else step by step."""
 
     def __init__(self, operator: SimProcess, context: Context, source: Linear) -> None:
         super().__init__(operator, context, source)
@@ -506,27 +507,27 @@ class MaximumPool(Stepwise):
 
     @functools.cached_property
     def _ways(self) -> tuple:
-        """The ways of spikes, once all readers have asked for their order."""
+        """The ways of spikes, available once all readers have asked for their order."""
         return _ways_of(self, self._source, self._matrix)
 
     @property
     def n_ordered(self):
-        """Return what was asked for."""
+        """Return the order that readers asked for."""
         return max(self.n_channels, 1)
 
     def _only_source(self) -> Stage | None:
-        """Return the stage whose spikes come in as they are, if there is one."""
+        """Return the stage whose spikes come in unchanged, if there is one."""
         terms = self._linear.terms
         return terms[0].source if len(terms) == 1 and self._linear.is_identity else None
 
     def run(self, chunk):
-        """Compare what has come in so far."""
+        """Compare the spikes that have come in so far."""
         stream = chunk.streams.get(self._source)
         if not isinstance(stream, Spikes) or stream.height != self.height:
             return super().run(chunk)
         kernels, kept = self.context.stretch_kernels, chunk.states[self]
         states = dict(zip(self._states, kept, strict=False))
-        # One example after the other; of the kind that keeps none, working memory.
+        # One example after the other. For the kind without states, these are working memory.
         sums, sent = (
             np.ascontiguousarray(states.get(name, np.zeros((n, chunk.n), self.dtype)).T)
             for name, n in (("sums", self.operator.input.size), ("sent", self.output.size))

@@ -1,4 +1,4 @@
-"""What a stage of a network hands on for some examples and steps: spikes as a list, or numbers."""
+"""The output of a stage for some examples and steps: spikes as a list, or numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 class Spikes(NamedTuple):
     """Spikes: ``rows[bounds[b, first + step]:…]`` are those of example ``b`` in a step.
 
-    ``height`` is the value of each of them.
+    ``height`` is the value of each spike.
     """
 
     rows: np.ndarray
@@ -23,7 +23,7 @@ class Spikes(NamedTuple):
 
     @property
     def n(self) -> int:
-        """Their number, in the steps from ``first`` on."""
+        """Number of spikes in the steps from ``first`` on."""
         return int((self.bounds[:, -1] - self.bounds[:, self.first]).sum())
 
 
@@ -33,20 +33,20 @@ Stream = Spikes | np.ndarray
 
 @dataclass
 class Chunk:
-    """Some examples, what is kept of them from step to step, and the output of their stages."""
+    """Some examples, their states from step to step, and the output of their stages."""
 
     lanes: slice
-    # Returns what is kept of these examples in the signals, as before the run.
+    # Returns the states of these examples in the signals, as before the run.
     load: Callable[[object], list[np.ndarray]]
     n_steps: int = 0
     # The steps that the simulator had done before.
     begin: int = 0
-    # By who keeps them; as they are, and as they were at the first of the steps, unless that is
-    # still what the signals hold.
+    # The states by their keeper, now and before the steps of the chunk. ``before`` is empty while
+    # the signals still hold the latter.
     states: dict[object, list[np.ndarray]] = field(default_factory=dict)
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
-    # What stays as it is, by the sum that it is part of.
+    # The constant part of each sum.
     steady: dict[object, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ class Chunk:
         self.n_steps, self.begin, self.streams = n_steps, begin, {}
 
     def go_back(self, *keepers: object) -> None:
-        """Let all, or some, be as at the first of the steps."""
+        """Set the states of the keepers, or all states, back to those before the steps."""
         for keeper in keepers or self.states:
             before = self.before[keeper] if self.before else self.load(keeper)
             for array, old in zip(self.states[keeper], before, strict=True):
@@ -83,7 +83,7 @@ def as_block(
 
 
 def joined(streams: Sequence[Stream]) -> Stream:
-    """Join the output of some examples to that of others: all lists, or none."""
+    """Join the output of several groups of examples: either all are lists, or none is."""
     if len(streams) == 1:
         return streams[0]
     if not isinstance(streams[0], Spikes):
@@ -105,12 +105,12 @@ def take(
 
 
 def put(copy: np.ndarray, array: np.ndarray, lanes: slice, kernels: ModuleType) -> None:
-    """Write examples, as `take` gave them, back to their signal."""
+    """Write examples, in the form that `take` returns, back to their signal."""
     kernels.copy_examples(copy[:, : len(array)].T, array[:, lanes].T)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return zeros, in C order, that begin with a cache line.
+    """Return zeros, in C order, that begin at a cache line.
 
     Loads that straddle two lines made sums of rows up to 1.3 times as slow.
     """

@@ -1,7 +1,7 @@
 """Numba kernels that run many steps of one layer, one example after the other.
 
-Imported only where Numba is installed. The state of one example stays in the cache, spikes are
-handed on as lists, and Python is called once for many steps. Here arrays are ``(batch, …, n)``.
+Imported only if Numba is installed. The state of one example stays in the cache, spikes are passed
+on as lists, and Python is called once for many steps. Arrays here are ``(batch, …, n)``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from nengonet.minibatch.pool_kernels import (
 from nengonet.minibatch.terms import MOST_ORDER
 from nengonet.neurons.model import Kernel
 
-# What stages call beside those here.
+# Kernels that stages call besides those of this module.
 __all__ = [
     "LARGE",
     "WHOLE",
@@ -60,18 +60,19 @@ __all__ = [
     "windows_from",
 ]
 
-# Spikes of a stretch are listed up to this number, or one for each neuron and step.
+# Spikes of a stretch are listed up to this number, or up to one for each neuron and step.
 _MOST_SPIKES = 2**22
 
-# Currents that are computed before their neurons are stepped: they stay in the nearest cache.
+# Currents are computed in blocks of this size before their neurons are stepped: they stay in the
+# nearest cache.
 _BLOCK = 2**12
 
 
 @inlined
 def _filter(values, state, system, memory):
-    """Step a linear filter, with the states (order + 1, n), of which the last is its output.
+    """Step a linear filter with the states (order + 1, n); the last state is its output.
 
-    ``values`` become its output: that of the step before where it is ``late``.
+    ``values`` become its output, or the output of the step before if the filter is ``late``.
     """
     a, b, c, d, late = system
     n, order = state.shape[1], b.shape[0]
@@ -94,22 +95,22 @@ def _filter(values, state, system, memory):
                 output += c[r] * state[r, i]
         for r in range(order):
             state[r, i] = memory[r]
-            # As in Nengo's steps: where nothing passes at once, an input shows a step earlier.
+            # As in Nengo's steps: if nothing passes at once, an input shows a step earlier.
             if d[0] == 0:
                 output += c[r] * state[r, i]
         values[i] = state[order, i] if late else state.dtype.type(output)
         state[order, i] = output
 
 
-# How a term is computed: for every spike, by rows of a matrix, a convolution's filters, ways of
-# many filters, or ways of one number each; or dense, beforehand or by a convolution's windows; or
-# not at all.
+# How a term is computed. For every spike: by rows of a matrix, a convolution's filters, ways of
+# many filters, or ways of one number each. Dense: beforehand, or by a convolution's windows. Or not
+# at all.
 ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS, NOTHING = range(7)
 
 
 @inlined
 def _add_numbers(rows, first, last, starts, outputs, weights, total):
-    """Set ``total`` to the product of spikes and a sparse matrix, the ways of which are numbers."""
+    """Set ``total`` to the product of spikes and a sparse matrix, whose ways are numbers."""
     for j in range(total.shape[0]):
         total[j] = 0
     for event in range(first, last):
@@ -119,7 +120,7 @@ def _add_numbers(rows, first, last, starts, outputs, weights, total):
 
 
 def _convolve_spikes(rows, first, last, geometry, kernel, starts, total):
-    """Call `gather_convolution`; compiled to nothing where no geometry is given."""
+    """Call `gather_convolution`; compiled to nothing if no geometry is given."""
 
 
 @overload(_convolve_spikes, inline="always")
@@ -132,7 +133,7 @@ def _compiled_for_spikes(rows, first, last, geometry, kernel, starts, total):
 
 
 def _convolve_windows(values, geometry, kernel, total):
-    """Call `window_convolution`; compiled to nothing where no geometry is given."""
+    """Call `window_convolution`; compiled to nothing if no geometry is given."""
 
 
 @overload(_convolve_windows, inline="always")
@@ -146,12 +147,12 @@ def _compiled_for_windows(values, geometry, kernel, total):
 
 @inner
 def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
-    """Write to ``block``, (n_steps, n), what a term brings example ``k`` in some steps.
+    """Write to ``block``, (n_steps, n), what a term adds to example ``k`` in some steps.
 
-    Added is what is ``steady``, (batch, n) or none. Where there is a ``scale``, (bias, gain), it
-    becomes ``bias + gain * sum``.
+    The ``steady`` part, (batch, n) or none, is added to it. If there is a ``scale``, (bias, gain),
+    the result is ``bias + gain * sum``.
 
-    The term is what `nengonet.minibatch.terms.Arguments` says. ``memory`` and ``places`` are
+    The term is as described by `nengonet.minibatch.terms.Arguments`. ``memory`` and ``places`` are
     working memory.
     """
     how, spikes, geometry, ways, matrix, kernel, dense, factors, system, state = term
@@ -163,7 +164,7 @@ def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
             for i in range(total.shape[0]):
                 total[i] = 0
         elif how == BLOCK:
-            # A single step stands for all.
+            # A single step counts for all steps.
             at = at if dense.shape[1] > 1 else 0
             for i in range(dense.shape[2]):
                 total[i] = dense[k, at, i]
@@ -196,9 +197,9 @@ def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
 
 @compiled
 def add_up(term, steady, n_steps, sums):
-    """Set ``sums``, (batch, n_steps, n), to what a term brings, and what is steady: see `weigh`."""
+    """Set ``sums``, (batch, n_steps, n), to a term plus the steady part: see `weigh`."""
     none = np.empty(0, sums.dtype)
-    # Numba compiles what is called with a plain 0 once more for other numbers.
+    # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = np.int64(0)
     memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
     for k in range(sums.shape[0]):
@@ -207,7 +208,7 @@ def add_up(term, steady, n_steps, sums):
 
 @compiled
 def copy_examples(source, target):
-    """Copy (n, batch) to (batch, n or more), of which one is a signal or the other."""
+    """Copy (n, batch) to (batch, n or more); one of the two is a signal."""
     for i in range(source.shape[0]):
         for k in range(source.shape[1]):
             target[k, i] = source[i, k]
@@ -229,7 +230,7 @@ def spread_block(rows, bounds, first, height, block):
 def spread_stretch(rows, bounds, first, counts, most):
     """Add spikes to ``counts``, which is ``(batch, n_steps, n)``.
 
-    Returns False as soon as a count is above ``most``.
+    Returns False as soon as a count exceeds ``most``.
     """
     for b in range(counts.shape[0]):
         for step in range(counts.shape[1]):
@@ -242,7 +243,7 @@ def spread_stretch(rows, bounds, first, counts, most):
 
 @compiled
 def relay_stretch(rows, bounds, first, n_steps, ways):
-    """Let spikes pass a matrix, as `relay` does: see `pool_stretch`."""
+    """Pass spikes through a matrix with `relay`, and return the same as `pool_stretch`."""
     working, spikes, found, used = _room(bounds, first, n_steps, ways)
     for k in range(bounds.shape[0]):
         for step in range(n_steps):
@@ -255,9 +256,9 @@ def relay_stretch(rows, bounds, first, n_steps, ways):
 
 @compiled
 def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent):
-    """Let spikes pass a max pool of a kind, by its number in `nengonet.layers.pools.KINDS`.
+    """Pass spikes through a max pool; ``kind`` is its number in `nengonet.layers.pools.KINDS`.
 
-    See `running_max`; ``sums`` and ``sent`` are (batch, n). Returns the spikes and the bounds of
+    See `running_max`. ``sums`` and ``sent`` are (batch, n). Returns the spikes, and the bounds of
     each step in them, (batch, n_steps + 1).
     """
     working, spikes, found, used = _room(bounds, first, n_steps, ways)
@@ -293,19 +294,19 @@ def _room(bounds, first, n_steps, ways):
     return (near, marks), spikes, np.empty((bounds.shape[0], n_steps + 1), np.int64), 0
 
 
-# What a family does: frames are compiled with what its `Kernel` says.
+# The functions of a family: frames are compiled with those of its `Kernel`.
 _usual = _event = _most = _resume = _spike = _simplify = _simple = None
 _keeps_current = _counts_spikes = _takes_lists = _simplifies = None
 
 
-# What a stretch does for one example is a function of its own, in which Numba counts no references
-# to arrays: in a loop that names arrays anew, that took 0.2 us a step. So it makes no array, and
-# returns where it is when there is no more room for spikes.
+# A stretch of one example is a function of its own, in which Numba counts no references to arrays.
+# In a loop that names arrays anew, counting took 0.2 us a step. So the function makes no array. If
+# there is no more room for spikes, it returns where it stopped.
 
 
 @inlined
 def _list_counted(which, n_events, eventful, largest, spikes, used):
-    """List the spikes of neurons that are finished, ``largest`` of one; return the room in use."""
+    """List the spikes of finished neurons, at most ``largest`` of each; return the used room."""
     if largest == 1:
         for event in range(n_events):
             spikes[used + event] = which[event]
@@ -328,9 +329,9 @@ def _steps_of_one(
 ):  # fmt: skip
     """Do the steps from ``first`` on for `_stretch`, as far as there is room for their spikes.
 
-    It begins ``at = (step, event, n_events, used)``: the step, the event in it, of how many, and
-    the room that is used up. Returns where to go on, and the room that the next event needs: 0
-    where all is done, -1 where its spikes cannot be listed, -2 where a voltage is not a number.
+    It begins at ``at = (step, event, n_events, used)``: the step, the event in it, the number of
+    events, and the used room. Returns where to resume, and the room that the next event needs: 0
+    if all is done, -1 if its spikes cannot be listed, -2 if a voltage is not a number.
     """
     step, event, n_events, used = at
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
@@ -386,7 +387,7 @@ def _steps_of_one(
             is_counted = _counts_spikes and n_spikes < 255
             if is_listing:
                 room = n_spikes if is_counted else _most(states, k, i)
-                # No number, or too many spikes to list, or fewer than none.
+                # Not a number, or too many spikes to list, or fewer than none.
                 if not 0 <= room < most - used:
                     return (step, event, n_events, used), -1
                 if used + room >= spikes.shape[0]:
@@ -399,7 +400,7 @@ def _steps_of_one(
                 if not is_listing:
                     counts[k, first + step, i] = height * brought
             if is_listing:
-                # Mostly one or none: written without a branch that would be guessed wrong.
+                # Mostly one or none, so this is written without a hard-to-predict branch.
                 spikes[used] = i
                 for more in range(1, n_spikes):
                     spikes[used + more] = i
@@ -413,28 +414,28 @@ def _steps_of_one(
 def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_steps, counts):
     """Do ``n_steps`` steps of ``n`` neurons, one example after the other.
 
-    Their currents are ``bias + gain * sum``, of the sum of what a term brings (see `weigh`) and of
-    what is ``steady``, (batch, n) or none. ``output`` and each of the ``states``, (batch, n), may
-    have zeros behind, and so may ``bias``, ``gain`` and the rows of matrices.
+    Their currents are ``bias + gain * sum``. The sum is that of a term (see `weigh`) and of the
+    ``steady`` part, (batch, n) or none. ``output`` and each of the ``states``, (batch, n), may be
+    padded with zeros, and so may ``bias``, ``gain`` and the rows of matrices.
 
-    The spikes are written to ``counts``, (batch, n_steps, n), with their height; or, where that is
-    empty, listed: returned are the neurons that spiked, and the bounds of each step in them,
-    (batch, n_steps + 1). At last, what is wrong: 0 for nothing, -1 for spikes that cannot be listed
-    (too many, or below 0), -2 for a voltage that is not a number.
+    The spikes are written to ``counts``, (batch, n_steps, n), with their height. If ``counts`` is
+    empty, they are listed instead: the function returns the neurons that spiked, and the bounds of
+    each step in them, (batch, n_steps + 1). Last, it returns an error code: 0 for none, -1 for
+    spikes that cannot be listed (too many, or below 0), -2 for a voltage that is not a number.
     """
     n_examples, whole = output.shape
-    # A single row for all steps where currents are constant; else as many as stay in the cache.
+    # A single row for all steps if currents are constant; else as many as stay in the cache.
     is_steady = term.how == NOTHING
     rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
     block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
     memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
     numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
-    # Without a sign, nothing is counted from the end.
+    # Unsigned, so that no index counts from the end.
     which = np.empty(n + 1, np.uint32)
     most = max(_MOST_SPIKES, n * n_examples * n_steps)
     spikes = np.empty(16 * n_examples * n_steps, np.int32)
     found = np.empty((n_examples, n_steps + 1), np.int64)
-    # Numba compiles what is called with a plain 0 once more for other numbers.
+    # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = used = room = np.int64(0)
     for k in range(n_examples):
         found[k, 0] = used

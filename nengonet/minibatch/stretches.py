@@ -1,8 +1,8 @@
-"""Many steps at a time: some examples through all stages of a network, then the next examples.
+"""Run many steps at a time: some examples through all stages of a network, then the next examples.
 
-Where nothing feeds what comes before it, it makes no difference whether all layers do one step
-after the other or one layer does many steps at a time. The second is faster: the state of one
-example stays in the cache, spikes are handed on as lists, and Python is called once for many steps.
+In a network without feedback, two orders give the same result: all layers do one step after the
+other, or one layer does many steps at a time. The second is faster. The state of one example stays
+in the cache, spikes are passed on as lists, and Python is called once for many steps.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from nengonet.minibatch.stages import Neurons, NotANumber, Stage, Stepped
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
 from nengonet.minibatch.terms import Filter
 
-# Steps to begin with: the number of spikes is unknown at first. Later, as many as bring this many.
+# Steps to begin with, as the number of spikes is unknown at first; later, spikes in a stretch.
 _FIRST, _SPIKES = 10, 8_000_000
-# Bytes of the output of stages step by step, for the examples that are worked on together.
+# Bytes of step-by-step output of stages, for the examples that are processed together.
 _BLOCK_BYTES = 2**24
-# Bytes of states of such examples, and the least of them: a cache line of float64.
+# Bytes of the states of such examples, and their least number: a cache line of float64.
 _STATE_BYTES, _LANES = 2**22, 8
-# Stretches that failed, before all steps are single ones.
+# Failed stretches that are allowed before all steps become single ones.
 _FAILURES = 3
 
 
-# Is told a step's number, and asked whether it wants the step's output, (n, batch); then given it.
+# The first function is asked whether it wants the output of a numbered step. The second is then
+# given this output, (n, batch).
 Watch = tuple[Callable[[int], bool], Callable[[np.ndarray], object]]
 
 
-# The output of stages, of some examples after others.
+# The output of stages for one group of examples after the other.
 Found = list[tuple[slice, dict[Stage, Stream]]]
 
 
@@ -72,7 +73,7 @@ class Stretches:
         self._most, self._failures, self.is_over = _FIRST, 0, False
 
     def keep(self, signal: Signal, record: OutputRecord) -> bool:
-        """Add to a record from now on; return False where stretches cannot."""
+        """Add to a record from now on; return False if stretches cannot do so."""
         for stage in self._flow.inputs:
             if same_place(stage.output, signal) and not record.keeps_steps:
                 return True  # events add to the record themselves
@@ -90,7 +91,7 @@ class Stretches:
         return False
 
     def watch(self, signal: Signal, watch: Watch) -> bool:
-        """Call ``watch`` after every step from now on; return False where stretches cannot."""
+        """Call ``watch`` after every step from now on; return False if stretches cannot do so."""
         if self._flow.is_constant(signal):
             self._watched_steady.append((self._context.signals[signal], watch))
             return True
@@ -111,7 +112,7 @@ class Stretches:
         wanted |= {stage for stage in self._flow.stages if stage.keeps_state}
         wanted |= set(self._flow.inputs)
         stages = []
-        # Each comes after those that feed it.
+        # Each stage comes after those that feed it.
         for stage in reversed(self._flow.stages):
             if stage in wanted:
                 wanted |= set(stage.sources)
@@ -123,13 +124,13 @@ class Stretches:
             for stage in self._stages
         }
         itemsize = max((stage.dtype.itemsize for stage in self._stages), default=8)
-        # Of one example.
+        # Bytes of the states of one example.
         states = sum(stage.output.size for stage in self._stages) * 3 * itemsize
         self._n_examples = max(_LANES, _STATE_BYTES // max(states, 1))
 
     @property
     def dense(self) -> list[Operator]:
-        """The operators whose products were dense last, though spikes come in."""
+        """The operators whose products were dense in the last stretch, though spikes come in."""
         return [
             term.operator
             for stage in self._stages
@@ -140,8 +141,8 @@ class Stretches:
     def advance(self, most: int, begin: int, tell: Callable[[int], object]) -> int:
         """Do at most ``most`` steps after the first ``begin``; return how many.
 
-        0 means that the next needs a single step. ``tell`` is told the steps that are done, of all
-        examples together.
+        0 means that the next step must be a single one. ``tell`` is called with the number of
+        steps done, summed over all examples.
         """
         inputs = self._flow.inputs
         n_steps = min([most, self._most, *(stage.events.ready for stage in inputs)])
@@ -161,7 +162,7 @@ class Stretches:
                 n_spikes += sum(each.n for each in streams.values() if isinstance(each, Spikes))
                 tell(n_steps * chunk.lanes.stop)
         except NotANumber:
-            # A single step says what is wrong.
+            # A single step will say what is wrong.
             for stage in inputs:
                 stage.events.back(n_steps)
             for chunk in self._chunks[: len(found) + 1]:
@@ -187,7 +188,7 @@ class Stretches:
         return n_steps
 
     def _loaded(self) -> list[Chunk]:
-        """Return the examples, some in each chunk, with their states."""
+        """Return all examples in chunks, with their states."""
         if not self._chunks:
             n, size = self._context.batch, self._n_examples
             for at in range(0, n, size):
@@ -200,14 +201,14 @@ class Stretches:
         return keeper.load(lanes, self._kernels)
 
     def finish(self) -> None:
-        """Write what the stages keep back to the signals."""
+        """Write the states of the stages back to the signals."""
         for chunk in self._chunks:
             for keeper, arrays in chunk.states.items():
                 keeper.store(arrays, chunk.lanes, self._kernels)
         self._chunks = []
 
     def _next_most(self, spikes_a_step: float) -> int:
-        """Return how many steps bring neither too many spikes nor too many numbers."""
+        """Return a number of steps with neither too many spikes nor too many numbers."""
         most = _SPIKES / max(spikes_a_step, 1)
         n = min(self._n_examples, self._context.batch)
         dense = n * sum(
@@ -226,9 +227,9 @@ class Stretches:
     def _blocks(
         self, stage: Stage, found: Found, n_steps: int, *, after: bool = False
     ) -> list[tuple[slice, np.ndarray]]:
-        """Return the output of a stage, (examples, n_steps, n), of some examples after others.
+        """Return the output of a stage, (examples, n_steps, n), for each group of examples.
 
-        It is what is read in a step, or what stands there ``after`` it.
+        The output is the one read within a step, or the one that stands there ``after`` the step.
         """
         blocks = []
         for chunk, (lanes, streams) in zip(self._chunks, found, strict=True):
@@ -241,7 +242,7 @@ class Stretches:
         return blocks
 
     def _show(self, stage: Stage, watch: Watch, found: Found, numbers: range) -> None:
-        """Give what watches a stage the steps that it wants."""
+        """Give a watch the steps of a stage that it wants."""
         wants, take = watch
         blocks = self._blocks(stage, found, len(numbers), after=True)
         for step in (step for step, number in enumerate(numbers) if wants(number)):
@@ -251,7 +252,7 @@ class Stretches:
             take(output)
 
     def _follow(self, found: Found, n_steps: int) -> None:
-        """Let the other operators follow, step by step, or the clock alone at once."""
+        """Let the other operators follow step by step, or advance only the clock, at once."""
         if len(self._rest) == 1 and isinstance(self._rest[0], TimeUpdate):
             self._context.signals[self._rest[0].step][...] += n_steps - 1
             self._steps[0]()
@@ -275,7 +276,7 @@ def stretches_of(
     context: Context,
     named: Callable[[Callable, str], Callable],
 ) -> Stretches | None:
-    """Return what does what the operators do, or None where only single steps can.
+    """Return the stretches that replace the operators, or None if only single steps can.
 
     ``watched`` signals are looked at after every step.
     """
@@ -294,7 +295,7 @@ def stretches_of(
 
 
 def _left_over(flow: Flow) -> list[Operator] | None:
-    """Return the operators that are left to single steps, or None where neurons are among them."""
+    """Return the operators that remain for single steps, or None if neurons are among them."""
     sources = [stage.output for stage in flow.inputs]
     done = flow.done
     rest = set()

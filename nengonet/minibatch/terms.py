@@ -1,4 +1,4 @@
-"""What the output of one stage brings another: a product, over spikes or dense, and a filter."""
+"""Terms: the output of one stage after a product, over spikes or dense, and a filter."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from nengonet.minibatch.operators import weights_of
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put, take
 
-# What a term multiplies by: an operator's weights, a matrix, or nothing.
+# The factor of a term: an operator's weights, a matrix, or nothing.
 Product = Operator | scipy.sparse.sparray | None
 
-# With more spikes than this for each input and step, dense products of matrices are faster: with 16
-# to 512 outputs; measured.
+# With more spikes than this for each input and step, dense products of matrices are faster
+# (measured with 16 to 512 outputs).
 _DENSEST = 0.4
-# With so few numbers that are not 0, those alone are multiplied, where there are many outputs:
-# with 10 to 64 of them, BLAS is as fast.
+# If at most this share of the numbers are not 0, only those are multiplied, but only with many
+# outputs: with 10 to 64 of them, BLAS is as fast.
 _FEW, _MANY_OUTPUTS = 0.2, 100
-# The highest order of a filter that the kernels step.
+# The highest order of a filter that the kernels can step.
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
 _NO_WAYS = *3 * (_NO_NUMBERS,), 1, 1, 0
 
 
 class Arguments(NamedTuple):
-    """What a kernel takes of a term: see `nengonet.minibatch.stretch_kernels.weigh`.
+    """The arguments of a kernel for a term: see `nengonet.minibatch.stretch_kernels.weigh`.
 
-    how : how it is computed, a number that is named there
-    spikes : those that come in, (rows, bounds, first)
+    how : how the term is computed, one of the constants of that module
+    spikes : the incoming spikes, (rows, bounds, first)
     geometry : of a convolution, as `gather_convolution` takes it, or none
     ways : of single spikes, (starts, outputs, taps, n_channels, n_groups, n_places)
     matrix : of a product, or the kernel of a convolution that has a geometry
     kernel : of the ways
-    dense : what is computed already, or comes in, where it is dense, (batch, n_steps, n)
+    dense : dense input, or the result if it is already computed, (batch, n_steps, n)
     factors : one for each output, or none
     system : the filter, (a, b, c, d, late)
-    states : those of the filter, (batch, order + 1, n), or none
+    states : of the filter, (batch, order + 1, n), or none
     """
 
     how: int
@@ -66,7 +66,7 @@ class Arguments(NamedTuple):
 
 
 class Filter:
-    """The states of a linear filter, (order, n) and its last output, and what steps them."""
+    """A linear filter's step, its states (order, n) and its last output."""
 
     def __init__(self, operator: SimProcess, context: Context) -> None:
         self.operator = operator
@@ -77,7 +77,7 @@ class Filter:
         a, b, c, d = (np.asarray(each, np.float64) for each in (step.A, step.B, step.C, step.D))
         order = len(self._states)
         self.system = (
-            # All filters of a sum go into one kernel, which wants them in one layout.
+            # All filters of a sum go into one kernel, which needs them in one layout.
             np.ascontiguousarray(a.reshape(order, order)),
             b.ravel(),
             c.ravel(),
@@ -91,14 +91,14 @@ class Filter:
         return [np.stack(states, axis=1)]
 
     def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
-        """Write them back."""
+        """Write the states back."""
         targets = *self._states, self._output
         for target, states in zip(targets, arrays[0].swapaxes(0, 1), strict=True):
             put(states, target, lanes, kernels)
 
 
 class Term:
-    """A product of a stage's output, perhaps filtered, and multiplied by a factor each."""
+    """A product of a stage's output, which may be filtered, with a factor for each output."""
 
     def __init__(
         self,
@@ -117,18 +117,18 @@ class Term:
         self.scale = scale
         self._dense: Callable[[np.ndarray], np.ndarray] | None = None
         self._by_height: dict[np.floating, tuple] = {}
-        # How it was computed last: for the report.
+        # How it was computed last, for the report.
         self.was_dense = False
         context.convolves |= self._windows is not None
 
     def scaled(self, factor: np.ndarray) -> Term:
-        """Return this, multiplied by numbers, (n,) or one for all."""
+        """Return this term multiplied by numbers, (n,) or one for all."""
         factor = np.broadcast_to(factor, (self.n,)).astype(self.dtype)
         self.scale = factor if self.scale is None else self.scale * factor
         return self
 
     def is_dense(self, stream: Stream, n_steps: int) -> bool:
-        """Tell, by the spikes, whether the dense product is faster."""
+        """Return whether the dense product is faster, given the spikes."""
         self.was_dense = not isinstance(stream, Spikes) or (
             stream.n > self._densest * len(stream.bounds) * n_steps * self.n_inputs
         )
@@ -136,18 +136,18 @@ class Term:
 
     @property
     def operator(self) -> Operator | None:
-        """The operator that multiplies, if it is one."""
+        """The operator that multiplies, if there is one."""
         return self.product if isinstance(self.product, Operator) else None
 
     @property
     def is_sparse(self) -> bool:
-        """Whether it multiplies by a sparse matrix, or by 1."""
+        """Whether the term multiplies by a sparse matrix, or by 1."""
         product = self.product
         return not isinstance(product, Operator) or isinstance(product, SparseDotInc)
 
     @property
     def is_identity(self) -> bool:
-        """Whether it is the output of the source, as it is."""
+        """Whether the term is the unchanged output of its source."""
         return self.product is None and self.filter is None and self.scale is None
 
     @functools.cached_property
@@ -164,7 +164,7 @@ class Term:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it multiplies by a dense matrix."""
+        """Whether the term multiplies by a dense matrix."""
         return isinstance(self.product, DotInc) and not self.is_sparse
 
     @property
@@ -173,7 +173,7 @@ class Term:
         return self.source.output.size
 
     def arguments(self, chunk: Chunk, lanes: slice) -> Arguments:
-        """Return what the kernels take for some examples."""
+        """Return the arguments of the kernels for some examples."""
         kernels, n_steps = self._context.stretch_kernels, chunk.n_steps
         stream = chunk.streams[self.source]
         given = nothing(self._context, self.dtype)
@@ -194,14 +194,14 @@ class Term:
         spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
         given = given._replace(spikes=spikes, **self._ways(stream.height))
         if given.how == kernels.ROWS and given.matrix.nbytes > kernels.LARGE:
-            # Read once for many steps.
+            # The matrix is read once for many steps.
             dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
             kernels.multiply_steps(*spikes, given.matrix, dense)
             given = given._replace(how=kernels.BLOCK, dense=dense)
         return given
 
     def _ways(self, height: float) -> dict:
-        """Return the `Arguments` that say how single spikes go."""
+        """Return the `Arguments` that describe the ways of single spikes."""
         make = functools.partial(self._make_ways, self.dtype.type(height))
         if isinstance(self.product, Operator):
             return self._context.constant((self.product, "ways", height), make)
@@ -210,7 +210,7 @@ class Term:
         return self._by_height[height]
 
     def _make_ways(self, height: np.floating) -> dict:
-        """Make them: weights times the height of a spike."""
+        """Make the ways, with weights multiplied by the height of a spike."""
         kernels, product = self._context.stretch_kernels, self.product
         if self._windows is not None:
             matrix = kernels.kernel_rows(fan_out(product, self._context, height)[-1])
@@ -244,18 +244,18 @@ class Term:
 
 
 def nothing(context: Context, dtype: np.dtype) -> Arguments:
-    """Return the arguments of a term that brings nothing."""
+    """Return the arguments of a term that adds nothing."""
     key = "nothing", dtype, context.convolves
     return context.constant(key, lambda: _nothing(context, dtype))
 
 
 def _nothing(context: Context, dtype: np.dtype) -> Arguments:
-    """Return them anew."""
+    """Return new arguments of a term that adds nothing."""
     matrix, factors, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     return Arguments(
         how=context.stretch_kernels.NOTHING,
         spikes=(np.empty(0, np.int32), np.empty((0, 0), np.int64), 0),
-        # Networks without convolutions do without their kernels, which take seconds to compile.
+        # Networks without convolutions do without these kernels, which take seconds to compile.
         geometry=12 * (0,) if context.convolves else (),
         ways=_NO_WAYS,
         matrix=matrix,
@@ -277,7 +277,7 @@ def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_a
 
 
 def dense_product(product: Product, n: int, context: Context) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what multiplies (…, n_inputs), and gives (…, n)."""
+    """Return a function that multiplies (…, n_inputs) and returns (…, n)."""
     if isinstance(product, GeneralConvInc):
         return dense_convolution(product, context)
     if isinstance(product, DotInc) and not isinstance(product, SparseDotInc):
@@ -293,7 +293,7 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
 
 
 def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Return the product of weights (n, n_inputs) and (…, n_inputs), by whether most are 0."""
+    """Return the product of weights (n, n_inputs) and (…, n_inputs), fast if most are 0."""
     # As (n_inputs, n): BLAS takes either order.
     weights = weights.T.astype(block.dtype, copy=False)
     if block.ndim < 3 or weights.shape[1] < _MANY_OUTPUTS or block.dtype.char not in "fd":
@@ -308,7 +308,7 @@ def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.
 
 
 def _padded(rows: np.ndarray, whole: int, factor: np.floating) -> np.ndarray:
-    """Return rows times a factor, with zeros behind up to a multiple, from a cache line on."""
+    """Return rows times a factor, zero-padded to a multiple, from a cache line on."""
     n_rows, n = rows.shape
     copy = aligned((n_rows, n + -n % whole), factor.dtype)
     np.multiply(rows, factor, out=copy[:, :n])

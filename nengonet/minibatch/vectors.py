@@ -1,8 +1,8 @@
 """Vectors of numbers as Numba values: sums of rows that stay in the processor's registers.
 
-A loop over the elements of a row loads and stores its sum for every row that is added. What is
-here says in LLVM's words what a kernel means: a vector of some bytes, to which parts of an array
-are added, and which is written once. The compiler splits it into the registers that there are.
+A loop over the elements of a row loads and stores its sum for every row that is added. Functions
+here state a kernel's meaning in LLVM's terms: they add parts of an array to a vector of some bytes,
+which is written once. The compiler splits the vector into the available registers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _INDEX = ir.IntType(32)
 
 
 def _features() -> dict[str, bool]:
-    """Return which features the processor has, as far as LLVM can tell."""
+    """Return the features of the processor, as far as LLVM can detect them."""
     try:
         return dict(binding.get_host_cpu_features())
     except RuntimeError:
@@ -27,9 +27,9 @@ def _features() -> dict[str, bool]:
 _FEATURES = _features()
 # Without masks, a part of a vector is loaded number by number.
 HAS_MASKS = bool(_FEATURES.get("avx") or _FEATURES.get("sve"))
-# The bytes of a vector, four of which stay in registers, of the fewest that processors have.
+# Bytes of a vector, for which four vectors stay in registers even on the smallest processors.
 FOURTH = 64
-# The bytes of a vector, eight of which stay in registers, with as many left for other things.
+# Bytes of a vector, for which eight vectors stay in registers, with as many left for other values.
 EIGHTH = 64 if _FEATURES.get("avx512f") else 32
 
 
@@ -49,7 +49,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def zeros_of(n_bytes: int) -> Callable:
-    """Return a function for kernels that makes a vector of zeros, of an array's type."""
+    """Return a function for kernels that makes a vector of zeros of an array's type."""
 
     @intrinsic
     def zeros(typing, array):
@@ -65,23 +65,23 @@ def zeros_of(n_bytes: int) -> Callable:
 
 @intrinsic
 def plus(typing, vector, array, at, n):
-    """Return the vector, to the first ``n`` numbers of which those of an array are added.
+    """Return the vector after adding ``n`` numbers of an array to its first ``n`` numbers.
 
-    They begin ``at`` that number of the array, counted flat.
+    The numbers begin ``at`` that index of the flat array.
     """
 
     def generate(context, builder, signature, given):
         total, array_given, at, n = given
         numbers = context.get_value_type(vector)
         pointer = _pointer(builder, context, array, array_given, at, numbers)
-        # Not every processor has masks. Which way it goes is decided outside of loops.
+        # Not every processor has masks. The choice is made outside of loops.
         with builder.if_else(_all(builder, numbers, n)) as (whole, part):
             with whole:
                 sums = builder.fadd(total, builder.load(pointer, align=_size(vector)))
                 after_whole = builder.basic_block
             with part:
                 more, mask = _load_some(builder, vector, pointer, n)
-                # In these words it is one instruction, where the processor has masks.
+                # In this form it is one instruction, if the processor has masks.
                 some = builder.select(mask, builder.fadd(total, more), total)
                 after_part = builder.basic_block
         found = builder.phi(numbers)
@@ -94,10 +94,10 @@ def plus(typing, vector, array, at, n):
 
 @intrinsic
 def eight_places(typing, first, last, share, of_position, of_row):
-    """Return where eight positions of an image stand, from the ``first`` on.
+    """Return the places of eight positions of an image, from the ``first`` on.
 
-    Each stands at ``position * of_position + row * of_row``, where the row is the position times
-    the ``share`` of one in a row. Beyond the ``last`` position, it stands again.
+    The place of each is ``position * of_position + row * of_row``. Its row is the position times
+    the ``share`` of one position in a row. After the ``last`` position, the last one is repeated.
     """
     n = 8
 
@@ -129,11 +129,11 @@ def eight_places(typing, first, last, share, of_position, of_row):
 
 @intrinsic
 def plus_products(typing, sums, array, at, n, values, places, offset):
-    """Return vectors, to each of which a part of an array is added, multiplied by a value.
+    """Return vectors after adding to each a part of an array, multiplied by a value.
 
     The part is as in `plus`. The values, numbers of the array's type, are at ``places``, one for
-    each vector, all of them shifted by the ``offset``. Products are rounded before they are added,
-    as in NumPy.
+    each vector, all shifted by the ``offset``. Products are rounded before they are added, as in
+    NumPy.
     """
     vector = sums.dtype
 
@@ -166,7 +166,7 @@ def plus_products(typing, sums, array, at, n, values, places, offset):
 
 @intrinsic
 def put(typing, vector, array, at, n):
-    """Write the first ``n`` numbers of a vector to an array, where they begin ``at``."""
+    """Write the first ``n`` numbers of a vector to an array, beginning ``at`` an index."""
 
     def generate(context, builder, signature, given):
         total, array_given, at, n = given
@@ -179,7 +179,7 @@ def put(typing, vector, array, at, n):
 
 @intrinsic
 def put_all(typing, vectors, array, places, offset, n):
-    """Write the first ``n`` numbers of each vector, each to its place, shifted by the offset."""
+    """Write the first ``n`` numbers of each vector to its place, shifted by the offset."""
 
     def generate(context, builder, signature, given):
         totals, array_given, places, offset, n = given
@@ -196,7 +196,7 @@ def put_all(typing, vectors, array, places, offset, n):
 
 @intrinsic
 def move(typing, source, at, target, to):
-    """Copy the 32 bytes that begin ``at`` a number of an array ``to`` one of another."""
+    """Copy the 32 bytes that begin ``at`` an index of one array ``to`` an index of another."""
 
     def generate(context, builder, signature, given):
         source_given, at, target_given, to = given
@@ -212,7 +212,7 @@ def move(typing, source, at, target, to):
 
 @intrinsic
 def move_scaled(typing, source, at, target, to, shift, factor):
-    """Write 16 numbers from ``at`` on, less ``shift``, times ``factor``, ``to`` another array."""
+    """Write 16 numbers from ``at`` on, minus ``shift``, times ``factor``, ``to`` another array."""
 
     def generate(context, builder, signature, given):
         source_given, at, target_given, to, *scale = given
@@ -234,16 +234,16 @@ def move_scaled(typing, source, at, target, to, shift, factor):
 def put_sum(typing, rows, column, listed, n_listed, more, total, at, n):
     """Write the sum of rows of an array, the first ``n`` of at most 256 bytes, to ``total``.
 
-    The ``n_listed`` numbers, filled up to a multiple of four, say where the rows begin, counted
-    flat; from the ``column`` on they are added one after the other, and to what stands in
-    ``total``, if there is ``more``. Whole vectors of 64 bytes are read.
+    The ``n_listed`` numbers say where the rows begin, as flat indices; they are filled up to a
+    multiple of four. The rows are added one after the other, from the ``column`` on. If there is
+    ``more``, they are added to the values in ``total``. Whole vectors of 64 bytes are read.
     """
     vector = Vector(rows.dtype, 8 * FOURTH // rows.dtype.bitwidth)
 
     def generate(context, builder, signature, given):
         *_, n = given
         done = builder.append_basic_block()
-        # How many vectors: a loop of its own for each number of them.
+        # The number of vectors: each number has a loop of its own.
         size = ir.Constant(n.type, vector.n)
         n_vectors = builder.udiv(builder.add(n, ir.Constant(n.type, vector.n - 1)), size)
         blocks = [builder.append_basic_block() for _ in range(4)]
@@ -274,9 +274,9 @@ def put_sum(typing, rows, column, listed, n_listed, more, total, at, n):
 
 @intrinsic
 def bits_of(typing, array, at, mask):
-    """Return which of the 64 bytes that begin ``at`` have a bit of the mask.
+    """Return which of the 64 bytes that begin ``at`` an index have a bit of the mask.
 
-    The first is the lowest bit.
+    The lowest bit stands for the first byte.
     """
 
     def generate(context, builder, signature, given):
@@ -292,7 +292,7 @@ def bits_of(typing, array, at, mask):
 
 @intrinsic
 def lowest(typing, bits):
-    """Return which is the lowest bit that is set, 64 if none is."""
+    """Return the position of the lowest bit that is set, or 64 if none is."""
 
     def generate(context, builder, signature, given):
         return builder.cttz(given[0], ir.Constant(ir.IntType(1), 0))
@@ -302,7 +302,7 @@ def lowest(typing, bits):
 
 @intrinsic
 def n_set(typing, bits):
-    """Return how many bits are set."""
+    """Return the number of bits that are set."""
 
     def generate(context, builder, signature, given):
         return builder.ctpop(given[0])
@@ -311,26 +311,26 @@ def n_set(typing, bits):
 
 
 def _contiguous(array: types.Type) -> types.Type:
-    """Return the type of an array, or refuse one that is not as a flat list of numbers is."""
+    """Return the type of an array, or raise an error if it is not a flat list of numbers."""
     if not isinstance(array, types.Array) or array.layout != "C":
         raise errors.TypingError(f"expected a C-contiguous array, got {array}")
     return array
 
 
 def _check_type(array: types.Type, dtype: types.Type) -> None:
-    """Refuse an array of other numbers, which would be taken for what they are not."""
+    """Refuse an array of another type, whose numbers would be misread."""
     if array.dtype != dtype:
         raise errors.TypingError(f"expected an array of {dtype}, got {array.dtype}")
 
 
 def _pointer(builder, context, array, given, at, numbers):
-    """Return where some numbers of an array begin."""
+    """Return the address of some numbers of an array."""
     data = cgutils.create_struct_proxy(array)(context, builder, given).data
     return builder.bitcast(builder.gep(data, [at]), numbers.as_pointer())
 
 
 def _repeated(builder, numbers, value):
-    """Return a vector, all numbers of which are one."""
+    """Return a vector that repeats one number."""
     anything = ir.Constant(numbers, ir.Undefined)
     first = builder.insert_element(anything, value, ir.Constant(_INDEX, 0))
     indices = ir.VectorType(_INDEX, numbers.count)
@@ -345,7 +345,7 @@ def _first(builder, count, n):
 
 
 def _all(builder, numbers, n):
-    """Tell whether ``n`` are all numbers of a vector."""
+    """Return whether ``n`` covers all numbers of a vector."""
     return builder.icmp_signed(">=", n, ir.Constant(n.type, numbers.count))
 
 
@@ -364,7 +364,7 @@ def _load_some(builder, vector, pointer, n):
 
 
 def _part(context, builder, vector, array, array_given, at, n):
-    """Return the first ``n`` numbers of a vector that begins ``at`` in an array."""
+    """Return the first ``n`` numbers of a vector that begins ``at`` an index of an array."""
     numbers = context.get_value_type(vector)
     pointer = _pointer(builder, context, array, array_given, at, numbers)
     with builder.if_else(_all(builder, numbers, n)) as (whole, part):
@@ -381,7 +381,7 @@ def _part(context, builder, vector, array, array_given, at, n):
 
 
 def _put(context, builder, vector, total, array, array_given, at, n):
-    """Write the first ``n`` numbers of a vector ``at`` a place of an array."""
+    """Write the first ``n`` numbers of a vector ``at`` an index of an array."""
     pointer = _pointer(builder, context, array, array_given, at, total.type)
     with builder.if_else(_all(builder, total.type, n)) as (whole, part):
         with whole:
@@ -399,12 +399,12 @@ def _masked(builder, what, vector, of_type):
 
 
 def _put_sum(context, builder, arrays, given, vector, count):
-    """Write the sum of rows, so many vectors of each, as `put_sum` does."""
+    """Write the sum of rows of ``count`` vectors each, as `put_sum` does."""
     rows_given, column, listed_given, n_listed, more, total_given, at, n = given
     rows, _, listed, *_, total, _, _ = arrays
     numbers, index = context.get_value_type(vector), n.type
     offsets = [ir.Constant(index, k * vector.n) for k in range(count)]
-    # Begin with zeros, or with what there is.
+    # Begin with zeros, or with the values that are already there.
     zeros, before = ir.Constant(numbers, None), builder.basic_block
     with builder.if_then(more):
         found = [
@@ -449,7 +449,7 @@ def _put_sum(context, builder, arrays, given, vector, count):
 
 
 def _either(builder, numbers, *found):
-    """Return which of some values is found, by the blocks that they come from."""
+    """Return the value that was found, according to the block that it comes from."""
     either = builder.phi(numbers)
     for value, block in found:
         either.add_incoming(value, block)

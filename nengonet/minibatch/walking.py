@@ -1,7 +1,7 @@
-"""What a Python function can reach: its variables, and what its code does with names.
+"""Find what a Python function can reach: its variables, and the names that its code uses.
 
-`nengonet.minibatch.owning` asks it for what a call may change, `nengonet.run.content` for what a
-result depends on.
+`nengonet.minibatch.owning` uses it to find what a call may change. `nengonet.run.content` uses it
+to find what a result depends on.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import types
 import weakref
 from collections.abc import Iterator
 
-UNBOUND = ...  # the content of a variable that has none yet
-# The names of instructions, by what they do.
+UNBOUND = ...  # the content of a variable without a value
+# Names of instructions, by their effect.
 _READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_CELL = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _READS_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
@@ -31,7 +31,7 @@ def cells_of(function: types.FunctionType) -> dict[str, types.CellType]:
 
 
 def content_of(cell: types.CellType) -> object:
-    """Return what a variable holds, or `UNBOUND`."""
+    """Return the value of a variable, or `UNBOUND`."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -39,7 +39,7 @@ def content_of(cell: types.CellType) -> object:
 
 
 def is_gone(value: object) -> bool:
-    """Tell whether it is a weak proxy of what is no longer there, so that nothing reaches it."""
+    """Return whether a value is a weak proxy of a deleted object, so that it reaches nothing."""
     if type(value) not in weakref.ProxyTypes:
         return False
     try:
@@ -50,7 +50,7 @@ def is_gone(value: object) -> bool:
 
 
 def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield a function's code, and that of the functions in it."""
+    """Yield a function's code, and the code of the functions in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -69,15 +69,15 @@ def names_in(function: types.FunctionType) -> frozenset[str]:
 
 
 def uses_of(function: types.FunctionType) -> Iterator[tuple[str, str, object]]:
-    """Yield what a function's code does with what lies outside: (how, name, value).
+    """Yield each use of an outside name in a function's code: (how, name, value).
 
-    ``how`` is "global" or "builtin" for a name that is read, "attribute" for one taken from a
-    module, "module" for a module that is used in another way, "writes global", "writes variable"
-    (of the closure: ``value`` is its cell), "writes attribute" or "imports".
+    ``how`` is one of these: "global" or "builtin" for a name that is read, "attribute" for one
+    taken from a module, "module" for a module that is used in another way, "writes global",
+    "writes variable" (of the closure: ``value`` is its cell), "writes attribute" or "imports".
     """
     scope, cells = function.__globals__, cells_of(function)
     for code in codes_of(function.__code__):
-        module = None  # that was loaded last
+        module = None  # the module that was loaded last
         for step, name in _instructions(code):
             value = None
             if module is not None and step in _READS_ATTRIBUTE:
