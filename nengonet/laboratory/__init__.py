@@ -21,14 +21,14 @@ def lab(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons or nengo.Node
-        The last layer, as for `nengonet.present`. The network is copied, and stays as it is.
+        The last layer, as for `nengonet.present`. The lab works on a copy of the network.
     images : (n_images, ...) array_like
         As for `nengonet.present`.
     labels : (n_images,) array_like of int, optional
-        Right classes, for accuracies.
+        Right classes, needed for accuracies.
     **settings
         Initial values of the knobs of the run: ``presentation_time``, ``dt``, ``seed``, ``readout``
-        and ``n_images``; and ``network``, needed for plain Nengo objects.
+        and ``n_images``. Plain Nengo objects also need ``network``.
 
     Returns
     -------

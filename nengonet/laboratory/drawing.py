@@ -1,4 +1,4 @@
-"""Code that the views share: colours, figures in one style, words, images for Bokeh."""
+"""Code that the views share: colours, figures in one style, texts, images for Bokeh."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def new_figure(title: str, x: str = "", y: str = "", **settings: object) -> figu
 
 def stacked(figures: Sequence[figure]) -> LayoutDOM:
     """Stack figures, with one toolbar for all."""
-    # The grid itself has no width in a page of Panel; its toolbar serves a column as well.
+    # The grid itself has no width in a page of Panel. Its toolbar works for a column, too.
     toolbar = gridplot([[each] for each in figures], toolbar_options={"logo": None}).toolbar
     below = column(*figures, sizing_mode="stretch_width")
     return row(below, toolbar, sizing_mode="stretch_width", min_width=400)
 
 
 def beside(*parts: LayoutDOM) -> LayoutDOM:
-    """Put parts side by side, or below each other if there is no room."""
+    """Put parts side by side, or below each other where there is no room."""
     return row(*parts, sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
 
 
@@ -82,7 +82,7 @@ def as_rgba(images: np.ndarray) -> np.ndarray:
 
 
 def share(flags: np.ndarray) -> str:
-    """Return a share as text; 0 and 100 % only if exact."""
+    """Return a share as text, with 0 and 100 % only where they are exact."""
     part = float(np.mean(flags)) if np.size(flags) else 0.0
     if 0 < part < 0.0005 or 0.9995 < part < 1:
         return "under 0.1%" if part < 0.5 else "over 99.9%"

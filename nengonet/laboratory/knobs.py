@@ -1,6 +1,7 @@
-"""The knobs of a network: read from its Nengo objects, and applied to a copy of it.
+"""Read the knobs of a network from its Nengo objects, and apply them to a copy of it.
 
-Values are a flat dict by the knob's name, ``"hidden.gain"``. Names and units are those of the code.
+Values are a flat dict by the knob's name, such as ``"hidden.gain"``. Names and units are those of
+the code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nengonet.results.readout import READOUTS
 Values = dict[str, object]
 
 _RECTIFIED = nengo.RectifiedLinear()
-#: The neuron types that a layer can have, by name; calling one makes it.
+#: The neuron types that a layer can have, by name. Each is called to make neurons.
 NEURON_TYPES = {
     "LIF": nengo.LIF,
     "AdaptiveLIF": nengo.AdaptiveLIF,
@@ -54,34 +55,37 @@ class Knob:
 
     layer: str
     word: str
-    #: Empty for a number.
+    #: The values to choose from; empty for a number.
     choices: tuple[str, ...] = ()
-    #: The meaning of None, if it is a value.
+    #: The meaning of None, where None is a value.
     none: str = ""
 
     @property
     def name(self) -> str:
-        """The key of its value."""
+        """The key of the knob's value."""
         return f"{self.layer}.{self.word}"
 
     @property
     def unit(self) -> str:
-        """Unit of the number."""
+        """The unit of the number."""
         return _UNITS.get(self.word, "")
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes whole numbers only."""
+        """Whether the knob takes whole numbers only."""
         return self.word in _WHOLE
 
     def used(self, values: Values) -> bool:
-        """Return whether it has an effect now: the tuning uses one of two pairs of numbers."""
+        """Return whether the knob has an effect now.
+
+        The tuning uses one of two pairs of numbers.
+        """
         pairs = (each.split(", ") for each in (GAIN, MAX_RATES))
         pair = next((each for each in pairs if self.word in each), None)
         return pair is None or values[f"{self.layer}.tuning"].split(", ") == pair
 
     def checked(self, value: object) -> object:
-        """Return a value of the right kind; its range is checked where it is used."""
+        """Return a value of the right kind. Its range is checked where the value is used."""
         if self.choices:
             check_among(self.name, value, self.choices)
             return value
@@ -93,7 +97,7 @@ class Knob:
 
 
 def packed(target: Target) -> bytes:
-    """Return an output with its network, for copies."""
+    """Return an output with its network as bytes, for copies."""
     try:
         return cloudpickle.dumps(target)
     except Exception as error:  # whatever an object's own pickling raises
@@ -109,23 +113,23 @@ def unpacked(content: bytes) -> Target:
         return cloudpickle.loads(content)
 
 
-# Reading.
+# Read the knobs.
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """The image input of a network, as its builder made it."""
+    """The image input of a network, as made by its builder."""
 
     label: str
     node: nengo.Node
     neurons: nengo.Ensemble | None
     values: Values
-    #: The connections from it.
+    #: The connections from the input.
     behind: list[nengo.Connection]
 
 
 def input_of(target: Target) -> Input | None:
-    """Return the image input, if exactly one exists, as nengonet's builders make it."""
+    """Return the image input, if exactly one exists and nengonet's builders made it."""
     found = _input_of(target)
     plain = found is not None and all(
         each.function is None and each.pre_slice == slice(None) for each in found.behind
@@ -159,7 +163,7 @@ _IMAGES = (ConstantImage, PoissonImage)
 
 
 def _rate(max_rate: float, amplitude: float) -> Values:
-    """Return the knobs of a Poisson input; no amplitude means ``1 / max_rate``."""
+    """Return the knobs of a Poisson input. Without an amplitude, it is ``1 / max_rate``."""
     usual = np.isclose(amplitude * max_rate, 1.0, rtol=1e-12)
     return {"max_rate": float(max_rate), "amplitude": None if usual else float(amplitude)}
 
@@ -219,14 +223,14 @@ def _neat(value: float) -> float:
 
 
 def _numbers(neuron_type: nengo.neurons.NeuronType) -> Values:
-    """Return the parameters of neurons that are numbers."""
+    """Return the numeric parameters of neurons."""
     names = inspect.signature(type(neuron_type)).parameters
     values = {name: getattr(neuron_type, name, None) for name in names}
     return {name: float(each) for name, each in values.items() if isinstance(each, int | float)}
 
 
 def _keras_bias(layer: Layer) -> np.ndarray:
-    """Return the bias that the weights give each neuron, as a drive."""
+    """Return the bias that the weights give to each neuron, as a drive."""
     own = None if layer.weights is None else layer.weights.bias
     return np.zeros(layer.size) if own is None else np.resize(own, layer.size)
 
@@ -246,11 +250,11 @@ def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
     return found
 
 
-# Turning.
+# Turn a knob.
 
 
 def turned(values: Values, built: Values, name: str, value: object) -> Values:
-    """Return the values after one knob was turned, with all that depends on it."""
+    """Return the values after one knob was turned, with all dependent values updated."""
     knobs = knobs_of(values, built)
     check_among("knob", name, knobs)
     knob = knobs[name]
@@ -269,7 +273,7 @@ def turned(values: Values, built: Values, name: str, value: object) -> Values:
 
 
 def _with_type(found: Values, built: Values, knob: Knob) -> Values:
-    """Replace the parameters of neurons; those with the same name stay."""
+    """Replace the parameters of neurons; parameters with the same name keep their values."""
     kind, layer = found[knob.name], knob.layer
     if kind == built.get(knob.name):
         usual = {word: built[f"{layer}.{word}"] for word in _own_words(built, layer)}
@@ -281,7 +285,7 @@ def _with_type(found: Values, built: Values, knob: Knob) -> Values:
 
 
 def _exchanged(values: Values, name: str, gone: Collection[str], new: Values) -> Values:
-    """Return values without some names, and with new values after a name."""
+    """Return values without some names, and with new values inserted after a name."""
     kept = {}
     for each, value in values.items():
         kept |= {} if each in gone else {each: value}
@@ -293,12 +297,12 @@ _OTHERS = ("neuron_type", "tuning", "gain", "bias", "max_rates", "intercepts", "
 
 
 def _own_words(values: Values, layer: str) -> list[str]:
-    """Return the parameters of a layer's neurons."""
+    """Return the names of the parameters of a layer's neurons."""
     return [word for word in of_layer(values, layer) if word not in _OTHERS]
 
 
 def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
-    """Replace the knobs of an input so that its mean output stays the same."""
+    """Replace the knobs of an input, and keep its mean output."""
     layer, kind = knob.layer, found[knob.name]
     own = {word: before.get(f"{layer}.{word}") for word in ("max_rate", "amplitude", "scale")}
     if kind == "constant":
@@ -315,11 +319,11 @@ def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
     return _exchanged(found, knob.name, gone, {f"{layer}.{word}": new[word] for word in new})
 
 
-# Putting them in.
+# Apply the values.
 
 
 def make(content: bytes, built: Values, values: Values, seed: int | None = None) -> Target:
-    """Return a copy of a network with these values; objects with unchanged values stay."""
+    """Return a copy of a network with these values. Objects with unchanged values stay."""
     target = unpacked(content)
     if seed is not None:
         target.network.seed = seed
@@ -336,13 +340,13 @@ def make(content: bytes, built: Values, values: Values, seed: int | None = None)
 
 
 def of_layer(values: Values, layer: str) -> Values:
-    """Return the values of one layer, or of the run, by their words."""
+    """Return the values of one layer, or of the run, by the last part of their names."""
     split = ((name.rpartition("."), value) for name, value in values.items())
     return {word: value for (own, _, word), value in split if own == layer}
 
 
 def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
-    """Change a layer's record, and its Nengo objects where values differ."""
+    """Change a layer's record, and change its Nengo objects where values differ."""
     label = layer.label
     if now.get("synapse") != was.get("synapse"):
         synapse = now["synapse"]
@@ -375,7 +379,7 @@ def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
 def _neurons(
     label: str, own: nengo.neurons.NeuronType, kind: str, numbers: Values
 ) -> nengo.neurons.NeuronType:
-    """Return neurons; given initial states stay if the new kind has them too."""
+    """Return neurons. Given initial states stay if the new type has them, too."""
     try:
         if kind == type(own).__name__:
             return with_settings(own, **numbers)
@@ -388,9 +392,10 @@ def _neurons(
 
 
 def _put_input(target: Target, source: Input, now: Values) -> Target:
-    """Replace the input, at the same place, by one that the builders make from these values.
+    """Replace the input by one that the builders make from these values.
 
-    As its objects take the places of the old ones, all seeds are those of a network built this way.
+    The new objects take the places of the old ones. All seeds are therefore those of a network
+    that was built this way.
     """
     node, own = source.node, {word: value for word, value in now.items() if word != "kind"}
     home = next(each for each in _networks(target) if node in each.nodes)
@@ -426,7 +431,7 @@ def _networks(target: Target) -> list[nengo.Network]:
 
 
 def _from(made: Layer, old: nengo.Connection) -> nengo.Connection:
-    """Return a connection like another, from an input."""
+    """Return a connection like the old one, from the new input."""
     return nengo.Connection(
         made.output,
         old.post,

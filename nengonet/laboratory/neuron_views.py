@@ -1,4 +1,4 @@
-"""The lab's figures of one neuron and of one layer; words as in `nengonet.laboratory.views`."""
+"""The lab's figures of one neuron and one layer; parameters as in `nengonet.laboratory.views`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def neuron_view(
     *,
     name: str = "neuron",
 ) -> LayoutDOM:
-    """Draw one neuron: its weights, its tuning curve, and what it did with one image.
+    """Draw one neuron: its weights, its tuning curve, and its response to one image.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ def neuron_view(
     shape : (rows, columns) or (rows, columns, channels) or None
         Shape of the layer before a dense layer, for weights drawn as images.
     tuning : pair of (n_points,) array_like
-        Increasing currents, and the rate in Hz for each constant current.
+        Currents in increasing order, and the rate in Hz for each constant current.
     currents : (n_images,) array_like
         Mean current of the neuron in each of the images.
     traces : dict of (n_steps,) array_like
-        Any of ``current``, ``voltage`` and ``spikes`` of each step, for the image looked at.
+        Any of ``current``, ``voltage`` and ``spikes`` at each step, for the chosen image.
     rates : pair of float, in Hz
         Observed and predicted for this image; NaN where unknown.
     dt, name
@@ -83,7 +83,7 @@ def neuron_view(
 
 
 def _histogram(currents: np.ndarray, above: figure) -> figure:
-    """Draw the number of images by current, on the x axis of the tuning curve."""
+    """Draw the number of images at each current, on the x axis of the tuning curve."""
     currents = np.asarray(currents, dtype=np.float64).ravel()
     currents = currents[np.isfinite(currents)]
     title = f"its mean current in each of {plural(currents.size, 'image')}"
@@ -97,7 +97,7 @@ def _histogram(currents: np.ndarray, above: figure) -> figure:
 
 
 def _weights_figure(weights: np.ndarray, shape: Sequence[int] | None, name: str) -> figure:
-    """Draw weights as an image, or a tile for each channel; colours are centred at 0."""
+    """Draw weights as an image, or as a tile for each channel. Colours are centred at 0."""
     weights = np.asarray(weights, dtype=np.float64)
     if shape is not None and weights.ndim == 1:
         if np.prod(shape) != weights.size:
@@ -148,7 +148,7 @@ def _tiled(tiles: np.ndarray) -> np.ndarray:
 
 
 def _trace_figures(traces: Mapping[str, np.ndarray], dt: float, name: str) -> list[figure]:
-    """Draw current, voltage and spikes on one axis of time."""
+    """Draw current, voltage and spikes on a shared time axis."""
     shown: list[figure] = []
     for what, colour in {"current": PINK, "voltage": ORANGE, "spikes": "black"}.items():
         values = np.asarray(traces.get(what, ()), dtype=np.float64)
@@ -182,11 +182,11 @@ def layer_view(
     name: str = "layer",
     ceiling: float = np.inf,
 ) -> tuple[LayoutDOM, ColumnDataSource]:
-    """Draw a layer's rates in a run against the predicted ones, and their distributions.
+    """Draw a layer's observed rates against the predicted ones, and both distributions.
 
-    Both are (n_images, n_neurons), in Hz, NaN where unknown; ``ceiling`` is the largest rate that
-    the neurons can have, in Hz. The source has ``image`` and ``neuron`` of each point, and
-    ``source.selected.indices`` is the point that was clicked.
+    Both are (n_images, n_neurons), in Hz, and NaN where unknown. ``ceiling`` is the largest rate
+    that the neurons can have, in Hz. The source has the ``image`` and ``neuron`` of each point, and
+    ``source.selected.indices`` is the clicked point.
     """
     observed = np.asarray(observed, dtype=np.float64)
     predicted = np.full(observed.shape, np.nan) if predicted is None else np.asarray(predicted)
@@ -223,7 +223,7 @@ def layer_view(
 def _spread(observed: np.ndarray, predicted: np.ndarray) -> figure:
     """Draw the distributions of observed and predicted rates of half a spike or more."""
     found = {"observed": np.abs(observed), "predicted": np.abs(predicted)}
-    # Bins with the same number of whole counts, as observed rates are multiples of one spike's.
+    # Observed rates are multiples of one spike's rate, so bins hold equally many whole counts.
     spiking = observed[np.isfinite(observed) & (observed != 0)]
     one = np.abs(spiking).min() if spiking.size else 1.0
     found = {word: each[np.isfinite(each)] for word, each in found.items()}

@@ -38,7 +38,7 @@ def _text(value: object, none: str = "none") -> str:
 
 
 def _numbers(title: str, found: Accuracy | None, below: str, old: bool = False) -> Html:
-    """Return a large accuracy, with its interval."""
+    """Return an accuracy in large type, with its interval."""
     large, words = "–", []
     if found is not None:
         ties = f", {found.ties:,} ties" if found.ties else ""
@@ -93,7 +93,7 @@ class Page:
         return button
 
     def _do(self, change: Callable[[], None]) -> None:
-        """Change the knobs, and run; an impossible change shows a message and does nothing."""
+        """Change the knobs, and run. An impossible change shows a message and does nothing else."""
         try:
             change()
         except InputError as error:
@@ -109,7 +109,7 @@ class Page:
             self._again.value = 0
 
     def _show_knobs(self) -> None:
-        """Show the values; widgets are made anew if the knobs have changed."""
+        """Show the values. New widgets are made where the knobs have changed."""
         lab, knobs, self._is_quiet = self.lab, self.lab.knobs, True
         if list(self._widgets) != list(knobs):
             self._widgets = {name: self._widget(knob) for name, knob in knobs.items()}
@@ -149,10 +149,10 @@ class Page:
         if not self._is_quiet:
             self._do(functools.partial(self.lab.set, name, event.new))
 
-    # -- what is known
+    # -- results
 
     def look(self) -> None:
-        """Show what has come since the last look."""
+        """Show the results that arrived since the last look."""
         lab = self.lab
         self._inside.fill()
         self._bar.value = int(100 * lab.job.share) if lab.is_running else 0
@@ -220,7 +220,7 @@ def _row_of(run: Run) -> list[object]:
     return [run.number, run.settings.name, words, *figures]
 
 
-# By tab, what is in it; by view, what it depends on beside the run.
+# The views of each tab, and the choices on which each view depends beside the run.
 _TABS = {"images": ("grid", "example"), "neuron": ("neuron",), "layer": ("layer",)}
 _TABS |= {"code": ("code",), "report": ("report",)}
 _NEEDS = {"grid": ("which", "from"), "example": ("image",), "neuron": ("layer", "neuron", "image")}
@@ -230,9 +230,9 @@ _CHOICES |= {"layer": ("layer",)}
 
 
 class Inside:
-    """The last run, image by image, neuron by neuron, layer by layer; and what can be taken home.
+    """The tabs of the last run: images, neurons, layers, and files to download.
 
-    Views are made beside the page, which goes on while they are, and stay until what they show
+    Views are made in the background while the page keeps working. They stay until their content
     changes.
     """
 
@@ -271,7 +271,7 @@ class Inside:
         return pn.widgets.FileDownload(callback=content, disabled=True, **given)
 
     def show(self, name: str) -> None:
-        """Begin to fill a tab, where it shows something else."""
+        """Begin to fill a tab, unless its content is current."""
         self._active, done = name, self.lab.done
         chosen = self._choices(done) if done is not None else {}
         for view in _TABS.get(name, ()):
@@ -286,7 +286,7 @@ class Inside:
                 self._coming[view] = self.lab.later(make)
 
     def _choices(self, done: Done) -> dict[str, object]:
-        """Return what is chosen, of what there is."""
+        """Return the chosen image, layer and neuron, limited to those that exist."""
         widgets, labels = self._chosen, [layer.label for layer in done.layers]
         if widgets["layer"].options != labels:
             widgets["layer"].param.update(options=labels, value=done.first.label)
@@ -296,7 +296,7 @@ class Inside:
         return chosen | {each: min(chosen[each], widgets[each].end) for each in ("image", "neuron")}
 
     def fill(self) -> None:
-        """Put what was made meanwhile where it belongs."""
+        """Put the views that are finished into their places."""
         for view in [name for name, coming in self._coming.items() if coming.done()]:
             pane, coming = self._panes[view], self._coming.pop(view)
             try:
@@ -318,7 +318,7 @@ class Inside:
         return functools.partial(self._put_grid, *made)
 
     def _put_grid(self, grid: object, source: object, pane: pn.Column) -> None:
-        """Show a grid: in the figure that is there, so that a click meanwhile finds it."""
+        """Show a grid in the existing figure, so that a click in the meantime still works."""
         if self._grid is None:
             self._grid = pn.pane.Bokeh(grid, **_WIDE), source
             self._watch(source, {"index": self._chosen["image"]})
@@ -368,12 +368,12 @@ class Inside:
         return place
 
     def _offer(self, name: str, file: str, content: bytes) -> None:
-        """Let a button give a file."""
+        """Let a button offer a file for download."""
         self._files[name] = content
         self._buttons[name].param.update(filename=file, disabled=False)
 
     def _watch(self, source: object, widgets: dict[str, pn.widgets.IntInput]) -> None:
-        """Let a click choose: a column of the clicked row sets a widget's value."""
+        """Let a click set widgets: each takes its value from a column of the clicked row."""
 
         def chosen(attribute: str, old: list, new: list) -> None:
             for name, widget in widgets.items() if new else ():

@@ -1,4 +1,4 @@
-"""The server of the lab: for this machine only, or for everyone who has the token."""
+"""The server of the lab, for this machine only or for everyone who has the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class TokenOnly(AuthProvider):
-    """Admits those who have the token: in the page's address, and then in a cookie."""
+    """Admit visitors who have the token: first in the page's address, later in a cookie."""
 
     login_url = "/"  # asked for by Bokeh; who has no token is refused before
 
@@ -49,13 +49,13 @@ def serve(
     tell: Callable[[str], object] = print,
     show: bool = True,
 ) -> None:
-    """Serve a lab until Ctrl-C; every page starts with its own state.
+    """Serve a lab until Ctrl-C. Every page starts with its own state.
 
     Parameters
     ----------
     lab : Lab
     host : str, optional
-        Address to listen at besides this machine's own; visitors then need a token.
+        Address to listen at, in addition to this machine's own. Visitors then need a token.
     port : int
         Port of the page; 0 for any free port.
     tell : callable
@@ -66,7 +66,7 @@ def serve(
     token = None if host is None else secrets.token_urlsafe(24)
     address, port = host or LOOPBACK, _free(host or LOOPBACK, port)
     guard = {} if token is None else {"auth_provider": TokenOnly(token)}
-    # From elsewhere, the token's cookie decides who may connect, under any name of the machine.
+    # From other machines, the token's cookie decides who may connect, whatever this machine's name.
     origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"] if token is None else ["*"]
     server = pn.io.server.get_server(
         lambda: page(lab.fresh()),
@@ -88,7 +88,7 @@ def serve(
 
 
 def _free(address: str, port: int) -> int:
-    """Return the port, or a free one for 0."""
+    """Return the port, or a free port for 0."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
 """The state of one page of the lab: the knobs, the prediction, the run, and earlier runs.
 
-It does not depend on the page. A network is made anew from the knobs for every prediction and run;
-the user's own objects are not changed.
+It does not depend on the page. Every prediction and every run makes a new network from the knobs.
+The user's own objects do not change.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from nengonet.results.result import Result
 from nengonet.run.presentation import present
 from nengonet.studies.case import Path
 
-#: Images that a network of many neurons is shown at first, and how many neurons are many.
+#: The initial number of images for a network of many neurons, and how many neurons are many.
 _FEW, _MANY_NEURONS = 100, 20_000
-#: The prediction is for the first images only, so that it follows a moving knob.
+#: The prediction is for this many images only, so that it can follow a moving knob.
 N_PREDICTED = 500
-#: The script is for Nengo's own simulator, which takes a second for an image.
+#: The script shows few images, because Nengo's own simulator takes a second for each.
 N_CODE = 20
 _N_IMAGES = 1000
 
@@ -59,7 +59,7 @@ class Cancelled(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A network as it was built, and the values of its knobs."""
+    """A network as it was built, with the values of its knobs."""
 
     content: bytes
     values: Values
@@ -67,7 +67,7 @@ class Base:
     seeded: bool = False
     initial_states: Mapping = dataclasses.field(default_factory=dict)
     weights: Path = None
-    #: Its published accuracy.
+    #: The published accuracy of the network.
     published: float | None = None
 
     @classmethod
@@ -98,7 +98,7 @@ class Settings:
 
     @property
     def published(self) -> float | None:
-        """The published accuracy of this very network, shown as it was."""
+        """The published accuracy, if exactly this network was published with these settings."""
         own = (f"{RUN}.n_images", f"{RUN}.seed")
         same = all(value == self.values.get(k) or k in own for k, value in self.base.values.items())
         return self.base.published if same else None
@@ -109,18 +109,18 @@ class Settings:
         return knobs.make(self.base.content, self.base.values, self.values, seed)
 
     def present(self, target: Target, images: np.ndarray, **given: object) -> Result:
-        """Show images to the network that was made; ``given`` goes to `nengonet.present`."""
+        """Show images to a network of `make`; ``given`` goes to `nengonet.present`."""
         own = {"seed": self.running["seed"], "initial_states": self.base.initial_states}
         return present(target.network, target, images, **self.showing, **own, **given)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """The kept facts of a run: a row of the list."""
+    """The facts that are kept of a run: a row of the list."""
 
     number: int
     settings: Settings
-    #: By knob, the values in the previous run and in this one.
+    #: The values in the previous run and in this run, by knob.
     changed: Mapping[str, tuple[object, object]]
     predicted: Accuracy | None
     accuracy: Accuracy | None
@@ -128,13 +128,13 @@ class Run:
     ties: int
     #: Mean rate of each spiking layer, in Hz.
     rates: Mapping[str, float]
-    #: How long it took.
+    #: Duration of the run, in seconds.
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Done:
-    """The last run in full, to look inside."""
+    """The complete last run, to look inside."""
 
     number: int
     settings: Settings
@@ -151,7 +151,7 @@ class Done:
 
     @property
     def first(self) -> Layer:
-        """The first of them that has weights, if any has."""
+        """The first of these layers that has weights, if any."""
         return next((layer for layer in self.layers if layer.weights), self.layers[-1])
 
     def layer(self, label: str) -> Layer:
@@ -164,14 +164,14 @@ class Done:
         return np.inf if kind is None else model_of(kind).ceiling(self.result.dt)
 
     def pictures(self) -> np.ndarray:
-        """Return the images in the shape of the input, where that is one of images."""
+        """Return the images in the input's shape, where that is the shape of an image."""
         shape = self.target.upstream()[0].shape
         fits = len(shape) > 1 and self.images[0].size == math.prod(shape)
         return self.images.reshape(-1, *shape) if fits else self.images
 
     @functools.cached_property
     def predicted(self) -> dict[str, LayerPrediction]:
-        """The prediction of each layer, with noisy currents."""
+        """The prediction for each layer, with noisy currents."""
         showing = {name: self.settings.running[name] for name in ("presentation_time", "dt")}
         found = predict(self.target, self.images, **showing, noise=True)
         return {each.label: each for each in found}
@@ -182,7 +182,7 @@ class Done:
         return self.result.to_html(images=self.pictures(), title=title, **given)
 
     def again(self, number: int, label: str = "", neuron: int = 0) -> tuple[Result, dict]:
-        """Run one image again, for its rasters; and for a neuron's current and voltage by step."""
+        """Run one image again for its rasters, and for a neuron's current and voltage by step."""
         target, probes = self.settings.make(), {}
         ensembles = {layer.label: layer.ensemble for layer in target.upstream() if layer.ensemble}
         if label in ensembles:
@@ -248,7 +248,7 @@ def _weights_of(layer: Layer, neuron: int) -> tuple[np.ndarray, tuple | None]:
 
 
 def bundle(script: Script, name: str = "network") -> tuple[str, bytes]:
-    """Return the name and content of a file for a script: a zip where it reads arrays."""
+    """Return the name and content of a file for a script, or of a zip if it reads arrays."""
     arrays = script.npz()
     if arrays is None:
         return f"{name}.py", script.encode()
@@ -260,9 +260,10 @@ def bundle(script: Script, name: str = "network") -> tuple[str, bytes]:
 
 
 class Worker:
-    """One thread that does what it is given, one after the other, as long as somebody has this.
+    """One thread that does its tasks one after the other, as long as this object exists.
 
-    A thread for each task would keep the memory of all: every thread has an arena of its own.
+    A thread for each task would keep the memory of all tasks, because every thread has its own
+    memory arena.
     """
 
     def __init__(self) -> None:
@@ -271,7 +272,7 @@ class Worker:
         weakref.finalize(self, self._tasks.put, None)
 
     def do(self, task: Callable[[], object]) -> Future:
-        """Return what will come of a task."""
+        """Start a task, and return the future of its result."""
         coming: Future = Future()
         self._tasks.put((coming, task))
         return coming
@@ -289,7 +290,7 @@ def _work(tasks: queue.SimpleQueue) -> None:
 
 
 def _let_go() -> None:
-    """Give back the memory of networks that are no more, which refer to each other."""
+    """Give back the memory of unused networks, whose objects refer to each other."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:  # of GNU's C library, which keeps what it has for a while otherwise
@@ -297,7 +298,7 @@ def _let_go() -> None:
 
 
 class Job:
-    """A run in progress, or a former one."""
+    """A run in progress, or a run that has ended."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -305,7 +306,7 @@ class Job:
         self.share = 0.0
 
     def told(self, n_done: float, total: float) -> None:
-        """Take the progress of the run, or end it."""
+        """Record the progress of the run, or end the run."""
         if self.stopped.is_set():
             raise Cancelled
         self.share = n_done / total
@@ -317,7 +318,7 @@ class Lab:
     Parameters
     ----------
     networks : dict of {str: callable}
-        Each returns a `Base`; the first is the one to begin with.
+        Each returns a `Base`. The lab begins with the first.
     images, labels : ndarray
         As `nengonet.present` takes them.
     title : str
@@ -359,13 +360,13 @@ class Lab:
         return knobs.knobs_of(self.now.values, self.now.base.values)
 
     def set(self, knob: str, value: object) -> None:
-        """Turn a knob; a value out of its range raises an error and changes nothing."""
+        """Turn a knob. A value out of range raises an error and changes nothing."""
         values = knobs.turned(self.now.values, self.now.base.values, knob, value)
         if values != self.now.values:
             self._to(dataclasses.replace(self.now, values=values))
 
     def choose(self, name: str) -> None:
-        """Choose one of the networks as it was built; the number of images stays."""
+        """Choose one of the networks as it was built. The number of images stays."""
         check_among("network", name, self.networks)
         base = self.networks[name]()
         shown = {f"{RUN}.{word}": self.now.running[word] for word in ("n_images", "seed")}
@@ -376,13 +377,13 @@ class Lab:
         self._to(next(run.settings for run in self.history if run.number == number))
 
     def back(self) -> None:
-        """Undo the last change of the knobs, if there was one."""
+        """Undo the last change of the knobs, if any."""
         if self._past:
             self.now = self._past.pop()
 
     @property
     def changed(self) -> dict[str, tuple[object, object]]:
-        """The changes since the last run: its value and the present one, by knob."""
+        """The changes since the last run: its value and the present value, by knob."""
         return self._since(self.now)
 
     def _since(self, settings: Settings) -> dict[str, tuple[object, object]]:
@@ -398,7 +399,7 @@ class Lab:
         self.now = settings
 
     def _checked(self, settings: Settings) -> Settings:
-        """Return settings with which a network can be made and run."""
+        """Return the settings, or refuse them if no network can be made and run with them."""
         running = settings.running
         count_steps(running["presentation_time"], running["dt"])
         positive_integer(f"{RUN}.n_images", running["n_images"], at_most=len(self.images))
@@ -408,22 +409,22 @@ class Lab:
     # -- prediction and run
 
     def shown(self, settings: Settings, most: int = sys.maxsize) -> tuple:
-        """Return the images and labels of a run, or the first of them."""
+        """Return the images and labels of a run, or only the first of them."""
         n = min(settings.running["n_images"], most)
         return self.images[:n], None if self.labels is None else self.labels[:n]
 
     def predict(self) -> Diagnosis:
-        """Predict what the network will do with the images, without a run."""
+        """Predict, without a run, what the network will do with the images."""
         return self._predicted(self.now)
 
     @property
     def predicted(self) -> Diagnosis | None:
-        """The prediction for the present knobs, if there is one yet."""
+        """The prediction for the present knobs, if it is finished."""
         settings, found = self._predictions
         return found if settings is self.now else None
 
     def code(self) -> Script:
-        """Return a script in plain Nengo that builds the network of now, and runs some images."""
+        """Return a script in plain Nengo that builds the present network, and runs some images."""
         now, (images, labels) = self.now, self.shown(self.now, N_CODE)
         own = {"seed": now.running["seed"], "initial_states": now.base.initial_states}
         return as_script(now.make(), images, labels, weights=now.base.weights, **now.showing, **own)
@@ -438,18 +439,18 @@ class Lab:
         return found
 
     def later(self, task: Callable[[], object]) -> Future:
-        """Do something beside the run, and return what will come of it."""
+        """Do a task beside the run, and return the future of its result."""
         return self._looks.do(task)
 
     def run(self) -> None:
-        """Start a run in the background; a run in progress ends."""
+        """Start a run in the background. A run in progress ends."""
         self.cancel()
         self.trouble, self.job = None, Job(self.now)
         self.later(functools.partial(self._foresee, self.job))
         self._runs.do(functools.partial(self._finish, self.job))
 
     def _foresee(self, job: Job) -> None:
-        """Predict while an earlier run may still be ending; errors are those of the run."""
+        """Predict, while an earlier run may still be ending. The run reports any errors."""
         if not job.stopped.is_set():
             self._predicted(job.settings)
 
@@ -474,7 +475,7 @@ class Lab:
         except Cancelled:
             pass
         except Exception as error:
-            # A run's own trouble, or an error: the page shows either, and goes on.
+            # The page shows a run's own failure, or any other error, and keeps working.
             if not job.stopped.is_set():
                 own = isinstance(error, (InputError, nengo.exceptions.NengoException))
                 self.trouble = " ".join(str(error if own else repr(error)).split())
@@ -501,7 +502,7 @@ class Lab:
             seconds=time.monotonic() - started,
         )
         self.history.append(row)
-        # What a page looks for.
+        # The page checks this attribute.
         self.done = Done(row.number, settings, target, result, images, labels, predicted)
 
 
@@ -558,6 +559,6 @@ def of_study(
 
 
 def _usual(target: Target) -> int:
-    """Return the number of images that a network is shown at first."""
+    """Return the initial number of images for a network."""
     objects = (*target.network.all_ensembles, *target.network.all_nodes)
     return _FEW if sum(map(size_of, objects)) > _MANY_NEURONS else _N_IMAGES

@@ -1,13 +1,14 @@
 """The lab's figures of images, neurons and layers: Bokeh figures of plain arrays.
 
-These parameters mean the same in all functions:
+These parameters have the same meaning in all functions:
 
 ``image``, ``images``
-    (rows, columns), (rows, columns, channels) or (n_inputs,) array_like; one for each image. Values
-    in [0, 1] are drawn from black to white, others from their smallest to their largest. Three
-    channels are red, green and blue; any other number of channels is drawn as their mean.
+    (rows, columns), (rows, columns, channels) or (n_inputs,) array_like, for each image. Values
+    in [0, 1] are drawn from black to white. Other values are drawn from their smallest to their
+    largest. Three channels are red, green and blue; any other number of channels is drawn as
+    their mean.
 ``label``, ``labels``, ``prediction``, ``predictions``
-    Right class and answer, numbers from 0; an answer that is NaN or below 0 means no answer.
+    Right class and answer, as numbers from 0. NaN or a number below 0 means no answer.
 ``class_names``
     A name for each class, by default its number.
 ``tied``
@@ -49,7 +50,7 @@ from nengonet.plots.frame import names_of_classes, step_ends
 
 __all__ = ["example_view", "image_grid", "layer_view", "neuron_view"]
 
-# By verdict: colour, width and dashes of the frame, and the sign beside the answer.
+# For each verdict: colour, width and dashes of the frame, and the sign beside the answer.
 _FRAMES = {
     "right": (BLUE, 1.5, "solid", "✓"),
     "wrong": (RED, 4.0, "solid", "×"),
@@ -80,10 +81,10 @@ def image_grid(
     start: int = 0,
     n: int = 36,
 ) -> tuple[figure, ColumnDataSource]:
-    """Draw ``n`` of all images, of the wrong ones or of the ties (``show``), from ``start`` on.
+    """Draw ``n`` images from ``start`` on; ``show`` is all images, the wrong ones or the ties.
 
-    The source has a row for each image drawn: ``index`` is its number among all, and
-    ``source.selected.indices`` the row that was clicked.
+    The source has a row for each drawn image: ``index`` is its number among all images, and
+    ``source.selected.indices`` is the clicked row.
     """
     check_among("show", show, _SHOWN)
     answers = np.asarray(predictions, dtype=np.float64).ravel()
@@ -129,7 +130,7 @@ def _answers(answers: np.ndarray, right: np.ndarray, ties: np.ndarray, names: li
 
 
 def _grid_figure(title: str, source: ColumnDataSource, rows: int) -> figure:
-    """Draw the images of a source in rows, with frames, and with words under them."""
+    """Draw the images of a source in rows, with frames and with texts below."""
     ranges = {"x_range": Range1d(-0.55, _COLUMNS - 0.45)}
     ranges["y_range"] = Range1d(0.5 - rows * _PITCH, 0.55)
     style = {"sizing_mode": "scale_width", "aspect_ratio": _COLUMNS / (rows * _PITCH + 0.5)}
@@ -164,12 +165,12 @@ def example_view(
     readout: str = "spike_count",
     name: str = "image",
 ) -> LayoutDOM:
-    """Draw what a network did with one image: the image, its spikes, the scores over time.
+    """Draw a network's response to one image: the image, the spikes, and the scores over time.
 
     ``rasters`` has the spikes of each step, (n_steps, n_neurons) of int, by layer, from the input
-    on. Each is a figure named ``raster LAYER``, in which y is the neuron. ``scores`` are
-    (n_steps, n_classes), from `nengonet.Result.scores` with the ``readout``. Ten parameters: each
-    is another thing that is known of an example.
+    on. Each becomes a figure named ``raster LAYER``, in which y is the neuron. ``scores`` are
+    (n_steps, n_classes), from `nengonet.Result.scores` with the ``readout``. There are ten
+    parameters because each is a separate fact about an example.
     """
     scores = np.asarray(scores, dtype=np.float64)
     names = names_of_classes(class_names, scores.shape[1])
@@ -188,7 +189,7 @@ def example_view(
 
 
 def _picture(image: np.ndarray, colour: str) -> figure:
-    """Draw one image in a frame; a vector as a strip."""
+    """Draw one image in a frame. A vector is drawn as a strip."""
     pixels = drawing.as_rgba(np.asarray(image)[np.newaxis])[0]
     rows, columns = pixels.shape
     size = {"width": 214, "height": 24 + (30 if rows == 1 else min(190 * rows // columns, 400))}
@@ -202,7 +203,7 @@ def _picture(image: np.ndarray, colour: str) -> figure:
 
 
 def _raster_figure(layer: str, spikes: np.ndarray, dt: float) -> figure:
-    """Draw a mark for each spike; of many spikes, the rates of blocks of neurons and steps."""
+    """Draw a mark for each spike, or, for many spikes, the rates of blocks."""
     spikes = np.abs(np.asarray(spikes, dtype=np.int64))
     n_steps, n_neurons = spikes.shape
     times, time = step_ends(n_steps, dt)
@@ -225,7 +226,7 @@ def _raster_figure(layer: str, spikes: np.ndarray, dt: float) -> figure:
 
 
 def _draw_blocks(drawn: figure, spikes: np.ndarray, dt: float, step: float) -> str:
-    """Draw rates as an image, and say in words what is in it; spikes are (n_neurons, n_steps)."""
+    """Draw rates as an image, and describe it in words. Spikes are (n_neurons, n_steps)."""
     tall, wide = (-(-n // most) for n, most in zip(spikes.shape, _MOST_BLOCKS, strict=True))
     rows, columns = np.arange(0, spikes.shape[0], tall), np.arange(0, spikes.shape[1], wide)
     counts = np.add.reduceat(np.add.reduceat(spikes, rows, axis=0), columns, axis=1)
@@ -243,7 +244,7 @@ def _draw_blocks(drawn: figure, spikes: np.ndarray, dt: float, step: float) -> s
 
 
 def _score_figure(scores, dt, names, prediction, right, readout) -> figure:
-    """Draw the score of each class as steps, and name the curves where they end."""
+    """Draw the score of each class as steps, and name the curves at their ends."""
     times, time = step_ends(len(scores), dt)
     before = np.full((1, len(names)), 0.0 if readout in _FROM_ZERO else np.nan)
     values = np.concatenate([before, np.where(np.isfinite(scores), scores, np.nan)])
@@ -272,7 +273,7 @@ def _score_figure(scores, dt, names, prediction, right, readout) -> figure:
 
 
 def _end_names(last: np.ndarray, names: Sequence[str], flags: dict, apart: float) -> LayoutDOM:
-    """Return an axis that names curves at their ends; those too close together in one name."""
+    """Return an axis that names curves at their ends. Curves close together share one name."""
     ranked = sorted(np.flatnonzero(np.isfinite(last)), key=lambda k: (k not in flags, -last[k]))
     words: dict[float, str] = {}
     for k in ranked[:_MOST_NAMED]:
