@@ -234,7 +234,7 @@ def state_of(rng: np.random.Generator) -> list[int]:
 
 
 def first_states(seed: int, examples: np.ndarray) -> np.ndarray:
-    """Return the `state_of` each example's `example_rng`, with NumPy's ``SeedSequence`` at once."""
+    """Return `state_of` every `example_rng`, computing NumPy's ``SeedSequence`` for all at once."""
     if max(seed, *map(int, examples)) >= 2**32:  # these are hashed in more words
         return np.array([state_of(example_rng(seed, int(each))) for each in examples], np.uint64)
     constant, factor = 0x43B0D7E5, 0x931E8875

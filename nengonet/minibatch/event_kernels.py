@@ -368,7 +368,7 @@ def multiply_steps(rows, bounds, first, weights, sums):
     """Set ``sums``, (batch, n_steps, n_outputs), to the products of spikes and a large matrix.
 
     ``rows[bounds[b, first + step]:bounds[b, first + step + 1]]`` are the spikes of example ``b``.
-    ``weights``, (n_inputs, n_outputs), are multiplied by the height of a spike. Some rows of the
+    ``weights``, (n_inputs, n_outputs), already include the height of a spike. Some rows of the
     matrix are added for many steps of several examples, then the next rows. So the matrix is read
     once for all of them. This saves nothing if spikes do not come in ascending order.
     """

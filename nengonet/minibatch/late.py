@@ -1,4 +1,4 @@
-"""Learned weights that are changed late: when a product or somebody else reads them.
+"""Learned weights that are changed late: when a product or anything else reads them.
 
 Nengo's rules change a matrix by products of two vectors. These vectors are kept instead of the
 matrix of changes. They are added to the weights when those are needed: to the weights of inputs

@@ -259,7 +259,7 @@ def winner(rows, first, last, ways, working, sums, leaders, spikes, used):
 
 @uncounted
 def find_leaders(ways, sums, leaders):
-    """Set ``leaders`` to each window's input with the largest sum; the first, if several do."""
+    """Set ``leaders`` to each window's input with the largest sum; the first of equal ones."""
     most, share = index(ways.most), share_of(ways.size)
     for window in range(leaders.shape[0]):
         leaders[window] = -1

@@ -22,8 +22,8 @@ class Report(NamedTuple):
         Whether many steps at a time run outside Python.
     dense : tuple of str
         Objects whose output is multiplied as a matrix now, because many of their neurons spike.
-        The spikes of all others are followed one by one. The run counts spikes and chooses anew as
-        it goes on.
+        The spikes of all others are followed one by one. The choice is made anew
+        during the run, by counting spikes.
 
     Examples
     --------

@@ -56,7 +56,7 @@ class MinibatchSimulator(nengo.Simulator):
     network : nengo.Network
         A network of Nodes, Ensembles, Connections and Probes, with or without learning rules.
     minibatch_size : int
-        Number of examples. A float below 1 is taken for ``dt``, the second argument of
+        Number of examples. A float below 1 is taken as ``dt``, the second argument of
         `nengo.Simulator`.
     dt : float, in seconds
     seed : int, optional

@@ -1,4 +1,4 @@
-"""Stages: each computes one operator for some examples in many steps, one after the other.
+"""Stages compute a network for some examples in many steps, one operator after the other.
 
 A stage's ``run`` is given a `Chunk`, in which the stages before it have left their output. It
 returns its own output: spikes as a list, or the numbers of every step. ``load`` takes the state

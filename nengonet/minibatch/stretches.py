@@ -26,7 +26,7 @@ from nengonet.minibatch.stages import Neurons, NotANumber, Stage, Stepped
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
 from nengonet.minibatch.terms import Filter
 
-# Steps to begin with, as the number of spikes is unknown at first; later, spikes in a stretch.
+# Steps of the first stretch, as the number of spikes is still unknown; then spikes of a stretch.
 _FIRST, _SPIKES = 10, 8_000_000
 # Bytes of step-by-step output of stages, for the examples that are processed together.
 _BLOCK_BYTES = 2**24

@@ -66,7 +66,8 @@ def to_nir(
         then Nengo's ``exp(-dt / tau)``. By default the time constants are Nengo's.
     pools : {"average", "sum"}
         Write average pools as ``AvgPool2d``, which SpikingJelly and snnTorch read, or as
-        ``SumPool2d``, which Norse and sinabs read; the weights behind it then divide.
+        ``SumPool2d``, which Norse and sinabs read. The weights behind a ``SumPool2d`` include the
+        division.
 
     Returns
     -------

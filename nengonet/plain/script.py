@@ -100,7 +100,7 @@ def as_script(
     Parameters
     ----------
     output : Layer, nengo.Ensemble, Neurons, nengo.Node, a slice, or a list of these
-        What the script reads out. It builds the whole network.
+        The objects that the script reads out. It always builds the whole network.
     images : str, (n_images, ...) array_like, or dict of them by Node, optional
         As for `present`; or the name of a data set, which the script then loads. The script also
         loads the bundled images if ``images`` are the first of them. By default noise.
@@ -113,7 +113,7 @@ def as_script(
     presentation_time, dt : float, in seconds
     seed : int, optional
     initial_states : dict
-        As for `present`, like the parameters above.
+        This, the seed and the times above are as for `present`.
     readout : str, optional
         As for `present`; by default ``"spike_count"``, or ``"sum"`` where there are no spikes.
     weights : Weights or path, or a list of them, optional
