@@ -1,11 +1,11 @@
-"""Choose the rates of the repaired Bengali network, on training images.
+"""Choose the rates of the repaired Bengali network on training images.
 
     python benchmarks/bengali_rates.py [--images 300] [--seed 0]
 
-Every layer in turn gets other rates, while the others keep `bengali.FULL_SCALE_RATES`. A row says
-how often the network answers as its ANN does after 10 steps, and what it spends. The images are
-training images behind those that the scales are taken from; no test image is read. NENGONET_DATA
-names the folder with bengali50.npz.
+Each layer in turn gets other rates, while the other layers keep `bengali.FULL_SCALE_RATES`. A row
+states how often the network gives the answer of its ANN after 10 steps, and how many spikes and
+operations it needs. The images are training images that follow those of the scales; no test image
+is read. NENGONET_DATA names the folder with bengali50.npz.
 """
 
 import argparse

@@ -1,21 +1,21 @@
-"""Print where the time of the convolutional jobs goes, beside the least that it could be.
+"""Print where the time of the convolutional jobs goes, and the least possible time.
 
     python benchmarks/convolution_profile.py [--jobs csnn-avg bengali-repaired] [--images 10]
 
-Of each stage, for one image in one step: its microseconds; the spikes that it puts out; the
-additions for the spikes that come in (one for each weight that a spike reaches); the multiply-adds
-of the dense product that would do instead; the numbers that are updated (neurons and filters); and
-the exponentials, two for each spike of a LIF neuron: when it came, and what is left of its step.
-In vector instructions of ``width`` numbers, that takes at the least
+For each stage, for one image in one step, the table has its microseconds; the spikes that it
+outputs; the additions for incoming spikes (one for each weight that a spike reaches); the
+multiply-adds of the dense product that could replace them; the numbers that are updated (neurons
+and filters); and the exponentials. A spike of a LIF neuron needs two exponentials: for its time,
+and for the rest of its step. In vector instructions of ``width`` numbers, the least time is
 
     min(additions / width * addition, products * product)
     + updates / width * update + exponentials * exponential
 
-with the times of single ones as they are measured here: parts of contiguous rows that come from
-the second cache; a large product in BLAS; integrate-and-fire neurons in a plain loop. Where the
-input is constant its product is taken once for all steps, and left out here, as is what pools do to
-hand spikes on. "other" is what is done once, or not in stages. The images come from the folder
-NENGONET_DATA.
+The times of single instructions are measured here: parts of contiguous rows that come from the
+second cache; a large product in BLAS; integrate-and-fire neurons in a plain loop. The product of a
+constant input is computed once for all steps, and is left out here. So is the work of pools to
+pass spikes on. "other" is work that is done once, or outside the stages. The images come from the
+folder NENGONET_DATA.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REPEATS = 5
 
 @dataclasses.dataclass
 class Stage:
-    """What a layer takes and does, for one image in one step."""
+    """The time and the work of a layer, for one image in one step."""
 
     microseconds: float = 0.0
     spikes: float = 0.0
@@ -55,7 +55,7 @@ class Stage:
 
 @dataclasses.dataclass
 class Machine:
-    """Nanoseconds of vector instructions, on ``width`` numbers, and of what is done one by one."""
+    """Nanoseconds of vector instructions, on ``width`` numbers, and of single operations."""
 
     width: int
     addition: float
@@ -64,7 +64,7 @@ class Machine:
     exponential: float
 
     def at_least(self, stage: Stage) -> float:
-        """Return the microseconds that a stage takes at the least."""
+        """Return the least microseconds that a stage can take."""
         sums = min(
             stage.additions / self.width * self.addition,
             stage.products * self.product,
@@ -75,7 +75,7 @@ class Machine:
 
 @numba.njit(error_model="numpy")
 def update(current, voltage, spiked):
-    """Step integrate-and-fire neurons with a threshold of 1, each at most one spike."""
+    """Step integrate-and-fire neurons with a threshold of 1 and at most one spike each."""
     one = voltage.dtype.type(1)
     for i in range(len(voltage)):
         after = voltage[i] + current[i]
@@ -92,11 +92,11 @@ def exponentials(numbers, results):
 
 
 def measured_machine(dtype: np.dtype) -> Machine:
-    """Measure what instructions take, on one core."""
-    # As many as there are in a register.
+    """Measure the time of instructions on one core."""
+    # As many numbers as a register holds.
     features = binding.get_host_cpu_features()
     width = (64 if features.get("avx512f") else 32 if features.get("avx") else 16) // dtype.itemsize
-    # Rows as long as the CSNN's, of a kernel that fills a part of the second cache.
+    # Rows as long as the CSNN's, from a kernel that fills a part of the second cache.
     row, n_rows = 256 // dtype.itemsize, 2**17 // 256
     kernel = event_kernels.from_cache_line(np.zeros((n_rows, row), dtype))
     adding = nanoseconds(event_kernels.add_near, 20 * n_rows, kernel, kernel[0].copy())
@@ -122,7 +122,7 @@ def nanoseconds(function, *given) -> float:
 def profiled(
     output: nn.Layer, images: np.ndarray, n_steps: int, precision: int = 32
 ) -> tuple[dict[str, Stage], tuple[str, ...]]:
-    """Return the stages of a run, by the layers' labels, and whose products were dense at last."""
+    """Return the stages of a run by layer, and the layers whose products were dense at the end."""
     layers, seed = output.upstream(), int(output.network.seed or 0)
     stages = {layer.label: Stage(updates=n_updates(layer)) for layer in layers}
     a_step = 1 / (len(images) * n_steps)
@@ -159,7 +159,7 @@ def profiled(
 
 
 def n_updates(layer: nn.Layer) -> int:
-    """Return how many numbers of a layer change in every step: neurons and filters."""
+    """Return the number of a layer's values that change in every step: neurons and filters."""
     filters = sum(each.size_out for each in layer.connections if each.synapse is not None)
     return filters + (layer.size if layer.ensemble is not None else 0)
 

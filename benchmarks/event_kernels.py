@@ -1,7 +1,7 @@
-"""What the kernels of event-driven layers cost for the CSNN's spikes, beside what they must cost.
+"""Time the kernels of event-driven layers on the CSNN's spikes, beside their least cost.
 
-The least that a convolution costs is to read every row of its kernel that a spike reaches, once,
-and to add it: measured with as many rows that stay in the nearest cache.
+A convolution must at least read, once, every row of its kernel that a spike reaches, and add it.
+This cost is measured with the same number of rows, all in the nearest cache.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from nengonet.minibatch.vectors import plus, put, zeros_of
 
 N_STEPS = 40
 _zeros = zeros_of(256)
-# Image, spikes a step, filters: the second and third convolution, 3x3.
+# Image, spikes per step, filters: the second and third convolution, 3x3.
 CONVOLUTIONS = [((15, 15, 32), 1000, 64), ((6, 6, 64), 290, 64)]
-# Image and spikes a step, before windows of 2x2.
+# Image and spikes per step, before windows of 2x2.
 POOLS = [((30, 30, 32), 1000), ((13, 13, 64), 290)]
 
 
@@ -34,7 +34,7 @@ def gather(rows, bounds, *given):
 
 @numba.njit
 def add_near(n_rows, few, total):
-    """Add as many rows, of the few."""
+    """Add the same number of rows, from a few rows only."""
     for _ in range(n_rows // len(few)):
         sums = _zeros(few)
         for row in range(len(few)):
@@ -44,14 +44,14 @@ def add_near(n_rows, few, total):
 
 @numba.njit
 def average(rows, bounds, ways, working, spikes):
-    """Let the spikes of every step pass an average pool."""
+    """Pass the spikes of every step through an average pool."""
     for step in range(len(bounds) - 1):
         relay(rows, bounds[step], bounds[step + 1], ways, working, spikes, 0)
 
 
 @numba.njit
 def maximum(rows, bounds, ways, working, spikes, sums, sent):
-    """Let the spikes of every step pass a max pool."""
+    """Pass the spikes of every step through a max pool."""
     for step in range(len(bounds) - 1):
         given = rows, bounds[step], bounds[step + 1], ways, working
         running_max(*given, sums, sent, spikes, 0)
@@ -65,13 +65,13 @@ def find(eventful, which):
 
 
 def random_steps(rng, n, n_spikes):
-    """Return the spikes of all steps, and the bounds of each."""
+    """Return the spikes of all steps, and the bounds of each step."""
     lists = [np.flatnonzero(rng.random(n) < n_spikes / n) for _ in range(N_STEPS)]
     return np.concatenate(lists).astype(np.int32), np.cumsum([0, *map(len, lists)])
 
 
 def from_cache_line(array):
-    """Return a copy that begins with a cache line."""
+    """Return a copy that begins at a cache line."""
     memory = np.zeros(array.nbytes + 64, np.uint8)
     copy = memory[-memory.ctypes.data % 64 :][: array.nbytes].view(array.dtype)
     copy[:] = array.ravel()
@@ -90,7 +90,7 @@ def microseconds(function, *given):
 
 
 def n_reached(rows, shape, shape_out):
-    """Return how many output positions the spikes reach, of a kernel of 3x3 without padding."""
+    """Return how many output positions the spikes reach with a 3x3 kernel without padding."""
     places_in = np.divmod(rows // shape[-1], shape[1])
     along = [
         np.minimum(at, n - 1) - np.maximum(at - 2, 0) + 1

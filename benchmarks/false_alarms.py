@@ -2,11 +2,11 @@
 
     python benchmarks/false_alarms.py [--cases 2000] [--seed 0]
 
-Every case is a layer of its own, with its own random weights, fed by the same network code in the
-correct and in the faulty runs. Neurons are stepped by the ``step`` of the neuron types themselves.
-The faults are three: all weights off by 2 %, the gain doubled, the layer shifted by one neuron.
-A stated chance of 1e-6 cannot be seen in 2,000 cases, so 0.05 and 0.01 are measured as well: there
-the calibration shows.
+Every case is a separate layer with its own random weights. The same network code feeds the correct
+and the faulty runs. Neurons are stepped by the ``step`` of the neuron types themselves. There are
+three faults: all weights off by 2 %, the gain doubled, the layer shifted by one neuron.
+A stated chance of 1e-6 cannot be observed in 2,000 cases. The chances 0.05 and 0.01 are therefore
+measured as well, and show the calibration.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def failed(*args: object, **settings: object) -> bool:
 
 
 def faulty(kernel: np.ndarray, fault: str | None) -> tuple[np.ndarray, float]:
-    """Return kernel and gain with the fault in them."""
+    """Return kernel and gain with the fault."""
     if fault == "weights + 2 %":
         return 1.02 * kernel, 1.0
     if fault == "shifted by one":
@@ -96,7 +96,7 @@ def poisson(n_images: int, mean_rate: float):
         kernel = rng.normal(0.02, 0.1, (N_INPUTS, N_NEURONS))
         pixels = rng.uniform(size=(n_images, N_INPUTS))
         actual, factor = faulty(kernel, fault)
-        # All images and neurons have the chosen mean rate, and single ones are 0.
+        # The mean rate over images and neurons is the chosen one, and some rates are 0.
         gain = mean_rate / np.maximum(pixels @ kernel, 0).mean()
         rates = np.maximum(gain * (pixels @ kernel), 0)
         counts = rng.poisson(np.maximum(factor * gain * (pixels @ actual), 0))
@@ -147,7 +147,7 @@ def renewal(n_repeats: int, max_rate: float):
 
 
 def tables(n_cases: int) -> Iterator[tuple[str, Callable, int, int]]:
-    """Yield name, case, number of correct cases and of cases of each fault."""
+    """Yield name, case, number of correct cases, and number of cases of each fault."""
     currents = (nengo.SpikingRectifiedLinear(), relu_rates, (100.0, 10.0))
     signed = (IntegrateAndFire(), relu_rates, (100.0, 10.0))
     lif = (nengo.LIF(), lif_rates, (2.0, 1.0))
@@ -184,7 +184,7 @@ def main() -> None:
         if arguments.only not in name:
             continue
         started = time.perf_counter()
-        # Regular counts leave nothing to chance: they may never fail.
+        # Regular counts are deterministic, so they must never fail.
         levels = (1e-6,) if name.startswith("regular") else (0.05, 0.01, 1e-6)
         alarms = dict.fromkeys(levels, 0)
         for number in range(n_correct):

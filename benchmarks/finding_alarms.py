@@ -2,11 +2,11 @@
 
     python benchmarks/finding_alarms.py [--seeds 6] [--images 60]
 
-Random networks of two layers, over neuron types, inputs, synapses and numbers of images. What is
-true is measured: every network is run for 2 s an image, in which counting errors average out, and
-its classes are set beside those of the rate model without noise. Noise harms a network in which
-more than 10 % of 200 images change their class, and does no harm in one with less than 2 %. An
-alarm is a finding of severity "error" or "warning" on the first images.
+The networks are random and have two layers; neuron types, inputs, synapses and numbers of images
+vary. The truth is measured: every network runs for 2 s per image, in which counting errors average
+out, and its classes are compared with those of the rate model without noise. Noise harms a network
+if more than 10 % of 200 images change their class, and does no harm if less than 2 % do. An alarm
+is a finding of severity "error" or "warning" on the first images.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Print how fast the minibatch simulator learns, beside as many runs of the reference simulator.
+"""Print how fast the minibatch simulator learns, beside single runs of the reference simulator.
 
     python benchmarks/learning.py [--examples 100] [--steps 200] [--repeats 3] [--no-numba]
 
-Networks that learn, each example with an input of its own: PES on decoders of 100 and 1000 neurons;
-PES, BCM, Oja and Voja on all weights between 100 and between 300 LIF neurons (for Voja, which
-learns encoders, as many dimensions as neurons). The reference runs a few of the examples in full,
-which stand for all. Both are compared there: spikes of the last ensemble, and weights at the end.
-Runs take turns; each figure is the shortest. Building is not counted.
+The networks learn, and each example has its own input: PES on decoders of 100 and 1000 neurons;
+PES, BCM, Oja and Voja on all weights between 100 and between 300 LIF neurons. (Voja learns
+encoders, so there are as many dimensions as neurons.) The reference runs a few of the examples in
+full, which stand for all examples. On these, both are compared: spikes of the last ensemble, and
+weights at the end. Runs take turns; each figure is the shortest time. Building is not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RULES = {
 
 
 def network_of(rule: str, n: int, kind: str):
-    """Return a network, its input, what learns, and a probe of the last spikes."""
+    """Return a network, its input, the object that learns, and a probe of the last spikes."""
     rng = np.random.default_rng(0)
     size = n if rule == "Voja" else 2
     with nengo.Network(seed=1) as network:

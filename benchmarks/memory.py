@@ -1,11 +1,11 @@
-"""Measure the peak memory of `present` for more and more images of CIFAR's size.
+"""Measure the peak memory of `present` for growing numbers of images of CIFAR's size.
 
     python benchmarks/memory.py [--images 200 1000 10000] [--steps 10] [--pool max] [--json]
 
 The network is the CSNN of the paper with random weights: convolutions 32-64-64 (3x3), two 2x2
-pools, dense 64-10, integrate-and-fire neurons; images are random bytes. Each number of images has a
-process of its own. What is stated is how far its peak lies above what it held before `present`,
-with the images that were given: flat means that it grows only by what the result holds.
+pools, dense 64-10, integrate-and-fire neurons; images are random bytes. Each number of images runs
+in its own process. The figure is the peak of that process above its memory before `present`, which
+includes the images. If the figure is flat, memory grows only by the content of the result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measured(options: argparse.Namespace, n_images: int) -> dict:
         "progress": False,
     }
     images = np.random.default_rng(1).integers(0, 256, (n_images, 32, 32, 3), np.uint8)
-    # What is compiled, and whatever is allocated once.
+    # Compile, and allocate whatever is allocated once.
     nn.present(net, output, images[:2], **settings)
     before = _peak()
     result = nn.present(net, output, images, **settings)
@@ -79,7 +79,7 @@ def _peak() -> float:
 
 
 def main() -> None:
-    """Measure each number of images in a process of its own."""
+    """Measure each number of images in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[200, 1000, 10_000])
     parser.add_argument("--steps", type=int, default=10)
@@ -95,7 +95,7 @@ def main() -> None:
         return
     found = []
     for n_images in options.images:
-        # The last of an option counts.
+        # The last value of an option counts.
         command = [sys.executable, __file__, *sys.argv[1:], "--one", "--images", str(n_images)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         found.append(json.loads(done.stdout))

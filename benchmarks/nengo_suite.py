@@ -1,19 +1,20 @@
-"""Run Nengo's own tests, and its example notebooks, on the minibatch simulator.
+"""Run Nengo's own tests and example notebooks on the minibatch simulator.
 
     python benchmarks/nengo_suite.py [--environment FOLDER] [--select EXPRESSION]
         [--minibatch 1 3] [--numba on off] [--results FOLDER] [--json FILE]
     python benchmarks/nengo_suite.py --notebooks [FOLDER] …
 
-Nengo's tests that take a simulator run four ways and more: on ``nengo.Simulator`` as it is; on the
-same with every probe recorded; and on the minibatch simulator, for each number of equal examples,
-with Numba and without. The tests see one of the examples, after a check that all are equal to the
-bit; tests, tolerances and seeds are Nengo's. Then their outcomes are compared, test by test, and
-the data of every probe of every simulator, number by number.
+Nengo's tests that take a simulator run in at least four ways: on the unmodified
+``nengo.Simulator``; on the same simulator with every probe recorded; and on the minibatch
+simulator, for each number of equal examples, with Numba and without. The tests see one of the
+examples, after a check that all are equal to the bit. Tests, tolerances and seeds are Nengo's.
+Then the outcomes are compared test by test, and the data of every probe of every simulator number
+by number.
 
-Nengo 4.1's plugin cannot be loaded by pytest 9, so that an environment of its own is needed: by
-default a temporary one is made (pip must reach a package index). Every run is one process of one
-thread. One test, ``test_cache_concurrency``, starts 100 processes at once, which build networks and
-write to one cache: it runs only with ``--concurrency``, and wants an otherwise idle machine.
+Pytest 9 cannot load Nengo 4.1's plugin, so the tests need a separate environment. By default, a
+temporary one is made (pip must reach a package index). Every run is one process of one thread. One
+test, ``test_cache_concurrency``, starts 100 processes at once, which build networks and write to
+one cache. It runs only with ``--concurrency``, and needs an otherwise idle machine.
 
 ``--notebooks`` runs the example notebooks of Nengo's documentation instead, from its source
 distribution (downloaded if no folder is given), with ``nengo.Simulator`` replaced.
@@ -48,7 +49,7 @@ PACKAGES = [
     f"nengo=={nengo.__version__}",
 ]
 CONCURRENCY = "nengo/tests/test_cache.py::test_cache_concurrency"
-# Why a test of Nengo's that passes on its simulator can fail on a minibatch. None is skipped.
+# Reasons why a test that passes on Nengo's simulator can fail on a minibatch. No test is skipped.
 VOCABULARY = "it reads a vocabulary that a Node's function fills: each example fills its own"
 REASONS = {
     "tests/test_copy.py::test_pickle_sim": "MinibatchSimulator refuses to be pickled",
@@ -71,7 +72,7 @@ filterwarnings = ignore
 
 
 def environment_python(folder: pathlib.Path) -> pathlib.Path:
-    """Return the interpreter of an environment with pytest 7, made if there is none."""
+    """Return the interpreter of an environment with pytest 7, which is made if necessary."""
     windows = os.name == "nt"
     python = folder / ("Scripts" if windows else "bin") / ("python.exe" if windows else "python")
     if not python.exists():
@@ -83,7 +84,7 @@ def environment_python(folder: pathlib.Path) -> pathlib.Path:
 
 
 def settings_of(*folders: pathlib.Path, **settings: object) -> dict[str, str]:
-    """Return the environment variables of a run, which finds packages in more folders."""
+    """Return the environment variables of a run that finds packages in further folders."""
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     path = os.pathsep.join(map(str, [HERE, HERE.parent, *folders]))
     settings = json.dumps(settings)
@@ -93,7 +94,7 @@ def settings_of(*folders: pathlib.Path, **settings: object) -> dict[str, str]:
 def run_tests(
     python: pathlib.Path, name: str, simulator: str, given: argparse.Namespace, **settings: object
 ) -> dict[str, dict]:
-    """Run the tests on one simulator; return what became of each, by its name."""
+    """Run the tests on one simulator, and return the outcome of each by its name."""
     results = given.results / f"{name}.jsonl"
     if not results.exists():
         print(f"running {name}", file=sys.stderr)
@@ -106,7 +107,7 @@ def run_tests(
             (backend / file).write_text(text.format(simulator=where), encoding="utf-8")
         unfinished = given.results / f"{name}.unfinished"
         unfinished.unlink(missing_ok=True)
-        # Names of tests, from which Nengo takes seeds, begin with the package's.
+        # Nengo takes seeds from the names of tests, which begin with the package's name.
         root = subprocess.run(
             [python, "-c", "import nengo, os; print(os.path.dirname(nengo.__path__[0]))"],
             check=True,
@@ -163,7 +164,7 @@ def passed(tests: dict[str, dict], file: str = "") -> int:
 
 
 def print_tests(runs: dict[str, dict[str, dict]]) -> None:
-    """Print what passed, file by file, and what differs from the reference."""
+    """Print the passed tests by file, and all differences from the reference."""
     reference, *minibatches = runs
     files = sorted({name.partition("::")[0] for name in runs[reference]})
     rows = [["file", "tests", *runs]]
@@ -218,7 +219,7 @@ def example_notebooks(given: str, python: pathlib.Path) -> Iterator[list[pathlib
 
 
 def run_notebooks(given: argparse.Namespace, python: pathlib.Path) -> list[dict]:
-    """Run each notebook on both simulators; return how their data compare."""
+    """Run each notebook on both simulators, and return the comparison of their data."""
     outcomes = []
     with example_notebooks(given.notebooks, python) as paths:
         for path, batch, numba in itertools.product(paths, given.minibatch, given.numba):
@@ -239,7 +240,7 @@ def run_notebooks(given: argparse.Namespace, python: pathlib.Path) -> list[dict]
 
 
 def print_notebooks(outcomes: list[dict]) -> None:
-    """Print how each notebook went."""
+    """Print the outcome of each notebook."""
     rows = [["notebook", "minibatch", "Numba", "outcome", "data sets", "different", "to the bit"]]
     for each in outcomes:
         counts = each.get("compared", {})
@@ -257,7 +258,7 @@ def print_notebooks(outcomes: list[dict]) -> None:
 
 
 def main() -> None:
-    """Run, print, and write."""
+    """Run the tests or notebooks, and print and write the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environment", type=pathlib.Path, help="with pytest 7; made if missing")
     parser.add_argument("--select", default="", help="an expression for pytest's -k")

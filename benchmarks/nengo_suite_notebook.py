@@ -1,4 +1,4 @@
-"""Run the code of a notebook on both simulators, and compare what every probe recorded.
+"""Run the code of a notebook on both simulators, and compare the data of every probe.
 
     python benchmarks/nengo_suite_notebook.py NOTEBOOK
 
@@ -39,9 +39,9 @@ def code_of(path: pathlib.Path) -> list[str]:
 
 
 def run(path: pathlib.Path, simulator: type, cells: dict[int, str]) -> dict[int, Exception]:
-    """Run cells with a class in the place of `nengo.Simulator`; return those that failed, and why.
+    """Run cells with a class in place of `nengo.Simulator`, and return errors of failed cells.
 
-    What a cell recorded before it failed is forgotten: the other simulator is not given that cell.
+    The recordings of a failed cell are dropped, because the other simulator does not run that cell.
     """
     RECORDER.kept, failed = [], {}
     namespace = {"__name__": "__main__"}
@@ -63,7 +63,7 @@ def run(path: pathlib.Path, simulator: type, cells: dict[int, str]) -> dict[int,
 
 
 def main(path: pathlib.Path) -> dict:
-    """Run a notebook twice, and say how the data of its probes compare."""
+    """Run a notebook on both simulators, and compare the data of its probes."""
     warnings.simplefilter("ignore")
     nengo.rc.set("progress", "progress_bar", "False")
     nengo.utils.ipython.hide_input = lambda: None  # it needs IPython

@@ -1,7 +1,7 @@
-"""A pytest plugin: Nengo's own tests on a minibatch of equal examples, and what probes recorded.
+"""A pytest plugin that runs Nengo's own tests on a minibatch, and records the data of probes.
 
 `nengo_suite.py` loads it with ``-p nengo_suite_plugin``; the settings are in the environment
-variable ``NENGO_SUITE``, as JSON. `OneOfEqual` is what the tests get as their simulator.
+variable ``NENGO_SUITE``, as JSON. The tests get `OneOfEqual` as their simulator.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SETTINGS = json.loads(os.environ.get("NENGO_SUITE", "{}"))
 
 
 class Recorder:
-    """Keep the data of the probes of every simulator, whenever they are about to be lost."""
+    """Keeps the data of every simulator's probes before they are lost."""
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
 
     def keep(self, probes: list[nengo.Probe], data: Callable[[nengo.Probe], np.ndarray]) -> None:
-        """Copy what there is, if somebody is going to compare it."""
+        """Copy the data, if they will be compared."""
         if "data" not in SETTINGS:
             return
         arrays = (np.array(data(probe)) for probe in probes)
@@ -42,10 +42,10 @@ RECORDER = Recorder()
 
 
 class Reference(nengo.Simulator):
-    """`nengo.Simulator` with the noise of example 0, which records.
+    """A recording `nengo.Simulator`, with the noise of example 0.
 
-    Operators stay in their order (``optimize=False``): merged by Nengo, they are in another order
-    in every process, and add up in it.
+    Operators keep their order (``optimize=False``). If Nengo merges them, their order differs in
+    every process, and so does the order of sums.
     """
 
     def __init__(self, *arguments, **settings) -> None:
@@ -91,7 +91,7 @@ class Reference(nengo.Simulator):
 class OneOfEqual:
     """`MinibatchSimulator` with the interface of `nengo.Simulator`, for equal examples.
 
-    Whatever has a batch axis is looked at without it, after a check that all examples are equal.
+    Data lose their batch axis, after a check that all examples are equal.
     """
 
     minibatch_size: int = SETTINGS.get("minibatch", 1)
@@ -106,7 +106,7 @@ class OneOfEqual:
         progress_bar: object = True,
         optimize: bool | None = None,
     ) -> None:
-        # A merge of operators changes the order of sums: data are compared without.
+        # A merge of operators changes the order of sums, so data are compared without merges.
         optimize = not SETTINGS.get("data") if optimize is None else optimize
         simulator = MinibatchSimulator(
             network,
@@ -143,7 +143,7 @@ class OneOfEqual:
 
     @property
     def data(self) -> OneOfData:
-        """What was built, and the data of one example."""
+        """The built parameters, and the data of one example."""
         return OneOfData(self._simulator)
 
     @property
@@ -227,7 +227,7 @@ class OneOfSignals(_OneOf):
 
 
 def one_of(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return the first example's, after a check that all have the same, to the bit."""
+    """Return the first example's values, after a check that all examples are equal to the bit."""
     rows = np.moveaxis(values, axis, 0)
     for row in rows[1:]:
         np.testing.assert_array_equal(row, rows[0], err_msg="equal examples differ")
@@ -235,7 +235,7 @@ def one_of(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def compared(expected: list[np.ndarray], found: list[np.ndarray]) -> dict[str, float]:
-    """Compare recordings: a spike at another step, of height 1/dt, is far outside the tolerance."""
+    """Compare recordings. A spike at another step has height 1/dt, far outside the tolerance."""
     counts = {"data sets": len(expected), "different": 0, "to the bit": 0, "largest": 0.0}
     if [each.shape for each in expected] != [each.shape for each in found]:
         return counts | {"different": len(expected), "largest": float("nan")}
@@ -258,7 +258,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Run a test with NumPy's global stream, which networks without a seed use, at its start."""
+    """Run a test with a fixed seed of NumPy's global stream, for networks without a seed."""
     digest = hashlib.sha1(item.nodeid.encode()).hexdigest()
     np.random.seed(int(digest[:8], 16))  # noqa: NPY002
     RECORDER.kept = []

@@ -1,11 +1,11 @@
-"""Compare `nengonet.predict_rates` with long runs of `nengo.Simulator`, over neuron types.
+"""Compare `nengonet.predict_rates` with long runs of `nengo.Simulator` for all neuron types.
 
     python benchmarks/neuron_rates.py [--steps 20000] [--only LIF]
 
-Every row is a neuron type at one step length: currents from far below to far above its threshold,
-by gains of both signs. The difference is that of mean outputs over the amplitude, in Hz, and in
-spikes of the run, after a fifth of it in which neurons settle. Random types are allowed their own
-noise: differences are divided by its standard deviation there.
+Every row is a neuron type at one step length. Currents range from far below to far above its
+threshold, with gains of both signs. The row has the difference of the mean outputs, divided by the
+amplitude, in Hz and in spikes of the run. Neurons settle in the first fifth of the run, which does
+not count. For random types, differences are divided by the standard deviation of their own noise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DRIVES = np.array([-50, -3, 0.1, 0.5, 0.95, 1.0001, 1.01, 1.1, 1.5, 2, 3, 7, 20,
 
 
 def types() -> list[nengo.neurons.NeuronType]:
-    """Return the types that are compared."""
+    """Return the neuron types to compare."""
     found = [nengo.RectifiedLinear(0.2), nengo.SpikingRectifiedLinear(3.0), nengo.Sigmoid(0.01)]
     found += [nengo.Tanh(), nn.IntegrateAndFire(0.1), nn.IntegrateAndFire(min_voltage=0)]
     for tau_rc, tau_ref in itertools.product((0.005, 0.02, 0.2), (0, 0.0004, 0.002, 0.0137)):
@@ -43,7 +43,7 @@ def types() -> list[nengo.neurons.NeuronType]:
 def compared(
     neuron_type: nengo.neurons.NeuronType, dt: float, n_steps: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return predicted and simulated rates, the deviation that chance allows, and the time."""
+    """Return predicted and simulated rates, the deviation due to chance, and the time."""
     gain = np.where(np.arange(DRIVES.size) % 2, 1.0, -1.0)
     with nengo.Network(seed=0) as network:
         inputs = nengo.Node(DRIVES * gain)
@@ -53,7 +53,7 @@ def compared(
         nengo.Connection(inputs, layer.neurons, synapse=None)
         probe = nengo.Probe(layer.neurons, synapse=None)
     predicted = nn.predict_rates(layer, (DRIVES * gain)[None], network=network, dt=dt)[0]
-    # Five time constants of the slowest adaptation at least.
+    # At least five time constants of the slowest adaptation.
     n_steps = max(n_steps, round(25 * getattr(neuron_type, "tau_n", 0) / dt))
     with nengo.Simulator(network, dt=dt, progress_bar=False) as simulator:
         simulator.run_steps(n_steps, progress_bar=False)

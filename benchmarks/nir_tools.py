@@ -1,6 +1,6 @@
 r"""Run exported graphs in Norse, SpikingJelly, snnTorch and sinabs, and compare spike counts.
 
-In an environment of its own, as the tools pin other versions than they need:
+Use a separate environment, because the tools pin other versions than those that they need:
 
     python -m venv .venv-nir && . .venv-nir/bin/activate
     pip install . nir==1.0.8 torch==2.13.0 loguru pbr
@@ -8,8 +8,9 @@ In an environment of its own, as the tools pin other versions than they need:
         sinabs==3.1.3
     python benchmarks/nir_tools.py
 
-For every network, tool and layer: spikes in Nengo and in the tool, neurons (of all images) whose
-counts differ, and the largest difference. Every graph is written to a file and read back.
+For every network, tool and layer, the table has the spikes in Nengo and in the tool, the neurons
+(of all images) whose counts differ, and the largest difference. Every graph is written to a file
+and read back.
 """
 
 import argparse
@@ -35,16 +36,16 @@ TIME = 0.35
 
 
 def neurons_of(kind, amplitude):
-    """Return neurons that NIR has: those with nothing to leave out, or a reset by subtraction."""
+    """Return LIF neurons that NIR expresses in full, or IF neurons with reset by subtraction."""
     if kind == "if":
-        # sinabs holds the voltage of what it reads above minus the threshold.
+        # In the neurons that it reads, sinabs keeps the voltage above minus the threshold.
         return nn.IntegrateAndFire(amplitude, min_voltage=-1, initial_state=ZERO)
     settings = {"tau_ref": 0.0, "min_voltage": -np.inf, "initial_state": ZERO}
     return nengo.LIF(amplitude=amplitude, **settings)
 
 
 def forum(kind="lif", **options):
-    """Return the layers of the forum's MLP, repaired, with other neurons unless kind is None."""
+    """Return the layers of the repaired forum MLP, with other neurons unless kind is None."""
     options = {"neurons": "if"} | options if kind == "if" else options
     case = studies.get("forum-mnist").build("repaired", **options)
     layers = [layer for layer in case.output.upstream() if layer.ensemble is not None]
@@ -62,7 +63,7 @@ def filtered(tau=0.005):
 
 
 def cnn():
-    """Return a CNN with average pools and weights drawn at random."""
+    """Return a CNN with average pools and random weights."""
     rng = np.random.default_rng(0)
     settings = {"neuron_type": neurons_of("lif", 0.01), "gain": 4.0, "bias": 0.9}
     with nengo.Network(seed=0):
@@ -78,7 +79,7 @@ def cnn():
 
 
 def recurrent():
-    """Return a layer of which each neuron inhibits all others, a step later."""
+    """Return a layer whose neurons each inhibit all others, one step later."""
     layers = forum(input_kind="constant")
     neurons = layers[0].ensemble.neurons
     with layers[0].network:
@@ -100,7 +101,7 @@ NETWORKS = {
 
 
 def steps_of(layers, images, dt, n_steps):
-    """Return what the input puts out, (n_steps, n_images, n) in the graph's units."""
+    """Return the input's output, (n_steps, n_images, n), in the graph's units."""
     node = layers[-1].upstream()[0].node
     process = node.output
     if hasattr(process, "scale"):
@@ -140,9 +141,9 @@ def _sinabs(graph, dt, n_images):
     return from_nir(graph, batch_size=n_images)
 
 
-# The tool, its step (snnTorch has one of 0.1 ms only), whether Flatten counts the batch as a
-# dimension, the pools that it reads. sinabs takes a time constant for a number of steps, so that
-# its LIF neurons have no memory: it runs integrate-and-fire neurons only.
+# The tool, its step (snnTorch's is always 0.1 ms), whether Flatten counts the batch as a dimension,
+# and the pools that it reads. sinabs takes a time constant for a number of steps, and its LIF
+# neurons then have no memory. It therefore runs integrate-and-fire neurons only.
 TOOLS = {
     "Norse": (_norse, 1e-3, True, "sum"),
     "SpikingJelly": (_spikingjelly, 1e-3, False, "average"),
@@ -153,7 +154,7 @@ ONLY = {"sinabs": "if"}
 
 
 def counts_in(tool, graph, dt, steps, labels):
-    """Return the counts of every layer in a tool, (n_images, ...) channels first."""
+    """Return the counts of every layer in a tool, (n_images, ...), channels first."""
     make, _, counts_batch, _ = TOOLS[tool]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "graph.nir"

@@ -1,8 +1,8 @@
-"""Convolutional networks drawn at random: what `random_convolutions.py` compares.
+"""Draw the random convolutional networks that `random_convolutions.py` compares.
 
-In the style "exact" all numbers are whole multiples of powers of two, so that the order of a sum
-does not matter. Half of these networks hold no exponential either: such a ``Case`` is ``exact``,
-and all that two simulators say of it must be equal to the bit.
+In the style "exact", all numbers are whole multiples of powers of two, so that the order of a sum
+does not matter. Half of these networks have no exponentials either. Such a ``Case`` is ``exact``:
+all results of two simulators must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ import nengonet as nn
 
 STYLES = ("exact", "random", "decimal")
 EXAMPLES = 5
-# Their states are sums and differences, which are the same to the bit in any simulator.
+# The states of these types are sums and differences, which are equal to the bit in any simulator.
 EXACT_STATES = (nengo.SpikingRectifiedLinear, nn.IntegrateAndFire, nengo.RectifiedLinear)
 
 
-# Of `Draw.neurons`: those whose output is an exponential.
+# The types of `Draw.neurons` whose output is an exponential.
 ROUNDED = range(5, 9)
 
 
 class Past:
-    """A Node's function with a state: what it was given some steps ago."""
+    """A Node's function with a state: it returns its input of some steps ago."""
 
     def __init__(self, size: int, steps: int) -> None:
         self.past = [np.zeros(size)] * steps
 
     def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
-        """Return the oldest input, and keep this one."""
+        """Return the oldest input, and store this one."""
         self.past = [*self.past[1:], np.array(x)]
         return self.past[0]
 
 
 class Draw:
-    """Random numbers and choices of one network, in one style of numbers."""
+    """Random numbers and choices for one network, in one style of numbers."""
 
     def __init__(self, seed: int, style: str) -> None:
         self.rng = np.random.default_rng([seed, STYLES.index(style)])
         self.style = style
-        # Whether every sum is exact, and every step of neurons.
+        # Whether every sum and every step of neurons is exact.
         self.exact = style == "exact" and self.chance(0.6)
 
     def pick(self, *choices: object) -> object:
@@ -52,15 +52,15 @@ class Draw:
         return choices[self.rng.integers(len(choices))]
 
     def chance(self, probability: float) -> bool:
-        """Return True as often as that."""
+        """Return True with this probability."""
         return bool(self.rng.random() < probability)
 
     def whole(self, low: int, high: int) -> int:
-        """Return a whole number, both ends included."""
+        """Return a whole number between two others, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def rounded(self, values: np.ndarray, scale: float) -> np.ndarray:
-        """Return values about as large as a scale, in the style."""
+        """Return values of about the size of a scale, in the style."""
         if self.style == "random":
             return values
         unit = 10.0 ** (math.floor(math.log10(scale)) - 1)
@@ -84,7 +84,7 @@ class Draw:
             nengo.LinearFilter([0.25, 0.125, 0.125], [1, -0.5, 0.25], analog=False),
         ]
         if self.exact:
-            # All but the first two need one more bit at every step.
+            # All others than the first two need one more bit at every step.
             return dyadic[self.whole(0, 1)]
         if self.chance(0.4):
             return self.pick(*dyadic)
@@ -102,14 +102,14 @@ class Draw:
         return self.pick(*((1.0, 0.5, 2.0**-6) if self.style == "exact" else (1.0, 0.3, 0.01)))
 
     def first(self, name: str, low: float, high: float) -> dict:
-        """Return the first value of a state of neurons."""
+        """Return the initial value of a state of neurons."""
         value = float(self.rounded(np.array(self.rng.uniform(0, 1)), 1.0))
         return self.pick(
             {}, {name: Uniform(low, high)}, {name: Choice([low])}, {name: Choice([value])}
         )
 
     def neurons(self) -> tuple[nengo.neurons.NeuronType, float, float]:
-        """Return a neuron type, a gain for drives near 1, and its mean output then."""
+        """Return a neuron type, a gain for drives near 1, and the mean output at such drives."""
         amplitude = self.amplitude()
         voltage = self.first("voltage", 0.0, 1.0)
         beyond = self.pick(voltage, self.first("voltage", -1.5, 3.0))
@@ -155,7 +155,7 @@ class Draw:
             (1, lambda: nengo.StochasticSpiking(base, amplitude), gain, 128 * amplitude),
             (1, lambda: nengo.PoissonSpiking(base, amplitude), gain, 128 * amplitude),
         ]
-        # The output of other rate neurons, and sums with it, are rounded.
+        # The outputs of other rate neurons are rounded, and so are sums with them.
         shares = [0 if self.exact and k in ROUNDED else each[0] for k, each in enumerate(choices)]
         chosen = self.rng.choice(len(choices), p=np.divide(shares, sum(shares)))
         _, make, gain, mean = choices[chosen]
@@ -164,7 +164,7 @@ class Draw:
 
 @dataclasses.dataclass
 class Case:
-    """A network, what it is shown, and the settings of a run."""
+    """A network, its images, and the settings of a run."""
 
     network: nengo.Network
     output: object
@@ -181,19 +181,19 @@ class Case:
 
     @property
     def fed(self) -> list[nengo.Node]:
-        """The inputs that show another image at every step."""
+        """The inputs that show a new image at every step."""
         return [
             node for node, each in self.images.items() if each.ndim > 1 + len(node.output.shape)
         ]
 
     @property
     def watched(self) -> list:
-        """What records are made of: the output of every layer."""
+        """The objects to record: the output of every layer."""
         return [layer.output for layer in self.layers]
 
     @property
     def random(self) -> bool:
-        """Whether anything draws from a stream whose place among others counts."""
+        """Whether anything draws from a random stream whose position among others matters."""
         return any(
             ensemble.noise is not None
             or isinstance(ensemble.neuron_type, nengo.StochasticSpiking | nengo.PoissonSpiking)
@@ -203,14 +203,14 @@ class Case:
         )
 
     def present(self, chosen: np.ndarray, **settings: object) -> nn.Result:
-        """Present some examples, which may come several times."""
+        """Present some examples, which may be repeated."""
         images = {node: each[chosen] for node, each in self.images.items()}
         settings = self.run | settings
         return nn.present(self.network, self.output, images, examples=chosen, **settings)
 
 
 class Builder:
-    """Draws a network, layer by layer; each layer comes with the inverse of its mean output."""
+    """Draws a network layer by layer, and stores the inverse of each layer's mean output."""
 
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
@@ -219,17 +219,17 @@ class Builder:
         self.images: dict[nengo.Node, np.ndarray] = {}
 
     def keep(self, layer: nn.Layer, strength: float) -> nn.Layer:
-        """Remember a layer."""
+        """Store a layer, and return it."""
         self.strength[layer.label] = 2.0 ** round(math.log2(strength))
         self.layers.append(layer)
         return layer
 
     def of(self, layer: nn.Layer) -> float:
-        """Return the size of weights that make drives near 1 of a layer's outputs."""
+        """Return the size of weights that turn a layer's outputs into drives near 1."""
         return self.strength[layer.label]
 
     def input(self, shape: tuple[int, ...], n_steps: int) -> nn.Layer:
-        """Add an input, and draw what it shows."""
+        """Add an input, and draw its images."""
         draw = self.draw
         kind = draw.whole(0, 6)
         low = 0.0
@@ -264,14 +264,14 @@ class Builder:
         return given, 1 / (mean * max(activity, 1.0))
 
     def weights(self, pre: nn.Layer, fan_in: int, *shape: int) -> object:
-        """Return a kernel, with biases or without."""
+        """Return a kernel, with or without biases."""
         draw = self.draw
         scale = 2.0 ** round(math.log2(2 * self.of(pre) / math.sqrt(fan_in)))
         kernel = draw.numbers(scale, *shape)
         return (kernel, draw.numbers(0.25, shape[-1])) if draw.chance(0.4) else kernel
 
     def convolution(self, pre: object, label: str, neurons: bool = True, same: bool = False):
-        """Add a convolution; ``same``: one that leaves rows and columns as they are."""
+        """Add a convolution; with ``same``, it keeps the numbers of rows and columns."""
         draw = self.draw
         pres = pre if isinstance(pre, list) else [pre]
         shape = pres[0].shape
@@ -310,7 +310,7 @@ class Builder:
         return self.keep(layer, strength)
 
     def second(self, pre: nn.Layer, layer: nn.Layer) -> None:
-        """Connect a layer that a convolution feeds to the same source once more."""
+        """Connect the source of a layer's convolution to that layer a second time."""
         draw, first = self.draw, layer.connection
         if first is None or not isinstance(first.transform, nengo.Convolution):
             return
@@ -347,7 +347,7 @@ class Builder:
         nengo.Connection(pre.output, layer.output, transform=transform, synapse=draw.synapse(0.7))
 
     def pool(self, pre: nn.Layer, label: str) -> nn.Layer:
-        """Add a pool, or zeros around."""
+        """Add a pool, or zeros around the image."""
         draw = self.draw
         *image, _ = pre.shape
         n, kind = len(image), draw.whole(0, 7)
@@ -377,7 +377,7 @@ class Builder:
         return self.keep(layer, self.of(pre))
 
     def block(self, pre: nn.Layer, k: int) -> nn.Layer:
-        """Add a convolution, and what may stand around it."""
+        """Add a convolution, perhaps with a residual sum, branches or shared weights."""
         draw = self.draw
         if draw.chance(0.15):
             pre = self.pool(pre, f"pool before {k}")
@@ -411,7 +411,7 @@ class Builder:
         return layer
 
     def matching(self, pre: nn.Layer, like: nn.Layer, label: str) -> nn.Layer:
-        """Return a layer of the shape of another: the one before, if it fits, or a projection."""
+        """Return a layer of another's shape: the layer before, if it fits, or a projection."""
         draw = self.draw
         if pre.shape == like.shape and draw.chance(0.6):
             return pre
@@ -425,7 +425,7 @@ class Builder:
         return self.keep(build(pre, weights, **settings), strength)
 
     def head(self, pre: nn.Layer) -> nn.Layer:
-        """Add what is read out."""
+        """Add the layer that is read out."""
         draw = self.draw
         if draw.chance(0.15):
             return pre
@@ -448,7 +448,7 @@ class Builder:
         return pre
 
     def extras(self) -> None:
-        """Add loops, side paths, noise and Nodes that somebody may add by hand."""
+        """Add loops, side paths, noise and Nodes, as a user may add them by hand."""
         draw = self.draw
         layers = [layer for layer in self.layers if layer.ensemble is not None and layer.pres]
         if not layers:
@@ -480,7 +480,7 @@ class Builder:
             some.ensemble.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.01))
 
     def side_paths(self, layers: list[nn.Layer]) -> None:
-        """Connect Nodes that come from nowhere, and what passes a layer by."""
+        """Add Nodes without input, and connections that bypass a layer."""
         draw = self.draw
         target = draw.pick(*layers)
         if draw.chance(0.3):  # what is the same at every step, or changes once
@@ -537,7 +537,7 @@ def _is_dyadic(lengths: tuple[int, ...]) -> bool:
 
 
 def random_case(seed: int, style: str = "exact", largest: int = 12, longest: int = 230) -> Case:
-    """Return a network of images of at most ``largest`` rows, and at most ``longest`` steps."""
+    """Return a network for images of at most ``largest`` rows, and at most ``longest`` steps."""
     draw = Draw(seed, style)
     build = Builder(draw)
     dt = float(draw.pick(0.001, 0.001, 0.0005, 0.002))
@@ -559,7 +559,7 @@ def random_case(seed: int, style: str = "exact", largest: int = 12, longest: int
     others = [each for each in output.upstream() if each.ensemble is not None]
     last = output
     if draw.chance(0.1) and others and others[0].label != output.label:
-        # Several are read out, or what is not the last layer.
+        # Several layers are read out, or a layer that is not the last.
         output, last = draw.pick(([others[0], output], output), (others[-1], others[-1]))
     layers = last.upstream()
     run = {"presentation_time": n_steps * dt, "dt": dt, "seed": seed, "progress": False}

@@ -4,15 +4,15 @@
 
 Every network has its own convolutions (one or two dimensions, any stride, padding, dilation and
 groups), pools, zeros around images, sums, branches, shared layers, neuron types with random
-parameters and first states, synapses, inputs, probes, time step and length. Each runs on the
-unmodified ``nengo.Simulator``, example by example, and on the minibatch simulator at all settings;
-and once more in uneven pieces, where states are read between the pieces.
+parameters and initial states, synapses, inputs, probes, time step and length. Each runs on the
+unmodified ``nengo.Simulator``, example by example, and on the minibatch simulator at all settings.
+It also runs once in uneven pieces, and states are read between the pieces.
 
-In the style "exact" all numbers are whole multiples of powers of two, so that the order of a sum
-does not matter: whatever differs in 64 bits is a fault, also where voltages meet their thresholds
-exactly. Where a network has neurons or filters that compute exponentials, outputs may differ by
-rounding. "random" numbers make such meetings improbable, "decimal" ones make them frequent, and
-the order of a sum then decides.
+In the style "exact", all numbers are whole multiples of powers of two, so that the order of a sum
+does not matter. Any difference in 64 bits is then a fault, also where voltages meet their
+thresholds exactly. If a network has neurons or filters that compute exponentials, outputs may
+differ by rounding. "random" numbers make exact meetings of voltage and threshold improbable.
+"decimal" numbers make them frequent, and the order of a sum then decides.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from nengonet.run.simulators import reference_simulator, reset_to_example
 from nengonet.tables import aligned
 
 MINIBATCHES, JOBS, BITS = (1, 3, 7, 20), (1, 2), (64, 32)
-# Outputs that are not exact agree up to this part of the largest.
+# Outputs that are not exact agree to within this share of the largest output.
 ROUNDING = {64: 1e-9, 32: 1e-3}
 
 
 def kept(result: nn.Result) -> dict[str, np.ndarray]:
-    """Return all that a result holds, by name."""
+    """Return all arrays of a result, by name."""
     found = {"steps": result.steps}
     for kind in ("counts", "spikes", "operations", "rasters", "means", "data"):
         for label, values in getattr(result, kind).items():
@@ -51,7 +51,7 @@ def kept(result: nn.Result) -> dict[str, np.ndarray]:
 
 
 def different(expected: np.ndarray, found: np.ndarray, exact: bool, bits: int = 64) -> int:
-    """Return how many values differ; whole numbers always count as exact."""
+    """Return how many values differ. Whole numbers always count as exact."""
     if expected.shape != found.shape:
         return max(expected.size, found.size, 1)
     if exact or expected.dtype.kind in "iu":
@@ -63,7 +63,7 @@ def different(expected: np.ndarray, found: np.ndarray, exact: bool, bits: int = 
 def compared(
     case: Case, settings: list[tuple[int, int, int]], examples: int = EXAMPLES
 ) -> list[dict]:
-    """Present a network's images at some settings; return what was compared, and what differs."""
+    """Present a network's images at some settings, and count compared and different values."""
     found, one_of_each = [], np.arange(examples)
     for bits, group in itertools.groupby(settings, key=lambda each: each[0]):
         expected = kept(case.present(one_of_each, simulator="reference", precision=bits))
@@ -97,16 +97,16 @@ def compared(
 
 
 def pieces_of(case: Case, rng: np.random.Generator) -> list[int]:
-    """Return uneven numbers of steps, which add up to those of the case."""
+    """Return uneven numbers of steps that add up to the steps of the case."""
     cuts = rng.integers(0, case.n_steps + 1, rng.integers(0, 5))
     return [int(n) for n in np.diff([0, *np.sort(cuts), case.n_steps]) if n > 0]
 
 
 def in_pieces(case: Case, minibatch: int = 3, optimize: bool = False) -> dict[str, int]:
-    """Run a network in pieces, with states read between them; return what differs, by name.
+    """Run a network in pieces, read states between them, and return the differences by name.
 
-    Compared are the neurons' states and outputs after every piece; what records hold that were
-    made before the run and after its first piece; and the data of every probe. A piece of one step
+    It compares the neurons' states and outputs after every piece, the content of records that were
+    made before the run and after its first piece, and the data of every probe. A piece of one step
     is taken by ``step``. The run is repeated after a reset, with other examples in another order.
     ``optimize`` lets Nengo merge operators, which may change the order of random streams.
     """
@@ -120,7 +120,7 @@ def in_pieces(case: Case, minibatch: int = 3, optimize: bool = False) -> dict[st
     with MinibatchSimulator(case.network, minibatch, case.dt, **settings) as simulator:
         early = [simulator.record(each, steps=k % 2 == 0) for k, each in enumerate(case.watched)]
         late: list[OutputRecord] = []
-        # Once more in another order, without the first.
+        # Repeat in another order, without the first example.
         for order in ([*range(minibatch)], [*range(minibatch)][:0:-1] or [0]):
             shown = {node: each[chosen[order]] for node, each in still.items()}
             simulator.reset_to_examples(shown or None, chosen[order], seed)
@@ -143,7 +143,7 @@ def in_pieces(case: Case, minibatch: int = 3, optimize: bool = False) -> dict[st
             for k, (one, two) in enumerate(zip(early, late, strict=True)):
                 if one.keeps_steps:
                     found[f"steps {k}"] = one.steps
-                # After a reset, they hold what the others hold.
+                # After a reset, they hold the same content as the others.
                 found[f"late total {k}" if first else f"total {k} after piece {last}"] = two.total
                 found[f"late steps {k}" if first else f"steps {k}"] = two.steps
             for name, values in found.items():
@@ -155,7 +155,7 @@ def in_pieces(case: Case, minibatch: int = 3, optimize: bool = False) -> dict[st
 
 
 def _between(simulator: nengo.Simulator, case: Case) -> dict[str, np.ndarray]:
-    """Return what can be read between pieces, examples first: states, outputs, probes."""
+    """Return the states, outputs and probe data between pieces, examples first."""
     found = {}
     batched = isinstance(simulator, MinibatchSimulator)
     for k, ensemble in enumerate(case.network.all_ensembles):
@@ -168,14 +168,14 @@ def _between(simulator: nengo.Simulator, case: Case) -> dict[str, np.ndarray]:
     for probe in case.network.all_probes:
         data = np.array(simulator.data[probe])
         if not batched:
-            # Where nothing was sampled yet, Nengo's data have no axis of values.
+            # Before the first sample, Nengo's data have no axis of values.
             data = data.reshape(-1, *simulator.model.sig[probe]["in"].shape)
         found[probe.label] = data
     return found
 
 
 def _by_reference(case: Case, pieces: list[int], chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what `in_pieces` compares, from ``nengo.Simulator``."""
+    """Return the values that `in_pieces` compares, from ``nengo.Simulator``."""
     found: dict[str, list] = {}
 
     def add(name: str, values: np.ndarray) -> None:
@@ -225,7 +225,7 @@ def run(networks: range, style: str, settings: list[tuple[int, int, int]]) -> li
 
 
 def table(found: list[dict]) -> str:
-    """Return numbers compared and different by setting."""
+    """Return a table of compared and different values by setting."""
     names = ("style", "exact", "bits", "numba", "minibatch", "jobs")
     sums: dict = {}
     for each in found:
@@ -238,7 +238,7 @@ def table(found: list[dict]) -> str:
 
 
 def main() -> None:
-    """Compare with Numba and without, each in a process of its own."""
+    """Compare with Numba and without, each in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        # Reading its index takes longer than these builds.
+        # Reading the cache's index takes longer than these builds.
         nengo.rc.set("decoder_cache", "enabled", "False")
         settings = list(itertools.product(BITS, MINIBATCHES, JOBS))
         if options.quick:

@@ -3,12 +3,12 @@
     python benchmarks/random_networks.py [--networks 40] [--seed 0] [--json FILE]
 
 Every network has its own layers (dense, convolutions, pools, zeros around them, branches that are
-summed or joined), neuron types with random parameters and first states, synapses, transforms,
+summed or joined), neuron types with random parameters and initial states, synapses, transforms,
 slices, recurrent connections, noise, processes, Nodes with a state, and a time step. Each runs on
 the unmodified ``nengo.Simulator``, example by example, and on the minibatch simulator with 1, 3 and
 7 examples, 1 and 2 jobs, with Numba and without, in 64 and 32 bits. Where a voltage meets the
-threshold exactly, sums in another order decide: ``--decimal`` makes weights, currents and first
-voltages decimal numbers, so that many do.
+threshold exactly, the order of sums decides. ``--decimal`` makes weights, currents and initial
+voltages decimal numbers, so that this happens often.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ MINIBATCHES, JOBS, BITS = (1, 3, 7), (1, 2), (64, 32)
 
 
 class Delay:
-    """A function with a state: what it was given some steps ago."""
+    """A function with a state: it returns its input of some steps ago."""
 
     def __init__(self, size: int, steps: int) -> None:
         self.past = [np.zeros(size)] * steps
 
     def __call__(self, t: float, x: np.ndarray) -> np.ndarray:
-        """Return the oldest input, and keep this one."""
+        """Return the oldest input, and store this one."""
         self.past = [*self.past[1:], x]
         return self.past[0]
 
 
 def random_type(rng: np.random.Generator, decimal: bool) -> tuple[nengo.neurons.NeuronType, float]:
-    """Return a neuron type with random parameters and first states, and a fitting gain."""
+    """Return a neuron type with random parameters and initial states, and a fitting gain."""
 
     def state(name: str, low: float, high: float) -> dict:
         kind = rng.integers(4)
@@ -57,7 +57,7 @@ def random_type(rng: np.random.Generator, decimal: bool) -> tuple[nengo.neurons.
         return {name: [Uniform(low, high), Choice([low]), Choice([high])][kind - 1]}
 
     voltage = state("voltage", -1.5, 3.0)
-    # From above its current, a LIF voltage beyond the threshold has no time of a spike.
+    # A LIF voltage beyond the threshold and above its current has no spike time.
     late = state("voltage", -1.5, 1.0) | state("refractory_time", 0, 0.004)
     leak = {
         "tau_rc": float(rng.choice([0.02, 0.005, 0.0013])),
@@ -141,7 +141,7 @@ def _pick(rng: np.random.Generator, *choices: int) -> int:
 
 
 def _branched(rng, before, layer, numbers, strengths, k) -> nn.Layer:
-    """Add a layer beside one, on the same layer before, and what joins the two."""
+    """Add a layer parallel to another, with the same source, and join the two."""
     weak, strength = strengths
     kernel = numbers(weak, before.size, layer.size)
     neurons = [None, nn.IntegrateAndFire(layer.amplitude or 1.0)][rng.integers(2)]
@@ -156,7 +156,7 @@ def _branched(rng, before, layer, numbers, strengths, k) -> nn.Layer:
         return nn.activation(
             [row, beside], nn.IntegrateAndFire(), gain=100.0 * strength, label=f"activation {k}"
         )
-    # The sum of both through the same weights.
+    # The sum of both layers goes through the same weights.
     kernel = numbers(strength, layer.size, 12)
     return nn.dense([row, beside], kernel, nengo.LIF(), gain=4.0, label=f"sum {k}")
 
@@ -207,7 +207,7 @@ def _add_extras(rng: np.random.Generator, layers: list) -> None:
 
 
 def compared(seed: int, decimal: bool, settings: list[tuple], numba: bool) -> list[dict]:
-    """Run one network at all settings; return what was compared and what differs."""
+    """Run one network at all settings, and count compared and different values."""
     dt = float(np.random.default_rng([seed, 7]).choice([0.001, 0.001, 0.0005, 0.002]))
     found = []
     for bits, group in itertools.groupby(settings, key=lambda each: each[0]):
@@ -252,7 +252,7 @@ def run(networks: int, seed: int, decimal: bool, numba: bool) -> list[dict]:
 
 
 def table(found: list[dict]) -> str:
-    """Return counts compared and different by setting."""
+    """Return a table of compared and different counts by setting."""
     sums: dict = collections.defaultdict(lambda: np.zeros(3, int))
     for each in found:
         key = tuple(each[name] for name in ("decimal", "bits", "numba", "minibatch", "jobs"))
@@ -265,7 +265,7 @@ def table(found: list[dict]) -> str:
 
 
 def main() -> None:
-    """Compare with Numba and without, each in a process of its own."""
+    """Compare with Numba and without, each in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,11 +2,11 @@
 
     python benchmarks/recurrent_rates.py [--time 10] [--random 60] [--seed 1]
 
-Three networks, one row for each of their layers: neurons that inhibit each other, excitation and
-inhibition, and a memory that decoded feedback holds. ``--random`` adds networks of neurons that
-inhibit each other, or feed each other at random, with weights over two and synapses over one and a
-half orders of magnitude; and counts those whose rates are near to those of a run, by what the
-fixed point says of itself. The run's first second is left out.
+There are three networks, with one row for each layer: neurons that inhibit each other, excitation
+and inhibition, and a memory held by decoded feedback. ``--random`` adds networks of neurons that
+inhibit each other, or feed each other at random. Their weights cover two orders of magnitude, and
+their synapses one and a half. It counts the networks whose rates are near to those of a run,
+grouped by the fixed point's own verdict. The run's first second is left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = {
     "fluctuation": ("fluctuates", ".0%"),
     "elsewhere": ("other starts", "s"),
 }
-# Rates this near, as a share of the RMS rate, count as those of the run.
+# Rates this near, as a share of the RMS rate, count as equal to those of the run.
 NEAR = 0.1
 
 
@@ -52,7 +52,7 @@ def lateral(seed: int = 0) -> tuple[nengo.Network, nengo.Node, list[nengo.Ensemb
 
 
 def balanced(seed: int = 3) -> tuple[nengo.Network, nengo.Node, list[nengo.Ensemble]]:
-    """Return 80 neurons that excite, and 20 that inhibit, of another type."""
+    """Return 80 neurons that excite, and 20 neurons of another type that inhibit."""
     rng = np.random.default_rng(seed)
     with nengo.Network(seed=seed) as network:
         node = nengo.Node(rng.uniform(0.3, 1.5, 80))
@@ -73,7 +73,7 @@ def balanced(seed: int = 3) -> tuple[nengo.Network, nengo.Node, list[nengo.Ensem
 
 
 def memory(seed: int = 1) -> tuple[nengo.Network, nengo.Node, list[nengo.Ensemble]]:
-    """Return 200 LIF neurons that hold two dimensions, by decoded feedback of 0.7."""
+    """Return 200 LIF neurons that hold two dimensions by decoded feedback of 0.7."""
     with nengo.Network(seed=seed) as network:
         node = nengo.Node([0.5, -0.3])
         layer = nengo.Ensemble(200, 2, label="memory")

@@ -1,13 +1,13 @@
-"""Print how the twin's time grows: with the minibatch, the images and the steps.
+"""Print how the minibatch simulator's time grows with the minibatch, the images and the steps.
 
     python benchmarks/scaling.py [--same] [--bengali] [--convolutions]
 
-One job, the forum network, repaired; the embedded images, again and again where there are too few.
-Each figure is the shortest of three runs. ``--convolutions`` shows, in place of it, how the time of
-a convolutional network grows: with its channels, the image, steps, images and jobs. ``--same`` also
-counts the spike counts that differ from
-the reference simulator's, on all 1000 images (two minutes). ``--bengali`` sets the twin beside the
-reference on the Bengali CNN, in turn, on all cores; it needs that data set.
+The job is the repaired forum network. It shows the bundled images, and repeats them where there are
+too few. Each figure is the shortest of three runs. ``--convolutions`` shows instead how the time of
+a convolutional network grows with its channels, the image, steps, images and jobs. ``--same`` also
+counts the spike counts that differ from the reference simulator's, on all 1000 images (two
+minutes). ``--bengali`` compares the minibatch simulator with the reference on the Bengali CNN, in
+turn, on all cores. It needs that data set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPEATS = 3
 
 
 def seconds(output, images, *, n_steps=350, **running):
-    """Return the time of the fastest of some runs; ``running`` goes to `nengonet.present`."""
+    """Return the time of the fastest of several runs; ``running`` goes to `nengonet.present`."""
     running = {"presentation_time": n_steps / 1000, "progress": False} | running
     times = []
     for _ in range(REPEATS):
@@ -44,10 +44,11 @@ def table(head: str, columns, values) -> None:
 
 
 def convolutional(channels: int, size: int) -> tuple[nn.Layer, np.ndarray]:
-    """Return a network of the CSNN's shape, of random weights, and images of that size.
+    """Return a network of the CSNN's shape with random weights, and images of that size.
 
-    Convolutions (3x3) of ``channels``, and twice twice as many filters, with an average pool (2x2)
-    behind the first two, and two dense layers; integrate-and-fire neurons, full scale at 500 Hz.
+    A convolution (3x3) has ``channels`` filters, and two more have twice as many. An average pool
+    (2x2) follows each of the first two. Two dense layers follow. Neurons are integrate-and-fire,
+    with full scale at 500 Hz.
     """
     images, _ = nn.datasets.load("fashion_mnist")
     places = np.arange(size) * images.shape[1] // size

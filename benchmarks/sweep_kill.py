@@ -1,13 +1,13 @@
-"""Measure `nengonet.sweep`: what a kill costs, two workers against one, overhead of a cell.
+"""Measure `nengonet.sweep`: the cost of a kill, two workers against one, overhead of a cell.
 
     python benchmarks/sweep_kill.py [--kills 20] [--cells 1000] [--seed 0]
 
-- A sweep on two processes is killed (``SIGKILL``) at a random moment, and started again, as often
-  as ``--kills`` says. A cell is lost if it was in the file after one kill and is not there at the
-  end, or not in its place; it is doubled if the file holds it twice. Cells that were under way (at
-  most two for each process) run again.
-- The time of the same cells on two workers and on one; in turns, medians. Busy cells need a machine
-  with two idle cores; idle cells show the sharing out alone.
+- A sweep on two processes is killed (``SIGKILL``) at a random moment and started again, ``--kills``
+  times. A cell is lost if it was in the file after a kill, and is missing or in another place at
+  the end. It is doubled if the file holds it twice. Unfinished cells (at most two for each process)
+  run again.
+- The time of the same cells on two workers and on one, in turns; medians. Busy cells need a machine
+  with two idle cores; idle cells show only the distribution of work.
 - The time of cells that do nothing, on every backend, with the file and without the start of the
   processes.
 
@@ -36,7 +36,7 @@ KILLED_CELLS = 400
 
 
 def brief(x: int, seed: int, folder: str) -> float:
-    """Take some 30 ms, and leave a line for every call that came to its end."""
+    """Take about 30 ms, and write a line for every finished call."""
     time.sleep(0.03)
     with open(pathlib.Path(folder) / "calls", "a") as file:
         file.write(f"{x}\n")
@@ -52,7 +52,7 @@ def busy(x: int, seed: int, n: int = 2_000_000) -> int:
 
 
 def idle(x: int, seed: int) -> int:
-    """Wait: whether two processes are kept going, whatever else the machine does."""
+    """Wait, to show whether two processes are kept busy, whatever else the machine does."""
     time.sleep(0.1)
     return x
 
@@ -63,7 +63,7 @@ def nothing(x: int, seed: int) -> int:
 
 
 def sweep_to_kill(folder: str) -> nn.Sweep:
-    """Run, or go on with, the sweep that is killed."""
+    """Start or resume the sweep that is killed."""
     return nn.sweep(
         brief,
         {"x": range(KILLED_CELLS)},
@@ -84,18 +84,18 @@ def in_file(folder: str) -> list[str]:
 
 
 def measure_kills(kills: int, seed: int) -> None:
-    """Kill a sweep again and again, and print what became of its cells."""
+    """Kill a sweep repeatedly, and print the fate of its cells."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "sweep"
         seen: list[list[str]] = []
         for _ in range(kills):
-            # Beyond the first record, of what the sweep depends on.
+            # The file must grow beyond its first record, which describes the sweep.
             size = file.stat().st_size if file.exists() else 2000
             process = subprocess.Popen(
                 [sys.executable, __file__, "--killed", folder], stderr=subprocess.DEVNULL
             )
-            # The start takes seconds, the cells do not: any moment from the first new cell on.
+            # The start takes seconds, cells do not: kill at any moment from the first new cell on.
             while process.poll() is None and not (file.exists() and file.stat().st_size > size):
                 time.sleep(0.002)
             time.sleep(moments.uniform(0, 0.4))
@@ -126,7 +126,7 @@ def timed(function, n: int, **settings) -> float:
 
 @contextlib.contextmanager
 def backends() -> Iterator[dict[str, dict]]:
-    """Yield the settings of every backend that is there."""
+    """Yield the settings of every available backend."""
     found = {"in process": {}, "two processes (loky)": {"n_jobs": 2}}
     try:
         from distributed import LocalCluster
@@ -163,7 +163,7 @@ def measure_overhead(cells: int) -> None:
 
 
 def main() -> None:
-    """Read the arguments, and measure."""
+    """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cells", type=int, default=1000)
