@@ -1,4 +1,4 @@
-"""Shared by all tests."""
+"""Fixtures and settings that all tests share."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The Keras networks that branch, built by hand from what data/make_keras_networks.py wrote."""
+"""The branching Keras networks, built by hand from the files of data/make_keras_networks.py."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Minibatches beside Nengo's own simulator: what the tests of `nengonet.minibatch` share."""
+"""Helpers for the tests of `nengonet.minibatch`, which compare it with Nengo's simulator."""
 
 import contextlib
 import warnings

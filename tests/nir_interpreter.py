@@ -1,4 +1,4 @@
-"""A NIR graph run in NumPy, in Euler steps: what the equations of NIR's paper say, one by one."""
+"""Run a NIR graph in NumPy, in Euler steps, by the equations of NIR's paper."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""HTML as a parser reads it, for tests of displays and reports."""
+"""Parse HTML, for tests of displays and reports."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""Numba where it is installed and wanted, and what is said of it."""
+"""Numba is used where it is installed and wanted, and notes about it are printed."""
 
 import os
 import subprocess

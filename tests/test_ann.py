@@ -1,4 +1,4 @@
-"""The ANN that a network stands for is that network, or is refused with the reason."""
+"""The ANN of a network matches the network, or is refused with the reason."""
 
 import nengo
 import numpy as np

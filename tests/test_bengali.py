@@ -1,4 +1,4 @@
-"""The forum's CNN. Without the data set, digits stand in for characters: the same size."""
+"""The forum's CNN. Without the data set, digits of the same size replace the characters."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the build draws and solves for, object by object as the whole network's build has it."""
+"""Draws and solutions of objects that are built alone equal those of the whole network's build."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Weights that outlive a reset: learning from one image after the other."""
+"""Weights that survive a reset: learning from one image after the other."""
 
 import contextlib
 

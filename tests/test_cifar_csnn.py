@@ -1,4 +1,4 @@
-"""The CSNN paper's network. Accuracies on 1000 images stand in the README."""
+"""The CSNN paper's network. Accuracies on 1000 images are in the README."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""What is said while Numba compiles, and when."""
+"""The notes that are printed while Numba compiles, and their timing."""
 
 import os
 import subprocess

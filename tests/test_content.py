@@ -1,4 +1,4 @@
-"""Whatever the spikes depend on changes the digest of a network, and nothing else does."""
+"""A network's digest changes with everything that its spikes depend on, and nothing else."""
 
 import collections.abc
 import copy

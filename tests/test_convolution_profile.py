@@ -1,4 +1,4 @@
-"""What `benchmarks/convolution_profile.py` counts is what a run counts; nothing here is timed."""
+"""The counts of `benchmarks/convolution_profile.py` equal those of a run. Nothing is timed."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Data sets: embedded samples, whole sets from local files, downloads, files of one's own."""
+"""Data sets: bundled samples, whole sets from local files, downloads, a user's own files."""
 
 import dataclasses
 import gzip

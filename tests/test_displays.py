@@ -1,4 +1,4 @@
-"""What a prompt and a notebook show of nengonet's objects: short lines, drawings and tables."""
+"""Displays of nengonet's objects in a prompt and a notebook: lines, drawings and tables."""
 
 import gc
 import pathlib

@@ -1,4 +1,4 @@
-"""Random numbers drawn in a kernel are NumPy's, number by number."""
+"""A kernel draws the same random numbers as NumPy, number by number."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
-"""Every public function refuses every kind of bad argument, in one line that says what is expected.
+"""Every public function refuses all kinds of bad arguments, in one line that says what it expects.
 
-`ENTRIES` is the one table of functions and `BAD` that of arguments; a function that takes an
-argument of `BAD` and is not in the table fails `test_none_is_left_out`.
+`ENTRIES` is the only table of functions, and `BAD` is the only table of arguments. A function that
+takes an argument of `BAD` and is not in the table fails `test_none_is_left_out`.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Kernels that follow the spikes of one example in one step, against NumPy and Nengo."""
+"""Kernels that follow the spikes of one example in one step, compared with NumPy and Nengo."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""Filters: the Node with a time constant for each unit, Nengo's synapses, and its noise."""
+"""Filters: the Node with a time constant for each unit, Nengo's synapses and Nengo's noise."""
 
 import pickle
 

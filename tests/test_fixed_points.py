@@ -1,4 +1,4 @@
-"""Spiking networks with loops, predicted and run for long."""
+"""Spiking networks with loops: predictions compared with long runs."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""The forum network on real digits. Accuracies of whole runs stand in the README."""
+"""The forum network on real digits. Accuracies of whole runs are in the README."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Whatever Nengo adds to a neuron's current is read from the network, or is refused by name."""
+"""Everything that Nengo adds to a neuron's current is read, or is refused by name."""
 
 import nengo
 import numpy as np

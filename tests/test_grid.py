@@ -1,4 +1,4 @@
-"""The cells of a sweep, and what makes it another one."""
+"""The cells of a sweep, and the changes that make it a different sweep."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""The scripts for Nengo GUI: each makes a module-level model that builds and does what it says."""
+"""The scripts for Nengo GUI: each has a module-level model that builds and works as described."""
 
 import pathlib
 import re

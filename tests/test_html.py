@@ -1,4 +1,4 @@
-"""Pieces of HTML: nothing of what users write becomes HTML, and what comes out is well formed."""
+"""Pieces of HTML: a user's text never becomes HTML, and the output is well formed."""
 
 import pytest
 from parsed_html import BAD, Parsed

@@ -1,4 +1,4 @@
-"""Initial states drawn for every example, on both simulators."""
+"""Initial states that are drawn for every example, on both simulators."""
 
 import nengo
 import numpy as np

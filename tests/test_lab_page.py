@@ -1,4 +1,4 @@
-"""The lab's page in a real browser, and its server as a person meets it."""
+"""The lab's page in a real browser, and its server as a visitor sees it."""
 
 import contextlib
 import http.client

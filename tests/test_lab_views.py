@@ -1,4 +1,4 @@
-"""The figures of the lab: what their sources hold, whatever the case."""
+"""The figures of the lab: the content of their sources in all cases."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Learning rules: each example has weights of its own, as in a reference run of its own."""
+"""Learning rules: each example has its own weights, as in its own reference run."""
 
 import functools
 

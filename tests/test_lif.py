@@ -1,4 +1,4 @@
-"""Steps of leaky neurons in NumPy; what noise does to their rates is in test_noise.py."""
+"""Steps of leaky neurons in NumPy. The effect of noise on their rates is in test_noise.py."""
 
 import nengo
 import numpy as np

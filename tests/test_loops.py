@@ -1,4 +1,4 @@
-"""Where loops rest, and how a small deviation grows: worked by hand, and stepped by Nengo."""
+"""The resting state of loops, and growth of small deviations: by hand, and stepped by Nengo."""
 
 import nengo
 import numpy as np

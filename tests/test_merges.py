@@ -1,4 +1,4 @@
-"""Networks of any shape: what comes together from several layers, beside Keras and by hand."""
+"""Networks with layers that merge several others, compared with Keras and with hand results."""
 
 import keras_networks
 import nengo

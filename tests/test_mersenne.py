@@ -1,4 +1,4 @@
-"""What kernels draw from a ``RandomState`` is what NumPy draws, and so are Nengo's spikes."""
+"""Kernels draw the same numbers from a ``RandomState`` as NumPy, so spikes equal Nengo's."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Each name of Nengo's that is not documented: the first line says what breaks when it changes."""
+"""Undocumented names of Nengo. The first line of each test states what breaks if one changes."""
 
 import threading
 

@@ -1,8 +1,9 @@
-"""Nengo's own tests on the minibatch simulator: a part of what `benchmarks/nengo_suite.py` runs.
+"""Nengo's own tests on the minibatch simulator: a part of those of `benchmarks/nengo_suite.py`.
 
-Nengo's plugin for pytest needs pytest 7. Its test functions do not: here they get the fixtures that
-they ask for, with Nengo's own seeds, tolerances and parameters: `nengo.Simulator` first, then a
-simulator of three equal examples that shows one of them. What probes recorded must be the same.
+Nengo's plugin for pytest needs pytest 7, but its test functions do not. Here they get their
+fixtures, with Nengo's own seeds, tolerances and parameters. They run first on `nengo.Simulator`,
+then on a simulator of three equal examples that shows one of them. The data of all probes must be
+the same.
 """
 
 import copy

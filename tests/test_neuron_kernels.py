@@ -1,4 +1,4 @@
-"""Steps for Numba: what is done for lists, or under steady currents, against neuron by neuron."""
+"""Numba's steps of lists, and of steady currents, compared with steps neuron by neuron."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""What nengonet knows of neuron types, against long runs of Nengo's own simulator."""
+"""nengonet's models of neuron types, compared with long runs of Nengo's own simulator."""
 
 import nengo
 import numpy as np

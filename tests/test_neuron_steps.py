@@ -1,4 +1,4 @@
-"""Neurons of a minibatch, stepped together or one by one, against Nengo's."""
+"""Neurons of a minibatch, stepped together or one by one, compared with Nengo's."""
 
 import re
 

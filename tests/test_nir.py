@@ -1,4 +1,4 @@
-"""Networks as graphs of NIR, run by `nir_interpreter` against Nengo."""
+"""Networks as NIR graphs, run by `nir_interpreter` and compared with Nengo."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files of NIR as weights: what `to_nir` wrote, what others write, and what is damaged."""
+"""NIR files as weights: files of `to_nir`, files of other tools, and damaged files."""
 
 import h5py
 import nengo

@@ -1,4 +1,4 @@
-"""Against brute force: neurons simulated under Gaussian currents."""
+"""The effect of noise, compared with neurons simulated under Gaussian currents."""
 
 import nengo
 import numpy as np

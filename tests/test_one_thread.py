@@ -1,4 +1,4 @@
-"""One BLAS thread for steps of the minibatch simulator, and as many as before afterwards."""
+"""The minibatch simulator steps with one BLAS thread, and restores their number afterwards."""
 
 import sys
 import threading

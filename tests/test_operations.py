@@ -1,4 +1,4 @@
-"""Synaptic operations against a count of weights one by one."""
+"""Synaptic operations, compared with a count of weights one by one."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Products, copies, resets and functions of Nodes for a minibatch, against Nengo's."""
+"""A minibatch's products, copies, resets and functions of Nodes, compared with Nengo's."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""The parameters of reproductions, and ``nengonet sweep``, which goes through them."""
+"""The parameters of reproductions, and ``nengonet sweep``, which varies them."""
 
 import csv
 import json

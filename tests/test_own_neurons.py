@@ -1,4 +1,4 @@
-"""A neuron type from outside the package: one class, one model, registered once."""
+"""A neuron type from outside the package: one class and one model, registered once."""
 
 import nengo
 import numpy as np

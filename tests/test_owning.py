@@ -1,4 +1,4 @@
-"""Functions, processes and neuron types with a state of their own: each example has its copy."""
+"""Functions, processes and neuron types with a state: each example has its own copy."""
 
 import collections
 import functools

@@ -1,4 +1,4 @@
-"""What an installed package brings along, and which module may import which."""
+"""The content of an installed package, and the order of imports between modules."""
 
 import ast
 import configparser

@@ -1,4 +1,4 @@
-"""Processes and a Dask cluster: the same numbers, and what is lost with one of them."""
+"""Processes and a Dask cluster: the same numbers, and the effect of a lost process or worker."""
 
 import os
 import random

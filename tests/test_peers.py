@@ -1,4 +1,4 @@
-"""The convolutional jobs of `benchmarks/peers`: what a peer is given is what nengonet runs."""
+"""The convolutional jobs of `benchmarks/peers`: peers get the same networks as nengonet."""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,4 @@
-"""Which operators run, how often and in which order changes no spike."""
+"""The choice, number and order of operators change no spike."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Kernels that hand spikes on through pools and other matrices, against NumPy and MaxPool."""
+"""Kernels that pass spikes through pools and matrices, compared with NumPy and MaxPool."""
 
 import numpy as np
 import pytest

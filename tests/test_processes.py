@@ -1,4 +1,4 @@
-"""Processes of a minibatch, against Nengo's."""
+"""Processes of a minibatch, compared with Nengo's."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the person who waits sees: bars, and how far they are."""
+"""Progress bars, and the progress that they show."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""Layer kinds that nengonet does not have, each added by what this file says of it."""
+"""Layer kinds that nengonet does not have, each added with the code of this file alone."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""The reference has a page for what is public, with every parameter described and an example."""
+"""The reference has a page for every public name, with all parameters and an example."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""Networks drawn at random, loops included, in a minibatch and by Nengo."""
+"""Random networks, loops included, in a minibatch and in Nengo."""
 
 import hypothesis
 import hypothesis.strategies as st

@@ -1,4 +1,4 @@
-"""Reports: one file with the run's own numbers, whatever the run kept and whatever was given."""
+"""Reports: one file with the run's own numbers, for all kinds of runs and arguments."""
 
 import base64
 import io

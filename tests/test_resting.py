@@ -1,4 +1,4 @@
-"""What a loop's layers are predicted to do once it rests, noise included."""
+"""The predictions for a loop's layers at rest, noise included."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Networks that run away are errors that name the layer, and never wrong counts."""
+"""Runaway networks raise errors that name the layer, and never give wrong counts."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""How examples are shared out."""
+"""The distribution of examples to jobs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs and studies of several runs: what is finished is kept, and resumed by its equal alone."""
+"""Saved runs and studies: finished parts are kept, and only an equal run resumes them."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Networks as scripts in plain Nengo: they run, and count the spikes that `present` counts."""
+"""Networks as scripts in plain Nengo: they run, and count the same spikes as `present`."""
 
 import math
 import os

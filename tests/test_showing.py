@@ -1,4 +1,4 @@
-"""What inputs show, in networks of plain Nengo and of builders: `nengonet.layers.showing`."""
+"""The images of inputs, in networks of plain Nengo and of builders: `nengonet.layers.showing`."""
 
 import pathlib
 import runpy

@@ -1,4 +1,4 @@
-"""Building and running change nothing of the user's, and threads do not disturb each other."""
+"""Building and running change no object of the user's, and threads do not interfere."""
 
 import threading
 import warnings

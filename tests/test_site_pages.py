@@ -1,4 +1,4 @@
-"""What the site makes of plain pages: the contents of an index."""
+"""The site's additions to plain pages: the contents of an index."""
 
 import importlib.util
 import pathlib

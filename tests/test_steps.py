@@ -1,4 +1,4 @@
-"""Steps of neurons from any state that a user can set: NumPy, Numba and Nengo do the same."""
+"""Steps of neurons from any state that a user can set are the same in NumPy, Numba and Nengo."""
 
 import importlib.util
 import pathlib

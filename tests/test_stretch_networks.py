@@ -1,4 +1,4 @@
-"""Random convolutional networks of exact numbers: all that both simulators say of them is equal."""
+"""Random convolutional networks of exact numbers give equal results on both simulators."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Rows of layers that run many steps at a time, against the reference and against single steps."""
+"""Rows of layers that run many steps at once, compared with the reference and single steps."""
 
 import nengo
 import numpy as np

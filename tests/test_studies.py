@@ -1,4 +1,4 @@
-"""The engine of the studies: a sixth one in one file, and what all have in common."""
+"""The engine of the studies: a sixth study in one file, and the common parts of all."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Cells that fail, and the file of those that are finished."""
+"""The failing cells of a sweep, and the file of its finished cells."""
 
 import functools
 import itertools

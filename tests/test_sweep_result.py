@@ -1,4 +1,4 @@
-"""The table of a sweep, and what it says over the seeds."""
+"""The table of a sweep, and its statistics over seeds."""
 
 import csv
 import itertools

@@ -1,4 +1,4 @@
-"""What functions take as an output: `nengonet.layers.targets`."""
+"""The objects that functions accept as an output: `nengonet.layers.targets`."""
 
 import nengo
 import numpy as np

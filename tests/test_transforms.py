@@ -1,4 +1,4 @@
-"""What transforms make of mean and variance, and which weights a spike reaches."""
+"""The effect of transforms on mean and variance, and the weights that a spike reaches."""
 
 import nengo
 import numpy as np

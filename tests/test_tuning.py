@@ -1,4 +1,4 @@
-"""What gain and bias a layer gets, and what is said of a neuron."""
+"""The gain and bias of a layer, and the explanation of a neuron."""
 
 import nengo
 import numpy as np

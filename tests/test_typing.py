@@ -1,4 +1,4 @@
-"""What a type checker sees of the public interface."""
+"""The public interface, as seen by a type checker."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""The public interface as the docs use it: a type checker reads this file, and a test runs it.
+"""Use the public interface as the docs do. A type checker reads this file, and a test runs it.
 
-``mypy --strict`` and pyright find nothing in it; Nengo itself has no types.
+``mypy --strict`` and pyright report no errors in it. Nengo itself has no types.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The minibatch twin: `nengo.Simulator` for many examples at once, with the same spikes.
+"""The minibatch simulator: `nengo.Simulator` for many examples at once, with the same spikes.
 
 Every operator has a step for all examples (`registry`). `plan` leaves out operators that change
 nothing. With Numba, a network without feedback is read as stages (`flow`). `stretches` then runs

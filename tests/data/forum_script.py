@@ -1,4 +1,4 @@
-"""The forum poster's network as a script: plain Nengo, none of nengonet's builders."""
+"""The forum poster's network as a script in plain Nengo, without nengonet's builders."""
 
 import nengo
 import numpy as np

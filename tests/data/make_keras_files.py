@@ -1,11 +1,11 @@
-"""Write the small Keras files that test_weights.py reads, and what Keras itself says of them.
+"""Write the small Keras files that test_weights.py reads, and Keras' own results for them.
 
 Run once under Keras 2 (the package ``tf_keras``) and once under Keras 3, from any directory::
 
     python make_keras_files.py
 
-Beside the files of each model ``NAME`` goes ``kerasV_NAME.expected.npz``: an input, the output that
-Keras gave for it, and every array of every layer in the model's order, under ``LAYER:ARRAY``.
+Each model ``NAME`` also gets a file ``kerasV_NAME.expected.npz``. It holds an input, Keras' output
+for it, and every array of every layer in the model's order, under ``LAYER:ARRAY``.
 """
 
 import pathlib

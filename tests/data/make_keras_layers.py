@@ -1,14 +1,14 @@
-"""Write keras_layers.npz, which test_convolution.py reads: what Keras' own layers put out.
+"""Write keras_layers.npz, the outputs of Keras' own layers, for test_convolution.py.
 
 Run under TensorFlow, with Keras 2 (the package ``tf_keras``) or Keras 3, from any directory. On
-torch, Keras 3.15 takes the padding of AveragePooling2D for pixels where 'same' pads more at one
-side than at the other; all else agrees::
+torch, Keras 3.15 counts the padding of AveragePooling2D as pixels where 'same' pads one side more
+than the other. All other results agree::
 
     python make_keras_layers.py            # writes the file
     python make_keras_layers.py --check    # compares this Keras with the file
 
 Case ``i`` is ``configs[i]`` (JSON: ``layer``, ``shape``, ``options``), with the arrays
-``input_i``, ``kernel_i``, ``bias_i`` (where there are any) and ``output_i``.
+``input_i``, ``kernel_i`` and ``bias_i`` (where the layer has them), and ``output_i``.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Write the Keras networks that branch, which test_merges.py builds by hand.
+"""Write the branching Keras networks that test_merges.py builds by hand.
 
 Run under Keras 3, on any backend, from any directory::
 
     python make_keras_networks.py
 
-Beside the files of each network ``NAME`` goes ``networks/NAME.expected.npz``: images, and what
-Keras computes of them in every layer, by its name; a layer that is used twice has its outputs one
-after the other, ``LAYER`` and ``LAYER_2``.
+Each network ``NAME`` also gets a file ``networks/NAME.expected.npz``. It holds images and Keras'
+outputs of every layer for them, by the layer's name. A layer that is used twice has two outputs,
+``LAYER`` and ``LAYER_2``.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Make ``cnn.nir``, a small network in NIR: needs the package nir.
+"""Write ``cnn.nir``, a small network in NIR. This needs the package nir.
 
 Run: python tests/data/make_nir_file.py
 """
