@@ -13,7 +13,7 @@ REFRACTORY = 0.002  # seconds, as nengo.LIF's
 
 
 def job(args, images, number):
-    """Build and compile the network, and run it once; return what simulates."""
+    """Build and compile the network, run it once, and return the function that simulates."""
     import brian2 as b2
 
     b2.BrianLogger.suppress_hierarchy("brian2")

@@ -1,6 +1,6 @@
-"""What the scripts of this folder share: data and scales, processes, the JSON line.
+"""Code that the scripts of this folder share: data and scales, processes, the JSON line.
 
-It runs in the environments of the peers, so it needs only NumPy; the MLP's weights need h5py.
+It runs in the environments of the peers, so it needs only NumPy. The MLP's weights also need h5py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAU = 0.020  # seconds
 FULL_SCALE = (7.90003, 20.19899)
 FULL_SCALE_RATE = 250.0
 
-# What both scripts on PyTorch take beside.
+# Further arguments of both scripts on PyTorch.
 TORCH_OPTIONS = {
     "chunk": {"type": int, "default": 50, "help": "steps for which the input is made at once"},
     "input": {"choices": ["events", "encoder"], "default": "events"},
@@ -35,13 +35,13 @@ TORCH_OPTIONS = {
 
 
 def arguments(description: str, *, batch_size: int, **options: dict) -> argparse.Namespace:
-    """Read the arguments that all scripts take, and a script's own.
+    """Read the arguments of all scripts, and a script's own arguments.
 
     Parameters
     ----------
     description : str
     batch_size : int
-        The one that was fastest when the script was tuned.
+        The batch size that was fastest when the script was tuned.
     **options : dict
         Further arguments, as for ``add_argument``.
     """
@@ -67,15 +67,15 @@ def job_arguments(
     ----------
     description : str
     best : dict
-        By job, the settings that were fastest when the script was tuned: ``batch_size``, and those
-        of ``threads`` and the script's own options that are not at their default.
+        The settings that were fastest when the script was tuned, by job: ``batch_size``, and any
+        of ``threads`` and the script's own options that differ from their defaults.
     **options : dict
         Further arguments, as for ``add_argument``.
 
     Returns
     -------
     Namespace
-        With ``processes``, and ``steps`` of the job.
+        Arguments with ``processes``, and with ``steps`` of the job.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("job", help=".npz file that jobs.py has written")
@@ -96,20 +96,20 @@ def job_arguments(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A convolutional job: a network, and images that it is shown.
+    """A convolutional job: a network, and the images to show.
 
     Attributes
     ----------
     name : str
     dt : float, in seconds
     n_steps : int
-        Of an image, from the reset state.
+        Number of steps of an image, from the reset state.
     readout : {"mean", "last_step", "all_steps"}
         See `accuracy`.
     several : bool
-        Whether neurons spike more than once in a step.
+        Whether neurons can spike more than once in a step.
     ann_accuracy : float
-        Of the ANN that the weights are from, on the images.
+        Accuracy on the images of the ANN whose weights are used.
     layers : list of dict
         From first to last: see `jobs.layers_of`.
     images : (n_images, rows, columns, channels) array, in [0, 1]
@@ -142,19 +142,19 @@ def load_job(path: str | os.PathLike) -> Job:
 def of_unit_spikes(
     job: Job, *, refractory: bool = False
 ) -> Iterator[tuple[dict, np.ndarray | None, np.ndarray | None]]:
-    """Yield each layer with the kernel and bias for spikes of height 1 and thresholds of 1.
+    """Yield each layer with its kernel and bias for spikes of height 1 and thresholds of 1.
 
-    ``kernel @ inputs + bias`` is what a step adds to the voltage of an integrate-and-fire neuron,
-    the current of an LIF neuron (a step adds ``(current - voltage) * -expm1(-dt / tau_rc)``), or
-    the output of the last layer. Pools have neither.
+    For an integrate-and-fire neuron, a step adds ``kernel @ inputs + bias`` to the voltage. For an
+    LIF neuron, it is the current (a step adds ``(current - voltage) * -expm1(-dt / tau_rc)``). For
+    the last layer, it is the output. Pools have neither kernel nor bias.
 
     Parameters
     ----------
     job : Job
     refractory : bool
         Whether the framework's LIF neurons have a refractory time. Without one, a neuron under a
-        strong current fires in every step, not every ``tau_ref``: its spikes count less, so that
-        its largest output stays the same.
+        strong current fires in every step, not once in every ``tau_ref``. Its spikes then count
+        less, so that its largest output stays the same.
     """
     height = 1.0  # of what comes in: of pixels, and then of spikes
     for layer in job.layers:
@@ -173,7 +173,7 @@ def of_unit_spikes(
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray, readout: str = "mean") -> float:
-    """Return the share of right answers: of the mean over time, a step, or the mean of all steps'.
+    """Return the share of right answers: for the mean output, the last step, or averaged over steps.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray, readout: str = "mean") -> 
 
 
 def cpu_seconds() -> float:
-    """Return the processor time of this process and those that it started (Linux)."""
+    """Return the processor time of this process and of those that it started (Linux)."""
     parents, seconds, tick = {}, {}, os.sysconf("SC_CLK_TCK")
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -233,11 +233,11 @@ def scaled_kernels(path: str, *, refractory: float = 0.0) -> list[np.ndarray]:
     ----------
     path : str
     refractory : float, in seconds
-        Of the framework's neuron.
+        Refractory time of the framework's neuron.
     """
     # The constant current at which an LIF neuron fires at FULL_SCALE_RATE.
     current = 1.0 / -math.expm1((refractory - 1.0 / FULL_SCALE_RATE) / TAU)
-    # The mean output of an input spike is the pixel; that of a hidden spike the activation.
+    # The mean output of input spikes is the pixel, and that of hidden spikes is the activation.
     areas = (1.0 / MAX_RATE, FULL_SCALE[0] / FULL_SCALE_RATE)
     return [
         kernel * (current / scale) * (area / DT)
@@ -253,16 +253,16 @@ def run(
     version: str,
     notes: str,
 ) -> None:
-    """Run the job in processes of its own, all at once, and print what came out.
+    """Run the job in separate processes, all at once, and print the result.
 
     Parameters
     ----------
     job : callable
         ``job(args, images, number)`` prepares the process of that number (imports, builds,
-        compiles, warms up) and returns a function. That one simulates, and returns the spike
-        counts (n_images, 10), or the outputs (n_images, n_steps, n_classes) of a convolutional
-        job, and the seconds that are to be subtracted because they are no simulation. It must be
-        importable: a function at the top of a module.
+        compiles, warms up) and returns a function that simulates. That function returns two values:
+        the spike counts (n_images, 10), or the outputs (n_images, n_steps, n_classes) of a
+        convolutional job; and the seconds to subtract because they are not simulation. ``job`` must
+        be importable, as a function at the top of a module.
     args : Namespace
     framework, version, notes : str
     """
@@ -284,7 +284,7 @@ def run(
     for process in processes:
         process.join()
     found = np.concatenate([parts[number][0] for number in range(args.processes)])
-    # From the first start to the last end; the clock is the same in all processes.
+    # From the first start to the last end. The clock is the same in all processes.
     starts, ends, cpu = zip(*(part[1:] for part in parts.values()), strict=True)
     if convolutional is None:
         share = accuracy(found[:, np.newaxis], labels)

@@ -1,9 +1,9 @@
-"""Write the convolutional jobs for the peers: everything that one needs, in one .npz file each.
+"""Write the convolutional jobs for the peers, each with all its data in one .npz file.
 
     python benchmarks/peers/jobs.py FOLDER [--jobs csnn-avg bengali-repaired] [--images 100]
 
-What is written is read off the Nengo objects that `ours.py` runs, and from nothing else. A peer
-reads it with `common.load_job`, in an environment with NumPy alone. The images come from the folder
+All content comes from the Nengo objects that `ours.py` runs, and from nothing else. A peer reads
+the file with `common.load_job`, in an environment with NumPy alone. The images come from the folder
 NENGONET_DATA, or from the folder or file of ``--data``.
 """
 
@@ -28,9 +28,9 @@ STEPS = {"csnn": 100, "bengali": 30}
 
 
 def csnn(data: str | None, pool: str) -> Case:
-    """Build the CSNN repaired: integrate-and-fire neurons, scales of training images.
+    """Build the repaired CSNN: integrate-and-fire neurons, with scales from training images.
 
-    As `cifar_csnn.build` does with max pools; the average pools have scales of their own.
+    Max pools are as in `cifar_csnn.build`; average pools have their own scales.
     """
     source = Given(cifar_csnn.DATA, data=data)
     weights = source.load_weights(cifar_csnn.WEIGHTS)
@@ -62,7 +62,8 @@ def bengali(data: str | None, variant: str) -> Case:
     return studies.get("bengali").build(variant, n_steps=STEPS["bengali"], data=data)
 
 
-# The study, how its network is built, and whether a neuron spikes more than once in a step.
+# The study, the function that builds its network, and whether a neuron spikes more than once in a
+# step.
 JOBS = {
     "csnn-avg": ("cifar-csnn", functools.partial(csnn, pool="average"), False),
     "csnn-max": ("cifar-csnn", functools.partial(csnn, pool="max"), False),
@@ -70,7 +71,7 @@ JOBS = {
     "bengali-posted": ("bengali", functools.partial(bengali, variant="posted"), True),
     "bengali-repaired": ("bengali", functools.partial(bengali, variant="repaired"), True),
 }
-# The paper's accuracy is the mean of those of all steps; `nengonet.present` has no such readout.
+# The paper's accuracy is the mean of all steps' accuracies; `nengonet.present` has no such readout.
 READOUTS = {"csnn-lif": "all_steps"}
 
 
@@ -85,15 +86,15 @@ def images_of(name: str, n_images: int, data: str | None = None) -> tuple[np.nda
 
 
 def layers_of(output: nn.Layer) -> list[dict]:
-    """Read the layers off their Nengo objects, from first to last, without the input.
+    """Return the layers as read from their Nengo objects, from first to last, without the input.
 
     Each has ``kind`` (conv, dense, average, max), ``label``, ``shape_in`` and ``shape`` (rows,
-    columns, channels), and ``synapse``: the time constant of a low-pass filter on what comes in,
-    in seconds, or None. Pools have ``size``, ``strides`` and ``padding``, a convolution the latter
+    columns, channels), and ``synapse``: the time constant of a low-pass filter on the input, in
+    seconds, or None. Pools have ``size``, ``strides`` and ``padding``; convolutions have the latter
     two. Layers with weights have ``kernel`` (rows, columns, channels, filters) or (inputs, outputs)
-    and ``bias``, one for each output or filter. Those with neurons have ``neurons`` (``type`` and
-    constants), ``gain`` and the first ``voltage`` of each: the current is
-    ``gain * (kernel @ inputs) + bias``, and a spike puts out ``amplitude / dt`` for a step.
+    and ``bias``, one for each output or filter. Layers with neurons have ``neurons`` (``type`` and
+    constants), ``gain``, and the initial ``voltage`` of each neuron. The current is
+    ``gain * (kernel @ inputs) + bias``, and a spike outputs ``amplitude / dt`` for a step.
     """
     model = nengo.builder.Model(dt=0.001)
     model.build(output.network)
@@ -132,13 +133,13 @@ def layers_of(output: nn.Layer) -> list[dict]:
 
 
 def the_same(values: np.ndarray) -> float:
-    """Return the value that all neurons have."""
+    """Return the value that all neurons share."""
     assert np.all(values == values[0])
     return float(values[0])
 
 
 def by_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return what all neurons of a channel have, for each channel."""
+    """Return the value that all neurons of a channel share, for each channel."""
     values = np.reshape(values, (-1, shape[-1]))
     assert np.all(values == values[0])
     return values[0]
@@ -147,7 +148,7 @@ def by_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def write(
     path: pathlib.Path, name: str, case: Case, images: np.ndarray, labels: np.ndarray
 ) -> None:
-    """Write a job: what `common.load_job` reads."""
+    """Write the file of a job, for `common.load_job`."""
     arrays, layers = {}, layers_of(case.output)
     for index, layer in enumerate(layers):
         for key in ("kernel", "bias", "voltage"):
@@ -169,7 +170,7 @@ def write(
 
 
 def main() -> None:
-    """Write the jobs that are asked for."""
+    """Write the requested jobs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))

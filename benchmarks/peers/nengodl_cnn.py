@@ -9,7 +9,7 @@ import warnings
 import common
 import numpy as np
 
-# The default planner merges operators of several layers, which then write into parts of arrays.
+# The default planner merges operators of several layers. They then write into parts of arrays.
 _CSNN = {"planner": "noop", "unroll": 5, "batch_size": 20}
 _BENGALI = _CSNN | {"batch_size": 50}
 BEST = dict.fromkeys(("csnn-avg", "csnn-max", "csnn-lif"), _CSNN)
@@ -48,9 +48,9 @@ def integrate_and_fire() -> type:
 
 
 def convert_average_pools() -> None:
-    """Have average pools converted to TensorFlow's own operation.
+    """Convert average pools to TensorFlow's own operation.
 
-    The Converter makes convolutions of them, with kernels from all channels to all.
+    The Converter would turn them into convolutions, with kernels from all channels to all.
     """
     import nengo_dl
     import tensorflow as tf
@@ -76,7 +76,7 @@ def convert_average_pools() -> None:
 def keras_model(layers: list[dict], shape: tuple[int, ...], stock: bool) -> tuple:
     """Return the Keras model, the neurons for its activations, and its layers' firing rate scales.
 
-    Each layer has an activation of its own, because the neurons have first voltages of their own.
+    Each layer has its own activation, because the neurons have their own initial voltages.
     """
     import nengo
     import tensorflow as tf
@@ -125,7 +125,7 @@ def keras_model(layers: list[dict], shape: tuple[int, ...], stock: bool) -> tupl
 
 
 def job(args, images, number):
-    """Convert the model, build its simulator and warm it up; return what simulates."""
+    """Convert the model, warm up its simulator, and return the function that simulates."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     warnings.simplefilter("ignore")  # fallbacks, and that state is not kept
     import nengo

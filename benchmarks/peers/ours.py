@@ -1,4 +1,4 @@
-"""The jobs in nengonet, through `nengonet.present`: the forum's MLP, repaired, or a CNN.
+"""The jobs in nengonet, with `nengonet.present`: the repaired forum MLP, or a CNN.
 
 python benchmarks/peers/ours.py --weights … --data …     # as for the other scripts of the MLP
 python benchmarks/peers/ours.py csnn-avg.npz             # a job that jobs.py has written
@@ -19,7 +19,7 @@ PRECISION = {"type": int, "choices": [32, 64], "default": 64}
 
 
 def timed(args, present, accuracy) -> None:
-    """Report what ``present()`` takes, from the build of its simulators to the result."""
+    """Report the time of ``present()``, from the build of its simulators to the result."""
     present()  # the processes stay, and what they have compiled
     start, cpu = time.monotonic(), common.cpu_seconds()
     result = present()
@@ -62,7 +62,7 @@ def mlp() -> None:
 
 
 def cnn() -> None:
-    """Run a job that jobs.py has written: its images, and the network that it was read off."""
+    """Run a job that jobs.py has written: its images, and the network from which it was read."""
     import jobs
 
     own = {"precision": PRECISION | {"default": 32}, "data": {"help": "as for jobs.py"}}

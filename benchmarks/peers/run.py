@@ -3,8 +3,8 @@
     python benchmarks/peers/run.py --jobs csnn-avg csnn-max --peers nengonet spikingjelly \\
         --cores 1,2 --repeats 3
 
-The peers need the environments that `setup.sh` makes; nengonet runs in the one of this script.
-One run after the other, never two at once; every repeat runs each of them once.
+The peers need the environments that `setup.sh` makes; nengonet runs in this script's environment.
+Runs follow one after the other, never two at once. Every repeat runs each of them once.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PEERS = tuple(dict.fromkeys(peer for _, peer, *_ in RUNS))
 def measure(script: str, python: str, arguments: list[str], cores: list[int] | None) -> dict | None:
     """Run a script once, in its environment and on these cores, with one thread per process.
 
-    Returns None where it fails.
+    Returns None if it fails.
     """
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
@@ -106,7 +106,7 @@ def machine() -> dict:
 
 
 def summary(results: dict[tuple[str, str], list[dict]]) -> list[dict]:
-    """Return a row for each way to run a job, by name and peer; its ``ratio`` is to the fastest."""
+    """Return a row for each way to run a job; its ``ratio`` is relative to the fastest."""
     speeds = {key: [one["images_per_s"] for one in found] for key, found in results.items()}
     medians = {key: statistics.median(found) for key, found in speeds.items()}
     fastest = max((medians[key] for key in medians if key[1] != OURS), default=float("nan"))
@@ -149,7 +149,7 @@ def table(job: str, cores: int, rows: list[dict]) -> str:
 
 
 def written(jobs: list[str], folder: pathlib.Path, args: argparse.Namespace) -> dict:
-    """Return the arguments that choose a job, but for its cores; write those that are CNNs."""
+    """Return the arguments that choose each job, without its cores, and write the CNN jobs."""
     found = {}
     if MLP in jobs:
         found[MLP] = ["--weights", str(args.weights), "--data", str(args.data)]

@@ -15,7 +15,7 @@ BEST = {
 
 
 def job(args, images, number):
-    """Build the network and warm it up; return what simulates."""
+    """Build the network, warm it up, and return the function that simulates."""
     import torch
     import torch_cnn
     from sinabs import activation, layers
@@ -24,7 +24,7 @@ def job(args, images, number):
     spikes = activation.MultiSpike if several else activation.SingleSpike
 
     class Neurons(torch.nn.Module):
-        """sinabs' neurons with a first voltage."""
+        """sinabs' neurons with an initial voltage."""
 
         def __init__(self, constants):
             super().__init__()

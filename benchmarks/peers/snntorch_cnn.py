@@ -17,7 +17,7 @@ BEST = {
 
 
 def job(args, images, number):
-    """Build the network and warm it up; return what simulates."""
+    """Build the network, warm it up, and return the function that simulates."""
     logging.disable(logging.WARNING)
     import snntorch
     import torch
@@ -26,7 +26,7 @@ def job(args, images, number):
     several = common.load_job(args.job).several
 
     def count(above: torch.Tensor) -> torch.Tensor:
-        """Return how many spikes there are: in place of a surrogate's forward, which is a step."""
+        """Return the number of spikes; replaces a surrogate's forward, which is a step."""
         return torch.relu(torch.ceil(above))
 
     class Leaky(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""The job in snnTorch: Leaky neurons in a loop over time, all products of a layer beforehand."""
+"""The job in snnTorch: all products of a layer first, then Leaky neurons in a loop over time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def job(args, images, number):
-    """Build the network and warm it up; return what simulates."""
+    """Build the network, warm it up, and return the function that simulates."""
     logging.disable(logging.WARNING)
     import snntorch
     import torch
@@ -53,7 +53,7 @@ def job(args, images, number):
                 total = torch.zeros(len(batch), kernels[-1].shape[1])
                 membranes = [torch.zeros(len(batch), kernel.shape[1]) for kernel in kernels]
                 for start in range(0, args.steps, args.chunk):
-                    # The layers have no feedback: each can run through the whole chunk.
+                    # The layers have no feedback, so each can run through the whole chunk.
                     values = spikes(batch, min(args.chunk, args.steps - start))
                     for index, (linear, leaky) in enumerate(zip(linears, leakies, strict=True)):
                         values, membranes[index] = steps(linear(values), membranes[index], leaky)

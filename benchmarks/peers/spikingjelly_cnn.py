@@ -17,7 +17,7 @@ BEST = {
 
 
 def job(args, images, number):
-    """Build the network and warm it up; return what simulates."""
+    """Build the network, warm it up, and return the function that simulates."""
     logging.disable(logging.WARNING)  # PyTorch says at every import that there is no Triton
     import torch
     import torch_cnn
@@ -26,7 +26,7 @@ def job(args, images, number):
     several = common.load_job(args.job).several
 
     class Count(torch.nn.Module):
-        """How many spikes there are: in place of a surrogate, whose forward is a step."""
+        """The number of spikes; replaces a surrogate, whose forward is a step."""
 
         def forward(self, above: torch.Tensor) -> torch.Tensor:
             return torch.relu(torch.floor(above) + 1)
@@ -43,7 +43,7 @@ def job(args, images, number):
         return Nodes(nodes.eval())
 
     class Nodes(torch.nn.Module):
-        """SpikingJelly's neurons with a first voltage."""
+        """SpikingJelly's neurons with an initial voltage."""
 
         def __init__(self, nodes):
             super().__init__()

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def job(args, images, number):
-    """Build the network and warm it up; return what simulates."""
+    """Build the network, warm it up, and return the function that simulates."""
     logging.disable(logging.WARNING)  # PyTorch says at every import that there is no Triton
     import torch
     from spikingjelly.activation_based import encoding, functional, layer, neuron
@@ -41,7 +41,7 @@ def job(args, images, number):
             for batch in images.split(args.batch_size):
                 functional.reset_net(network)
                 total = torch.zeros(len(batch), kernels[-1].shape[1])
-                # The state lives on between calls, so the input need not be made all at once.
+                # The state persists between calls, so the input can be made in parts.
                 for start in range(0, args.steps, args.chunk):
                     n_steps = min(args.chunk, args.steps - start)
                     total += network(spikes(batch, n_steps)).sum(0)

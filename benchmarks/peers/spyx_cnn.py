@@ -1,4 +1,4 @@
-"""The convolutional jobs in Spyx, which is JAX: compiled scans over the steps."""
+"""The convolutional jobs in Spyx, which uses JAX: compiled scans over the steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 def job(args, images, number):
-    """Build the network and compile it; return what simulates."""
+    """Build the network, compile it, and return the function that simulates."""
     if args.threads == 1:  # XLA starts a thread for every core that it may use
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
@@ -57,7 +57,7 @@ def job(args, images, number):
         )
 
     class RunningMax(nnx.Module):
-        """A max pool whose summed output is the largest sum of each window, as nengonet's."""
+        """A max pool like nengonet's: its summed output is the largest sum of each window."""
 
         def __init__(self, layer):
             self.pool, self.shapes = pool(layer), (layer["shape_in"], layer["shape"])
@@ -71,7 +71,7 @@ def job(args, images, number):
             return tuple(jnp.zeros((batch_size, *shape)) for shape in self.shapes)
 
     def neurons_of(layer):
-        """Return neurons, and the share of a current that a step adds to their voltage."""
+        """Return the neurons, and the share of a current that a step adds to their voltage."""
         spikes = axn.superspike()
         if the_job.several:
             spikes = axn.custom(fwd=lambda above: jax.nn.relu(jnp.ceil(above)))

@@ -1,9 +1,9 @@
-"""A convolutional job in PyTorch, but for its neurons, which the framework brings.
+"""A convolutional job in PyTorch, with neurons from the framework.
 
-A layer goes through a chunk of steps at once, as no layer has feedback: one product for all steps
+No layer has feedback, so a layer runs through a chunk of steps at once: one product for all steps
 and images, then filter and neurons step by step. Arrays are (steps, images, rows, columns,
-channels), or with images first where the framework wants it; with ``--channels-first``, channels
-stand before the rows.
+channels), or have images first where the framework needs it. With ``--channels-first``, channels
+come before the rows.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ class Network:
     ----------
     job : common.Job
     neurons_of : callable
-        ``neurons_of(layer)`` returns the neurons of a layer: a function of the currents of several
-        steps, which returns spikes of height 1, and which has ``reset(voltage)``.
+        ``neurons_of(layer)`` returns the neurons of a layer. They are a function that takes the
+        currents of several steps and returns spikes of height 1. It has a method
+        ``reset(voltage)``.
     args : Namespace
-        With `OPTIONS`.
+        Arguments with `OPTIONS`.
     time_axis : {0, 1}
-        Images are along the other one.
+        Images are along the other axis.
     """
 
     def __init__(self, job, neurons_of, args, *, time_axis: int = 0) -> None:
@@ -79,12 +80,12 @@ class Network:
         self.stateful.append((stage, first))
 
     def _placed(self, values: torch.Tensor) -> torch.Tensor:
-        """Return values (…, rows, columns, channels) in the order that is chosen."""
+        """Return values (…, rows, columns, channels) in the chosen order."""
         channels_first = self.args.channels_first and values.ndim > 2
         return values.movedim(-1, -3).contiguous() if channels_first else values
 
     def _on_images(self, function: Callable) -> Callable:
-        """Return a function of images from one that wants (n, channels, rows, columns)."""
+        """Return a function of images from a function of (n, channels, rows, columns)."""
         if self.args.channels_first:
             return function
         return lambda values: function(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -132,12 +133,12 @@ class Network:
 
 
 def at_all_steps(function: Callable, values: torch.Tensor) -> torch.Tensor:
-    """Call a function of many images with those of all steps."""
+    """Call a function of many images with the images of all steps."""
     return function(values.flatten(0, 1)).unflatten(0, values.shape[:2])
 
 
 class Lowpass(torch.nn.Module):
-    """A low-pass filter, with a time constant in steps; a bias is added behind it."""
+    """A low-pass filter with a time constant in steps, and a bias that is added after it."""
 
     def __init__(self, tau: float, time_axis: int, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -161,7 +162,7 @@ class Lowpass(torch.nn.Module):
 
 
 class RunningMax(torch.nn.Module):
-    """A max pool whose summed output is the largest sum of each window, as nengonet's."""
+    """A max pool like nengonet's: its summed output is the largest sum of each window."""
 
     def __init__(self, pool: Callable, time_axis: int) -> None:
         super().__init__()
@@ -186,7 +187,7 @@ class RunningMax(torch.nn.Module):
 
 
 def simulator(args, images: np.ndarray, neurons_of: Callable, *, time_axis: int = 0) -> Callable:
-    """Build the network of a job, and warm it up; return what simulates."""
+    """Build the network of a job, warm it up, and return the function that simulates."""
     torch.set_num_threads(args.threads)
     network = Network(common.load_job(args.job), neurons_of, args, time_axis=time_axis)
     images = torch.tensor(images)

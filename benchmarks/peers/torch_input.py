@@ -9,9 +9,9 @@ import torch
 def poisson_spikes(images: torch.Tensor, n_steps: int) -> torch.Tensor:
     """Draw (n_steps, n_images, n_pixels) spike counts.
 
-    One Poisson count per pixel, spread uniformly over the steps: exactly a Poisson process, and
-    some 30 times fewer random numbers than one per pixel and step, which is what the encoders of
-    the frameworks draw. This is the fastest of eight ways that were tried.
+    One Poisson count per pixel is spread uniformly over the steps, which is exactly a Poisson
+    process. The encoders of the frameworks draw one random number per pixel and step; this needs
+    about 30 times fewer. It was the fastest of eight ways that were tried.
     """
     means = images.flatten() * (common.MAX_RATE * common.DT * n_steps)
     pixels = torch.repeat_interleave(torch.poisson(means).long())
