@@ -173,7 +173,7 @@ def of_unit_spikes(
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray, readout: str = "mean") -> float:
-    """Return the share of right answers: for the mean output, the last step, or averaged over steps.
+    """Return the share of right answers: of the mean output, the last step, or all steps.
 
     Parameters
     ----------
