@@ -7,13 +7,13 @@ from nengonet.neurons.model import NeuronModel, register
 
 
 class DirectModel(NeuronModel):
-    """`Direct`, whose rates cannot be predicted, as it has no neurons."""
+    """`Direct`, whose rates cannot be predicted because it has no neurons."""
 
     activation = "linear"
     has_neurons = False
 
     def curve(self, current, dt, presentation_time):
-        """Refuse."""
+        """Refuse to predict a rate."""
         raise InputError("cannot predict Direct mode, which has no neurons")
 
 

@@ -1,9 +1,8 @@
 """``expm1`` and ``log1p`` of single numbers and of lists, for steps of neurons in Numba.
 
-In 64 bits they are those of the C library, with one call for each number. In 32 bits, numbers near
-0 use the approximations of ``s_expm1f.c`` and ``s_log1pf.c`` in Sun's fdlibm, as the GNU C library
-does. Without a call, the compiler can use vector instructions, and the bits do not depend on the
-library.
+In 64 bits, the functions call the C library once for each number. In 32 bits, numbers near 0 use
+the approximations of ``s_expm1f.c`` and ``s_log1pf.c`` in Sun's fdlibm, as the GNU C library does.
+Without a call, the compiler can use vector instructions, and the bits do not depend on the library.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 # The range in which both approximations hold.
 _LOW, _HIGH = np.float32(-0.29), np.float32(0.34)
 _HALF, _ONE, _TWO, _THREE, _SIX = map(np.float32, (0.5, 1, 2, 3, 6))
-# Named Q1 to Q5 and Lp1 to Lp7 there.
+# The constants that fdlibm names Q1 to Q5 and Lp1 to Lp7.
 _Q1, _Q2, _Q3, _Q4, _Q5 = map(
     np.float32,
     (-3.3333335072e-02, 1.5873016091e-03, -7.9365076090e-05, 4.0082177293e-06, -2.0109921195e-07),

@@ -9,8 +9,8 @@ from nengonet.neurons.stepped import SteppedModel
 class IzhikevichModel(SteppedModel):
     """`Izhikevich`, which spikes at most once per step.
 
-    Its step is integrated by Euler's method, so its rates depend on ``dt``: above 1 ms neurons
-    spike without a current.
+    Its step uses Euler's method, so its rates depend on ``dt``: above 1 ms, neurons spike without
+    a current.
     """
 
     elementwise = True

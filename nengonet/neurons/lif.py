@@ -14,17 +14,17 @@ from nengonet.neurons.model import CurveModel, Kernel, NeuronModel, density, reg
 from nengonet.neurons.stepped import SteppedModel
 
 # Voltages at which the Markov chain of a noisy voltage is solved, and the grid of means and
-# deviations between which its rates are interpolated: within 10 Hz of simulated neurons for
-# min_voltage down to -1. The grid is the same whatever the currents are, so that what is solved
-# once serves for every other gain: logarithms of deviations are multiples of `_APART`, or of 2, 4,
-# ... times it where they reach further than `_N_DEVIATIONS` of these.
+# deviations between which its rates are interpolated. Rates are within 10 Hz of simulated neurons
+# for min_voltage down to -1. The grid does not depend on the currents, so one solution serves for
+# every other gain. Logarithms of deviations are multiples of `_APART`. Where they reach further
+# than `_N_DEVIATIONS` of these, they are multiples of 2, 4, ... times `_APART`.
 _N_VOLTAGES, _N_MEANS, _N_DEVIATIONS, _APART = 60, 81, 20, 0.15
 # Means in units of the deviation, dense around the threshold.
 _MOST = 30.0
 _MEANS = np.linspace(-np.arcsinh(20 * _MOST), np.arcsinh(20 * _MOST), _N_MEANS)
-# The longest step, in tau_rc: exp(-30) is still far above the rounding of a double. In longer ones
-# LIF.step (nengo/neurons.py) takes the logarithm of 0, or of a number that rounding makes negative,
-# and raises a FloatingPointError in some networks and not in others.
+# The longest step, in tau_rc: exp(-30) is still far above the rounding of a double. In longer
+# steps, LIF.step (nengo/neurons.py) takes the logarithm of 0, or of a number that rounding makes
+# negative. It then raises a FloatingPointError in some networks and not in others.
 _MOST_LEAK = 30.0
 # Number of spikes for which neurons in long steps are followed; rates are exact to one step in all.
 _MOST_CYCLES = 200
@@ -264,7 +264,7 @@ class _Adapting(SteppedModel):
 
     def __init__(self, neuron_type, family):
         super().__init__(neuron_type, family)
-        # From the fixed point, settle for three time constants; average over two, and two seconds.
+        # From the fixed point, settle for three time constants. Average over two of them plus 2 s.
         self.settling, self.window = 3 * neuron_type.tau_n + 0.1, 2 + 2 * neuron_type.tau_n
         # The current that adaptation takes for every Hz.
         self.taken = neuron_type.inc_n * self.amplitude
@@ -328,7 +328,7 @@ def noisy_lif_rates(
     """
     mean, deviation = np.broadcast_arrays(mean, deviation)
     rates = lif_curve(mean, tau_rc, tau_ref, dt)
-    # Below this the voltage's jumps stay under 1 % of the threshold.
+    # Noise is ignored where the voltage's jumps stay under 1 % of the threshold.
     noisy = deviation * -np.expm1(-dt / tau_rc) > 0.01
     if not noisy.any():
         return rates
@@ -341,7 +341,7 @@ def noisy_lif_rates(
     grid = RegularGridInterpolator((levels * _APART, _MEANS), np.array(table))
     inside = np.clip(np.arcsinh(20 * z), _MEANS[0], _MEANS[-1])
     found = grid(np.column_stack([np.clip(log_deviation, *levels[[0, -1]] * _APART), inside]))
-    # Far above the threshold noise does nothing; far below it, nothing fires.
+    # Far above the threshold, noise has no effect. Far below it, nothing fires.
     beyond = np.abs(z) > _MOST
     rates[noisy] = np.where(beyond, rates[noisy], found)
     return rates

@@ -25,7 +25,7 @@ class SigmoidModel(CurveModel):
 
     @property
     def tuning(self):
-        """Where the middle of the curve is, at the intercept."""
+        """Return the condition that the middle of the curve lies at the intercept."""
         return (
             f"max_rates between {self.ceiling(0.0) / 2:g} and {self.ceiling(0.0):g} Hz, because "
             f"{self.name} outputs half of its ceiling at the intercept, or give gain and bias"
@@ -40,7 +40,7 @@ class TanhModel(SigmoidModel):
 
     @property
     def tuning(self):
-        """Where the ceiling is."""
+        """Return the condition that the ceiling sets."""
         return f"max_rates between 0 and {self.ceiling(0.0):g} Hz"
 
 

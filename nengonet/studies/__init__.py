@@ -1,6 +1,6 @@
-"""The published examples, one module each, and the engine that runs them.
+"""The published examples, with one module for each, and the engine that runs them.
 
-A study is a module of this package with a `Study` named ``STUDY``; nothing else lists them.
+A study is a module of this package with a `Study` named ``STUDY``. No other list of studies exists.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DESCRIPTION = re.compile(r"^STUDY\b.*=", re.MULTILINE)
 
 
 def names() -> list[str]:
-    """Return the names of the studies without importing any, so that listing commands is fast.
+    """Return the names of the studies. No study is imported, so that commands are listed fast.
 
     Examples
     --------

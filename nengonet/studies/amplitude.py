@@ -4,9 +4,9 @@ https://forum.nengo.ai/t/nengodl-mnist-tutorial-effect-of-amplitude-on-accuracy/
 
 The poster takes NengoDL's MNIST tutorial (``max_rates`` Choice([100]), ``intercepts`` Choice([0]),
 ``synapse`` None) and sets the amplitude of its LIF neurons to 0.01, 0.02, … 0.50. The weights stay
-as they were trained at 0.01. The poster asks why the accuracy falls, and why in a zig-zag. This
-module has the study's sweeps and the answers to the thread's questions; its networks are in
-`amplitude_networks`.
+as they were trained at 0.01. The poster asks why the accuracy falls, and why it falls in a
+zig-zag. This module has the study's sweeps and the answers to the thread's questions; its networks
+are in `amplitude_networks`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ PUBLISHED = 0.99  # of the CNN at amplitude 0.01
 N_IMAGES = {"mlp": 1000, "cnn": 200}
 N_SEEDS = {"mlp": 10, "cnn": 5}
 _FILES = {"mlp": "mnist_dense", "cnn": "amplitude_cnn"}
-# At every amplitude, and at those five; the MLP has no biases, the CNN's last layer no neurons.
+# Kinds at every amplitude, and kinds at those five. The MLP has no biases, and the CNN's last layer
+# has no neurons.
 CURVES = {"mlp": ("fixed", "compensated", "linear"), "cnn": ("fixed",)}
 CAUSES = {
     "mlp": ("rate", "unclipped", "synapse"),
     "cnn": ("compensated", "rate", "unclipped", "synapse", "biases"),
 }
-# Trained alike at 0.01, from other seeds.
+# Networks that were trained in the same way at 0.01, from other seeds.
 TRAININGS = {"training-1": "amplitude_cnn_seed1", "training-2": "amplitude_cnn_seed2"}
 # The thread's loop over one amplitude.
 LOOP = {"kind": ["loop"], "amplitude": [0.1]}
@@ -100,7 +101,7 @@ def runs(
     ] = 50,
     input_kind: _Input = "constant",
 ) -> dict[str, Run | Sweeping]:
-    """Sweep the amplitude, the same one from many seeds, retrained networks and the channel."""
+    """Return the sweeps: amplitudes, seeds of one amplitude, retrained networks, the channel."""
     files, plan, rest = _files(given.weights, networks), {}, {}
     n_loop_seeds = positive_integer("n_loop_seeds", n_loop_seeds, 2)
 
@@ -125,7 +126,7 @@ def runs(
     grid = {"decoders": ["fixed", "solved"], "amplitude": CHANNEL_AMPLITUDES}
     n_channel = N_CHANNEL_SEEDS if n_seeds is None else min(n_seeds, N_CHANNEL_SEEDS)
     rest["channel"] = Sweeping(grid, n_channel, {}, nets.channel)
-    # The report's own figures: of the tutorial's network, where it runs.
+    # The report's own figures are those of the tutorial's network, where it runs.
     shown, n_images = {"input_kind": input_kind}, plan[name].constants["n_images"]
     if given.weights is None:
         shown["network"] = name
@@ -139,7 +140,7 @@ def _at(kinds: Sequence[str], amplitudes: Sequence[float]) -> dict[str, Sequence
 
 
 def _files(weights: object, networks: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Return the files of every network that runs, as `cell` takes them."""
+    """Return the files of every network that runs, in the form that `cell` takes."""
     if weights is None:
         chosen = [name for name in _FILES if name in networks or not networks]
         return {name: {"": _file(nn.pretrained(_FILES[name]))} for name in chosen}
@@ -172,7 +173,7 @@ def stages(
     amplitude: _Amplitude = TRAINED_AT,
     input_kind: _Input = "constant",
 ) -> list[Stage]:
-    """Return the stages of a budget: what larger spikes change, one effect after the other."""
+    """Return the stages of a budget: the effects of larger spikes, added one by one."""
     larger = {"network": network, "amplitude": amplitude}
     spiking = larger | {"input_kind": input_kind}
     trained = {"network": network, "kind": "rate"}
@@ -188,7 +189,7 @@ def stages(
     ]
 
 
-# What is measured beside the sweeps, and reported.
+# Measurements beside the sweeps, and the parts of the report.
 
 
 def _sweeps(report: Reproduction) -> dict[str, nn.Sweep]:
@@ -197,7 +198,7 @@ def _sweeps(report: Reproduction) -> dict[str, nn.Sweep]:
 
 
 def further(report: Reproduction) -> dict[str, dict]:
-    """Measure what reaches the layers, and the retrained networks without spikes."""
+    """Measure the input of every layer, and the retrained networks without spikes."""
     explained, retrained = {}, {}
     for name in _sweeps(report):
         constants = report.plan[name].constants
@@ -224,7 +225,7 @@ def _means(run: nn.Sweep) -> dict[tuple[str, float], dict]:
 
 
 def curves(report: Reproduction) -> dict[str, np.ndarray]:
-    """Return the accuracies by amplitude, of the first seed and of all."""
+    """Return the accuracies by amplitude, of the first seed and of all seeds."""
     found = {}
     for name, run in _sweeps(report).items():
         _, fixed = nets.accuracies(run, "fixed")
@@ -284,7 +285,7 @@ def cause_tables(report: Reproduction) -> Iterator[str]:
 
 
 def explained_tables(report: Reproduction) -> Iterator[str]:
-    """Write what reaches each layer."""
+    """Write the input of each layer."""
     columns = {
         "amplitude": ("amplitude", ".2f"),
         "layer": ("layer", ""),
@@ -301,19 +302,19 @@ def explained_tables(report: Reproduction) -> Iterator[str]:
 
 # The thread's questions, each answered by a measurement.
 
-# What a variant of the network takes away or adds, each a possible cause of the loss.
+# What each variant of the network adds or removes: a possible cause of the loss.
 _LOST_BY = {
     "rate": "rates in place of spikes",
     "unclipped": "a voltage that may go below 0",
     "synapse": f"a synapse of {1000 * nets.SYNAPSE:g} ms",
     "biases": "biases that grow as well",
 }
-# Jumps of a mean are called averaged out up to this many times what chance leaves.
+# Jumps of a mean count as averaged out up to this multiple of the jumps that chance leaves.
 _AVERAGED_OUT = 1.5
 
 
 def on_tuning(report: Reproduction) -> Iterator[str]:
-    """Write what ``max_rates`` and ``intercepts`` mean, with spikes in a second."""
+    """Explain ``max_rates`` and ``intercepts`` by the spikes in a second."""
 
     def counted(drives: Sequence[float], at: str) -> str:
         pairs = zip(nets.tuning_counts(drives), drives, strict=True)
@@ -343,7 +344,7 @@ def on_networks(report: Reproduction) -> Iterator[str]:
 
 
 def zigzag(name: str, run: nn.Sweep) -> str:
-    """Explain the zig-zag: what a seed changes, and whether it averages out."""
+    """Explain the zig-zag: the effect of a seed, and whether it averages out."""
     (amplitude,), same = nets.accuracies(run, "loop")
     _, found = nets.accuracies(run, "fixed")
     n_seeds, mean = found.shape[1], found.mean(axis=1)
@@ -374,7 +375,7 @@ def zigzag(name: str, run: nn.Sweep) -> str:
 
 
 def loss(name: str, run: nn.Sweep, explained: list[dict]) -> str:
-    """Write what the network loses, and how much of the loss is left without each cause."""
+    """Write the network's loss, and how much of the loss remains without each cause."""
     means, largest = _means(run), RETRAINED[-1]
     losses = {
         kind: 100 * (means[kind, TRAINED_AT]["mean"] - means[kind, largest]["mean"])
@@ -414,7 +415,7 @@ def loss(name: str, run: nn.Sweep, explained: list[dict]) -> str:
 
 
 def compensation(name: str, run: nn.Sweep) -> str:
-    """Count the cells whose accuracy compensated weights leave as it was."""
+    """Count the cells whose accuracy stays the same with compensated weights."""
     amplitudes, found = nets.accuracies(run, "compensated")
     same = int((found == found[0]).sum())
     text = (
@@ -430,7 +431,7 @@ def compensation(name: str, run: nn.Sweep) -> str:
 
 
 def on_trainings(report: Reproduction) -> Iterator[str]:
-    """Report the retrained networks, and those of other seeds."""
+    """Report the retrained networks, and the networks of other seeds."""
     if report.further["retrained"]:
         yield retraining(report.sweeps["cnn"], report.further["retrained"])
         yield trainings(report.sweeps["cnn"])
@@ -452,7 +453,7 @@ def retraining(run: nn.Sweep, retrained: dict[float, dict[str, float]]) -> str:
 
 
 def trainings(run: nn.Sweep) -> str:
-    """Report the spread over trained networks beside the one over first voltages."""
+    """Compare the spread over trained networks with the spread over initial voltages."""
     kinds, largest, parts = ["fixed", *TRAININGS], RETRAINED[-1], []
     found = {kind: dict(zip(*nets.accuracies(run, kind), strict=True)) for kind in kinds}
     for amplitude in RETRAINED:

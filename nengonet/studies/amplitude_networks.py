@@ -1,7 +1,7 @@
 """The networks of the forum's "Effect of amplitude on accuracy", and their measurements.
 
-`build` makes the thread's network at an amplitude, and variants that separate the causes; `cell` is
-one run of it. `channel` is a communication channel with growing spikes.
+`build` makes the thread's network at an amplitude, and variants that separate the causes. `cell`
+runs such a network once. `channel` is a communication channel with growing spikes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ DATA = Data("mnist")
 KERNELS = ((3, 3, 1, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3200, 10))
 AMPLITUDES = tuple(n / 100 for n in range(1, 51))
 TRAINED_AT = 0.01
-# What the bundled weights files were trained at.
+# The amplitude at which the bundled weights files were trained.
 RETRAINED = (0.01, 0.05, 0.1, 0.25, 0.5)
 N_STEPS = 30
 DT = 0.001
-# A white pixel: the tutorial feeds 0 to 255; the MLP was trained on [0, 1].
+# The value of a white pixel: the tutorial feeds 0 to 255, and the MLP was trained on [0, 1].
 WHITE = {"mlp": 1.0, "cnn": 255.0}
 _POISSON_RATE = 255.0
 # The thread's tuning: gain 2.033, bias 1. A Choice of one value is that value.
@@ -51,11 +51,12 @@ KINDS = {
     "training-2": "weights trained at 0.01 from seed 2",
     "loop": "the same amplitude from many seeds",
 }
-# Those that multiply weights, by 1 at 0.01; and all whose networks differ from the fixed one.
+# The kinds that multiply weights (by 1 at 0.01), and all kinds whose networks differ from the fixed
+# one.
 _FACTORS = ("compensated", "biases")
 _BUILT_OTHERWISE = (*_FACTORS, "linear", "rate", "unclipped", "synapse")
 SYNAPSE = 0.005
-# The channel's: neurons, input, and how long it runs.
+# The channel's neurons, its input, and its running time.
 CHANNEL = {"sender": 100, "receiver": 500, "value": 0.5, "settle": 0.2, "measure": 1.0}
 
 
@@ -72,7 +73,7 @@ def network_layers(weights: nn.Weights) -> tuple[str, list[nn.LayerWeights]]:
     if all(np.ndim(layer.kernel) != 4 for layer in weights.values()):
         return "mlp", mlp_layers(weights)
     *convolutions, last = shared.layers_of_shapes(weights, KERNELS, "the tutorial's")
-    # A plain file of arrays tells no strides.
+    # A plain file of arrays does not contain strides.
     convolutions = [
         dataclasses.replace(layer, config={"strides": [stride, stride]} | layer.config)
         for layer, stride in zip(convolutions, (1, 2, 2), strict=True)
@@ -90,8 +91,9 @@ def build(
 ) -> tuple[nengo.Network, nn.Layer]:
     """Build the thread's network at an amplitude.
 
-    Constant pixels, LIF layers with the thread's tuning and no synapse. The CNN's last layer is
-    linear, a Node; the MLP's is LIF, as in the forum's own post, and its spikes are read out.
+    It has constant pixels, and LIF layers with the thread's tuning and no synapse. The CNN's last
+    layer is linear, a Node. The MLP's last layer is LIF, as in the forum's own post, and its spikes
+    are read out.
     """
     check_among("kind", kind, KINDS)
     larger = as_number("amplitude", amplitude, above=0) / TRAINED_AT
@@ -115,7 +117,7 @@ def build(
 
 
 def simulate(output: nn.Layer, images: np.ndarray, **running: object) -> nn.Result:
-    """Show images as the tutorial does: 30 steps, outputs low-passed (0.1 s), the last one read."""
+    """Show images as the tutorial does: 30 steps, of which the last low-passed output is read."""
     settings = {"presentation_time": N_STEPS * DT, "dt": DT, "readout": "filtered"}
     return nn.present(output.network, output, images, progress=False, **settings, **running)
 
@@ -131,7 +133,7 @@ def cell(
     data: str | os.PathLike | None = None,
     seed: int,
 ) -> dict:
-    """Run one network at one amplitude from one seed: a cell of the sweep."""
+    """Run one network at one amplitude from one seed, as a cell of the sweep."""
     file = f"{amplitude:g}" if kind == "retrained" else kind if kind in files else ""
     built = kind if kind in _BUILT_OTHERWISE else "fixed"
     if amplitude == TRAINED_AT and kind in _FACTORS:
@@ -142,7 +144,8 @@ def cell(
     return dict(_outcome(built, amplitude, *shown, seed))
 
 
-# A process reads a file and the images once for all its cells, and runs once what several share.
+# A process reads a file and the images once for all its cells. It makes a run that several cells
+# share only once.
 
 
 @functools.lru_cache(maxsize=4096)
@@ -192,7 +195,7 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
     with nengo.Network(seed=seed) as network:
         source = nengo.Node(value)
         sender = nengo.Ensemble(CHANNEL["sender"], 1, neuron_type=lif(amplitude), seed=seed)
-        # Wide enough for the largest output, so that the receiver does not saturate.
+        # The radius is wide enough for the largest output, so that the receiver does not saturate.
         radius = value * AMPLITUDES[-1] / TRAINED_AT
         receiver = nengo.Ensemble(
             CHANNEL["receiver"], 1, radius=radius, neuron_type=lif(1.0), seed=seed + 1
@@ -217,11 +220,11 @@ def _decoders(seed: int, amplitude: float) -> np.ndarray:
         return simulator.data[connection].weights
 
 
-# What the figures come from.
+# Measurements for the figures.
 
 
 def tuning_counts(drives: Sequence[float]) -> np.ndarray:
-    """Count the spikes in a second of a LIF neuron with the thread's tuning at constant drives."""
+    """Count a LIF neuron's spikes in a second, with the thread's tuning and constant drives."""
     with nengo.Network(seed=0) as network:
         kernel = np.array([drives], dtype=float)
         output = nn.dense(nn.constant_input((1,)), kernel, lif(1.0), **TUNING)
@@ -238,7 +241,7 @@ def explain(
     poisson: bool = False,
     seed: int = 0,
 ) -> list[dict]:
-    """Measure what reaches every layer at an amplitude, the weights being fixed."""
+    """Measure the input of every layer at an amplitude, with fixed weights."""
     rows = []
     for amplitude in amplitudes:
         _, output = build(layers, amplitude=amplitude, poisson=poisson, seed=seed)
@@ -263,7 +266,7 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-# What is read from the sweeps.
+# Values from the sweeps.
 
 
 def accuracies(run: nn.Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +277,7 @@ def accuracies(run: nn.Sweep, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grouped(run: nn.Sweep, by: str, value: str, **where: object) -> dict[object, list]:
-    """Return a value of the rows that are of a kind, sorted by another."""
+    """Return one value of the rows that fit ``where``, grouped by another value."""
     found: dict[object, list] = {}
     for row in run.rows:
         if where.items() <= row.items():
@@ -285,8 +288,8 @@ def _grouped(run: nn.Sweep, by: str, value: str, **where: object) -> dict[object
 def roughness(curve: np.ndarray) -> float:
     """Return the standard deviation of independent noise on a smooth curve.
 
-    It follows from second differences, in which a straight line cancels and the noise has six times
-    its variance.
+    It follows from second differences. In these, a straight line cancels, and the noise has six
+    times its variance.
     """
     return float(np.sqrt(np.mean(np.square(np.diff(curve, 2))) / 6))
 

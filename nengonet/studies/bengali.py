@@ -3,10 +3,10 @@
 https://forum.nengo.ai/t/discrepancy-in-accuracy-between-nengo-rectifiedlinear-and-nengo-spikingrectifiedlinear-activations/2784
 
 The poster trains a CNN in Keras, converts it with NengoDL (``scale_firing_rates=1``,
-``synapse=None``), shows each image for 10 steps and takes the output of the last one: 85 % with
-``RectifiedLinear``, 1 % with ``SpikingRectifiedLinear``. `posted` is the network that NengoDL
-makes of it. `repaired` has the same weights, `IntegrateAndFire` neurons that fire fast enough for
-those 10 steps, and the mean over time as its answer.
+``synapse=None``), shows each image for 10 steps and takes the output of the last step. The accuracy
+is 85 % with ``RectifiedLinear`` and 1 % with ``SpikingRectifiedLinear``. `posted` is the network
+that NengoDL makes of the CNN. `repaired` has the same weights, and `IntegrateAndFire` neurons that
+fire fast enough for those 10 steps. Its answer is the mean over time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nengonet.tables import table
 DATA = Data("bengali", (28, 28), 50)
 _CONVOLUTIONS = ((2, 2, 1, 5), (2, 2, 5, 10), (2, 2, 10, 20), (2, 2, 20, 40))
 KERNELS = (*_CONVOLUTIONS, (23040, 256), (256, 512), (512, 50))
-# By neurons and number of steps. The post's default of 30 steps has no figure.
+# Published accuracies by neurons and number of steps. The post's default of 30 steps has no figure.
 PUBLISHED = {("rate", 10): 0.85, ("spiking", 10): 0.01}
 STEPS = (10, 30)
 DT = 0.001
@@ -42,16 +42,16 @@ NEURONS = {
     "spiking": nengo.SpikingRectifiedLinear(initial_state=shared.INITIAL_STATE),
 }
 
-# What the sweep goes through.
+# The values of the sweep.
 SCALES = (1.0, 10.0, 100.0, 1000.0)
 SYNAPSES = (None, 0.005, 0.01)
 READOUTS = ("last_step", "mean")
 
 # Rates in Hz at which the largest activations (99.9th percentile) of the repaired network's six
-# layers of neurons fire. The error of a whole spike goes through all layers behind it, and the
-# first layers have few neurons with few outgoing weights: many spikes cost least there. Chosen on
-# training images, by agreement with the ANN after 10 steps. The rule in benchmarks/bengali_rates.py
-# chooses others for five layers, by one to three of 300 images.
+# layers of neurons fire. The error of a whole spike passes through all later layers. The first
+# layers have few neurons with few outgoing weights, so many spikes cost least there. The rates were
+# chosen on training images, by agreement with the ANN after 10 steps. The rule in
+# benchmarks/bengali_rates.py chooses others for five layers, by one to three of 300 images.
 FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
 
@@ -69,10 +69,10 @@ def posted(
     synapse: float | None = None,
     seed: int = 0,
 ) -> nn.Layer:
-    """Build the network that NengoDL's Converter makes of the post's CNN; return its last layer.
+    """Build the network that NengoDL's Converter makes of the post's CNN. Return its last layer.
 
-    Constant pixels in [0, 1]; neurons with gain 1, bias 0 and amplitude 1, so that an activation
-    of 1 fires at 1 Hz; a Node for the last layer.
+    It has constant pixels in [0, 1]. Its neurons have gain 1, bias 0 and amplitude 1, so that an
+    activation of 1 fires at 1 Hz. The last layer is a Node.
     """
     tunings = [shared.scaled_firing_rates(scale)] * (len(layers) - 1)
     return _build(layers, NEURONS[neurons], tunings, synapse, seed)
@@ -85,11 +85,11 @@ def repaired(
     rates: Sequence[float] = FULL_SCALE_RATES,
     seed: int = 0,
 ) -> nn.Layer:
-    """Build a network that spikes enough and that noise cannot excite; return its last layer.
+    """Build a network that spikes enough and that noise cannot excite, and return its last layer.
 
-    - A gain for each layer: its largest activations (99.9th percentile) on the sample fire at
-      its rate. The amplitude makes the mean output the activation again.
-    - `IntegrateAndFire` neurons: their voltage may go negative, so they need no synapse.
+    - Each layer has a gain: its largest activations (99.9th percentile) on the sample fire at
+      its rate. The amplitude makes the mean output equal the activation again.
+    - The neurons are `IntegrateAndFire`: their voltage may go negative, so they need no synapse.
     """
     neuron_type = nn.IntegrateAndFire()
     names = [weights.name for weights in layers[:-1]]
@@ -108,7 +108,7 @@ def _build(layers, neuron_type, tunings, synapse, seed) -> nn.Layer:
 
 
 def training_sample(data: str | os.PathLike | None = None) -> np.ndarray:
-    """Load the training images that the repaired network takes its scales from."""
+    """Load the training images from which the repaired network takes its scales."""
     return DATA.load("train", "all", data)[0][:N_SAMPLE]
 
 
@@ -124,7 +124,7 @@ def network(
     n_steps: _Steps = 10,
     readout: Literal["last_step", "mean"] = "last_step",
 ) -> Case:
-    """Build the posted network, of rate or spiking neurons, or the repaired one."""
+    """Build the posted network, with rate or spiking neurons, or the repaired one."""
     positive_integer("n_steps", n_steps)
     weights = given.load_weights("bengali_cnn")
     layers = cnn_layers(weights)
@@ -148,7 +148,7 @@ def runs(
     ] = 200,
     n_steps: _Steps = 10,
 ) -> dict[str, Run]:
-    """Run the post's networks, what changes them, and the repaired one."""
+    """Return the runs of the post's networks, of their variations, and of the repaired network."""
     positive_integer("n_steps", n_steps)
     longest, n_sweep = {"n_steps": max(STEPS)}, positive_integer("n_sweep", n_sweep, 0)
     found = {neurons: Run({"neurons": neurons} | longest) for neurons in NEURONS}
@@ -165,7 +165,7 @@ def runs(
 def stages(
     show: Callable[..., nn.Result], case: Case, images: np.ndarray, *, n_steps: _Steps = 10
 ) -> list[Stage]:
-    """Return the stages of a budget: rate neurons, then many spikes, then as it is run."""
+    """Return the stages of a budget: rate neurons, then many spikes, then the network as run."""
     run = functools.cache(show)
 
     def scores(options: dict, step: int = -1, readout: str | None = None) -> Callable:
@@ -205,7 +205,7 @@ def stages(
     ]
 
 
-# What is reported.
+# The parts of the report.
 
 
 def _longest(report: Reproduction) -> dict[str, nn.Result]:
@@ -220,7 +220,7 @@ def curves(report: Reproduction) -> dict[str, np.ndarray]:
 
 
 def cells(report: Reproduction) -> list[dict]:
-    """Return the rows of all networks, by number of steps and readout, and those of the sweep."""
+    """Return the rows of all networks by number of steps and readout, and the rows of the sweep."""
     return _main_rows(report) + _sweep_rows(report)
 
 
@@ -289,7 +289,7 @@ def sweep_table(report: Reproduction) -> Iterator[str]:
 
 
 def on_spikes(report: Reproduction) -> Iterator[str]:
-    """Write how few spikes the posted network has, and for how many images no output."""
+    """Write how few spikes the posted network has, and how many images get no output."""
     spiking = report.results["spiking"]
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
     spikes = sum(spiking.spikes_per_image().values())
@@ -342,7 +342,7 @@ def on_sweep(report: Reproduction) -> Iterator[str]:
 
 
 def on_repair(report: Reproduction) -> Iterator[str]:
-    """Write when the repaired network is as good as its ANN, and its cost."""
+    """Write when the repaired network is as good as its ANN, and at what cost."""
     curve, result = report.curves["repaired"], report.result
     steps = shared.settled(curve, report.ann_accuracy.value)
     reached = f"stays within 1 percentage point of the ANN from step {steps} on"
@@ -372,7 +372,7 @@ def example_runs(report: Reproduction, index: int = 0) -> tuple:
             keep=[first.label],
             progress=False,
         )
-        # Of rate neurons, an activation of 1 is 1 Hz.
+        # For rate neurons, an activation of 1 is 1 Hz.
         found = result.mean_output(first.label) if name == "rate" else result.rates(first.label)
         rates[name], outputs[name] = found[0].reshape(first.shape), result.outputs[0]
     return report.images[index], int(report.labels[index]), rates, outputs

@@ -43,7 +43,7 @@ class Data:
     n_classes: int = 10
 
     def wanted(self, data: Path = None) -> str | None:
-        """Return "all" if there is a folder of data, and None for the bundled sample."""
+        """Return "all" where a folder of data exists, and None for the bundled sample."""
         return "all" if data is not None or os.environ.get("NENGONET_DATA") else None
 
     def load(
