@@ -75,14 +75,14 @@ class Ann:
         return []
 
     def _function_of(self, item: Item) -> object | None:
-        """Return what a Node with an input runs, if anything."""
+        """Return the function or process that a Node with an input runs, if any."""
         output = item.output if isinstance(item, nengo.Node) else None
         if output is not None and known(output, "moments") is None:
             raise InputError(f"{self.labels[item]} computes a function of its own")
         return output
 
     def _activation(self, item: Item) -> str:
-        """Return what the file gives, else what the neurons do; the last layer gives logits."""
+        """Return the file's activation, or else the neurons'; the last layer gives logits."""
         is_ensemble = isinstance(item, nengo.Ensemble)
         neurons = model_of(item.neuron_type).activation if is_ensemble else "linear"
         if item not in self.own:
@@ -104,7 +104,7 @@ class Ann:
         return given or neurons
 
     def activations(self, images: Mapping[nengo.Node, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute what layers with Keras weights compute, and the output, by label."""
+        """Compute the values of layers with Keras weights, and the output, by label."""
         activations = {item: self._activation(item) for item in self.order}
         n_images, values = len(next(iter(images.values()))), {}
         for item in self.order:

@@ -86,7 +86,7 @@ def noise_of(process: nengo.Process, dt: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def _moments(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of what a distribution draws."""
+    """Return mean and variance of the numbers that a distribution draws."""
     kind = type(distribution)
     if kind is Uniform and not distribution.integer:
         low, high = distribution.low, distribution.high
@@ -179,7 +179,7 @@ class LowpassPerUnit(nengo.Process):
         return {"level": np.zeros(shape_out, np.float64 if dtype is None else dtype)}
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
-        """Return the step function, for arrays of which the first axis is the units'."""
+        """Return the step function, for arrays whose first axis is the units."""
         level = state["level"]
         gained = 1.0 - self.decay(dt)
         gained = gained.reshape(-1, *[1] * (len(shape_in) - 1)).astype(level.dtype)

@@ -1,4 +1,4 @@
-"""The connections of a network: what feeds what.
+"""The connections of a network: which object feeds which.
 
 Everything that describes a network (prediction, findings, operations, the ANN, what `present`
 records) reads it here, from Nengo's objects, at the time of need.
@@ -73,7 +73,7 @@ class Graph:
         return [each for each in self._into.get(item, ()) if not self._is_nothing(each)]
 
     def out_of(self, item: Item) -> list[nengo.Connection]:
-        """Return the connections that an object feeds, in the order of what they feed."""
+        """Return the connections that an object feeds, in the order of their targets."""
         return self._out_of.get(item, [])
 
     def _is_nothing(self, connection: nengo.Connection, seen: tuple = ()) -> bool:
@@ -85,7 +85,7 @@ class Graph:
         return all(self._is_nothing(each, (*seen, node)) for each in self._into.get(node, ()))
 
     def upstream(self, *items: Item) -> tuple[list[Item], set[Item]]:
-        """Return some objects and all they depend on, in order of dependence; and those in a loop.
+        """Return objects and all that they depend on, in order of dependence, and those in a loop.
 
         Each object stands after the objects that feed it.
         """

@@ -421,7 +421,7 @@ class MaxPool(nengo.Process):
         return state | ({"sent": np.zeros(shape_out, dtype)} if self.kind == "running_max" else {})
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
-        """Return the step function, for arrays of which the first axis is the inputs'."""
+        """Return the step function, for arrays whose first axis is the inputs."""
         if self.kind == "instant":
             return lambda t, x: self.largest(x)
         sums, height = state["sums"], 1.0 if self.amplitude is None else self.amplitude / dt
@@ -449,7 +449,7 @@ class MaxPool(nengo.Process):
 
 @Builder.register(MaxPool)
 def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
-    """Build the pool with the area of the spikes that come in, as the network is now."""
+    """Build the pool with the area of its input spikes in the present network."""
     if model.toplevel is not None:
         # The Node that is being built is the first of these that is not built yet.
         node = next(
@@ -464,7 +464,7 @@ def _build_max_pool(model, process, sig_in=None, sig_out=None, mode="set"):
 
 
 class AveragePool(nengo.Sparse):
-    """The matrix of an average pool: a ``nengo.Sparse`` that knows what it was made from."""
+    """The matrix of an average pool: a ``nengo.Sparse`` that stores its pool and image shape."""
 
     has_weights = False
 
@@ -481,5 +481,5 @@ class AveragePool(nengo.Sparse):
         super().__init__((outputs.size, inputs.size), indices=indices, init=shares[indices[:, 0]])
 
     def __repr__(self) -> str:
-        """Show what it was made from; the indices would fill the screen."""
+        """Show the pool's settings, because the indices would fill the screen."""
         return f"{type(self).__name__}(image_shape={self.image_shape}, pool={self.pool})"

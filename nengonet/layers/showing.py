@@ -1,4 +1,4 @@
-"""What the inputs of a network show: values, a row for each step, or a user's Process.
+"""The images of a network's inputs: values, a row for each step, or a user's Process.
 
 A run does not change the network: its model is built with the process of `Shown` in the Node.
 """
@@ -30,7 +30,7 @@ MakeProcess = Callable[[np.ndarray], Process]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shown:
-    """The images of one input, and what the model runs in its Node."""
+    """The images of one input, and the process that the model runs in its Node."""
 
     node: nengo.Node
     process: Process
@@ -174,7 +174,7 @@ def read_images(
 
 
 def _shown(node, images, make, n_steps: int, dt: float, name: str, label: str) -> Shown:
-    """Return what a Node shows, with its images checked."""
+    """Return a Node's checked images, and the process that shows them."""
     array = as_array(name, images, "biuf")
     if array.ndim < 1 or len(array) == 0:
         raise InputError(f"{name}: expected at least one image, got shape {array.shape}")

@@ -42,14 +42,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-    """What an output stands for: parts of Ensembles and Nodes, one after the other.
+    """The objects behind an output: parts of Ensembles and Nodes, one after the other.
 
     Attributes
     ----------
     parts : tuple of Part
     network : nengo.Network
     layers : dict of {Ensemble or Node: Layer}
-        The records that are known of the network's objects.
+        The known records of the network's objects.
     """
 
     parts: tuple[Part, ...]

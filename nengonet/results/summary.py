@@ -1,4 +1,4 @@
-"""What a table says of the layers of a result."""
+"""The rows of a table about the layers of a result."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLUMNS = {
 
 
 def layer_rows(result: Result) -> list[dict]:
-    """Return a row for each layer, ready for `json.dumps`; None is what the run did not keep.
+    """Return a row for each layer, ready for `json.dumps`, with None for values that were not kept.
 
-    Rates are in Hz, of either sign; ``silent`` is the share of neurons and images without a spike,
-    ``spikes`` the mean number for an image.
+    Rates are in Hz, of either sign. ``silent`` is the share of neurons and images without a spike.
+    ``spikes`` is the mean number for an image.
     """
     return [_row(result, info.label) for info in result.layers]
 

@@ -117,7 +117,7 @@ def build(
 
 
 def simulate(output: nn.Layer, images: np.ndarray, **running: object) -> nn.Result:
-    """Show images as the tutorial does: 30 steps, of which the last low-passed output is read."""
+    """Show images as the tutorial does: 30 steps, low-passed outputs (0.1 s), the last one read."""
     settings = {"presentation_time": N_STEPS * DT, "dt": DT, "readout": "filtered"}
     return nn.present(output.network, output, images, progress=False, **settings, **running)
 

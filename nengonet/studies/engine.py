@@ -114,7 +114,7 @@ class Study:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters that a sweep may vary, by name."""
+        """The parameters that a sweep may vary, by name."""
         return parameters_of(self.network)
 
     def options(self, command: str) -> dict[str, Parameter]:

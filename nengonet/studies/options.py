@@ -43,7 +43,7 @@ class Option:
     values: Mapping[str, object] = dataclasses.field(default_factory=dict)
     #: Flags that stand for one value each, such as ``{"constant": "--constant-input"}``.
     switches: Mapping[object, str] = dataclasses.field(default_factory=dict)
-    #: The name of the option, where it adds nothing to those flags.
+    #: Name of another option that has no meaning beside those flags.
     without: str = ""
     #: The default in words, where the Python value would not help a reader.
     default: str = ""

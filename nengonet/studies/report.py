@@ -58,7 +58,7 @@ class Reproduction:
     cases: dict[str, Case]
     #: Their results, by the name of the run.
     results: dict[str, nn.Result]
-    #: The sweeps' rows, by name.
+    #: The results of the sweeps, by name.
     sweeps: dict[str, nn.Sweep]
     #: Name of the run that gives the report's own figures.
     headline: str
@@ -164,17 +164,17 @@ class Reproduction:
 
     @property
     def spikes_per_image(self) -> dict[str, float]:
-        """Return the spikes per image, by the label of the layer that emits them."""
+        """The spikes per image, by the label of the layer that emits them."""
         return self.result.spikes_per_image()
 
     @property
     def operations_per_image(self) -> dict[str, float]:
-        """Return the synaptic operations per image, by the label of the receiving layer."""
+        """The synaptic operations per image, by the label of the layer that receives the spikes."""
         return self.result.operations_per_image()
 
     @property
     def multiply_adds(self) -> dict[str, int]:
-        """Return the multiply-adds of the ANN for one image, by layer."""
+        """The multiply-adds of the ANN for one image, by layer."""
         return ann_multiply_adds(self.case.output)
 
     def present_again(self, index: int) -> nn.Result:
