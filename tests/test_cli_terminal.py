@@ -274,7 +274,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, jobs):
     line = message.strip().split("resume with: ")[1]
     assert line.split()[1:] == [*SLOW, *save, "--resume"]
     finished = partial.stat().st_size
-    # The twin goes on where the reference stopped, as it has the same spikes.
+    # The minibatch simulator resumes where the reference stopped, as it has the same spikes.
     twin = [*SLOW[:4], "--presentation-time", "0.1", "--json"]
     gone_on = here([*twin, "--save", str(file), "--resume"])
     assert finished > 20_000

@@ -84,7 +84,7 @@ def small_arrays(sizes, shape=(28, 28), n_classes=10, seed=0):
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Make the sets of 28 x 28 pixels 30 + 12 images small, with nothing embedded."""
+    """Make the sets of 28 x 28 pixels 30 + 12 images small, with nothing bundled."""
     sizes = {"train": 30, "test": 12}
     monkeypatch.setattr(datasets, "_EMBEDDED", tmp_path / "nothing")
     for name in SAMPLES:
@@ -92,7 +92,7 @@ def small(monkeypatch, tmp_path):
     return small_arrays(sizes)
 
 
-# -- embedded samples ----------------------------------------------------------------------------
+# -- bundled samples -----------------------------------------------------------------------------
 
 LABEL_COUNTS = {
     ("mnist", "test"): [85, 126, 116, 107, 110, 87, 87, 99, 89, 94],

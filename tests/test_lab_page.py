@@ -225,7 +225,7 @@ def visit(browser, served):
 
 
 def lab_here():
-    """Return the same lab without a page; the embedded images are the first of the whole set."""
+    """Return the same lab without a page. The bundled images are the first of the whole set."""
     return state.of_study("forum-mnist", "repaired", 60)
 
 

@@ -19,7 +19,7 @@ def text_of(path):
     return "".join("".join(cell["source"]) for cell in cells(path))
 
 
-# Those that show data sets which are not embedded, and must run without them too.
+# Notebooks that show data sets which are not bundled. They must also run without them.
 WITH_DATA = [path for path in NOTEBOOKS if "NENGONET_DATA" in text_of(path)]
 
 

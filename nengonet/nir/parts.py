@@ -51,7 +51,7 @@ DROPPED = {
 
 
 def dropped(ensemble: nengo.Ensemble) -> list[str] | None:
-    """Return what NIR cannot express of an Ensemble's neurons; None if it has no such neurons."""
+    """Return the settings of neurons that NIR cannot express, or None if NIR lacks their type."""
     kind = ensemble.neuron_type
     family, first = model_of(kind).family, dict(type(kind).state) | dict(kind.initial_state or {})
     if family not in (nengo.LIF, nengo.SpikingRectifiedLinear, IntegrateAndFire):
