@@ -177,7 +177,7 @@ def _cards(result: Result, labels: np.ndarray | None, diagnosis: Diagnosis | Non
 
 
 def _versions(result: Result) -> dict[str, str]:
-    """Return what a saved run was computed with."""
+    """Return the versions with which a saved run was computed."""
     saved = result.settings.get("fingerprint", {})
     return {name: saved[name] for name in ("nengonet", "Nengo", "NumPy", "Python") if name in saved}
 
@@ -195,7 +195,7 @@ def _layers(result: Result) -> Html:
 
 
 def _figures(result, images, labels, names, comparison) -> Iterator[Html]:
-    """Yield the figures that the run allows, each with what it shows."""
+    """Yield the figures that the run allows, each with a description."""
     drawn: list[tuple[str, str, Figure]] = []
     if labels is not None:
         curves = {result.settings["readout"].replace("_", " "): result.latency(labels)}

@@ -7,7 +7,7 @@ import nengo
 import pytest
 
 matplotlib.use("Agg")
-# Its lock makes parallel test runs warn.
+# The cache's lock makes parallel test runs warn.
 nengo.rc.set("decoder_cache", "enabled", "False")
 
 needs_whole_data = pytest.mark.skipif(

@@ -13,7 +13,7 @@ RELU = {"neuron_type": nengo.RectifiedLinear(), "gain": 1.0, "bias": 0.0}
 
 
 def read(name, ending=".keras"):
-    """Return weights, images, and what Keras computes of them, by layer."""
+    """Return weights, images, and Keras' outputs for them by layer."""
     with np.load(DATA / f"{name}.expected.npz") as file:
         expected = dict(file)
     return nn.load_weights(DATA / f"{name}{ending}"), expected.pop("images"), expected
@@ -56,7 +56,7 @@ def inception(weights, pool_kind="instant", **neurons):
 def series(weights, pool_kind="instant", **neurons):
     """Return the last layer of the network over steps."""
     given, told = RELU | neurons, weights["causal"].config
-    # A file of weights alone tells no strides and padding.
+    # A file of weights alone has neither strides nor padding.
     config = [{"padding": "causal", "dilation_rate": 2}, {"padding": "causal", "strides": 2}]
     config += [{"padding": "same", "groups": 3}]
     causal, strided, grouped = ({} if told else each for each in config)
@@ -86,7 +86,7 @@ def shared(weights, pool_kind="instant", **neurons):
     )
 
 
-# Networks, and the layers of Keras' whose values theirs are, where the names differ.
+# Networks, and the Keras layers that have the same values, where the names differ.
 NETWORKS = {
     residual: {"stem": "stem_relu", "conv_1": "relu_1", "conv_3": "relu_2"}
     | {name: f"{name}_norm" for name in ("conv_2", "conv_4", "projection")},

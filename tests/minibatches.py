@@ -20,7 +20,7 @@ BATCH, STEPS, SEED = 3, 40, 5
 
 @contextlib.contextmanager
 def quiet():
-    """Build without Nengo's warnings about gains that no rates belong to."""
+    """Build without Nengo's warnings about gains without matching rates."""
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -50,7 +50,7 @@ def reference(network, probes, data=None, **settings):
 
 
 def assert_equal_runs(expected, found):
-    """Compare outputs; a single other spike, of height 1/dt, is far outside the tolerance."""
+    """Compare outputs. One different spike, of height 1/dt, is far outside the tolerance."""
     for probe, values in expected.items():
         assert found[probe].shape == values.shape
         scale = max(1.0, np.abs(values).max(initial=0))
@@ -78,7 +78,7 @@ def neurons(n, neuron_type, gain=1.0, bias=0.0, **settings):
 
 
 def passing_network(size=3):
-    """Return a network, its input, a Node behind it that adds 1, and a probe of that."""
+    """Return a network, its input, a Node after it that adds 1, and a probe of the Node."""
     with nengo.Network(seed=1) as network:
         source = nengo.Node(np.arange(size, dtype=float))
         behind = nengo.Node(lambda t, x: x + 1, size_in=size, size_out=size)
@@ -88,7 +88,7 @@ def passing_network(size=3):
 
 
 def image_network(kind="process", neuron_type=None):
-    """Return a network with two layers of weights behind a Poisson input, and the last layer."""
+    """Return a network with two layers of weights after a Poisson input, and the last layer."""
     rng, neuron_type = np.random.default_rng(1), neuron_type or nn.IntegrateAndFire()
     with nengo.Network(seed=0) as network:
         layer = nn.poisson_input((4, 4), max_rate=400.0, kind=kind)
@@ -117,5 +117,5 @@ def minibatch_of(model, batch=2, **settings):
 
 
 def kept_in(seen, y):
-    """Return an operator that appends what a signal holds at every step, for each example."""
+    """Return an operator that appends a signal's values at every step, for each example."""
     return SimPyFunc(None, lambda values: seen.append(values), None, y)

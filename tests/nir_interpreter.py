@@ -4,9 +4,9 @@ import numpy as np
 
 
 class Interpreter:
-    """Run a graph; with ``late_filters``, leaky integrators put out what they held a step ago.
+    """Run a graph. With ``late_filters``, leaky integrators output their values of a step ago.
 
-    A node on a way back is read as it was a step ago.
+    A node on a feedback path is read with its value of a step ago.
     """
 
     def __init__(self, graph, dt, late_filters=False):
@@ -21,7 +21,7 @@ class Interpreter:
         while len(order) < len(before):
             left = [name for name in before if name not in order]
             ready = [name for name in left if set(before[name]) <= set(order)]
-            # On a loop: the first that something has reached.
+            # On a loop: the first node that an ordered node feeds.
             order += ready or [next(n for n in left if set(before[n]) & set(order))]
         return order
 

@@ -12,7 +12,7 @@ GRID = {"scale": [1.0, 0.1], "kind": ["a", "b"]}
 
 
 def noisy(scale, kind, seed, offset=0.0):
-    """Numbers with many digits, so that equal ones are no accident."""
+    """Return numbers with many digits, so that equal numbers are not an accident."""
     rng = np.random.default_rng([seed, ord(kind)])
     return {"mean": scale * rng.normal() + offset, "trace": rng.normal(size=3), "odd": seed % 2}
 
@@ -49,7 +49,7 @@ def numbers(result):
 
 
 def recorded(file):
-    """The keys in a sweep's file, in the order in which they were written."""
+    """Return the keys in a sweep's file, in the order in which they were written."""
     found = []
     with sweeps.SweepJournal(file, None) as journal:
         journal.replay(found.append)

@@ -78,7 +78,7 @@ class Loop:
         return np.stack([np.abs(held[:, self.at[path]]).max(axis=1) for path in self.held], axis=1)
 
     def driven(self, held: np.ndarray, rows: np.ndarray) -> tuple[dict, dict]:
-        """Return drives and mean outputs of all objects, given what the synapses hold."""
+        """Return drives and mean outputs of all objects for the present values of the synapses."""
         drives, outputs = {}, {}
         for item in self.order:
             drive = self.outside[item][rows]
@@ -95,7 +95,7 @@ class Loop:
         return np.concatenate([path.carried(outputs[path.pre]) for path in self.held], axis=1)
 
     def turn(self, held: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return what the synapses would finally hold, given what they hold now."""
+        """Return the values that the synapses would finally reach, given their present values."""
         return self.gains * self.carried(self.driven(held, rows)[1])
 
 

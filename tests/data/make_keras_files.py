@@ -26,7 +26,7 @@ layers = keras.layers
 
 
 def mlp():
-    """Return the forum's network in small: two layers without bias, trained for one step."""
+    """Return a small version of the forum's network: two layers without bias, trained one step."""
     model = keras.Sequential(
         [
             layers.Flatten(input_shape=(2, 3)) if VERSION == 2 else keras.Input((2, 3)),
@@ -101,7 +101,7 @@ def randomize(model, rng):
 
 
 def arrays_in_order(model, prefix=""):
-    """Yield (layer:array, values) as Keras has them, nested models joined with '/'."""
+    """Yield (layer:array, values) in Keras' order, with nested models joined by '/'."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from arrays_in_order(layer, f"{prefix}{layer.name}/")
@@ -111,7 +111,7 @@ def arrays_in_order(model, prefix=""):
             yield f"{prefix}{layer.name}:{name}", value
 
 
-# Each dialect for the models that can go wrong in it; all of them for all would be twice the size.
+# Each dialect has the models that can go wrong in it. All models in all would be twice the size.
 DIALECTS = {
     "mlp": (".h5", ".weights.h5") if VERSION == 3 else (".h5", ".weights.h5", "_only.h5"),
     "deep": (".weights.h5", ".keras") if VERSION == 3 else ("_only.h5", ".weights.h5"),

@@ -64,7 +64,7 @@ def draw(layer, rng):
 
 
 def run(config, arrays, images):
-    """Return what this Keras puts out."""
+    """Return the output of this Keras."""
     layer = getattr(keras.layers, config["layer"])(**config["options"])
     layer.build((None, *config["shape"]))
     if arrays:

@@ -103,7 +103,7 @@ def randomize(model, rng):
 
 
 def outputs(model, images):
-    """Return what every layer puts out, by its name."""
+    """Return the output of every layer, by its name."""
     tensors = {}
     by_depth = getattr(model, "_functional", model)._nodes_by_depth
     for node in (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]):

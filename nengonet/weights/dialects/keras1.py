@@ -58,7 +58,7 @@ def matches(content: object) -> bool:
 
 
 def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
-    """Return the layers, and what wrote them."""
+    """Return the layers, and the program that wrote them."""
     layers, dialect = keras2.read(file, "1", _adapt, _convert)
     if "nb_layers" in file.root.attrs:
         dialect = "Keras 0 weights, layers unnamed"

@@ -30,7 +30,10 @@ def read(
     adapt: Callable[[Any], Any] = lambda model: model,
     convert: Callable[[str, Arrays, Entry | None], Arrays] = lambda name, arrays, entry: arrays,
 ) -> tuple[list[LayerWeights], str]:
-    """Return the layers, and what wrote them; `adapt` the config and `convert` the arrays first."""
+    """Return the layers, and the program that wrote them.
+
+    First, `adapt` changes the config, and `convert` the arrays.
+    """
     mirrored = given(file, "backend") == "theano"
     entries = read_config(adapt(parse(file.attribute("model_config", default="{}"))))
     found = []
@@ -58,7 +61,7 @@ def layer_group(file: Hdf5) -> h5py.Group:
 
 
 def given(file: Hdf5, name: str) -> Any:
-    """Return an attribute of the file, or else of its group of layers; None if there is none."""
+    """Return an attribute of the file, or else of its group of layers, or else None."""
     return file.attribute(name, default=file.attribute(name, layer_group(file)))
 
 

@@ -32,7 +32,7 @@ def matches(content: object) -> bool:
 
 
 def read(content: Hdf5 | Archive) -> tuple[list[LayerWeights], str]:
-    """Return the layers, and what wrote them."""
+    """Return the layers, and the program that wrote them."""
     if isinstance(content, Hdf5):
         group = content.get("vars")
         named = isinstance(group, h5py.Group) and "name" in group.attrs
@@ -47,7 +47,7 @@ def read(content: Hdf5 | Archive) -> tuple[list[LayerWeights], str]:
 
 
 def _layers(file: Hdf5, model: Any) -> list[LayerWeights]:
-    """Return the layers of a file; `model` is the config, if there is one."""
+    """Return the layers of a file; `model` is the config, if any."""
     found = [item for item in _walk(file) if is_weights(item.arrays)]
     entries, held = read_config(model), {item.place for item in found}
     outer = {place for item in found for place in _above(item.place)}
