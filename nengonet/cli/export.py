@@ -46,9 +46,6 @@ def export(name: str, output: Output, options: dict, **where: object) -> None:
     answer(options["as_json"], found, f"{file}: {as_text(found)}")
 
 
-N_SHOWN = 20
-
-
 def script_params() -> list[click.Parameter]:
     """Return the parameters for a script's imports and its file."""
     help_ = "Import nothing of nengonet: weights and images go to the file beside it."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nengonet.laboratory.state import Lab
 
 _OPTIONS = {
-    "host": ("--host", "Address to serve at beside this machine's own; asks for a token."),
+    "host": ("--host", "Address to serve at instead of this machine's own; asks for a token."),
     "port": ("--port", "Port of the page.  [default: any that is free]", NUMBER),
     "no_browser": ("--no-browser", "Print the address alone.", {"is_flag": True}),
 }

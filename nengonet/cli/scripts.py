@@ -21,7 +21,6 @@ import click
 
 from nengonet.cli.export import (
     LEFT_OUT,
-    N_SHOWN,
     answer_script,
     export,
     export_params,
@@ -43,6 +42,7 @@ from nengonet.cli.shared import (
     run_sweep,
 )
 from nengonet.exceptions import InputError
+from nengonet.plain import N_SHOWN
 
 if TYPE_CHECKING:
     import nengo
@@ -187,7 +187,7 @@ class Script:
 
     def readout(self, asked: str | None) -> str:
         """Return the requested readout, or a default that suits an output without spikes."""
-        return asked or ("sum" if self.target.amplitude is None else "spike_count")
+        return asked or self.target.usual_readout
 
 
 def load_data(

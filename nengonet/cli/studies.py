@@ -15,7 +15,6 @@ from click.shell_completion import CompletionItem
 from nengonet import studies
 from nengonet.cli.export import (
     LEFT_OUT,
-    N_SHOWN,
     answer_script,
     export,
     export_params,
@@ -40,6 +39,7 @@ from nengonet.cli.shared import (
     run_sweep,
 )
 from nengonet.exceptions import InputError
+from nengonet.plain import N_SHOWN
 
 if TYPE_CHECKING:
     from nengonet.studies.engine import Study

@@ -55,7 +55,7 @@ def serve(
     ----------
     lab : Lab
     host : str, optional
-        Address to listen at, in addition to this machine's own. Visitors then need a token.
+        Address to listen at instead of this machine's own. Visitors then need a token.
     port : int
         Port of the page; 0 for any free port.
     tell : callable

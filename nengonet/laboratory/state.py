@@ -33,11 +33,12 @@ from nengonet.explain.diagnosis import Diagnosis, diagnose
 from nengonet.explain.prediction import LayerPrediction, predict
 from nengonet.laboratory import knobs
 from nengonet.laboratory.knobs import RUN, Knob, Values
-from nengonet.layers.graph import size_of
+from nengonet.layers.graph import Graph
 from nengonet.layers.record import Layer
 from nengonet.layers.showing import read_images
 from nengonet.layers.targets import Output, Target, read_output
 from nengonet.neurons import model_of
+from nengonet.plain import N_SHOWN
 from nengonet.plain.script import Script, as_script
 from nengonet.results.readout import Accuracy
 from nengonet.results.result import Result
@@ -48,8 +49,6 @@ from nengonet.studies.case import Path
 _FEW, _MANY_NEURONS = 100, 20_000
 #: The prediction is for this many images only, so that it can follow a moving knob.
 N_PREDICTED = 500
-#: The script shows few images, because Nengo's own simulator takes a second for each.
-N_CODE = 20
 _N_IMAGES = 1000
 
 
@@ -425,7 +424,7 @@ class Lab:
 
     def code(self) -> Script:
         """Return a script in plain Nengo that builds the present network, and runs some images."""
-        now, (images, labels) = self.now, self.shown(self.now, N_CODE)
+        now, (images, labels) = self.now, self.shown(self.now, N_SHOWN)
         own = {"seed": now.running["seed"], "initial_states": now.base.initial_states}
         return as_script(now.make(), images, labels, weights=now.base.weights, **now.showing, **own)
 
@@ -524,8 +523,7 @@ def of_output(
     (shown,) = read_images(images, target, n_steps=count_steps(presentation_time, dt), dt=dt)
     images = np.asarray(images) if len(shown.images) == len(images) else shown.images
     labels = None if labels is None else as_labels(labels, len(images), target.size)
-    if readout is None:
-        readout = "sum" if target.amplitude is None else "spike_count"
+    readout = target.usual_readout if readout is None else readout
     if n_images is None:
         n_images = min(len(images), _usual(target))
     seed = (target.network.seed or 0) if seed is None else seed
@@ -560,5 +558,4 @@ def of_study(
 
 def _usual(target: Target) -> int:
     """Return the initial number of images for a network."""
-    objects = (*target.network.all_ensembles, *target.network.all_nodes)
-    return _FEW if sum(map(size_of, objects)) > _MANY_NEURONS else _N_IMAGES
+    return _FEW if Graph(target.network).size > _MANY_NEURONS else _N_IMAGES

@@ -49,6 +49,11 @@ class Graph:
         """The network's Ensembles and Nodes."""
         return {*self._network.all_ensembles, *self._network.all_nodes}
 
+    @property
+    def size(self) -> int:
+        """Number of neurons, and of outputs of Nodes, together."""
+        return sum(map(size_of, self.objects))
+
     @functools.cached_property
     def _into(self) -> dict[Item, list[nengo.Connection]]:
         into: dict[Item, list[nengo.Connection]] = {}

@@ -94,6 +94,11 @@ class Target:
         areas = {graph.spike_area(item) for item in self.items}
         return areas.pop() if len(areas) == 1 else None
 
+    @property
+    def usual_readout(self) -> str:
+        """The readout if none is asked for: of spikes, where there are any."""
+        return "sum" if self.amplitude is None else "spike_count"
+
     def upstream(self) -> list[Layer]:
         """Return the output's layers and all upstream, each after the layers that feed it."""
         return layers_of([self.layers.get(item, item) for item in self.items], self.network)

@@ -355,23 +355,18 @@ class MinibatchSimulator(nengo.Simulator):
             telling(bool(progress_bar)),
             ProgressTracker(progress_bar, Progress("Simulating", "Simulation", steps)) as tracker,
         ):
-            self._on_progress, self._n_told = on_progress, 0
+            n_done, tell = 0, on_progress or (lambda n_steps: None)
             try:
                 while steps > 0:
-                    done = self._advance(steps)
+                    done = self._advance(steps, lambda more, before=n_done: tell(before + more))
                     tracker.total_progress.step(done)
-                    self._tell(done * self.minibatch_size)
-                    self._n_told += done * self.minibatch_size
+                    n_done += done * self.minibatch_size
+                    tell(n_done)
                     steps -= done
             finally:
                 if self._keeps_states:
                     self._finish_stretches()
                 catch_up(self._states)
-
-    def _tell(self, n_done: int) -> None:
-        """Report the steps that all examples have done together since `_advance` was called."""
-        if self._on_progress is not None:
-            self._on_progress(self._n_told + n_done)
 
     @on_one_blas_thread
     def step(self) -> None:
@@ -455,13 +450,13 @@ class MinibatchSimulator(nengo.Simulator):
         if self.closed:
             raise SimulatorClosed("Simulator cannot run or be reset because it is closed.")
 
-    def _advance(self, most: int) -> int:
+    def _advance(self, most: int, tell: Callable[[int], object]) -> int:
         """Do one step, or several at once if the network runs in stretches."""
         done = 0
         if self.runs_in_stretches:
             with np.errstate(invalid="raise", divide="ignore"):
                 self._take_first_steps()
-                done = self._stretches.advance(most, self.n_steps, self._tell)
+                done = self._stretches.advance(most, self.n_steps, tell)
             if self._stretches.is_over:
                 self._finish_stretches()
                 self._stretches = None

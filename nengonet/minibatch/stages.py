@@ -445,13 +445,25 @@ class Stepwise(InArrays):
         return operator.process.make_step(*shapes, self.context.dt, None, states)
 
 
-def _ways_of(stage: Stage, source: Stage, matrix: scipy.sparse.sparray) -> tuple:
-    """Return the ways of spikes through a stage, in the order that its readers asked for."""
-    kernels = stage.context.stretch_kernels
-    return kernels.ways_of(matrix, stage.n_ordered, source.n_ordered)
+class _Passing(Stage):
+    """What passes listed spikes of a ``_source`` on through a ``_matrix``."""
+
+    _source: Stage | None
+    _matrix: scipy.sparse.sparray
+
+    @functools.cached_property
+    def _ways(self) -> tuple:
+        """The ways of spikes, available once all readers have asked for their order."""
+        kernels = self.context.stretch_kernels
+        return kernels.ways_of(self._matrix, self.n_ordered, self._source.n_ordered)
+
+    @property
+    def n_ordered(self):
+        """Return the order that readers asked for."""
+        return max(self.n_channels, 1)
 
 
-class Relay(Stage):
+class Relay(_Passing):
     """Spikes that pass through a matrix whose weights are 0 or all of one size."""
 
     def __init__(
@@ -462,16 +474,6 @@ class Relay(Stage):
         self.height = None if source.height is None else self.dtype.type(source.height * factor)
         self._dense = Term(source, output.size, context, product=matrix).computed
         self._matrix = matrix
-
-    @functools.cached_property
-    def _ways(self) -> tuple:
-        """The ways of spikes, available once all readers have asked for their order."""
-        return _ways_of(self, self._source, self._matrix)
-
-    @property
-    def n_ordered(self):
-        """Return the order that readers asked for."""
-        return max(self.n_channels, 1)
 
     @property
     def sources(self):
@@ -488,7 +490,7 @@ class Relay(Stage):
         return Spikes(rows, bounds, 0, self.height)
 
 
-class MaximumPool(Stepwise):
+class MaximumPool(_Passing, Stepwise):
     """A max pool, over listed spikes if possible, else step by step."""
 
     def __init__(self, operator: SimProcess, context: Context, source: Linear) -> None:
@@ -504,16 +506,6 @@ class MaximumPool(Stepwise):
         self.is_block = self._source is None
         amplitude = pool.amplitude
         self.height = None if amplitude is None else self.dtype.type(amplitude / context.dt)
-
-    @functools.cached_property
-    def _ways(self) -> tuple:
-        """The ways of spikes, available once all readers have asked for their order."""
-        return _ways_of(self, self._source, self._matrix)
-
-    @property
-    def n_ordered(self):
-        """Return the order that readers asked for."""
-        return max(self.n_channels, 1)
 
     def _only_source(self) -> Stage | None:
         """Return the stage whose spikes come in unchanged, if there is one."""

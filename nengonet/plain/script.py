@@ -19,12 +19,12 @@ from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import meant
 from nengonet.layers.showing import read_images
 from nengonet.layers.targets import Output, Target, read_output
+from nengonet.plain import N_SHOWN
 from nengonet.plain.arrays import Arrays, Files, data_set
 from nengonet.plain.network import NetworkWriter
 from nengonet.plain.running import NOISE, Running
 from nengonet.results.readout import OF_SPIKES, READOUTS
 
-_N_IMAGES = 20
 Images = str | ArrayLike | Mapping[nengo.Node, ArrayLike] | None
 
 
@@ -148,10 +148,9 @@ def as_script(
     n_steps, dt = count_steps(presentation_time, dt), float(dt)
     target = read_output(output, network)
     seed = as_seed(seed, target.network.seed)
-    spikes = target.amplitude is not None
-    readout = ("spike_count" if spikes else "sum") if readout is None else readout
+    readout = target.usual_readout if readout is None else readout
     check_among("readout", readout, READOUTS)
-    if not spikes and readout in OF_SPIKES:
+    if target.amplitude is None and readout in OF_SPIKES:
         raise InputError(
             f'readout: expected one that needs no spikes, such as "sum", got {readout!r}'
         )
@@ -171,7 +170,7 @@ def _data(
 ) -> tuple[object, ArrayLike | None, str | None]:
     """Return images and labels, and the expression that loads or makes the images, if any."""
     if isinstance(images, str):
-        n_images = _N_IMAGES if n_images is None else n_images
+        n_images = N_SHOWN if n_images is None else n_images
         shown, own = datasets.load(images, n_images=n_images)
         own = own if own.max(initial=0) < target.size else None
         loaded = images if labels is None or np.array_equal(labels, own) else None
@@ -187,5 +186,5 @@ def _data(
     items, _ = Graph(target.network).upstream(*target.items)
     sources = [each for each in items if isinstance(each, nengo.Node) and each.size_in == 0]
     size = meant(sources, (1, 0), False).size_out
-    shape = (_N_IMAGES if n_images is None else n_images, size)
+    shape = (N_SHOWN if n_images is None else n_images, size)
     return np.random.default_rng(0).random(shape), labels, NOISE

@@ -22,7 +22,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError
-from nengonet.layers.graph import as_network, size_of
+from nengonet.layers.graph import Graph, as_network
 from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import ImageInput
 from nengonet.layers.record import Layer, labels_of
@@ -280,12 +280,8 @@ def _asked(probes: object, network: nengo.Network) -> dict[str, nengo.Probe]:
 
 def default_minibatch_size(network: nengo.Network, n_images: int) -> int:
     """Return the number of examples that `present` runs at once; minibatches have equal sizes."""
-    most = min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(_size(network), 1)))
+    most = min(_LARGEST_MINIBATCH, max(1, _LARGEST_SIGNALS // max(Graph(network).size, 1)))
     return max(1, -(-n_images // max(1, round(n_images / most))))
-
-
-def _size(network: nengo.Network) -> int:
-    return sum(map(size_of, (*network.all_ensembles, *network.all_nodes)))
 
 
 class RunJournal(Journal):
@@ -315,7 +311,7 @@ def _run(
     ):
         if job.simulator == "minibatch":
             n_steps = (len(examples) - n_done) * job.settings["n_steps"]
-            suggest_numba(n_steps * _size(job.network))
+            suggest_numba(n_steps * Graph(job.network).size)
         move = mover(bar, job.settings["n_steps"])
         for batch in run_examples(job, missing, examples[n_done:], n_jobs, move):
             found.add(batch)
