@@ -48,9 +48,9 @@ SYNAPSES = (None, 0.005, 0.01)
 READOUTS = ("last_step", "mean")
 
 # Rates in Hz at which the largest activations (99.9th percentile) of the repaired network's six
-# layers of neurons fire. The error of a whole spike passes through all later layers. The first
-# layers have few neurons with few outgoing weights, so many spikes cost least there. The rates were
-# chosen on training images, by agreement with the ANN after 10 steps. The rule in
+# layers of neurons fire. The error of a whole spike passes through all later layers. A spike costs
+# least in the first layers, which have few neurons with few outgoing weights. The rates were chosen
+# on training images, by agreement with the ANN after 10 steps. The rule in
 # benchmarks/bengali_rates.py chooses others for five layers, by one to three of 300 images.
 FULL_SCALE_RATES = (8000.0, 4000.0, 2000.0, 500.0, 2000.0, 2000.0)
 N_SAMPLE = 500
