@@ -4,6 +4,8 @@ import gc
 import pathlib
 import re
 import sys
+import types
+import weakref
 
 import nengo
 import numpy as np
@@ -71,10 +73,22 @@ def public_classes():
     return found
 
 
+def held(objects):
+    """Return all that these objects hold, directly or not, leaving out code and modules."""
+    code = (type, types.ModuleType, types.FunctionType, types.FrameType, weakref.ref)
+    found, waiting = {}, [objects]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in found and not isinstance(each, code):
+            found[id(each)] = each
+            waiting += gc.get_referents(each)
+    return found.values()
+
+
 def test_every_public_class_has_a_short_repr(objects):
-    """Every instance that is alive, whoever made it: one line, the class, no array."""
+    """Every instance that the objects hold: one line, the class, no array."""
     classes = public_classes()
-    alive = [each for each in gc.get_objects() if type(each) in classes]
+    alive = [each for each in held(objects) if type(each) in classes]
     seen = {type(each) for each in alive}
     assert len(seen) > 15, seen
     for each in alive:
