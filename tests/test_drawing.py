@@ -36,7 +36,7 @@ def assert_same(ours, theirs):
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**70),
     first=st.integers(0, 2**40),

@@ -46,7 +46,7 @@ def assert_same_draws(neurons, draws, rates, seed, dt=0.001, n_calls=2):
     return output
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**60),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 40)),

@@ -88,7 +88,7 @@ def random_network(seed):
 
 # Of gains and biases that belong to no max_rates, which nothing uses.
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero", "ignore:Non-finite")
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
 def test_currents_are_those_of_nengo_in_random_networks(seed):
     network, things, probes = random_network(seed)

@@ -115,7 +115,7 @@ def random_connection(rng, pre, post, strided):
 
 
 @pytest.mark.parametrize("optimize", [False, True])
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
 def test_random_networks(optimize, seed):
     """Optimized, signals are merged in an order, which unseeded streams follow, of each build."""

@@ -102,7 +102,7 @@ def reference(network, node, probes, rows, dt):
     return [np.stack(data) for data in found]
 
 
-@hypothesis.settings(derandomize=True, deadline=None, max_examples=120, database=None)
+@hypothesis.settings(max_examples=120)
 @hypothesis.given(
     neuron_type=neuron_types(),
     dt=st.sampled_from([0.001, 0.0007, 0.004, 0.05]),

@@ -3,7 +3,7 @@ import re
 import nengo
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, poisson
 
@@ -104,7 +104,6 @@ def test_uneven_spikes_within_the_bound_fail():
     assert passes(raster, [90.0], 0.1, dt=0.001, bound=1.5)
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     rate=st.floats(0, 5000),
     phase=st.floats(0, 1, exclude_max=True),

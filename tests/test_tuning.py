@@ -41,7 +41,7 @@ def test_posts_tuning_has_the_known_gain_and_bias():
     ],
     ids=str,
 )
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     max_rates=st.lists(st.floats(20, 300), min_size=3, max_size=3), intercept=st.floats(-0.9, 0.9)
 )
