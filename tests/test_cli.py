@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import click
 import h5py
 import matplotlib.pyplot as plt
 import numpy as np
@@ -301,6 +302,23 @@ def test_export_takes_a_script(tmp_path):
     assert sorted(graph.nodes) == ["ens", "ens_lif", "output", "source"]
     assert graph.metadata["dt"] == 0.002
     assert "ens_lif  LIF" in done.stdout
+
+
+def test_every_option_has_a_sentence_of_help():
+    def sentences(command, context=None):
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                yield from sentences(command.get_command(context, name))
+        else:
+            yield from (
+                (command.name, each.opts, each.help or "")
+                for each in command.params
+                if isinstance(each, click.Option)
+            )
+
+    found = list(sentences(main))
+    assert len(found) > 100
+    assert not [each for each in found if not re.match(r"[A-Z].+\w\.", each[2])]
 
 
 def test_help_shows_commands_and_an_example():

@@ -33,7 +33,7 @@ def test_posted_network_is_understood_before_it_runs(posted):
     assert posted.worst == "error"
     assert {"gain-on-neurons", "bias-threshold", "amplitude"} <= set(codes(posted))
     text = " ".join(str(posted).split())
-    for words in ("25,500 Hz", "25.5 spikes in a step", "on or off", "counts steps"):
+    for words in ("25,500 Hz", "25.5 spikes in a step", "on or off", "counts the steps"):
         assert words in text
     rows = {row["label"]: row for row in posted.layers}
     assert rows["hidden"]["saturated"] + rows["hidden"]["silent"] > 0.9

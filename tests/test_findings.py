@@ -97,7 +97,7 @@ def test_a_layer_that_saturates_as_its_ann_does_is_in_order():
         ({}, {"readout": "steps_after_first_spike"}, "readout-filter", "error", "spike_count"),
         ({}, {"readout": "last_step"}, "readout-last-step", "error", 'readout="mean"'),
         ({"amplitude": 1.0}, {}, "amplitude", "note", "amplitude=0.03"),
-        ({"neuron_type": nengo.LIF(), "gain": 50.0}, {}, "saturation", "error", "lower gain"),
+        ({"neuron_type": nengo.LIF(), "gain": 50.0}, {}, "saturation", "error", "lower the gain"),
         (
             {"neuron_type": nengo.LIF(), "gain": 2.0, "amplitude": 1.0},
             {},
@@ -230,7 +230,7 @@ def test_a_given_gain_is_not_called_tuned():
     "neuron_type, words, change",
     [
         (nengo.LIF(tau_ref=0), "LIF spikes once a step at most and loses", "a shorter dt"),
-        (nengo.LIF(tau_ref=0.0005), "LIF spikes once a step at most and loses", "up to 0.0005 s"),
+        (nengo.LIF(tau_ref=0.0005), "LIF spikes once a step at most and loses", "at most 0.0005 s"),
         (nengo.AdaptiveLIF(tau_ref=0), "AdaptiveLIF spikes once a step", "a shorter dt"),
         (nengo.LIF(), None, None),
         (nengo.RegularSpiking(nengo.LIFRate(tau_ref=0)), None, None),
@@ -252,7 +252,7 @@ def test_izhikevich_neurons_in_long_steps_are_found():
     assert not found(layer, "coarse-step", dt=0.0005, **time)
     (finding,) = found(layer, "coarse-step", dt=0.003, **time)
     assert "without a current" in finding.message
-    assert "dt up to 0.001 s" in finding.change
+    assert "a dt of at most 0.001 s" in finding.change
 
 
 def test_few_images_do_not_make_neurons_silent():
@@ -381,7 +381,7 @@ def test_a_loop_with_a_slow_synapse_takes_long_to_settle():
     assert list(soon) == ["slow-settling"]
     assert soon["slow-settling"].severity == "error"
     assert soon["slow-settling"].layers == ("loop",)
-    assert "of a presentation of 100 ms" in soon["slow-settling"].message
+    assert "to settle, in a presentation of 100 ms" in soon["slow-settling"].message
     assert late == {}
 
 
@@ -476,5 +476,7 @@ def test_branches_on_different_scales_are_found():
     assert not found(output, "branch-scales", images, readout="mean")
     told = found(output, "amplitude", images, readout="mean")
     assert [each.layers for each in told] == [("first",), ("way",)]
-    assert told[0].change == "amplitude=0.01"
-    assert told[1].change == "the amplitudes of the layers before it, or the scale of the input"
+    assert told[0].change == "use amplitude=0.01"
+    assert (
+        told[1].change == "change the amplitudes of the layers before it, or the scale of the input"
+    )

@@ -158,7 +158,7 @@ def test_a_coarse_step_is_found():
     assert finding.severity == "error"
     assert "spikes once a step at most" in finding.message
     assert "no neuron can exceed 10 Hz" in finding.evidence
-    assert "dt up to 0.002 s" in finding.change
+    assert "a dt of at most 0.002 s" in finding.change
     for kind, dt in (("relu", 0.1), ("if", 1.0), ("lif", 0.001), ("lif", 0.002)):
         assert "coarse-step" not in codes(kind, dt)
 

@@ -190,7 +190,7 @@ def test_quick_is_the_same_as_its_options_and_says_so(with_quick):
     quick = json.loads(call("reproduce", "sixth-study", "--quick", "--json"))
     smaller = "--images 6 --rate 150 --rate 300 --synapse none --synapse 5 --seeds 1"
     shown = " ".join(call("reproduce", "sixth-study", "--help").split())
-    assert f"--quick A first, rougher answer: {smaller}." in shown
+    assert f"--quick Get a first, rougher answer: {smaller}." in shown
     assert "[default: a dozen, or more]" in shown
     same = json.loads(call("reproduce", "sixth-study", *smaller.split(), "--json"))
     assert quick.pop("quick") == {

@@ -44,14 +44,22 @@ def _run(n_reference, n_jobs, minibatch_size, as_json, **options):
 
 _NUMBER = NUMBER | {"show_default": True}
 _OPTIONS = {
-    "n_reference": ("--reference", "Images for nengo.Simulator.", _NUMBER | {"default": 100}),
-    "n_jobs": ("--jobs", "Processes.", _NUMBER | {"default": -1}),
-    "minibatch_size": ("--minibatch-size", "Examples at once.  [default: as for present]", NUMBER),
+    "n_reference": (
+        "--reference",
+        "Number of images for nengo.Simulator.",
+        _NUMBER | {"default": 100},
+    ),
+    "n_jobs": ("--jobs", "Number of processes; -1 for one per core.", _NUMBER | {"default": -1}),
+    "minibatch_size": (
+        "--minibatch-size",
+        "Number of images at once.  [default: as in present]",
+        NUMBER,
+    ),
 }
 bench = _Bench(
     "bench",
     callback=_run,
     params=options("bench", "n_reference n_jobs minibatch_size as_json", _OPTIONS),
-    help="Time the forum's MLP on nengo.Simulator and on the minibatch simulator, and compare "
-    "their spike counts.\n\nExample: nengonet bench --images 1000",
+    help="Time the forum's MLP on nengo.Simulator and on MinibatchSimulator, and compare the "
+    "spike counts.\n\nExample: nengonet bench --images 1000",
 )

@@ -14,14 +14,26 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "--allow tau_ref,min_voltage,initial_state,reset,rectified"
 _OPTIONS = {
-    "step": ("--step", "Seconds of the tool's step.  [default: Nengo's]", {"type": float}),
+    "step": (
+        "--step",
+        "Length of the tool's step, in seconds.  [default: that of the Nengo network]",
+        {"type": float},
+    ),
     "allow": (
         "--allow",
-        "What to leave out knowingly, with commas: tau_ref, min_voltage, initial_state, reset, "
-        "rectified, noise.",
+        "Features that the file may leave out, separated by commas: tau_ref, min_voltage, "
+        "initial_state, reset, rectified, noise.",
     ),
-    "euler": ("--euler", "Time constants for tools with Euler's steps.", {"is_flag": True}),
-    "pools": ("--pools", "Kind of average pools.", {"type": click.Choice(["average", "sum"])}),
+    "euler": (
+        "--euler",
+        "Adjust time constants for tools that use Euler's method.",
+        {"is_flag": True},
+    ),
+    "pools": (
+        "--pools",
+        "Write average pools as AvgPool2d or as SumPool2d.  [default: average]",
+        {"type": click.Choice(["average", "sum"])},
+    ),
 }
 
 
@@ -48,9 +60,11 @@ def export(name: str, output: Output, options: dict, **where: object) -> None:
 
 def script_params() -> list[click.Parameter]:
     """Return the parameters for a script's imports and its file."""
-    help_ = "Import nothing of nengonet: weights and images go to the file beside it."
+    help_ = "Write a script that runs without nengonet; a file beside it has weights and images."
     standalone = click.Option(["--standalone"], is_flag=True, help=help_)
-    file = click.Option(["-o", "--output", "file"], type=click.Path(), help="Write it to FILE.py.")
+    file = click.Option(
+        ["-o", "--output", "file"], type=click.Path(), help="Write the script to this file."
+    )
     return [standalone, file]
 
 

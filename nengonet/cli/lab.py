@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from nengonet.laboratory.state import Lab
 
 _OPTIONS = {
-    "host": ("--host", "Address to serve at instead of this machine's own; asks for a token."),
-    "port": ("--port", "Port of the page.  [default: any that is free]", NUMBER),
-    "no_browser": ("--no-browser", "Print the address alone.", {"is_flag": True}),
+    "host": ("--host", "Serve the page at this address, to other machines too; it needs a token."),
+    "port": ("--port", "Port of the page.  [default: any free port]", NUMBER),
+    "no_browser": ("--no-browser", "Print the address and open no browser.", {"is_flag": True}),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nengonet.cli.scripts import IMAGES_HELP, Script, load_data
+from nengonet.cli.scripts import IMAGES_HELP, LABELS_HELP, Script, load_data
 from nengonet.cli.shared import FILE, answer, options
 from nengonet.exceptions import InputError
 
@@ -82,12 +82,12 @@ def _class_names(images: str | None, n_classes: int) -> tuple[str, ...] | None:
 
 
 _OPTIONS = {
-    "images": ("--images", f"Of the run, in its order: {IMAGES_HELP}"),
-    "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
-    "script": ("--network", "SCRIPT.py:OUTPUT of the run, for diagnosis and predicted rates."),
-    "node": ("--input", "Node in the script that shows the images.  [default: the only one]"),
+    "images": ("--images", f"Images of the run, in the same order: {IMAGES_HELP}"),
+    "labels": ("--labels", LABELS_HELP),
+    "script": ("--network", "SCRIPT.py:OUTPUT of the run; adds the diagnosis and predicted rates."),
+    "node": ("--input", "Node in the script that shows the images.  [default: the only input]"),
 }
-_OUTPUT = "The page, which replaces one of that name.  [default: RUN.html]"
+_OUTPUT = "File to write; an existing one is replaced.  [default: RUN.html]"
 report = click.Command(
     "report",
     callback=_run,

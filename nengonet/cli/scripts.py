@@ -15,7 +15,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import click
 
@@ -364,7 +364,7 @@ def measure(
     seed: int,
     *,
     presentation_time: Annotated[float, "Seconds for each image."] = 0.35,
-    dt: Annotated[float, "Seconds."] = 0.001,
+    dt: Annotated[float, "Length of a step, in seconds."] = 0.001,
     readout: _Readout | None = None,
 ) -> dict:
     """Run a script's network once, for a sweep."""
@@ -420,65 +420,70 @@ def _values(setting: str) -> tuple[str, list]:
 # Commands: what runs, options, help and an example.
 
 IMAGES_HELP = (
-    "mnist, fashion_mnist, cifar10 or bengali, an .npz or .npy file, or an array in the script."
+    "mnist, fashion_mnist, cifar10 or bengali; an .npz or .npy file; or an array in the script."
 )
+_READOUTS = ", ".join(get_args(_Readout))
+LABELS_HELP = "An .npy file, or an array in the script.  [default: the data set's]"
 _OPTIONS = {
-    "images": ("--images", IMAGES_HELP, {"required": True}),
-    "sweep images": ("--images", f"{IMAGES_HELP}  A function of the script loads its own."),
-    "labels": ("--labels", "An .npy file, or an array in the script.  [default: theirs]"),
-    "n_images": ("--n-images", "First N images.  [default: all]", COUNT),
-    "script n_images": ("--n-images", f"First N images.  [default: {N_SHOWN}]", COUNT),
-    "node": ("--input", "Node in the script that shows them.  [default: the only one]"),
-    "network": ("--network", "Network in the script.  [default: the output's]"),
+    "images": ("--images", f"Images to show: {IMAGES_HELP}", {"required": True}),
+    "sweep images": (
+        "--images",
+        f"Images to show: {IMAGES_HELP} A function in the script loads its own.",
+    ),
+    "labels": ("--labels", LABELS_HELP),
+    "n_images": ("--n-images", "Show the first N images.  [default: all]", COUNT),
+    "script n_images": ("--n-images", f"Show the first N images.  [default: {N_SHOWN}]", COUNT),
+    "node": ("--input", "Node in the script that shows the images.  [default: the only input]"),
+    "network": ("--network", "Network in the script.  [default: the one with the output]"),
     "presentation_time": ("--time", "Seconds for each image.  [default: 0.35]", {"type": float}),
     "dt": ("--dt", "Length of a step, in seconds.  [default: 0.001]", {"type": float}),
-    "seed": ("--seed", "Of all randomness.  [default: the network's]", NUMBER),
-    "readout": ("--readout", "From outputs to a class.  [default: spike_count]"),
-    "present save": ("--save", "File for the result.", FILE),
-    "sweep save": ("--save", "File for every finished cell.", FILE),
+    "seed": ("--seed", "Seed of all random numbers.  [default: the network's]", NUMBER),
+    "readout": ("--readout", f"How outputs become a class: {_READOUTS}.  [default: spike_count]"),
+    "present save": ("--save", "Save the result to this file.", FILE),
+    "sweep save": ("--save", "Save every finished cell to this file.", FILE),
 }
 _DATA = "images labels n_images node network"
 _VERBS: dict[str, tuple[Callable, str, str, str]] = {
     "present": (
         _present,
         f"{_DATA} presentation_time dt seed readout simulator n_jobs save resume",
-        "Run the network of a script for many images, and count its spikes.",
+        "Show images to the network in a script, and count its spikes.",
         "--images mnist --n-images 100",
     ),
     "diagnose": (
         _diagnose,
         f"{_DATA} presentation_time dt readout simulate plot",
-        "Diagnose the network of a script: predicted rates and accuracy, and findings.",
+        "Diagnose the network in a script: predicted rates and accuracy, findings, worst first.",
         "--images mnist",
     ),
     "budget": (
         _budget,
         f"{_DATA} presentation_time dt seed readout n_jobs plot",
-        "Run the network of a script with one effect after the other added.",
+        "Run the network in a script, adding one effect after another, and say what each costs.",
         "--images mnist --n-images 100",
     ),
     "sweep": (
         _sweep,
         f"settings seeds {_DATA} n_jobs save resume csv plot",
-        "Sweep the presentation of a script's network, or a function of the script.",
+        "Sweep the settings of a run, or the arguments of a function in a script.",
         "--images mnist --set presentation-time=0.1,0.2 --seeds 3",
     ),
     "lab": (
         _lab,
         "images labels n_images network presentation_time dt seed readout",
-        "Open a page with knobs for the network of a script.",
+        "Open a page with knobs for the network in a script, with its prediction and its run.",
         "--images mnist",
     ),
     "script": (
         _script,
         f"{_DATA} presentation_time dt seed readout",
-        "Write the network of a script as one in plain Nengo that counts the same spikes.",
+        "Write the network in a script as a plain Nengo script that counts the same spikes.",
         "--images mnist --n-images 10",
     ),
     "export": (
         _export,
         "network",
-        "Write the network of a script as a graph of NIR.",
+        "Write the network in a script as an NIR graph, for other tools.",
         f"network.nir {LEFT_OUT}",
     ),
 }

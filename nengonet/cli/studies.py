@@ -55,7 +55,7 @@ class StudyGroup(Group):
         self.make, self.usual, self.scripts = make, usual, name != "reproduce"
         if self.scripts:
             own = f"nengonet {name} SCRIPT.py:OUTPUT --help"
-            text += f"\n\nFor a network of your own, name it as SCRIPT.py:OUTPUT; see {own}."
+            text += f"\n\nFor your own network, write SCRIPT.py:OUTPUT as the name; see {own}."
         super().__init__(name, help=f"{text}\n\n{EXAMPLE}nengonet {name} {example}")
 
     def list_commands(self, context: click.Context | None) -> list[str]:
@@ -93,20 +93,34 @@ class _Images(click.ParamType):
 def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
     """Return options of a command: the study's own in place of ``own``, and common ones."""
     default = study.default(verb)
-    n_jobs = f"Processes; -1 for one per core.  [default: {default['n_jobs']}]"
-    images = f'How many, or "all".  [default: {study.n_images_shown(verb)}]', {"type": _Images()}
+    n_jobs = f"Number of processes; -1 for one per core.  [default: {default['n_jobs']}]"
+    images = (
+        f'Number of images, or "all".  [default: {study.n_images_shown(verb)}]',
+        {"type": _Images()},
+    )
     common = {
-        "weights": ("--weights", "Keras file of the same network.", FILE),
-        "data": ("--data", "Folder with the data set, or an .npz file of the same kind.", FILE),
+        "weights": ("--weights", "Keras file of a network of the same shapes.", FILE),
+        "data": (
+            "--data",
+            "Folder with the data set, or an .npz file with images and labels.",
+            FILE,
+        ),
         "n_images": ("--images", *images),
-        "seed": ("--seed", None, {"default": 0, "show_default": True}),
+        "seed": ("--seed", "Seed of all random numbers.", {"default": 0, "show_default": True}),
         "n_jobs": ("--jobs", n_jobs, NUMBER),
-        "scheduler": ("--scheduler", "Run on a Dask cluster instead: tcp://HOST:8786."),
-        "reproduce save": ("--save", "Folder for the finished runs.", FILE),
-        "sweep save": ("--save", "File for every finished cell.", FILE),
-        "retry_failed": ("--retry-failed", "With --resume: failed cells again.", {"is_flag": True}),
+        "scheduler": (
+            "--scheduler",
+            "Run on the Dask cluster at this address, such as tcp://HOST:8786.",
+        ),
+        "reproduce save": ("--save", "Save finished runs to this folder.", FILE),
+        "sweep save": ("--save", "Save every finished cell to this file.", FILE),
+        "retry_failed": (
+            "--retry-failed",
+            "With --resume: run failed cells again.",
+            {"is_flag": True},
+        ),
         "quick": ("--quick", _quick_text(study), {"is_flag": True}),
-        "reproduce plot": ("--plot", "Draw the first image's run to this file.", PLOT),
+        "reproduce plot": ("--plot", "Draw the run of the first image to this file.", PLOT),
     }
     found = []
     for name in names.split():
@@ -122,7 +136,7 @@ def options_of(study: Study, verb: str, names: str) -> list[click.Option]:
 def _quick_text(study: Study) -> str:
     """Return a text on which options the quick version stands for."""
     words = [f"{each.flag} {word}" for each in study.quick_settings() for word in each.words]
-    return f"A first, rougher answer: {' '.join(words)}."
+    return f"Get a first, rougher answer: {' '.join(words)}."
 
 
 def _own_options(study: Study, verb: str) -> Iterable[click.Option]:
@@ -219,7 +233,7 @@ def _budget(study: Study) -> tuple:
         report = {"name": study.name, "settings": case.describe()} | found.to_json()
         answer(as_json, report, str(found))
 
-    text = f"Run {study.title} with one effect after the other added."
+    text = f"Run {study.title}, adding one effect after another, and say what each costs."
     names = "weights data own n_images seed n_jobs plot"
     return run, text, options_of(study, "budget", names), click.Command
 
@@ -286,7 +300,7 @@ def _export(study: Study) -> tuple:
         export(study.name, case.output, own, dt=case.dt)
 
     params = [*options_of(study, "diagnose", "weights data own seed"), *export_params()]
-    return run, f"Write {study.title} as a graph of NIR, for other tools.", params, click.Command
+    return run, f"Write {study.title} as an NIR graph, for other tools.", params, click.Command
 
 
 def _lab(study: Study) -> tuple:
@@ -302,7 +316,7 @@ def _lab(study: Study) -> tuple:
         serve_lab(study.name, of_study(study.name, **arguments, progress=True), **own)
 
     params = [*options_of(study, "diagnose", "weights data own n_images seed"), *lab_params()]
-    text = f"Open a page with knobs for {study.title}: its prediction, its run, and what is inside."
+    text = f"Open a page with knobs for {study.title}, with its prediction and its run."
     return run, text, params, click.Command
 
 
@@ -326,57 +340,56 @@ def _script(study: Study) -> tuple:
         made = case.script(*shown, n_images=n_images, standalone=standalone)
         answer_script(study.name, made, file, as_json)
 
-    text = f"How many the script shows.  [default: {N_SHOWN}]"
+    text = f"Number of images that the script shows.  [default: {N_SHOWN}]"
     n_images = click.Option(["--images", "n_images"], **COUNT, help=text)
     params = [*options_of(study, "diagnose", "weights data own seed"), n_images, *script_params()]
-    return run, f"Write {study.title} as a script in plain Nengo.", params, click.Command
+    return run, f"Write {study.title} as a plain Nengo script.", params, click.Command
 
 
 GROUPS = (
     StudyGroup(
         "reproduce",
-        "Run a published example; its figure stands beside the one of the same network.",
+        "Run a published example, and print its figures beside the published ones.",
         "forum-mnist",
         _reproduce,
     ),
     StudyGroup(
         "diagnose",
-        "Say what a published example, or a network in your script, will do and why, with no "
-        "simulation.",
+        "Predict, without a simulation, what a published example or your network will do, and why.",
         "forum-mnist --as-posted",
         _diagnose,
     ),
     StudyGroup(
         "budget",
-        "Account for every percentage point between an ANN and its spiking network: a published "
-        "example, or one in your script.",
+        "Say how many percentage points of accuracy each effect costs a published example or "
+        "your network.",
         "forum-mnist --as-posted",
         _budget,
     ),
     StudyGroup(
         "sweep",
-        "Run a published example, or a network or function in your script, for many values of "
-        "its parameters, and many seeds.",
+        "Run a published example, your network or your function for many parameter values and "
+        "seeds.",
         "forum-mnist --set input-rate=255,1000 --seeds 5",
         _sweep,
     ),
     StudyGroup(
         "export",
-        "Write a network as a graph of NIR, for other tools and chips.",
+        "Write a network as an NIR graph, for other tools and chips.",
         "forum-mnist network.nir --allow tau_ref,min_voltage",
         _export,
         f"network.nir {LEFT_OUT}",
     ),
     LabGroup(
         "lab",
-        "Open a page with knobs for a network: its prediction, its run, and what is inside. "
-        "Without a name, the forum's.",
+        "Open a page with a knob for every number of a network, its prediction and its run. "
+        "Without a name: the forum's network.",
         "forum-mnist --as-posted",
         _lab,
     ),
     StudyGroup(
         "script",
-        "Write a network as a script in plain Nengo that shows images and counts the same spikes.",
+        "Write a network as a plain Nengo script that shows images and counts the same spikes.",
         "forum-mnist --images 10",
         _script,
     ),

@@ -18,6 +18,6 @@ weights = click.Command(
     "weights",
     callback=_run,
     params=[click.Argument(["file"], type=click.Path()), *options("weights", "as_json")],
-    help="List the layers of a Keras file, or of a bundled one by its name: shapes, parameters, "
-    "ranges.\n\nExample: nengonet weights mnist_dense",
+    help="List the layers of a Keras file, or of a bundled file by its name: shapes, numbers of "
+    "parameters, ranges.\n\nExample: nengonet weights mnist_dense",
 )

@@ -208,10 +208,10 @@ def _stored_pixels(case: Case) -> Iterator[_Fault]:
         pixels = isinstance(getattr(layer.item, "output", None), ImageInput)
         if pixels and not layer.spiking and low >= 0 and 32 < high <= 255:
             yield _fault("warning", layer)(
-                f"{layer.label}: the pixels look like stored ones, which go from 0 to 255",
+                f"{layer.label}: the pixels look unscaled, from 0 to 255",
                 f"they reach {high:,.4g}; most networks are trained on [0, 1], [-1, 1] or "
                 "standardised pixels",
-                "divide the images by 255, if the network was trained so",
+                "divide the images by 255, if the network was trained on [0, 1]",
             )
 
 
@@ -222,10 +222,10 @@ def _bright_pixels(case: Case) -> Iterator[_Fault]:
         if layer.spiking and rate > max(1 / case.dt, 1000.0) and case.encodes(layer):
             yield _fault("error", layer)(
                 f"{layer.label}: the brightest pixels fire at {rate:,.0f} Hz",
-                f"the pixels reach {drive:,.4g} and the tuning turns 1 into {rate / drive:,.4g} Hz,"
-                f" which makes {rate * case.dt:,.1f} spikes in a step of {case.dt:g} s",
+                f"the pixels reach {drive:,.4g} and a pixel of 1 fires at {rate / drive:,.4g} Hz, "
+                f"which makes {rate * case.dt:,.1f} spikes in a step of {case.dt:g} s",
                 "divide the images by their largest value, or give poisson_input a max_rate of "
-                "some 255 Hz",
+                "about 255 Hz",
             )
 
 
@@ -238,15 +238,15 @@ def _saturation(case: Case) -> Iterator[_Fault]:
             continue
         threshold = f", where the threshold is {model.threshold or 0:g}"
         silent = float((layer.rates == 0).mean())
-        binary = ": on or off, and nothing between" if share + silent > 0.9 else ""
+        binary = ": they are on or off, with nothing in between" if share + silent > 0.9 else ""
         yield _fault(case.of_images(share, error=0.1, warning=0.02), layer, share)(
             f"{layer.label}: {share:.0%} of the neurons fire at more than {SATURATED:.0%} of their "
             f"ceiling of {model.ceiling(case.dt):,.0f} Hz{binary}",
             f"currents reach {peak(layer.current):,.3g}"
-            f"{'' if model.threshold is None else threshold}; {silent:.0%} of the neurons are "
-            "silent, in an average image",
-            "lower gain (state gain=… and bias=0), or the amplitude of the layer before, until the "
-            "largest drive asks for about half the ceiling",
+            f"{'' if model.threshold is None else threshold}; in an average image {silent:.0%} of "
+            "the neurons are silent",
+            "lower the gain (pass gain=… and bias=0), or the amplitude of the layer before, until "
+            "the largest drive gives about half the ceiling",
         )
 
 
@@ -268,7 +268,7 @@ def _coarse_step(case: Case) -> Iterator[_Fault]:
             f"{layer.label}: {model.name} {model.step_effect}, and a step is {case.dt:g} s",
             f"no neuron can exceed {model.ceiling(case.dt):,.4g} Hz; the largest currents give "
             f"{long:,.4g} Hz, and {short:,.4g} Hz in short steps",
-            (f"dt up to {exact:g} s" if exact > 0 else "a shorter dt")
+            (f"use a dt of at most {exact:g} s" if exact > 0 else "use a shorter dt")
             + ", or neurons that spike several times in a step, such as IntegrateAndFire",
         )
 
@@ -278,11 +278,11 @@ def _steps_for_spikes(case: Case) -> Iterator[_Fault]:
     if case.readout == "steps_after_first_spike":
         spiking = (case.noisy[-1].rates * case.presentation_time > 2).sum(axis=1)
         yield _fault("error", case.layers[-1])(
-            "the readout counts steps after the first spike, not spikes: a filter stands in front "
-            "of `> 0`, and a filtered spike never comes back to 0",
+            "the readout counts the steps after the first spike, not spikes: it asks where the "
+            "filtered output is above 0, and a filtered spike never returns to 0",
             f"in {(spiking > 1).mean():.0%} of the images two classes or more are expected to "
-            "spike, and differ by nothing but the step of their first spike",
-            'readout="spike_count", or probe with synapse=None and sum the spikes',
+            "spike, and differ only in the step of their first spike",
+            'use readout="spike_count", or probe with synapse=None and sum the spikes',
         )
 
 
@@ -293,9 +293,9 @@ def _filtered_probe(case: Case) -> Iterator[_Fault]:
         if filtered and case.readout == "spike_count" and case.layers[-1].spiking:
             last, label = case.layers[-1], f" {probe.label!r}" if probe.label else ""
             yield _fault("warning", last)(
-                f"{last.label}: its probe{label} filters, so that its data hold no spikes to count",
+                f"{last.label}: its probe{label} filters spikes, so its data hold none to count",
                 f"synapse={probe.synapse}",
-                "nengo.Probe(…, synapse=None)",
+                "use nengo.Probe(…, synapse=None)",
             )
 
 
@@ -309,9 +309,9 @@ def _few_spikes(case: Case) -> Iterator[_Fault]:
                 f"{layer.label}: even the most active neurons are expected to spike {count:.2g} "
                 f"times in {case.presentation_time:g} s, so hardly anything reaches the next layer",
                 f"an activation that only one in a thousand exceeds fires at {rate:.3g} Hz",
-                f"{10 / count:.2g} times the gain and 1 / {10 / count:.2g} of the amplitude "
-                "(nengonet.scale_firing_rates): ten spikes, and the same mean output; or a longer "
-                "presentation_time",
+                f"multiply the gain by {10 / count:.2g} and divide the amplitude by as much "
+                "(nengonet.scale_firing_rates), for ten spikes and the same mean output; or use a "
+                "longer presentation_time",
             )
 
 
@@ -326,11 +326,11 @@ def _last_step(case: Case) -> Iterator[_Fault]:
     variance = np.take_along_axis(last.variance, best, axis=1).sum(axis=1)  # of the difference
     deviation = float(np.median(np.sqrt(variance)))
     yield _fault(_severity(deviation / max(lead, 1e-300), error=1.0, warning=0.3), last)(
-        f"{last.label}: the last step alone is read out, and holds the spikes of "
+        f"{last.label}: only the last step is read out, which holds the spikes of "
         f"{1000 * case.dt:g} ms",
-        f"the winner leads by {lead:,.3g} on average over time, and from step to step that "
-        f"deviates by {deviation:,.3g}",
-        'readout="mean", or a synapse before the last layer',
+        f"the winner's mean lead is {lead:,.3g}, and its deviation from step to step is "
+        f"{deviation:,.3g}",
+        'use readout="mean", or a synapse before the last layer',
     )
 
 
@@ -339,11 +339,11 @@ def _not_settled(case: Case) -> Iterator[_Fault]:
     for layer, loop in case.loops:
         share = float((~loop.converged).mean())
         yield _fault(case.of_some(share), layer, share)(
-            f"{', '.join(loop.rates)}: the rates of the loop settle nowhere in {share:.0%} of the "
-            "images, so those shown here are not those of a run",
-            f"after {loop.iterations} turns of the loop, one more changes them by up to "
+            f"{', '.join(loop.rates)}: the rates of the loop do not settle in {share:.0%} of the "
+            "images, so a run has other rates than those shown here",
+            f"after {loop.iterations} iterations, one more changes them by up to "
             f"{loop.residual.max():,.3g} Hz",
-            "weaker weights within the loop, or longer synapses",
+            "use weaker weights within the loop, or longer synapses",
         )
 
 
@@ -354,9 +354,10 @@ def _unstable(case: Case) -> Iterator[_Fault]:
         share, most = float(unstable.mean()), float(loop.multiplier[unstable].max(initial=0.0))
         yield _fault(case.of_some(share), layer, share)(
             f"{', '.join(loop.rates)}: the rates at which the loop could rest are unstable in "
-            f"{share:.0%} of the images, so a run leaves them: it oscillates, or goes elsewhere",
+            f"{share:.0%} of the images, so a run leaves them: it oscillates, or settles elsewhere",
             f"every step of {1000 * case.dt:g} ms multiplies a small deviation by up to {most:.4g}",
-            "weaker weights within the loop; against inhibition that swings, longer synapses",
+            "use weaker weights within the loop or, if inhibition makes it oscillate, longer "
+            "synapses",
         )
 
 
@@ -365,12 +366,12 @@ def _several(case: Case) -> Iterator[_Fault]:
     for layer, loop in case.loops:
         share = float(loop.several.mean()) if loop.n_starts else 0.0
         yield _fault("warning" if share > 0 else None, layer, share)(
-            f"{', '.join(loop.rates)}: the loop has several sets of rates to rest at, and shown "
-            "here are those that it reaches from the reset state without noise",
+            f"{', '.join(loop.rates)}: the loop can rest at several sets of rates; those shown "
+            "here are the ones that it reaches from the reset state without noise",
             f"in {share:.0%} of {len(loop.several)} images, some of {loop.n_starts} other starts "
-            "end at other rates",
-            "weaker inhibition or feedback, if one answer is wanted; else several runs with "
-            "different seeds",
+            "lead to other rates",
+            "use weaker inhibition or feedback if you want one answer; else run several times, "
+            "with different seeds",
         )
 
 
@@ -380,11 +381,11 @@ def _coarse_spikes(case: Case) -> Iterator[_Fault]:
         share = float((loop.fluctuation > COARSE).mean())
         yield _fault("warning" if share > 0.5 else "note" if share > 0 else None, layer, share)(
             f"{', '.join(loop.rates)}: single spikes move the currents of the loop so far that its "
-            "rates can be others than those of the mean currents",
+            "rates may differ from those of the mean currents",
             f"in {share:.0%} of the images the median neuron's current deviates by more than "
             f"{COARSE:.0%} of its size from step to step, up to {loop.fluctuation.max():.0%}",
-            "longer synapses within the loop, or more neurons with weaker weights; compare with a "
-            "run",
+            "use longer synapses within the loop, or more neurons with weaker weights; compare "
+            "with a run",
         )
 
 
@@ -395,12 +396,12 @@ def _slow_settling(case: Case) -> Iterator[_Fault]:
             time = float(np.median(loop.settling_time[loop.stable]))
             share = time / case.presentation_time
             yield _fault(_severity(share, error=1.0, warning=0.4), layer, share)(
-                f"{', '.join(loop.rates)}: the loop takes {duration(time)} to settle, of a "
-                f"presentation of {duration(case.presentation_time)}, and the rates shown "
-                "here are those at the end",
-                "until then 5 % are left of a deviation, in half of the images",
-                "a longer presentation_time, shorter synapses within the loop, or feedback further "
-                "from 1",
+                f"{', '.join(loop.rates)}: the loop takes {duration(time)} to settle, in a "
+                f"presentation of {duration(case.presentation_time)}; the rates shown here are "
+                "the settled ones",
+                "after that time, a deviation has shrunk to 5 % (median over the images)",
+                "use a longer presentation_time, shorter synapses within the loop, or feedback "
+                "further from 1",
             )
 
 
@@ -414,7 +415,7 @@ def _silent_output(case: Case) -> Iterator[_Fault]:
             "is nothing to count",
             f"in {(last.current.max(axis=1) <= 0).mean():.0%} of the images every current is "
             "negative",
-            "raise the gain, add a bias to every class alike, or read out a last layer without "
+            "raise the gain, add the same bias to every class, or read out a last layer without "
             'neurons: dense(…, None), readout="sum"',
         )
 
@@ -431,13 +432,12 @@ def _rectified_noise(case: Case) -> Iterator[_Fault]:
     remedies = sorted({f", or {model.noise_remedy}" for *_, model in touched if model.noise_remedy})
     for hz, layer, _ in touched:
         yield _fault(case.of_images(share, error=0.05, warning=0.02) or "note", layer, abs(hz))(
-            f"{' and '.join(effects)} at every step, so the noise of what comes in changes the "
-            "rate",
+            f"{' and '.join(effects)} at every step, so the noise of the input changes the rate",
             f"{layer.label}: currents deviate by {np.median(layer.deviation):,.3g} from step to "
-            f"step and {np.median(np.abs(layer.current)):,.3g} is their median size; noise adds "
+            f"step, and their median size is {np.median(np.abs(layer.current)):,.3g}; noise adds "
             f"{hz:,.1f} Hz to a mean rate of {layer.rates.mean():,.1f} Hz, and changes the "
             f"predicted class of {share:.1%} of the images",
-            "a longer synapse on the connections, such as 0.01, or the neuron type "
+            "use a longer synapse on the connections, such as 0.01, or the neuron type "
             f"IntegrateAndFire{''.join(remedies)}",
         )
 
@@ -451,9 +451,9 @@ def _synapse_delay(case: Case) -> Iterator[_Fault]:
     severity = _severity(delay / time, error=np.inf if linear else 0.5, warning=0.2)
     yield _fault(severity, last)(
         f"the synapses {'hold all scores back' if linear else 'delay the answer'} by "
-        f"{1000 * delay:.3g} ms, of a presentation of {1000 * time:.3g} ms",
-        f"their time constants add up to {delay / time:.0%} of it",
-        "shorter synapses, or a longer presentation_time",
+        f"{1000 * delay:.3g} ms, in a presentation of {1000 * time:.3g} ms",
+        f"their time constants add up to {delay / time:.0%} of the presentation",
+        "use shorter synapses, or a longer presentation_time",
     )
 
 
@@ -469,9 +469,9 @@ def _quantisation(case: Case) -> Iterator[_Fault]:
     of_close = case.of_images(close, error=0.4, warning=0.15)
     yield _fault(min(filter(None, (of_count, of_close)), key=SEVERITIES.index, default=None), last)(
         f"{last.label}: too few spikes to tell the classes apart in {case.presentation_time:g} s",
-        f"the winner's expected count has the median {count:.1f}, and in {close:.0%} of the images "
+        f"the winner's median expected count is {count:.1f}, and in {close:.0%} of the images "
         "it is less than one spike ahead",
-        "a longer presentation_time, or a higher gain",
+        "use a longer presentation_time, or a higher gain",
     )
 
 
@@ -486,11 +486,11 @@ def _gain_on_neurons(case: Case) -> Iterator[_Fault]:
         drive, pushed = peak(layer.drive), peak(layer.gain * layer.drive)
         if pushed > 10 * enough:
             yield _fault("warning", layer, pushed / enough)(
-                f"{layer.label}: the gain of {np.median(layer.gain):.4g} multiplies what comes "
-                "into .neurons too; it was tuned for a drive in [-1, 1]",
-                f"drives reach {drive:,.3g}, and gain * drive {pushed:,.3g}, where {enough:,.3g} "
-                f"makes {SATURATED:.0%} of the ceiling",
-                f"gain={enough / 2 / drive:.3g}, bias=0",
+                f"{layer.label}: the gain of {np.median(layer.gain):.4g} also multiplies the "
+                "input of .neurons; it was tuned for drives in [-1, 1]",
+                f"drives reach {drive:,.3g}, and gain * drive {pushed:,.3g}; {enough:,.3g} is "
+                f"enough for {SATURATED:.0%} of the ceiling",
+                f"use gain={enough / 2 / drive:.3g}, bias=0",
             )
 
 
@@ -505,7 +505,7 @@ def _bias_threshold(case: Case) -> Iterator[_Fault]:
                 f"{layer.label}: the bias alone holds every neuron "
                 f"{'exactly at' if bias == 1.0 else 'above'} its threshold of 1",
                 f"bias {bias:.4g}{why if case.tuned(layer) else ''}",
-                "bias=0 beside a given gain, or intercepts above 0",
+                "pass gain=… and bias=0, or intercepts above 0",
             )
 
 
@@ -529,11 +529,11 @@ def _amplitude(case: Case) -> Iterator[_Fault]:
             and after.label not in case.keras_bias
             for after in neurons
         )
-        change = "a gain that lets it fire"
+        change = "use a gain that lets it fire"
         if slope > 0:
-            change = f"amplitude={layer.amplitude / slope:.3g}"
+            change = f"use amplitude={layer.amplitude / slope:.3g}"
             if layer.neuron_type is None:
-                change = "the amplitudes of the layers before it, or the scale of the input"
+                change = "change the amplitudes of the layers before it, or the scale of the input"
         yield _fault("note" if free else "warning", layer)(
             f"{layer.label}: the mean output is not the activation that the next layer's weights "
             "were trained on",
@@ -555,10 +555,10 @@ def _branch_scales(case: Case) -> Iterator[_Fault]:
         if low > 0 and high > 2 * low:
             found = ", ".join(f"{label} outputs {slope:,.3g}" for label, slope in scales.items())
             yield _fault("warning", layer, high / low)(
-                f"{layer.label}: the branches that come together there are on different scales, "
-                "so that it is not the ANN's sum, nor what the next weights were trained on",
+                f"{layer.label}: the branches that meet there have different scales, so their "
+                "sum is neither the ANN's nor what the next weights were trained on",
                 f"for an activation of 1, {found}",
-                "amplitudes with which every branch outputs its activations, or the weights of "
+                "use amplitudes with which every branch outputs its activations, or the weights of "
                 "nengonet.balance, which gives branches that meet one scale",
             )
 
@@ -575,5 +575,5 @@ def _silent_neurons(case: Case) -> Iterator[_Fault]:
         yield _fault("warning" if share > 0.6 else "note" if share > 0.2 else None, layer)(
             f"{layer.label}: {share:.0%} of the neurons stay silent for every image",
             "their predicted rates stay below 0.1 Hz",
-            "a higher gain or bias, if the ANN's units are active",
+            "use a higher gain or bias, if the ANN's units are active",
         )

@@ -50,7 +50,7 @@ def _silent(result: Result) -> Iterator[Finding]:
             if never > _NEVER:
                 message = f"{info.label}: most neurons never spike"
                 evidence = f"{never:.0%} of {size:,} neurons, in {result.n_images:,} images"
-                change = "fewer neurons would do as well, or the gain is too small"
+                change = "use fewer neurons, or a larger gain"
                 yield Finding("silent-neurons", "note", (info.label,), message, evidence, change)
 
 
@@ -64,10 +64,10 @@ def _at_top(result: Result) -> Iterator[Finding]:
         share = float((np.abs(counts) > SATURATED * largest).mean())
         if share > _AT_TOP:
             rate = largest / (result.n_steps * result.dt)
-            message = f"{info.label}: neurons fire at their largest rate, or not: it looks like "
-            message += "their ceiling"
+            message = f"{info.label}: neurons fire at their largest rate or not at all, which "
+            message += "looks like a ceiling"
             evidence = f"{share:.0%} of all rates lie within 10 % of the largest, {rate:,.0f} Hz"
-            change = f"make the gain or what comes in smaller; {_DIAGNOSE}"
+            change = f"lower the gain or the input; {_DIAGNOSE}"
             yield Finding("saturation", "warning", (info.label,), message, evidence, change)
 
 
@@ -87,7 +87,7 @@ def _answers(result: Result, labels: np.ndarray | None) -> Iterator[Finding]:
         usual = float((as_labels(labels, n, len(common)) == most).mean())
     if len(common) > 2 and n >= 20 and common[most] > max(_ONE_CLASS, 2 * usual):
         evidence = f"{common[most]:.0%} of {n:,} answers"
-        evidence += "" if labels is None else f", of {usual:.0%} of the images"
+        evidence += "" if labels is None else f", and {usual:.0%} of the labels"
         message = f"class {most} is the answer to most images"
         change = f"compare the gains and biases of the last layer; {_DIAGNOSE}"
         yield Finding("one-class", "warning", (last,), message, evidence, change)
@@ -97,7 +97,7 @@ def _answers(result: Result, labels: np.ndarray | None) -> Iterator[Finding]:
         message = "answers still change at the end of the presentation"
         evidence = f"{moving:.1%} of the images have another answer after {before} of "
         evidence += f"{result.n_steps} steps"
-        change = "show them longer"
+        change = "show the images longer"
         if result.settings["readout"] == "last_step":
-            change = "a readout of all steps, such as mean, or a synapse before the last layer"
+            change = "use a readout of all steps, such as mean, or a synapse before the last layer"
         yield Finding("still-changing", "note", (last,), message, evidence, change)

@@ -50,10 +50,12 @@ N_CHANNEL_SEEDS = 5
 # Images whose spikes are kept neuron by neuron.
 N_EXPLAINED = 50
 _Network = Annotated[Literal["mlp", "cnn"], "The forum's MLP or the tutorial's CNN."]
-_Amplitude = Annotated[float, "Of the LIF neurons."]
+_Amplitude = Annotated[float, "Amplitude of the LIF neurons: the area of a spike."]
 _Input = Annotated[
     Literal["constant", "process"],
-    Option("Poisson spikes, not constant pixels.", switches={"process": "--poisson-input"}),
+    Option(
+        "Feed Poisson spikes instead of constant pixels.", switches={"process": "--poisson-input"}
+    ),
 ]
 
 
@@ -64,7 +66,7 @@ def network(
     amplitude: _Amplitude = TRAINED_AT,
     kind: Annotated[
         Literal["fixed", "compensated", "linear", "rate", "unclipped", "synapse", "biases"],
-        "What is changed beside it.",
+        "What else differs from the thread's network.",
     ] = "fixed",
     input_kind: _Input = "constant",
 ) -> Case:
@@ -87,17 +89,20 @@ def runs(
     *,
     networks: Annotated[
         Sequence[Literal["mlp", "cnn"]],
-        Option("Only this one; the MLP takes a minute.", "--network", default="both"),
+        Option("Run only this network; the MLP takes a minute.", "--network", default="both"),
     ] = (),
     n_seeds: Annotated[
-        int | None, Option(flag="--seeds", default="10 for the MLP, 5 for the CNN and the channel")
+        int | None,
+        Option("Seeds for each sweep.", "--seeds", default="10 for the MLP, 5 for the others"),
     ] = None,
     amplitudes: Annotated[
         Sequence[float],
-        Option("Only these; may be repeated.", "--amplitude", default="0.01 to 0.50"),
+        Option(
+            "Run only these amplitudes; may be repeated.", "--amplitude", default="0.01 to 0.50"
+        ),
     ] = AMPLITUDES,
     n_loop_seeds: Annotated[
-        int, Option("Of the one amplitude that many seeds are run at.", "--loop-seeds")
+        int, Option("Seeds for the thread's loop over one amplitude.", "--loop-seeds")
     ] = 50,
     input_kind: _Input = "constant",
 ) -> dict[str, Run | Sweeping]:
@@ -524,8 +529,8 @@ STUDY = Study(
         "sweep": "--set amplitude=0.01,0.1,0.5 --set kind=fixed,synapse --seeds 3",
     },
     help={
-        "weights": "Keras file of the tutorial's CNN, or an MLP.",
-        "reproduce save": "Keep finished cells in FILE-mlp, FILE-cnn, ….",
+        "weights": "Keras file of the tutorial's CNN or of an MLP.",
+        "reproduce save": "Save finished cells to FILE-mlp, FILE-cnn and so on.",
         "reproduce plot": "Draw accuracy against amplitude to this file.",
     },
 )

@@ -112,14 +112,14 @@ def training_sample(data: str | os.PathLike | None = None) -> np.ndarray:
     return DATA.load("train", "all", data)[0][:N_SAMPLE]
 
 
-_Steps = Annotated[int, Option("Of 1 ms, an image.", flag="--steps", default="10, as posted")]
+_Steps = Annotated[int, Option("Steps of 1 ms for each image.", "--steps", default="10, as posted")]
 
 
 def network(
     given: Given,
     *,
     neurons: Literal["spiking", "rate", "repaired"] = "spiking",
-    scale: Annotated[float, "Factor of the firing rates."] = 1.0,
+    scale: Annotated[float, "Factor on the firing rates."] = 1.0,
     synapse: Annotated[float | None, "Low-pass filter between layers, in seconds."] = None,
     n_steps: _Steps = 10,
     readout: Literal["last_step", "mean"] = "last_step",
@@ -144,7 +144,8 @@ def runs(
     given: Given,
     *,
     n_sweep: Annotated[
-        int, Option("Images of the sweep; 0 for none.", flag="--sweep-images")
+        int,
+        Option("Images for the sweep of scales and filters; 0 skips it.", flag="--sweep-images"),
     ] = 200,
     n_steps: _Steps = 10,
 ) -> dict[str, Run]:
@@ -392,7 +393,7 @@ STUDY = Study(
         "posted": Variant(
             {"neurons": "spiking", "readout": "last_step"},
             "--as-posted",
-            "The spiking network as posted.",
+            "Use the spiking network as posted.",
         ),
     },
     runs=runs,
@@ -417,9 +418,8 @@ STUDY = Study(
         "sweep": "--set scale=1,1000 --set synapse=none,0.005 --images 100",
     },
     help={
-        "weights": "Keras file of the same CNN.",
-        "data": "Folder with bengali50.npz, or an .npz file of your own.  "
-        "[default: the folder NENGONET_DATA]",
-        "reproduce plot": "Draw an image, rates and probabilities in every network to this file.",
+        "weights": "Keras file of a CNN of the same shapes.",
+        "data": "Folder with bengali50.npz, or an .npz file of your own.  [default: NENGONET_DATA]",
+        "reproduce plot": "Draw an image and what every network makes of it to this file.",
     },
 )

@@ -131,7 +131,7 @@ def network(
     *,
     neurons: Literal["relu", "lif", "adaptive-lif", "rate", "repaired"] = "relu",
     synapse: Annotated[float | None, "Low-pass filter on the layers' outputs, in seconds."] = None,
-    scale: Annotated[float, "Factor of the firing rates, as published."] = SCALE,
+    scale: Annotated[float, "Factor on the firing rates of the published networks."] = SCALE,
     full_scale_rate: FullScaleRate = FULL_SCALE_RATE,
     presentation_time: PresentationTime = PRESENTATION_TIME,
     readout: Literal["all_steps", "last_step", "time_average"] = "all_steps",
@@ -176,19 +176,19 @@ def runs(
     *,
     neurons: Annotated[
         Sequence[Literal["rate", "relu", "lif", "adaptive-lif"]],
-        Option("Only these cells; may be repeated.", default="all"),
+        Option("Run only these neuron types; may be repeated.", default="all"),
     ] = (),
     synapses: Annotated[
         Sequence[float | None],
         Option(
-            "Only these cells, in ms; may be repeated.",
+            "Run only these low-pass filters, in ms; may be repeated.",
             flag="--synapse",
             values={"none": None} | {f"{1000 * each:g}": each for each in SYNAPSES},
             default="all",
         ),
     ] = (),
     n_seeds: Annotated[
-        int, Option("How many first voltages each spiking cell is run with.", flag="--seeds")
+        int, Option("Sets of initial voltages to run each spiking network with.", flag="--seeds")
     ] = 1,
 ) -> dict[str, Run]:
     """Return the runs of the cells of the paper's tables, and of the repaired network."""
@@ -520,7 +520,7 @@ STUDY = Study(
         "published": Variant(
             {"neurons": "relu", "synapse": 0.005, "readout": "last_step"},
             "--as-published",
-            "The paper's network of spiking ReLU neurons with filters of 5 ms, its last step.",
+            "Use the paper's spiking ReLU neurons and filters of 5 ms, and read out the last step.",
         ),
     },
     runs=runs,
@@ -546,6 +546,6 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of the paper's CNN.",
-        "reproduce plot": "Draw the logits of two images in these cells to this file.",
+        "reproduce plot": "Draw the logits of two images over time to this file.",
     },
 )

@@ -96,16 +96,20 @@ def network_layers(weights: nn.Weights) -> tuple[list[nn.LayerWeights], np.ndarr
 
 _Voltage = Annotated[
     Literal["image", "network", "zero"],
-    "Drawn for each neuron and image, as KerasSpiking does; for each neuron, as Nengo does; or 0.",
+    "Initial voltages: one for each neuron and image, as in KerasSpiking; one for each neuron, as "
+    "in Nengo; or 0.",
 ]
 
 
 def network(
     given: Given,
     *,
-    network: Literal["plain", "spiking-aware", "regularised", "low-pass"] = "plain",
-    dt: Annotated[float, "Seconds of a step."] = 1.0,
-    n_steps: Annotated[int, "Of an image."] = N_STEPS,
+    network: Annotated[
+        Literal["plain", "spiking-aware", "regularised", "low-pass"],
+        "How the network was trained.",
+    ] = "plain",
+    dt: Annotated[float, "Length of a step, in seconds."] = 1.0,
+    n_steps: Annotated[int, "Steps for each image."] = N_STEPS,
     initial_voltage: _Voltage = "image",
 ) -> Case:
     """Build one of the tutorial's networks, where an activation of 1 fires at 1 Hz."""
@@ -154,7 +158,7 @@ def runs(
     initial_voltage: _Voltage = "image",
     n_seeds: Annotated[
         int,
-        Option("Over which initial voltages are compared; 0 for no comparison.", flag="--seeds"),
+        Option("Seeds for the comparison of initial voltages; 0 skips it.", flag="--seeds"),
     ] = 5,
 ) -> dict[str, Run | Sweeping]:
     """Return the tutorial's networks, and the plain one with each kind of initial voltage."""
@@ -422,7 +426,8 @@ STUDY = Study(
         "sweep": "--set dt=0.01,0.1,1 --set initial-voltage=image,network --seeds 3",
     },
     help={
-        "weights": "Keras file of an MLP 784-…-10, at the four dt.  [default: four bundled ones]",
-        "reproduce plot": "Draw four images in every network to this file.",
+        "weights": "Keras file of an MLP 784-…-10, to run at all four dt.  [default: four bundled "
+        "files]",
+        "reproduce plot": "Draw four images and what every network makes of them to this file.",
     },
 )

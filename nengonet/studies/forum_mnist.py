@@ -130,12 +130,14 @@ def network(
     given: Given,
     *,
     variant: Literal["repaired", "obvious", "posted"] = "repaired",
-    neurons: Annotated[Literal["lif", "if", "relu"], "Of the repaired network."] = "lif",
-    input_rate: Annotated[float, "Hz of a white pixel, repaired."] = 255.0,
+    neurons: Annotated[
+        Literal["lif", "if", "relu"], "Neuron type of the repaired network."
+    ] = "lif",
+    input_rate: Annotated[float, "Rate of a white pixel in the repaired network, in Hz."] = 255.0,
     input_kind: Annotated[
         Literal["process", "ensemble", "constant"],
         Option(
-            "The repaired network sees the pixels themselves instead of Poisson spikes.",
+            "Feed the repaired network constant pixel values instead of Poisson spikes.",
             switches={"constant": "--constant-input"},
             without="input_rate",
         ),
@@ -143,7 +145,8 @@ def network(
     full_scale_rate: FullScaleRate = FULL_SCALE_RATE,
     initial_voltage: Annotated[
         Literal["network", "image", "zero"],
-        "Of the posted network: drawn once for each neuron, for each image anew, or 0.",
+        "Initial voltages of the posted network: one for each neuron, as in Nengo; one for each "
+        "neuron and image; or 0.",
     ] = "network",
     presentation_time: PresentationTime = PUBLISHED_TIME,
 ) -> Case:
@@ -313,9 +316,11 @@ STUDY = Study(
     network=network,
     variants={
         "repaired": Variant({"variant": "repaired"}),
-        "posted": Variant({"variant": "posted"}, "--as-posted", "The network as posted."),
+        "posted": Variant({"variant": "posted"}, "--as-posted", "Use the network as posted."),
         "obvious": Variant(
-            {"variant": "obvious"}, "--obvious", "The first repair to come to mind: amplitude 0.01."
+            {"variant": "obvious"},
+            "--obvious",
+            "Use the obvious repair: images in [0, 1] and amplitude 0.01.",
         ),
     },
     cells=cells,
@@ -333,7 +338,7 @@ STUDY = Study(
     },
     help={
         "weights": "Keras file of an MLP 784-…-10.",
-        "reproduce save": "HDF5 file for the counts.",
-        "reproduce plot": "Draw the first image's run to this file.",
+        "reproduce save": "Save the spike counts to this HDF5 file.",
+        "reproduce plot": "Draw the run of the first image to this file.",
     },
 )

@@ -73,8 +73,10 @@ class Smaller(typing.NamedTuple):
 
 
 # Annotations that the networks of several studies share.
-FullScaleRate = Annotated[float, "Hz of a layer's largest activations, repaired."]
-PresentationTime = Annotated[float, "Seconds per image."]
+FullScaleRate = Annotated[
+    float, "Rate of a layer's largest activations in the repaired network, in Hz."
+]
+PresentationTime = Annotated[float, "Seconds for each image."]
 
 
 @dataclasses.dataclass(frozen=True)
