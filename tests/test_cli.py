@@ -318,7 +318,7 @@ def test_every_option_has_a_sentence_of_help():
 
     found = list(sentences(main))
     assert len(found) > 100
-    assert not [each for each in found if not re.match(r"[A-Z].+\w\.", each[2])]
+    assert not [each for each in found if not re.match(r'[A-Z].+[\w"]\.', each[2])]
 
 
 def test_help_shows_commands_and_an_example():
