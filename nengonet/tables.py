@@ -1,8 +1,13 @@
-"""Aligned tables of text."""
+"""Aligned tables of text, and numbers with their nouns."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 image" or "3 images"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:

@@ -157,7 +157,7 @@ def test_an_oscillator_is_unstable_where_it_could_rest():
     assert "found by a search, not from the reset state: yes\n" in f"{point}\n"
     assert 1.0002 < point.multiplier[0] < 1.002  # exp(0.1 * dt / tau) is 1.001
     assert not point.several.any()
-    with pytest.raises(nn.InputError, match="layer: the fixed point of the loop is unstable for 1"):
+    with pytest.raises(nn.InputError, match="layer: expected .*, got an unstable one for 1"):
         nn.predict_rates(layer, node.output[None], network=network)
     network, node, layer = oscillator(growth=0.5)
     assert nn.fixed_point(layer, node.output[None], network=network, n_starts=2).stable.all()
@@ -236,7 +236,7 @@ def test_loops_one_after_the_other_are_one_record():
     assert point.converged.all()
     assert not point.stable.any()
     assert point.several.all()
-    with pytest.raises(nn.InputError, match="b: the fixed point of the loop is unstable"):
+    with pytest.raises(nn.InputError, match="b: expected .*, got an unstable one"):
         nn.predict_rates(after, [[1.0]], network=network)
     assert nn.predict_rates(first, [[1.0]], network=network).shape == (1, 2)
     swap.transform = 0.0
@@ -262,7 +262,7 @@ def record(**changes):
 def test_the_record_says_what_was_found():
     assert str(record()) == (
         "loop of a: 2 images\n"
-        "converged: yes, another turn changes rates by less than 0.001 Hz\n"
+        "converged: yes, another iteration changes rates by less than 0.001 Hz\n"
         "stable: yes, a step multiplies a deviation by up to 0.99\n"
         "settles within 298 ms (5 % left)\n"
         "its spikes move currents by up to 25% of their size\n"
@@ -278,8 +278,8 @@ def test_the_record_says_what_was_found():
         multiplier=np.array([0.9, np.inf]),
         residual=np.array([0.0, 7.5]),
     )
-    assert "converged: 1 of 2, another turn changes rates by up to 7.5 Hz" in str(lost)
-    assert "settle nowhere for 1 of 2 images" in lost.trouble()
+    assert "converged: 1 of 2, another iteration changes rates by up to 7.5 Hz" in str(lost)
+    assert "do not settle for 1 of 2 images" in lost.trouble()
     assert lost.stable.tolist() == [True, False]
 
 

@@ -100,7 +100,7 @@ def test_strong_inhibition_within_a_step_is_unstable():
     assert point.settling_time[0] == np.inf
     run = simulated(network, node, neurons, [1.0], n_steps=40)
     assert set(run[-2:].ravel()) == {0.0, 6.0}
-    with pytest.raises(nn.InputError, match="neurons: the fixed point of the loop is unstable.*3"):
+    with pytest.raises(nn.InputError, match="neurons: expected .*, got an unstable.*3"):
         nn.predict_rates(neurons, [[1.0]], network=network)
 
 
@@ -110,7 +110,7 @@ def test_a_loop_that_grows_without_end_does_not_converge():
     assert not point.converged.any()
     assert not point.stable.any()
     assert (point.multiplier == np.inf).all()
-    with pytest.raises(nn.InputError, match="settle nowhere for 2 of 2 images.*by .* Hz"):
+    with pytest.raises(nn.InputError, match="do not settle for 2 of 2 images.*by .* Hz"):
         nn.predict_rates(neurons, [[1.0], [2.0]], network=network)
 
 

@@ -134,7 +134,7 @@ def test_interval_is_wilsons():
     assert str(found) == "0.8000 (95 % interval 0.4902 to 0.9433, 10 images)"
     tied = accuracy([0, 1], [0, 1], tied=[True, False])
     assert tied.ties == 1
-    assert str(tied).endswith("2 images, 1 ties)")
+    assert str(tied).endswith("2 images, 1 tie)")
 
 
 @pytest.mark.parametrize("n_classes", ["3", [3], 2.5, 0, True])

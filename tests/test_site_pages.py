@@ -35,6 +35,8 @@ def test_long_sentences_of_output_are_wrapped_and_tables_are_not():
     assert max(map(len, middle)) <= 100
     assert middle[1].startswith("    word")
     assert " ".join(text.split()) == " ".join(f"{row} {sentence} short".split())
+    command = f"$ nengonet sweep {'--set name=1,2 ' * 10}"
+    assert site_pages.wrapped(f"{command}\nshort") == f"{command}\nshort"
 
 
 def reached(docname="index"):

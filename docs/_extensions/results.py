@@ -92,8 +92,9 @@ def render_cells(
         if (key == "interval" or all(isinstance(cell.get(key), _PLAIN) for cell in cells))
         and any(cell.get(key) is not None for cell in cells)
     ]
-    titles = ["95 % interval" if key == "interval" else key.replace("_", " ") for key in keys]
-    return table(titles, [[_cell(key, cell.get(key)) for key in keys] for cell in cells])
+    return table(
+        list(map(_title, keys)), [[_cell(key, cell.get(key)) for key in keys] for cell in cells]
+    )
 
 
 def render_notes(name: str) -> list[str]:
@@ -114,6 +115,11 @@ def table(titles: list[str], rows: list) -> list[str]:
         f"|{'---|' * len(titles)}",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
+
+
+def _title(key: str) -> str:
+    """Return the title of a column."""
+    return "95 % interval" if key == "interval" else key.removeprefix("n_").replace("_", " ")
 
 
 def _missing(name: str) -> list[str]:

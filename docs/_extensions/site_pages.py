@@ -4,7 +4,7 @@ Pages are read on GitHub too, so an index is a list of links and the glossary a 
 Here the links of an index to its own folder become its table of contents, each heading of the
 glossary a term, for ``{term}`` on other pages and for the search, and a comment of an index,
 ``<!-- drawn NAME: words -->``, a figure of the Python before it. Long sentences in what code
-prints are wrapped; rows of tables are not.
+prints are wrapped; commands and rows of tables are not.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|ipynb)\)")
 _DRAWN = re.compile(r"^<!-- drawn ([\w-]+): (.*) -->$", re.MULTILINE)
 GLOSSARY = "reference/glossary"
 WIDTH = 100  # columns of output
+# The languages of blocks that hold output: of pages, of commands, of notebooks.
+_PRINTED = ("text", "console", "myst-ansi")
 
 
 def entries(text: str) -> list[str]:
@@ -45,11 +47,11 @@ def note_terms(app, document) -> None:
 
 
 def wrapped(text: str) -> str:
-    """Return a text with its long lines wrapped, but for rows of tables: they have wide gaps."""
+    """Return a text with its long lines wrapped, except commands and rows with wide gaps."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
-        if len(line) <= WIDTH or "  " in line.strip():
+        if len(line) <= WIDTH or line.startswith("$ ") or "  " in line.strip():
             lines.append(line)
         else:
             lines += textwrap.wrap(
@@ -59,9 +61,11 @@ def wrapped(text: str) -> str:
 
 
 def wrap_output(app, document) -> None:
-    """Wrap what code prints."""
+    """Wrap what code prints; show a console's commands as such where no line has a prompt."""
     for block in document.findall(lambda node: node.tagname == "literal_block"):
-        if block.get("language") == "text" and (text := block.astext()) != wrapped(text):
+        if block.get("language") == "console" and not re.search("^[$] ", block.astext(), re.M):
+            block["language"] = "sh"
+        if block.get("language") in _PRINTED and (text := block.astext()) != wrapped(text):
             new = type(block[0])(wrapped(text))
             block.rawsource, block[:] = new, [new]
 

@@ -11,6 +11,7 @@ import click
 from nengonet.cli.scripts import IMAGES_HELP, LABELS_HELP, Script, load_data
 from nengonet.cli.shared import FILE, answer, options
 from nengonet.exceptions import InputError
+from nengonet.tables import counted
 
 if TYPE_CHECKING:
     from nengonet.results.result import Result
@@ -47,7 +48,7 @@ def _run(
         "ties": int(result.tied().sum()),
     }
     hint = "--images and --labels add accuracy and pictures"
-    answer(as_json, found, f"{output}: {result.n_images} images; {accuracy or hint}")
+    answer(as_json, found, f"{output}: {counted(result.n_images, 'image')}; {accuracy or hint}")
 
 
 def _explained(

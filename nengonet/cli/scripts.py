@@ -43,6 +43,7 @@ from nengonet.cli.shared import (
 )
 from nengonet.exceptions import InputError
 from nengonet.plain import N_SHOWN
+from nengonet.tables import counted
 
 if TYPE_CHECKING:
     import nengo
@@ -268,7 +269,8 @@ def _present(name: str, as_json: bool, **settings: object) -> None:
         "ties": int(result.tied().sum()),
         "layers": layer_rows(result),
     }
-    title = f"{name}: {result.n_images} images, {result.n_steps} steps of {result.dt:g} s"
+    shown = f"{counted(result.n_images, 'image')}, {counted(result.n_steps, 'step')}"
+    title = f"{name}: {shown} of {result.dt:g} s"
     lines = [title, *table(report["layers"], COLUMNS)]
     if accuracy is not None:
         lines.append(f"accuracy by {rest['readout']}: {accuracy}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from nengonet.exceptions import InputError
+from nengonet.tables import counted
 
 if TYPE_CHECKING:
     from nengonet.explain.comparison import Comparison
@@ -210,7 +211,7 @@ def answer_diagnosis(
     if compared is not None:
         n_images = len(next(iter(compared.observed.values())))
         report["observed"] = compared.to_json()
-        text += ["", f"observed in {n_images} images:", str(compared)]
+        text += ["", f"observed in {counted(n_images, 'image')}:", str(compared)]
         draw(plot, "plot_comparison", compared)
     answer(as_json, report, "\n".join(text))
 

@@ -16,7 +16,7 @@ from nengonet.explain.prediction import Images, LayerPrediction, predict
 from nengonet.layers.targets import Output
 from nengonet.results.readout import OF_SPIKES
 from nengonet.results.result import Result
-from nengonet.tables import cells, table
+from nengonet.tables import cells, counted, table
 
 _COLUMNS = {
     "label": ("layer", "s"),
@@ -71,7 +71,7 @@ class Comparison:
         """Show how well each layer agrees; `str` returns the table."""
         n_images = max((len(rates) for rates in self.observed.values()), default=0)
         layers = (f"{row['label']} off by {row['rms_rate']:.3g} Hz (RMS)" for row in self.layers)
-        return f"<Comparison of {n_images} images: {shortened(', '.join(layers))}>"
+        return f"<Comparison of {counted(n_images, 'image')}: {shortened(', '.join(layers))}>"
 
     def _repr_html_(self) -> str:
         return html.display(html.card("Observed beside predicted rates", self.to_html()))

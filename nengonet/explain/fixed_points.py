@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from nengonet.checks import as_number, shortened
 from nengonet.exceptions import InputError
 from nengonet.results.result import Result
+from nengonet.tables import counted
 
 # The mean field does not hold for currents that fluctuate by more than this share of their size.
 COARSE = 0.5
@@ -38,9 +39,9 @@ class FixedPoint:
         point: the spectral radius of the step's linear map, with synapses as Nengo steps them and
         every neuron at the rate of its current.
     residual : (n_images,) ndarray, in Hz
-        Change of the rates in one more turn of the loop.
+        Change of the rates in one more iteration of the loop.
     iterations : int
-        Number of turns of the loop until then.
+        Number of iterations until then.
     followed : (n_images,) ndarray of bool
         Whether the damped iteration led there from the reset state, in which all rates are 0;
         False for a fixed point that was found by a search only.
@@ -65,7 +66,7 @@ class FixedPoint:
     ...     loop = nengo.Connection(neurons, neurons, transform=-0.002, synapse=0.05)
     >>> print(nn.fixed_point(layer, [[1.0]]))
     loop of layer: 1 image
-    converged: yes, another turn changes rates by less than 0.001 Hz
+    converged: yes, another iteration changes rates by less than 0.001 Hz
     stable: yes, a step multiplies a deviation by up to 0.9752
     settles within 119 ms (5 % left)
     its spikes move currents by up to 1% of their size
@@ -152,16 +153,17 @@ class FixedPoint:
         if not self.converged.all():
             lost = ~self.converged
             return (
-                f"{labels}: the rates of the loop settle nowhere for {lost.sum()} of {n} images: "
-                f"after {self.iterations} turns one more turn changes them by "
-                f"{self.residual[lost].max():.3g} Hz; expected a loop with a fixed point: weaker "
-                "weights, or longer synapses"
+                f"{labels}: expected a loop with a fixed point, got rates that do not settle for "
+                f"{lost.sum()} of {counted(n, 'image')}: after {self.iterations} iterations, one "
+                f"more changes them by {self.residual[lost].max():.3g} Hz; use weaker weights or "
+                "longer synapses"
             )
         if not self.stable.all():
             return (
-                f"{labels}: the fixed point of the loop is unstable for {(~self.stable).sum()} of "
-                f"{n} images: a step multiplies a deviation by up to {self.multiplier.max():.4g}, "
-                "so a run does not stay there; expected less than 1: weaker weights, or a run"
+                f"{labels}: expected a loop with a stable fixed point, got an unstable one for "
+                f"{(~self.stable).sum()} of {counted(n, 'image')}: a step multiplies a deviation "
+                f"by up to {self.multiplier.max():.4g}, so a run does not stay there; use weaker "
+                "weights, or run it"
             )
         return None
 
@@ -169,15 +171,15 @@ class FixedPoint:
         """Show for how many images it was found; `str` returns more."""
         loop = shortened(", ".join(self.rates))
         found = f"{self.converged.sum()} converged, {self.stable.sum()} stable"
-        return f"<FixedPoint of {loop}: {len(self.converged)} images, {found}>"
+        return f"<FixedPoint of {loop}: {counted(len(self.converged), 'image')}, {found}>"
 
     def __str__(self) -> str:
         """Return a summary in a few lines."""
         n, left = len(self.converged), self.residual.max()
         size = f"up to {left:.2g}" if left >= _LITTLE_HZ else f"less than {_LITTLE_HZ:g}"
         lines = [
-            f"loop of {', '.join(self.rates)}: {n} image{'s' * (n > 1)}",
-            f"converged: {_share(self.converged)}, another turn changes rates by {size} Hz",
+            f"loop of {', '.join(self.rates)}: {counted(n, 'image')}",
+            f"converged: {_share(self.converged)}, another iteration changes rates by {size} Hz",
             f"stable: {_share(self.stable)}, a step multiplies a deviation by up to "
             f"{self.multiplier.max():.4g}",
         ]

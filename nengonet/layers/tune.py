@@ -17,7 +17,7 @@ from nengonet.ann.unweighted import Merge, Unweighted, named
 from nengonet.checks import as_number, described, did_you_mean, shortened
 from nengonet.exceptions import InputError, UnknownName
 from nengonet.neurons import as_neuron_type, current_at, with_settings
-from nengonet.tables import aligned, cells
+from nengonet.tables import aligned, cells, counted
 from nengonet.weights import LayerWeights, as_layer_weights
 
 
@@ -106,7 +106,7 @@ class Tuned(Mapping[str, TunedKeywords]):
     >>> tuned
     <Tuned LIF, 200 Hz: hidden>
     >>> print(tuned)
-    LIF neurons: full scale (percentile 100 of the activations on 1 images) fires at the rate
+    LIF neurons: full scale (percentile 100 of the activations on 1 image) fires at the rate
     layer   full scale  rate Hz   gain  bias  amplitude
     hidden           4      200  1.795     0       0.02
     """
@@ -156,7 +156,8 @@ class Tuned(Mapping[str, TunedKeywords]):
     def _title(self) -> str:
         return (
             f"{type(self.neuron_type).__name__} neurons: full scale (percentile "
-            f"{self.percentile:g} of the activations on {self.n_images} images) fires at the rate"
+            f"{self.percentile:g} of the activations on {counted(self.n_images, 'image')}) fires "
+            "at the rate"
         )
 
     def _cells(self) -> list[list[str]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from nengonet.checks import described, did_you_mean, slice_text
 from nengonet.exceptions import InputError, UnknownName
+from nengonet.tables import counted
 
 if TYPE_CHECKING:
     from nengonet.results.result import Result
@@ -122,7 +123,7 @@ class LayerResult:
     >>> images = [[0.2, 0.5, 0.9]]
     >>> result = nn.present(net, layer, images, presentation_time=1.0)
     >>> result[layer]
-    <Result of 'layer', shape (3,), 1 images>
+    <Result of 'layer', shape (3,), 1 image>
     >>> result[layer.ensemble.neurons[:2]].counts.tolist()
     [[55, 142]]
     """
@@ -133,7 +134,8 @@ class LayerResult:
 
     def __repr__(self) -> str:
         """Show label and shape."""
-        return f"<Result of {self.label!r}, shape {self.shape}, {self._result.n_images} images>"
+        shown = counted(self._result.n_images, "image")
+        return f"<Result of {self.label!r}, shape {self.shape}, {shown}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError, RunawayError
+from nengonet.tables import counted
 
 __all__ = [
     "Accuracy",
@@ -270,8 +271,9 @@ class Accuracy:
     def __str__(self) -> str:
         """Return value, interval and number of images as text."""
         low, high = self.interval
-        text = f"{self.value:.4f} (95 % interval {low:.4f} to {high:.4f}, {self.n_images} images"
-        return text + (")" if self.ties is None else f", {self.ties} ties)")
+        about = [f"95 % interval {low:.4f} to {high:.4f}", counted(self.n_images, "image")]
+        about += [] if self.ties is None else [counted(self.ties, "tie")]
+        return f"{self.value:.4f} ({', '.join(about)})"
 
 
 def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from nengonet.results import readout as readouts
 from nengonet.results.named import WHOLE, ByName, LayerResult, Names, UnknownName
 from nengonet.results.readout import Accuracy
 from nengonet.results.summary import COLUMNS, layer_rows
-from nengonet.tables import cells
+from nengonet.tables import cells, counted
 from nengonet.version import __version__
 
 _FORMAT = "nengonet result 5"
@@ -125,13 +125,13 @@ class Result:
     >>> images = [[0.2, 0.5, 0.9]]
     >>> result = nn.present(net, layer, images, presentation_time=1.0)
     >>> result
-    <Result of 1 images, 1000 steps of 0.001 s; layers input, layer>
+    <Result of 1 image, 1000 steps of 0.001 s; layers input, layer>
     >>> result.counts["layer"].tolist()
     [[55, 142, 216]]
     >>> result.rates("layer").tolist()  # Hz
     [[55.0, 142.0, 216.0]]
     >>> print(result.accuracy([2]))
-    1.0000 (95 % interval 0.2065 to 1.0000, 1 images, 0 ties)
+    1.0000 (95 % interval 0.2065 to 1.0000, 1 image, 0 ties)
     """
 
     layers: tuple[LayerInfo, ...]
@@ -179,7 +179,8 @@ class Result:
         """Show sizes and layers; the arrays would fill the screen."""
         layers = ", ".join(info.label for info in self.layers)
         return (
-            f"<Result of {self.n_images} images, {self.n_steps} steps of {self.dt:g} s; "
+            f"<Result of {counted(self.n_images, 'image')}, {counted(self.n_steps, 'step')} of "
+            f"{self.dt:g} s; "
             f"layers {layers}>"
         )
 
