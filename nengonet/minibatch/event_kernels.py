@@ -144,7 +144,9 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
     """
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
-    n_positions, pitch, at = rows_in * columns_in, kernel.shape[1], 0
+    n_positions, pitch = rows_in * columns_in, kernel.shape[1]
+    # If called with a literal, such as a plain 0, Numba would compile `_sum_many` once more.
+    at, no = np.int64(0), np.bool_(False)
     starts, near = places, places[n_positions + 1 :]
     _find_positions(rows, first, last, n_channels, n_positions, starts)
     for row in range(rows_out):
@@ -155,7 +157,7 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
         for out in range(columns_out):
             before = out * stride_columns - left
             begin, end = max(before, 0), min(before + size_columns, columns_in)
-            used, more = np.int64(0), False
+            used, more = np.int64(0), no
             for r in range(upper, lower):
                 shift = (r * columns_in + before - (r - above) * size_columns) * n_channels
                 one = np.int64(starts[index(r * columns_in + begin)])

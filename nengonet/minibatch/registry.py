@@ -73,8 +73,6 @@ class Context:
     one_by_one: dict[Operator, str] = field(default_factory=dict)
     # Functions that return whether an operator's product is dense now, as too many neurons spike.
     is_dense: dict[Operator, Callable[[], bool]] = field(default_factory=dict)
-    # Whether a convolution runs many steps at a time.
-    convolves: bool = False
     # The decisions of `nengonet.minibatch.plan`.
     once: list[Operator] = field(default_factory=list)
     always: list[Operator] = field(default_factory=list)

@@ -167,7 +167,10 @@ class Sum:
                     array = array if array.shape[-1] == 1 else array[..., chunk.lanes]
                     array = array if made is None else made(array)
                     more = total if number == 0 else np.zeros_like(total)
-                    kernels.copy_examples(np.broadcast_to(array, (n, chunk.n)), more)
+                    if array.shape != (n, chunk.n):
+                        # A copy: for arrays that are read-only, Numba would compile once more.
+                        array = np.broadcast_to(array, (n, chunk.n)).copy()
+                    kernels.copy_examples(array, more)
                     if number > 0:
                         total += more
                 else:
@@ -182,13 +185,13 @@ class Sum:
         """
         terms = [term.arguments(chunk, part) for term in self.terms]
         if len(terms) < 2:
-            return (*terms, nothing(self._context, dtype))[0]
+            return (*terms, nothing(dtype))[0]
         kernels, shape = self._context.stretch_kernels, (part.stop - part.start, chunk.n_steps, n)
         total, sums = np.zeros(shape, dtype), np.empty(shape, dtype)
         for term in terms:
-            kernels.add_up(term, np.empty((0, 0), dtype), chunk.n_steps, sums)
+            add_up(term, np.empty((0, 0), dtype), sums, kernels)
             total += sums
-        return nothing(self._context, dtype)._replace(how=kernels.BLOCK, dense=total)
+        return nothing(dtype)._replace(how=kernels.BLOCK, dense=total)
 
     def parts(self, chunk: Chunk, n: int, itemsize: int) -> list[slice]:
         """Return which of a chunk's examples to process together."""
@@ -200,6 +203,12 @@ class Sum:
         size = min(chunk.n, _DENSE_BYTES // (chunk.n_steps * itemsize * max(dense, default=1)))
         size = max(1, size) if dense else chunk.n
         return [slice(at, min(at + size, chunk.n)) for at in range(0, chunk.n, size)]
+
+
+def add_up(term: Arguments, steady: np.ndarray, sums: np.ndarray, kernels: ModuleType) -> None:
+    """Set ``sums``, (examples, n_steps, n), to a term plus the steady part."""
+    none = np.empty(0, sums.dtype)
+    kernels.weigh(term, steady, (none, none), 0, 0, sums.shape[1], sums)
 
 
 class Linear(Stage):
@@ -232,7 +241,7 @@ class Linear(Stage):
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
             term = self._sum.arguments(chunk, part, n, self.dtype)
-            self.context.stretch_kernels.add_up(term, steady, chunk.n_steps, sums[part])
+            add_up(term, steady, sums[part], self.context.stretch_kernels)
         return sums
 
 
@@ -245,7 +254,7 @@ class Neurons(Stage):
         model, family = model_of(operator.neurons), kernel_of(operator, context)
         self._sum, self._whole = what, n + -n % kernels.WHOLE
         self._stretch = kernels.stretch_of(family)
-        self._scale = [np.pad(each, (0, self._whole - n)) for each in scale]
+        self._scale = tuple(np.pad(each, (0, self._whole - n)) for each in scale)
         self._states = [context.signals[operator.state[name]] for name in family.states]
         self._constants = family.constants(operator.neurons, context.dt, self.dtype)
         self.height = self.dtype.type(model.amplitude / context.dt)
@@ -283,6 +292,7 @@ class Neurons(Stage):
     def _steps(self, chunk: Chunk) -> Stream | None:
         """Do the steps; return None if spikes cannot be listed."""
         n, streams = self.output.size, []
+        weigh = self.context.stretch_kernels.WEIGH.address(self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
             counts = np.empty(shape, self.dtype)
@@ -290,7 +300,7 @@ class Neurons(Stage):
             term = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             spikes, bounds, wrong = self._stretch(
-                term, steady, *self._scale, last,
+                weigh, term, steady, self._scale, last,
                 tuple(states), self._constants, self.height, n, chunk.n_steps, counts,
             )  # fmt: skip
             if wrong == -1 and not self.is_block:

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba.extending import overload
 
+from nengonet.minibatch.addresses import ByAddress
 from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import (
     LARGE,
@@ -34,6 +34,7 @@ from nengonet.minibatch.kernels import (
     longer,
     pieces_of,
     sum_rows,
+    uncounted,
 )
 from nengonet.minibatch.pool_kernels import (
     SLACK,
@@ -44,7 +45,7 @@ from nengonet.minibatch.pool_kernels import (
     ways_of,
     winner,
 )
-from nengonet.minibatch.terms import MOST_ORDER
+from nengonet.minibatch.terms import NO_GEOMETRY, NO_WAYS, nothing
 from nengonet.neurons.model import Kernel
 
 # Kernels that stages call besides those of this module.
@@ -68,13 +69,29 @@ _MOST_SPIKES = 2**22
 _BLOCK = 2**12
 
 
-@inlined
-def _filter(values, state, system, memory):
+# How a term is computed. For every spike: by rows of a matrix, a convolution's filters, ways of
+# many filters, or ways of one number each. Dense: beforehand, or by a convolution's windows.
+NOTHING, ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS = range(7)
+
+
+@inner
+def add_numbers(rows, first, last, starts, outputs, weights, total):
+    """Set ``total`` to the product of spikes and a sparse matrix, whose ways are numbers."""
+    for j in range(total.shape[0]):
+        total[j] = 0
+    for event in range(first, last):
+        row = rows[event]
+        for way in range(starts[row], starts[row + 1]):
+            total[outputs[way]] += weights[way, 0, 0]
+
+
+@inner
+def filter_step(system, state, values):
     """Step a linear filter with the states (order + 1, n); the last state is its output.
 
     ``values`` become its output, or the output of the step before if the filter is ``late``.
     """
-    a, b, c, d, late = system
+    _, a, b, c, d, late, memory = system
     n, order = state.shape[1], b.shape[0]
     if order == 1 and d[0] == 0:
         # In numbers of the signals' type, as in the reference's step.
@@ -102,108 +119,102 @@ def _filter(values, state, system, memory):
         state[order, i] = output
 
 
-# How a term is computed. For every spike: by rows of a matrix, a convolution's filters, ways of
-# many filters, or ways of one number each. Dense: beforehand, or by a convolution's windows. Or not
-# at all.
-ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS, NOTHING = range(7)
+def _of_events(dtype, *more):
+    """Return arguments of a kernel for a step's spikes: see `ByAddress`."""
+    return np.empty(0, np.int32), 0, 0, *more, np.empty(0, dtype)
 
 
-@inlined
-def _add_numbers(rows, first, last, starts, outputs, weights, total):
-    """Set ``total`` to the product of spikes and a sparse matrix, whose ways are numbers."""
-    for j in range(total.shape[0]):
-        total[j] = 0
-    for event in range(first, last):
-        row = rows[event]
-        for way in range(starts[row], starts[row + 1]):
-            total[outputs[way]] += weights[way, 0, 0]
+def _gather_examples(dtype):
+    return _of_events(dtype, NO_GEOMETRY, np.empty((0, 0), dtype), np.empty(0, np.int32))
 
 
-def _convolve_spikes(rows, first, last, geometry, kernel, starts, total):
-    """Call `gather_convolution`; compiled to nothing if no geometry is given."""
+def _scatter_examples(dtype):
+    return _of_events(dtype, 1, 1, NO_WAYS[:3], np.empty((0, 0, 0), dtype))
 
 
-@overload(_convolve_spikes, inline="always")
-def _compiled_for_spikes(rows, first, last, geometry, kernel, starts, total):
-    if geometry.count == 0:
-        return lambda rows, first, last, geometry, kernel, starts, total: None
-    return lambda rows, first, last, geometry, kernel, starts, total: gather_convolution(
-        rows, first, last, geometry, kernel, starts, total
-    )
+def _sparse_examples(dtype):
+    return _of_events(dtype, *NO_WAYS[:2], np.empty((0, 0, 0), dtype))
 
 
-def _convolve_windows(values, geometry, kernel, total):
-    """Call `window_convolution`; compiled to nothing if no geometry is given."""
+def _window_examples(dtype):
+    return np.empty(0, dtype), NO_GEOMETRY, np.empty((0, 0), dtype), np.empty(0, dtype)
 
 
-@overload(_convolve_windows, inline="always")
-def _compiled_for_windows(values, geometry, kernel, total):
-    if geometry.count == 0:
-        return lambda values, geometry, kernel, total: None
-    return lambda values, geometry, kernel, total: window_convolution(
-        values, geometry, kernel, total
-    )
+def _filter_examples(dtype):
+    return nothing(dtype).system, np.empty((0, 0), dtype), np.empty(0, dtype)
 
 
-@inner
-def weigh(term, steady, k, first_step, n_steps, scale, block, memory, places):
-    """Write to ``block``, (n_steps, n), what a term adds to example ``k`` in some steps.
+def _weigh_examples(dtype):
+    numbers = np.empty(0, dtype)
+    steady, block = np.empty((0, 0), dtype), np.empty((0, 0, 0), dtype)
+    return nothing(dtype), steady, (numbers, numbers), 0, 0, 0, block
 
-    The ``steady`` part, (batch, n) or none, is added to it. If there is a ``scale``, (bias, gain),
-    the result is ``bias + gain * sum``.
 
-    The term is as described by `nengonet.minibatch.terms.Arguments`. ``memory`` and ``places`` are
-    working memory.
+# Kernels that others call by address. They are compiled if a network needs them.
+PRODUCTS = {
+    GATHER: ByAddress(gather_convolution, _gather_examples),
+    SCATTER: ByAddress(scatter_convolution, _scatter_examples),
+    SPARSE: ByAddress(add_numbers, _sparse_examples),
+    WINDOWS: ByAddress(window_convolution, _window_examples),
+}
+FILTER = ByAddress(filter_step, _filter_examples)
+_gather, _scatter, _add_numbers, _windows = (each.call for each in PRODUCTS.values())
+_filter = FILTER.call
+
+
+@uncounted
+def weigh(term, steady, scale, k, first_step, n_steps, block):
+    """Write to ``block``, (examples, n_steps or more, n), what a term adds in some steps.
+
+    The examples are those from ``k`` on. The ``steady`` part, (batch, n) or none, is added. If
+    there is a ``scale``, (bias, gain), the result is ``bias + gain * sum``.
+
+    The term is as described by `nengonet.minibatch.terms.Arguments`.
     """
-    how, spikes, geometry, ways, matrix, kernel, dense, factors, system, state = term
+    how, address, spikes, geometry, ways, matrix, kernel, dense, factors, system, state, places = (
+        term
+    )
     rows, bounds, first = spikes
     bias, gain = scale
-    for s in range(n_steps):
-        at, total = first_step + s, block[s]
-        if how == NOTHING:
-            for i in range(total.shape[0]):
-                total[i] = 0
-        elif how == BLOCK:
-            # A single step counts for all steps.
-            at = at if dense.shape[1] > 1 else 0
-            for i in range(dense.shape[2]):
-                total[i] = dense[k, at, i]
-        elif how == WINDOWS:
-            at = at if dense.shape[1] > 1 else 0
-            _convolve_windows(dense[k, at], geometry, matrix, total)
-        else:
-            event, last = bounds[k, first + at], bounds[k, first + at + 1]
-            if how == ROWS:
-                sum_rows(rows, event, last, matrix, total)
-            elif how == GATHER:
-                _convolve_spikes(rows, event, last, geometry, matrix, places, total)
-            elif how == SPARSE:
-                _add_numbers(rows, event, last, ways[0], ways[1], kernel, total)
+    for b in range(block.shape[0]):
+        for s in range(n_steps):
+            at, total = first_step + s, block[b, s]
+            if how == NOTHING:
+                for i in range(total.shape[0]):
+                    total[i] = 0
+            elif how == BLOCK:
+                # A single step counts for all steps.
+                of_step = at if dense.shape[1] > 1 else 0
+                for i in range(dense.shape[2]):
+                    total[i] = dense[k + b, of_step, i]
+            elif how == WINDOWS:
+                of_step = at if dense.shape[1] > 1 else 0
+                _windows(address, (dense[k + b, of_step], geometry, matrix, total))
             else:
-                starts, outputs, taps, n_channels, n_groups, _ = ways
-                table = starts, outputs, taps
-                scatter_convolution(rows, event, last, n_channels, n_groups, table, kernel, total)
-        if state.shape[1] > 0:
-            _filter(total, state[k], system, memory)
-        for i in range(factors.shape[0]):
-            total[i] *= factors[i]
-        if steady.shape[0] > 0:
-            for i in range(total.shape[0]):
-                total[i] += steady[k, i]
-        if bias.shape[0] > 0:
-            for i in range(total.shape[0]):
-                total[i] = bias[i] + gain[i] * total[i]
+                event, last = bounds[k + b, first + at], bounds[k + b, first + at + 1]
+                if how == ROWS:
+                    sum_rows(rows, event, last, matrix, total)
+                elif how == GATHER:
+                    _gather(address, (rows, event, last, geometry, matrix, places, total))
+                elif how == SPARSE:
+                    _add_numbers(address, (rows, event, last, ways[0], ways[1], kernel, total))
+                else:
+                    table, of_groups = ways[:3], ways[3:]
+                    _scatter(address, (rows, event, last, *of_groups, table, kernel, total))
+            if state.shape[1] > 0:
+                _filter(system[0], (system, state[k + b], total))
+            for i in range(factors.shape[0]):
+                total[i] *= factors[i]
+            if steady.shape[0] > 0:
+                for i in range(total.shape[0]):
+                    total[i] += steady[k + b, i]
+            if bias.shape[0] > 0:
+                for i in range(total.shape[0]):
+                    total[i] = bias[i] + gain[i] * total[i]
 
 
-@compiled
-def add_up(term, steady, n_steps, sums):
-    """Set ``sums``, (batch, n_steps, n), to a term plus the steady part: see `weigh`."""
-    none = np.empty(0, sums.dtype)
-    # If called with a plain 0, Numba would compile the function once more for other numbers.
-    zero = np.int64(0)
-    memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
-    for k in range(sums.shape[0]):
-        weigh(term, steady, k, zero, n_steps, (none, none), sums[k], memory, places)
+WEIGH = ByAddress(weigh, _weigh_examples)
+_weigh = WEIGH.call
 
 
 @compiled
@@ -291,7 +302,9 @@ def _room(bounds, first, n_steps, ways):
     n_marks = max(ways.n_ways.shape[0], ways.n_positions) + 1
     near, marks = np.empty(largest * ways.most + SLACK, np.int32), np.empty(n_marks, np.int32)
     spikes = np.empty(total * ways.most + SLACK, np.int32)
-    return (near, marks), spikes, np.empty((bounds.shape[0], n_steps + 1), np.int64), 0
+    found = np.empty((bounds.shape[0], n_steps + 1), np.int64)
+    # If called with a plain 0, Numba would compile `relay` once more.
+    return (near, marks), spikes, found, np.int64(0)
 
 
 # The functions of a family: frames are compiled with those of its `Kernel`.
@@ -349,7 +362,7 @@ def _steps_of_one(
             else:
                 _usual(current, eventful, states, k, constants)
             if _takes_lists:
-                n_unknown = list_events(eventful, n, 2, which)
+                n_unknown = list_events(eventful, n, np.uint8(2), which)
                 _resume(current, states, k, which, n_unknown, eventful, numbers, constants)
             largest = np.uint8(1)
             if _counts_spikes and not is_simple:
@@ -358,7 +371,7 @@ def _steps_of_one(
             is_counted = _counts_spikes and largest < 255
             event, n_events = 0, 0
             if is_listing or not is_counted:
-                n_events = list_events(eventful, n, 1 if _takes_lists else 255, which)
+                n_events = list_events(eventful, n, np.uint8(1 if _takes_lists else 255), which)
             if not is_listing:
                 for i in range(n):
                     counts[k, first + step, i] = height * eventful[i] if _counts_spikes else 0
@@ -411,12 +424,12 @@ def _steps_of_one(
     return (step, event, n_events, used), 0
 
 
-def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_steps, counts):
+def _stretch(address, term, steady, scale, output, states, constants, height, n, n_steps, counts):
     """Do ``n_steps`` steps of ``n`` neurons, one example after the other.
 
-    Their currents are ``bias + gain * sum``. The sum is that of a term (see `weigh`) and of the
-    ``steady`` part, (batch, n) or none. ``output`` and each of the ``states``, (batch, n), may be
-    padded with zeros, and so may ``bias``, ``gain`` and the rows of matrices.
+    Their currents are those of `weigh`, which is at the address, for the term, the ``steady`` part
+    and the ``scale``. ``output`` and each of the ``states``, (batch, n), may be padded with zeros,
+    and so may the scale and the rows of matrices.
 
     The spikes are written to ``counts``, (batch, n_steps, n), with their height. If ``counts`` is
     empty, they are listed instead: the function returns the neurons that spiked, and the bounds of
@@ -427,8 +440,7 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
     # A single row for all steps if currents are constant; else as many as stay in the cache.
     is_steady = term.how == NOTHING
     rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
-    block, row = np.zeros((rows, whole), output.dtype), np.zeros(whole, output.dtype)
-    memory, places = np.empty(MOST_ORDER), np.empty(term.ways[5], np.int32)
+    block, row = np.zeros((1, rows, whole), output.dtype), np.zeros(whole, output.dtype)
     numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
     # Unsigned, so that no index counts from the end.
     which = np.empty(n + 1, np.uint32)
@@ -441,18 +453,16 @@ def _stretch(term, steady, bias, gain, output, states, constants, height, n, n_s
         found[k, 0] = used
         for first in range(0, n_steps, n_steps if is_steady else rows):
             here = n_steps if is_steady else min(rows, n_steps - first)
-            weigh(
-                term, steady, k, first, min(here, rows), (bias, gain), block, memory, places
-            )  # fmt: skip
+            _weigh(address, (term, steady, scale, k, first, min(here, rows), block))
             if _simplifies:
-                is_simple = is_steady and _simplify(block[0], states, k, constants)
+                is_simple = is_steady and _simplify(block[0, 0], states, k, constants)
             else:
                 is_simple = False
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
-                    block, first, here, states, k, row, numbers, eventful, which, constants, height,
-                    spikes, most, found, counts, is_simple, at,
+                    block[0], first, here, states, k, row, numbers, eventful, which, constants,
+                    height, spikes, most, found, counts, is_simple, at,
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:

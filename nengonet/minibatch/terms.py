@@ -35,25 +35,30 @@ _FEW, _MANY_OUTPUTS = 0.2, 100
 # The highest order of a filter that the kernels can step.
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
-_NO_WAYS = *3 * (_NO_NUMBERS,), 1, 1, 0
+NO_WAYS = *3 * (_NO_NUMBERS,), 1, 1
+NO_GEOMETRY = 12 * (0,)
 
 
 class Arguments(NamedTuple):
     """The arguments of a kernel for a term: see `nengonet.minibatch.stretch_kernels.weigh`.
 
-    how : how the term is computed, one of the constants of that module
+    how : how the term is computed, one of the constants of that module, or 0 for not at all
+    address : of the kernel that computes it, if it is called by address
     spikes : the incoming spikes, (rows, bounds, first)
     geometry : of a convolution, as `gather_convolution` takes it, or none
-    ways : of single spikes, (starts, outputs, taps, n_channels, n_groups, n_places)
+    ways : of single spikes, (starts, outputs, taps, n_channels, n_groups)
     matrix : of a product, or the kernel of a convolution that has a geometry
     kernel : of the ways
     dense : dense input, or the result if it is already computed, (batch, n_steps, n)
     factors : one for each output, or none
-    system : the filter, (a, b, c, d, late)
+    system : the filter, (address, a, b, c, d, late, memory), with an address of its kernel and
+        working memory, (order,)
     states : of the filter, (batch, order + 1, n), or none
+    places : working memory of `gather_convolution`
     """
 
     how: int
+    address: int
     spikes: tuple
     geometry: tuple
     ways: tuple
@@ -63,6 +68,7 @@ class Arguments(NamedTuple):
     factors: np.ndarray
     system: tuple
     states: np.ndarray
+    places: np.ndarray
 
 
 class Filter:
@@ -119,7 +125,6 @@ class Term:
         self._by_height: dict[np.floating, tuple] = {}
         # How it was computed last, for the report.
         self.was_dense = False
-        context.convolves |= self._windows is not None
 
     def scaled(self, factor: np.ndarray) -> Term:
         """Return this term multiplied by numbers, (n,) or one for all."""
@@ -176,12 +181,13 @@ class Term:
         """Return the arguments of the kernels for some examples."""
         kernels, n_steps = self._context.stretch_kernels, chunk.n_steps
         stream = chunk.streams[self.source]
-        given = nothing(self._context, self.dtype)
+        given = nothing(self.dtype)
         if self._windows is not None:
             given = given._replace(geometry=self._windows)
         if self.filter is not None:
             states = chunk.states[self.filter][0][lanes]
-            given = given._replace(system=self.filter.system, states=states)
+            address, memory = kernels.FILTER.address(self.dtype), np.empty(states.shape[1])
+            given = given._replace(system=(address, *self.filter.system, memory), states=states)
         if self.scale is not None:
             given = given._replace(factors=self.scale)
         if self.is_dense(stream, n_steps):
@@ -190,15 +196,22 @@ class Term:
                 given = given._replace(**self._ways(self.dtype.type(1)) | {"how": kernels.WINDOWS})
             else:
                 given, dense = given._replace(how=kernels.BLOCK), self.computed(dense)
-            return given._replace(dense=np.ascontiguousarray(dense))
+            return self._addressed(given._replace(dense=np.ascontiguousarray(dense)))
         spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
         given = given._replace(spikes=spikes, **self._ways(stream.height))
+        if given.how == kernels.GATHER:
+            given = given._replace(places=np.empty(kernels.n_places(self._windows), np.int32))
         if given.how == kernels.ROWS and given.matrix.nbytes > kernels.LARGE:
             # The matrix is read once for many steps.
             dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
             kernels.multiply_steps(*spikes, given.matrix, dense)
             given = given._replace(how=kernels.BLOCK, dense=dense)
-        return given
+        return self._addressed(given)
+
+    def _addressed(self, given: Arguments) -> Arguments:
+        """Return the arguments with the address of the kernel, if it is called by address."""
+        product = self._context.stretch_kernels.PRODUCTS.get(given.how)
+        return given if product is None else given._replace(address=product.address(self.dtype))
 
     def _ways(self, height: float) -> dict:
         """Return the `Arguments` that describe the ways of single spikes."""
@@ -214,18 +227,17 @@ class Term:
         kernels, product = self._context.stretch_kernels, self.product
         if self._windows is not None:
             matrix = kernels.kernel_rows(fan_out(product, self._context, height)[-1])
-            ways = *_NO_WAYS[:-1], kernels.n_places(self._windows)
-            return {"how": kernels.GATHER, "ways": ways, "matrix": matrix}
+            return {"how": kernels.GATHER, "matrix": matrix}
         if isinstance(product, GeneralConvInc):
             *ways, kernel = fan_out(product, self._context, height)
-            ways = *ways, product.conv.input_shape.n_channels, groups_of(product), 0
+            ways = *ways, product.conv.input_shape.n_channels, groups_of(product)
             return {"how": kernels.SCATTER, "ways": ways, "kernel": kernel}
         if self.is_matrix:
             weights = weights_of(product, self._context).T
             whole = kernels.WHOLE if weights.nbytes <= kernels.LARGE else 1
             return {"how": kernels.ROWS, "matrix": _padded(weights, whole, height)}
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
-        return {"how": kernels.SPARSE, "ways": (*ways, 1, 1, 0), "kernel": kernel}
+        return {"how": kernels.SPARSE, "ways": (*ways, 1, 1), "kernel": kernel}
 
     def sparse(self) -> scipy.sparse.csr_array:
         """Return the matrix, (n, n_inputs), with the factors."""
@@ -243,27 +255,23 @@ class Term:
         return self._dense(block)
 
 
-def nothing(context: Context, dtype: np.dtype) -> Arguments:
+@functools.cache
+def nothing(dtype: np.dtype) -> Arguments:
     """Return the arguments of a term that adds nothing."""
-    key = "nothing", dtype, context.convolves
-    return context.constant(key, lambda: _nothing(context, dtype))
-
-
-def _nothing(context: Context, dtype: np.dtype) -> Arguments:
-    """Return new arguments of a term that adds nothing."""
     matrix, factors, block = (np.empty(n * (0,), dtype) for n in (2, 1, 3))
     return Arguments(
-        how=context.stretch_kernels.NOTHING,
+        how=0,
+        address=0,
         spikes=(np.empty(0, np.int32), np.empty((0, 0), np.int64), 0),
-        # Networks without convolutions do without these kernels, which take seconds to compile.
-        geometry=12 * (0,) if context.convolves else (),
-        ways=_NO_WAYS,
+        geometry=NO_GEOMETRY,
+        ways=NO_WAYS,
         matrix=matrix,
         kernel=block,
         dense=block,
         factors=factors,
-        system=(np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False),
+        system=(0, np.empty((0, 0)), np.empty(0), np.empty(0), np.zeros(1), False, np.empty(0)),
         states=block,
+        places=np.empty(0, np.int32),
     )
 
 
