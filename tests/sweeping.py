@@ -54,12 +54,3 @@ def recorded(file):
     with sweeps.SweepJournal(file, None) as journal:
         journal.replay(found.append)
     return [record["key"] for record in found]
-
-
-def wait_for_growth(file, process=None, by=1):
-    before = file.stat().st_size if file.exists() else 1000
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and (process is None or process.poll() is None):
-        if file.exists() and file.stat().st_size > before + 100 * by:
-            return
-        time.sleep(0.005)

@@ -4,14 +4,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
-import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from killing import start_and_kill, wait_for_growth
 from sweeping import (
     fatal,
     greedy,
@@ -20,7 +18,6 @@ from sweeping import (
     recorded,
     run,
     slow,
-    wait_for_growth,
 )
 
 import nengonet as nn
@@ -68,29 +65,23 @@ def test_a_pool_that_has_just_broken_is_replaced(monkeypatch):
     assert numbers(run(n_jobs=2)) == numbers(run())
 
 
-_KILLED = textwrap.dedent(
-    """
-    import sys
-    sys.path.insert(0, {folder!r})
-    from sweeping import run, slow
-    run(slow, {{"x": range(60)}}, seeds=1, save={file!r}, resume=True, n_jobs={n_jobs})
-    """
-)
+_KILLED = """
+from killing import wait_after
+from sweeping import run, slow
+wait_after({n_records})
+run(slow, {{"x": range(60)}}, seeds=1, save={file!r}, resume=True, n_jobs={n_jobs})
+"""
 
 
 @pytest.mark.parametrize("n_jobs, kills", [(1, 5), (2, 2)])
 def test_a_killed_sweep_goes_on(tmp_path, n_jobs, kills):
     """``kill -9`` at random moments: no finished cell is lost, none is there twice."""
     file = tmp_path / "sweep"
-    code = _KILLED.format(folder=os.path.dirname(__file__), file=str(file), n_jobs=n_jobs)
+    code = _KILLED.format(n_records=60 // (kills + 1), file=str(file), n_jobs=n_jobs)
     moments = random.Random(n_jobs)
     done = []
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
-        wait_for_growth(file, process)
-        time.sleep(moments.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        start_and_kill(code, file, moments.uniform(0, 0.3))
         keys = recorded(file)
         assert keys[: len(done)] == done
         assert len(keys) > len(done)

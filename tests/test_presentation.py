@@ -1,13 +1,10 @@
 import dataclasses
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import nengo
 import numpy as np
 import pytest
+from killing import start_and_kill
 from nengo.dists import Choice
 
 import nengonet as nn
@@ -326,9 +323,9 @@ def test_another_run_is_not_gone_on_with(tmp_path, monkeypatch, changed, name):
 
 
 _KILLED = """
-import sys
-sys.path.insert(0, {folder!r})
+from killing import wait_after
 from test_presentation import run
+wait_after(3)
 run(save={file!r}, resume=True, simulator={simulator!r}, minibatch_size=2)
 """
 
@@ -337,23 +334,11 @@ run(save={file!r}, resume=True, simulator={simulator!r}, minibatch_size=2)
 def test_a_killed_run_goes_on(tmp_path, simulator):
     """``kill -9`` at several moments: no finished example is lost, none is done twice."""
     file, journal = tmp_path / "run.h5", tmp_path / "run.h5.partial"
-    code = _KILLED.format(folder=os.path.dirname(__file__), file=str(file), simulator=simulator)
-    sizes = []
-    for _ in range(4):
-        before = journal.stat().st_size if journal.exists() else 0
-        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
-        deadline = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < deadline:
-            if journal.exists() and journal.stat().st_size > before + 5000:
-                break
-            time.sleep(0.0005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if file.exists():
-            break
+    code, sizes = _KILLED.format(file=str(file), simulator=simulator), [0]
+    for _ in range(3):
+        start_and_kill(code, journal)
+        assert journal.stat().st_size > sizes[-1]
         sizes.append(journal.stat().st_size)
-    assert sizes
-    assert sizes == sorted(sizes)
     assert_same(run(), run(save=file, resume=True))
     assert os.listdir(tmp_path) == ["run.h5"]
 
