@@ -80,6 +80,37 @@ def test_a_hundred_thousand_counts_of_steady_rates(peak):
 
 
 @pytest.mark.parametrize("draws", sorted(TYPES))
+def test_a_call_may_end_anywhere_in_a_block_of_numbers(draws):
+    """Numbers of the next block are made before those of this one are used up."""
+    rng, neurons = np.random.default_rng(4), TYPES[draws](nengo.RectifiedLinear())
+    ours, theirs = (np.random.RandomState(8) for _ in range(2))
+    used = set()
+    for _ in range(1500):
+        n = rng.integers(1, 4)
+        rates = np.tile(rng.choice([0.0, 2.0, 9.0, 15.0, 70.0], (1, 1, n)) / 0.001, (1, 2, 1))
+        output = np.empty((1, 3, n))
+        drawing = mersenne.Drawing(neurons, draws, 0.001, rates.dtype)
+        # Three steps of steady rates, and then the means of a single step.
+        for shown, out in ((rates[:, :1], output), (rates, output[:, :2])):
+            drawing.draw(shown, out, mersenne.addresses_of([ours]))
+            expected = drawn(neurons, np.tile(rates[:, :1], (1, out.shape[1], 1)), [theirs])
+            np.testing.assert_array_equal(out, expected)
+        assert_same_states([ours], [theirs])
+        used.add(ours.get_state()[2])
+    assert {2, 4, 6, 8, 10, 616, 618, 620, 622, 624} <= used
+
+
+def test_more_means_than_a_table_holds():
+    rates = np.random.default_rng(6).uniform(0, 40, (9, 1, 300)) / 0.001
+    neurons, output = nengo.PoissonSpiking(nengo.RectifiedLinear()), np.empty((9, 4, 300))
+    ours, theirs = states(3, 9), states(3, 9)
+    drawing = mersenne.Drawing(neurons, "poisson", 0.001, rates.dtype)
+    drawing.draw(rates, output, mersenne.addresses_of(ours))
+    np.testing.assert_array_equal(output, drawn(neurons, np.tile(rates, (1, 4, 1)), theirs))
+    assert_same_states(ours, theirs)
+
+
+@pytest.mark.parametrize("draws", sorted(TYPES))
 def test_a_single_step_stands_for_all_and_copies_stand_for_states(draws):
     rates = np.random.default_rng(1).choice(np.array(MEANS[:-1]) / 0.001, (3, 1, 50))
     neurons = TYPES[draws](nengo.RectifiedLinear())

@@ -20,7 +20,6 @@ from nengo.neurons import RatesToSpikesNeuronType
 from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.drawing import (
     UNIT,
-    is_accepted,
     log_gamma,
     next_double,
     poisson_multiplied,
@@ -28,6 +27,19 @@ from nengonet.minibatch.drawing import (
     shape_of,
 )
 from nengonet.minibatch.kernels import inlined
+from nengonet.minibatch.trials import (
+    ACCEPTED,
+    CHANCES,
+    EIGHT,
+    FIRST,
+    INVERSE_ALPHA,
+    MEAN,
+    N_CONSTANTS,
+    QUARTER,
+    TWICE_A,
+    B,
+    eight_trials,
+)
 
 # Words of the state. The number of used words stands behind them. A double takes two words.
 _N, _AHEAD = 624, 397
@@ -36,17 +48,23 @@ _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 _MATRIX, _ONE, _TWO = np.uint32(0x9908B0DF), np.uint32(1), np.uint32(2)
 _SHIFTS = np.uint32(11), np.uint32(7), np.uint32(15), np.uint32(18)
 _MASKS = np.uint32(0x9D2C5680), np.uint32(0xEFC60000)
+# What a stream knows of its doubles: the next one, their end, where those of the newest words
+# begin, and the row of these words.
+_AT, _END, _NEWEST, _ROW = range(4)
 
 # The largest mean for which NumPy draws.
 _MOST = float(np.iinfo(np.int64).max - 10 * np.sqrt(np.iinfo(np.int64).max))
-# The chances of this many counts around a mean are kept, for means up to the second number. A drawn
-# number is compared with the rounded chance only if it differs by more than these factors.
-_CHANCES, _KEPT = 64, 64.0
-_LESS, _MORE = 1 - 1e-6, 1 + 1e-6
-_INVERSE = 1 / np.arange(1.0, _CHANCES + _KEPT)
+# The chances of counts around a mean are kept for means up to this one.
+_KEPT = 64.0
+_INVERSE = 1 / np.arange(1.0, CHANCES + _KEPT)
+# Means whose constants a table has at least.
+_MEANS = 512
+# Behind the constants of trials: what a product of random numbers stays above.
+_LEAST = N_CONSTANTS
+_SPREAD, _SPREAD_SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(40)
 
 
-# --- the bit generator: a state is (words, doubles made of these words)
+# --- the bit generator: a stream is (words, doubles made of these words, places)
 
 
 @numba.extending.intrinsic
@@ -89,15 +107,59 @@ def _temper(words, doubles):
 
 
 @compiled
-def _refill(words, doubles):
-    """Replace the words by the next ones, and the doubles with them."""
+def _twist(words, following):
+    """Make the next words."""
     for k in range(_N - _AHEAD):
-        words[k] = _twisted(words[k], words[k + 1], words[k + _AHEAD])
-    for k in range(_N - _AHEAD, _N - 1):
-        words[k] = _twisted(words[k], words[k + 1], words[k + _AHEAD - _N])
-    words[_N - 1] = _twisted(words[_N - 1], words[0], words[_AHEAD - 1])
-    words[_N] = 0
-    _temper(words, doubles)
+        following[k] = _twisted(words[k], words[k + 1], words[k + _AHEAD])
+    for k in range(_AHEAD - 1):
+        j = k + _N - _AHEAD
+        following[j] = _twisted(words[j], words[j + 1], following[k])
+    following[_N - 1] = _twisted(words[_N - 1], following[0], following[_AHEAD - 1])
+
+
+@compiled
+def _refill(stream):
+    """Make more doubles, and move those that are left before them."""
+    words, doubles, places = stream
+    left = places[_END] - places[_AT]
+    for k in range(left):
+        doubles[k] = doubles[places[_AT] + k]
+    row = 1 - places[_ROW]
+    _twist(words[1 - row], words[row])
+    _temper(words[row], doubles[left:])
+    places[_AT], places[_END], places[_NEWEST], places[_ROW] = 0, left + _DOUBLES, left, row
+
+
+@compiled
+def _open(stream, address):
+    """Begin with the state of a ``RandomState``."""
+    words, doubles, places = stream
+    state = _words_at(address)
+    for k in range(_N):
+        words[0, k] = state[k]
+    _temper(words[0], doubles)
+    # There are no words before these.
+    places[_AT], places[_END] = np.int64(state[_N]) // 2, _DOUBLES
+    places[_NEWEST], places[_ROW] = -1, 0
+
+
+@compiled
+def _close(stream, address):
+    """Write the state of a ``RandomState``."""
+    words, doubles, places = stream
+    state = _words_at(address)
+    used, row = places[_AT] - max(places[_NEWEST], 0), places[_ROW]
+    if places[_NEWEST] >= places[_AT]:  # the newest words are not used yet
+        used, row = used + _DOUBLES, 1 - row
+    for k in range(_N):
+        state[k] = words[row, k]
+    state[_N] = 2 * used
+
+
+@inlined
+def _new_stream():
+    """Return a stream that holds nothing yet."""
+    return np.empty((2, _N), np.uint32), np.empty(2 * _DOUBLES), np.zeros(4, np.int64)
 
 
 @numba.extending.overload(next_double, jit_options={"error_model": "numpy"})
@@ -106,12 +168,11 @@ def _next_of_mt19937(state):
         return None
 
     def advance(state):
-        words, doubles = state
-        if words[_N] >= _N:
-            _refill(words, doubles)
-        double = doubles[words[_N] >> _ONE]
-        words[_N] += _TWO
-        return double
+        words, doubles, places = state
+        if places[_AT] == places[_END]:
+            _refill(state)
+        places[_AT] += 1
+        return doubles[places[_AT] - 1]
 
     return advance
 
@@ -123,11 +184,11 @@ def _next_of_mt19937(state):
 def _chances_of(mean, chances):
     """Fill in the chances of the counts around a mean; return the first of these counts."""
     mode = int(mean)
-    first = max(0, mode - _CHANCES // 2)
+    first = max(0, mode - CHANCES // 2)
     top = math.exp(-mean + mode * math.log(mean) - log_gamma(mode + 1.0))
     chance = top
     chances[mode - first] = top
-    for k in range(mode + 1, first + _CHANCES):
+    for k in range(mode + 1, first + CHANCES):
         chance *= mean * _INVERSE[k - 1]
         chances[k - first] = chance
     chance, inverse = top, 1 / mean
@@ -137,107 +198,104 @@ def _chances_of(mean, chances):
     return first
 
 
-@inlined
-def _rejected(mean, shape, first, chances, words, doubles, at):
-    """Draw like `poisson_rejected`, from the doubles ``at`` on; also return where it ends.
-
-    It computes logarithms only if a number is too close to the chance that it is compared with.
-    """
-    b, a, inverse_alpha, accepted, quarter = shape
-    while True:
-        if at == _DOUBLES:
-            _refill(words, doubles)
-            at = 0
-        u = doubles[at] - 0.5
-        at += 1
-        if at == _DOUBLES:
-            _refill(words, doubles)
-            at = 0
-        v = doubles[at]
-        at += 1
-        us = 0.5 - abs(u)
-        slope = 2 * a / us
-        k = math.floor((slope + b) * u + mean + 0.43)
-        place = int(k) - first
-        is_kept = (place >= 0) & (place < _CHANCES)
-        chance = chances[place if is_kept else 0] * (slope * slope * quarter + b)
-        scaled = v * inverse_alpha
-        if is_kept & (scaled < chance * _LESS) & ((us >= 0.013) | (v <= us)):
-            return int(k), at
-        if us >= 0.07 and v <= accepted:
-            return int(k), at
-        if is_kept and scaled > chance * _MORE:
-            continue
-        if is_accepted(k, us, v, mean, b, a, inverse_alpha):
-            return int(k), at
-
-
-@inlined
-def _multiplied(least, words, doubles, at):
-    """Draw like `poisson_multiplied`, from the doubles ``at`` on; also return where it ends."""
-    product, count = 1.0, 0
-    while True:
-        if at + 4 <= _DOUBLES:  # four at once, with a single branch
-            one = product * doubles[at]
-            two = one * doubles[at + 1]
-            three = two * doubles[at + 2]
-            product = three * doubles[at + 3]
-            above = int(one > least) + int(two > least) + int(three > least) + int(product > least)
-            count += above
-            if above < 4:
-                return count, at + above + 1
-            at += 4
-            continue
-        if at == _DOUBLES:
-            _refill(words, doubles)
-            at = 0
-        product *= doubles[at]
-        at += 1
-        if product <= least:
-            return count, at
-        count += 1
-
-
 @compiled
-def _draw_known(means, shapes, firsts, chances, state, counts):
+def _draw_known(means, constants, rows, chances, stream, counts):
     """Draw counts of means above 0, for which `_know` has filled in the constants."""
-    words, doubles = state
-    at = np.int64(words[_N]) // 2
-    for j in range(means.shape[0]):
-        mean = means[j]
-        if mean < 10:
-            counts[j], at = _multiplied(shapes[j, 0], words, doubles, at)
-        elif mean <= _KEPT:
-            shape = shapes[j, 0], shapes[j, 1], shapes[j, 2], shapes[j, 3], shapes[j, 4]
-            counts[j], at = _rejected(mean, shape, firsts[j], chances[j], words, doubles, at)
-        else:
-            words[_N] = 2 * at
-            counts[j] = poisson_rejected(mean, state)
-            at = np.int64(words[_N]) // 2
-    words[_N] = 2 * at
-
-
-@compiled
-def _know(means, shapes, firsts, chances):
-    """Fill in the constants that `_draw_known` takes."""
-    for j in range(means.shape[0]):
+    _, doubles, places = stream
+    at, end, j, n = places[_AT], places[_END], 0, means.shape[0]
+    product, n_above = 1.0, 0
+    while j < n:
+        if at + 2 * EIGHT > end:
+            places[_AT] = at
+            _refill(stream)
+            at, end = places[_AT], places[_END]
         if means[j] < 10:
-            shapes[j, 0] = math.exp(-means[j])
-        elif means[j] <= _KEPT:
-            b, a, inverse_alpha, accepted = shape_of(means[j])
-            shapes[j, 0], shapes[j, 1], shapes[j, 2], shapes[j, 3] = b, a, inverse_alpha, accepted
-            shapes[j, 4] = 1 / (4 * a)
-            firsts[j] = _chances_of(means[j], chances[j])
+            # As in `poisson_multiplied`, but eight at once, with a single branch.
+            least, above = constants[_LEAST, j], 0
+            for k in range(EIGHT):
+                product *= doubles[at + k]
+                above += product > least
+            n_above += above
+            if above == EIGHT:
+                at += EIGHT
+                continue
+            counts[j] = n_above
+            at += above + 1
+            j += 1
+            product, n_above = 1.0, 0
+            continue
+        n_accepted, n_rejected = eight_trials(
+            doubles, at, constants, j, constants.shape[1], rows, chances, counts
+        )
+        at += 2 * (n_accepted + n_rejected)
+        j += n_accepted
+        if n_accepted + n_rejected == 0:
+            places[_AT] = at
+            counts[j] = poisson_rejected(means[j], stream)
+            at, end = places[_AT], places[_END]
+            j += 1
+    places[_AT] = at
+
+
+@inlined
+def _new_table(n_means):
+    """Return a table of constants and chances by mean, which holds none yet."""
+    n_slots = 2
+    while n_slots < 2 * n_means:
+        n_slots *= 2
+    keys, rows_by_key = np.empty(n_slots, np.int64), np.full(n_slots, -1, np.int32)
+    known, chances = np.empty((n_means, N_CONSTANTS + 1)), np.empty((n_means, CHANCES), np.float32)
+    return keys, rows_by_key, np.zeros(1, np.int64), known, chances
+
+
+@inlined
+def _row_of(bits, keys, rows):
+    """Return where a table has the row of a mean, or where its row belongs."""
+    slot = (np.uint64(bits) * _SPREAD) >> _SPREAD_SHIFT
+    slot &= np.uint64(keys.shape[0] - 1)
+    while rows[slot] >= 0 and keys[slot] != bits:
+        slot = (slot + np.uint64(1)) & np.uint64(keys.shape[0] - 1)
+    return slot
 
 
 @compiled
-def _draw(means, state, counts):
+def _know(means, table, constants, rows):
+    """Fill in the constants that `_draw_known` takes; the table has those of earlier means."""
+    keys, rows_by_key, n_known, known, chances = table
+    if n_known[0] + means.shape[0] > known.shape[0]:
+        rows_by_key[:] = -1
+        n_known[0] = 0
+    bits = means.view(np.int64)
+    for j in range(means.shape[0]):
+        slot = _row_of(bits[j], keys, rows_by_key)
+        row = rows_by_key[slot]
+        if row < 0:
+            row = n_known[0]
+            n_known[0] += 1
+            keys[slot], rows_by_key[slot] = bits[j], row
+            known[row] = np.nan
+            mean = known[row, MEAN] = means[j]
+            if mean < 10:
+                known[row, _LEAST] = math.exp(-mean)
+            elif mean <= _KEPT:
+                b, a, inverse_alpha, accepted = shape_of(mean)
+                known[row, TWICE_A], known[row, B], known[row, QUARTER] = 2 * a, b, 1 / (4 * a)
+                known[row, INVERSE_ALPHA], known[row, ACCEPTED] = inverse_alpha, accepted
+                known[row, FIRST] = _chances_of(mean, chances[row])
+        rows[j] = row
+        for k in range(N_CONSTANTS + 1):
+            constants[k, j] = known[row, k]
+    constants[:, means.shape[0] : means.shape[0] + EIGHT] = np.nan  # not tried
+
+
+@compiled
+def _draw(means, stream, counts):
     """Draw counts of means above 0."""
     for j in range(means.shape[0]):
         if means[j] >= 10:
-            counts[j] = poisson_rejected(means[j], state)
+            counts[j] = poisson_rejected(means[j], stream)
         else:
-            counts[j] = poisson_multiplied(math.exp(-means[j]), state)
+            counts[j] = poisson_multiplied(math.exp(-means[j]), stream)
 
 
 @compiled
@@ -276,13 +334,13 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
     NumPy refuses, or 0.
     """
     batch, n_steps, n = output.shape
-    which, counts, firsts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    signs, means, shapes = np.empty(n), np.empty(n), np.empty((n, 5))
-    chances, doubles = np.empty((n, _CHANCES), np.float32), np.empty(_DOUBLES)
+    which, signs, means, stream = np.empty(n, np.int64), np.empty(n), np.empty(n), _new_stream()
+    # Eight neurons are read and written at once, also behind the last one.
+    counts, rows = np.empty(n + EIGHT, np.int64), np.zeros(n + EIGHT, np.int32)
+    constants = np.full((N_CONSTANTS + 1, n + EIGHT), np.nan)
+    table = _new_table(max(n, _MEANS) if n_steps > 1 else 0)
     for b in range(batch):
-        words = _words_at(addresses[b])
-        state = words, doubles
-        _temper(words, doubles)
+        _open(stream, addresses[b])
         n_same, is_steady = 0, rates.shape[1] < n_steps
         # The constants take time to compute; this pays from the second step on.
         first_known = 0 if is_steady else 1
@@ -292,17 +350,19 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
             if n_same == 0:
                 n_active = _means_of(rates[b, s], dt, is_signed, which, means, signs)
                 if n_active < 0:
+                    _close(stream, addresses[b])
                     return means[0]
             if n_same == first_known:
-                _know(means[:n_active], shapes, firsts, chances)
+                _know(means[:n_active], table, constants, rows)
             if n_same >= first_known:
-                _draw_known(means[:n_active], shapes, firsts, chances, state, counts)
+                _draw_known(means[:n_active], constants, rows, table[-1], stream, counts)
             else:
-                _draw(means[:n_active], state, counts)
+                _draw(means[:n_active], stream, counts)
             out = output[b, s]
             out[:] = 0
             for j in range(n_active):
                 out[which[j]] = height * counts[j] * signs[j]
+        _close(stream, addresses[b])
     return 0.0
 
 
@@ -310,16 +370,17 @@ def poisson_steps(rates, dt, height, is_signed, addresses, output):
 def stochastic_steps(rates, dt, height, is_signed, addresses, output):
     """Draw the steps of ``StochasticSpiking``: see `poisson_steps`."""
     batch, n_steps, n = output.shape
-    doubles, one = np.empty(_DOUBLES), type(height)(1)
+    stream, one = _new_stream(), type(height)(1)
+    _, doubles, places = stream
     for b in range(batch):
-        words = _words_at(addresses[b])
-        _temper(words, doubles)
-        at = np.int64(words[_N]) // 2
+        _open(stream, addresses[b])
+        at = places[_AT]
         for s in range(n_steps):
             for i in range(n):
-                if at == _DOUBLES:
-                    _refill(words, doubles)
-                    at = 0
+                if at == places[_END]:
+                    places[_AT] = at
+                    _refill(stream)
+                    at = places[_AT]
                 rate, sign = rates[b, s if rates.shape[1] == n_steps else 0, i], 1
                 if is_signed and rate < 0:
                     rate, sign = -rate, -1
@@ -329,7 +390,8 @@ def stochastic_steps(rates, dt, height, is_signed, addresses, output):
                     whole += one
                 at += 1
                 output[b, s, i] = height * whole * sign
-        words[_N] = 2 * at
+        places[_AT] = at
+        _close(stream, addresses[b])
     return 0.0
 
 
