@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import nengo
 import numpy as np
-from scipy.ndimage import map_coordinates
+import scipy
 
 from nengonet.explain.fixed_points import FixedPoint
 from nengonet.explain.loops import Loop, Rest, multipliers, rest_of
@@ -308,7 +308,7 @@ class _Noisy:
         if self._axes is None or not self._covers(current, deviation):
             self._find(current, deviation)
         found = still.copy()
-        found[moves] = map_coordinates(
+        found[moves] = scipy.ndimage.map_coordinates(
             self._table,
             [
                 (axis(values) - low) / step

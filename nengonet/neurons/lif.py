@@ -6,7 +6,7 @@ import functools
 
 import nengo
 import numpy as np
-from scipy.interpolate import RegularGridInterpolator
+import scipy
 from scipy.special import ndtr
 
 from nengonet.neurons.elementary import expm1_of, log1p_of, set_expm1, set_log1p
@@ -338,7 +338,7 @@ def noisy_lif_rates(
     every = 2 ** int(np.ceil(np.log2(max(1.0, (high - low) / _N_DEVIATIONS))))
     levels = every * np.arange(np.floor(low / every), np.floor(high / every) + 2).astype(int)
     table = [_noisy_rates(level, dt, tau_rc, tau_ref, min_voltage) for level in levels.tolist()]
-    grid = RegularGridInterpolator((levels * _APART, _MEANS), np.array(table))
+    grid = scipy.interpolate.RegularGridInterpolator((levels * _APART, _MEANS), np.array(table))
     inside = np.clip(np.arcsinh(20 * z), _MEANS[0], _MEANS[-1])
     found = grid(np.column_stack([np.clip(log_deviation, *levels[[0, -1]] * _APART), inside]))
     # Far above the threshold, noise has no effect. Far below it, nothing fires.

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from nengo.dists import Choice, Distribution, Uniform
 from nengo.neurons import NeuronType, RatesToSpikesNeuronType
-from scipy.interpolate import RegularGridInterpolator
 
 from nengonet.checks import described
 from nengonet.exceptions import InputError
@@ -481,7 +481,7 @@ def on_grid(
         return function(mean, deviation)
     means, widths = spread(mean, n[0]), spread(deviation, n[1])
     table = np.moveaxis(function(*np.meshgrid(means, widths, indexing="ij")), (-2, -1), (0, 1))
-    found = RegularGridInterpolator((means, widths), table)((mean, deviation))
+    found = scipy.interpolate.RegularGridInterpolator((means, widths), table)((mean, deviation))
     return np.moveaxis(found, range(mean.ndim), range(-mean.ndim, 0))
 
 

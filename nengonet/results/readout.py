@@ -11,11 +11,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import scipy  # its signal and stats are loaded where they are used: that takes a second
 from numpy.typing import ArrayLike
-from scipy.signal import lfilter
 from scipy.special import log_softmax
-from scipy.stats import binomtest, norm
-from scipy.stats import t as students_t
 
 from nengonet.checks import (
     as_array,
@@ -115,7 +113,7 @@ def scores(
         return outputs
     if readout == "filtered":
         decay = np.exp(-dt / tau) if tau > 0 else 0.0
-        return lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
+        return scipy.signal.lfilter([0.0, 1.0 - decay], [1.0, -decay], outputs, axis=-2)
     fired = np.maximum.accumulate(outputs > 0, axis=-2)
     # A probe's filter delays a spike by one step.
     steps_after = np.maximum(np.cumsum(fired, axis=-2) - 1.0, 0.0)
@@ -294,7 +292,8 @@ def wilson_interval(n_right: int, n_images: int) -> tuple[float, float]:
     """
     n_images = positive_integer("n_images", n_images)
     n_right = positive_integer("n_right", n_right, 0, n_images)
-    interval = binomtest(n_right, n_images).proportion_ci(0.95, method="wilson")
+    test = scipy.stats.binomtest(n_right, n_images)
+    interval = test.proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -339,12 +338,13 @@ def share_interval(shares: np.ndarray, n_images: int) -> tuple[np.ndarray, np.nd
             f"shares: expected (n_seeds, ...) values in [0, 1], got {described(shares)}"
         )
     n_seeds, p = len(shares), shares.mean(axis=0)
-    z2 = norm.ppf(0.975) ** 2
+    z2 = scipy.stats.norm.ppf(0.975) ** 2
     centre = (p + z2 / (2 * n_images)) / (1 + z2 / n_images)
     half = np.sqrt(z2 * p * (1 - p) / n_images + (z2 / (2 * n_images)) ** 2) / (1 + z2 / n_images)
     of_seeds = np.zeros_like(p)
     if n_seeds > 1:
-        of_seeds = students_t.ppf(0.975, n_seeds - 1) * shares.std(axis=0, ddof=1) / n_seeds**0.5
+        of_seeds = scipy.stats.t.ppf(0.975, n_seeds - 1) * shares.std(axis=0, ddof=1)
+        of_seeds = of_seeds / n_seeds**0.5
     low, high = p - np.hypot(p - centre + half, of_seeds), p + np.hypot(centre + half - p, of_seeds)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
