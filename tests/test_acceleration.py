@@ -31,6 +31,20 @@ def test_numba_is_not_imported_with_the_package():
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
 
 
+def test_a_run_imports_no_large_module_that_it_does_not_need():
+    # Each takes some tenths of a second, in every process.
+    code = """
+import sys, nengo, nengonet as nn
+with nengo.Network(seed=0) as net:
+    layer = nn.dense(nn.constant_input(2), [[1.0], [2.0]], nengo.LIF(), gain=1.0, bias=0.0)
+result = nn.present(net, layer, [[1.0, 2.0]], presentation_time=0.01, progress=False)
+result.accuracy([0])
+sys.exit(" ".join({"scipy.stats", "scipy.signal", "scipy.interpolate"} & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True)
+    assert run.stderr.decode().split() == []
+
+
 @pytest.fixture(autouse=True)
 def _nothing_was_told(monkeypatch):
     monkeypatch.setattr(acceleration._Telling, "told", set())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import nengonet as nn
 from nengonet.results.readout import (
@@ -135,6 +136,13 @@ def test_interval_is_wilsons():
     tied = accuracy([0, 1], [0, 1], tied=[True, False])
     assert tied.ties == 1
     assert str(tied).endswith("2 images, 1 tie)")
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000])
+def test_intervals_are_scipys(n):
+    for right in {0, 1, n // 3, n}:
+        exact = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(right, n) == tuple(exact)
 
 
 @pytest.mark.parametrize("n_classes", ["3", [3], 2.5, 0, True])

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import nengo
 import numpy as np
-import scipy
+from scipy.special import fdtrc
 
 import nengonet as nn
 from nengonet import tables
@@ -342,7 +342,7 @@ def _is_wider(one: float, other: float, n_seeds: int) -> bool:
     """Whether the other standard deviation is larger than chance explains."""
     if not one:
         return other > 0
-    return bool(scipy.stats.f.sf((other / one) ** 2, n_seeds - 1, n_seeds - 1) < 0.05)
+    return bool(fdtrc(n_seeds - 1, n_seeds - 1, (other / one) ** 2) < 0.05)
 
 
 def on_rounding(report: Reproduction) -> Iterator[str]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
+from scipy.special import stdtrit
 
 from nengonet import html
 from nengonet.checks import as_names, shortened
@@ -179,8 +179,7 @@ def _over_seeds(rows: list[tuple[dict, dict]], value: str) -> dict:
         if images:
             low, high = share_interval(of_seeds, min(images))
         else:
-            spread = np.where(std > 0, std, np.nan)
-            margin = scipy.stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n)
+            margin = stdtrit(n - 1, 0.975) * np.where(std > 0, std, np.nan) / math.sqrt(n)
             low, high = mean - margin, mean + margin
     figures = {"mean": mean, "std": std, "n": np.array(n), "low": low, "high": high}
     return {name: each.tolist() for name, each in figures.items()}
