@@ -1,13 +1,16 @@
 """Fixtures and settings that all tests share."""
 
 import contextlib
+import copy
 import os
 
 import hypothesis
 import matplotlib
 import nengo
+import numpy as np
 import pytest
 
+matplotlib.rcdefaults()  # not those of a file in the user's home
 matplotlib.use("Agg")
 # The cache's lock makes parallel test runs warn.
 nengo.rc.set("decoder_cache", "enabled", "False")
@@ -31,3 +34,13 @@ needs_whole_data = pytest.mark.skipif(
     not os.environ.get("NENGONET_DATA"),
     reason="needs whole data sets: set NENGONET_DATA to a folder with mnist.npz",
 )
+
+
+@pytest.fixture(autouse=True)
+def _own_draws(request):
+    """Give each test copies of its module's generators: they draw what they draw when it is alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, each in list(vars(request.module).items()):
+            if isinstance(each, np.random.Generator | np.random.RandomState):
+                patch.setattr(request.module, name, copy.deepcopy(each))
+        yield

@@ -4,6 +4,10 @@ import sys
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+NEW, OLD = np.random.default_rng(1), np.random.RandomState(1)
 
 
 def examples():
@@ -27,3 +31,9 @@ def test_examples_are_the_same_after_other_modules(tmp_path, monkeypatch):
 
     assert examples() == before
     monkeypatch.delitem(sys.modules, constants_of_an_example.__name__)
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_draw_does_not_depend_on_other_tests(turn):
+    assert NEW.random() == np.random.default_rng(1).random()
+    assert OLD.random_sample() == np.random.RandomState(1).random_sample()

@@ -258,7 +258,14 @@ def test_the_test_file_of_the_testing_guide_passes(tmp_path):
     (tmp_path / "test_my_network.py").write_text(shown["python"], encoding="utf-8")
     command, said = shown["console"].splitlines()
     words = [sys.executable, *shlex.split(command)[2:]]
-    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=os.environ | {"PY_COLORS": "0"},  # also where FORCE_COLOR is set
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert f"\n{said} in " in ran.stdout, ran.stdout + ran.stderr
 
 
