@@ -38,7 +38,7 @@ needs_whole_data = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _own_draws(request):
-    """Give each test copies of its module's generators: they draw what they draw when it is alone."""
+    """Give each test copies of its module's generators, which other tests have not used."""
     with pytest.MonkeyPatch.context() as patch:
         for name, each in list(vars(request.module).items()):
             if isinstance(each, np.random.Generator | np.random.RandomState):
