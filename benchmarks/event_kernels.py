@@ -109,7 +109,7 @@ def main():
         shape_out = output_shape(shape, (3, 3), (1, 1), "valid")
         geometry = (*shape, *shape_out, 3, 3, 1, 1, 0, 0, n_filters)
         kernel = kernel_rows(rng.normal(size=(9 * shape[-1], n_filters)).astype(dtype))
-        memory = np.empty(n_places(geometry), np.int32)
+        memory = np.empty(n_places(geometry) + len(rows), np.int32)
         total = from_cache_line(np.zeros(np.prod(shape_out) * n_filters, dtype))
         taken = microseconds(gather, rows, bounds, geometry, kernel, memory, total)
         n_rows = n_reached(rows, shape, shape_out)

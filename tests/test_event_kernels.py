@@ -60,7 +60,7 @@ def test_gathering_convolution(case, density, dtype):
     geometry = (*shape, *shape_out, *size, *strides, top, left, n_filters)
     n_out = np.prod(shape_out) * n_filters
     total = np.full(n_out + 5, 7.5, dtype)
-    places = np.full(event_kernels.n_places(geometry), 99, np.int32)
+    places = np.full(event_kernels.n_places(geometry) + len(rows), 99, np.int32)
     list_of_rows = between(ordered(rng, rows, shape[-1]))
     flat = event_kernels.kernel_rows(kernel)
     event_kernels.gather_convolution(*list_of_rows, geometry, flat, places, total)
@@ -78,11 +78,8 @@ def test_spikes_are_summed_in_their_order(n_filters, dtype):
     shape, size = (4, 5, 3), (2, 2)
     geometry = (*shape, 3, 4, *size, 1, 1, 0, 0, n_filters)
     kernel = rng.normal(size=(*size, shape[-1], n_filters)).astype(dtype)
-    places, total = (
-        np.empty(event_kernels.n_places(geometry), np.int32),
-        np.empty((3, 4, n_filters)),
-    )
     for n_spikes in (5, 60, 20_000):
+        places = np.empty(event_kernels.n_places(geometry) + n_spikes, np.int32)
         rows = np.sort(rng.integers(0, np.prod(shape), n_spikes)).astype(np.int32)
         total = np.full((3, 4, n_filters), np.nan, dtype)
         given = rows, 0, n_spikes, geometry, event_kernels.kernel_rows(kernel), places

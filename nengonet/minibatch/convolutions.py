@@ -178,6 +178,9 @@ def geometry_of(operator: GeneralConvInc) -> tuple[int, ...] | None:
     conv, (size, strides, shape_in, shape_out) = operator.conv, _in_two_dimensions(operator)
     (top, _), (left, _) = padding_of(shape_in, size, strides, conv.padding)
     shapes = (*shape_in, conv.input_shape.n_channels, *shape_out)
+    # The rows of a kernel as high as the image are counted in 32 bits, and padded to a cache line.
+    if shape_in[0] * size[1] * conv.input_shape.n_channels * (conv.n_filters + 16) >= 2**31:
+        return None
     return tuple(map(int, (*shapes, *size, *strides, top, left, conv.n_filters)))
 
 

@@ -32,8 +32,6 @@ from nengonet.minibatch.vectors import (
 
 # Sums of rows that stay in registers: see `put_sum`.
 _WIDE = 4 * FOURTH
-# Spikes under a kernel that are listed before their rows are added up.
-_LISTED = 512
 # Single rows are added to an array in pieces of this many bytes.
 _PIECE = 64
 _piece_zeros = zeros_of(_PIECE)
@@ -90,32 +88,18 @@ def add_before(counts, n):
 
 
 @inlined
-def _sum_listed(kernel, near, used, more, total, at, n_filters):
-    """Write the sum of the listed rows of the kernel to ``total``, or add it."""
-    for each in range(4):
-        # The row of zeros: adding it changes nothing.
-        near[index(used + each)] = (kernel.shape[0] - 1) * kernel.shape[1]
-    put_sum(kernel, 0, near, used, more, total, at, n_filters)
-    column = _WIDE // kernel.itemsize
-    while column < n_filters:
-        put_sum(kernel, column, near, used, more, total, at + column, n_filters - column)
-        column += _WIDE // kernel.itemsize
-
-
-@inner
-def _sum_many(kernel, near, used, more, total, at, n_filters):
-    """Do the same as `_sum_listed` in a call, because it is rarely needed."""
-    _sum_listed(kernel, near, used, more, total, at, n_filters)
-
-
-@inlined
-def _list_some(rows, event, other, shift, pitch, near, used):
-    """List the beginnings of the kernel's rows for at most 16 spikes."""
-    if event + 16 <= rows.shape[0]:
-        move_scaled(rows, event, near, used, shift, pitch)
-    else:
-        for each in range(event, other):
-            near[used + each - event] = (rows[each] - shift) * pitch
+def _list_range(rows, event, last, shift, pitch, near, used):
+    """List where the kernel's rows begin for ``rows[event:last]``; return the used length."""
+    while True:
+        if event + 16 <= rows.shape[0]:
+            move_scaled(rows, event, near, used, shift, pitch)
+        else:
+            for each in range(event, last):
+                near[used + each - event] = (rows[each] - shift) * pitch
+        # Rarely more than 16 spikes, and a correctly predicted branch costs nothing.
+        if last - event <= 16:
+            return used + last - event
+        event, used = event + 16, used + 16
 
 
 @uncounted
@@ -132,53 +116,50 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
     kernel : (size_rows * size_columns * n_channels + 1, n_filters or more) array
         As `kernel_rows` makes it.
     places : (n,) int32 array
-        Working memory, of the length given by `n_places`.
+        Working memory, of the length given by `n_places` plus the number of spikes.
     total : (rows_out * columns_out * n_filters,) array
         The product. Elements beyond this length are left unchanged.
 
     Notes
     -----
-    The spikes under one row of the kernel are neighbours in the list. Their index there is their
-    row of the kernel plus a constant. They are listed anew for each output position, without
-    branches that depend on their number. One loop then adds them up.
+    The kernel moves down the image, column of outputs by column. All spikes in the columns of the
+    image under it are listed once, row after row, as their row of a kernel that is as high as the
+    image. So the spikes under the kernel are neighbours in the list, at every position, and their
+    row of the kernel itself is the same number less a constant. One loop then adds them up.
     """
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
     n_positions, pitch = rows_in * columns_in, kernel.shape[1]
-    # If called with a literal, such as a plain 0, Numba would compile `_sum_many` once more.
-    at, no = np.int64(0), np.bool_(False)
-    starts, near = places, places[n_positions + 1 :]
+    starts, bounds, near = places, places[n_positions + 1 :], places[n_positions + rows_in + 2 :]
     _find_positions(rows, first, last, n_channels, n_positions, starts)
-    for row in range(rows_out):
-        above = row * stride_rows - top
-        upper, lower = max(above, 0), min(above + size_rows, rows_in)
-        if starts[upper * columns_in] == starts[lower * columns_in]:
-            lower = upper
-        for out in range(columns_out):
-            before = out * stride_columns - left
-            begin, end = max(before, 0), min(before + size_columns, columns_in)
-            used, more = np.int64(0), no
-            for r in range(upper, lower):
-                shift = (r * columns_in + before - (r - above) * size_columns) * n_channels
-                one = np.int64(starts[index(r * columns_in + begin)])
-                other = np.int64(starts[index(r * columns_in + end)])
-                _list_some(rows, one, other, shift, pitch, near, used)
-                # Rare, and a correctly predicted branch costs nothing.
-                while other - one > 16:
-                    one, used = one + 16, used + 16
-                    if used > _LISTED:
-                        _sum_many(kernel, near, used, more, total, at, n_filters)
-                        used, more = np.int64(0), True
-                    _list_some(rows, one, other, shift, pitch, near, used)
-                used += other - one
-            _sum_listed(kernel, near, used, more, total, at, n_filters)
-            at += n_filters
+    nothing, of_row = (kernel.shape[0] - 1) * pitch, size_columns * n_channels * pitch
+    for out in range(columns_out):
+        before = out * stride_columns - left
+        begin, end = max(before, 0), min(before + size_columns, columns_in)
+        used = np.int64(0)
+        for r in range(rows_in):
+            bounds[index(r)] = used
+            one = np.int64(starts[index(r * columns_in + begin)])
+            other = np.int64(starts[index(r * columns_in + end)])
+            shift = (r * (columns_in - size_columns) + before) * n_channels
+            used = _list_range(rows, one, other, shift, pitch, near, used)
+        bounds[index(rows_in)] = used
+        for row in range(rows_out):
+            above = row * stride_rows - top
+            upper, lower = max(above, 0), min(above + size_rows, rows_in)
+            event, other = np.int64(bounds[index(upper)]), np.int64(bounds[index(lower)])
+            at, begun = (row * columns_out + out) * n_filters, above * of_row
+            for j in range(0, n_filters, _WIDE // kernel.itemsize):
+                put_sum(
+                    kernel, j - begun, near, event, other, nothing + begun,
+                    total, at + j, n_filters - j,
+                )  # fmt: skip
 
 
 def n_places(geometry: tuple[int, ...]) -> int:
-    """Return the working memory that `gather_convolution` needs, in numbers of 32 bits."""
-    # Each row of a kernel may list 16 more before they are counted.
-    return geometry[0] * geometry[1] + 1 + _LISTED + 16 * (geometry[5] + 2)
+    """Return the working memory of `gather_convolution` in numbers of 32 bits, without spikes."""
+    # Sixteen spikes at a time are listed, whether or not there are as many.
+    return geometry[0] * geometry[1] + geometry[0] + 2 + 16
 
 
 def kernel_rows(kernel: np.ndarray) -> np.ndarray:
@@ -274,12 +255,12 @@ def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
     """Return the number of spikes from which `window_convolution` is faster than gathering.
 
     Measured with 8 to 64 filters of 3 to 64 channels (Zen 4). Adding a row of the kernel takes
-    twice as long as multiplying it for eight positions. The number of spikes under a row cannot be
-    predicted, which costs as much time as multiplying some 50 vectors.
+    twice as long as multiplying it for eight positions. The number of spikes under the kernel
+    cannot be predicted, which costs as much time as multiplying some 50 vectors.
     """
     halves = -(-geometry[-1] * itemsize // 32)
-    vectors = geometry[6] * geometry[2] * halves / 2
-    return 0.5 * vectors / (vectors + 50)
+    vectors = geometry[5] * geometry[6] * geometry[2] * halves / 2
+    return max(0.0, 0.5 * (vectors - 25) / (vectors + 25))
 
 
 @uncounted

@@ -231,12 +231,12 @@ def move_scaled(typing, source, at, target, to, shift, factor):
 
 
 @intrinsic
-def put_sum(typing, rows, column, listed, n_listed, more, total, at, n):
+def put_sum(typing, rows, column, listed, first, last, nothing, total, at, n):
     """Write the sum of rows of an array, the first ``n`` of at most 256 bytes, to ``total``.
 
-    The ``n_listed`` numbers say where the rows begin, as flat indices; they are filled up to a
-    multiple of four. The rows are added one after the other, from the ``column`` on. If there is
-    ``more``, they are added to the values in ``total``. Whole vectors of 64 bytes are read.
+    The numbers ``listed[first:last]`` say where the rows begin, as flat indices. The rows are added
+    one after the other, from the ``column`` on, four at a time: ``nothing`` is the index of a row
+    of zeros, which fills the last four. Whole vectors of 64 bytes and four listed numbers are read.
     """
     vector = Vector(rows.dtype, 8 * FOURTH // rows.dtype.bitwidth)
 
@@ -264,7 +264,8 @@ def put_sum(typing, rows, column, listed, n_listed, more, total, at, n):
         types.intp,
         _contiguous(listed),
         types.intp,
-        types.boolean,
+        types.intp,
+        types.intp,
         _contiguous(total),
         types.intp,
         types.intp,
@@ -400,33 +401,22 @@ def _masked(builder, what, vector, of_type):
 
 def _put_sum(context, builder, arrays, given, vector, count):
     """Write the sum of rows of ``count`` vectors each, as `put_sum` does."""
-    rows_given, column, listed_given, n_listed, more, total_given, at, n = given
+    rows_given, column, listed_given, first, last, nothing, total_given, at, n = given
     rows, _, listed, *_, total, _, _ = arrays
     numbers, index = context.get_value_type(vector), n.type
     offsets = [ir.Constant(index, k * vector.n) for k in range(count)]
-    # Begin with zeros, or with the values that are already there.
     zeros, before = ir.Constant(numbers, None), builder.basic_block
-    with builder.if_then(more):
-        found = [
-            _part(
-                context, builder, vector, total, total_given,
-                builder.add(at, each), builder.sub(n, each),
-            )
-            for each in offsets
-        ]  # fmt: skip
-        there = builder.basic_block
-    begun = [_either(builder, numbers, (zeros, before), (each, there)) for each in found]
-    before = builder.basic_block
     adding, after = builder.append_basic_block(), builder.append_basic_block()
-    zero = ir.Constant(index, 0)
-    builder.cbranch(builder.icmp_signed("<", zero, n_listed), adding, after)
+    builder.cbranch(builder.icmp_signed("<", first, last), adding, after)
     builder.position_at_end(adding)
     event = builder.phi(index)
-    sums = heads = [builder.phi(numbers) for _ in begun]
+    sums = heads = [builder.phi(numbers) for _ in offsets]
     for each in range(4):
         place = builder.add(event, ir.Constant(index, each))
         row = builder.load(_pointer(builder, context, listed, listed_given, place, _INDEX))
-        row = builder.add(builder.sext(row, index), column)
+        row = builder.sext(row, index)
+        row = builder.select(builder.icmp_signed("<", place, last), row, nothing)
+        row = builder.add(row, column)
         pointers = [
             _pointer(builder, context, rows, rows_given, builder.add(row, offset), numbers)
             for offset in offsets
@@ -434,23 +424,14 @@ def _put_sum(context, builder, arrays, given, vector, count):
         parts = [builder.load(pointer, align=_size(vector)) for pointer in pointers]
         sums = [builder.fadd(sum_, part) for sum_, part in zip(sums, parts, strict=True)]
     following = builder.add(event, ir.Constant(index, 4))
-    for head, first, then in zip([event, *heads], [zero, *begun], [following, *sums], strict=True):
-        head.add_incoming(first, before)
-        head.add_incoming(then, adding)
-    builder.cbranch(builder.icmp_signed("<", following, n_listed), adding, after)
+    event.add_incoming(first, before)
+    event.add_incoming(following, adding)
+    builder.cbranch(builder.icmp_signed("<", following, last), adding, after)
     builder.position_at_end(after)
-    totals = [
-        _either(builder, numbers, (first, before), (then, adding))
-        for first, then in zip(begun, sums, strict=True)
-    ]
+    totals = [builder.phi(numbers) for _ in sums]
+    for phi, then in zip([*heads, *totals], 2 * sums, strict=True):
+        phi.add_incoming(zeros, before)
+        phi.add_incoming(then, adding)
     for each, offset in zip(totals, offsets, strict=True):
         place, rest = builder.add(at, offset), builder.sub(n, offset)
         _put(context, builder, vector, each, total, total_given, place, rest)
-
-
-def _either(builder, numbers, *found):
-    """Return the value that was found, according to the block that it comes from."""
-    either = builder.phi(numbers)
-    for value, block in found:
-        either.add_incoming(value, block)
-    return either
