@@ -264,6 +264,38 @@ def test_reset_clear_probes_and_close():
             action()
 
 
+@pytest.mark.parametrize("numba", NUMBA)
+def test_signals_have_their_initial_values_after_a_reset(numba):
+    """Also those that no run has read; and what is written after it is where a run begins."""
+    rng = np.random.default_rng(6)
+    with nengo.Network(seed=2) as network:
+        pixels = nn.constant_input((3,))
+        layer = nn.dense(pixels, rng.normal(size=(3, 5)), nengo.LIF(), gain=4.0, bias=1.0)
+        nengo.Connection(layer.ensemble.neurons, nengo.Node(size_in=5), synapse=0.02)
+    with nn.MinibatchSimulator(network, 7, progress_bar=False, numba=numba) as simulator:
+        voltage = simulator.model.sig[layer.ensemble.neurons]["voltage"]
+        record = simulator.record(layer.output)
+        written = [s for op in simulator.model.operators for s in op.sets + op.updates]
+        written = [s for s in written if s.name not in ("step", "time")]
+        for n_steps in (0, 30):
+            if n_steps:
+                simulator.run_steps(n_steps)
+                assert not (simulator.signals[voltage] == 0).all()
+                simulator.reset_to_examples(rng.uniform(size=(4, 3)))
+            for signal in written:
+                batch = simulator.minibatch_size
+                expected = np.broadcast_to(signal.initial_value[..., None], (*signal.shape, batch))
+                np.testing.assert_array_equal(simulator.signals[signal], expected)
+        images = rng.uniform(size=(4, 3))
+        counts = []
+        for share in (0, 0.99):
+            simulator.reset_to_examples(images)
+            simulator.signals[voltage][...] = share
+            simulator.run_steps(1)
+            counts.append(record.total.sum())
+    assert counts[1] > counts[0] == 0
+
+
 def test_built_parameters_and_shared_probes():
     with nengo.Network(seed=1) as network:
         a, b = nengo.Ensemble(10, 1), nengo.Ensemble(11, 2)

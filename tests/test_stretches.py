@@ -346,19 +346,100 @@ def test_what_is_not_kept_is_only_counted():
         present(network, output, IMAGES, keep=["layer 7"], **run)
 
 
-@pytest.mark.parametrize("failing", [1, 3, 4, 7])
-def test_a_stretch_that_fails_leaves_no_counts_behind(failing, monkeypatch):
-    monkeypatch.setattr(stretches, "_STATE_BYTES", 0)  # eight examples at a time
+def in_small_parts(monkeypatch, spikes=60, kept=2_000):
+    """Let every chunk have eight examples, each part few steps, and each stretch some parts."""
+    monkeypatch.setattr(stretches, "_STATE_BYTES", 0)
+    monkeypatch.setattr(stretches, "_FIRST", 3)
+    monkeypatch.setattr(stretches, "_SPIKES", spikes)
+    monkeypatch.setattr(stretches, "_KEPT_BYTES", kept)
+
+
+@pytest.mark.parametrize("kept", [2_000, 2**26])
+@pytest.mark.parametrize("source", ["poisson", "constant"])
+@pytest.mark.parametrize("name", NEURONS)
+def test_chunks_in_parts_give_the_same_spikes(name, source, kept, monkeypatch):
+    """Records of sums and of steps, and probes that look at all or some steps."""
+    images = np.random.default_rng(3).uniform(size=(19, *IMAGES.shape[1:]))
+
+    def found(**settings):
+        network, output = row_of_layers(NEURONS[name], source=source, synapse=0.004)
+        with network:
+            neurons = output.ensemble.neurons
+            filtered = nengo.Probe(neurons, synapse=0.003, sample_every=0.003)
+            probes = [nengo.Probe(neurons), filtered, nengo.Probe(output.pre.output, "input")]
+        with MinibatchSimulator(network, 19, progress_bar=False, **settings) as simulator:
+            layers = {layer.label: layer.output for layer in output.upstream()}
+            records = [simulator.record(each) for each in layers.values()]
+            records += [simulator.record(each, steps=True) for each in layers.values()]
+            simulator.reset_to_examples(images)
+            simulator.run_steps(37)
+            simulator.run_steps(68)
+            assert simulator.runs_in_stretches == (not settings)
+            totals = [each.total for each in records]
+            steps = [each.steps for each in records if each.keeps_steps]
+            return [*totals, *steps, *(simulator.data[each] for each in probes)]
+
+    expected = found(numba=False)
+    in_small_parts(monkeypatch, kept=kept)
+    for one, other in zip(found(), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+        assert one.size > 0
+    assert expected[2].sum() > 20
+
+
+def test_states_of_a_last_run_need_not_be_kept(monkeypatch):
+    """The parts of every chunk follow each other, whether or not its states are kept."""
+    in_small_parts(monkeypatch, kept=2**26)
+    network, output = row_of_layers(nengo.AdaptiveLIF(tau_n=0.05), synapse=0.004)
+    images = np.random.default_rng(4).uniform(size=(21, *IMAGES.shape[1:]))
+
+    def counts(*, keeps_states, runs):
+        with MinibatchSimulator(network, 21, progress_bar=False) as simulator:
+            simulator._keeps_states = keeps_states
+            records = recorded(simulator, output)
+            simulator.reset_to_examples(images, range(3, 24))
+            for n_steps in runs:
+                simulator.run_steps(n_steps)
+            return {label: record.total for label, record in records.items()}
+
+    expected = counts(keeps_states=True, runs=[20, 60])
+    for runs in ([80], [79, 1]):
+        found = counts(keeps_states=True, runs=runs)
+        assert all((found[label] == each).all() for label, each in expected.items())
+    found = counts(keeps_states=False, runs=[80])
+    assert all((found[label] == each).all() for label, each in expected.items())
+    assert expected["layer 1"].sum() > 20
+
+
+def totals_of_parts(monkeypatch, keeps_states=True):
+    """Return a function that runs stretches of eight steps, most of them in several parts."""
+    in_small_parts(monkeypatch, kept=20_000)
     images = np.random.default_rng(8).uniform(size=(20, *IMAGES.shape[1:]))
 
     def totals():
-        network, output = row_of_layers(nn.IntegrateAndFire(), source="constant")
+        network, output = row_of_layers(nn.IntegrateAndFire(), source="constant", synapse=0.01)
         with MinibatchSimulator(network, 20, progress_bar=False) as simulator:
+            simulator._keeps_states = keeps_states
             records = recorded(simulator, output)
+            for layer in (output, output.pre):
+                simulator.record(layer.output, steps=True)
             simulator.reset_to_examples(images)
             simulator.run_steps(40)
             return {label: record.total for label, record in records.items()}
 
+    return totals
+
+
+def assert_same(found, expected):
+    for label, each in expected.items():
+        np.testing.assert_allclose(found[label], each, rtol=1e-12)
+    assert all(each.sum() > 0 for each in expected.values())
+
+
+@pytest.mark.parametrize("keeps_states", [False, True])
+@pytest.mark.parametrize("failing", [1, 3, 4, 7, 11, 20, 21, 35])
+def test_a_stretch_that_fails_leaves_no_counts_behind(failing, keeps_states, monkeypatch):
+    totals = totals_of_parts(monkeypatch, keeps_states)
     expected, run, n_runs = totals(), stages.Neurons.run, 0
 
     def fails_once(self, chunk):
@@ -369,8 +450,21 @@ def test_a_stretch_that_fails_leaves_no_counts_behind(failing, monkeypatch):
         return run(self, chunk)
 
     monkeypatch.setattr(stages.Neurons, "run", fails_once)
-    found = totals()
+    assert_same(totals(), expected)
     assert n_runs > failing
-    for label, each in expected.items():
-        np.testing.assert_allclose(found[label], each, rtol=1e-12)
-    assert all(each.sum() > 0 for each in expected.values())
+
+
+@pytest.mark.parametrize("failing", [1, 2, 6, 13, 22, 37])
+def test_steps_whose_spikes_cannot_be_listed_are_done_again(failing, monkeypatch):
+    totals = totals_of_parts(monkeypatch)
+    expected, steps, n_runs = totals(), stages.Neurons._steps, 0
+
+    def fails_once(self, chunk):
+        nonlocal n_runs
+        n_runs += 1
+        found = steps(self, chunk)
+        return None if n_runs == failing else found
+
+    monkeypatch.setattr(stages.Neurons, "_steps", fails_once)
+    assert_same(totals(), expected)
+    assert n_runs > failing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -174,25 +174,31 @@ class OutputRecord:
 
     def keep_streams(
         self,
-        streams: Sequence[tuple[slice, Stream]],
+        streams: Iterable[tuple[slice, slice, Stream]],
         n_steps: int,
         dtype: np.dtype,
         kernels: ModuleType,
     ) -> None:
-        """Keep several steps of all examples: as numbers of spikes, if all spikes are listed."""
-        shape = (self._shape[0], n_steps, self._shape[1])
-        if not all(isinstance(stream, Spikes) for _, stream in streams):
+        """Keep several steps of all examples: as numbers of spikes, if all spikes are listed.
+
+        Each stream is that of some examples in some of the steps.
+        """
+        streams, shape = list(streams), (self._shape[0], n_steps, self._shape[1])
+        if not all(isinstance(stream, Spikes) for *_, stream in streams):
             outputs = np.empty(shape, dtype)
-            for lanes, stream in streams:
-                outputs[lanes] = as_block(stream, n_steps, shape[2], kernels)
+            for lanes, steps, stream in streams:
+                n = steps.stop - steps.start
+                outputs[lanes, steps] = as_block(stream, n, shape[2], kernels)
             self._steps.append(outputs)
             return
         for kind in (np.int16, np.int64):
             # Few neurons spike so often in a step that sixteen bits are not enough.
             counts, most = np.zeros(shape, kind), LARGEST_SMALL if kind is np.int16 else 2**62
             if all(
-                kernels.spread_stretch(each.rows, each.bounds, each.first, counts[lanes], most)
-                for lanes, each in streams
+                kernels.spread_stretch(
+                    each.rows, each.bounds, each.first, counts[lanes, steps], most
+                )
+                for lanes, steps, each in streams
             ):
                 break
-        self._steps.append(_Counts(counts, streams[0][1].height))
+        self._steps.append(_Counts(counts, streams[0][-1].height))

@@ -32,6 +32,8 @@ class BatchSignals(SignalDict):
     ) -> None:
         super().__init__()
         self.batched, self.batch = batched, batch
+        # Those of the batched signals that have their initial values, but not yet in memory.
+        self._initial: set[Signal] = set()
         self.matrices, self.transposed, self.unused = matrices, transposed, unused
 
     def is_batched(self, signal: Signal) -> bool:
@@ -48,18 +50,35 @@ class BatchSignals(SignalDict):
             array = value.allocate()
         elif base in self.unused:
             array = np.moveaxis(np.zeros((self.batch, *base.shape), base.dtype), 0, -1)
-        elif base in self.transposed:
-            array = np.repeat(value.T[np.newaxis], self.batch, axis=0).T
-        elif base in self.matrices:
-            array = np.moveaxis(np.repeat(value[np.newaxis], self.batch, axis=0), 0, -1)
         elif base in self.batched:
-            array = np.repeat(value[..., np.newaxis], self.batch, axis=-1)
+            is_first = base in self.transposed or base in self.matrices
+            shape = (self.batch, *base.shape) if is_first else (*base.shape, self.batch)
+            shape = (self.batch, *base.shape[::-1]) if base in self.transposed else shape
+            array = np.empty(shape, base.dtype)
+            if base in self.transposed:
+                array = array.T
+            elif is_first:
+                array = np.moveaxis(array, 0, -1)
+            self._initial.add(base)
         else:
             array = value if base.readonly else value.copy()
         dict.__setitem__(self, base, array)
 
+    def has_initial(self, signal: Signal) -> bool:
+        """Return whether all examples have the initial value, which need not be read."""
+        return signal.base in self._initial
+
+    def some(self, signal: Signal, lanes: slice) -> np.ndarray:
+        """Return some examples of a batched signal, examples first, or its initial value."""
+        if self.has_initial(signal):
+            return signal.initial_value
+        return np.moveaxis(self[signal][..., lanes], -1, 0)
+
     def __getitem__(self, signal: Signal) -> np.ndarray:
         """Return the array of a signal."""
+        if isinstance(signal, Signal) and signal.base in self._initial:
+            self._initial.discard(signal.base)
+            self[signal.base][...] = signal.base.initial_value[..., np.newaxis]
         if signal not in self and isinstance(signal, Signal) and signal.base in self:
             shape, offset, strides = signal.shape, signal.offset, signal.strides
             base = self[signal.base]
@@ -84,9 +103,9 @@ class BatchSignals(SignalDict):
         return array if self.is_batched(signal) else array[..., np.newaxis]
 
     def reset(self, signal: Signal) -> None:
-        """Write the initial value into every example."""
+        """Let every example have the initial value, which is written when it is first read."""
         if self.is_batched(signal):
-            self[signal][...] = signal.initial_value[..., np.newaxis]
+            self._initial.add(signal.base)
         elif not signal.readonly:
             self[signal][...] = signal.initial_value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -165,7 +166,7 @@ class MinibatchSimulator(nengo.Simulator):
         with precision_of(precision):
             try:
                 super().__init__(network, dt, seed, model, progress_bar, optimize)
-                self._make_steps()  # raises an error if it cannot run the network
+                self._single_steps()  # raises an error if it cannot run the network
             except BaseException:
                 self.closed = True
                 raise
@@ -376,11 +377,10 @@ class MinibatchSimulator(nengo.Simulator):
         catch_up(self._states)
 
     def _step(self) -> None:
-        if self._steps is None:
-            self._make_steps()
         with np.errstate(invalid="raise", divide="ignore"):
+            steps = self._single_steps()
             self._take_first_steps()
-            self._take(self._steps)
+            self._take(steps)
         self._own.check()
         read_clock(self)
         for probe, signal in self._probed:
@@ -391,8 +391,7 @@ class MinibatchSimulator(nengo.Simulator):
     @property
     def runs_in_stretches(self) -> bool:
         """Whether many steps at a time run outside Python: in networks without feedback."""
-        if self._steps is None:
-            self._make_steps()
+        self._prepare()
         if self._make_stretches is not None:
             self._stretches, self._make_stretches = self._make_stretches(), None
         return self._stretches is not None
@@ -406,6 +405,7 @@ class MinibatchSimulator(nengo.Simulator):
             Prints as a short text.
         """
         in_stretches = self.runs_in_stretches
+        self._single_steps()
         return Report(
             minibatch_size=self.minibatch_size,
             n_operators=self._n_operators,
@@ -456,7 +456,9 @@ class MinibatchSimulator(nengo.Simulator):
         if self.runs_in_stretches:
             with np.errstate(invalid="raise", divide="ignore"):
                 self._take_first_steps()
-                done = self._stretches.advance(most, self.n_steps, tell)
+                done = self._stretches.advance(
+                    most, self.n_steps, tell, keeps_states=self._keeps_states
+                )
             if self._stretches.is_over:
                 self._finish_stretches()
                 self._stretches = None
@@ -486,38 +488,57 @@ class MinibatchSimulator(nengo.Simulator):
 
     def _forget_steps(self) -> None:
         # Also forget the operators that the steps are made from.
+        self._context: Context | None = None
         self._steps: _Steps | None = None
         self._stretches: Stretches | None = None
         self._make_stretches: Callable[[], Stretches | None] | None = None
         self._first_steps: _Steps = []
 
-    def _make_steps(self) -> None:
+    def _prepare(self) -> None:
+        """Make what single steps and stretches begin with, unless it is already made."""
+        if self._context is not None:
+            return
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
-        context = self._planned()
-        feeds: _Steps = []
+        context = self._context = self._planned()
+        self._feeds: _Steps = []
         for node, rows in self._fed.items():
             array = self.signals[self._facts.nodes[node]]
             if rows.ndim == 2:
                 array[...] = rows.T
             else:
-                feeds.append((functools.partial(self._feed, array, rows), None))
+                self._feeds.append((functools.partial(self._feed, array, rows), None))
         self._first_steps = self._made(context.once, context)
-        self._steps = feeds + self._made(context.always, context)
-        self._one_by_one, self._is_dense = context.one_by_one, context.is_dense
-        self._n_operators = len(context.once) + len(context.always)
+        # Stretches take the events of these inputs.
+        inputs = [each for each in self._facts.image_inputs.values() if each in context.always]
+        self._shown = {operator: self._made([operator], context) for operator in inputs}
         for signal, record in self._records:
-            events, array = context.events_of(signal), self.signals[signal]
+            events = context.events_of(signal)
             if events is not None and not record.keeps_steps:
                 events.keep(record)
-            else:
-                step = self._named(functools.partial(record.add, array), f"record {signal.name}")
-                self._steps.append((step, None))
         if all(rows.ndim == 2 for rows in self._fed.values()):
             watched = [(signal, self._watch(probe)) for probe, signal in self._probed]
             # Made when a run begins, because a reset before it would waste the work.
             self._make_stretches = functools.partial(
                 stretches_of, context.always, self._records, watched, context, self._named
             )
+
+    def _single_steps(self) -> _Steps:
+        """Return what a single step does; made when it is needed, as most networks never do."""
+        self._prepare()
+        if self._steps is None:
+            context = self._context
+            made = [
+                self._shown.get(operator) or self._made([operator], context)
+                for operator in context.always
+            ]
+            self._steps = [*self._feeds, *itertools.chain(*made)]
+            self._one_by_one, self._is_dense = context.one_by_one, context.is_dense
+            self._n_operators = len(context.once) + len(context.always)
+            for signal, record in self._records:
+                if context.events_of(signal) is None or record.keeps_steps:
+                    add = functools.partial(record.add, self.signals[signal])
+                    self._steps.append((self._named(add, f"record {signal.name}"), None))
+        return self._steps
 
     def _watch(self, probe: nengo.Probe) -> Watch:
         return self._is_sampled(probe), lambda output: self.data.raw[probe].append(output)

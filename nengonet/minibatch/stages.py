@@ -57,8 +57,14 @@ class Stage:
 
     def __init__(self, output: Signal, context: Context) -> None:
         self.output, self.context = output, context
-        self.array = context.signals[output]
-        self.dtype = self.array.dtype
+        self.dtype = output.dtype
+        # Room for the output: memory that was written before is faster than new memory.
+        self._room, self._is_lent = np.empty(0, np.uint8), False
+
+    @property
+    def array(self) -> np.ndarray:
+        """The signal's array."""
+        return self.context.signals[self.output]
 
     @property
     def terms(self) -> Sequence[Term]:
@@ -105,6 +111,18 @@ class Stage:
         """Do the steps of the chunk."""
         raise NotImplementedError
 
+    def room(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array for the output, not initialized."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if self._is_lent or len(self._room) < n_bytes:
+            self._room = np.empty(n_bytes, np.uint8)
+        self._is_lent = True
+        return self._room[:n_bytes].view(dtype).reshape(shape)
+
+    def release(self) -> None:
+        """Let the next output have the memory of the last, which nobody reads any more."""
+        self._is_lent = False
+
 
 class EventInput(Stage):
     """A Poisson input, whose spikes are drawn for all examples at once."""
@@ -115,8 +133,9 @@ class EventInput(Stage):
 
     def run(self, chunk: Chunk) -> Stream:
         """Return the chunk's spikes."""
-        bounds = self.events.bounds[chunk.lanes, : self.first + chunk.n_steps + 1]
-        return Spikes(self.events.pixels, np.ascontiguousarray(bounds), self.first, self.height)
+        first = self.first + chunk.done
+        bounds = self.events.bounds[chunk.lanes, : first + chunk.n_steps + 1]
+        return Spikes(self.events.pixels, np.ascontiguousarray(bounds), first, self.height)
 
 
 class Constant(Stage):
@@ -237,7 +256,7 @@ class Linear(Stage):
     def run(self, chunk):
         """Add up the terms."""
         n = self.output.size
-        sums = np.empty((chunk.n, chunk.n_steps, n), self.dtype)
+        sums = self.room((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
             term = self._sum.arguments(chunk, part, n, self.dtype)
@@ -255,7 +274,7 @@ class Neurons(Stage):
         self._sum, self._whole = what, n + -n % kernels.WHOLE
         self._stretch = kernels.stretch_of(family)
         self._scale = tuple(np.pad(each, (0, self._whole - n)) for each in scale)
-        self._states = [context.signals[operator.state[name]] for name in family.states]
+        self._states = [operator.state[name] for name in family.states]
         self._constants = family.constants(operator.neurons, context.dt, self.dtype)
         self.height = self.dtype.type(model.amplitude / context.dt)
 
@@ -266,13 +285,14 @@ class Neurons(Stage):
 
     def load(self, lanes, kernels):
         """Return the states, and room for the last outputs."""
-        states = [take(each, lanes, kernels, self._whole) for each in self._states]
+        signals = self.context.signals
+        states = [take(signals, each, lanes, kernels, self._whole) for each in self._states]
         return [*states, np.zeros((lanes.stop - lanes.start, self._whole), self.dtype)]
 
     def store(self, arrays, lanes, kernels):
         """Write the states and the last outputs back."""
-        for copy, array in zip(arrays, [*self._states, self.array], strict=True):
-            put(copy, array, lanes, kernels)
+        for copy, signal in zip(arrays, [*self._states, self.output], strict=True):
+            put(copy, self.context.signals[signal], lanes, kernels)
 
     def run(self, chunk):
         """List the spikes, or output numbers if there are too many."""
@@ -291,11 +311,11 @@ class Neurons(Stage):
 
     def _steps(self, chunk: Chunk) -> Stream | None:
         """Do the steps; return None if spikes cannot be listed."""
-        n, streams = self.output.size, []
+        n, streams, nothing = self.output.size, [], np.empty((0, 0, 0), self.dtype)
+        block = self.room((chunk.n, chunk.n_steps, n), self.dtype) if self.is_block else None
         weigh = self.context.stretch_kernels.WEIGH.address(self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
-            shape = (part.stop - part.start, chunk.n_steps, n) if self.is_block else (0, 0, 0)
-            counts = np.empty(shape, self.dtype)
+            counts = nothing if block is None else block[part]
             *states, last = (each[part] for each in chunk.states[self])
             term = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
@@ -307,9 +327,8 @@ class Neurons(Stage):
                 return None
             if wrong:
                 raise NotANumber
-            listed = Spikes(spikes, bounds, 0, self.height)
-            streams.append(counts if self.is_block else listed)
-        return joined(streams)
+            streams.append(Spikes(spikes, bounds, 0, self.height))
+        return joined(streams) if block is None else block
 
 
 class InArrays(Stage):
@@ -439,7 +458,7 @@ class Stepwise(InArrays):
         output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
         before = chunk.states[self][-1].copy()
         for s in range(chunk.n_steps):
-            now = t.dtype.type((chunk.begin + s + 1) * dt).item()
+            now = t.dtype.type((chunk.begin + chunk.done + s + 1) * dt).item()
             found = step(now, given[:, s].T)
             output[:, s] = (before if self._is_late else found).T
             before = np.array(found)

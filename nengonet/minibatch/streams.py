@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from nengo.builder.signal import Signal
+
+from nengonet.minibatch.signals import BatchSignals
 
 
 class Spikes(NamedTuple):
@@ -39,12 +42,14 @@ class Chunk:
     # Returns the states of these examples in the signals, as before the run.
     load: Callable[[object], list[np.ndarray]]
     n_steps: int = 0
-    # The steps that the simulator had done before.
+    # The steps that the simulator had done before the stretch, and those done in it.
     begin: int = 0
-    # The states by their keeper, now and before the steps of the chunk. ``before`` is empty while
-    # the signals still hold the latter.
+    done: int = 0
+    # The states by their keeper: now, before the steps, and before the stretch. The last two are
+    # empty while the signals still hold them.
     states: dict[object, list[np.ndarray]] = field(default_factory=dict)
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
+    first: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
     # The constant part of each sum.
     steady: dict[object, np.ndarray] = field(default_factory=dict)
@@ -54,20 +59,29 @@ class Chunk:
         """Number of examples."""
         return self.lanes.stop - self.lanes.start
 
-    def begin_steps(self, n_steps: int, begin: int) -> None:
-        """Let the stages do more steps."""
+    def begin_steps(self, n_steps: int, begin: int, done: int) -> None:
+        """Let the stages do more steps: ``done`` were done in the stretch, ``begin`` before it."""
         if self.n_steps:
             self.before = {
                 keeper: [each.copy() for each in arrays] for keeper, arrays in self.states.items()
             }
-        self.n_steps, self.begin, self.streams = n_steps, begin, {}
+        if done == 0:
+            self.first = self.before
+        self.n_steps, self.begin, self.done, self.streams = n_steps, begin, done, {}
 
     def go_back(self, *keepers: object) -> None:
-        """Set the states of the keepers, or all states, back to those before the steps."""
-        for keeper in keepers or self.states:
-            before = self.before[keeper] if self.before else self.load(keeper)
-            for array, old in zip(self.states[keeper], before, strict=True):
-                array[...] = old
+        """Set the states of the keepers back to those before the steps."""
+        self._set(keepers, self.before)
+
+    def begin_again(self) -> None:
+        """Set all states back to those before the stretch."""
+        self._set(self.states, self.first)
+
+    def _set(self, keepers: Iterable, states: dict[object, list[np.ndarray]]) -> None:
+        for keeper in keepers:
+            old = states[keeper] if states else self.load(keeper)
+            for array, each in zip(self.states[keeper], old, strict=True):
+                array[...] = each
 
 
 def as_block(
@@ -95,12 +109,19 @@ def joined(streams: Sequence[Stream]) -> Stream:
 
 
 def take(
-    array: np.ndarray, lanes: slice, kernels: ModuleType, whole: int | None = None
+    signals: BatchSignals,
+    signal: Signal,
+    lanes: slice,
+    kernels: ModuleType,
+    whole: int | None = None,
 ) -> np.ndarray:
     """Return a copy of some examples of a signal, (n, batch), as (examples, n or more)."""
-    n = len(array)
-    copy = aligned((lanes.stop - lanes.start, n if whole is None else whole), array.dtype)
-    kernels.copy_examples(array[:, lanes], copy)
+    n = signal.size
+    copy = aligned((lanes.stop - lanes.start, n if whole is None else whole), signal.dtype)
+    if signals.has_initial(signal):
+        copy[:, :n] = signals.some(signal, lanes)
+    else:
+        kernels.copy_examples(signals[signal][:, lanes], copy)
     return copy
 
 

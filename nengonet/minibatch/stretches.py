@@ -8,7 +8,8 @@ in the cache, spikes are passed on as lists, and Python is called once for many 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from nengo.builder.operator import Operator, TimeUpdate
@@ -26,8 +27,10 @@ from nengonet.minibatch.stages import Neurons, NotANumber, Stage, Stepped
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block
 from nengonet.minibatch.terms import Filter
 
-# Steps of the first stretch, as the number of spikes is still unknown; then spikes of a stretch.
+# Steps of the first part, as the number of spikes is still unknown; then spikes of a part.
 _FIRST, _SPIKES = 10, 8_000_000
+# Bytes of the step-by-step output that is kept for all examples.
+_KEPT_BYTES = 2**26
 # Bytes of step-by-step output of stages, for the examples that are processed together.
 _BLOCK_BYTES = 2**24
 # Bytes of the states of such examples, and their least number: a cache line of float64.
@@ -41,8 +44,13 @@ _FAILURES = 3
 Watch = tuple[Callable[[int], bool], Callable[[np.ndarray], object]]
 
 
-# The output of stages for one group of examples after the other.
-Found = list[tuple[slice, dict[Stage, Stream]]]
+class Found(NamedTuple):
+    """What is kept of a chunk's steps: the output of some stages, in parts of ``n_steps`` each."""
+
+    lanes: slice
+    parts: list[tuple[int, dict[Stage, Stream]]]
+    # The signals after all steps, of stages that are read a step later.
+    last: dict[Stage, np.ndarray | None]
 
 
 class Stretches:
@@ -127,6 +135,13 @@ class Stretches:
         # Bytes of the states of one example.
         states = sum(stage.output.size for stage in self._stages) * 3 * itemsize
         self._n_examples = max(_LANES, _STATE_BYTES // max(states, 1))
+        # Stages of which the output of every step is kept, until all examples are done.
+        in_steps = [stage for stage, record in self._records if record.keeps_steps]
+        watched = [stage for stage, _ in self._watched]
+        self._kept = set(in_steps) | set(watched) | set(self._boundary)
+        kept = sum(stage.output.size * stage.dtype.itemsize for stage in self._kept)
+        most = _KEPT_BYTES / max(kept * self._context.batch, 1)
+        self._most_kept = int(np.clip(most, 1, BLOCK_STEPS))
 
     @property
     def dense(self) -> list[Operator]:
@@ -138,43 +153,43 @@ class Stretches:
             if term.was_dense and term.source.height is not None and term.operator is not None
         ]
 
-    def advance(self, most: int, begin: int, tell: Callable[[int], object]) -> int:
+    def advance(
+        self, most: int, begin: int, tell: Callable[[int], object], *, keeps_states: bool = True
+    ) -> int:
         """Do at most ``most`` steps after the first ``begin``; return how many.
 
         0 means that the next step must be a single one. ``tell`` is called with the number of
-        steps done, summed over all examples.
+        steps done, summed over all examples. Without ``keeps_states``, nobody reads the states
+        after ``most`` steps.
         """
         inputs = self._flow.inputs
-        n_steps = min([most, self._most, *(stage.events.ready for stage in inputs)])
+        n_steps = min([most, self._most_kept, *(stage.events.ready for stage in inputs)])
         for stage in inputs:
             stage.first, _ = stage.events.stretch(n_steps)
-        n_spikes = 0
-        in_steps = [(stage, record) for stage, record in self._records if record.keeps_steps]
-        kept = [stage for stage, _ in (*in_steps, *self._watched)] + self._boundary
         sums = [record.sums() for _, record in self._records]
-        found: Found = []
+        # Nothing else reads the states of one chunk after the other.
+        passes, chunks, found = not (keeps_states or self._chunks) and n_steps == most, [], []
         try:
-            for chunk in self._loaded():
-                streams = self._run(chunk, n_steps, begin)
-                for stage, record in self._records:
-                    record.add_stream(chunk.lanes, streams[stage], n_steps, self._kernels)
-                found.append((chunk.lanes, {stage: streams[stage] for stage in kept}))
-                n_spikes += sum(each.n for each in streams.values() if isinstance(each, Spikes))
-                tell(n_steps * chunk.lanes.stop)
+            for chunk in self._chunks or self._loaded():
+                if not passes:
+                    chunks.append(chunk)
+                found.append(self._run(chunk, n_steps, begin, tell))
         except NotANumber:
             # A single step will say what is wrong.
             for stage in inputs:
                 stage.events.back(n_steps)
-            for chunk in self._chunks[: len(found) + 1]:
-                chunk.go_back()
+            if self._chunks:
+                for chunk in chunks:
+                    chunk.begin_again()
             for (_, record), before in zip(self._records, sums, strict=True):
                 record.go_back(before)
             self._failures += 1
             self.is_over = self._failures > _FAILURES
             return 0
-        for stage, record in in_steps:
-            streams = [(lanes, each[stage]) for lanes, each in found]
-            record.keep_streams(streams, n_steps, stage.dtype, self._kernels)
+        self._chunks = chunks
+        for stage, record in self._records:
+            if record.keeps_steps:
+                record.keep_streams(_outputs(stage, found), n_steps, stage.dtype, self._kernels)
         for record, array in self._steady:
             record.add(array, n_steps)
         numbers = range(begin + 1, begin + n_steps + 1)
@@ -184,18 +199,15 @@ class Stretches:
             for _ in filter(wants, numbers):
                 take(array.copy())
         self._follow(found, n_steps)
-        self._most = self._next_most(n_spikes / n_steps)
         return n_steps
 
-    def _loaded(self) -> list[Chunk]:
-        """Return all examples in chunks, with their states."""
-        if not self._chunks:
-            n, size = self._context.batch, self._n_examples
-            for at in range(0, n, size):
-                lanes = slice(at, min(at + size, n))
-                load = functools.partial(self._load, lanes)
-                self._chunks.append(Chunk(lanes, load, states={k: load(k) for k in self._keepers}))
-        return self._chunks
+    def _loaded(self) -> Iterator[Chunk]:
+        """Yield all examples in chunks, with the states in the signals."""
+        n, size = self._context.batch, self._n_examples
+        for at in range(0, n, size):
+            lanes = slice(at, min(at + size, n))
+            load = functools.partial(self._load, lanes)
+            yield Chunk(lanes, load, states={keeper: load(keeper) for keeper in self._keepers})
 
     def _load(self, lanes: slice, keeper: Stage | Filter) -> list[np.ndarray]:
         return keeper.load(lanes, self._kernels)
@@ -207,66 +219,95 @@ class Stretches:
                 keeper.store(arrays, chunk.lanes, self._kernels)
         self._chunks = []
 
-    def _next_most(self, spikes_a_step: float) -> int:
+    def _next_most(self, chunk: Chunk) -> int:
         """Return a number of steps with neither too many spikes nor too many numbers."""
-        most = _SPIKES / max(spikes_a_step, 1)
-        n = min(self._n_examples, self._context.batch)
-        dense = n * sum(
+        listed = [each for each in chunk.streams.values() if isinstance(each, Spikes)]
+        spikes_a_step = sum(each.n for each in listed) / chunk.n_steps
+        dense = chunk.n * sum(
             stage.output.size * stage.dtype.itemsize for stage in self._stages if stage.is_block
         )
-        return int(np.clip(min(most, _BLOCK_BYTES / max(dense, 1)), 1, BLOCK_STEPS))
+        most = min(_SPIKES / max(spikes_a_step, 1), _BLOCK_BYTES / max(dense, 1))
+        return int(np.clip(most, 1, BLOCK_STEPS))
 
-    def _run(self, chunk: Chunk, n_steps: int, begin: int) -> dict[Stage, Stream]:
-        """Return the output of the stages."""
-        chunk.begin_steps(n_steps, begin)
-        for stage in self._stages:
-            chunk.streams[stage] = self._runs[stage](chunk)
-        streams, chunk.streams = chunk.streams, {}
-        return streams
+    def _run(self, chunk: Chunk, n_steps: int, begin: int, tell: Callable[[int], object]) -> Found:
+        """Do a chunk's steps in parts, add to the records, and return what is kept."""
+        found = Found(chunk.lanes, [], {})
+        done = 0
+        while done < n_steps:
+            n = min(self._most, n_steps - done)
+            chunk.begin_steps(n, begin, done)
+            for stage in self._stages:
+                chunk.streams[stage] = self._runs[stage](chunk)
+            for stage, record in self._records:
+                record.add_stream(chunk.lanes, chunk.streams[stage], n, self._kernels)
+            found.parts.append((n, {stage: chunk.streams[stage] for stage in self._kept}))
+            self._most = self._next_most(chunk)
+            for stage in self._stages:
+                if stage not in self._kept:
+                    stage.release()
+            chunk.streams = {}
+            done += n
+            tell(n_steps * chunk.lanes.start + done * chunk.n)
+        found.last.update((stage, stage.last(chunk)) for stage, _ in self._watched)
+        return found
 
     def _blocks(
-        self, stage: Stage, found: Found, n_steps: int, *, after: bool = False
+        self, stage: Stage, found: list[Found], *, after: bool = False
     ) -> list[tuple[slice, np.ndarray]]:
         """Return the output of a stage, (examples, n_steps, n), for each group of examples.
 
         The output is the one read within a step, or the one that stands there ``after`` the step.
         """
         blocks = []
-        for chunk, (lanes, streams) in zip(self._chunks, found, strict=True):
-            block = as_block(streams[stage], n_steps, stage.output.size, self._kernels)
-            block = np.broadcast_to(block, (len(block), n_steps, block.shape[2]))
-            last = stage.last(chunk) if after else None
+        for each in found:
+            parts = [
+                as_block(streams[stage], n, stage.output.size, self._kernels)
+                for n, streams in each.parts
+            ]
+            parts = [
+                np.broadcast_to(block, (len(block), n, block.shape[2]))
+                for block, (n, _) in zip(parts, each.parts, strict=True)
+            ]
+            block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            last = each.last[stage] if after else None
             if last is not None:
                 block = np.concatenate([block[:, 1:], last[:, np.newaxis]], axis=1)
-            blocks.append((lanes, block))
+            blocks.append((each.lanes, block))
         return blocks
 
-    def _show(self, stage: Stage, watch: Watch, found: Found, numbers: range) -> None:
+    def _show(self, stage: Stage, watch: Watch, found: list[Found], numbers: range) -> None:
         """Give a watch the steps of a stage that it wants."""
         wants, take = watch
-        blocks = self._blocks(stage, found, len(numbers), after=True)
+        blocks = self._blocks(stage, found, after=True)
         for step in (step for step, number in enumerate(numbers) if wants(number)):
             output = np.empty((stage.output.size, self._context.batch), stage.dtype)
             for lanes, block in blocks:
                 output[:, lanes] = block[:, step].T
             take(output)
 
-    def _follow(self, found: Found, n_steps: int) -> None:
+    def _follow(self, found: list[Found], n_steps: int) -> None:
         """Let the other operators follow step by step, or advance only the clock, at once."""
         if len(self._rest) == 1 and isinstance(self._rest[0], TimeUpdate):
             self._context.signals[self._rest[0].step][...] += n_steps - 1
             self._steps[0]()
             return
         blocks = [
-            (stage.array, *each)
-            for stage in self._boundary
-            for each in self._blocks(stage, found, n_steps)
+            (stage.array, *each) for stage in self._boundary for each in self._blocks(stage, found)
         ]
         for step in range(n_steps):
             for array, lanes, block in blocks:
                 array[:, lanes] = block[:, step].T
             for follow in (*self._steps, *self._added):
                 follow()
+
+
+def _outputs(stage: Stage, found: list[Found]) -> Iterator[tuple[slice, slice, Stream]]:
+    """Yield the examples, the steps and the output of each part of a stage's output."""
+    for each in found:
+        done = 0
+        for n, streams in each.parts:
+            yield each.lanes, slice(done, done + n), streams[stage]
+            done += n
 
 
 def stretches_of(

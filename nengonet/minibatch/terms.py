@@ -21,7 +21,7 @@ from nengonet.minibatch.convolutions import (
 )
 from nengonet.minibatch.operators import weights_of
 from nengonet.minibatch.registry import Context
-from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put, take
+from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put
 
 # The factor of a term: an operator's weights, a matrix, or nothing.
 Product = Operator | scipy.sparse.sparray | None
@@ -76,12 +76,11 @@ class Filter:
 
     def __init__(self, operator: SimProcess, context: Context) -> None:
         self.operator = operator
-        signals, process = context.signals, operator.process
-        self._states, self._output = signals[operator.state["X"]], signals[operator.output]
-        n = operator.output.shape
-        step = process.make_step(n, n, context.dt, None, {"X": np.zeros((len(self._states), *n))})
+        self._signals, process = context.signals, operator.process
+        self._state, self._output, n = operator.state["X"], operator.output, operator.output.shape
+        step = process.make_step(n, n, context.dt, None, {"X": np.zeros(self._state.shape)})
         a, b, c, d = (np.asarray(each, np.float64) for each in (step.A, step.B, step.C, step.D))
-        order = len(self._states)
+        order = len(self._state.initial_value)
         self.system = (
             # All filters of a sum go into one kernel, which needs them in one layout.
             np.ascontiguousarray(a.reshape(order, order)),
@@ -93,12 +92,15 @@ class Filter:
 
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
         """Return the states of some examples, (examples, order + 1, n)."""
-        states = [take(each, lanes, kernels) for each in (*self._states, self._output)]
-        return [np.stack(states, axis=1)]
+        order, n = self._state.shape
+        found = np.empty((lanes.stop - lanes.start, order + 1, n), self._output.dtype)
+        found[:, :-1] = self._signals.some(self._state, lanes)
+        found[:, -1] = self._signals.some(self._output, lanes)
+        return [found]
 
     def store(self, arrays: list[np.ndarray], lanes: slice, kernels: ModuleType) -> None:
         """Write the states back."""
-        targets = *self._states, self._output
+        targets = *self._signals[self._state], self._signals[self._output]
         for target, states in zip(targets, arrays[0].swapaxes(0, 1), strict=True):
             put(states, target, lanes, kernels)
 
@@ -118,7 +120,7 @@ class Term:
     ) -> None:
         self.source, self.n = source, n
         self._context, self.product = context, product
-        self.dtype = context.signals[source.output].dtype
+        self.dtype = source.output.dtype
         self.filter = None if synapse is None else Filter(synapse, context)
         self.scale = scale
         self._dense: Callable[[np.ndarray], np.ndarray] | None = None
@@ -200,7 +202,9 @@ class Term:
         spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
         given = given._replace(spikes=spikes, **self._ways(stream.height))
         if given.how == kernels.GATHER:
-            given = given._replace(places=np.empty(kernels.n_places(self._windows), np.int32))
+            most = np.diff(spikes[1][:, stream.first :], axis=1).max(initial=0)
+            places = np.empty(kernels.n_places(self._windows) + most, np.int32)
+            given = given._replace(places=places)
         if given.how == kernels.ROWS and given.matrix.nbytes > kernels.LARGE:
             # The matrix is read once for many steps.
             dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)

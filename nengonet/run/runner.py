@@ -175,14 +175,15 @@ class Runner:
     def __init__(self, job: Job, like: Runner | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
         self._synapses = synapses_of(job.target) if like is None else like._synapses
-        network, size = job.network, job.minibatch_size
+        network = job.network
         dt, seed, bits = (job.settings[name] for name in ("dt", "seed", "precision"))
         settings = {"precision": bits, "shown": job.shown}
         if job.simulator == "reference":
             built = reference_simulator(network, dt, seed, **settings)
         else:
             like = None if like is None else like.simulator
-            built = minibatch_simulator(network, size, dt, seed, like=like, **settings)
+            # Each run sets the number of examples.
+            built = minibatch_simulator(network, 1, dt, seed, like=like, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
         if job.simulator == "minibatch":
             # A reset follows, so the states do not matter.
@@ -347,7 +348,10 @@ def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.n
     weights = np.stack([np.ones(counts.shape[1], np.int64), *weights], axis=1)
     most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
     if most * weights.sum(axis=0, dtype=float).max() < 2**53:  # whole numbers are exact
-        return np.rint(counts.astype(float) @ weights.astype(float)).astype(np.int64).T
+        as_floats = weights.astype(float)
+        # One example after the other, because memory for the floats of all would cost more time.
+        sums = [each.astype(float) @ as_floats for each in counts]
+        return np.rint(np.reshape(sums, (-1, weights.shape[1]))).astype(np.int64).T
     if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
         raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
     return (counts.astype(np.int64) @ weights).T
