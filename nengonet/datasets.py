@@ -315,9 +315,9 @@ def _find(dataset: _Dataset, split: str, n: int, data_dir, download, progress) -
                 return x, y
     wanted = dataset.wanted + (", or allow the download" if dataset.downloads else "")
     raise InputError(
-        f"{dataset.name}: found no file with {n} {split} images in "
-        f"{', '.join(map(str, _folders(data_dir)))}; put into a folder named by data_dir (--data) "
-        f"or NENGONET_DATA: {wanted}"
+        f"{dataset.name}: expected a file with {n} {split} images in "
+        f"{', '.join(map(str, _folders(data_dir)))}, got none; put one into a folder that data_dir "
+        f"(--data) or NENGONET_DATA names: {wanted}"
     )
 
 
@@ -371,7 +371,7 @@ def _retrieve(dataset: _Dataset, path: Path, url: str, sha256: str, progress: bo
             reason = f"no connection to {url.split('/')[2]}"
         raise InputError(
             f"{dataset.name}: the download of {url} to {path.parent} failed ({reason}); try again, "
-            f"or put into a folder named by NENGONET_DATA: {dataset.wanted}"
+            f"or put this into a folder that NENGONET_DATA names: {dataset.wanted}"
         ) from error
     finally:
         logger.disabled = False
@@ -398,10 +398,10 @@ def _read(reader: str, paths: list[Path], split: str, dataset: _Dataset) -> Arra
             wanted, bad = f"labels of integers, of shape {x.shape[:1]}", y
         elif y.min() < 0 or y.max() > last:
             found = f"{y.min()} to {y.max()}"
-            raise InputError(f"expected labels from 0 to {last}, got {found}; replace it")
+            raise InputError(f"expected labels from 0 to {last}, got {found}; replace the file")
         if wanted is not None:
             found = f"{bad.dtype} of shape {bad.shape}"
-            raise InputError(f"expected {wanted}, got {found}; replace it")
+            raise InputError(f"expected {wanted}, got {found}; replace the file")
     return x, y
 
 
@@ -414,7 +414,7 @@ def _read_npz(path: Path, choices: list[tuple[str, str]]) -> dict[str, np.ndarra
         if keys is None:
             expected = ", or ".join(" and ".join(keys) for keys in choices)
             found = ", ".join(names) or "none"
-            raise InputError(f"expected the keys {expected}, got {found}; save under these names")
+            raise InputError(f"expected arrays {expected}, got {found}; save them so")
         return {key: npz.array(key) for key in keys}
 
 

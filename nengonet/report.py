@@ -40,7 +40,7 @@ def check_page_path(path: str | os.PathLike) -> pathlib.Path:
         raise InputError(f"{path}: expected the name of a page, ending in .html")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(
-            f"{path}: expected a file in a folder that exists; create the folder first"
+            f"{path}: expected a file in a folder that exists, got none; create the folder first"
         )
     return path
 
@@ -135,7 +135,7 @@ def other_images(result: Result, images: np.ndarray | None) -> Iterator[Finding]
             (result.layers[0].label,),
             "the images of this page differ from those that the run was shown",
             "their digests differ",
-            "give the images of the run, in its order; otherwise the pictures mean nothing, nor "
+            "pass the images of the run, in their order; otherwise the pictures mean nothing, nor "
             "does the accuracy if the labels belong to other images",
         )
 

@@ -59,7 +59,7 @@ def test_tuning_is_the_threads(name):
 
 
 def test_cnn_is_what_plain_nengo_makes_of_the_tutorial():
-    """None of our builders: 0 to 255, strides 1-2-2, biases, Nengo's own probes."""
+    """Use plain Nengo and its probes only: inputs of 0 to 255, strides 1-2-2, biases."""
     ours, output = cells.build(LAYERS["cnn"], amplitude=0.03, seed=3)
     with nengo.Simulator(ours, progress_bar=False, optimize=False) as simulator:
         voltages = [
@@ -119,7 +119,7 @@ def test_twin_gives_the_reference_counts(kind):
 
 @pytest.mark.parametrize("name", cells.WHITE)
 def test_compensated_weights_give_the_same_spikes(name):
-    """Exactly: a power of two changes no digits."""
+    """The counts are equal, as a factor that is a power of two rounds nothing."""
     large = 64 * cells.TRAINED_AT
     start = run(name, kind="fixed")
     same = run(name, kind="compensated", amplitude=large)
@@ -147,7 +147,7 @@ def test_first_layer_does_not_see_the_amplitude_and_the_next_is_driven_in_propor
 
 
 def test_explained_drive_is_what_the_layer_gets():
-    """By hand for the MLP: kernel.T @ mean output of the layer before."""
+    """The drive of the MLP is kernel.T @ (mean output of the layer before)."""
     result = run("mlp", amplitude=0.05)
     mean = result.counts["hidden"] * 0.05 / 0.03
     (row,) = cells.explain(LAYERS["mlp"], DIGITS[:3], [0.05])
@@ -220,7 +220,7 @@ def test_seed_changes_first_voltages_only():
 
 @pytest.mark.parametrize("name", cells.WHITE)
 def test_cells_of_one_network_are_run_once(name, monkeypatch):
-    """But for whatever differs: kind, amplitude, seed, file, input, images and precision."""
+    """Cells count as different by kind, amplitude, seed, file, input, images and precision."""
     runs, simulate = [], cells.simulate
     monkeypatch.setattr(cells, "simulate", lambda *a, **k: runs.append(1) or simulate(*a, **k))
     cells._outcome.cache_clear()
@@ -300,7 +300,7 @@ def test_errors(tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """The command, with few amplitudes."""
+    """Run the command with few amplitudes."""
     few = (0.01, 0.25, 0.5)
     monkeypatch.setitem(amplitude.runs.__kwdefaults__, "amplitudes", few)
     monkeypatch.setattr(amplitude, "CHANNEL_AMPLITUDES", (0.01, 0.5))
@@ -367,7 +367,7 @@ def test_command_refuses(small, tmp_path):
 
 
 def made_up(kind, amplitude, *, files, n_images, poisson, precision, seed):
-    """Stand in for a cell: its accuracy tells what it was called with."""
+    """Stand in for a cell, with an accuracy that shows the arguments."""
     start = {"fixed": 1.0 - amplitude, "retrained": 0.5 + amplitude}.get(kind, 0.9)
     return {"accuracy": start + 0.001 * seed, "ties": len(files), "spikes": [1.0, 2.0, 3.0]}
 
@@ -431,7 +431,7 @@ def explained(silent):
 
 
 def test_what_is_lost_is_said_as_it_was_measured():
-    """With figures against the usual story: rates lose all, a synapse nothing, biases half."""
+    """The figures contradict the usual ones: rates lose all, a synapse nothing, biases half."""
     left = {"fixed": 0.4, "rate": 0.4, "unclipped": 0.3, "synapse": 0.9, "biases": 0.65}
 
     def accuracy(kind, at, seed):
@@ -440,8 +440,8 @@ def test_what_is_lost_is_said_as_it_was_measured():
     note = amplitude.loss("cnn", made_up_sweep(accuracy), explained(0.5))
     assert "0.900 at 0.01, 0.400 at 0.5: a loss of 50.0 points" in note
     assert "The drive of a grows 50.0 times" in note
-    assert "three quarters of it go away with a synapse of 5 ms. A quarter" in note
-    assert note.endswith("go away with biases that grow as well")
+    assert "three quarters of it disappear with a synapse of 5 ms. A quarter" in note
+    assert note.endswith("disappear with biases that grow as well")
     # blank images: the first layer's neurons, held at their threshold, never spike
     silent = [row | {"drive": 0.0} for row in explained(1.0)]
     note = amplitude.loss("mlp", made_up_sweep(accuracy), silent)
@@ -451,7 +451,7 @@ def test_what_is_lost_is_said_as_it_was_measured():
         "cnn", made_up_sweep(lambda kind, at, seed: 0.8 + at / 5), explained(None)
     )
     assert "a loss of -9.8 points" in note
-    assert "go away" not in note
+    assert "disappear" not in note
     assert "silent" not in note
 
 
@@ -468,7 +468,7 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
     assert "seed 0 rises in" in note
     rows = [row | {"seed": row["seed"] + 7} for row in of_seeds.rows]
     assert "seed 7 rises in" in amplitude.zigzag("mlp", dataclasses.replace(of_seeds, rows=rows))
-    assert "no property of an amplitude" in note
+    assert "not from the amplitudes" in note
     curves = 0.7 + jumps
     typical = np.sqrt(np.mean([cells.roughness(curve) ** 2 for curve in curves]))
     of_mean = cells.roughness(curves.mean(axis=0))
@@ -484,7 +484,7 @@ def test_zig_zag_is_called_chance_only_where_seeds_average_out():
 def test_retrained_and_other_trainings_are_said_as_measured():
     run = made_up_sweep(lambda kind, at, seed: {"retrained": 0.6 + at}.get(kind, 0.5 + at / 2))
     note = amplitude.retraining(run, {at: {"rate": 0.9, "drive": 3.0} for at in cells.RETRAINED})
-    assert note.endswith("that is better than the weights of 0.01")
+    assert note.endswith("they are better than the weights trained at 0.01")
     note = amplitude.trainings(run)
     assert "0.505/0.505/0.505 at 0.01 (standard deviation 0.0 points" in note
     assert note.endswith("0 of 3 lose accuracy from 0.01 to 0.5")
@@ -537,12 +537,12 @@ def test_a_sweep_takes_either_network_and_a_file_of_ones_own():
     cnn = amplitude.STUDY.measure(network="cnn", **run)
     assert cnn == amplitude.STUDY.measure(weights=nn.pretrained("amplitude_cnn"), **run)
     assert cnn["spikes"] > amplitude.STUDY.measure(**run)["spikes"] > 0
-    with pytest.raises(nn.InputError, match="network: expected mlp beside a weights file"):
+    with pytest.raises(nn.InputError, match="network: expected mlp with your own weights"):
         amplitude.STUDY.measure(network="cnn", weights=nn.pretrained("amplitude_cnn"))
 
 
 def test_all_runs_take_the_callers_data(small, tmp_path, monkeypatch):
-    """One digit again and again: every network without noise has one answer."""
+    """The data repeat one digit, so every network without noise has one answer."""
     file = tmp_path / "again.npz"
     np.savez(file, x_test=np.repeat(DIGITS[:1], 6, axis=0), y_test=np.repeat(LABELS[:1], 6))
     arguments = ["--network", "mlp", "--seeds", 1, "--amplitude", 0.01, "--images", 6]

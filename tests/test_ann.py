@@ -87,7 +87,7 @@ def random_network(rng):
 
 @pytest.mark.parametrize("number", range(40))
 def test_the_ann_is_the_network_that_was_built(number):
-    """With neurons whose mean output is the activation, the prediction is what the ANN computes."""
+    """If the mean output of neurons is the activation, the prediction equals the ANN."""
     rng = np.random.default_rng([5, number])
     _, last, names = random_network(rng)
     images = rng.uniform(size=(3, 6, 6, 2))
@@ -290,7 +290,7 @@ def test_several_layers_before_stand_for_their_sum():
 
 @pytest.mark.parametrize("activation", [False, True])
 def test_weights_are_none_that_a_layer_has_not(activation):
-    """A connection as it is has no weights, though it is a multiple of an identity's."""
+    """A connection without a transform has no weights, and neither has a multiple of it."""
     with nengo.Network() as net:
         pixels = nn.constant_input((4,))
         first = nn.dense(pixels, weights(np.random.default_rng(0), 4, 4, name="first"), **RELU)

@@ -75,7 +75,7 @@ def test_twin_gives_the_reference_counts_in_every_layer(variant):
 
 
 def test_posted_network_is_what_nengo_makes_of_the_post():
-    """The same in plain Nengo: none of our builders, Nengo's own probes."""
+    """Build the same network in plain Nengo, and read it with Nengo's probes."""
     with nengo.Network(seed=5) as network:
         network.config[nengo.Connection].synapse = None
         node = nengo.Node(DIGITS[0].ravel())
@@ -186,7 +186,7 @@ def test_no_published_figure_stands_beside_the_repaired_network(report):
     assert report.to_json()["published"] is None
     assert re.search(r"^  published +none for this network$", str(report), re.MULTILINE)
     # and no sentence says what these figures do not
-    assert "rate neurons answer as the ANN in 100.0% of the images in step 1" in str(report)
+    assert "rate neurons give the ANN's answer for 100.0% of the images in step 1" in str(report)
 
 
 @pytest.mark.parametrize("helped", [True, False])
@@ -323,7 +323,7 @@ def test_ann_classifies_the_test_images():
 
 @needs_whole_data
 def test_posted_network_guesses_and_the_repaired_one_does_not():
-    """Images and a seed other than the README's first ones."""
+    """Use other images and another seed than the README."""
     images, labels = (part[2000:2200] for part in bengali.DATA.load(n_images="all"))
     sample = bengali.training_sample()
     ann = logits_of(LAYERS, images).argmax(axis=1)

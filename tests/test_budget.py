@@ -97,7 +97,7 @@ def test_report_reads_as_a_table(posted):
 
 
 def test_interval_of_a_paired_change():
-    """Agresti & Min: (b - c) / (n + 2) around it, from the images that differ only."""
+    """The interval is that of Agresti & Min, from the images on which the runs differ."""
     before = np.r_[np.ones(80, bool), np.zeros(20, bool)]
     after = before.copy()
     after[:10] = False
@@ -119,7 +119,7 @@ def test_networks_without_a_budget_are_named():
 
 
 def test_stages_are_computed_in_turn_under_their_names(monkeypatch):
-    """The bar of a run says which stage it is for, and no run is made twice."""
+    """A run's bar names its stage, and no run is made twice."""
     bars = []
 
     def watched(*args, progress, **settings):

@@ -1,4 +1,4 @@
-"""Draws and solutions of objects that are built alone equal those of the whole network's build."""
+"""Objects built alone get the random numbers and solutions of the whole network's build."""
 
 import nengo
 import numpy as np
@@ -11,7 +11,7 @@ from nengonet.explain.prediction import predict
 
 
 def network_of(seed=4, **ensemble):
-    """Ensembles inside a subnetwork, with a seed of their own or none, and their connections."""
+    """Return ensembles in a subnetwork, with and without seeds, and their connections."""
     with nengo.Network(seed=seed) as network:
         node = nengo.Node([0.3, 0.2])
         with nengo.Network():

@@ -1,4 +1,4 @@
-"""Weights that survive a reset: learning from one image after the other."""
+"""Weights that survive a reset, to learn from one image after another."""
 
 import contextlib
 
@@ -62,7 +62,7 @@ def test_each_place_of_a_minibatch_goes_on_learning(case, numba):
 @pytest.mark.parametrize("numba", NUMBA)
 @pytest.mark.parametrize("n", [12, 70])
 def test_nothing_of_the_last_step_is_lost(n, numba):
-    """What a step adds to the weights counts from the next one on."""
+    """Weights that a step adds take effect in the next step."""
     network, source, _ = learning_network(nengo.PES(1e-3), neurons=True, n=n)
     network.probes.clear()
     (learned,) = (each for each in network.connections if each.learning_rule is not None)

@@ -53,7 +53,7 @@ LAYERS = [nn.LayerWeights(kernel, bias, name=name) for name, kernel, bias in ARR
 
 @pytest.fixture
 def authors_file(tmp_path):
-    """Weights only, as Keras 2.11 wrote it: no config, layers without weights among the others."""
+    """Write weights as Keras 2.11 does: without config, with layers that have no weights."""
     names = [*NAMES[:3], "flatten_34", *NAMES[3:]]
     names[1:1], names[3:3] = ["max_pooling2d_68"], ["max_pooling2d_69"]
     arrays = {name: {"kernel:0": kernel, "bias:0": bias} for name, kernel, bias in ARRAYS}
@@ -73,7 +73,7 @@ def authors_file(tmp_path):
 
 @pytest.fixture
 def random_data(monkeypatch):
-    """Take random images for CIFAR-10."""
+    """Replace CIFAR-10 by random images."""
 
     def load(name, split, n_images, **where):
         assert name == "cifar10"
@@ -95,7 +95,7 @@ def call(*arguments):
 
 
 def test_rate_neurons_come_to_the_anns_logits():
-    """Four filters in series hold back (t/tau)^3/6 exp(-t/tau) of the end: 1e-13 after 40 tau."""
+    """Four filters in series miss (t/tau)^3/6 exp(-t/tau) of the end: 1e-13 after 40 tau."""
     ann = logits_of(with_pools(LAYERS, "average"), IMAGES[:2])
     late = show(build(LAYERS, "rate", synapse=0.005), IMAGES[:2], 200).outputs
     np.testing.assert_allclose(late[:, -1], ann, rtol=1e-9)
@@ -134,7 +134,7 @@ def test_network_is_the_papers():
 
 @pytest.mark.parametrize("neurons", NEURONS)
 def test_minibatches_are_the_reference(neurons):
-    """So many at once that the convolutions go row by row."""
+    """The minibatch is so large that convolutions are computed row by row."""
     output = build(LAYERS, neurons, synapse=0.01, seed=3)
     batched = show(output, IMAGES, 12, seed=5, minibatch_size=16)
     reference = show(output, IMAGES[:2], 12, seed=5, simulator="reference")
@@ -262,7 +262,7 @@ def test_a_panel_for_each_cell_and_image(random_data):
 
 
 def test_measured_by_hand():
-    """Two images, two steps, logits of log-odds: losses are logarithms of shares."""
+    """With two images, two steps and log-odds as logits, losses are logarithms of shares."""
     logits = np.log([[[1, 3], [3, 1]], [[1, 1], [7, 1]]])
     found = measure(logits, [0, 0])
     assert found["all_steps"]["accuracy"] == 0.75
@@ -280,13 +280,13 @@ def test_measured_by_hand():
 
 
 def wilson(right, n):
-    """The roots p of (right / n - p)^2 = z^2 p (1 - p) / n."""
+    """Return the roots p of (right / n - p)^2 = z^2 p (1 - p) / n."""
     z2 = 1.96**2
     return sorted(np.roots([1 + z2 / n, -2 * right / n - z2 / n, (right / n) ** 2]))
 
 
 def test_intervals_are_over_images_and_seeds():
-    """Each of two seeds is right on its own of 400 images: 0.5 and 0.8."""
+    """Two seeds are right on different shares of 400 images: 0.5 and 0.8."""
     right = np.arange(400) % 10 < np.array([[5], [8]])
     logits = np.where(right[..., np.newaxis, np.newaxis], [1.0, 0.0], [0.0, 1.0])
     found = measure(logits, np.zeros(400, dtype=int))["last_step"]
@@ -335,7 +335,7 @@ def test_delays_are_read_from_the_curves():
 
 
 def test_at_rest_is_the_network_without_time():
-    """ReLU gives the ANN; a factor common to all activations acts as the scale of the rates."""
+    """ReLU gives the ANN, and a factor on all activations acts as the scale of the rates."""
     relu = cifar_csnn.at_rest(LAYERS, IMAGES[:3], lambda drive: np.maximum(drive, 0))
     np.testing.assert_allclose(relu, logits_of(with_pools(LAYERS, "average"), IMAGES[:3]))
     first, *others, last = LAYERS
@@ -354,7 +354,7 @@ def test_at_rest_is_the_network_without_time():
 
 
 def test_curves_at_rest_are_those_of_the_neurons():
-    """LIF's rate, 1 / (tau_ref + tau_rc ln(J / (J - 1))), which its spikes have after a second."""
+    """LIF's rate is 1 / (tau_ref + tau_rc ln(J / (J - 1))), also counted over a second."""
     drive = np.array([-1.0, 1 / 500, 0.01, 0.2, 3.0])
     current = 415 * drive[2:]
     rates = 1 / (0.002 + 0.02 * np.log(current / (current - 1)))
@@ -397,7 +397,7 @@ def test_bad_input_is_named(tmp_path):
         STUDY.reproduce(neurons=["hh"])
     with pytest.raises(nn.InputError, match="synapses: expected one of None, 0.005, .* 0.5"):
         STUDY.reproduce(synapses=[0.5])
-    with pytest.raises(nn.InputError, match="only the neurons 'rate' have one without a synapse"):
+    with pytest.raises(nn.InputError, match="only that of rate neurons has no filter"):
         STUDY.reproduce(neurons=["lif"], synapses=[None])
     with pytest.raises(nn.InputError, match="n_seeds: expected"):
         STUDY.reproduce(n_seeds=0)
@@ -415,7 +415,7 @@ def test_without_the_data_set(tmp_path, monkeypatch):
     assert done.exit_code == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "put into a folder named by NENGONET_DATA: " in done.stderr
+    assert "put this into a folder that NENGONET_DATA names: " in done.stderr
     assert "cifar10_test1000.npz" in done.stderr
 
 
@@ -468,7 +468,7 @@ def recorded(name, neurons, **where):
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_page_says_what_was_measured(name):
-    """LIF loses far less than spiking ReLU."""
+    """The page says that LIF loses far less than spiking ReLU."""
     falls = {
         neurons: np.subtract(
             *(
@@ -482,7 +482,7 @@ def test_the_page_says_what_was_measured(name):
 
 
 def test_the_page_says_what_decides():
-    """The medians are alike; on or off, and LIF, are both better with the same weights."""
+    """The medians are alike; on-or-off neurons and LIF are both better with the same weights."""
     first, second = (RECORDS[name]["report"]["settings"] for name in RECORDS)
     asked = [each["activations, average pools"].values() for each in (first, second)]
     for one, other in zip(*asked, strict=True):

@@ -35,7 +35,7 @@ def environment(**changes):
 
 
 def on_terminal(arguments, stream, **changes):
-    """Run with one stream on a terminal; return what that showed, and the finished process."""
+    """Run with one stream on a terminal; return its text and the finished process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     pipes = {name: subprocess.PIPE for name in ("stdout", "stderr") if name != stream}
@@ -216,7 +216,9 @@ def test_exit_codes(tmp_path):
     done = run(failing)
     assert done.returncode == 1
     assert "2 cells, 1 failed" in done.stdout
-    assert "failed: full_scale_rate=500.0, seed=0: InputError" in done.stdout
+    assert (
+        "failed: full-scale-rate=500, seed=0: InputError: full-scale-rate: expected" in done.stdout
+    )
     for row in (
         "| 0 | done |",
         "| 1 | cells of a sweep failed",
@@ -227,7 +229,7 @@ def test_exit_codes(tmp_path):
 
 
 def interrupt(arguments, begun):
-    """Press Ctrl-C: every process of the terminal gets it, not the first one alone."""
+    """Press Ctrl-C, which reaches every process of the terminal."""
     process = subprocess.Popen(
         [*NENGONET, *arguments],
         stdout=subprocess.PIPE,
@@ -259,7 +261,7 @@ SLOW += ["--simulator", "reference"]
 
 
 def here(arguments):
-    """Run in this process, which need not import everything again."""
+    """Run in this process, which has imported everything."""
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
@@ -295,7 +297,7 @@ def test_ctrl_c_ends_a_sweep_cleanly(tmp_path, jobs):
 
 
 def has_begun_its_command(process):
-    """A command imports what it runs; h5py is among it, and before that Ctrl-C meets Python."""
+    """Return whether h5py is imported, as Ctrl-C before that interrupts Python's start."""
     maps = pathlib.Path(f"/proc/{process.pid}/maps")
     return "h5py" in maps.read_text() if maps.exists() else time.sleep(5) is None
 
@@ -328,7 +330,7 @@ main(["work"], prog_name="nengonet")
 
 
 def test_a_ctrl_c_that_python_drops_is_not_lost():
-    """An exception in the end of an object is printed and forgotten, KeyboardInterrupt too."""
+    """Python prints and drops exceptions in finalizers, even KeyboardInterrupt."""
     done = subprocess.run(
         [sys.executable, "-c", _LOST],
         capture_output=True,

@@ -31,7 +31,7 @@ def test_observed_rates_follow_the_predicted_ones(run):
 
 
 def test_a_wrong_network_does_not_follow_its_prediction(run):
-    """Compared with the prediction of a network whose hidden gain is doubled."""
+    """The run is compared with the prediction of a network whose hidden gain is doubled."""
     other = forum_mnist.STUDY.build(neurons="if", seed=3).output
     other.pre.ensemble.gain = 2 * other.pre.ensemble.gain
     rows = {row["label"]: row for row in nn.compare(run[1], other, IMAGES).layers}
@@ -83,7 +83,7 @@ def test_spikes_below_0_are_spikes():
 
 @pytest.mark.parametrize("weight, stable", [(-0.002, 1.0), (-0.05, 0.0)])
 def test_a_loop_is_compared_with_its_fixed_point(weight, stable):
-    """Equal inputs to neurons that inhibit each other: equal rates, where a run may not stay."""
+    """Neurons that inhibit each other rest at equal rates, where a run may not stay."""
     with nengo.Network(seed=0) as network:
         inputs = nn.constant_input((8,))
         layer = nn.dense(inputs, np.eye(8), nengo.LIF(), gain=3.0, label="layer")

@@ -1,4 +1,4 @@
-"""The notes that are printed while Numba compiles, and their timing."""
+"""The messages printed while Numba compiles, and when they appear."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import nengonet as nn
 
 pytest.importorskip("numba", reason="no Numba")
 
-LINE = "nengonet: compiling, once: Numba keeps the result for later runs\n"
+LINE = "nengonet: compiling once: Numba keeps the result for later runs\n"
 MODULE = textwrap.dedent(
     """
     import sys, numba
@@ -42,7 +42,7 @@ MODULE = textwrap.dedent(
 
 @pytest.fixture
 def call(tmp_path):
-    """Return what calls kernels in a process of its own, and returns what it writes to stderr."""
+    """Return a function that calls kernels in a new process and returns its stderr."""
     (tmp_path / "kernels_of_a_test.py").write_text(MODULE)
 
     def call(wanted=True, cache="cache"):
@@ -74,14 +74,14 @@ def test_without_a_folder_it_says_what_to_do(call, tmp_path):
     (tmp_path / "__pycache__").touch()  # not the folder that Numba would make there
     said = [call(cache="file"), call(cache="file")]
     assert said[0] == said[1]
-    assert said[0].startswith("nengonet: compiling, in each new process")
+    assert said[0].startswith("nengonet: compiling in each new process")
     assert said[0].endswith("name one in NUMBA_CACHE_DIR\n")
     assert said[0].count("\n") == 1
 
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Compile a kernel that Numba has in no cache, and return what calls it in a Node."""
+    """Compile a kernel that is in no cache; return a function that calls it in a Node."""
     from nengonet.minibatch import acceleration
     from nengonet.minibatch.compiling import compiled
 

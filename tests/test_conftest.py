@@ -1,4 +1,4 @@
-"""What the tests share does not depend on what ran before them."""
+"""The tests' common settings do not depend on earlier tests."""
 
 import sys
 

@@ -26,7 +26,7 @@ LONG = np.linspace(0, 1, 1500)
 
 
 class Drift(nengo.Process):
-    """Has a parameter, and plain attributes that Nengo does not know."""
+    """A process with a parameter, and with attributes that Nengo does not know."""
 
     gain = nengo.params.NumberParam("gain")
 
@@ -39,7 +39,7 @@ class Drift(nengo.Process):
 
 
 class Leaky(nengo.LIF):
-    """A neuron type of somebody's own."""
+    """A user's neuron type."""
 
     leak = nengo.params.NumberParam("leak")
 
@@ -109,7 +109,7 @@ def net():
 
 
 def changed(value):
-    """Return something else of the same kind, as little different as may be."""
+    """Return a value of the same kind that differs as little as possible."""
     if isinstance(value, np.ndarray):
         other = np.array(value)
         other.flat[other.size // 2] = (
@@ -138,7 +138,7 @@ def changed(value):
 
 
 def attributes(thing, above=()):
-    """Yield (place, object, name, value) of all that an object is made of."""
+    """Yield (place, object, name, value) of every part of an object."""
     state = {name: getattr(thing, name) for name in iter_params(thing)}
     plain = {"_paramdict", "_FrozenObject__argreprs", "_initialized"}
     state |= {name: each for name, each in vars(thing).items() if name not in plain}
@@ -150,7 +150,7 @@ def attributes(thing, above=()):
 
 
 def test_every_parameter_of_every_object_counts(net):
-    """Set behind Nengo's back, as many are read-only. The label is the only one without a say."""
+    """Parameters are set past Nengo's checks, as many are read-only; only labels do not count."""
     before, n, without = seen(net), 0, set()
     for thing in (*net.all_ensembles, *net.all_nodes, *net.all_connections):
         alone, seed = digest(thing, "it"), thing.seed
@@ -388,7 +388,7 @@ def _power(x, exponent):
 
 
 class _Tensor:
-    """Gives PyTorch's methods, and another state in every process."""
+    """An object with PyTorch's methods, whose state differs in every process."""
 
     def __init__(self, n):
         self.n, self.place = n, object.__repr__(self)
@@ -438,7 +438,7 @@ def test_what_closures_objects_and_compiled_functions_hold_counts(make):
 
 
 class Bag(list):
-    """Its items are neither its arguments nor its state."""
+    """A list whose items are neither its arguments nor its state."""
 
 
 class Counts(collections.defaultdict):
@@ -452,7 +452,7 @@ class Counts(collections.defaultdict):
 
 
 class Measure(collections.abc.Callable):
-    """Its registry is that of a process, and what it has cached is no part of it."""
+    """A class with a registry of the process, and a cache that does not count."""
 
     def __init__(self, level):
         self.level = level
@@ -473,7 +473,7 @@ def test_what_an_object_has_cached_does_not_count():
 
 
 def test_shared_states_are_not_equal_states():
-    """Two Nodes that draw from one stream spike otherwise than two with streams of their own."""
+    """Two Nodes that share a stream give other spikes than two Nodes with one stream each."""
     one, two = np.random.RandomState(0), np.random.RandomState(0)
     assert digest([one.rand, one.rand], "it") != digest([one.rand, two.rand], "it")
 

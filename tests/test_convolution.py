@@ -24,7 +24,7 @@ POOLS = {"MaxPooling2D": max_pool, "AveragePooling2D": average_pool}
 
 
 def depthwise_conv2d(images, kernel, **settings):
-    """Return what Keras' DepthwiseConv2D computes: a group for each channel."""
+    """Return the output of Keras' DepthwiseConv2D, which has a group for each channel."""
     channels = images.shape[3]
     grouped = depthwise_as_grouped(kernel, channels)
     return convolve(images, grouped, groups=channels, **settings)
@@ -196,7 +196,7 @@ def test_impossible_arguments_are_refused(call, message):
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("n_steps", [1, 5, 8])
 def test_causal_and_dilated_kernels_become_plain_ones(n_steps, size, rate, stride):
-    """By hand: a step sees the steps ``rate`` apart that end in itself."""
+    """By hand, a step sees the steps ``rate`` apart that end at itself."""
     rng = np.random.default_rng(n_steps)
     series, kernel = rng.normal(size=(2, n_steps, 3)), rng.normal(size=(size, 3, 4))
     plain = causal_as_same(dilated(kernel, rate), n_steps, stride)

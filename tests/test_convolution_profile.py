@@ -25,7 +25,7 @@ def profile():
 
 @pytest.fixture(scope="module")
 def network():
-    """Two convolutions, both kinds of pools, a synapse, and an output without neurons."""
+    """Return two convolutions, both kinds of pools, a synapse and an output without neurons."""
     rng = np.random.default_rng(11)
 
     def weights(*shape):

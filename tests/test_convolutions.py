@@ -46,7 +46,7 @@ ROW_BY_ROW = {
 @pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.parametrize("case", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
 def test_convolutions_row_by_row(case, optimize, monkeypatch):
-    """Optimized, one reset serves both connections, so that they add to it."""
+    """If the build is optimized, both connections add to one reset signal."""
     calls, rowwise = [], convolutions._rowwise
     monkeypatch.setattr(convolutions, "_ROWWISE_EXAMPLES", BATCH)
     monkeypatch.setattr(
@@ -82,7 +82,7 @@ def test_convolutions_over_three_dimensions_are_refused():
 @pytest.mark.parametrize("lanes", [1, BATCH + 1])
 @pytest.mark.parametrize("case", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
 def test_convolutions_some_examples_at_a_time(case, lanes, monkeypatch):
-    """By the reference's own convolution, put back one example after the other or together."""
+    """The reference convolves; results are stored one by one or together."""
     monkeypatch.setattr(convolutions, "_ROWWISE_EXAMPLES", BATCH + 1)
     monkeypatch.setattr(convolutions, "_LANES", lanes)
     strides = (1,) * len(case["kernel_size"])
@@ -102,7 +102,7 @@ def test_convolutions_some_examples_at_a_time(case, lanes, monkeypatch):
 
 
 class Signals(dict):
-    """Arrays by name, all of them of every example."""
+    """Arrays by name, with a column for every example."""
 
     operand = dict.__getitem__
 
@@ -111,7 +111,7 @@ class Signals(dict):
 @pytest.mark.parametrize("make", [convolutions._in_chunks, convolutions._rowwise])
 @pytest.mark.parametrize("batch", [3, convolutions._LANES + 1])
 def test_convolutions_are_added_to_what_is_there(batch, make, assigns, monkeypatch):
-    """Built by Nengo, each has a signal of its own, that is 0 before; operators need not."""
+    """Nengo gives every convolution a signal that starts at 0; other operators may not."""
     monkeypatch.setattr(convolutions, "_WINDOW_BYTES", 2 * 8 * 3 * 2 * 2 * 3 * 4)  # two examples
     rng = np.random.default_rng(batch)
     transform = nengo.Convolution(3, (4, 5, 2), kernel_size=(2, 2))

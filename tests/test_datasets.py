@@ -30,7 +30,7 @@ PUBLIC = dict(datasets._DATASETS)  # as it is before any test changes it
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
-    """Keep every test off the user's own folders and off the network."""
+    """Keep every test away from the user's folders and from the network."""
     for name in ("home", "keras", "cache"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -86,7 +86,7 @@ def small_arrays(sizes, shape=(28, 28), n_classes=10, seed=0):
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Make the sets of 28 x 28 pixels 30 + 12 images small, with nothing bundled."""
+    """Shrink the sets of 28 x 28 pixels to 30 + 12 images, and bundle none."""
     sizes = {"train": 30, "test": 12}
     monkeypatch.setattr(datasets, "_EMBEDDED", tmp_path / "nothing")
     for name in SAMPLES:
@@ -141,7 +141,7 @@ def test_the_same_images_however_they_are_asked_for():
 
 
 def test_samples_need_no_folders(folder):
-    """Files at hand must not change what a script without n_images gives."""
+    """Local files do not change the images of a script without n_images."""
     (folder / "mnist.npz").write_bytes(b"broken")
     assert datasets.load("mnist")[0].shape == (1000, 28, 28)
     refused(r"mnist\.npz: expected an \.npz file", datasets.load, "mnist", n_images=1001)
@@ -295,7 +295,7 @@ def test_broken_idx_files(folder, small):
 @pytest.mark.parametrize(
     "change, match",
     [
-        ({"x_test": None}, "expected the keys x_test and y_test, got x_train, y_train, y_test"),
+        ({"x_test": None}, "expected arrays x_test and y_test, got x_train, y_train, y_test"),
         ({"x_test": np.zeros((13, 28, 28), np.uint8)}, r"images of .* got uint8 of shape \(13, "),
         ({"x_test": np.zeros((0, 28, 28), np.uint8)}, r"images of .* got uint8 of shape \(0, "),
         ({"x_test": np.zeros((12, 28, 28))}, r"expected images of uint8, .* got float64"),
@@ -320,7 +320,9 @@ def test_a_file_of_the_first_images_serves_requests_for_no_more(folder, small):
         images, labels = datasets.load("mnist", "test", n, download=False)
         assert np.array_equal(images, small["x_test"][:n] / 255.0)
         assert np.array_equal(labels, small["y_test"][:n])
-    refused("no file with 6 test images", datasets.load, "mnist", n_images=6, download=False)
+    refused(
+        "a file with 6 test images .* got none", datasets.load, "mnist", n_images=6, download=False
+    )
 
 
 def test_folder_without_permission(folder, monkeypatch):
@@ -335,7 +337,8 @@ def test_folder_without_permission(folder, monkeypatch):
 
 def test_not_found(tmp_path):
     refused(
-        r"mnist: found no file with 10000 test images in .*put into a folder .*NENGONET_DATA: "
+        r"mnist: expected a file with 10000 test images in .*got none; put one into .*"
+        r"NENGONET_DATA names: "
         r"mnist\.npz \(x_train, .*, or allow the download",
         datasets.load,
         "mnist",
@@ -356,7 +359,7 @@ CIFAR_SIZES = {"train": 10, "test": 4}
 
 @pytest.fixture
 def cifar(monkeypatch):
-    """Make CIFAR-10 ten + four images small, two of the latter in the sample."""
+    """Shrink CIFAR-10 to 10 + 4 images, of which two are the sample."""
     replace(monkeypatch, "cifar10", sizes=CIFAR_SIZES, samples={"test": 2})
     return small_arrays(CIFAR_SIZES, (32, 32, 3))
 
@@ -371,7 +374,7 @@ def cifar_batches(arrays):
 
 
 def cifar_records(arrays):
-    """Return the content of each file of the binary version, by hand from its description."""
+    """Return the files of the binary version, written from its description."""
     return {
         f"{name}.bin": b"".join(
             bytes([label]) + row.tobytes() for row, label in zip(x, y, strict=True)
@@ -399,7 +402,7 @@ def write_cifar_bin(folder, arrays):
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes str and bytes as the byte strings of Python 2, which pickled CIFAR-10."""
+    """Pickle str and bytes as Python 2, which wrote CIFAR-10, does."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -450,7 +453,7 @@ def test_cifar_sample_whatever_is_at_hand(folder, cifar):
     assert np.array_equal(sample, cifar["x_test"][:2] / 255.0)
     assert datasets.load("cifar10", n_images=1, download=False)[0].shape == (1, 32, 32, 3)
     refused(
-        r"no file with 3 test images .*cifar-10-binary\.tar\.gz",
+        r"a file with 3 test images .*cifar-10-binary\.tar\.gz",
         datasets.load,
         "cifar10",
         n_images=3,
@@ -520,7 +523,7 @@ def test_bad_cifar_binary(folder, cifar):
         ({}, None),
         ({"lossless_first": np.zeros((4, 28, 28), np.uint8)}, "cifar10_train.npz: .*images of"),
         ({"y": np.zeros(3, int)}, r"cifar10_train.npz: .*labels of integers, of shape \(4,\)"),
-        ({"y": None}, "expected the keys x and y, or lossless_first and y, got lossless_first"),
+        ({"y": None}, "expected arrays x and y, or lossless_first and y, got lossless_first"),
     ],
 )
 def test_first_images_of_cifar(folder, cifar, change, match):
@@ -533,21 +536,21 @@ def test_first_images_of_cifar(folder, cifar, change, match):
     images, labels = datasets.load("cifar10", "train", 4)
     assert np.array_equal(images, cifar["x_train"][:4] / 255.0)
     assert np.array_equal(labels, cifar["y_train"][:4])
-    refused("no file with 5 train", datasets.load, "cifar10", "train", 5, download=False)
+    refused("a file with 5 train", datasets.load, "cifar10", "train", 5, download=False)
 
 
 # -- downloads -----------------------------------------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`; with `cut` only the first half of each, promising the whole."""
+    """Serve `files`; with `cut`, promise whole files and send the first halves."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.cut, self.requests = {}, False, []
 
     def offer(self, *paths):
-        """Serve files; return what `_Dataset.downloads` is to say about them."""
+        """Serve files; return the value of `_Dataset.downloads` for them."""
         offers = {}
         for path in paths:
             content = path.read_bytes()
@@ -634,8 +637,8 @@ def test_progress_and_silence(capfd, caplog, cache, progress):
 def test_download_cut_short(server, offered, cache, progress):
     server.cut = True
     message = refused(
-        r"mnist: the download of http://127.*mnist\.npz to .* failed .*try again, or put into a "
-        r"folder named by NENGONET_DATA: mnist\.npz \(x_train",
+        r"mnist: the download of http://127.*mnist\.npz to .* failed .*try again, or put this into "
+        r"a folder that NENGONET_DATA names: mnist\.npz \(x_train",
         datasets.load,
         "mnist",
         n_images="all",
@@ -689,7 +692,7 @@ def test_what_a_killed_download_left_is_swept_up(cache):
 def test_a_damaged_file_in_the_cache_is_replaced(server, cache):
     cache.mkdir()
     (cache / "mnist.npz").write_bytes(b"damaged")
-    refused("found no file with 12 test", datasets.load, "mnist", n_images="all", download=False)
+    refused("expected a file with 12 test", datasets.load, "mnist", n_images="all", download=False)
     assert server.requests == []
     assert datasets.load("mnist", n_images="all")[0].shape == (12, 28, 28)
 
@@ -780,10 +783,10 @@ OWN = {"x": np.zeros((3, 4)), "y": np.arange(3)}
 @pytest.mark.parametrize(
     "arrays, kwargs, match",
     [
-        ({"a": np.zeros(3)}, {}, "keys x_test and y_test, or x and y, or images and .*got a;"),
-        ({"x": OWN["x"]}, {}, "got x; save under"),
-        ({"x\ny": OWN["x"]}, {}, r"got x\\ny; save under"),
-        (OWN, {"split": "train"}, "expected the keys x_train and y_train, got x, y"),
+        ({"a": np.zeros(3)}, {}, "arrays x_test and y_test, or x and y, or images and .*got a;"),
+        ({"x": OWN["x"]}, {}, "got x; save them"),
+        ({"x\ny": OWN["x"]}, {}, r"got x\\ny; save them"),
+        (OWN, {"split": "train"}, "expected arrays x_train and y_train, got x, y"),
         (OWN, {"n_images": 4}, r"expected 1 to 3 \(all of .*own\.npz\), .* got 4"),
         ({**OWN, "x": np.full((3, 4), 255.0)}, {}, ": x: .* got 255 to 255; divide by 255"),
         ({**OWN, "x": np.full((3, 4), -1.0)}, {}, "got -1 to -1; scale them"),

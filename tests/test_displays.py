@@ -24,7 +24,7 @@ import public_names  # noqa: E402
 
 @pytest.fixture(scope="module")
 def objects():
-    """One object or more of all that the reference shows, of a small network and its run."""
+    """Return objects of every class in the reference, from a small network and its run."""
     rng = np.random.default_rng(3)
     images, labels = rng.random((9, 4, 5)), np.arange(9) % 3
     pool = nn.Weights([nn.LayerWeights(rng.normal(size=(20, 6)), np.ones(6), name=BAD)])
@@ -74,7 +74,7 @@ def public_classes():
 
 
 def held(objects):
-    """Return all that these objects hold, directly or not, leaving out code and modules."""
+    """Return everything that these objects hold, except code and modules."""
     code = (type, types.ModuleType, types.FunctionType, types.FrameType, weakref.ref)
     found, waiting = {}, [objects]
     while waiting:
@@ -86,7 +86,7 @@ def held(objects):
 
 
 def test_every_public_class_has_a_short_repr(objects):
-    """Every instance that the objects hold: one line, the class, no array."""
+    """Every instance shows its class in one line without arrays."""
     classes = public_classes()
     alive = [each for each in held(objects) if type(each) in classes]
     seen = {type(each) for each in alive}
@@ -96,7 +96,7 @@ def test_every_public_class_has_a_short_repr(objects):
         assert "\n" not in line, line
         assert len(line) < 260, line
         assert name in line or type(each).__name__ in line, line
-        # Nengo shows a neuron type's first states, which are short.
+        # Nengo shows a neuron type's initial states, which are short.
         assert "array(" not in line or isinstance(each, nengo.neurons.NeuronType), line
         assert " object at 0x" not in line, line
 
@@ -143,7 +143,7 @@ def test_displays_are_well_formed_and_escape_what_users_write(objects):
 
 
 def test_a_display_has_the_figures_of_the_text(objects):
-    """Whatever number stands in the table of `str` stands in the display too."""
+    """Every number in the table of `str` is in the display too."""
     for name in ("weights", "diagnosis", "comparison", "sweep", "budget"):
         shown = Parsed(objects[name]._repr_html_()).text
         numbers = re.findall(r"\d[\d,.]*\d", str(objects[name]).replace(BAD, ""))

@@ -36,7 +36,7 @@ SHOWN = re.findall(
 
 
 def module(path):
-    """Import a script of the documentation, which is no package."""
+    """Import a script of the documentation, which is not a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     found = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = found
@@ -54,7 +54,7 @@ check_html = module(ROOT / "docs" / "check_html.py")
 
 
 def commands(text):
-    """Return the commands after a prompt or in a chain of commands, and in the running text."""
+    """Return the commands after a prompt, in a chain of commands, or in the text."""
     return set(re.findall(r"(?:^\$ |&& )(nengonet .*)$", text, flags=re.MULTILINE)) | set(
         re.findall(r"`(nengonet [^`]*)`", text)
     )
@@ -186,7 +186,7 @@ def printed(command):
 
 @pytest.mark.parametrize("command, shown", SHOWN)
 def test_commands_of_the_readme_print_what_it_shows(command, shown):
-    """In this order, with lines left out where it says so."""
+    """Printed lines come in this order; the README may leave some out and say so."""
     lines = iter(printed(command).splitlines())
     for line in shown.splitlines():
         assert line == "…" or line == "  …" or any(examples.agree(each, line) for each in lines), (
@@ -348,7 +348,7 @@ def test_a_page_of_a_reproduction_types_no_figure(name):
 
 @pytest.mark.parametrize("name", STUDY_PAGES)
 def test_what_a_page_folds_is_unfolded_again(name):
-    """Headings would tear the site's sections; Markdown within needs an empty line before it."""
+    """Folded parts have no headings, and an empty line before their Markdown."""
     folded = re.findall(r"<details>\n(.*?)</details>", TEXTS[name], flags=re.DOTALL)
     assert TEXTS[name].count("<details>") == TEXTS[name].count("</details>") == len(folded)
     for each in folded:

@@ -36,7 +36,7 @@ def functions(request):
 
 @pytest.fixture(params=["Python", "Numba"])
 def set_all(request, functions):
-    """Return what computes a list, as it is, and as kernels have it."""
+    """Return a list's function in pure Python and as kernels call it."""
     if request.param == "Python":
         return functions[1]
     numba = pytest.importorskip("numba")

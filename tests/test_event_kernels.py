@@ -31,7 +31,7 @@ CONVOLUTIONS = {
 
 
 def random_spikes(rng, n, density):
-    """Return the counts of spikes of a step, and the list of them among other spikes."""
+    """Return a step's spike counts, and their list among other spikes."""
     counts = rng.poisson(density, n)
     return counts, np.repeat(np.arange(n), counts)
 
@@ -43,7 +43,7 @@ def ordered(rng, rows, n_channels):
 
 
 def between(rows):
-    """Return a list in which the rows are only a part, and where they are."""
+    """Return a longer list that contains the rows, and their place in it."""
     return np.concatenate(([2, 0, 1], rows, [1, 0])).astype(np.int32), 3, 3 + len(rows)
 
 
@@ -73,7 +73,7 @@ def test_gathering_convolution(case, density, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_filters", [3, 40, 100])
 def test_spikes_are_summed_in_their_order(n_filters, dtype):
-    """To the bit, however many there are, also where they end with the list."""
+    """Sums are equal to the bit for any number of spikes, also at the list's end."""
     rng = np.random.default_rng(n_filters)
     shape, size = (4, 5, 3), (2, 2)
     geometry = (*shape, 3, 4, *size, 1, 1, 0, 0, n_filters)
@@ -93,7 +93,7 @@ def test_spikes_are_summed_in_their_order(n_filters, dtype):
 
 
 def check_windows(case, values, kernel, n_beyond=5):
-    """Compare with NumPy, which has the same sums if all are integers."""
+    """Compare with NumPy, whose sums of integers are the same in any order."""
     shape, size, strides, padding, n_filters = case
     shape_out = output_shape(shape, size, strides, padding)
     (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
@@ -151,7 +151,7 @@ def test_windows_of_other_numbers_than_the_kernel():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_windows_are_summed_in_the_order_of_the_kernel(dtype):
-    """To the bit, with products rounded before they are added."""
+    """Sums are equal to the bit if products are rounded before they are added."""
     rng = np.random.default_rng(2)
     shape, size, n_filters = (7, 6, 3), (3, 2), 37
     geometry = (*shape, 5, 5, *size, 1, 1, 0, 0, n_filters)

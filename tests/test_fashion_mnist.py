@@ -41,7 +41,7 @@ def call(*arguments):
 
 
 def keras_spiking(layers, tau, image, voltage, dt):
-    """Do what KerasSpiking's SpikingActivation, Lowpass and Dense do in ten steps, in NumPy."""
+    """Compute KerasSpiking's SpikingActivation, Lowpass and Dense for ten steps in NumPy."""
     hidden, last = layers
     rates = np.maximum(image.ravel() @ hidden.kernel + hidden.bias, 0)
     level, spikes, outputs = np.zeros(len(rates)), [], []
@@ -95,7 +95,7 @@ def test_the_files_hold_what_their_cards_say():
 
 
 def test_long_steps_give_the_ann():
-    """|count / T - rate| < 1 / T for every neuron, so the logits are bounded too."""
+    """As |count / T - rate| < 1 / T for every neuron, the logits are bounded too."""
     result = show(STUDY.build(dt=20.0), IMAGES)
     layers = LOADED["plain"][0]
     bound = np.abs(layers[1].kernel).sum(axis=0) / 200
@@ -111,7 +111,7 @@ def test_from_zero_voltage_nothing_spikes_in_ten_milliseconds():
 
 
 def test_kinds_of_initial_voltage():
-    """Drawn for each image, equal images spike differently; drawn once, they do not."""
+    """Equal images spike differently if voltages are drawn for each image, else equally."""
     twice = np.repeat(IMAGES[:1], 40, axis=0)
     counts = {}
     for kind in fashion_mnist.INITIAL_VOLTAGES:
@@ -176,7 +176,7 @@ def test_a_sweep_takes_any_of_the_networks_or_a_file_of_ones_own():
     assert len({each["spikes"] for each in found.values()}) == 4
     path = nn.pretrained("fashion_spiking_aware")
     assert STUDY.measure(weights=path, dt=0.01, n_images=100) == found["spiking-aware"]
-    with pytest.raises(nn.InputError, match="network: expected plain beside a weights file"):
+    with pytest.raises(nn.InputError, match="network: expected plain with your own weights"):
         STUDY.measure(network="low-pass", weights=path)
 
 
@@ -306,7 +306,7 @@ def test_all_images_are_taken_where_there_is_a_folder(tmp_path, monkeypatch):
 
 
 def test_nengos_own_network_has_the_networks_voltages():
-    """``initial_voltage="network"`` is what stock Nengo does with the same network."""
+    """``initial_voltage="network"`` gives the spikes of plain Nengo."""
     case = STUDY.build(dt=0.1, initial_voltage="network", seed=2)
     with case.network:
         probe = nengo.Probe(case.output.node)
@@ -334,7 +334,7 @@ def test_whole_test_set_gives_the_tutorials_figures():
 
 
 def test_budget_ends_at_the_run():
-    """The stages' last one is what a run reads out; diagnosis knows learned filters as no fault."""
+    """The last stage is the run's readout; learned filters are not diagnosed as a fault."""
     case = STUDY.build(network="low-pass", dt=0.01)
     run = show(case, IMAGES[:100]).accuracy(LABELS[:100])
     options = {"network": "low-pass", "dt": 0.01, "n_images": 100}

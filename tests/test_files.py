@@ -276,7 +276,7 @@ DATA = pathlib.Path(__file__).parent / "data"
 
 
 def with_a_false_claim(content, rng):
-    """Change a number near the start of a structure, or let one pointer go to another."""
+    """Change a number near the start of a structure, or redirect a pointer."""
     content = bytearray(content)
     starts = [m.start() for m in re.finditer(b"|".join(map(re.escape, STRUCTURES)), content)]
     at = rng.choice(starts) + rng.randrange(120)
@@ -295,7 +295,7 @@ def with_damaged_bytes(content, rng):
 
 
 def with_other_objects(content, rng):
-    """Change what an HDF5 file holds, by means of HDF5."""
+    """Change the content of an HDF5 file through HDF5."""
     stream = io.BytesIO(content)
     with h5py.File(stream, "a") as file:
         groups, datasets = [file], []

@@ -140,7 +140,7 @@ def test_the_simulator_of_minibatches_runs_it_with_float32():
             r"lowpass: tau: expected one number .* each of the 3 units of hidden, got sh",
         ),
         ("slow", r"lowpass: tau: expected an array of numbers, got 'slow'"),
-        (-0.1, r"lowpass: tau: expected times from 0 s, got -0\.1"),
+        (-0.1, r"lowpass: tau: expected times of at least 0 s, got -0\.1"),
         (np.nan, r"lowpass: tau: expected finite values, got nan"),
     ],
 )

@@ -172,7 +172,7 @@ def test_hidden_neurons_that_spike_at_random_are_not_pixels():
 
 
 def test_few_spikes_are_found():
-    """The gain divided by 1000 and the amplitude multiplied by it: the same mean output."""
+    """Divide the gain by 1000 and multiply the amplitude by it, for the same mean output."""
     layer = mlp(nn.IntegrateAndFire(amplitude=1 / 0.03), gain=0.03)
     (finding,) = found(layer, "few-spikes", readout="mean")
     assert (finding.severity, finding.layers) == ("error", ("hidden",))
@@ -189,7 +189,7 @@ def test_a_finding_names_all_layers_and_describes_the_worst():
 
 
 def test_one_of_twenty_images_is_not_an_error():
-    """Severities count what is sure: the lower end of the share's interval."""
+    """A severity depends on the lower end of the share's interval."""
     layer = mlp(SPIKING_RELU)
     plain, noisy = (nn.predict_rates(layer, IMAGES, noise=noise) for noise in (False, True))
     changed = plain.argmax(axis=1) != noisy.argmax(axis=1)
@@ -200,7 +200,7 @@ def test_one_of_twenty_images_is_not_an_error():
 
 
 def test_a_given_gain_is_not_called_tuned():
-    """Whether a builder, plain Nengo or an edit gave it; its saturation is found all the same."""
+    """The gain comes from a builder, plain Nengo or an edit; its saturation is found."""
     lif = {"neuron_type": nengo.LIF(), "input_rate": 2e4}
     assert found(mlp(**lif, gain=None, **nn.FORUM), "gain-on-neurons")
     given = mlp(**lif, gain=2.0332)
@@ -266,7 +266,7 @@ def test_few_images_do_not_make_neurons_silent():
 
 @pytest.mark.parametrize("after, severity", [(nn.IntegrateAndFire(), "note"), (TANH, "warning")])
 def test_scale_matters_before_neurons_with_a_bend(after, severity):
-    """Another output for an activation of 1 is a note before ReLUs, a warning before tanh."""
+    """A wrong scale is a note before ReLUs and a warning before tanh."""
     rng = np.random.default_rng(1)
     with nengo.Network(seed=0):
         layer = nn.constant_input((6,))
@@ -323,7 +323,7 @@ def test_a_pool_is_not_a_bright_pixel():
 
 
 def test_amplitude_is_seen_across_pools():
-    """Pools stand between the layer at fault and the one that it feeds."""
+    """Pools lie between the layer at fault and the layer that it feeds."""
     other = {"conv": {"gain": 500.0}, "again": {"gain": 20.0}}
     output, images = cnn(nn.IntegrateAndFire(amplitude=1 / 100), 100.0, **other)
     (finding,) = found(output, "amplitude", images)
@@ -332,7 +332,7 @@ def test_amplitude_is_seen_across_pools():
 
 
 def test_the_bias_of_a_filter_is_its_neurons_bias():
-    """LIF's own bias is told from the Keras bias, which every position has."""
+    """LIF's bias is distinguished from the Keras bias, which every position has."""
     output, images = cnn(nengo.LIF(amplitude=0.01), 2.0)
     assert not found(output, "bias-threshold", images)
     output, images = cnn(nengo.LIF(amplitude=0.01), 2.0, conv={"bias": 1.5})
@@ -345,7 +345,7 @@ def test_the_bias_of_a_filter_is_its_neurons_bias():
 
 
 def loop(weight, synapse=0.01, n=12, gain=2.0, inputs=1.5, label="loop"):
-    """Neurons that feed each other alike, and images of inputs that differ somewhat."""
+    """Return neurons that feed each other equally, and images with slightly different inputs."""
     with nengo.Network(seed=0):
         layer = nn.constant_input((n,), label="inputs")
         layer = nn.dense(layer, np.eye(n), nengo.LIF(), gain=gain, bias=0.0, label=label)
@@ -424,7 +424,7 @@ def test_a_loop_that_grows_without_end_settles_nowhere():
 
 
 def test_ensembles_behind_encoders_are_tuned_for_them():
-    """Biases above 1 and silent neurons are as they should be there."""
+    """Biases above 1 and silent neurons are normal behind encoders."""
     with nengo.Network(seed=0) as network:
         node = nengo.Node([0.0], label="x")
         a, b = (nengo.Ensemble(60, 1, label=name) for name in "ab")

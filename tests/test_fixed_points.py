@@ -28,7 +28,7 @@ def tuned(n, gain, bias, neuron_type=None, label=None):
 
 
 def lateral(n=40, weight=-0.001, synapse=0.01, inputs=None, neuron_type=None, seed=0, amplitude=1):
-    """Neurons that inhibit each other, and not themselves."""
+    """Return neurons that inhibit each other but not themselves."""
     inputs = RNG.uniform(1, 2, n) if inputs is None else inputs
     with nengo.Network(seed=seed) as network:
         node = nengo.Node(inputs, label="inputs")
@@ -57,7 +57,7 @@ def excitation_and_inhibition(seed=3):
 
 
 def memory(weight, n=80, neuron_type=None, seed=1, tau=0.1, inputs=0.4, **settings):
-    """One dimension that decoded feedback holds."""
+    """Return a memory of one dimension, made by decoded feedback."""
     with nengo.Network(seed=seed) as network:
         node = nengo.Node([inputs], label="inputs")
         layer = nengo.Ensemble(
@@ -182,7 +182,7 @@ def test_a_winner_takes_all_from_other_starts():
 
 
 def test_noise_in_a_loop_brings_the_prediction_closer():
-    """Poisson input makes neurons fire that their mean current leaves silent."""
+    """Poisson input makes neurons fire whose mean current is below threshold."""
     rng = np.random.default_rng(2)
     with nengo.Network(seed=0) as network:
         pixels = nn.poisson_input((60,), max_rate=200.0)
@@ -205,7 +205,7 @@ def test_noise_in_a_loop_brings_the_prediction_closer():
 
 @pytest.mark.parametrize("weight, synapse", [(-0.003, 0.05), (-0.004, 0.002)])
 def test_the_mean_field_holds_where_many_spikes_add_up(weight, synapse):
-    """The same inhibition by long and by short currents."""
+    """The same inhibition acts through a long and through a short synapse."""
     network, node, layer = lateral(20, weight, synapse, inputs=np.linspace(1, 2, 20))
     point = nn.fixed_point(layer, node.output[None], network=network)
     run = observed(network, layer, 3.0)
@@ -222,7 +222,7 @@ def test_what_is_fed_forward_has_no_fixed_point_to_find():
 
 
 def test_loops_one_after_the_other_are_one_record():
-    """A layer behind a loop that does not rest is refused as well, and one beside it is not."""
+    """A layer behind an unstable loop is refused too; a layer beside it is not."""
     with nengo.Network(seed=0) as network:
         node = nengo.Node([1.0], label="inputs")
         first, second, after = (tuned(2, 1.0, 2.0, label=name) for name in ("a", "b", "c"))

@@ -31,14 +31,14 @@ def test_as_posted_fails_as_it_did_there(run_as_posted):
     assert f"{run_as_posted.accuracy.ties} of 250 examples tie" in notes
     rates = run_as_posted.result.rates("hidden")
     saturated, silent = (rates > 450).mean() * 128, (rates == 0).mean() * 128
-    assert f"hidden: of 128 neurons, {saturated:.1f} are saturated" in notes
-    assert f"{silent:.1f} silent" in notes
+    assert f"hidden: in an average image, {saturated:.1f} of 128 neurons are saturated" in notes
+    assert f"{silent:.1f} are silent" in notes
     assert saturated + silent > 0.8 * 128  # the hidden layer is binary
 
 
 @pytest.mark.parametrize("neurons", ["lif", "if", "relu"])
 def test_repaired_network_classifies(neurons):
-    """Another seed and other images than the README's."""
+    """Use another seed and other images than the README."""
     images, labels = IMAGES[600:750], LABELS[600:750]
     output = build(LAYERS, neurons=neurons, seed=11)
     result = nn.present(output.network, output, images, seed=11, progress=False)
@@ -54,7 +54,7 @@ def test_repaired_network_classifies(neurons):
 
 
 def plain_nengo(pixels, *, example, n_steps=350):
-    """The forum's network in plain Nengo: none of our builders, Nengo's own probes."""
+    """Return the forum's network in plain Nengo, with Nengo's probes."""
     kernels = [layer.kernel.astype(float) for layer in LAYERS]
     with nengo.Network(seed=0) as network:
         network.config[nengo.Ensemble].max_rates = Choice([100])
@@ -116,7 +116,7 @@ def test_repaired_differs_from_posted_in_scales_only():
 
 @pytest.mark.parametrize("factor", [1 / 255, 30.0])
 def test_repair_follows_the_scale_of_the_weights(factor):
-    """The post's author trained on grey levels 0 to 255: other weights, the same network."""
+    """The post's author trained on grey levels 0 to 255, so weights differ in scale only."""
     scaled = [
         nn.LayerWeights(kernel=layer.kernel.astype(float) * factor, name=layer.name)
         for layer in LAYERS
@@ -159,7 +159,7 @@ def test_weights_of_another_network_are_named(tmp_path):
 
 
 def test_the_posts_readouts_are_those_of_a_filtered_probe(run_as_posted):
-    """Its sum and its mean, by hand from the spikes: a low-pass filter of 0.1 s, a step late."""
+    """Sum and mean follow by hand from the spikes: a low-pass of 0.1 s, one step late."""
     decay, filtered, total = np.exp(-0.001 / 0.1), np.zeros((250, 10)), np.zeros((250, 10))
     for spikes in np.moveaxis(run_as_posted.result.outputs, 1, 0):
         total += filtered
@@ -232,7 +232,7 @@ def test_a_published_figure_is_that_of_the_same_network(options, published):
 
 @pytest.fixture
 def deep_file(tmp_path):
-    """Six layers, of which the last four pass on what they get."""
+    """Write six layers, of which the last four pass their input on."""
     file = tmp_path / "deep.h5"
     kernels = [layer.kernel for layer in LAYERS] + 4 * [np.eye(10, dtype=np.float32)]
     with h5py.File(file, "w") as handle:
@@ -242,7 +242,7 @@ def deep_file(tmp_path):
 
 
 def test_a_run_that_falls_short_of_its_ann_says_why(deep_file):
-    """Layer by layer, LIF rectifies more noise; IntegrateAndFire does not."""
+    """LIF rectifies more noise with every layer; IntegrateAndFire does not."""
     run = {"weights": deep_file, "n_images": 100, "progress": False}
     short = STUDY.reproduce(**run, full_scale_rate=100.0)
     assert short.falls_short
@@ -283,10 +283,10 @@ def test_what_differs_is_read_from_both_networks():
         gains = [layer.ensemble.gain[0] for layer in output.upstream()[1:]]
         assert f"gain hidden {gains[0]:.4g}, output {gains[1]:.4g} instead of 2.033" in notes[1]
         assert "instead of 25,500 Hz" in notes[0]
-        assert notes[2].startswith("bias 0 instead of 1, ")
+        assert notes[2].startswith("bias 0 instead of 1 (")
         for layer in output.upstream()[1:]:
             layer.ensemble.bias = np.asarray(layer.ensemble.bias) + 0.25
-        assert list(differences(case))[2].startswith("bias 0.25 instead of 1, ")
+        assert list(differences(case))[2].startswith("bias 0.25 instead of 1 (")
 
 
 def test_report_says_what_was_measured(run_as_posted):
@@ -315,7 +315,7 @@ def test_gain_is_matched_to_the_rate():
 
 
 def test_more_spikes_need_fewer_steps():
-    """Constant input and a high full scale: on other images, near the ANN after 20 steps."""
+    """Constant input and a high rate come near the ANN in 20 steps, on other images too."""
     report = STUDY.reproduce(
         neurons="if",
         input_kind="constant",

@@ -18,7 +18,7 @@ from nengonet.layers.weighted import AddBias
 
 
 def chosen(rng, size):
-    """Return a slice or list of indices, as people write them, and how many it takes."""
+    """Return a slice or list of indices, and how many items it selects."""
     start = int(rng.integers(0, size))
     ways = [
         slice(None),
@@ -75,7 +75,7 @@ def connect(rng, pre, post):
 
 
 def random_network(rng):
-    """Return a feed-forward network of everything that may feed neurons, and its ensembles."""
+    """Return a feed-forward network with every kind of input to neurons, and its ensembles."""
     with nengo.Network(seed=0) as network:
         size = int(rng.integers(2, 6))
         image = nn.constant_input((size,), scale=2.0).node
@@ -284,21 +284,21 @@ def test_edits_that_make_no_network_are_refused():
 
 
 class OwnSynapse(nengo.Lowpass):
-    """A filter that does something else than its base."""
+    """A filter that differs from its base."""
 
     def make_step(self, shape_in, shape_out, dt, rng, state):
         return lambda t, x: x**2
 
 
 class OwnBias(AddBias):
-    """A Node function that does something else than its base."""
+    """A Node function that differs from its base."""
 
     def __call__(self, t, x):
         return x**2
 
 
 class OwnWeights(nengo.Dense):
-    """A transform that does something else than its base."""
+    """A transform that differs from its base."""
 
     def sample(self, rng=np.random):
         return 2 * super().sample(rng)
@@ -378,7 +378,7 @@ def test_a_result_is_not_compared_with_an_edited_network():
 
 
 def test_ensemble_arrays_are_read_through_their_nodes():
-    """Its decoded input and output feed nothing here; its neuron input and output do."""
+    """Decoded input and output feed nothing here; neuron input and output do."""
     rng = np.random.default_rng(4)
     spiking = nengo.SpikingRectifiedLinear(initial_state={"voltage": Choice([0.5])}, amplitude=0.1)
     with nengo.Network(seed=0) as net:

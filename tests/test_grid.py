@@ -57,7 +57,7 @@ def unrelated():
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Load a module of that text; another text under the same name, each time."""
+    """Load a text as a module, each time under the same name."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def load(text):
@@ -175,7 +175,7 @@ def test_without_content_nothing_is_saved(tmp_path):
 
 
 def test_files_count_by_their_content(tmp_path):
-    """A path of its own type by content alone; a string, which may be a word, by both."""
+    """A path counts by content alone, a string (which may be a word) by text and content."""
     one, two, file = tmp_path / "one", tmp_path / "two", tmp_path / "sweep"
     sizes = functools.partial(run, size_of, seeds=1, resume=True)
     one.write_text("same")

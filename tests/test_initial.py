@@ -51,7 +51,7 @@ def test_the_twin_draws_what_the_reference_draws(kind):
 
 @pytest.mark.parametrize("dt", [0.001, 0.1, 1.0])
 def test_nengos_own_simulator_started_by_hand_does_the_same(dt):
-    """A plain nengo.Simulator of each example alone, whose voltages are stated in the build."""
+    """A plain nengo.Simulator runs each example alone, with its voltages given in the build."""
     network, output = built()
     result = shown({"first": STATES["first"]}, dt=dt, presentation_time=10 * dt, seed=3)
     (drawn,) = drawn_states(output.upstream(), {"first": STATES["first"]})

@@ -13,7 +13,7 @@ ALPHA = 1e-6
 
 
 def input_spikes(image, n_steps, *, dt=0.001, example=0, seed=0, **settings):
-    """Run an input layer alone; return its spikes in each step."""
+    """Run an input layer, and return its spikes in each step."""
     image = np.asarray(image, dtype=float)
     with nengo.Network(seed=0) as network:
         layer = nn.poisson_input(image.shape, **settings)
@@ -212,7 +212,7 @@ def test_only_spikes_need_pixels_in_0_to_1():
 
 
 def test_pixels_just_above_white_are_told_in_full():
-    """As resizing leaves them: a message that says 1 where 1 is allowed would be of no help."""
+    """Resizing can leave 1.0000001; the message must not round it to the allowed 1."""
     with nengo.Network():
         pixels = nn.poisson_input((2,))
     with pytest.raises(nn.InputError, match=r"got 0 to 1\.0000001; divide by 1\.0000001 and"):
@@ -220,7 +220,7 @@ def test_pixels_just_above_white_are_told_in_full():
 
 
 def test_an_output_that_nothing_feeds_is_the_same_for_all_images():
-    """It is predicted where it is run: the images go to the network's input all the same."""
+    """It is predicted as it is run; the images still go to the network's input."""
     with nengo.Network(seed=1) as net:
         source = nengo.Node(np.zeros(3))
         nengo.Connection(source, nengo.Ensemble(6, 3))

@@ -63,7 +63,7 @@ def test_another_run_is_refused(file, fingerprint, message):
 
 
 def test_every_cut_and_every_tail_of_zeros_leaves_what_is_whole(file, monkeypatch):
-    """A power cut may leave a file of its full length whose end was never written."""
+    """After a power cut, a file may have its full length without its last bytes."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     whole, expected = file.read_bytes(), read(file)
     for length in range(len(MAGIC), len(whole)):
@@ -203,7 +203,7 @@ def test_without_locks_it_warns(file, monkeypatch):
 
 
 def test_a_full_disk_leaves_what_is_finished(file):
-    """The limit of a file's size fails a write in its middle, as a full disk does."""
+    """A limit on a file's size makes a write fail in its middle, as a full disk does."""
     size = file.stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Numbers(file, None) as journal:
@@ -255,5 +255,7 @@ def test_what_cannot_be_written_is_told_at_once(tmp_path):
         with pytest.raises(nn.InputError, match="cannot be written"):
             read(tmp_path / name)
     (tmp_path / "other").write_text("something else")
-    with pytest.raises(nn.InputError, match="expected the journal of an earlier count, .* another"):
+    with pytest.raises(
+        nn.InputError, match="expected the file of an earlier count .*, got another"
+    ):
         read(tmp_path / "other")

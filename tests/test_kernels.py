@@ -11,7 +11,7 @@ from nengonet.minibatch import kernels
 
 
 def spikes_of(rng, n, batch, n_spikes):
-    """Return rows, the spikes of each example in them, with others around, and their counts."""
+    """Return rows with the spikes of each example among others, and their counts."""
     rows = rng.integers(n, size=batch * (n_spikes + 2)).astype(np.int32)
     first = np.arange(batch) * (n_spikes + 2) + 1
     last = first + n_spikes - rng.integers(0, min(2, n_spikes + 1), batch)

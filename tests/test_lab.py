@@ -253,7 +253,7 @@ def test_two_labs_do_not_disturb_each_other():
 
 @pytest.fixture
 def begun(monkeypatch):
-    """Return an event that is set once a run is in its steps."""
+    """Return an event that is set as soon as a run takes steps."""
     event, told = threading.Event(), states.Job.told
 
     def hear(job, n_done, total):

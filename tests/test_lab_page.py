@@ -31,7 +31,7 @@ TOKEN = re.compile(r"\?token=[\w-]{20,}$")
 
 
 class Served:
-    """``nengonet lab`` in a process, with what it said first."""
+    """``nengonet lab`` in a process, with its first output."""
 
     def __init__(self, *words):
         command = [sys.executable, "-m", "nengonet", "lab", *words, "--no-browser", "--json"]
@@ -50,13 +50,13 @@ class Served:
         self.end()
 
     def end(self):
-        """Press Ctrl-C, and return the exit code and what was complained of."""
+        """Press Ctrl-C, and return the exit code and the messages."""
         self.process.send_signal(signal.SIGINT)
         return self.process.communicate(timeout=60)[1], self.process.returncode
 
 
 def asked(url, **headers):
-    """Return the status of an answer, and its cookie."""
+    """Return the status of a response, and its cookie."""
     parts = urllib.parse.urlsplit(url)
     with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
@@ -169,7 +169,7 @@ def served():
 
 
 class Visit:
-    """A page that somebody has opened, and what they do there."""
+    """A page that a visitor has opened, and their actions."""
 
     def __init__(self, browser, url, size=SIZE):
         self.context = browser.new_context(viewport=size)
@@ -182,15 +182,15 @@ class Visit:
         self.settle()
 
     def settle(self):
-        """Wait until the run of the knobs of now is done."""
+        """Wait until the run with the current knobs has finished."""
         self.page.locator(".state", has_text="done").wait_for(timeout=120_000)
 
     def accuracies(self):
-        """Return what is predicted and what the run gave, as they are written."""
+        """Return the predicted and the measured accuracy, as the page writes them."""
         return self.page.locator(".numbers .big").all_inner_texts()[:2]
 
     def turn(self, knob, value):
-        """Turn a knob, and wait until the page has seen it."""
+        """Turn a knob, and wait for the page."""
         field = self.page.locator(f".knob-{knob.replace('.', '-')}").locator("input, select")
         if field.evaluate("each => each.tagName") == "SELECT":
             field.select_option(value)
@@ -352,7 +352,7 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
 
 
 def downloaded(visit, name):
-    """Open a tab, press its button, and return the path and name of what comes."""
+    """Open a tab, press its button, and return the download's path and name."""
     visit.tab(name)
     button = visit.page.locator(
         f".download-{name} a:not([disabled]), .download-{name} button:not([disabled])"

@@ -17,7 +17,7 @@ BLUE, RED, ORANGE = COLOURS[0], COLOURS[1], COLOURS[4]
 
 
 def parts(view):
-    """Return what stands in a layout, from left to right and down."""
+    """Return the parts of a layout, from left to right and from top to bottom."""
     inside = [
         each[0] if isinstance(each, tuple) else each for each in getattr(view, "children", ())
     ]
@@ -29,7 +29,7 @@ def figures(view):
 
 
 def named(view, start):
-    """Return the only figure whose title or name starts so."""
+    """Return the only figure whose title or name starts with these words."""
     found = [
         each
         for each in figures(view)
@@ -123,7 +123,7 @@ def test_grids_that_do_not_fit(given, message):
 
 
 def channels(pixels):
-    """Return red, green, blue and alpha, from the top down."""
+    """Return red, green, blue and alpha, from top to bottom."""
     return np.ascontiguousarray(pixels)[::-1].view(np.uint8).reshape(*pixels.shape, 4)
 
 

@@ -83,7 +83,7 @@ class Hebb(nengo.learning_rules.LearningRuleType):
 
 
 class SimHebb(nengo.builder.Operator):
-    """A user's operator: the product of what is before and after, with a limit."""
+    """A user's operator: the limited product of the activities before and after."""
 
     def __init__(self, pre, post, delta, learning_rate):
         super().__init__()
@@ -133,7 +133,7 @@ CASES = {
 
 @functools.cache
 def case_of(case, n_examples, n_steps, precision=64, hidden=False):
-    """Return a network, its probes, what it is shown, and the reference's runs."""
+    """Return a network, its probes, its inputs, and the reference's runs."""
     rule, settings = CASES[case]
     network, source, probes = learning_network(rule, **settings)
     rows = {source: rows_of(n_examples, n_steps)}
@@ -160,7 +160,7 @@ def test_every_example_learns_as_in_a_reference_run(case, numba):
     "case, precision", [("PES", 64), ("PES", 32), ("BCM", 64), ("Voja", 32), ("RLS", 64)]
 )
 def test_twenty_examples_without_a_probe_of_weights(case, numba, precision):
-    """They are changed late: in steps of many."""
+    """Without a probe, weights are changed late, for many steps at once."""
     n_steps = 50
     network, (probe, other), rows, expected = case_of(case, 20, n_steps, precision, True)
     expected, (source,) = expected[probe], rows
@@ -187,7 +187,7 @@ def test_twenty_examples_without_a_probe_of_weights(case, numba, precision):
 @pytest.mark.parametrize("numba", NUMBA)
 @pytest.mark.parametrize("size", [16, 64])
 def test_to_the_bit_where_sums_are_exact(numba, size):
-    """Numbers with few binary digits: 64 x 64 weights are changed late without Numba, too."""
+    """Numbers have few binary digits; 64 x 64 weights are changed late even without Numba."""
     rng = np.random.default_rng(0)
     dt, tuning = 2.0**-10, {"gain": np.ones(size), "bias": np.zeros(size)}
     tuning |= {"neuron_type": nn.IntegrateAndFire(), "encoders": np.eye(size)[:, :1] + 1}
@@ -273,7 +273,7 @@ def test_a_learning_rate_of_0_changes_nothing(numba, n):
 
 @pytest.mark.parametrize("numba", NUMBA)
 def test_what_changes_is_probed_too(numba):
-    """Then the matrix of changes is computed as such."""
+    """If they are probed, the changes are computed as a matrix."""
     network, source, probes = learning_network(nengo.Oja(1e-6), neurons=True, error=False)
     with network:
         probes.append(nengo.Probe(probes[1].target.learning_rule, "delta"))
@@ -288,7 +288,7 @@ def test_what_changes_is_probed_too(numba):
 
 @pytest.mark.parametrize("numba", NUMBA)
 def test_signals_are_those_of_now(numba):
-    """In the middle of what is changed late, and where only a part is looked at."""
+    """They are current amid late changes, and where only a part is read."""
     network, source, probes = learning_network(nengo.PES(1e-3), neurons=True, n=70)
     rows = {source: rows_of(3)}
     expected = runs_of(network, probes[1:], rows)[probes[1]]
@@ -309,7 +309,7 @@ def test_signals_are_those_of_now(numba):
 
 @pytest.mark.parametrize("numba", NUMBA)
 def test_events_that_a_learned_connection_reads_are_written(numba):
-    """Poisson input is kept as events where only products of shared weights read it."""
+    """Poisson input stays a list of events only if all its readers share weights."""
     with nengo.Network(seed=0) as network:
         pixels = nn.poisson_input((6,), max_rate=300.0)
         post = nengo.Ensemble(10, 6)
@@ -351,7 +351,7 @@ def test_weights_that_run_away_are_an_error(numba):
 @pytest.mark.parametrize("numba", NUMBA)
 @pytest.mark.parametrize("n_outputs", [3, 40])
 def test_infinite_weights_of_silent_inputs_are_an_error(n_outputs, numba):
-    """As in the reference, where 0 times infinity is not a number; within 32 steps at most."""
+    """0 times infinity is not a number; the error comes within 32 steps."""
     with quiet(), nengo.Network(seed=0) as network:
         source = nengo.Node(lambda t: 30.0 * (t < 0.02))
         pre = neurons(5, nengo.SpikingRectifiedLinear())
@@ -418,7 +418,7 @@ def test_data_has_the_encoders_that_each_example_learned():
 
 
 def test_weights_that_nobody_reads_are_learned():
-    """Only `data` shows them."""
+    """Only `data` shows such weights."""
     with nengo.Network(seed=0) as network:
         source, pre = nengo.Node([0.5]), nengo.Ensemble(8, 1)
         nengo.Connection(source, pre, synapse=None)

@@ -67,7 +67,7 @@ def test_counts_are_those_of_nengo_in_steps_of_a_second(kind, poisson):
 
 
 def test_worked_by_hand_in_steps_of_a_second():
-    """2.5 and 0.4 Hz from voltage 0: 2, 3, 2, 3 and 0, 0, 1, 0 spikes a step."""
+    """From voltage 0, 2.5 and 0.4 Hz give 2, 3, 2, 3 and 0, 0, 1, 0 spikes a step."""
     with nengo.Network() as network:
         layer = nn.dense(
             nn.constant_input((1,)), np.array([[2.5, 0.4]]), TYPES["relu"][0], gain=1.0
@@ -131,7 +131,7 @@ def test_predicted_variance_of_several_spikes_a_step(dt):
 
 
 def test_lif_spikes_once_a_step_at_most():
-    """Predicted as simulated where it spikes in every step: 10 Hz, not 200."""
+    """If it spikes in every step, it is predicted at 10 Hz, as simulated, not at 200."""
     dt = 0.1
     assert model_of(nengo.LIF()).ceiling(dt) == 10.0
     assert model_of(nengo.AdaptiveLIF()).ceiling(dt) == 10.0
@@ -193,7 +193,7 @@ def test_blocks_of_poisson_input_do_not_outlast_a_tenth_of_a_second():
 
 @pytest.mark.parametrize("dt", [0.05, 1.0])
 def test_poisson_counts_have_mean_and_variance_of_rate_times_step(dt):
-    """784 pixels of 40 Hz, 50 steps. Six standard errors each: a false alarm in 1e8."""
+    """784 pixels of 40 Hz, 50 steps, six standard errors each: one false alarm in 1e8."""
     with nengo.Network() as network:
         layer = nn.poisson_input((28, 28), 40.0)
     result = nn.present(
@@ -248,7 +248,7 @@ def test_histogram_counts_steps_by_their_spikes():
 
 
 def test_budget_in_long_steps():
-    """Every stage counts several spikes a step: the last ones agree with the ANN."""
+    """Every stage counts several spikes a step, and the last ones agree with the ANN."""
     _, layer = built("if", poisson=True)
     logits = np.maximum(IMAGES.reshape(6, 12) @ KERNEL, 0) @ LAST
     budget = nn.error_budget(

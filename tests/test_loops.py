@@ -18,7 +18,7 @@ SYNAPSES = [
 
 
 def linear(weights, synapse, bias=0.0, inputs=1):
-    """RectifiedLinear neurons of gain 1 whose currents stay above 0: a linear network."""
+    """Return a linear network: RectifiedLinear neurons whose currents stay above 0."""
     n = len(weights)
     with nengo.Network(seed=0) as network:
         node = nengo.Node(np.zeros(inputs), label="inputs")
@@ -59,7 +59,7 @@ def test_a_linear_loop_rests_where_its_equations_do(synapse, dt):
 
 @pytest.mark.parametrize("synapse", SYNAPSES, ids=str)
 def test_a_deviation_grows_as_in_a_run(synapse):
-    """The last part of the way to rest goes by the multiplier, step by step."""
+    """Near rest, every step multiplies the deviation by the multiplier."""
     weights = np.array([[0.3, -0.5, 0.0], [0.6, 0.1, 0.2], [0.1, 0.0, 0.4]])
     network, node, neurons = linear(weights, synapse, bias=20.0)
     point = nn.fixed_point(neurons, [[3.0]], network=network, n_starts=0)
@@ -91,7 +91,7 @@ def test_the_multiplier_of_a_low_pass_is_worked_by_hand(tau):
 
 
 def test_strong_inhibition_within_a_step_is_unstable():
-    """-3 of what came a step before: a deviation grows threefold, and changes its sign."""
+    """A weight of -3 with one step of delay triples a deviation and flips its sign."""
     network, node, neurons = linear(np.array([[-3.0]]), nengo.Lowpass(0), bias=5.0)
     point = nn.fixed_point(neurons, [[1.0]], network=network, n_starts=0)
     np.testing.assert_allclose(point.rates["neurons"], [[1.5]], rtol=1e-6)
@@ -116,7 +116,7 @@ def test_a_loop_that_grows_without_end_does_not_converge():
 
 @pytest.mark.parametrize("n", [30, 90])
 def test_the_largest_eigenvalue_is_found_among_many(n):
-    """More values than directions that are followed: within 1 %."""
+    """There are more values than followed directions; the result is within 1 %."""
     weights = RNG.normal(0.5 / n, 0.25 / np.sqrt(n), (n, n))
     network, _, neurons = linear(weights, 0.02, bias=200.0)
     point = nn.fixed_point(neurons, [[1.0]], network=network, n_starts=0)
@@ -139,7 +139,7 @@ def test_images_are_independent_of_each_other():
 
 
 def test_nodes_in_a_loop_pass_on_within_a_step():
-    """An EnsembleArray of rate neurons that feeds itself through its Nodes: exact."""
+    """An EnsembleArray of rate neurons that feeds itself through Nodes is predicted exactly."""
     with nengo.Network(seed=5) as network:
         node = nengo.Node([0.5, -0.4], label="inputs")
         array = nengo.networks.EnsembleArray(50, 2, neuron_type=nengo.LIFRate())

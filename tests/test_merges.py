@@ -12,7 +12,7 @@ from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 
 def built(build, ending=".keras", **settings):
-    """Return a network's last layer, images, and what Keras computes of them."""
+    """Return a network's last layer, images, and Keras' outputs for them."""
     weights, images, expected = read(build.__name__, ending)
     with nengo.Network(seed=0):
         output = build(weights, **settings)
@@ -81,7 +81,7 @@ def test_the_spikes_are_those_of_the_reference(build, neurons, numba, monkeypatc
 
 @pytest.mark.parametrize("build", NETWORKS, ids=lambda build: build.__name__)
 def test_the_prediction_is_the_run(build):
-    """Neurons that sum their current without a loss have its mean as their rate."""
+    """Neurons that integrate their current without loss fire at its mean."""
     pools = {} if build is keras_networks.residual else {"pool_kind": "running_max"}
     output, images, _ = built(build, **pools, **SPIKING["if"])
     run = {"presentation_time": 2.0, "readout": "mean", "progress": False}
@@ -223,7 +223,7 @@ REFUSED = [
         r"axis: expected one of the 2 axes of shape \(2, 3\), got 2",
     ),
     (lambda a, b, c: nn.concatenate([a, b], "rows"), "axis: expected a whole number, got 'rows'"),
-    (lambda a, b, c: nn.add([a, a], label="a"), "a: expected a new label"),
+    (lambda a, b, c: nn.add([a, a], label="a"), "a: expected a label that no layer has"),
     (
         lambda a, b, c: nn.zero_padding2d(c),
         r"zero_padding2d: zero padding takes \(rows, columns, channels\), but the layer before it, "

@@ -27,7 +27,7 @@ def assert_same_states(ours, theirs):
 
 
 def drawn(neurons, rates, streams, dt=0.001):
-    """Return what the type's own step puts out, step by step."""
+    """Return the outputs of the type's own step, step by step."""
     output = np.empty_like(rates)
     for rng, example, out in zip(streams, rates, output, strict=True):
         for now, then in zip(example, out, strict=True):
@@ -73,7 +73,7 @@ def test_spikes_and_states_are_those_of_the_types_own_step(
 
 @pytest.mark.parametrize("peak", [9.99, 12.0, 30.0, 64.0, 100.0, 3000.0])
 def test_a_hundred_thousand_counts_of_steady_rates(peak):
-    """Chances that are kept decide as NumPy does, however near a number comes to them."""
+    """Stored probabilities decide as NumPy does, even for numbers very close to them."""
     rates = np.tile(np.geomspace(peak / 4, peak, 250)[np.newaxis, np.newaxis], (2, 200, 1)) / 0.001
     output = assert_same_draws(nengo.PoissonSpiking(nengo.RectifiedLinear()), "poisson", rates, 5)
     assert len(np.unique(output)) > 10

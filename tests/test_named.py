@@ -123,7 +123,7 @@ def test_objects_of_another_network_are_unknown(ran):
 
 
 def test_a_label_of_several_stands_for_none_without_the_network(tmp_path):
-    """EnsembleArrays have Ensembles of one label; a file cannot know which is meant."""
+    """Ensembles of an EnsembleArray share a label, so a file cannot know which is meant."""
     with nengo.Network(seed=2) as net:
         source = nengo.Node(np.zeros(2))
         arrays = [nengo.networks.EnsembleArray(5 + n, 2, label="array") for n in range(2)]
@@ -146,7 +146,7 @@ def test_a_label_of_several_stands_for_none_without_the_network(tmp_path):
 
 
 def test_an_output_of_parts_has_a_label_of_its_own():
-    """It is refused where a layer has that label: counts of one would be taken for the other."""
+    """It is refused if a layer has that label, as their counts would be confused."""
     with nengo.Network(seed=2) as net:
         source = nengo.Node(np.zeros(2))
         first, last = (nengo.Ensemble(4, 2, label=label) for label in ("a[:2]", "a"))

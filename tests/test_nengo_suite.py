@@ -40,7 +40,7 @@ def plugin():
 
 
 def of_kind(kind):
-    """Yield Nengo's quick tests of a kind that take a simulator, by names for here."""
+    """Yield the names and functions of Nengo's quick tests that take a simulator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importlib.import_module(f"nengo.tests.test_{kind}")
@@ -58,7 +58,7 @@ PLUGIN.SETTINGS["data"] = "in memory"
 
 
 def names(mark):
-    """Return the parameters that a mark gives."""
+    """Return the parameters of a mark."""
     given = mark.args[0]
     return given.replace(" ", "").split(",") if isinstance(given, str) else given
 
@@ -104,7 +104,7 @@ def Simulator(request):
 
 
 def digest(request, salt=""):
-    """Return the seed that Nengo's plugins make from the name of a test."""
+    """Return the seed that Nengo's plugins derive from a test's name."""
     function, node = request.function, request.node
     file = function.__module__.replace(".", "/")
     name = node.name.replace(node.originalname, function.__name__, 1)

@@ -1,4 +1,4 @@
-"""Numba's steps of lists, and of steady currents, compared with steps neuron by neuron."""
+"""Numba's steps for lists and for steady currents, compared with single neurons."""
 
 import nengo
 import numpy as np
@@ -29,7 +29,7 @@ def constants_of(neuron_type, dtype):
 
 
 def by_event(kernel, current, states, constants):
-    """Step a row, neuron by neuron; return their spikes, and whether all are numbers."""
+    """Step a row neuron by neuron; return spikes, and whether all values are numbers."""
     marks = np.zeros(len(current), np.uint8)
     kernel.usual(current, marks, states, 0, constants)
     spikes = marks.astype(float) if kernel.counts_spikes else np.zeros(len(current))
@@ -41,7 +41,7 @@ def by_event(kernel, current, states, constants):
 
 
 def by_lists(kernel, current, states, constants):
-    """Step a row by lists."""
+    """Step a row as lists."""
     marks, memory = np.zeros(len(current), np.uint8), np.empty_like(current)
     kernel.usual(current, marks, states, 0, constants)
     which = np.flatnonzero(marks == 2)
@@ -97,7 +97,7 @@ def test_voltages_that_are_no_numbers_are_found_in_lists(refractory, state):
 
 
 def edge(value, dtype):
-    """Return the number below."""
+    """Return the next smaller number."""
     return np.nextafter(dtype(value), dtype(-9))
 
 

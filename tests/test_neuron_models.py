@@ -20,7 +20,7 @@ GAIN = np.where(np.arange(CURRENTS.size) % 2, 1.0, -1.0)
 
 
 def simulated(neuron_type, dt, time, skip=0.0, noise=None, copies=1):
-    """Return mean outputs over the amplitude, by nengo.Simulator, and the spikes' unit in them."""
+    """Return nengo.Simulator's mean outputs divided by the amplitude, and one spike's share."""
     currents, gain = np.tile(CURRENTS, copies), np.tile(GAIN, copies)
     with nengo.Network(seed=1) as network:
         layer = nengo.Ensemble(
@@ -65,7 +65,7 @@ LONG_STEPS = [
 @pytest.mark.parametrize("dt", [0.001, 0.003, 0.01])
 @pytest.mark.parametrize("neuron_type", LONG_STEPS, ids=str)
 def test_rates_are_those_of_nengos_simulator_at_any_step(neuron_type, dt):
-    """To one spike in 2000 steps, or to the last digits without spikes."""
+    """Rates agree to one spike in 2000 steps, or to the last digits without spikes."""
     time = 2000 * dt
     found, network, layer = simulated(neuron_type, dt, time, skip=0.3)
     wanted = predicted(neuron_type, dt)
@@ -89,7 +89,7 @@ def test_rates_are_those_of_nengos_simulator_at_any_step(neuron_type, dt):
 )
 @pytest.mark.parametrize("dt", [0.001, 0.004])
 def test_adapted_rates_are_those_of_nengos_simulator(neuron_type, dt):
-    """Bursts and pauses included: there the fixed point of the curve is not the rate."""
+    """Rates agree for bursts and pauses too, where the curve's fixed point is not the rate."""
     found, *_ = simulated(neuron_type, dt, 6.0, skip=2.0)
     wanted = predicted(neuron_type, dt)
     assert np.all(np.abs(wanted - found) <= 1.01 / 6 + 0.003 * found)
@@ -110,12 +110,12 @@ def test_slow_adaptation_ends_at_the_fixed_point_of_the_curve():
 def test_a_presentation_is_averaged_from_the_reset_state(neuron_type, time):
     found, *_ = simulated(neuron_type, 0.001, time, copies=40)
     wanted = predicted(neuron_type, 0.001, presentation_time=time)
-    # a mean over 40 first voltages here, 16 there: within half a spike
+    # a mean over 40 initial voltages here, 16 there: within half a spike
     assert np.abs(wanted - found).max() * time < 0.5
 
 
 def test_adaptation_that_chatters_is_not_taken_for_its_fixed_point():
-    """A spike takes 5 from a current of 1.1, and gives it back within 50 ms."""
+    """A spike lowers a current of 1.1 by 5, which recovers within 50 ms."""
     neuron_type = nengo.AdaptiveLIF(tau_n=0.01, inc_n=0.05)
     fixed = 0.0
     for _ in range(2000):
@@ -140,7 +140,7 @@ def test_adaptation_that_chatters_is_not_taken_for_its_fixed_point():
     ids=str,
 )
 def test_noise_changes_rates_as_simulated(neuron_type, tolerance, effect):
-    """Gaussian currents of five times the threshold, 50 neurons of each mean, 1 s."""
+    """Deviations are five times the threshold, with 50 neurons for each mean and 1 s."""
     noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 5), scale=False)
     found, *_ = simulated(neuron_type, 0.001, 1.0, noise=noise, copies=50)
     deviation = np.full((1, CURRENTS.size), 5.0)
@@ -177,7 +177,7 @@ def test_a_grid_of_currents_interpolates_what_is_stepped():
     ids=str,
 )
 def test_variance_of_the_output_under_noise(neuron_type):
-    """What a rate neuron makes of a noisy current goes on to the next layer."""
+    """A rate neuron's response to a noisy current reaches the next layer."""
     rng = np.random.default_rng(0)
     current, deviation = np.full((1, 4000), 3.0), np.full((1, 4000), 2.0)
     model = model_of(neuron_type)
@@ -197,7 +197,7 @@ def test_variance_of_the_output_under_noise(neuron_type):
 
 
 class OwnStep(nengo.LIF):
-    """Fires at twice the rate, which its inherited `rates` does not say."""
+    """Neurons that fire at twice the rate that their inherited `rates` returns."""
 
     def step(self, dt, J, output, **state):
         super().step(dt, 2 * J, output, **state)
@@ -288,7 +288,7 @@ def test_a_step_that_needs_more_than_its_state_is_not_called():
 
 
 def one_class(base=nengo.neurons.NeuronType):
-    """Make a new type each time, so that no test sees another's registration."""
+    """Return a new type, so that no test sees another's registration."""
 
     class Quarter(base):
         """Integrates a quarter of its current; spikes once a step at most."""
@@ -333,7 +333,7 @@ def test_a_registered_type_is_predicted_without_a_model_of_its_own(model):
 
 
 def test_registering_names_what_it_needs():
-    with pytest.raises(nn.InputError, match="inherits its step"):
+    with pytest.raises(nn.InputError, match="got one that inherits"):
         register(OwnRates)
     with pytest.raises(nn.InputError, match="derived from nengo's NeuronType, got LIF"):
         register(nengo.LIF())
@@ -365,7 +365,7 @@ def test_a_step_that_fails_is_named():
 
 
 def test_starting_states_of_each_neuron_are_drawn_from():
-    """Voltages stated neuron by neuron, and adaptation that starts above 0."""
+    """Voltages are given neuron by neuron, and adaptation starts above 0."""
     slow = nengo.AdaptiveLIF(
         tau_n=5.0, initial_state={"adaptation": Choice([3.0]), "voltage": np.array([0.1, 0.9, 0.5])}
     )
@@ -442,7 +442,7 @@ def test_ceiling_is_what_a_huge_current_gives(neuron_type, dt, ceiling):
 @pytest.mark.parametrize("poisson", [False, True], ids=["constant", "poisson"])
 @pytest.mark.parametrize("tau", [0.005, 0.05])
 def test_what_a_synapse_leaves_of_spikes(neuron_type, tuning, poisson, tau):
-    """Regular spikes leave a ripple, a tenth of what independent ones would; Poisson input more."""
+    """Regular spikes leave a tenth of the variance of independent ones; Poisson input more."""
     rng = np.random.default_rng(3)
     kernels = rng.normal(0.1, 0.5, (40, 60)) / 6, rng.normal(size=(60, 10))
     with nengo.Network(seed=0):

@@ -111,7 +111,7 @@ def test_currents_that_are_no_numbers_are_errors(numba, neuron_type):
 
 
 def test_neurons_that_were_printed_are_stepped_together():
-    """Nengo keeps the words of a ``repr`` in the object, as a list."""
+    """Nengo stores the words of a ``repr`` in the object, as a list."""
     with nengo.Network(seed=0) as net:
         nengo.Connection(nengo.Node([0.5]), nengo.Ensemble(4, 1, neuron_type=nengo.LIF(0.03)))
     for _ in range(2):
@@ -124,7 +124,7 @@ RATES = [0.0, 1e-6, 500.0, 9900.0, 10_000.0, 50_000.0, 1e6]  # Hz: up to a thous
 
 
 def random_network():
-    """Return a network of steady and changing random neurons, its input and what is probed."""
+    """Return a network of steady and changing random neurons, its input and its probes."""
     with nengo.Network(seed=3) as network:
         node = nengo.Node(np.zeros(2))
         steady = neurons(14, nengo.PoissonSpiking(RELU), 1.0, RATES + RATES[::-1])
@@ -141,7 +141,7 @@ def random_network():
 @pytest.mark.parametrize("numba", NUMBA)
 @pytest.mark.parametrize("bits", ["32", "64"])
 def test_random_numbers_go_on_from_run_to_run(numba, bits):
-    """In calls of many steps and of one, in parts of a batch, and again from the reset state."""
+    """Numbers continue over calls of any length and parts of a batch, and restart at a reset."""
     before = nengo.rc.get("precision", "bits")
     nengo.rc.set("precision", "bits", bits)
     try:
@@ -192,7 +192,7 @@ def test_random_inputs_are_the_same_in_any_batch_and_job(seed, numba, monkeypatc
 @pytest.mark.skipif(not HAVE_NUMBA, reason="no Numba")
 @pytest.mark.parametrize("wrapper", [nengo.PoissonSpiking, nengo.StochasticSpiking])
 def test_steps_that_are_done_again_draw_the_same_numbers(wrapper):
-    """Many steps that fail are done again one by one, to find the one that fails."""
+    """If many steps at once fail, they are repeated one by one to find the failing one."""
     with nengo.Network(seed=0) as network:
         source, target = neurons(3, wrapper(RELU), 1.0, 3.0), neurons(1, nengo.LIF())
         weights = np.full((1, 3), 1e306)

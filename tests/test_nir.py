@@ -21,13 +21,13 @@ def integrate(**settings):
 
 
 def channels_first(values, shape):
-    """Return a value for each element in NIR's order, for a layer's shape."""
+    """Return a layer's values in NIR's order."""
     values = np.reshape(values, shape)
     return np.moveaxis(values, -1, 0) if len(shape) == 3 else values
 
 
 def counts_of(graph, image, n_steps, dt=0.001, **settings):
-    """Return the spike counts of every node for an image that is held."""
+    """Return the spike counts of every node for a constant image."""
     ((name, node),) = graph.inputs.items()
     shape = tuple(node.input_type["input"])
     image = image if len(shape) == 1 else channels_first(image, (*image.shape[:2], shape[0]))
@@ -37,7 +37,7 @@ def counts_of(graph, image, n_steps, dt=0.001, **settings):
 
 
 def check_counts(output, layers, images, n_steps, dt=0.001, kind="lif", **settings):
-    """Compare NIR in Euler's steps with Nengo, to the last spike."""
+    """Compare NIR in Euler steps with Nengo, to the last spike."""
     time = n_steps * dt
     ours = nn.present(output.network, output, images, presentation_time=time, dt=dt)
     graph = nn.to_nir(output, dt=dt, euler=True, **settings.pop("options", {}))
@@ -95,7 +95,7 @@ def test_units_by_hand():
 
 
 def test_fine_steps_reach_the_predicted_rates():
-    """What the time constants say, without `euler`: the rates of NIR's own equations."""
+    """Without `euler`, time constants give the rates of NIR's own equations."""
     rng = np.random.default_rng(0)
     with nengo.Network():
         pixels = nn.constant_input((6,))
@@ -146,7 +146,7 @@ def test_a_cnn_has_every_spike(pools):
 
 
 def test_integrate_and_fire_neurons_count_where_they_meet_their_threshold():
-    """Reset to 0 and reset by subtraction are one where a voltage ends at 1 exactly."""
+    """Reset to 0 and by subtraction are the same if a voltage is exactly 1."""
     with nengo.Network():
         pixels = nn.constant_input((3,))
         kernel = np.diag([500.0, 250.0, 125.0])
@@ -197,7 +197,7 @@ def test_a_poisson_ensemble_is_an_input():
 
 @pytest.mark.parametrize("bias", [0.0, 0.4], ids=["CubaLIF", "LI"])
 def test_a_low_pass_filter_has_its_time_constant(bias):
-    """Nengo's filters on connections put out what came in up to the step before."""
+    """Nengo's filters on connections output what arrived before the step."""
     rng = np.random.default_rng(11)
     layers = mlp(rng, synapse=0.007, bias=bias, keras_bias=bias)
     images = rng.uniform(size=(3, 3, 4))
@@ -246,7 +246,7 @@ def test_a_bias_goes_to_what_has_no_filter():
 
 
 def plain(rng, synapse=0.005, inhibit=-0.6):
-    """A network in plain Nengo with lateral inhibition, a sum, a slice and a plain connection."""
+    """Return a plain Nengo network with lateral inhibition, a sum, a slice, a plain connection."""
     with nengo.Network(seed=0) as net:
         source = nengo.Node(np.zeros(4), label="source")
         settings = {"dimensions": 1, "neuron_type": lif(amplitude=0.02), "label": "ring"}
@@ -286,7 +286,7 @@ def test_recurrence_sums_and_slices_have_every_spike():
 
 
 def test_an_image_that_a_matrix_adds_to_stands_in_one_row():
-    """A convolution and a matrix feed one layer, which keeps the order of the channels."""
+    """A convolution and a matrix feed a layer, which keeps the order of channels."""
     rng = np.random.default_rng(4)
     with nengo.Network(seed=0):
         pixels = nn.constant_input((4, 5, 3))
@@ -612,7 +612,7 @@ def test_steps_side_by_side_and_zeros_before_them():
 DROPPED = {
     "tau_ref": (nengo.LIF(tau_ref=0.002, min_voltage=-np.inf, initial_state=ZERO), "refractory"),
     "min_voltage": (nengo.LIF(tau_ref=0, min_voltage=-1, initial_state=ZERO), "lowest voltage"),
-    "initial_state": (nengo.LIF(tau_ref=0, min_voltage=-np.inf), "first voltage"),
+    "initial_state": (nengo.LIF(tau_ref=0, min_voltage=-np.inf), "initial voltage"),
     "reset": (integrate(), "spike once a step at most"),
 }
 
@@ -642,7 +642,7 @@ def test_all_that_is_left_out_is_named_at_once():
     with pytest.raises(nn.InputError) as found:
         nn.to_nir(output, allow=["tau_ref"])
     text = str(found.value)
-    assert "hidden, out: NIR has no first voltage" in text
+    assert "hidden, out: NIR has no initial voltage" in text
     assert "refractory" not in text
     assert all(f'"{word}"' in text for word in words)
     assert nn.to_nir(output, allow=words).metadata["left_out"] == ", ".join(words)
@@ -720,7 +720,7 @@ def test_refusals_by_name(add, message):
 def test_other_refusals():
     with nengo.Network() as net:
         nengo.Node([1.0])
-    with pytest.raises(nn.InputError, match="expected something that feeds nothing else"):
+    with pytest.raises(nn.InputError, match="expected an object that feeds no other"):
         nn.to_nir(net)
     layer = mlp(np.random.default_rng(0))[-1]
     with pytest.raises(nn.InputError, match="pools: expected one of average, sum, got 'max'"):

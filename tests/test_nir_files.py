@@ -165,7 +165,7 @@ def test_a_convolution_over_one_dimension(tmp_path):
 
 
 def test_what_others_write(tmp_path):
-    """Explicit padding, dilation, sums of pools, shapes left out, graphs in graphs, one node."""
+    """They write explicit padding, dilation, sum pools, no shapes, nested graphs, one node."""
     rng = np.random.default_rng(0)
     weight, dense = rng.normal(size=(2, 1, 3, 3)), rng.normal(size=(4, 8))
     inner = nir.NIRGraph(
@@ -204,7 +204,7 @@ def test_what_others_write(tmp_path):
 
 
 def test_a_graph_of_many_ways_is_read_once(tmp_path):
-    """Forty forks in a row, which are 2 ** 40 ways."""
+    """Forty forks in a row make 2 ** 40 paths."""
     nodes, edges = {"input": nir.Input(np.array([2])), "dense": nir.Linear(np.eye(2))}, []
     last = "input"
     for number in range(40):

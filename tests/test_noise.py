@@ -82,7 +82,7 @@ def test_averages_over_noise_are_exact_for_polynomials():
 
 
 def test_the_neuron_furthest_from_the_threshold_has_its_noise_too():
-    """Rounding put about every third beyond the grid of its own mean and deviation."""
+    """Rounding moved about every third one beyond the grid of its mean and deviation."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         mean, deviation = rng.uniform(-30, -20, 5), rng.uniform(20, 30, 5)

@@ -81,7 +81,7 @@ def test_notebook_is_stored_without_output_in_short_cells(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_uses_the_public_interface_only(path):
-    """No names with an underscore in front, and no reproduction's own networks."""
+    """Notebooks use no private names and no networks of the studies."""
     code = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code")
     assert not re.search(r"\bnn\.(\w+\.)*_|from nengonet[\w.]* import .*\b_", code)
     assert "nengonet.studies" not in code

@@ -31,7 +31,7 @@ from nengonet.run.simulators import reset_to_example
 
 
 class Own(Operator):
-    """A user's operator: ``make(operator, arrays, dt, rng)`` returns its step."""
+    """A user's operator, whose step ``make(operator, arrays, dt, rng)`` returns."""
 
     def __init__(self, make, *, reads=(), sets=(), updates=()):
         super().__init__()
@@ -80,7 +80,7 @@ def doubling(operator, arrays, dt, rng):
 
 
 def noisy(operator, arrays, dt, rng):
-    """Draw when the step is made, and in every step."""
+    """Draw numbers when the step is made and in every step."""
     x, y = arrays
     offset = rng.uniform(size=y.shape)
     return lambda: np.copyto(y, x + offset + rng.normal(size=y.shape))
@@ -139,7 +139,7 @@ def test_it_starts_again_and_in_any_order(make):
 
 
 def test_views_lie_in_memory_as_in_the_reference():
-    """A reshaped view with gaps is a copy: what is written to it is lost."""
+    """A reshaped view with gaps is a copy, so writes to it are lost."""
 
     def mixing(operator, arrays, dt, rng):
         whole, row, gaps = arrays
@@ -260,7 +260,7 @@ def test_a_copy_keeps_its_signals():
 
 
 def test_products_with_weights_of_each_example():
-    """A convolution whose kernel changes, which no batched product computes."""
+    """A convolution's kernel changes, which no batched product handles."""
 
     def kernel_of(operator, arrays, dt, rng):
         x, kernel = arrays
@@ -314,7 +314,7 @@ def test_a_subclass_keeps_its_step():
 
 @pytest.mark.parametrize("numba", NUMBA)
 def test_events_that_products_of_own_weights_read_are_written(numba):
-    """Poisson input is kept as events where only products of shared weights read it."""
+    """Poisson input stays a list of events only if all its readers share weights."""
 
     def growing(operator, arrays, dt, rng):
         time, weights = arrays

@@ -66,7 +66,7 @@ def test_threads_are_restored_after_an_error():
 
 
 def test_what_runs_meanwhile_keeps_the_limit():
-    """In either order of leaving, the last one restores, and what was there before the first."""
+    """The last one to leave restores the number from before the first, in either order."""
     for first in (0, 1):
         inside = [threading.Event(), threading.Event()]
         leave = [threading.Event(), threading.Event()]

@@ -9,7 +9,7 @@ from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 
 def kernel(rng, *shape):
-    """Weights, a third of which are 0 and reached by no spike."""
+    """Return weights, a third of which are 0 and reached by no spike."""
     return rng.normal(size=shape) * (rng.uniform(size=shape) > 1 / 3)
 
 
@@ -52,7 +52,7 @@ def matrix_of(net, output, label):
 
 
 def apply(connection, values):
-    """What Nengo's own operators make of some values."""
+    """Return the outputs of Nengo's own operators for some values."""
     with nengo.Network() as net:
         node = nengo.Node(values)
         target = nengo.Node(size_in=connection.size_out)
@@ -152,7 +152,7 @@ def test_multiply_adds_of_the_ann():
 
 
 def events_of(net, layers, images, n_steps):
-    """Return what a probe of every step shows: spikes sent by each neuron, whatever their sign."""
+    """Return the spikes of each neuron, of either sign, from a probe of every step."""
     with net:
         probes = [nengo.Probe(layer.output, synapse=None) for layer in layers]
     found = []
@@ -174,7 +174,7 @@ def events_of(net, layers, images, n_steps):
 @pytest.mark.parametrize("base", [nengo.Tanh(), nengo.RectifiedLinear()], ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_spikes_of_both_signs_from_several_layers(simulator, base, seed):
-    """Spikes above and below 0, layers beside each other, and repeated indices."""
+    """The spikes have both signs, from parallel layers and repeated indices."""
     rng = np.random.default_rng([seed, 7])
     neurons = nengo.RegularSpiking(base, amplitude=0.02)
     tuning = {"gain": 1.0 if isinstance(base, nengo.Tanh) else 300.0, "bias": 0.0}

@@ -58,19 +58,22 @@ def test_a_range_has_no_rounding_error_and_includes_its_end():
     [
         (["input-rate"], "--set: expected NAME=VALUE,VALUE,…, got 'input-rate'"),
         (["input-rate="], "--set: expected NAME=VALUE"),
-        (["input-rat=1"], "no parameter 'input-rat'; did you mean 'input-rate'.* full-scale-rate"),
-        (["xyzzy=1"], "forum-mnist has no parameter 'xyzzy'; there are: variant, neurons"),
+        (["input-rat=1"], "full-scale-rate.*, got 'input-rat'; did you mean 'input-rate'"),
+        (["xyzzy=1"], r"expected parameters of forum-mnist \(variant, neurons.* got 'xyzzy'"),
         (["input-rate=1,fast"], "--set input-rate: expected a number, got 'fast'"),
         (["neurons=lif,adex"], "--set neurons: expected lif or if or relu, got 'adex'"),
         (["neurons=none"], "got 'none'"),
-        (["input-rate=1,1.0"], "--set input-rate: got 1.0 twice"),
-        (["input-rate=1", "input-rate=2"], "--set: got input-rate twice"),
+        (["input-rate=1,1.0"], "--set input-rate: expected different values, got 1.0 twice"),
+        (
+            ["input-rate=1", "input-rate=2"],
+            "--set: expected every parameter once, got input-rate twice",
+        ),
         (["input-rate=1:2"], "expected START:STOP:STEP"),
         (["input-rate=1:2:0"], "expected START:STOP:STEP"),
         (["input-rate=2:1:1"], "expected START:STOP:STEP"),
         (["input-rate=a:b:c"], "expected START:STOP:STEP"),
-        (["seed=1"], "has no parameter 'seed'"),
-        (["n-images=1"], "has no parameter 'n-images'"),
+        (["seed=1"], "got 'seed'"),
+        (["n-images=1"], "got 'n-images'"),
     ],
 )
 def test_what_cannot_be_set_is_refused(settings, message):
@@ -95,7 +98,7 @@ def test_a_cell_is_the_reproduction():
 
 @pytest.mark.parametrize("name", sorted({"bengali", "cifar-csnn"} & set(studies.names())))
 def test_cells_of_convolutional_reproductions(name, monkeypatch):
-    """On noise for images: what counts is that the parameters reach the network."""
+    """Images are noise; the test is that the parameters reach the network."""
     shape = (2, 28, 28) if name == "bengali" else (2, 32, 32, 3)
     images = np.random.default_rng(0).random(shape)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))
@@ -138,7 +141,7 @@ def test_sweep_prints_saves_and_draws(tmp_path):
 
 
 def test_other_weights_in_the_same_file_are_not_resumed(tmp_path):
-    """Nor is the data set's folder if it has changed; where they lie does not matter."""
+    """Nor is a changed data set; the path of the files does not matter."""
     weights, moved = tmp_path / "weights.h5", tmp_path / "moved.h5"
     (tmp_path / "data").mkdir()
     weights.write_bytes(nn.pretrained("mnist_dense").read_bytes())
@@ -176,7 +179,7 @@ def test_json_of_one_seed_has_null_for_its_interval():
         ([*SMALL, "--resume"], "--resume: expected --save FILE"),
         ([*SMALL, "--jobs", "0"], "--jobs: expected a number of processes"),
         ([*SMALL, "--plot", "a.xyz"], "expected the name of a figure"),
-        ([*SMALL, "--set", "speed=1"], "has no parameter 'speed'"),
+        ([*SMALL, "--set", "speed=1"], "got 'speed'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):

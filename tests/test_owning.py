@@ -57,7 +57,7 @@ class Nested:
 
 
 class SetByItsProperty:
-    """Appends to a list that only the setter of a property reaches."""
+    """A class that appends to a list which only a property's setter reaches."""
 
     def add(self, value, log=LOG):
         log.append(value)
@@ -244,7 +244,7 @@ RIGHT = {
 
 
 class Strict:
-    """Its attributes are looked up in a way of its own, as those of some modules of torch."""
+    """A class with its own attribute lookup, like some modules of torch."""
 
     def __init__(self):
         vars(self)["calls"] = 0
@@ -374,7 +374,7 @@ def test_what_is_found_out_in_a_step_is_an_error(make, message):
 
 
 def test_one_example_and_resets_do_what_nengo_does():
-    """Nengo calls the user's own function, and does not reset it."""
+    """With one example, Nengo's behaviour stays: the user's function is called, never reset."""
     mine = Counter()
     network, _, probe = function_network(mine)
     with MinibatchSimulator(network, 1, progress_bar=False) as simulator:
@@ -443,7 +443,7 @@ def connection_network(direct):
 
 
 class CountingProcess(nengo.Process):
-    """One that keeps its state in itself."""
+    """A process that keeps its state in itself."""
 
     def __init__(self):
         super().__init__()
@@ -572,7 +572,7 @@ class Reshapes(UserType):
 
 
 class TurnsLate(UserType):
-    """For five steps it looks element-wise."""
+    """A type that looks element-wise for five steps."""
 
     state = {"steps": Choice([0.0])}
 

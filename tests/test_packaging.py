@@ -83,7 +83,7 @@ def test_imports_go_one_way(path):
 
 
 def needed():
-    """Return what every module imports at its top: a function that imports may go round."""
+    """Return the imports at the top of every module; those in functions may be circular."""
     files = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in MODULES
@@ -126,7 +126,7 @@ def test_every_weights_file_has_a_card():
 
 
 def test_every_package_is_installed():
-    """An editable install finds packages that a plain one would leave out."""
+    """All packages are listed, as an editable install finds even unlisted ones."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     listed = set(settings["options"]["packages"].split())
@@ -184,7 +184,7 @@ assert _peak_memory() is None
 
 
 def test_nothing_of_posix_is_needed(tmp_path):
-    """Windows has none of these modules, signals and functions: all is imported, a run resumed."""
+    """Without POSIX modules, signals and functions, all is imported and a run is resumed."""
     extras = {"panel", "bokeh", "nir", "distributed", "numba", "playwright"}
     code = WITHOUT_POSIX.replace("EXTRAS", repr(extras))
     command = [sys.executable, "-c", code]
@@ -215,7 +215,7 @@ def test_the_version_is_the_same_everywhere():
 
 @pytest.fixture
 def given_to_setup(monkeypatch):
-    """Return what setup.py gives to setuptools, and what it is made with."""
+    """Return the arguments that setup.py passes to setuptools, and their sources."""
     setuptools = pytest.importorskip("setuptools")
     given = {}
     monkeypatch.setattr(setuptools, "setup", given.update)
@@ -270,6 +270,6 @@ def test_links_are_made_whole(given_to_setup, written, whole):
 
 
 def test_the_package_goes_to_other_processes_with_functions_that_name_it():
-    """No submodule has a public function's name: lazy_loader would change the package's class."""
+    """A submodule with a public function's name would change the package's class."""
     assert cloudpickle.loads(cloudpickle.dumps(lambda: nn.lab))() is nn.lab
     assert type(sys.modules["nengonet"]) is types.ModuleType

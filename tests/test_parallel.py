@@ -75,7 +75,7 @@ run(slow, {{"x": range(60)}}, seeds=1, save={file!r}, resume=True, n_jobs={n_job
 
 @pytest.mark.parametrize("n_jobs, kills", [(1, 5), (2, 2)])
 def test_a_killed_sweep_goes_on(tmp_path, n_jobs, kills):
-    """``kill -9`` at random moments: no finished cell is lost, none is there twice."""
+    """After ``kill -9`` at random moments, no finished cell is lost or doubled."""
     file = tmp_path / "sweep"
     code = _KILLED.format(n_records=60 // (kills + 1), file=str(file), n_jobs=n_jobs)
     moments = random.Random(n_jobs)

@@ -46,7 +46,7 @@ def has_neurons(thing):
 
 
 def connect(rng, pre, post):
-    """Connect in one of the ways that Nengo has, within a step."""
+    """Connect in one of Nengo's ways, without delay."""
     settings, function = {"synapse": None}, None
     relay = isinstance(pre, nengo.Node) and pre.output is None
     if has_neurons(pre) and rng.random() < 0.2:
@@ -113,7 +113,7 @@ def test_most_random_networks_have_something_to_compare():
 
 
 def simulated(network, target, steps=3):
-    """Return what a target puts out after some steps."""
+    """Return a target's output after some steps."""
     with network:
         probe = nengo.Probe(target, synapse=None)
     with nengo.Simulator(network, progress_bar=False) as simulator:
@@ -155,7 +155,7 @@ def test_ensemble_arrays_and_slices():
 
 @pytest.mark.parametrize("neuron_type", [nengo.LIF(), nengo.SpikingRectifiedLinear()], ids=str)
 def test_a_communication_channel_of_spikes(neuron_type):
-    """Regular spikes through decoders and encoders: the second rates within some Hz of a run's."""
+    """Rates behind decoders and encoders of regular spikes are within some Hz of a run's."""
     with nengo.Network(seed=2) as network:
         inputs = nengo.Node([0.4], label="inputs")
         a, b = (nengo.Ensemble(120, 1, neuron_type=neuron_type, label=name) for name in "ab")
@@ -200,7 +200,7 @@ def test_the_variance_goes_through_decoders_and_encoders():
 
 
 def test_a_function_of_noise_is_averaged_over_it():
-    """Of one input up to its square, of two their product; without noise, that of the mean."""
+    """It is exact up to the square of one input and the product of two."""
     with nengo.Network(seed=0) as network:
         pixels = nn.poisson_input((2,), max_rate=50.0, amplitude=1.0)
         both = nengo.Node(size_in=2)
@@ -217,7 +217,7 @@ def test_a_function_of_noise_is_averaged_over_it():
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_function_without_a_finite_value_is_an_error(value):
-    """As in a run."""
+    """The error is that of a run."""
     with nengo.Network(seed=0) as network:
         node, layer = nengo.Node([0.0], label="in"), nengo.Ensemble(5, 1, label="layer")
         nengo.Connection(node, layer, function=lambda x: x if x < 0.5 else value)

@@ -102,7 +102,7 @@ def test_rate_networks_are_keras_pools():
 
 
 def test_padding_may_be_in_capitals():
-    """As Keras takes it, in every builder and in the ANN."""
+    """Every builder and the ANN accept capitals, as Keras does."""
     image = np.arange(15.0).reshape(1, 5, 3, 1) / 15
     kernel, steps = np.ones((2, 2, 1, 2)), np.ones((3, 1, 2))
     builders = [
@@ -175,7 +175,7 @@ def test_running_maximum_is_the_largest_count_at_every_step(simulator, precision
 
 
 def test_running_maximum_of_signed_values():
-    """What falls, falls: the pool sends the change of the largest sum, negative too."""
+    """The pool sends the change of the largest sum, even if negative."""
     values = np.random.default_rng(3).normal(size=(200, 12))
     pool = MaxPool((3, 4, 1), (2, 2), (1, 2), "same", "running_max")
     sent = np.cumsum(pool.apply(values), axis=0)
@@ -185,7 +185,7 @@ def test_running_maximum_of_signed_values():
 
 
 def test_kinds_by_hand():
-    """Two inputs that take turns to lead."""
+    """Two inputs take turns to lead."""
     spikes = np.array([[0, 0], [1, 0], [0, 2], [1, 0], [0, 1], [3, 0], [1, 2], [0, 1], [0, 1]])
     sent = {
         "running_max": [0, 1, 1, 0, 1, 2, 1, 0, 1],
@@ -200,7 +200,7 @@ def test_kinds_by_hand():
 
 
 def test_sums_are_whole_counts():
-    """However the height of a spike was rounded: equal counts are equal sums."""
+    """Equal counts are equal sums, however a spike's height was rounded."""
     pool = MaxPool((1, 4, 1), (1, 4), (1, 4), "valid", "winner", amplitude=0.7)
     state = pool.make_state((4,), (1,), 0.0003)
     step = pool.make_step((4,), (1,), 0.0003, None, state)
@@ -211,7 +211,7 @@ def test_sums_are_whole_counts():
 
 
 def test_winner_is_the_first_of_the_leaders():
-    """Row by row: what passes is the output of the first input with the largest sum."""
+    """Row by row, the first input with the largest sum passes its output."""
     pool = MaxPool((2, 2, 1), (2, 2), (2, 2), "valid", "winner")
     values = np.array([[1.0, 2, 2, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 3, 7]])
     # sums 1 2 2 0, 2 2 2 0, 2 2 2 1, 2 2 5 8
@@ -229,7 +229,7 @@ def test_counts_follow_the_rates():
 
 
 def test_winner_has_the_rate_of_the_largest_once_it_leads():
-    """Rates far apart: after the start, it misses or repeats no spike."""
+    """If rates are far apart, it misses or repeats no spike after the start."""
     kernel = np.array([[[[1.0]]]])
     with nengo.Network(seed=0) as network:
         pixels = nn.constant_input((2, 4))

@@ -137,7 +137,7 @@ def test_a_process_of_the_users_follows_the_example():
 @pytest.mark.parametrize("neurons", ["lif", "if", "relu"])
 @pytest.mark.parametrize("synapse", [None, 0.005])
 def test_plain_nengo_gives_the_same_counts(neurons, synapse):
-    """The same network with none of our builders, read by Nengo's own probes."""
+    """The same network in plain Nengo has the same counts in its probes."""
     neuron_type = {
         "lif": nengo.LIF(amplitude=0.02, initial_state={"voltage": Choice([0.25])}),
         "if": nn.IntegrateAndFire(amplitude=0.02),
@@ -295,7 +295,7 @@ def test_a_broken_journal_is_not_trusted(tmp_path, monkeypatch, at):
     content[int(at * len(content))] ^= 0xFF
     journal.write_bytes(content)
     if at == 0.0:
-        with pytest.raises(nn.InputError, match="expected the journal of an unfinished run"):
+        with pytest.raises(nn.InputError, match="expected the file of an unfinished run"):
             run(save=file, resume=True)
     else:
         assert_same(run(), run(save=file, resume=True))
@@ -332,7 +332,7 @@ run(save={file!r}, resume=True, simulator={simulator!r}, minibatch_size=2)
 
 @pytest.mark.parametrize("simulator", ["minibatch", "reference"])
 def test_a_killed_run_goes_on(tmp_path, simulator):
-    """``kill -9`` at several moments: no finished example is lost, none is done twice."""
+    """After ``kill -9`` at several moments, no finished example is lost or repeated."""
     file, journal = tmp_path / "run.h5", tmp_path / "run.h5.partial"
     code, sizes = _KILLED.format(file=str(file), simulator=simulator), [0]
     for _ in range(3):
@@ -472,7 +472,7 @@ def test_no_minibatch_is_much_smaller_than_the_others(n_images, size):
 
 @pytest.mark.parametrize("simulator", ["minibatch", "reference"])
 def test_images_are_for_the_input_that_feeds_the_output(simulator):
-    """A second input beside it keeps what it shows."""
+    """A second input keeps its own values."""
     with nengo.Network(seed=0) as network:
         columns = {}
         for name, gain in (("left", 40.0), ("right", 100.0)):

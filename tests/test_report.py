@@ -358,7 +358,7 @@ def test_the_page_stands_beside_the_run_by_default(run):
         (("none.h5",), "none.h5: no such file"),
         (("{run}", "-o", "{run}"), "expected the name of a page"),
         (("{run}", "--network", "{own}:output"), "--images: expected the images of the run"),
-        (("{run}", "--images", "no_such_set"), "expected one of mnist"),
+        (("{run}", "--images", "no_such_set"), "or one of mnist"),
     ],
 )
 def test_bad_input_is_one_line(run, tmp_path, arguments, message):

@@ -101,7 +101,7 @@ def biased(hidden, _):
 
 @pytest.mark.parametrize("before, after", [(driven(0.1), driven(0.2)), (None, biased)])
 def test_a_run_of_another_network_is_not_resumed(tmp_path, before, after):
-    """What counts as another one, `test_content` says."""
+    """`test_content` defines what counts as another network."""
     run(tmp_path / "run.h5", build(change=before))
     run(tmp_path / "run.h5", build(change=before), resume=True)
     with pytest.raises(nn.InputError, match="has another network: expected .*, got .*; give the"):
@@ -164,7 +164,7 @@ def test_labels_and_numbers_of_layers_do_not_meet(tmp_path):
 
 
 def test_a_network_of_many_labels_is_saved(tmp_path):
-    """Together longer than HDF5 allows of an attribute."""
+    """The labels together exceed HDF5's limit for an attribute."""
     labels = [f"{n}/{'x' * 5000}" for n in range(20)]
     with nengo.Network(seed=0) as net:
         output = nn.constant_input((2, 2))
@@ -202,7 +202,7 @@ def test_a_second_writer_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("order", [[1, 0], [0, 0], [1]])
 def test_records_say_which_examples_they_hold(partial, order):
-    """As two writers on a file system without locks may leave them."""
+    """Two writers on a file system without locks may mix their records."""
     batches = []
     with RunJournal(partial, None) as journal:
         journal.replay(batches.append)
@@ -237,7 +237,7 @@ def test_nothing_of_the_users_is_touched_and_nothing_left(tmp_path):
 
 
 def test_killed_in_the_last_moments(partial):
-    """While the result is written, and between that and the end of the journal."""
+    """The run is killed while the result is written, and before the journal ends."""
     file = partial.with_suffix("")
     (partial.parent / "run.h5.writing").write_bytes(b"half")
     copy = partial.read_bytes()
@@ -306,7 +306,7 @@ def changed(raw, number, random):
 
 @pytest.mark.parametrize("number", range(64))
 def test_a_damaged_result_is_refused(file, number):
-    """Or reads as it was: not every byte of an HDF5 file means something."""
+    """It is refused, or reads as before, as not every byte of an HDF5 file has a meaning."""
     expected = nn.load_result(file)
     file.write_bytes(changed(file.read_bytes(), number, random.Random(number)))
     found, message = outcome(file)
@@ -400,7 +400,7 @@ def test_each_run_has_its_file(tmp_path):
 
 def test_what_cannot_be_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(nn.InputError, match="file: expected a folder, .*; got a file"):
+    with pytest.raises(nn.InputError, match="file: expected a folder, .*, got a file"):
         in_folder(tmp_path / "file")
     with pytest.raises(nn.InputError, match="the folder .*no does not exist"):
         in_folder(tmp_path / "no" / "study")
@@ -417,7 +417,7 @@ STUDIES = {
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_an_interrupted_study_goes_on(name, tmp_path, monkeypatch):
-    """On noise for images. The third run is interrupted; the first two do not run again."""
+    """Images are noise. The third run is interrupted; the first two do not run again."""
     shape = (2, 28, 28) if name == "bengali" else (2, 32, 32, 3)
     images = np.random.default_rng(0).random(shape)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (images, np.zeros(2, dtype=int)))

@@ -39,7 +39,7 @@ def pictures(*shape):
 
 
 def ran(script, folder):
-    """Return what a script has defined when it has run."""
+    """Run a script, and return its names."""
     script.save(folder / "network.py")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -479,7 +479,7 @@ def add_n(t, x):
 
 
 def test_a_kernel_in_another_order_is_not_that_of_the_file():
-    """Products of float sums depend on it, and so may counts."""
+    """Sums of floats depend on the order of the kernel, and so may counts."""
     kernel = nn.load_weights(nn.pretrained("mnist_dense"))["hidden"].kernel.T
     for order, saved in (("F", False), ("C", True)):
         with nengo.Network():
@@ -535,7 +535,7 @@ def remembering():
 
 
 class Own(nengo.RectifiedLinear):
-    """Neurons of a class that no script has."""
+    """A neuron type that scripts cannot contain."""
 
 
 @pytest.mark.parametrize(

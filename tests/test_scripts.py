@@ -176,7 +176,7 @@ def test_sweeps(tmp_path):
     function = call("sweep", f"{SCRIPT}:measure", "--set", "factor=2,0.5", "--jobs", 2, "--json")
     assert function.exit_code == 0, function.output
     assert [row["value"] for row in json.loads(function.stdout)["rows"]] == [2, 0.5]
-    assert "has no parameter 'presentation'" in refused(*words, "--set", "presentation=1")
+    assert "got 'presentation'; did you mean" in refused(*words, "--set", "presentation=1")
     assert "--set: expected at least one parameter" in refused(*words)
 
 
@@ -208,12 +208,12 @@ def test_wrong_names_list_what_there_is():
     assert line.endswith("did you mean 'hidden'?")
     assert "expected SCRIPT.py:OUTPUT" in refused("present", "forum-mnist", *words)
     assert "expected SCRIPT.py:OUTPUT" in refused("present", SCRIPT, *words)
-    assert "a name that does not exist" in refused("diagnose", "none.py:out", *words)
+    assert "a path that does not exist" in refused("diagnose", "none.py:out", *words)
     assert "unknown name 'imp'" in refused("present", f"{SCRIPT}:out", *words, "--input", "imp")
     assert "did you mean 'mnist'" in refused("present", f"{SCRIPT}:out", "--images", "mnits")
     line = refused("present", f"{SCRIPT}:out", "--images", "image")
     assert (
-        "--images: the script's arrays are images, labels, other_images; else expected one of mn"
+        "--images: expected an array in the script (images, labels, other_images) or one of mn"
         in line
     )
     assert call("diagnose", "forum-mnits").exit_code == 2
@@ -231,13 +231,13 @@ def test_a_script_sees_no_words_of_the_command_and_is_imported_once(write):
 
 
 def test_the_network_is_found():
-    """Among two in the script, the one that holds the output; or it is named."""
+    """Of two networks, the one with the output is found, or the named one."""
     words = ["--images", "images", *TIME]
     assert call("present", f"{SCRIPT}:out", *words, "--network", "model").exit_code == 0
     line = refused("present", f"{SCRIPT}:out", *words, "--network", "another")
     assert "is not part of the network that was given" in line
     line = refused("present", f"{SCRIPT}:lonely", *words)
-    assert "images: expected one input that they are for, got none" in line
+    assert "images: expected a network with one input, got none" in line
     line = refused("present", f"{SCRIPT}:[out, lonely]", *words)
     assert "is not part of the network that was given" in line
 
@@ -284,7 +284,7 @@ def several():
     ],
 )
 def test_the_network_of_an_output_that_a_function_makes(write, output):
-    """It is made once, and found in what the expression goes through."""
+    """The network is made once, and found in the parts of the expression."""
     path = write(BUILT, "built.py")
     done = call("present", f"{path}:{output}", "--images", "images", *TIME, "--json")
     assert done.exit_code == 0, done.output
@@ -331,7 +331,7 @@ def test_help_has_the_options_and_an_example():
         assert "--images" in done.stdout
     for verb in ("diagnose", "budget", "sweep"):
         text = " ".join(call(verb, "--help").stdout.split())
-        assert "in your script" in text
+        assert "your " in text
         assert f"nengonet {verb} SCRIPT.py:OUTPUT --help" in text
     assert "SCRIPT.py:OUTPUT" not in call("reproduce", "--help").stdout
 

@@ -410,7 +410,7 @@ def test_states_by_object():
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_the_streams_of_others_are_those_of_the_network_by_hand(simulator):
-    """A shown Node takes no random number that a constant Node would not."""
+    """A Node that shows images draws the same random numbers as a constant Node."""
     net = network(np.zeros(6))
     with net:
         noise = nengo.Node(nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.5)), size_out=6)
@@ -443,7 +443,7 @@ def test_what_makes_a_process_is_not_copied(simulator):
 
 
 def test_images_by_layer_and_for_the_input_upstream():
-    """A layer stands for its input everywhere; of two inputs, the one that is read is meant."""
+    """A layer stands for its input; of two inputs, for the one that it reads."""
     with nengo.Network(seed=3) as net:
         aside = nn.constant_input((6,), label="aside")
         nn.dense(aside, KERNEL, nengo.LIF(initial_state=ZERO), label="other", **nn.FORUM)

@@ -222,7 +222,7 @@ def test_data_takes_the_place_of_functions_and_processes():
     ],
 )
 def test_bad_data(make, message):
-    """Of 32 bits, in which a number of 64 may be infinite."""
+    """In 32 bits, large numbers of 64 bits are infinite."""
     network, source, behind, probe = passing_network()
     with minibatch(network, precision=32) as simulator:
         with pytest.raises(nn.InputError, match=message):
@@ -319,7 +319,7 @@ def test_a_built_model_and_progress():
 
 
 def steps_told(neuron_type, batch, steps, calls=1, **settings):
-    """Return what a run reports of itself, call by call."""
+    """Return a run's progress reports, call by call."""
     network, output = image_network(neuron_type=neuron_type)
     with minibatch(network, batch, **settings) as simulator:
         simulator.record(output.output)

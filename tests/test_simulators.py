@@ -56,7 +56,7 @@ def counting_network(seed=None):
 
 
 def everything(network):
-    """Return all that the user can see of a network and of what is global."""
+    """Return the visible state of a network, and all global state."""
     parts = network.all_objects
     return (
         digest(network, "network"),
@@ -155,7 +155,7 @@ def test_a_seed_stands_in_for_that_of_the_network():
 
 
 def test_images_are_shown_to_the_simulator_alone():
-    """A second input has the same parameters, so that Nengo calls the two equal."""
+    """A second input has equal parameters, so Nengo regards both as equal."""
     with nengo.Network(seed=0) as network:
         nodes = [nn.constant_input((2,), label=label).node for label in ("one", "two")]
         probes = [nengo.Probe(node) for node in nodes]

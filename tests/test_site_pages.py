@@ -60,7 +60,7 @@ def test_every_page_is_listed_by_an_index():
 
 
 def test_an_index_is_plain_markdown():
-    """People read it on GitHub: neither directives nor roles."""
+    """It has neither directives nor roles, as it is read on GitHub."""
     for path in DOCS.rglob("index.md"):
         lines = path.read_text(encoding="utf-8").splitlines()
         found = [line for line in lines if re.search(r":::|```\{|\{[\w:-]+\}`", line)]

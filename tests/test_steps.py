@@ -146,7 +146,7 @@ def test_steps_are_those_of_nengo(neuron_type, dt, bits, batch, scale, bias, see
 @pytest.mark.parametrize("numba", [False, True] if HAVE_NUMBA else [False])
 @pytest.mark.parametrize("bits", [32, 64])
 def test_voltages_below_the_threshold_are_nengos_to_the_bit(dt, tau_rc, numba, bits):
-    """All of them leak by the same factor, which is rounded as Nengo rounds it."""
+    """They leak by the same factor, rounded as in Nengo."""
     rows = np.random.default_rng(4).uniform(-0.5, 0.4, (3, 12, N)).astype(f"f{bits // 8}")
     with precision_of(bits):
         network, node, probes = network_of(nengo.LIF(tau_rc=tau_rc, min_voltage=-1.0), bias=0.1)

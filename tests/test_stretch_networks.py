@@ -123,7 +123,7 @@ def assert_same_results(network, output, images, **run):
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("name", NEURONS)
 def test_layers_fall_silent_and_burst(name, pool):
-    """What is fastest changes within a run: dark, dim, bright and negative images take turns."""
+    """Dark, dim, bright and negative images take turns, so the fastest method changes."""
     gain = 4.0 if "LIF" in type(NEURONS[name]).__name__ else 128.0
     network, output = two_convolutions(NEURONS[name], POOLS[pool], gain=gain)
     light = np.repeat([0.0, 16.0, 0.0, 0.125, -1.0, 64.0, 0.5], 31)
@@ -140,7 +140,7 @@ def test_layers_fall_silent_and_burst(name, pool):
 @pytest.mark.parametrize("gain", [2.0**14, 2.0**18, 2.0**24])
 @pytest.mark.parametrize("pool", POOLS)
 def test_many_spikes_in_a_step(pool, gain):
-    """More of one neuron than 8, 16 or 24 bits hold."""
+    """One neuron's spikes exceed 8, 16 and 24 bits."""
     network, output = two_convolutions(NEURONS["if"], POOLS[pool], gain=gain)
     images = np.random.default_rng(2).integers(0, 9, (3, 7, 6, 2)) / 8
     expected = assert_same_results(network, output, images, presentation_time=0.02)

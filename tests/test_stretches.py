@@ -72,7 +72,7 @@ def test_many_steps_at_a_time_give_the_reference_spikes(name, source, precision)
 @pytest.mark.parametrize("source", ["poisson", "constant"])
 @pytest.mark.parametrize("name", ["lif", "if"])
 def test_more_spikes_than_there_was_room_for(name, source):
-    """A layer so wide and active that the first guess, 16 spikes a step, is too small."""
+    """The layer exceeds the first guess of 16 spikes a step."""
     gain = {"lif": 4.0, "if": 40.0}[name]
     network, output = row_of_layers(NEURONS[name], source=source, widths=(260, 3), gain=gain)
     run = {"presentation_time": 0.15, "seed": 4, "progress": False}
@@ -87,7 +87,7 @@ def test_more_spikes_than_there_was_room_for(name, source):
 
 @pytest.mark.parametrize("name", NEURONS)
 def test_single_steps_and_stretches_mix(name):
-    """A block of Poisson spikes ends in the middle of a call, and a call in that of a block."""
+    """Blocks of Poisson spikes and calls end in the middle of each other."""
     network, output = row_of_layers(NEURONS[name])
     states = {}
     for pieces in ([230], [1] * 230, [7, 100, 1, 1, 50, 71], [BLOCK_STEPS, BLOCK_STEPS, 30]):
@@ -224,7 +224,7 @@ def _decoded(output, neuron_type=None, learning_rule_type=None):
 
 
 class _OwnStep(nengo.LIF):
-    """Nothing says that a neuron does not look at the others."""
+    """A step whose neurons might depend on each other."""
 
     def step(self, dt, J, output, voltage, refractory_time):
         super().step(dt, J, output, voltage, refractory_time)

@@ -85,7 +85,7 @@ def call(*arguments):
 
 
 def test_a_sixth_study_is_one_short_file(sixth, tmp_path):
-    """Everything that the others have, with no other edit."""
+    """It has every feature of the other studies, without further edits."""
     assert len(SIXTH.splitlines()) < 60
     for verb in ("reproduce", "diagnose", "budget", "sweep"):
         assert "sixth-study" in call(verb, "--help")

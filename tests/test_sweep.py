@@ -127,7 +127,7 @@ def test_a_record_cut_short_is_done_again(tmp_path, calls, cut):
 
 
 def test_a_file_cut_anywhere_goes_on(tmp_path):
-    """A write may stop at any byte, that of the first line included."""
+    """A write may stop at any byte, even in the first line."""
     file = tmp_path / "sweep"
     expected = numbers(run(picky, {"x": [0, 1]}, save=file, seeds=1))
     whole = file.read_bytes()
@@ -141,7 +141,7 @@ def test_another_file_is_refused(tmp_path):
     file = tmp_path / "sweep"
     file.write_bytes(b"nengonet journal 3\n and more")
     with pytest.raises(
-        nn.InputError, match="expected the journal of an earlier sweep, .* got another file"
+        nn.InputError, match="expected the file of an earlier sweep .*, got another file"
     ):
         run(save=file, resume=True)
     assert file.read_bytes() == b"nengonet journal 3\n and more"

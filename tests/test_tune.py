@@ -107,7 +107,7 @@ def test_rates_of_layers():
 
 
 def test_layers_without_neurons_are_left_out():
-    """The residual block of Keras: relu(linear convolution + shortcut)."""
+    """Keras' residual block is relu(linear convolution + shortcut)."""
     rng = np.random.default_rng(6)
     layers = [
         nn.LayerWeights(rng.normal(size=(4, 5)), name="first"),
@@ -172,7 +172,7 @@ LAYERS, IMAGES = cnn()
     [
         ({"rate": 0.0}, "rate: expected a rate in Hz, above 0, got 0.0"),
         ({"rate": "fast"}, "rate: expected a rate in Hz, above 0, got 'fast'"),
-        ({"rate": 500.0}, "rate: expected a rate that the neurons reach, got 500; LIF: "),
+        ({"rate": 500.0}, "rate: expected a rate that the neurons reach, got 500; LIF.max_rates: "),
         (
             {"rate": [1.0]},
             "rate: expected one number, or 3 for conv, dense, out, of which the last",
@@ -209,7 +209,7 @@ def test_an_unknown_layer_is_named():
 
 
 def test_the_studies_have_the_formulas_numbers():
-    """As they were typed out in each study before: to the last bit."""
+    """`tune` gives the numbers of the studies' former formulas, to the last bit."""
 
     def by_hand(neuron_type, values, rate):
         scale = float(np.percentile(values, 99.9))

@@ -75,7 +75,7 @@ def test_stated_gain_takes_the_place_of_the_tuning():
 @pytest.mark.parametrize(
     "stated, message",
     [
-        ({"max_rates": 600}, "LIF: .*below the inverse refractory period"),
+        ({"max_rates": 600}, "LIF.max_rates: .*below the inverse refractory period"),
         ({"gain": -1.0}, "gain: expected finite values above 0, got -1"),
         ({"gain": [1.0, 2.0]}, r"gain: expected one number, 3 numbers .* got shape \(2,\)"),
         ({"gain": [[1.0], [1.0, 2.0]]}, "gain: expected one number.* rows of unequal lengths"),
@@ -90,7 +90,7 @@ def test_impossible_tunings_are_named(stated, message):
 
 
 def test_direct_mode_is_refused():
-    with pytest.raises(nn.InputError, match="Direct has no neurons"):
+    with pytest.raises(nn.InputError, match="got Direct, which has no neurons"):
         gain_bias(nengo.Direct(), 3)
 
 

@@ -67,7 +67,7 @@ def test_the_first_numbers_of_a_part_are_added(n, dtype):
 
 
 def test_what_stands_behind_the_first_numbers_does_not_count():
-    """Not even as no number, which is nothing that can be multiplied away."""
+    """Not even NaN does, although a product with 0 keeps it."""
     array, result = np.full(40, np.nan, np.float32), np.zeros(40, np.float32)
     array[:3] = 1
     added(array, 0, 0, 3, result, 0)

@@ -52,7 +52,7 @@ def test_the_posts_tuning_is_one_word():
 
 @pytest.mark.parametrize("given", [{}, {"amplitude": 0.01}, {"intercepts": 0.0}, {"bias": 1.0}])
 def test_no_tuning_is_assumed(given):
-    """None suits the weights of another network."""
+    """No default suits the weights of every network."""
     with nengo.Network() as network:
         pixels = nn.constant_input((5, 4, 2))
         for add in (
@@ -138,7 +138,7 @@ def test_a_last_layer_without_neurons_sums_its_drive():
 
 
 def test_spikes_pass_every_layer_within_one_step():
-    """With synapse None; a synapse delays them by a step a layer."""
+    """Without a synapse they do; a synapse delays them by a step in each layer."""
     first = {}
     for synapse in (None, nengo.Lowpass(0)):
         with nengo.Network(seed=0) as network:
@@ -187,7 +187,7 @@ def test_weights_of_a_file_name_the_layer():
             {"neuron_type": "LIF"},
             "expected a neuron type such as nengo.LIF\\(\\), got 'LIF'",
         ),
-        (KERNEL, {"neuron_type": nengo.Direct()}, "Direct has no neurons"),
+        (KERNEL, {"neuron_type": nengo.Direct()}, "got Direct, which has no neurons"),
     ],
 )
 def test_bad_input_is_named(weights, settings, message):
@@ -470,7 +470,7 @@ def test_a_label_that_clashes_is_refused_when_the_layer_is_added():
             lambda: nn.dense(hidden, np.eye(4), None, label="hidden"),
             lambda: nn.lowpass(hidden, 0.1, label="input"),
         ):
-            with pytest.raises(nn.InputError, match="got that of a layer before .*with label="):
+            with pytest.raises(nn.InputError, match="got one of these: .*label="):
                 add()
         with pytest.raises(nn.InputError, match="label: expected a name, got 3"):
             nn.dense(hidden, np.eye(4), None, label=3)

@@ -886,7 +886,7 @@ def test_names_cannot_steer_a_terminal(tmp_path):
 
 
 def test_a_graph_of_nir_needs_no_package():
-    """Its kernels, channels last; tests/test_nir_files.py has the rest."""
+    """Its kernels have channels last; tests/test_nir_files.py has the rest."""
     weights = load_weights(DATA / "cnn.nir")
     assert weights.dialect.startswith("NIR 1.")
     # Gain 2; a spike of amplitude 0.01 is 10 high in steps of 1 ms.

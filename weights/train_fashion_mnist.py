@@ -60,7 +60,7 @@ SCHEDULES = {
 }
 AWARE = (
     f" Each image is shown for {N_STEPS} steps of {DT:g} s. Forward, the hidden neurons spike "
-    "(voltages add up, a spike subtracts one, the first voltage is drawn from [0, 1) for each "
+    "(voltages add up, a spike subtracts one, the initial voltage is drawn from [0, 1) for each "
     "neuron and image); backward, the gradient is that of the relu."
 )
 # What each file adds to the plain network.

@@ -54,7 +54,7 @@ class Row(NamedTuple):
     measured: float
     interval: tuple[float, float]
     n_images: int
-    #: Runs from different first voltages, of which the accuracy is the mean.
+    #: Runs from different initial voltages, of which the accuracy is the mean.
     n_seeds: int = 1
 
 

@@ -64,7 +64,7 @@ def load_script(path: str | os.PathLike) -> types.ModuleType:
     """Import a script; an error becomes one line that states where it was raised."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: expected the file of a script, got a name that does not exist")
+        raise InputError(f"{path}: expected the file of a script, got a path that does not exist")
     name = path.stem if path.stem not in sys.modules else f"{path.stem} (script)"
     if str(path.resolve().parent) not in sys.path:
         sys.path.insert(0, str(path.resolve().parent))
@@ -208,9 +208,11 @@ def load_data(
                 if not str(error).startswith("name: "):
                     raise
                 arrays = [name for name, each in own.items() if hasattr(each, "__array__")]
+                wanted = str(error).removeprefix("name: expected ")
+                wanted = wanted.replace(" (arrays go to as_images)", "")
                 raise InputError(
-                    f"--images: the script's arrays are {', '.join(arrays) or 'none'}; else "
-                    f"{str(error).removeprefix('name: ')}"
+                    f"--images: expected an array in the script ({', '.join(arrays) or 'none'}) or "
+                    f"{wanted}"
                 ) from None
         if n_images is not None:
             shown = shown[: positive_integer("--n-images", n_images, at_most=len(shown))]
@@ -236,7 +238,7 @@ def _array(own: Mapping, name: str, is_file: bool) -> np.ndarray | None:
     try:
         return np.atleast_1d(np.load(name, allow_pickle=False)) if is_file else None
     except (ValueError, EOFError) as error:
-        raise InputError(f"{name}: expected an array that numpy.save wrote ({error})") from None
+        raise InputError(f"{name}: expected an array that numpy.save wrote, got: {error}") from None
 
 
 # What the commands do with a script, by its name.

@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -36,6 +36,19 @@ class Group(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of the commands."""
         return list(self.commands)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return a command by its name, or suggest the closest one."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError:
+            from nengonet.checks import did_you_mean
+
+            known = self.list_commands(context)
+            hint = did_you_mean(args[0], known) or f"; expected one of {', '.join(known)}"
+            context.fail(f"unknown command {args[0]!r}{hint}")
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command with the example of its docstring."""
@@ -230,8 +243,18 @@ def run_sweep(
         found.to_csv(csv)
     draw(plot, "plot_sweep", found)
     report = {"name": name, "grid": grid, **about, "rows": found.rows, "summary": found.summary()}
-    answer(as_json, report, sweep_table(name, found))
+    answer(as_json, report, _failures_as_typed(sweep_table(name, found), found.parameters))
     sys.exit(FAILED if found.failed else 0)
+
+
+def _failures_as_typed(text: str, parameters: Iterable[str]) -> str:
+    """Name parameters in the lines about failed cells as ``--set`` does, and options by flags."""
+    typed = {name: name.replace("_", "-") for name in parameters} | {"n_images": "--images"}
+    names = re.compile(rf"\b({'|'.join(map(re.escape, typed))})\b")
+    return "\n".join(
+        names.sub(lambda found: typed[found[0]], line) if line.startswith("failed: ") else line
+        for line in text.split("\n")
+    )
 
 
 def _seeds_of(text: str) -> int | list[int]:
@@ -316,15 +339,17 @@ def options(verb: str, names: str, own: Mapping[str, tuple] | None = None) -> li
 def check_resume(options: dict) -> None:
     """Refuse ``--resume`` without ``--save``."""
     if options["resume"] and not options["save"]:
-        raise InputError("--resume: expected --save FILE, the file of the interrupted run")
+        raise InputError(
+            "--resume: expected --save FILE too, the file of the interrupted run, got none"
+        )
     if options.get("retry_failed") and not options["resume"]:
-        raise InputError("--retry-failed: expected --resume, which keeps the other cells")
+        raise InputError("--retry-failed: expected --resume too, to keep the other cells, got none")
 
 
 def check_plot(plot: str | None, simulate: int | None) -> None:
     """Refuse a diagnosis' ``--plot`` without a run to compare."""
     if plot and not simulate:
-        raise InputError("--plot: expected --simulate N, the number of images to run")
+        raise InputError("--plot: expected --simulate N too, the number of images to run, got none")
 
 
 def given(**options: object) -> dict:

@@ -245,7 +245,8 @@ def error_budget(
     target = read_output(output, network)
     if target.amplitude is None:
         raise InputError(
-            f"{target.label}: expected a last layer that spikes, with one amplitude for all neurons"
+            f"{target.label}: expected a last layer that spikes, with one amplitude for all its "
+            "neurons, got another; compare its accuracy with diagnose or compare"
         )
     order = Graph(target.network).upstream(*target.items)[0]
     nodes = [item for item in order if isinstance(item, nengo.Node)]
@@ -278,7 +279,7 @@ def error_budget(
         (
             "scales and biases of the network",
             line,
-            "rate model with its gains, biases and amplitudes, neurons rectified lines",
+            "rate model with its gains, biases and amplitudes, and rectified lines as neurons",
         ),
         ("curve and saturation of the neurons", curve, "rate model with the neurons' own curves"),
         (

@@ -106,4 +106,4 @@ def _building(thing: object) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except (NengoException, NotImplementedError, np.linalg.LinAlgError) as error:
-        raise InputError(f"Nengo cannot build it: {error}") from None
+        raise InputError(f"Nengo cannot build the network: {error}") from None

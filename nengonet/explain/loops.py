@@ -120,7 +120,7 @@ def _without_delay(items: list[Item], inside: Mapping[Item, list[Path]]) -> list
         ring = " -> ".join(str(item) for item in error.args[1])
         raise InputError(
             f"{ring}: Nengo cannot build a loop of connections without a synapse; give one of them "
-            "a synapse: 0 for a delay of one step"
+            "a synapse, such as 0 for a delay of one step"
         ) from None
 
 

@@ -63,7 +63,7 @@ class Ann:
                 return [each for each in found if abs(factors[each] - scale) <= _SAME * scale]
             raise InputError(
                 f"{layer.label}: its weights in the network are not those it was built from; "
-                "build it from the weights that it should have"
+                "build it from the weights that are meant"
             )
         if isinstance(item, nengo.Ensemble):
             plain = [each.pre_obj for each in incoming if not has_weights(each)]

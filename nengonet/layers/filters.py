@@ -149,7 +149,7 @@ def lowpass(pre: Layers, tau: float | np.ndarray, *, label: str | None = None) -
             f"units of {first.label}, got {described(tau)}"
         ) from None
     if np.any(taus < 0):
-        raise InputError(f"{label}: tau: expected times from 0 s, got {taus.min():.4g}")
+        raise InputError(f"{label}: tau: expected times of at least 0 s, got {taus.min():.4g}")
     return node_layer(pres, LowpassPerUnit(taus), shape=first.shape, label=label)
 
 

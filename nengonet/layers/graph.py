@@ -134,8 +134,7 @@ class Graph:
     def may_be_negative(self, item: Item, seen: tuple = ()) -> bool:
         """Return whether an object that spikes may send spikes below 0.
 
-        Wrapped ``Tanh`` neurons do, and ``SpikingRectifiedLinear`` does once, if its first voltage
-        is below 0.
+        Wrapped ``Tanh`` neurons do, and ``SpikingRectifiedLinear`` does once, if it starts below 0.
         """
         if isinstance(item, nengo.Ensemble):
             return model_of(item.neuron_type).may_be_negative

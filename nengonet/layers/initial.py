@@ -1,8 +1,8 @@
 """Initial states drawn for every example, instead of once for all when the model is built.
 
-Nengo draws a neuron's first voltage when it builds the model, and every reset returns to it, so all
-examples start from the same state. KerasSpiking draws one for each neuron **and** example. Here
-each example draws from its own stream: example 17 starts from the same state whatever else is
+Nengo draws a neuron's initial voltage when it builds the model, and every reset returns to it, so
+all examples start from the same state. KerasSpiking draws one for each neuron **and** example.
+Here each example draws from its own stream: example 17 starts from the same state whatever else is
 shown, in any order, on either simulator.
 """
 

@@ -177,7 +177,7 @@ def meant(
     if sources and not inputs:
         found = f"Nodes with functions or processes of their own ({found})"
     raise InputError(
-        f"images: expected one input that they are for, got {found}; give input=node, or "
+        f"images: expected a network with one input, got {found}; give input=node, or "
         "images={node: (n_images, size_out) array} for each"
     )
 

@@ -225,8 +225,8 @@ def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> 
         raise InputError(f"label: expected a name, got {label!r}")
     if label in taken:
         raise InputError(
-            f"{label}: expected a new label, got that of a layer before it "
-            f"({', '.join(taken)}); give another one with label="
+            f"{label}: expected a label that no layer has yet, got one of these: "
+            f"{', '.join(taken)}; pass another one as label="
         )
     return label
 
@@ -385,7 +385,7 @@ def _labels(layers: Iterable[Layer]) -> list[str]:
     for layer in layers:
         if by_label.setdefault(layer.label, owner(layer.output)) is not owner(layer.output):
             raise InputError(
-                f"{layer.label}: expected different labels for the layers that come together, got "
-                "this one twice; give one of them another label with label="
+                f"{layer.label}: expected different labels for layers that meet, got this one "
+                "twice; pass another one as label="
             )
     return list(by_label)

@@ -12,9 +12,9 @@ from nengonet.minibatch.acceleration import tell
 
 # The kernels, and the message for when they must be compiled.
 _messages: WeakKeyDictionary[Callable, str] = WeakKeyDictionary()
-_ONCE = "compiling, once: Numba keeps the result for later runs"
+_ONCE = "compiling once: Numba keeps the result for later runs"
 _EACH_TIME = (
-    "compiling, in each new process, as Numba may write to no folder that it knows: name one in "
+    "compiling in each new process, as Numba finds no folder for its cache: name one in "
     "NUMBA_CACHE_DIR"
 )
 

@@ -184,7 +184,7 @@ class NeuronModel:
 
     @property
     def may_be_negative(self) -> bool:
-        """Whether spikes may be below 0: always, or once, from a first voltage below 0."""
+        """Whether spikes may be below 0: always, or once, from an initial voltage below 0."""
         first = (self.neuron_type.initial_state or {}).get("voltage", 0.0)
         if isinstance(first, Distribution):
             first = getattr(first, {Choice: "options", Uniform: "low"}.get(type(first), ""), -1)
@@ -287,9 +287,9 @@ class NeuronModel:
         """Refuse steps that are too long for the type."""
         if dt > self.longest_step:
             raise InputError(
-                f"dt: expected at most {self.longest_step:g} s for {label or self.name}, in which "
-                f"{self.name} still keeps some of its voltage, got {dt:g} s; shorten dt, or use "
-                "neurons without a leak such as SpikingRectifiedLinear"
+                f"dt: expected at most {self.longest_step:g} s for {label or self.name}, as "
+                f"{self.name} loses all of its voltage in longer steps, got {dt:g} s; shorten dt, "
+                "or use neurons without a leak, such as SpikingRectifiedLinear"
             )
 
     def batched_step(self, dt, current, output, state, streams) -> Callable[[], None]:
@@ -394,8 +394,8 @@ def register(neuron_class: type, model: type[NeuronModel] = OwnRates) -> type:
         raise InputError(f"expected a class derived from nengo's NeuronType, got {neuron_class!r}")
     if "step" not in vars(neuron_class):
         raise InputError(
-            f"{neuron_class.__name__} inherits its step, and is predicted as the class that "
-            "defines it: expected a class with a step of its own"
+            f"{neuron_class.__name__}: expected a class with a step of its own, got one that "
+            "inherits it and is predicted as the class that defines it"
         )
     _MODELS[_steps_of(neuron_class)] = (neuron_class, model)
     return neuron_class

@@ -145,7 +145,7 @@ def _kernel(constants):
 
 
 def _stock_constants(neurons, dt, dtype):
-    # Nengo's rectifying neuron takes the floor of a negative first voltage too.
+    # Nengo's rectifying neuron takes the floor of a negative initial voltage too.
     return tuple(map(dtype.type, (dt, 0.0, 0.0, -np.inf, 255)))
 
 

@@ -91,7 +91,7 @@ class SteppedModel(NeuronModel):
             except FloatingPointError as error:
                 raise InputError(
                     f"no rate prediction for {self.name} in steps of {dt:g} s, in which its step "
-                    f"fails ({error}): expected a smaller dt"
+                    f"fails ({error}); use a smaller dt"
                 ) from None
             total += output
             last[output != 0] = step + 1

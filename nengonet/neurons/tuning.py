@@ -102,8 +102,8 @@ def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
     """Return gain and bias as `gain_bias` does, of any sign."""
     if not model_of(neuron_type).has_neurons:
         raise InputError(
-            "Direct has no neurons, so there is nothing to connect to: expected a neuron type "
-            "with a rate, such as nengo.LIF() or nengo.RectifiedLinear()"
+            "neuron_type: expected a type with a rate, such as nengo.LIF() or "
+            "nengo.RectifiedLinear(), got Direct, which has no neurons"
         )
     rng = np.random.RandomState(as_seed(seed))
 
@@ -128,7 +128,9 @@ def _tuned(neuron_type, n_neurons, max_rates, intercepts, gain, bias, seed=0):
             with np.errstate(all="ignore"):
                 gain, tuned = neuron_type.gain_bias(max_rates, intercepts)
         except ValidationError as error:
-            raise InputError(f"{type(neuron_type).__name__}: {error}") from None
+            name = type(neuron_type).__name__
+            text = str(error) if str(error).startswith(name) else f"{name}: {error}"
+            raise InputError(text) from None
     bias = tuned if bias is None else sampled("bias", bias)
     return np.array(gain, dtype=np.float64), np.array(bias, dtype=np.float64)
 

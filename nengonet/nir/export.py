@@ -112,7 +112,9 @@ def _last(network: nengo.Network) -> list[Item]:
     items = (*network.all_ensembles, *network.all_nodes)
     found = [each for each in items if graph.into(each) and not graph.out_of(each)]
     if not found:
-        raise InputError(f"{network}: expected something that feeds nothing else; give an output")
+        raise InputError(
+            f"{network}: expected an object that feeds no other, got none; give an output"
+        )
     return found
 
 
@@ -152,7 +154,7 @@ class _Writer:
         if refused:
             found = [f"{', '.join(self.missing[key])}: {parts.DROPPED[key]}" for key in refused]
             words = ", ".join(f'"{key}"' for key in self.missing)
-            raise InputError(f"{'; '.join(found)}; or leave it out knowingly: allow=[{words}]")
+            raise InputError(f"{'; '.join(found)}; or leave this out of the file: allow=[{words}]")
         for part, signal in zip(self.outputs, put_out, strict=True):
             name = "output" if len(put_out) == 1 else f"{self.label(part.item)}_output"
             self._put_out(part, signal, name)

@@ -20,7 +20,9 @@ def write(graph: nir.NIRGraph, path: str | os.PathLike) -> None:
     """Write a graph to a file."""
     path, content = pathlib.Path(path), io.BytesIO()
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path}: expected a file in a folder that exists")
+        raise InputError(
+            f"{path}: expected a file in a folder that exists, got none; create the folder first"
+        )
     needed().write(content, graph)
     write_whole(path, content.getbuffer())
 

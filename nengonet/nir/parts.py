@@ -28,7 +28,7 @@ def needed() -> ModuleType:
         import nir
     except ImportError:
         raise InputError(
-            'expected the package nir, which writes the graph; pip install "nengonet[nir]"'
+            'expected the package nir, got none; run pip install "nengonet[nir]"'
         ) from None
     return nir
 
@@ -40,7 +40,7 @@ def needed() -> ModuleType:
 DROPPED = {
     "tau_ref": "NIR has no refractory time: build the neurons with tau_ref=0",
     "min_voltage": "NIR has no lowest voltage: build the neurons with min_voltage=-np.inf",
-    "initial_state": "NIR has no first voltage, and tools begin at 0: build the neurons with "
+    "initial_state": "NIR has no initial voltage, and tools begin at 0: build the neurons with "
     'initial_state={"voltage": nengo.dists.Choice([0])}',
     "reset": "NIR's neurons spike once a step at most and are reset to 0, where these subtract 1 "
     "for every spike: build nengo.LIF neurons",

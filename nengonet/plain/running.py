@@ -44,7 +44,7 @@ _INTO_NEURONS = """\
     # Encoders and decoders play no part, so NoSolver: there is nothing to solve for.
     # synapse=None passes a spike on within the same step."""
 _SEEDS = """\
-    # seed: of what Nengo draws once, when it builds, such as first voltages."""
+    # seed: of what Nengo draws once, when it builds, such as initial voltages."""
 _SIMULATOR = """\
 # optimize=False keeps the order of all sums, and one random stream for each ensemble.
 with nengo.Simulator(net, dt=DT, optimize=False, progress_bar=False) as sim:"""

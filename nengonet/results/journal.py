@@ -87,8 +87,8 @@ class Journal:
         magic = f"nengonet {self.holds} 5\n".encode()
         if not magic.startswith(self._file.read(len(magic))):
             raise InputError(
-                f"{self.path}: expected the journal of an {self.holds}, as this version of "
-                "nengonet writes it, got another file; give another name, or delete the file"
+                f"{self.path}: expected the file of an {self.holds} that this version of nengonet "
+                "wrote, got another file; give another name, or delete the file"
             )
         payload = next(_payloads(self._file), None)
         if payload is None:  # new, or killed before it had begun
@@ -198,7 +198,7 @@ def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = 
     """Check that a run can write its file."""
     save = as_path("save", save)
     if not save.parent.is_dir():
-        raise InputError(f"{save}: the folder {save.parent} does not exist")
+        raise InputError(f"{save}: the folder {save.parent} does not exist; create it first")
     if save.is_dir():
         raise InputError(f"{save}: expected the name of a file, got a folder")
     for path in (save, *(save.with_name(save.name + ending) for ending in beside)):

@@ -241,7 +241,7 @@ def present(
     run = functools.partial(_run, job, images, examples, n_processes(n_jobs), progress)
     if save is None:
         if resume:
-            raise InputError("resume: expected save=…, the file of the interrupted run")
+            raise InputError("resume: expected save=… too, with the interrupted run, got none")
         return run()
     save = checked_file(save, resume, (_PARTIAL, _WRITING))
     job.settings["fingerprint"] = _fingerprint(job, images, examples)

@@ -72,7 +72,7 @@ def network(
 ) -> Case:
     """Build one network at one amplitude."""
     if given.weights is not None and network != "mlp":
-        raise nn.InputError(f"network: expected mlp beside a weights file, got {network!r}")
+        raise nn.InputError(f"network: expected mlp with your own weights, got {network!r}")
     weights = given.load_weights(_FILES[network])
     name, layers = nets.network_layers(weights)
     poisson = input_kind == "process"
@@ -328,7 +328,7 @@ def on_tuning(report: Reproduction) -> Iterator[str]:
     gain, bias = nengo.LIF().gain_bias(np.array([100.0]), np.array([0.0]))
     yield (
         "what max_rates means: the rate at a drive of 1, the same for all neurons (a Choice of "
-        f"one value), and no ceiling. Choice([100]) is a gain of {gain[0]:.3f} and, with "
+        f"one value); it is not a ceiling. Choice([100]) is a gain of {gain[0]:.3f} and, with "
         f"intercepts 0, a bias of {bias[0]:g}. Spikes of one neuron in a second: "
         f"{counted([0.5, 1.0, 10.0, 1e6], 'a drive of ')}; the ceiling is 1 / tau_ref = "
         f"{1 / nengo.LIF().tau_ref:g} Hz"
@@ -356,7 +356,7 @@ def zigzag(name: str, run: nn.Sweep) -> str:
     each = np.array([nets.roughness(curve) for curve in found.T])
     typical, of_means = np.sqrt(np.mean(each**2)), nets.roughness(mean)
     text = (
-        f"why the zig-zag, {name}: a seed draws the first voltages, and so the timing of spikes. "
+        f"why the zig-zag, {name}: a seed draws the initial voltages, and so the timing of spikes. "
         f"At one amplitude ({amplitude:g}), with the same images, {same.shape[1]} seeds have "
         f"accuracies from {same.min():.4f} to {same.max():.4f}, with a standard deviation of "
         f"{100 * same.std(ddof=1):.2f} percentage points. Along the amplitudes, seed "
@@ -371,7 +371,7 @@ def zigzag(name: str, run: nn.Sweep) -> str:
     if not typical:
         answer = "Here there is no zig-zag"
     elif times > chance / _AVERAGED_OUT:
-        answer = "So the zig-zag is the timing of spikes, and no property of an amplitude"
+        answer = "So the zig-zag comes from the timing of spikes, not from the amplitudes"
     return text + (
         f"; an average seed jumps by {100 * typical:.2f}, the mean of {n_seeds} seeds by "
         f"{100 * of_means:.2f}: {times:.1f} times less, where jumps that are independent from "
@@ -394,28 +394,28 @@ def loss(name: str, run: nn.Sweep, explained: list[dict]) -> str:
         for amplitude in (TRAINED_AT, largest)
     )
     text = (
-        f"what more amplitude does to accuracy, {name}: {means['fixed', TRAINED_AT]['mean']:.3f} "
-        f"at {TRAINED_AT:g}, {means['fixed', largest]['mean']:.3f} at {largest:g}: a loss of "
-        f"{fixed:.1f} points. "
+        f"what a larger amplitude does to accuracy, {name}: "
+        f"{means['fixed', TRAINED_AT]['mean']:.3f} at {TRAINED_AT:g}, "
+        f"{means['fixed', largest]['mean']:.3f} at {largest:g}: a loss of {fixed:.1f} points. "
     )
     if small["drive"]:
         text += f"The drive of {layer} grows {large['drive'] / small['drive']:.1f} times"
     else:
         text += f"Nothing drives {layer} at {TRAINED_AT:g}"
     if small["silent"] is not None:
-        text += ", and the share of its neurons that are silent goes from "
+        text += ", and the share of its silent neurons goes from "
         text += f"{small['silent']:.0%} to {large['silent']:.0%}"
     left = [f"{lost:.1f} points with {_LOST_BY[kind]}" for kind, lost in losses.items()]
     text += f". The loss is {', '.join(left)}"
     if fixed < 1.0:
         return text
     for words, low, high in (
-        ("At least three quarters of it go", -np.inf, 0.25),
-        ("A quarter to three quarters go", 0.25, 0.75),
+        ("At least three quarters of it disappear", -np.inf, 0.25),
+        ("A quarter to three quarters disappear", 0.25, 0.75),
     ):
         causes = [_LOST_BY[kind] for kind, lost in losses.items() if low <= lost / fixed < high]
         if causes:
-            text += f". {words} away with {', or with '.join(causes)}"
+            text += f". {words} with {', or with '.join(causes)}"
     return text
 
 
@@ -431,7 +431,7 @@ def compensation(name: str, run: nn.Sweep) -> str:
     if name == "mlp":
         _, linear = nets.accuracies(run, "linear")
         same = int((linear == linear[0]).sum())
-        text += f"; without neurons in the last layer {same} of {linear.size} do with fixed ones"
+        text += f"; with fixed weights and no neurons in the last layer, {same} of {linear.size} do"
     return text
 
 
@@ -450,10 +450,10 @@ def retraining(run: nn.Sweep, retrained: dict[float, dict[str, float]]) -> str:
     spiking = shared.slashed((means["retrained", each]["mean"] for each in retrained), ".3f")
     helped = means["retrained", largest]["mean"] > means["fixed", largest]["mean"]
     return (
-        f"weights trained anew at the amplitude, cnn: at {shared.slashed(retrained)} they have "
+        f"weights retrained at the amplitude, cnn: at {shared.slashed(retrained)} they have "
         f"{rates} with rates, as they were trained, and {spiking} with spikes; the root mean "
-        f"square drive of the second layer is {drives}. At {largest:g}, with spikes, that is "
-        f"{'better' if helped else 'no better'} than the weights of 0.01"
+        f"square drive of the second layer is {drives}. At {largest:g}, with spikes, they are "
+        f"{'better' if helped else 'no better'} than the weights trained at 0.01"
     )
 
 
@@ -466,14 +466,14 @@ def trainings(run: nn.Sweep) -> str:
         means, spread = seeds.mean(axis=1), ""
         if seeds.shape[1] > 1:
             of_seeds = 100 * seeds.std(axis=1, ddof=1).mean()
-            spread = f", over first voltages {of_seeds:.1f}"
+            spread = f", over initial voltages {of_seeds:.1f}"
         parts.append(
             f"{shared.slashed(means, '.3f')} at {amplitude:g} (standard deviation "
             f"{100 * means.std(ddof=1):.1f} points{spread})"
         )
     falling = sum(each[largest].mean() < each[TRAINED_AT].mean() for each in found.values())
     return (
-        f"the same from other seeds of the training, cnn: {len(kinds)} networks trained at "
+        f"networks trained from other seeds, cnn: {len(kinds)} networks trained at "
         f"{TRAINED_AT:g} have {', '.join(parts)}; {falling} of {len(kinds)} lose accuracy from "
         f"{TRAINED_AT:g} to {largest:g}"
     )

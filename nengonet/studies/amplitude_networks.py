@@ -174,7 +174,7 @@ def _outcome(
 def read_layers(path: str, digest: str) -> list[nn.LayerWeights]:
     """Return the layers of a file that has this digest."""
     if file_digest(path) != digest:
-        raise nn.InputError(f"{path}: the file was changed while the sweep ran; start it anew")
+        raise nn.InputError(f"{path}: the file was changed while the sweep ran; start it again")
     return network_layers(nn.load_weights(path))[1]
 
 

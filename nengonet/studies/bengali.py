@@ -295,7 +295,7 @@ def on_spikes(report: Reproduction) -> Iterator[str]:
     neurons = sum(int(np.prod(info.shape)) for info in spiking.layers if info.amplitude)
     spikes = sum(spiking.spikes_per_image().values())
     blank = float((spiking.steps[:, STEPS[0] - 1] == 0).all(axis=1).mean())
-    few = ", less than one each, so that few speak whose first voltage was not near the threshold"
+    few = ", less than one each, so few spike whose initial voltage was not near the threshold"
     few = few if spikes < neurons else ""
     yield (
         f"as posted, an activation of 1 fires at 1 Hz: {neurons:,} neurons emit {spikes:,.0f} "
@@ -310,7 +310,7 @@ def on_rates(report: Reproduction) -> Iterator[str]:
     answers = shared.logits_of(report.case.layers, report.images).argmax(axis=1)
     alike = [float(np.mean(rate.predictions(n_steps=n) == answers)) for n in (1, rate.n_steps)]
     yield (
-        f"rate neurons answer as the ANN in {alike[0]:.1%} of the images in step 1, and in "
+        f"rate neurons give the ANN's answer for {alike[0]:.1%} of the images in step 1, and for "
         f"{alike[1]:.1%} in step {rate.n_steps}"
     )
 
@@ -334,7 +334,7 @@ def on_sweep(report: Reproduction) -> Iterator[str]:
         last, mean = (cell["accuracy"] for cell in cells)
         return f"the mean of {max(STEPS)} steps gives {mean:.3f} and the last one {last:.3f}"
 
-    why = ": without them, SpikingRectifiedLinear rectifies the noise of the spikes that come in"
+    why = ": without them, SpikingRectifiedLinear rectifies the noise of its input spikes"
     yield (
         f"{max(SCALES):g} times the rate {'is not enough' if short else 'is enough'}: "
         f"{written(plain)}; with synapses of {1000 * filtered:g} ms {written(smooth)}"
@@ -350,11 +350,11 @@ def on_repair(report: Reproduction) -> Iterator[str]:
     if steps is None:
         reached = f"does not stay within 1 percentage point of the ANN in {len(curve)} steps"
     operations, multiplied = result.operations_per_image(), result.layers[1].label
-    yield f"repaired: {reached}; after 5 steps it has {curve[4]:.4f}"
+    yield f"repaired: {reached}; its accuracy after 5 steps is {curve[4]:.4f}"
     yield (
         f"repaired: {sum(result.spikes_per_image().values()):,.0f} spikes and "
         f"{sum(operations.values()):,.0f} synaptic operations per image in {result.n_steps} steps; "
-        f"{multiplied} multiplies, as its input is the image: once, since that stays"
+        f"{multiplied} multiplies the image itself: once, as it stays the same"
     )
 
 

@@ -199,7 +199,8 @@ def runs(
     ]
     if not chosen:
         raise nn.InputError(
-            "expected at least one cell: only the neurons 'rate' have one without a synapse"
+            "synapses: expected filters for these neurons, got none; of the paper's networks, "
+            "only that of rate neurons has no filter"
         )
     seeds = range(given.seed, given.seed + positive_integer("n_seeds", n_seeds))
     found = {

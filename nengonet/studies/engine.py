@@ -400,7 +400,7 @@ def stages_of_means(
         time = n_times * case.presentation_time
         return case.present(images, **running, progress=turns.shown, presentation_time=time)
 
-    lines = "rate model with its gains, biases and amplitudes, neurons rectified lines"
+    lines = "rate model with its gains, biases and amplitudes, and rectified lines as neurons"
     first = f"the same run, mean over its first {n_steps} steps"
     anns = case.anns or [("ANN", case.layers, "Keras' activations")]
     return [
@@ -454,9 +454,9 @@ def in_folder(
         return lambda name: {}
     folder = pathlib.Path(save)
     if folder.exists() and not folder.is_dir():
-        raise nn.InputError(f"{folder}: expected a folder, for one file a run; got a file")
+        raise nn.InputError(f"{folder}: expected a folder, for a file for each run, got a file")
     if not folder.parent.is_dir():
-        raise nn.InputError(f"{folder}: the folder {folder.parent} does not exist")
+        raise nn.InputError(f"{folder}: the folder {folder.parent} does not exist; create it first")
     if folder.exists() and any(folder.iterdir()) and not resume:
         expected = "expected an empty folder, got files; resume their run, or empty it"
         raise nn.InputError(f"{folder}: {expected}")

@@ -114,7 +114,7 @@ def network(
 ) -> Case:
     """Build one of the tutorial's networks, where an activation of 1 fires at 1 Hz."""
     if given.weights is not None and network != "plain":
-        raise nn.InputError(f"network: expected plain beside a weights file, got {network!r}")
+        raise nn.InputError(f"network: expected plain with your own weights, got {network!r}")
     weights = given.load_weights(FILES[network])
     layers, tau = network_layers(weights)
     voltage = shared.ZERO_STATE if initial_voltage == "zero" else shared.INITIAL_STATE
@@ -299,7 +299,7 @@ def on_dt(report: Reproduction) -> Iterator[str]:
     )
     yield (
         "KerasSpiking's and Nengo's neuron add max(J, 0) * dt to a voltage and emit its whole part "
-        "as spikes of height 1/dt; they differ in the first voltage, which KerasSpiking draws "
+        "as spikes of height 1/dt; they differ in the initial voltage, which KerasSpiking draws "
         "anew for each neuron and image, and Nengo once for each neuron, when the network is "
         "built: choose with --initial-voltage"
     )
@@ -326,15 +326,16 @@ def on_voltages(report: Reproduction) -> Iterator[str]:
                 "image, and every seed is another network"
             )
         yield (
-            f"standard deviation of the accuracy over {n_seeds} seeds, in percentage points, drawn "
-            f"for each image against once for all: {', '.join(texts)}. {text}"
+            f"standard deviation of the accuracy over {n_seeds} seeds, in percentage points, with "
+            f"initial voltages drawn for each image or once for all: {', '.join(texts)}. {text}"
         )
     yield (
-        "from voltage 0 a count is rounded down, not up or down with the right chance: at dt "
+        "from voltage 0, a count is rounded down, not up or down by chance: at dt "
         f"{DTS[0]:g} and {DTS[1]:g} s the mean rate is {zero[0]['mean_rate_mean']:.2f} and "
-        f"{zero[1]['mean_rate_mean']:.2f} Hz, and drawn for each image "
-        f"{drawn[0]['mean_rate_mean']:.2f} and {drawn[1]['mean_rate_mean']:.2f} Hz; the accuracy "
-        f"is {zero[0]['accuracy_mean']:.4f} and {zero[1]['accuracy_mean']:.4f}"
+        f"{zero[1]['mean_rate_mean']:.2f} Hz, against "
+        f"{drawn[0]['mean_rate_mean']:.2f} and {drawn[1]['mean_rate_mean']:.2f} Hz with "
+        "voltages drawn for each image; the accuracy is "
+        f" {zero[0]['accuracy_mean']:.4f} and {zero[1]['accuracy_mean']:.4f}"
     )
 
 

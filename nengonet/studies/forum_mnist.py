@@ -42,18 +42,18 @@ NEURONS = {
     "lif": (
         nengo.LIF(initial_state=shared.ZERO_STATE),
         None,
-        "stock nengo.LIF, whose leak averages the input spikes: no synapse",
+        "no synapse: the leak of nengo.LIF averages the input spikes",
     ),
     "if": (
         nn.IntegrateAndFire(),
         None,
-        "IntegrateAndFire, whose voltage may go below 0: no synapse",
+        "no synapse: the voltage of IntegrateAndFire may go below 0",
     ),
     "relu": (
         nengo.SpikingRectifiedLinear(initial_state=shared.ZERO_STATE),
         0.01,
-        "SpikingRectifiedLinear, which rectifies its current at every step: a synapse of 10 ms "
-        "averages the spikes first",
+        "a synapse of 10 ms averages the spikes, as SpikingRectifiedLinear rectifies its current "
+        "at every step",
     ),
 }
 
@@ -161,7 +161,7 @@ def network(
         raise nn.InputError(f"initial_voltage: expected the variant posted, got {variant}")
     if variant != "repaired" and chosen != {name: network.__kwdefaults__[name] for name in chosen}:
         raise nn.InputError(
-            f"variant: {variant} fixes {', '.join(chosen)}: leave those at their defaults"
+            f"variant: {variant} fixes {', '.join(chosen)}, so expected their defaults, got others"
         )
     output = build(layers, variant, **chosen, initial_voltage=initial_voltage, seed=given.seed)
     if variant != "repaired":
@@ -211,7 +211,7 @@ def on_published(report: Reproduction) -> Iterator[str]:
         yield (
             f"the published {report.published:.2f} is {place} the interval of these weights. "
             f"The poster's own file gave {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) with "
-            "this network, on 1000 images, when it was run here"
+            "this network and 1000 images"
         )
 
 
@@ -240,9 +240,9 @@ def on_saturation(report: Reproduction) -> Iterator[str]:
             n = rates.shape[1]
             saturated, silent = (rates > SATURATED * ceiling).mean(), (rates == 0).mean()
             yield (
-                f"{layer.label}: of {n} neurons, {saturated * n:.1f} are saturated (above "
-                f"{SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and {silent * n:.1f} "
-                "silent, in an average image"
+                f"{layer.label}: in an average image, {saturated * n:.1f} of {n} neurons are "
+                f"saturated (above {SATURATED:.0%} of LIF's ceiling of {ceiling:.0f} Hz) and "
+                f"{silent * n:.1f} are silent"
             )
 
 
@@ -261,8 +261,8 @@ def differences(case: Case) -> Iterator[str]:
         yield f"the pixels themselves are the input, instead of spikes at up to {white:,.0f} Hz"
     else:
         yield (
-            f"input rate {rate:g} Hz for white instead of {white:,.0f} Hz, with spikes of area "
-            f"1/{rate:g}: the mean input is the pixel as the ANN saw it"
+            f"input rate of a white pixel {rate:g} Hz instead of {white:,.0f} Hz, with spikes of "
+            f"area 1/{rate:g}: the mean input is the pixel as the ANN saw it"
         )
     after, before = (_by_layer(each, lambda layer: layer.ensemble.gain[0]) for each in networks)
     yield (
@@ -270,13 +270,13 @@ def differences(case: Case) -> Iterator[str]:
         f"training images fires at {full_scale_rate:g} Hz"
     )
     after, before = (_by_layer(each, _own_bias) for each in networks)
-    yield f"bias {after} instead of {before}, Keras' biases apart: LIF's threshold is 1"
+    yield f"bias {after} instead of {before} (apart from Keras' biases): LIF's threshold is 1"
     after, before = (_by_layer(each, lambda layer: layer.amplitude) for each in networks)
     yield (
         f"amplitude {after} instead of {before}: full scale / {full_scale_rate:g} Hz, so that the "
         "mean output is the activation that the next Keras layer was trained on"
     )
-    yield "spikes are counted, by area, instead of the steps on which a filtered probe is above 0"
+    yield "spikes are counted, by area, instead of the steps in which a filtered probe is above 0"
     yield NEURONS[chosen["neurons"]][2]
 
 

@@ -147,7 +147,9 @@ class Parameter:
         values = [value for part in text.split(",") for value in self._expanded(part.strip())]
         for position, value in enumerate(values):
             if value in values[:position]:
-                raise InputError(f"--set {self.dashed}: got {value} twice")
+                raise InputError(
+                    f"--set {self.dashed}: expected different values, got {value} twice"
+                )
         return values
 
     def _expanded(self, part: str) -> Iterable:
@@ -273,11 +275,13 @@ def grid_of(
             raise InputError(f"--set: expected NAME=VALUE,VALUE,…, got {setting!r}")
         if chosen not in by_name:
             raise InputError(
-                f"--set: {name} has no parameter {chosen!r}{did_you_mean(chosen, by_name)}; "
-                f"there are: {', '.join(by_name)}"
+                f"--set: expected parameters of {name} ({', '.join(by_name)}), got {chosen!r}"
+                f"{did_you_mean(chosen, by_name)}"
             )
         parameter = by_name[chosen]
         if parameter.name in grid:
-            raise InputError(f"--set: got {chosen} twice; give all its values at once")
+            raise InputError(
+                f"--set: expected every parameter once, got {chosen} twice; give all values at once"
+            )
         grid[parameter.name] = parameter.parse(values)
     return grid

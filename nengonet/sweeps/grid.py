@@ -101,8 +101,8 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
             found = list(range(positive_integer("seeds", seeds)))
     if not found:
         raise InputError(
-            "seeds: expected a number of seeds from 1, or a list of whole numbers from 0, "
-            f"got {described(seeds)}"
+            "seeds: expected a number of seeds, at least 1, or a list of whole numbers, at least "
+            f"0, got {described(seeds)}"
         )
     return found
 
@@ -120,7 +120,7 @@ def _check_grid(grid: Mapping[str, Sequence]) -> None:
         except TypeError as error:
             raise InputError(
                 f"grid: {name}: expected numbers, strings, None, or lists and dicts of them, "
-                f"got {error}; give its name instead, and make the object in the function"
+                f"got {error}; give a name instead, and make the object in the function"
             ) from None
 
 

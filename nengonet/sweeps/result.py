@@ -150,9 +150,13 @@ class Sweep:
 
 def first_failures(sweep: Sweep) -> list[str]:
     """Return where and why the first three failed cells failed, one line each."""
+
+    def shown(value: object) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
     return [
-        f"failed: {', '.join(f'{name}={row[name]}' for name in (*sweep.parameters, 'seed'))}: "
-        f"{row['error']}"
+        f"failed: {', '.join(f'{name}={shown(row[name])}' for name in (*sweep.parameters, 'seed'))}"
+        f": {row['error']}"
         for row in sweep.failed[:3]
     ]
 

@@ -210,10 +210,11 @@ class _Job:
             values = _checked_values(named, self.taken)
             n_images = {k: each.n_images for k, each in named.items() if isinstance(each, Accuracy)}
         except (Exception, SystemExit) as raised:
-            place = traceback.extract_tb(raised.__traceback__)[-1]
-            where = f"{pathlib.Path(place.filename).name}, line {place.lineno}, in {place.name}"
-            text = f": {place.line}" if place.line else ""
-            error = f"{type(raised).__name__}: {raised} ({where}{text})"
+            error = f"{type(raised).__name__}: {raised}"
+            if not isinstance(raised, InputError):  # such a message says all that a caller can do
+                place = traceback.extract_tb(raised.__traceback__)[-1]
+                where = f"{pathlib.Path(place.filename).name}, line {place.lineno}, in {place.name}"
+                error += f" ({where}{f': {place.line}' if place.line else ''})"
         seconds = time.perf_counter() - start
         return dict(zip(_RECORD, (values, n_images, error, seconds), strict=True))
 

@@ -119,9 +119,9 @@ def assert_counts_match_rates(
     if must_detect is not None and not detectable <= must_detect:
         shown = "nothing" if not np.isfinite(detectable) else f"{100 * detectable:.3g} % at best"
         raise InputError(
-            f"must_detect: these counts are too few to detect weights off by "
-            f"{100 * must_detect:.3g} % (they detect {shown}); use a longer duration, higher "
-            "rates, or more images or repeats"
+            f"must_detect: expected enough spikes to detect weights off by "
+            f"{100 * must_detect:.3g} %, got counts that detect {shown}; use a longer duration, "
+            "higher rates, or more images or repeats"
         )
 
 

@@ -119,8 +119,8 @@ def _factor(case: Case, observed: np.ndarray, expected: np.ndarray) -> str | Non
         "milliseconds, not in seconds?",
     }
     other = (
-        f"{factor:.4g} times the expected ones: another gain or weights, an amplitude not taken "
-        "out of counts or rates, or another duration"
+        f"{factor:.4g} times the expected ones: another gain or weights, an amplitude that was "
+        "left in counts or rates, or another duration"
     )
     like = (text for (value, within), text in known.items() if abs(factor / value - 1) < within)
     return f"counts are {next(like, other)}"
@@ -143,7 +143,7 @@ def cause_of_difference(a: np.ndarray, b: np.ndarray, axes: tuple[str, ...]) -> 
     if factor != 1 and np.allclose(b, factor * a, rtol=1e-9, atol=0):
         return f"b is {factor:.6g} times a: another amplitude, dt or gain"
     if "step" in axes and np.array_equal(a.sum(axes.index("step")), b.sum(axes.index("step"))):
-        return "the counts are the same and the times are not: other noise or starting voltages"
+        return "the counts are the same and the times are not: other noise or initial voltages"
     for name in ("neuron", "image"):
         if name in axes and _permuted(a, b, axes.index(name)):
             return f"the same spikes in another order of the {name}s"

@@ -102,7 +102,7 @@ def load_weights(path: str | os.PathLike) -> Weights:
                 layers, written_by = dialect.read(content)
                 weights = Weights(layers, path, written_by)
                 if not weights:
-                    raise InputError(f"no weights inside ({written_by})")
+                    raise InputError(f"expected weights, got a file without any ({written_by})")
                 return weights
         raise InputError(f"expected HDF5 or a .keras archive, got {_described(content)}")
 
