@@ -17,16 +17,13 @@ differ by rounding. "random" numbers make exact meetings of voltage and threshol
 
 from __future__ import annotations
 
-import argparse
+import functools
 import itertools
-import json
-import os
-import subprocess
-import sys
 import warnings
 
 import nengo
 import numpy as np
+from comparing import compare, parser_of
 from random_cases import EXACT_STATES, EXAMPLES, STYLES, Case, random_case
 
 import nengonet as nn
@@ -34,7 +31,6 @@ from nengonet.layers.showing import ImageSteps
 from nengonet.minibatch import MinibatchSimulator
 from nengonet.minibatch.records import OutputRecord
 from nengonet.run.simulators import reference_simulator, reset_to_example
-from nengonet.tables import aligned
 
 MINIBATCHES, JOBS, BITS = (1, 3, 7, 20), (1, 2), (64, 32)
 # Outputs that are not exact agree to within this share of the largest output.
@@ -224,51 +220,19 @@ def run(networks: range, style: str, settings: list[tuple[int, int, int]]) -> li
     return found
 
 
-def table(found: list[dict]) -> str:
-    """Return a table of compared and different values by setting."""
-    names = ("style", "exact", "bits", "numba", "minibatch", "jobs")
-    sums: dict = {}
-    for each in found:
-        key = tuple(str(each[name]) for name in names)
-        values = np.array([1, each["compared"], each["spikes"], each["different"]])
-        sums[key] = sums.get(key, 0) + values
-    rows = [(*names, "networks", "compared", "spikes", "different")]
-    rows += [(*key, *(f"{value:,}" for value in values)) for key, values in sorted(sums.items())]
-    return "\n".join(aligned(rows))
-
-
 def main() -> None:
-    """Compare with Numba and without, each in its own process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    """Compare some random networks."""
+    parser = parser_of(__doc__, networks=20)
     parser.add_argument("--style", choices=STYLES, default="exact")
     parser.add_argument("--quick", action="store_true", help="64 bits, few settings")
-    parser.add_argument("--json", help="write what was found to this file")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        # Reading the cache's index takes longer than these builds.
-        nengo.rc.set("decoder_cache", "enabled", "False")
-        settings = list(itertools.product(BITS, MINIBATCHES, JOBS))
-        if options.quick:
-            settings = [(64, 3, 1), (64, 20, 2)]
-        networks = range(options.seed, options.seed + options.networks)
-        print(json.dumps(run(networks, options.style, settings)))
-        return
-    found = []
-    for numba in ("1", "0"):
-        command = [sys.executable, __file__, "--one", *sys.argv[1:]]
-        environment = os.environ | {"NENGONET_NUMBA": numba}
-        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-        found += [{"numba": numba == "1"} | each for each in json.loads(done.stdout)]
-    print(table(found))
-    for each in found:
-        if each["different"]:
-            print({name: each[name] for name in each if name not in ("compared", "spikes")})
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(found, file, indent=1)
+    settings = list(itertools.product(BITS, MINIBATCHES, JOBS))
+    if options.quick:
+        settings = [(64, 3, 1), (64, 20, 2)]
+    # Reading the cache's index takes longer than these builds.
+    nengo.rc.set("decoder_cache", "enabled", "False")
+    names = ("style", "exact", "bits", "numba", "minibatch", "jobs")
+    compare(options, functools.partial(run, style=options.style, settings=settings), names)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,16 @@ voltages decimal numbers, so that this happens often.
 
 from __future__ import annotations
 
-import argparse
-import collections
+import functools
 import itertools
-import json
-import os
-import subprocess
-import sys
 import warnings
 
 import nengo
 import numpy as np
+from comparing import compare, parser_of
 from nengo.dists import Choice, Uniform
 
 import nengonet as nn
-from nengonet.tables import aligned
 
 EXAMPLES, STEPS = 7, 60
 MINIBATCHES, JOBS, BITS = (1, 3, 7), (1, 2), (64, 32)
@@ -206,7 +201,7 @@ def _add_extras(rng: np.random.Generator, layers: list) -> None:
         nengo.Probe(layers[0].output)
 
 
-def compared(seed: int, decimal: bool, settings: list[tuple], numba: bool) -> list[dict]:
+def compared(seed: int, decimal: bool, settings: list[tuple]) -> list[dict]:
     """Run one network at all settings, and count compared and different values."""
     dt = float(np.random.default_rng([seed, 7]).choice([0.001, 0.001, 0.0005, 0.002]))
     found = []
@@ -227,7 +222,6 @@ def compared(seed: int, decimal: bool, settings: list[tuple], numba: bool) -> li
                 {
                     "network": seed,
                     "decimal": decimal,
-                    "numba": numba,
                     "bits": bits,
                     "minibatch": minibatch,
                     "jobs": jobs,
@@ -240,57 +234,24 @@ def compared(seed: int, decimal: bool, settings: list[tuple], numba: bool) -> li
     return found
 
 
-def run(networks: int, seed: int, decimal: bool, numba: bool) -> list[dict]:
+def run(networks: range, decimal: bool) -> list[dict]:
     """Compare several networks in this process."""
     settings = list(itertools.product(BITS, MINIBATCHES, JOBS))
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for k in range(networks):
-            found += compared(seed + k, decimal, settings, numba)
+        for seed in networks:
+            found += compared(seed, decimal, settings)
     return found
 
 
-def table(found: list[dict]) -> str:
-    """Return a table of compared and different counts by setting."""
-    sums: dict = collections.defaultdict(lambda: np.zeros(3, int))
-    for each in found:
-        key = tuple(each[name] for name in ("decimal", "bits", "numba", "minibatch", "jobs"))
-        sums[key] += (each["compared"], each["spikes"], each["different"])
-    rows = [("numbers", "bits", "Numba", "minibatch", "jobs", "compared", "spikes", "different")]
-    for (decimal, *key), values in sorted(sums.items()):
-        numbers = "decimal" if decimal else "random"
-        rows.append((numbers, *map(str, key), *(f"{value:,}" for value in values)))
-    return "\n".join(aligned(rows))
-
-
 def main() -> None:
-    """Compare with Numba and without, each in its own process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
+    """Compare some random networks."""
+    parser = parser_of(__doc__, networks=40)
     parser.add_argument("--decimal", action="store_true")
-    parser.add_argument("--json", help="write what was found to this file, or '-'")
-    parser.add_argument("--one", choices=("0", "1"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one is not None:
-        found = run(options.networks, options.seed, options.decimal, options.one == "1")
-        print(json.dumps(found))
-        return
-    found = []
-    for numba in ("0", "1"):
-        command = [sys.executable, __file__, "--one", numba, "--seed", str(options.seed)]
-        command += ["--networks", str(options.networks)] + ["--decimal"] * options.decimal
-        environment = os.environ | {"NENGONET_NUMBA": numba}
-        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-        found += json.loads(done.stdout)
-    print(table(found))
-    for each in found:
-        if each["different"]:
-            print({name: each[name] for name in each if name not in ("compared", "spikes")})
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(found, file, indent=1)
+    names = ("decimal", "bits", "numba", "minibatch", "jobs")
+    compare(options, functools.partial(run, decimal=options.decimal), names)
 
 
 if __name__ == "__main__":

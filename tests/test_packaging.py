@@ -31,6 +31,7 @@ NUMPY_ONLY = {
     "readout",
     "results.journal",
     "results.named",
+    "results.names",
     "results.readout",
     "results.result",
     "results.summary",

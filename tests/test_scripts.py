@@ -165,7 +165,7 @@ def test_sweeps(tmp_path):
         assert row["accuracy"] == result.accuracy(module.labels).value
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 5
     assert (tmp_path / "sweep.svg").stat().st_size > 0
-    readouts = call(*words, "--set", "readout=mean,first_spike,none")
+    readouts = call(*words, "--set", "readout=mean,steps_after_first_spike,none")
     assert readouts.exit_code == 0, readouts.output
     found = [(row["readout"], row["accuracy"]) for row in json.loads(readouts.stdout)["rows"]]
     time = {"seed": 0, "progress": False}

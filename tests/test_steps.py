@@ -1,6 +1,6 @@
 """Steps of neurons from any state that a user can set are the same in NumPy, Numba and Nengo."""
 
-import importlib.util
+import importlib
 import pathlib
 import warnings
 
@@ -197,21 +197,19 @@ def test_stretches_from_any_state(cls, seed):
         np.testing.assert_array_equal(found.counts[label], counts)
 
 
-def random_networks():
+@pytest.fixture
+def random_networks(monkeypatch):
     """Return the module of the benchmark."""
-    path = pathlib.Path(__file__).parents[1] / "benchmarks" / "random_networks.py"
-    spec = importlib.util.spec_from_file_location("random_networks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[1] / "benchmarks")
+    return importlib.import_module("random_networks")
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", [104, 109, 110, 117])
 @pytest.mark.parametrize("numba", [False, True])
-def test_random_networks_of_the_benchmark(seed, numba, monkeypatch):
+def test_random_networks_of_the_benchmark(seed, numba, random_networks, monkeypatch):
     monkeypatch.setenv("NENGONET_NUMBA", str(int(numba)))
     settings = [(64, 3, 1), (64, 7, 1), (32, 3, 1)]
-    found = random_networks().compared(seed, False, settings, numba)
+    found = random_networks.compared(seed, False, settings)
     assert [each["where"] for each in found] == [{}] * 3
     assert all(each["spikes"] > 50 for each in found)

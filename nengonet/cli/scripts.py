@@ -15,7 +15,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
@@ -43,6 +43,7 @@ from nengonet.cli.shared import (
 )
 from nengonet.exceptions import InputError
 from nengonet.plain import N_SHOWN
+from nengonet.results.names import READOUTS, Readout
 from nengonet.tables import counted
 
 if TYPE_CHECKING:
@@ -357,10 +358,6 @@ def _script(
     answer_script(name, made, file, as_json)
 
 
-# How a network in a script can be shown its images.
-_Readout = Literal["spike_count", "sum", "mean", "last_step", "filtered", "first_spike"]
-
-
 def measure(
     script: str,
     data: dict,
@@ -369,7 +366,7 @@ def measure(
     *,
     presentation_time: Annotated[float, "Seconds for each image."] = 0.35,
     dt: Annotated[float, "Length of a step, in seconds."] = 0.001,
-    readout: _Readout | None = None,
+    readout: Readout | None = None,
 ) -> dict:
     """Run a script's network once, for a sweep."""
     from nengonet.run.presentation import present
@@ -426,7 +423,6 @@ def _values(setting: str) -> tuple[str, list]:
 IMAGES_HELP = (
     "mnist, fashion_mnist, cifar10 or bengali; an .npz or .npy file; or an array in the script."
 )
-_READOUTS = ", ".join(get_args(_Readout))
 LABELS_HELP = "An .npy file, or an array in the script.  [default: the data set's]"
 _OPTIONS = {
     "images": ("--images", f"Images to show: {IMAGES_HELP}", {"required": True}),
@@ -442,7 +438,10 @@ _OPTIONS = {
     "presentation_time": ("--time", "Seconds for each image.  [default: 0.35]", {"type": float}),
     "dt": ("--dt", "Length of a step, in seconds.  [default: 0.001]", {"type": float}),
     "seed": ("--seed", "Seed of all random numbers.  [default: the network's]", NUMBER),
-    "readout": ("--readout", f"How outputs become a class: {_READOUTS}.  [default: spike_count]"),
+    "readout": (
+        "--readout",
+        f"How outputs become a class: {', '.join(READOUTS)}.  [default: spike_count]",
+    ),
     "present save": ("--save", "Save the result to this file.", FILE),
     "sweep save": ("--save", "Save every finished cell to this file.", FILE),
 }

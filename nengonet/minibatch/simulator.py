@@ -143,6 +143,7 @@ class MinibatchSimulator(nengo.Simulator):
         precision: int | None = None,
         numba: bool | None = None,
         _constants: Constants | None = None,
+        _keeps_states: bool = True,
     ) -> None:
         self.closed = True
         if isinstance(minibatch_size, float) and 0 < minibatch_size < 1 and dt == 0.001:
@@ -152,7 +153,7 @@ class MinibatchSimulator(nengo.Simulator):
         seed = None if seed is None else as_seed(seed)
         self._kernels = load_kernels(numba)
         # Whether a run ends by writing the stages' states back; before a reset, it need not.
-        self._keeps_states = True
+        self._keeps_states = _keeps_states
         # Values that follow from the model alone, which another simulator of it may share.
         self._constants = Constants() if _constants is None else _constants
         self._records: list[tuple[Signal, OutputRecord]] = []

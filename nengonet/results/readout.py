@@ -26,6 +26,7 @@ from nengonet.checks import (
     positive_integer,
 )
 from nengonet.exceptions import InputError, RunawayError
+from nengonet.results.names import OF_SPIKES, READOUTS
 from nengonet.tables import counted
 
 __all__ = [
@@ -38,9 +39,6 @@ __all__ = [
     "spike_counts",
     "wilson_interval",
 ]
-
-OF_SPIKES = ("spike_count", "first_spike", "steps_after_first_spike")
-READOUTS = ("spike_count", "sum", "mean", "last_step", "filtered", *OF_SPIKES[1:])
 
 # Counts of a step up to this one are kept as 16-bit numbers: the sum of two does not overflow.
 LARGEST_SMALL = np.iinfo(np.int16).max // 2

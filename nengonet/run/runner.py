@@ -182,12 +182,10 @@ class Runner:
             built = reference_simulator(network, dt, seed, **settings)
         else:
             like = None if like is None else like.simulator
+            settings["keeps_states"] = bool(job.carry)  # else they are reset
             # Each run sets the number of examples.
             built = minibatch_simulator(network, 1, dt, seed, like=like, **settings)
         self.simulator, self._records = self._open.enter_context(built), []
-        if job.simulator == "minibatch":
-            # A reset follows, so the states do not matter.
-            self.simulator._keeps_states = bool(job.carry)
         graph = Graph(network)
         for layer in job.layers:
             steps = owner(layer.output) in job.target.items or layer.label in job.rasters

@@ -70,10 +70,12 @@ def minibatch_simulator(
     precision: int = 64,
     like: MinibatchSimulator | None = None,
     shown: Mapping[nengo.Node, Process] | None = None,
+    keeps_states: bool = True,
 ) -> MinibatchSimulator:
     """Build the minibatch simulator of a network, or another one of an existing model.
 
-    ``shown`` is as for `reference_simulator`.
+    ``shown`` is as for `reference_simulator`. If a reset follows every run, the states need not be
+    kept at its end.
     """
     with quiet(), precision_of(precision):
         if like is None:
@@ -81,7 +83,7 @@ def minibatch_simulator(
             given = {"network": network, "model": model}
         else:
             given = {"network": None, "model": like.model, "_constants": like._constants}
-        settings = {"precision": precision, **_settings(dt, seed)}
+        settings = {"precision": precision, "_keeps_states": keeps_states, **_settings(dt, seed)}
         return MinibatchSimulator(minibatch_size=minibatch_size, **given, **settings)
 
 
