@@ -131,7 +131,9 @@ def dense(
     label = new_label(label, weights.name or "dense", pres)
     weights = _of_kind(weights, label, "Dense")
     weights.check_inputs(pres[0].shape, pre_label=pres[0].label)
-    transform = nengo.Dense((weights.n_outputs, pres[0].size), init=weights.kernel.T)
+    # In the order in which Nengo builds it, so that no build has to reorder it.
+    kernel = np.ascontiguousarray(weights.kernel.T)
+    transform = nengo.Dense((weights.n_outputs, pres[0].size), init=kernel)
     tuning = Tuning(max_rates, intercepts, gain, bias, amplitude, synapse, seed)
     return weighted_layer(pres, weights, transform, neuron_type, tuning, label)
 
