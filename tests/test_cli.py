@@ -321,6 +321,14 @@ def test_every_option_has_a_sentence_of_help():
     assert not [each for each in found if not re.match(r'[A-Z].+[\w"]\.', each[2])]
 
 
+def test_an_unknown_command_names_the_closest_one():
+    for words in (["reproduce", "forum-mnst"], ["diagnose", "forum-mnst"]):
+        done = call(*words)
+        assert done.exit_code == 2
+        assert "unknown command 'forum-mnst'; did you mean 'forum-mnist'?" in done.stderr
+    assert "'xyzzy'; expected one of reproduce, diagnose, " in call("xyzzy").stderr
+
+
 def test_help_shows_commands_and_an_example():
     text = call("--help").stdout
     for words in ("reproduce", "diagnose", "budget", "weights"):
