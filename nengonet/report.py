@@ -66,12 +66,10 @@ def report(
     labels = None if labels is None else as_labels(labels, n, n_classes)
     findings, shown = [], None
     if images is not None:
-        shown = as_pixels(images)
-        if len(shown) != n:
-            raise InputError(f"images: expected {n}, one for each of the run, got {len(shown)}")
+        if len(images) != n:
+            raise InputError(f"images: expected {n}, one for each of the run, got {len(images)}")
+        shown = drawable(images)
         findings += other_images(result, images)
-        if shown.min() < 0 or shown.max() > 1:  # standardised, for example
-            shown = (shown - shown.min()) / (shown.max() - shown.min())
     names_of_classes(class_names, n_classes)  # as many as there are
     for name, given, kind in (
         ("diagnosis", diagnosis, Diagnosis),
@@ -214,7 +212,7 @@ def _figures(result, images, labels, names, comparison) -> Iterator[Html]:
     if comparison is not None:
         words = "One dot for each neuron and image; on the line, observed and predicted agree."
         drawn.append(("Rates against prediction", words, plots.plot_comparison(comparison)))
-    if images is not None and _is_image(images[0]):
+    if images is not None:
         label = None if labels is None else names[labels[0]]
         words = "The score of every class over time; the highest at the end is the answer."
         figure = plots.plot_output(images[0], result, 0, label, names)
@@ -229,31 +227,50 @@ def _figures(result, images, labels, names, comparison) -> Iterator[Html]:
         yield tag("figure", caption, picture, style=f"width: {width}px")
 
 
-def _is_image(image: np.ndarray) -> bool:
+def image_card(
+    k: int,
+    images: np.ndarray | None,
+    labels: np.ndarray | None,
+    answers: np.ndarray,
+    tied: np.ndarray,
+    names: Sequence[str],
+) -> Html:
+    """Return a card of image ``k``: its picture, if there is one, its right class and its answer.
+
+    Its edge is red for a wrong answer, orange for a tie, and blue for any other.
+    """
+    right = None if labels is None else names[labels[k]]
+    wrong = right is not None and labels[k] != answers[k]
+    seen = None
+    if images is not None:
+        seen = html.picture(image_as_png(images[k]), f"image {k}", class_="pixels")
+    texts = [f"image {k}", right and f"right: {right}", f"answer: {names[answers[k]]}"]
+    texts += ["a tie"] if tied[k] else []
+    lines = [tag("div", each) for each in texts if each is not None]
+    kind = "warning" if tied[k] else "error" if wrong else "note"
+    return tag("div", seen, *lines, class_=f"card {kind}")
+
+
+def drawable(images: np.ndarray) -> np.ndarray | None:
+    """Return images in [0, 1]; None if they have another shape than images."""
+    shown = as_pixels(images)
+    if shown.min() < 0 or shown.max() > 1:  # standardised, for example
+        shown = (shown - shown.min()) / (shown.max() - shown.min())
     try:
-        as_image(image)
+        as_image(shown[0])
     except InputError:
-        return False
-    return True
+        return None
+    return shown
 
 
 def _images(result, images, labels, names) -> Iterator[Html]:
     """Yield the wrong images, then the ties that are right, or all ties without labels."""
     answers, tied = result.predictions(), result.tied()
-    pictures = images is not None and _is_image(images[0])
 
     def grid(title: str, numbers: np.ndarray, words: str) -> Html:
         n, shown = len(numbers), numbers[:_N_SHOWN]
-        cards = []
-        for k in shown:
-            right = None if labels is None else f"right: {names[labels[k]]}"
-            seen = None
-            if pictures:
-                seen = html.picture(image_as_png(images[k]), f"image {k}", class_="pixels")
-            tie = "a tie" if tied[k] else None
-            texts = [f"image {k}", right, f"answer: {names[answers[k]]}", tie]
-            lines = [tag("div", each) for each in texts if each is not None]
-            cards.append(tag("div", seen, *lines, class_="card"))
+        about = images, labels, answers, tied, names
+        cards = [image_card(k, *about) for k in shown]
         words += f" The first {len(shown)} are shown." if n > len(shown) else ""
         head = [tag("h2", f"{title}: {n:,}"), tag("p", words, class_="quiet")]
         return html.join(*head, tag("div", *cards, class_="tiles"))

@@ -74,7 +74,7 @@ SOCKET |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 
 def test_it_is_for_this_machine_and_its_own_pages_alone_and_ends_with_ctrl_c():
     with Served() as served:
-        assert served.url.startswith("http://127.0.0.1:")
+        assert served.url.startswith("http://localhost:")
         assert asked(served.url)[0] == 200
         port = int(served.url.split(":")[2].strip("/"))
         # All of 127.0.0.0/8 is this machine: a server on 0.0.0.0 would answer at 127.0.0.2.
@@ -82,6 +82,17 @@ def test_it_is_for_this_machine_and_its_own_pages_alone_and_ends_with_ctrl_c():
             assert other.connect_ex(("127.0.0.2", port)) != 0
         assert asked(f"{served.url}ws", **SOCKET, Origin="http://example.com")[0] == 403
         complaints, code = served.end()
+    assert code == 0
+    assert "Traceback" not in complaints
+
+
+def test_ctrl_c_ends_a_run(browser):
+    with Served("forum-mnist", "--images", "5") as served:
+        visit = Visit(browser, served.url)
+        visit.turn("run.presentation_time", 6000.0)
+        visit.page.locator(".state", has_text="running").wait_for()
+        complaints, code = served.end()
+        visit.context.close()
     assert code == 0
     assert "Traceback" not in complaints
 
@@ -105,13 +116,15 @@ def test_a_host_asks_for_a_token():
         assert asked(f"{page}ws", **SOCKET, **origin)[0] == 101
 
 
+# Tornado leaves the socket open that it could not bind.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_port_that_is_taken_is_said():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(nn.InputError, match=f"that are free here, got 127.0.0.1:{port} "):
-            server.serve(lab_here(), port=port)
+            server.serve(lab_here(), None, port, print)
 
 
 SCRIPT = """
@@ -140,10 +153,10 @@ def test_the_command_opens_the_lab_of_what_is_named(monkeypatch, tmp_path):
     (first, how), (second, _), (third, elsewhere) = opened
     assert (first.now.name, how["port"], how["host"]) == ("repaired", 81, None)
     values = second.now.values
-    assert (second.now.name, values["run.n_images"], values["run.seed"]) == ("posted", 7, 3)
+    assert (second.now.name, values["run"]["n_images"], values["run"]["seed"]) == ("posted", 7, 3)
     assert elsewhere["host"] == "0.0.0.0"
-    assert (third.now.values["run.dt"], third.now.values["run.n_images"]) == (0.002, 3)
-    assert third.now.values["copies.max_rates"] == 100
+    assert (third.now.values["run"]["dt"], third.now.values["run"]["n_images"]) == (0.002, 3)
+    assert third.now.values["copies"]["max_rates"] == 100
 
 
 # The page.
@@ -234,7 +247,8 @@ def of(lab):
     lab.run()
     assert lab.wait(120)
     run = lab.history[-1]
-    return [f"{each.value:.3f}" for each in (run.predicted, run.accuracy)]
+    predicted = run.diagnosis.predicted_accuracy_with_noise
+    return [f"{each.value:.3f}" for each in (predicted, run.accuracy)]
 
 
 def test_it_loads_with_the_accuracies_of_the_library(visit):
@@ -285,14 +299,14 @@ def test_a_value_out_of_range_is_said_and_changes_nothing(visit):
     assert visit.rows().count() == 1
     visit.turn("hidden.tau_rc", 0.03)
     visit.wait_for_runs(2)
-    assert not visit.page.locator(".says").is_visible()
+    assert visit.page.locator(".says").count() == 0
 
 
 def test_another_neuron_type_has_other_knobs(visit):
     visit.turn("hidden.neuron_type", "SpikingRectifiedLinear")
     visit.wait_for_runs(2)
-    assert visit.page.locator(".knob-hidden-tau_rc").count() == 0
-    assert visit.page.locator(".knob-hidden-amplitude").count() == 1
+    assert not visit.page.locator(".knob-hidden-tau_rc").is_visible()
+    assert visit.page.locator(".knob-hidden-amplitude").is_visible()
 
 
 def test_the_networks_of_the_thread_are_one_click_each(visit):
@@ -319,27 +333,25 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
     from playwright import sync_api
 
     visit.tab("images")
-    grid = visit.page.locator(".inside-images .bk-Figure").first
-    grid.wait_for()
-    visit.page.get_by_text("image 0", exact=True).first.wait_for()
-    box = grid.bounding_box()
-    # The third of nine in a row; and while it is drawn the second, which is not lost.
+    looks = visit.page.locator(".inside-images").get_by_text("look inside", exact=True)
     chosen = visit.page.locator(".inside-images .image input")
-    for x, number in ((0.27, "2"), (0.16, "1")):
-        grid.click(position={"x": x * box["width"], "y": 0.14 * box["width"]})
-        sync_api.expect(chosen).to_have_value(number, timeout=60_000)
-        visit.page.wait_for_timeout(350)  # two clicks are no double click
-    visit.page.get_by_text("image 1", exact=True).first.wait_for()
-    # The figure stays where other images are shown in it.
-    field = visit.page.locator(".inside-images .from input")
+    example = visit.page.locator(".inside-images .example")
+    example.get_by_text("image 0", exact=True).wait_for()
+    for number in (2, 1):  # the second while the first is drawn: neither is lost
+        looks.nth(number).click()
+        sync_api.expect(chosen).to_have_value(str(number), timeout=60_000)
+    example.get_by_text("image 1", exact=True).wait_for()
+    visit.page.wait_for_function(SHOWS, arg="spike count of each class")
+    field = visit.page.locator(".inside-images .start input")
     field.fill("36")
     field.press("Enter")
-    visit.page.wait_for_function(SHOWS, arg="37 to 60 of 60")
-    grid.click(position={"x": 0.16 * box["width"], "y": 0.14 * box["width"]})
-    visit.page.get_by_text("image 37", exact=True).first.wait_for()
+    visit.page.locator(".inside-images").get_by_text("24 from 36 on, of 60").wait_for()
+    assert looks.count() == 24
+    looks.nth(1).click()
+    example.get_by_text("image 37", exact=True).wait_for()
     chosen.fill("1")
     chosen.press("Enter")
-    visit.page.get_by_text("image 1", exact=True).first.wait_for()
+    example.get_by_text("image 1", exact=True).wait_for()
     visit.tab("neuron")
     field = visit.page.locator(".inside-neuron .neuron input")
     field.wait_for()
@@ -354,9 +366,7 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
 def downloaded(visit, name):
     """Open a tab, press its button, and return the download's path and name."""
     visit.tab(name)
-    button = visit.page.locator(
-        f".download-{name} a:not([disabled]), .download-{name} button:not([disabled])"
-    )
+    button = visit.page.locator(f".inside-{name} .download a")
     with visit.page.expect_download() as coming:
         button.first.click()
     return pathlib.Path(coming.value.path()), coming.value.suggested_filename
@@ -386,6 +396,7 @@ def test_the_copied_code_gives_the_counts_of_the_page(visit, tmp_path):
     visit.wait_for_runs(3)
     visit.tab("code")
     visit.page.wait_for_function(HAS, arg="nengo.Ensemble")
+    assert downloaded(visit, "code")[1] == "network.py"
     visit.page.locator(".copy button").click()
     text = visit.page.evaluate("navigator.clipboard.readText()")
     script = tmp_path / "network.py"

@@ -1,22 +1,20 @@
 """Read the knobs of a network from its Nengo objects, and apply them to a copy of it.
 
-Values are a flat dict by the knob's name, such as ``"hidden.gain"``. Names and units are those of
-the code.
+Values are dicts of each layer's values, by the layer's label; those of the run are under ``"run"``.
+They have the same names whatever the knobs are set to. Names and units are those of the code.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import warnings
-from collections.abc import Collection
+from typing import NamedTuple
 
 import cloudpickle
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
-from nengo.solvers import NoSolver
 
 from nengonet.checks import as_number, check_among, positive_integer
 from nengonet.exceptions import InputError
@@ -27,151 +25,101 @@ from nengonet.layers.targets import Target
 from nengonet.neurons import IntegrateAndFire, gain_bias, model_of, with_settings
 from nengonet.results.readout import READOUTS
 
-Values = dict[str, object]
+OfLayer = dict[str, object]
+Values = dict[str, OfLayer]
 
 _RECTIFIED = nengo.RectifiedLinear()
-#: The neuron types that a layer can have, by name. Each is called to make neurons.
-NEURON_TYPES = {
-    "LIF": nengo.LIF,
-    "AdaptiveLIF": nengo.AdaptiveLIF,
-    "SpikingRectifiedLinear": nengo.SpikingRectifiedLinear,
-    "IntegrateAndFire": IntegrateAndFire,
-    "PoissonSpiking": functools.partial(nengo.PoissonSpiking, _RECTIFIED),
-    "StochasticSpiking": functools.partial(nengo.StochasticSpiking, _RECTIFIED),
-    "LIFRate": nengo.LIFRate,
-    "RectifiedLinear": nengo.RectifiedLinear,
-}
+_SPIKING = (nengo.LIF(), nengo.AdaptiveLIF(), nengo.SpikingRectifiedLinear(), IntegrateAndFire())
+_DRAWN = (nengo.PoissonSpiking(_RECTIFIED), nengo.StochasticSpiking(_RECTIFIED))
+#: The neuron types that a layer can have, by name.
+TYPES = {type(each).__name__: each for each in (*_SPIKING, *_DRAWN, nengo.LIFRate(), _RECTIFIED)}
 GAIN, MAX_RATES, BUILT = "gain, bias", "max_rates, intercepts", "as built"
-_IN_SECONDS = ("tau_rc", "tau_ref", "tau_n", "synapse", "presentation_time", "dt")
-_UNITS = {**dict.fromkeys(_IN_SECONDS, "s"), "max_rate": "Hz", "max_rates": "Hz"}
-_KINDS = ("process", "ensemble", "constant")
-RUN = "run"
-_WHOLE = ("n_images", "seed")
+_PAIRS = {word: pair for pair in (GAIN, MAX_RATES) for word in pair.split(", ")}
+_UNTUNED = {"tuning": BUILT, "gain": 1.0, "bias": 0.0, "max_rates": 100.0, "intercepts": 0.0}
+RUN, _WHOLE = "run", {"n_images": 1, "seed": 0}  # whole numbers, from these on
 
 
-@dataclasses.dataclass(frozen=True)
-class Knob:
+class Knob(NamedTuple):
     """One setting of a layer, or of the run."""
 
     layer: str
     word: str
     #: The values to choose from; empty for a number.
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...]
     #: The meaning of None, where None is a value.
-    none: str = ""
-
-    @property
-    def name(self) -> str:
-        """The key of the knob's value."""
-        return f"{self.layer}.{self.word}"
-
-    @property
-    def unit(self) -> str:
-        """The unit of the number."""
-        return _UNITS.get(self.word, "")
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the knob takes whole numbers only."""
-        return self.word in _WHOLE
+    none: str
 
     def used(self, values: Values) -> bool:
-        """Return whether the knob has an effect now.
-
-        The tuning uses one of two pairs of numbers.
-        """
-        pairs = (each.split(", ") for each in (GAIN, MAX_RATES))
-        pair = next((each for each in pairs if self.word in each), None)
-        return pair is None or values[f"{self.layer}.tuning"].split(", ") == pair
+        """Return whether the knob has an effect now, beside the other values."""
+        own = values[self.layer]
+        if self.word in _PAIRS:
+            return own["tuning"] == _PAIRS[self.word]
+        if self.word in ("max_rate", "amplitude", "scale") and "kind" in own:
+            return (own["kind"] == "constant") == (self.word == "scale")
+        return own[self.word] is not None or self.none != ""
 
     def checked(self, value: object) -> object:
         """Return a value of the right kind. Its range is checked where the value is used."""
+        name = f"{self.layer}.{self.word}"
         if self.choices:
-            check_among(self.name, value, self.choices)
-            return value
-        if value is None and self.none:
-            return None
-        if self.is_whole:
-            return positive_integer(self.name, value, 0 if self.word == "seed" else 1)
-        return as_number(self.name, value)
-
-
-def packed(target: Target) -> bytes:
-    """Return an output with its network as bytes, for copies."""
-    try:
-        return cloudpickle.dumps(target)
-    except Exception as error:  # whatever an object's own pickling raises
-        raise InputError(
-            f"{target.label}: expected a network that can be copied, got {error}"
-        ) from error
-
-
-def unpacked(content: bytes) -> Target:
-    """Return a copy of a packed output."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Nengo's, of Nodes that pass on what comes in
-        return cloudpickle.loads(content)
+            check_among(name, value, self.choices)
+        elif self.word in _WHOLE:
+            return positive_integer(name, value, _WHOLE[self.word])
+        elif value is not None or not self.none:
+            time = {"unit": "a time in seconds", "at_least": 0}
+            return as_number(name, value, **(time if self.word == "synapse" else {}))
+        return value
 
 
 # Read the knobs.
 
 
-@dataclasses.dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """The image input of a network, as made by its builder."""
 
-    label: str
+    #: What the network's other layers see of the input.
+    layer: Layer
+    #: The Node that shows the images.
     node: nengo.Node
-    neurons: nengo.Ensemble | None
-    values: Values
+    values: OfLayer
     #: The connections from the input.
     behind: list[nengo.Connection]
 
 
 def input_of(target: Target) -> Input | None:
     """Return the image input, if exactly one exists and nengonet's builders made it."""
-    found = _input_of(target)
-    plain = found is not None and all(
-        each.function is None and each.pre_slice == slice(None) for each in found.behind
-    )
-    return found if plain else None
-
-
-def _input_of(target: Target) -> Input | None:
-    layers, graph = target.upstream(), Graph(target.network)
-    nodes = [each for each in layers if isinstance(each.node and each.node.output, _IMAGES)]
-    if len(nodes) != 1:
+    layers, kinds = target.upstream(), (ConstantImage, PoissonImage)
+    images = [each for each in layers if isinstance(each.node and each.node.output, kinds)]
+    if len(images) != 1:
         return None
-    node, shown = nodes[0].node, nodes[0].node.output
+    layer, node, shown = images[0], images[0].node, images[0].node.output
+    values = {"kind": "constant", "max_rate": 255.0, "amplitude": None, "scale": 1.0}
+    # Neurons that draw the spikes of the input.
+    drawn = [x for x in layers if isinstance(x.neuron_type, nengo.PoissonSpiking) and not x.weights]
+    drawn = [x for x in drawn if [each.pre_obj for each in x.connections] == [node]]
     if isinstance(shown, PoissonImage):
-        values = {"kind": "process", **_rate(shown.max_rate, shown.amplitude)}
-        return Input(nodes[0].label, node, None, values, graph.out_of(node))
-    for layer in layers:
-        if isinstance(layer.neuron_type, nengo.PoissonSpiking) and layer.weights is None:
-            gain = layer.ensemble.gain
-            feeds = [each.pre_obj for each in layer.connections]
-            if feeds == [node] and isinstance(gain, np.ndarray) and np.ptp(gain) == 0:
-                rate = _rate(float(gain[0]) * shown.scale, layer.amplitude)
-                values = {"kind": "ensemble", **rate}
-                behind = graph.out_of(layer.ensemble)
-                return Input(layer.label, node, layer.ensemble, values, behind)
-    values = {"kind": "constant", "scale": float(shown.scale)}
-    return Input(nodes[0].label, node, None, values, graph.out_of(node))
+        values |= {"kind": "process", "max_rate": shown.max_rate, "amplitude": shown.amplitude}
+    elif drawn and _is_even(drawn[0].ensemble.gain):
+        layer, rate = drawn[0], float(drawn[0].ensemble.gain[0]) * shown.scale
+        values |= {"kind": "ensemble", "max_rate": rate, "amplitude": layer.amplitude}
+    else:
+        values["scale"] = float(shown.scale)
+    if np.isclose((values["amplitude"] or 0) * values["max_rate"], 1.0, rtol=1e-12):
+        values["amplitude"] = None  # as usual: 1 / max_rate
+    behind = Graph(target.network).out_of(layer.ensemble or node)
+    plain = all(each.function is None and each.pre_slice == slice(None) for each in behind)
+    return Input(layer, node, values, behind) if plain else None
 
 
-_IMAGES = (ConstantImage, PoissonImage)
-
-
-def _rate(max_rate: float, amplitude: float) -> Values:
-    """Return the knobs of a Poisson input. Without an amplitude, it is ``1 / max_rate``."""
-    usual = np.isclose(amplitude * max_rate, 1.0, rtol=1e-12)
-    return {"max_rate": float(max_rate), "amplitude": None if usual else float(amplitude)}
+def _is_even(values: object, within: float = 0.0) -> bool:
+    """Whether an array is given, and has one value."""
+    return isinstance(values, np.ndarray) and np.ptp(values) <= within
 
 
 def tunable(target: Target) -> dict[str, Layer]:
     """Return the layers that have knobs, except the input, by label."""
     source = input_of(target)
-    own = {None} if source is None else {source.node, source.neurons}
+    own = () if source is None else (source.node, source.layer.ensemble)
     return {
         layer.label: layer
         for layer in target.upstream()
@@ -183,46 +131,36 @@ def tunable(target: Target) -> dict[str, Layer]:
 
 def read(target: Target) -> Values:
     """Read the values of all knobs of a network."""
-    source, found = input_of(target), {}
-    if source is not None:
-        found |= {f"{source.label}.{word}": value for word, value in source.values.items()}
+    source = input_of(target)
+    found = {} if source is None else {source.layer.label: source.values}
     for label, layer in tunable(target).items():
-        values = {} if layer.ensemble is None else _read_neurons(layer)
-        synapses = [each.synapse for each in layer.connections]
-        if all(each == synapses[0] for each in synapses) and synapses:
-            if synapses[0] is None:
-                values["synapse"] = None
-            elif isinstance(synapses[0], nengo.Lowpass):
-                values["synapse"] = float(synapses[0].tau)
-        found |= {f"{label}.{word}": value for word, value in values.items()}
+        found[label] = {} if layer.ensemble is None else _read_neurons(layer)
+        synapses = {each.synapse for each in layer.connections}
+        if len(synapses) == 1 and isinstance(synapse := synapses.pop(), nengo.Lowpass | None):
+            found[label]["synapse"] = None if synapse is None else float(synapse.tau)
     return found
 
 
-def _read_neurons(layer: Layer) -> Values:
-    own = layer.neuron_type
-    values = {"neuron_type": type(own).__name__, **_numbers(own), "tuning": BUILT}
-    gain, bias = layer.ensemble.gain, layer.ensemble.bias
-    if isinstance(gain, np.ndarray) and isinstance(bias, np.ndarray):
-        own_bias = bias - gain * _keras_bias(layer)
-        size = float(np.abs(bias).max(initial=0.0))
-        if np.ptp(gain) == 0 and np.ptp(own_bias) <= 1e-9 * size:
-            middle = float(np.median(own_bias))
-            middle = 0.0 if abs(middle) <= 1e-9 * size else middle
-            values |= {"tuning": GAIN, "gain": float(gain[0]), "bias": middle}
-            values |= {"max_rates": 100.0, "intercepts": 0.0}
-            if layer.tuned:
-                rate, intercept = own.max_rates_intercepts(gain[:1], np.array([middle]))
-                values |= {"tuning": MAX_RATES, "max_rates": _neat(rate[0])}
-                values["intercepts"] = _neat(intercept[0])
+def _read_neurons(layer: Layer) -> OfLayer:
+    """Read the values of neurons: None for parameters that only other neuron types have."""
+    own, gain, bias = layer.neuron_type, layer.ensemble.gain, layer.ensemble.bias
+    others = {word: None for each in TYPES.values() for word in _numbers(each)}
+    values = {"neuron_type": type(own).__name__, **others, **_numbers(own), **_UNTUNED}
+    if not _is_even(gain) or not isinstance(bias, np.ndarray):
+        return values
+    least, bias = 1e-9 * float(np.abs(bias).max(initial=0.0)), bias - gain * _keras_bias(layer)
+    if _is_even(bias, within=least):
+        middle = float(np.median(bias))
+        middle = 0.0 if abs(middle) <= least else middle
+        values |= {"tuning": GAIN, "gain": float(gain[0]), "bias": middle}
+        if layer.tuned:
+            pair = own.max_rates_intercepts(gain[:1], np.array([middle]))
+            pair = (round(float(each[0]), 9) + 0.0 for each in pair)  # without rounding errors
+            values |= dict(zip(MAX_RATES.split(", "), pair, strict=True), tuning=MAX_RATES)
     return values
 
 
-def _neat(value: float) -> float:
-    """Return a number without accumulated rounding errors."""
-    return 0.0 if abs(value) < 1e-9 else float(f"{value:.9g}")
-
-
-def _numbers(neuron_type: nengo.neurons.NeuronType) -> Values:
+def _numbers(neuron_type: nengo.neurons.NeuronType) -> OfLayer:
     """Return the numeric parameters of neurons."""
     names = inspect.signature(type(neuron_type)).parameters
     values = {name: getattr(neuron_type, name, None) for name in names}
@@ -235,18 +173,16 @@ def _keras_bias(layer: Layer) -> np.ndarray:
     return np.zeros(layer.size) if own is None else np.resize(own, layer.size)
 
 
-def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
-    """Return the knobs for these values, by name, in the order of the page."""
-    found = {}
-    for name in values:
-        layer, _, word = name.rpartition(".")
-        choices = {"kind": _KINDS, "readout": READOUTS}
-        choices["neuron_type"] = dict.fromkeys([built.get(name, "LIF"), *NEURON_TYPES])
-        choices["tuning"] = (GAIN, MAX_RATES, *[BUILT] * (built.get(name) == BUILT))
-        nones = {"synapse": "none"}
-        if f"{layer}.kind" in values:
-            nones["amplitude"] = "1 / max_rate"
-        found[name] = Knob(layer, word, tuple(choices.get(word, ())), nones.get(word, ""))
+def knobs_of(built: Values) -> dict[str, Knob]:
+    """Return the knobs of a network that was built with these values, by name, in order."""
+    found, choices = {}, {"kind": ("process", "ensemble", "constant"), "readout": READOUTS}
+    for layer, own in built.items():
+        choices["tuning"] = (GAIN, MAX_RATES, *[BUILT] * (own.get("tuning") == BUILT))
+        choices["neuron_type"] = dict.fromkeys([own.get("neuron_type"), *TYPES])
+        nones = {"synapse": "none"} | ({"amplitude": "1 / max_rate"} if "kind" in own else {})
+        for word in own:
+            knob = Knob(layer, word, tuple(choices.get(word, ())), nones.get(word, ""))
+            found[f"{layer}.{word}"] = knob
     return found
 
 
@@ -255,189 +191,115 @@ def knobs_of(values: Values, built: Values) -> dict[str, Knob]:
 
 def turned(values: Values, built: Values, name: str, value: object) -> Values:
     """Return the values after one knob was turned, with all dependent values updated."""
-    knobs = knobs_of(values, built)
-    check_among("knob", name, knobs)
-    knob = knobs[name]
-    found = values | {name: knob.checked(value)}
-    if knob.word == "neuron_type":
-        return _with_type(found, built, knob)
-    if knob.word == "kind":
-        return _with_kind(found, values, knob)
-    for tuning in (GAIN, MAX_RATES):
-        if knob.word in tuning.split(", "):
-            found[f"{knob.layer}.tuning"] = tuning
-    if knob.word == "tuning" and f"{knob.layer}.gain" not in found:
-        start = {"gain": 1.0, "bias": 0.0, "max_rates": 100.0, "intercepts": 0.0}
-        found |= {f"{knob.layer}.{word}": each for word, each in start.items()}
-    return found
+    knobs = knobs_of(built)
+    known = [k for k, x in knobs.items() if values[x.layer][x.word] is not None or x.none]
+    check_among("knob", name, known)
+    value, (layer, word, *_) = knobs[name].checked(value), knobs[name]
+    was, own = values[layer], values[layer] | {word: value}
+    if word in _PAIRS:
+        own["tuning"] = _PAIRS[word]
+    if word == "neuron_type":
+        new = built[layer] if value == built[layer][word] else _numbers(TYPES[value])
+        # A parameter that both types have keeps its value.
+        own |= {k: new.get(k) for k in _parameters(own) if None in (new.get(k), own[k])}
+    if word == "kind" and (was[word] == "constant") != (value == "constant"):  # the mean stays
+        if value == "constant":
+            own["scale"] = 1.0 if own["amplitude"] is None else own["max_rate"] * own["amplitude"]
+        else:
+            own["amplitude"] = None if own["scale"] == 1 else own["scale"] / own["max_rate"]
+    return values | {layer: own}
 
 
-def _with_type(found: Values, built: Values, knob: Knob) -> Values:
-    """Replace the parameters of neurons; parameters with the same name keep their values."""
-    kind, layer = found[knob.name], knob.layer
-    if kind == built.get(knob.name):
-        usual = {word: built[f"{layer}.{word}"] for word in _own_words(built, layer)}
-    else:
-        usual = _numbers(NEURON_TYPES[kind]())
-    new = {f"{layer}.{word}": found.get(f"{layer}.{word}", usual[word]) for word in usual}
-    gone = {f"{layer}.{word}" for word in _own_words(found, layer)}
-    return _exchanged(found, knob.name, gone, new)
-
-
-def _exchanged(values: Values, name: str, gone: Collection[str], new: Values) -> Values:
-    """Return values without some names, and with new values inserted after a name."""
-    kept = {}
-    for each, value in values.items():
-        kept |= {} if each in gone else {each: value}
-        kept |= new if each == name else {}
-    return kept
-
-
-_OTHERS = ("neuron_type", "tuning", "gain", "bias", "max_rates", "intercepts", "synapse")
-
-
-def _own_words(values: Values, layer: str) -> list[str]:
-    """Return the names of the parameters of a layer's neurons."""
-    return [word for word in of_layer(values, layer) if word not in _OTHERS]
-
-
-def _with_kind(found: Values, before: Values, knob: Knob) -> Values:
-    """Replace the knobs of an input, and keep its mean output."""
-    layer, kind = knob.layer, found[knob.name]
-    own = {word: before.get(f"{layer}.{word}") for word in ("max_rate", "amplitude", "scale")}
-    if kind == "constant":
-        rate, area = own["max_rate"], own["amplitude"]
-        scale = own["scale"] if rate is None else 1.0 if area is None else rate * area
-        new = {"scale": scale}
-    elif own["max_rate"] is None:
-        new = {"max_rate": 255.0, "amplitude": None}
-        if own["scale"] != 1:
-            new["amplitude"] = own["scale"] / 255.0
-    else:
-        new = {word: own[word] for word in ("max_rate", "amplitude")}
-    gone = {f"{layer}.{word}" for word in own}
-    return _exchanged(found, knob.name, gone, {f"{layer}.{word}": new[word] for word in new})
+def _parameters(words: OfLayer) -> set[str]:
+    """Return those words that are parameters of neurons."""
+    return words.keys() - _UNTUNED.keys() - {"neuron_type", "synapse"}
 
 
 # Apply the values.
 
 
+def packed(target: Target) -> bytes:
+    """Return an output with its network as bytes, for copies."""
+    try:
+        return cloudpickle.dumps(target)
+    except Exception as error:  # whatever an object's own pickling raises
+        text = f"{target.label}: expected a network that can be copied, got {error}"
+        raise InputError(text) from error
+
+
 def make(content: bytes, built: Values, values: Values, seed: int | None = None) -> Target:
     """Return a copy of a network with these values. Objects with unchanged values stay."""
-    target = unpacked(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Nengo's, of Nodes that pass on what comes in
+        target = cloudpickle.loads(content)
+    target = dataclasses.replace(target, layers=dict(target.layers))
     if seed is not None:
         target.network.seed = seed
     source = input_of(target)
     for label, layer in tunable(target).items():
-        now, was = (of_layer(each, label) for each in (values, built))
-        if now != was:
-            target = _put(target, layer, now, was)
-    if source is not None:
-        now, was = (of_layer(each, source.label) for each in (values, built))
-        if now != was:
-            target = _put_input(target, source, now)
+        now = values[label]
+        changed = {word: now[word] for word in now if now[word] != built[label][word]}
+        try:
+            _put(target, layer, now, changed)
+        except (InputError, ValidationError) as error:
+            raise InputError(f"{label}: {error}") from None
+    if source and values[source.layer.label] != built[source.layer.label]:
+        _put_input(target, source, values[source.layer.label])
     return target
 
 
-def of_layer(values: Values, layer: str) -> Values:
-    """Return the values of one layer, or of the run, by the last part of their names."""
-    split = ((name.rpartition("."), value) for name, value in values.items())
-    return {word: value for (own, _, word), value in split if own == layer}
-
-
-def _put(target: Target, layer: Layer, now: Values, was: Values) -> Target:
-    """Change a layer's record, and change its Nengo objects where values differ."""
-    label = layer.label
-    if now.get("synapse") != was.get("synapse"):
-        synapse = now["synapse"]
-        if synapse is not None:
-            synapse = as_number(f"{label}.synapse", synapse, "a time in seconds", at_least=0)
+def _put(target: Target, layer: Layer, now: OfLayer, changed: OfLayer) -> None:
+    """Change a layer's Nengo objects where values differ, and its record."""
+    if "synapse" in changed:
         for connection in layer.connections:
-            connection.synapse = synapse
-    if layer.ensemble is None:
-        return target
-    words = [word for word in now if word not in _OTHERS]
-    retyped = any(now[word] != was.get(word) for word in ("neuron_type", *words))
+            connection.synapse = changed["synapse"]
+    retyped = _parameters(changed) or "neuron_type" in changed
     if retyped:
-        numbers = {word: now[word] for word in words}
-        layer.ensemble.neuron_type = _neurons(label, layer.neuron_type, now["neuron_type"], numbers)
-    tuning, words = now["tuning"], ("tuning", *now["tuning"].split(", "))
-    retuned = any(now.get(word) != was.get(word) for word in words)
-    if tuning == BUILT or not (retuned or retyped and tuning == MAX_RATES):
-        return target
-    given = {word: now[word] for word in words[1:]}
-    try:
+        layer.ensemble.neuron_type = _neurons(layer.neuron_type, now)
+    pair = now.get("tuning", BUILT)
+    retuned = changed.keys() & {"tuning", *pair.split(", ")} or (retyped and pair == MAX_RATES)
+    if pair != BUILT and retuned:
+        given = {word: now[word] for word in pair.split(", ")}
         gain, bias = gain_bias(layer.neuron_type, layer.size, **given)
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from None
-    layer.ensemble.gain, layer.ensemble.bias = gain, bias + gain * _keras_bias(layer)
-    # The findings distinguish a tuned gain from a given one.
-    tuned = dataclasses.replace(layer, tuned_gain=gain if tuning == MAX_RATES else None)
-    return dataclasses.replace(target, layers={**target.layers, layer.ensemble: tuned})
+        layer.ensemble.gain, layer.ensemble.bias = gain, bias + gain * _keras_bias(layer)
+        # The findings distinguish a tuned gain from a given one.
+        tuned = dataclasses.replace(layer, tuned_gain=gain if pair == MAX_RATES else None)
+        target.layers[layer.ensemble] = tuned
 
 
-def _neurons(
-    label: str, own: nengo.neurons.NeuronType, kind: str, numbers: Values
-) -> nengo.neurons.NeuronType:
+def _neurons(own: nengo.neurons.NeuronType, now: OfLayer) -> nengo.neurons.NeuronType:
     """Return neurons. Given initial states stay if the new type has them, too."""
-    try:
-        if kind == type(own).__name__:
-            return with_settings(own, **numbers)
-        make = NEURON_TYPES[kind]
-        known = make().state
-        states = {name: each for name, each in (own.initial_state or {}).items() if name in known}
-        return make(**numbers, **({"initial_state": states} if states else {}))
-    except ValidationError as error:
-        raise InputError(f"{label}: {error}") from None
+    numbers = {word: now[word] for word in _parameters(now) if now[word] is not None}
+    if now["neuron_type"] == type(own).__name__:
+        return with_settings(own, **numbers)
+    new, states = TYPES[now["neuron_type"]], own.initial_state or {}
+    states = {name: each for name, each in states.items() if name in new.state}
+    return with_settings(new, **numbers, **({"initial_state": states} if states else {}))
 
 
-def _put_input(target: Target, source: Input, now: Values) -> Target:
+def _put_input(target: Target, source: Input, now: OfLayer) -> None:
     """Replace the input by one that the builders make from these values.
 
     The new objects take the places of the old ones. All seeds are therefore those of a network
     that was built this way.
     """
-    node, own = source.node, {word: value for word, value in now.items() if word != "kind"}
-    home = next(each for each in _networks(target) if node in each.nodes)
-    shape, places = target.layers[source.neurons or node].shape, (home.nodes, home.ensembles)
+    layer, node, _, behind = source
+    own = {word: now[word] for word in ("max_rate", "amplitude", "kind")}
+    if now["kind"] == "ensemble" and layer.ensemble is not None:
+        own["scale"] = node.output.scale
+    homes = target.network, *target.network.all_networks
+    home = next(each for each in homes if node in each.nodes)
     before = [*home.nodes, *home.ensembles, *home.connections]
     with home:
         if now["kind"] == "constant":
-            made = constant_input(shape, **own, label=source.label)
+            made = constant_input(layer.shape, scale=now["scale"], label=layer.label)
         else:
-            if now["kind"] == "ensemble" and source.neurons is not None:
-                own["scale"] = node.output.scale
-            made = poisson_input(shape, **own, kind=now["kind"], label=source.label)
-    for objects in (*places, home.connections):
-        objects.sort(key=lambda each: each in before)  # what is new comes first
-    old = {node, source.neurons}
-    for network in _networks(target):
-        for objects in (network.nodes, network.ensembles):
-            objects[:] = [each for each in objects if each not in old]
-        network.connections[:] = [
-            _from(made, each) if each in source.behind else each
-            for each in network.connections
-            if owner(each.post_obj) not in old
-        ]
-    records = target.network.__dict__.get("nengonet_layers", {})
-    for item in old & records.keys():
-        del records[item]
-    layers = {item: each for item, each in target.layers.items() if item not in old}
-    return dataclasses.replace(target, layers=layers | known_layers([], home))
-
-
-def _networks(target: Target) -> list[nengo.Network]:
-    return [target.network, *target.network.all_networks]
-
-
-def _from(made: Layer, old: nengo.Connection) -> nengo.Connection:
-    """Return a connection like the old one, from the new input."""
-    return nengo.Connection(
-        made.output,
-        old.post,
-        transform=old.transform,
-        synapse=old.synapse,
-        solver=NoSolver(),
-        label=old.label,
-        add_to_container=False,
-    )
+            made = poisson_input(layer.shape, **own, label=layer.label)
+    for connection in behind:
+        nengo.Connection.pre.data[connection] = made.output  # of the same size
+    gone = [each for each in home.connections if owner(each.post_obj) is layer.ensemble]
+    gone += [node, layer.ensemble]
+    for objects in (home.nodes, home.ensembles, home.connections):
+        kept = [each for each in objects if each not in gone]
+        objects[:] = sorted(kept, key=lambda each: each in before)
+    target.layers.update(known_layers([], home))

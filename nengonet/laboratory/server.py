@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import socket
+import webbrowser
 from collections.abc import Callable
 
 import panel as pn
@@ -14,8 +14,6 @@ from tornado.web import HTTPError, RequestHandler
 from nengonet.exceptions import InputError
 from nengonet.laboratory.page import page
 from nengonet.laboratory.state import Lab
-
-LOOPBACK = "127.0.0.1"
 
 
 class TokenOnly(AuthProvider):
@@ -43,18 +41,14 @@ class TokenOnly(AuthProvider):
 
 
 def serve(
-    lab: Lab,
-    host: str | None = None,
-    port: int = 0,
-    tell: Callable[[str], object] = print,
-    show: bool = True,
+    lab: Lab, host: str | None, port: int, tell: Callable[[str], object], show: bool = True
 ) -> None:
     """Serve a lab until Ctrl-C. Every page starts with its own state.
 
     Parameters
     ----------
     lab : Lab
-    host : str, optional
+    host : str or None
         Address to listen at instead of this machine's own. Visitors then need a token.
     port : int
         Port of the page; 0 for any free port.
@@ -63,38 +57,24 @@ def serve(
     show : bool
         Open the page in a browser.
     """
-    token = None if host is None else secrets.token_urlsafe(24)
-    address, port = host or LOOPBACK, _free(host or LOOPBACK, port)
-    guard = {} if token is None else {"auth_provider": TokenOnly(token)}
-    # From other machines, the token's cookie decides who may connect, whatever this machine's name.
-    origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"] if token is None else ["*"]
-    server = pn.io.server.get_server(
-        lambda: page(lab.fresh()),
-        port=port,
-        address=address,
-        websocket_origin=origins,
-        title=f"nengonet lab: {lab.title}",
-        **guard,
-    )
-    url = f"http://{address}:{port}/" + ("" if token is None else f"?token={token}")
+    token, guard = None, {"address": "127.0.0.1"}
+    if host is not None:
+        token = secrets.token_urlsafe(24)
+        # The token's cookie decides who may connect, whatever this machine's name.
+        guard = {"address": host, "auth_provider": TokenOnly(token), "websocket_origin": "*"}
+    title = f"nengonet lab: {lab.title}"
+    try:
+        server = pn.io.server.get_server(lambda: page(lab.fresh()), port, title=title, **guard)
+    except (OSError, OverflowError) as error:
+        expected = f"expected a host and port that are free here, got {guard['address']}:{port}"
+        raise InputError(f"{expected} ({error})") from None
+    # Without a token, Bokeh admits pages of this machine's own name only.
+    where = f"{host or 'localhost'}:{server.port}/"
+    url = f"http://{where}" + ("" if token is None else f"?token={token}")
     tell(url)
     server.start()
     if show:
-        import webbrowser
-
         server.io_loop.add_callback(webbrowser.open, url)
     server.io_loop.start()  # until Ctrl-C, which Panel hears
+    lab.ended.set()
     server.stop()
-
-
-def _free(address: str, port: int) -> int:
-    """Return the port, or a free port for 0."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((address, port))
-            return tried.getsockname()[1]
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"expected a host and port that are free here, got {address}:{port} ({error})"
-        ) from None

@@ -6,75 +6,57 @@ The user's own objects do not change.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 import gc
-import io
 import math
-import os
-import queue
 import sys
 import threading
 import time
-import weakref
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import nengo
 import numpy as np
 
+import nengonet as nn
 from nengonet import studies
 from nengonet.checks import as_labels, check_among, count_steps, positive_integer
 from nengonet.datasets import class_names
-from nengonet.exceptions import InputError
-from nengonet.explain.diagnosis import Diagnosis, diagnose
+from nengonet.explain.diagnosis import Diagnosis
 from nengonet.explain.prediction import LayerPrediction, predict
 from nengonet.laboratory import knobs
 from nengonet.laboratory.knobs import RUN, Knob, Values
 from nengonet.layers.graph import Graph
-from nengonet.layers.record import Layer
 from nengonet.layers.showing import read_images
-from nengonet.layers.targets import Output, Target, read_output
+from nengonet.layers.targets import Output, read_output
 from nengonet.neurons import model_of
 from nengonet.plain import N_SHOWN
-from nengonet.plain.script import Script, as_script
-from nengonet.results.readout import Accuracy
-from nengonet.results.result import Result
-from nengonet.run.presentation import present
-from nengonet.studies.case import Path
+from nengonet.plain.script import Script
+from nengonet.plots.frame import names_of_classes
+from nengonet.report import drawable
+from nengonet.studies.case import Case
 
-#: The initial number of images for a network of many neurons, and how many neurons are many.
-_FEW, _MANY_NEURONS = 100, 20_000
+#: The initial number of images, also for a network of many neurons, and how many neurons are many.
+_N_IMAGES, _FEW, _MANY_NEURONS = 1000, 100, 20_000
 #: The prediction is for this many images only, so that it can follow a moving knob.
 N_PREDICTED = 500
-_N_IMAGES = 1000
+_PRESENTED = ("presentation_time", "dt", "readout", "seed")
 
 
 class Cancelled(Exception):
     """Raised in a run whose knobs have changed."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A network as it was built, with the values of its knobs."""
+    """A network as it was built and is shown, with the values of its knobs."""
 
-    content: bytes
-    values: Values
-    #: Whether the network's seed is the seed of the run.
-    seeded: bool = False
-    initial_states: Mapping = dataclasses.field(default_factory=dict)
-    weights: Path = None
-    #: The published accuracy of the network.
-    published: float | None = None
-
-    @classmethod
-    def of(cls, target: Target, running: Mapping[str, object], **about: object) -> Base:
-        """Return a network with the settings of its run."""
-        content = knobs.packed(target)
-        found = knobs.read(knobs.unpacked(content))
-        return cls(content, found | {f"{RUN}.{k}": v for k, v in running.items()}, **about)
+    def __init__(self, case: Case, n_images: int, seeded: bool = False) -> None:
+        target = read_output(case.output)
+        # Seeded: the network's seed is the seed of the run.
+        self.case, self.seeded, self.content = case, seeded, knobs.packed(target)
+        running = {name: getattr(case, name) for name in _PRESENTED} | {"n_images": n_images}
+        self.values = knobs.read(target) | {RUN: running}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,278 +67,175 @@ class Settings:
     base: Base
     values: Values
 
-    @functools.cached_property
-    def running(self) -> dict[str, object]:
-        """The settings of the run, by their names in `nengonet.present`, and ``n_images``."""
-        return knobs.of_layer(self.values, RUN)
-
-    @property
-    def showing(self) -> dict[str, object]:
-        """The presentation time and the readout."""
-        return {name: self.running[name] for name in ("presentation_time", "dt", "readout")}
-
     @property
     def published(self) -> float | None:
         """The published accuracy, if exactly this network was published with these settings."""
-        own = (f"{RUN}.n_images", f"{RUN}.seed")
-        same = all(value == self.values.get(k) or k in own for k, value in self.base.values.items())
-        return self.base.published if same else None
+        changed = self.since(self.base.values).keys() - {f"{RUN}.n_images", f"{RUN}.seed"}
+        return None if changed else self.base.case.published
 
-    def make(self) -> Target:
-        """Return a new copy of the network."""
-        seed = self.running["seed"] if self.base.seeded else None
-        return knobs.make(self.base.content, self.base.values, self.values, seed)
+    def since(self, was: Values) -> dict[str, tuple[object, object]]:
+        """Return what differs from earlier values: the value then and now, by knob."""
+        pairs = [(k, word, value) for k, own in self.values.items() for word, value in own.items()]
+        then = {(k, word): was.get(k, {}).get(word) for k, word, _ in pairs}
+        changed = ((k, word, value) for k, word, value in pairs if then[k, word] != value)
+        return {f"{k}.{word}": (then[k, word], value) for k, word, value in changed}
 
-    def present(self, target: Target, images: np.ndarray, **given: object) -> Result:
-        """Show images to a network of `make`; ``given`` goes to `nengonet.present`."""
-        own = {"seed": self.running["seed"], "initial_states": self.base.initial_states}
-        return present(target.network, target, images, **self.showing, **own, **given)
+    def make(self) -> Case:
+        """Return a new copy of the network, and how it is shown."""
+        base, own = self.base, {name: self.values[RUN][name] for name in _PRESENTED}
+        seed = own["seed"] if base.seeded else None
+        target = knobs.make(base.content, base.values, self.values, seed)
+        return dataclasses.replace(base.case, output=target, keep=None, **own)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """The facts that are kept of a run: a row of the list."""
+    """A run: a row of the list. Only the last one has its network and its result."""
 
     number: int
     settings: Settings
     #: The values in the previous run and in this run, by knob.
     changed: Mapping[str, tuple[object, object]]
-    predicted: Accuracy | None
-    accuracy: Accuracy | None
-    n_images: int
-    ties: int
-    #: Mean rate of each spiking layer, in Hz.
-    rates: Mapping[str, float]
-    #: Duration of the run, in seconds.
+    diagnosis: Diagnosis
+    accuracy: nn.Accuracy | None
     seconds: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Done:
-    """The complete last run, to look inside."""
-
-    number: int
-    settings: Settings
-    target: Target
-    result: Result
     images: np.ndarray
     labels: np.ndarray | None
-    diagnosis: Diagnosis
+    case: Case | None = None
+    result: nn.Result | None = None
 
     @functools.cached_property
-    def layers(self) -> list[Layer]:
-        """The layers whose neurons were counted."""
-        return [layer for layer in self.target.upstream() if layer.label in self.result.counts]
+    def layers(self) -> dict[str, nn.Layer]:
+        """The layers whose neurons were counted, by label; those that have weights come first."""
+        layers = sorted(self.case.output.upstream(), key=lambda layer: layer.weights is None)
+        return {layer.label: layer for layer in layers if layer.label in self.result.counts}
 
-    @property
-    def first(self) -> Layer:
-        """The first of these layers that has weights, if any."""
-        return next((layer for layer in self.layers if layer.weights), self.layers[-1])
+    @functools.cached_property
+    def answers(self) -> tuple[np.ndarray, np.ndarray]:
+        """The class of each image, and whether several share the highest score."""
+        return self.result.predictions(), self.result.tied()
 
-    def layer(self, label: str) -> Layer:
-        """Return a layer by its label."""
-        return next(layer for layer in self.layers if layer.label == label)
+    @functools.cached_property
+    def pictures(self) -> np.ndarray | None:
+        """The images as they are drawn: rows of values as strips."""
+        return drawable(self.images if self.images.ndim > 2 else self.images[:, np.newaxis])
 
     def ceiling(self, label: str) -> float:
         """Return the largest rate that a layer's neurons can have, in Hz."""
-        kind = self.layer(label).neuron_type
+        kind = self.layers[label].neuron_type
         return np.inf if kind is None else model_of(kind).ceiling(self.result.dt)
 
-    def pictures(self) -> np.ndarray:
-        """Return the images in the input's shape, where that is the shape of an image."""
-        shape = self.target.upstream()[0].shape
-        fits = len(shape) > 1 and self.images[0].size == math.prod(shape)
-        return self.images.reshape(-1, *shape) if fits else self.images
+    def report(self, title: str, class_names: Sequence[str]) -> str:
+        """Return the run as a page of HTML."""
+        about = {"labels": self.labels, "class_names": class_names, "diagnosis": self.diagnosis}
+        return self.result.to_html(images=self.images, title=title, **about)
 
     @functools.cached_property
     def predicted(self) -> dict[str, LayerPrediction]:
         """The prediction for each layer, with noisy currents."""
-        showing = {name: self.settings.running[name] for name in ("presentation_time", "dt")}
-        found = predict(self.target, self.images, **showing, noise=True)
+        showing = {name: self.settings.values[RUN][name] for name in ("presentation_time", "dt")}
+        found = predict(self.case.output, self.images, **showing, noise=True)
         return {each.label: each for each in found}
 
-    def report(self, title: str, class_names: Sequence[str] | None) -> str:
-        """Return the run as a page of HTML."""
-        given = {"labels": self.labels, "class_names": class_names, "diagnosis": self.diagnosis}
-        return self.result.to_html(images=self.pictures(), title=title, **given)
-
-    def again(self, number: int, label: str = "", neuron: int = 0) -> tuple[Result, dict]:
-        """Run one image again for its rasters, and for a neuron's current and voltage by step."""
-        target, probes = self.settings.make(), {}
-        ensembles = {layer.label: layer.ensemble for layer in target.upstream() if layer.ensemble}
-        if label in ensembles:
-            neurons = ensembles[label].neurons
-            with target.network:
-                probes = {
-                    word: nengo.Probe(neurons[neuron : neuron + 1], name, label=f"lab {word}")
-                    for word, name in (("current", "input"), ("voltage", "voltage"))
-                    if name in neurons.probeable
-                }
-        spiking = [layer.label for layer in target.upstream() if layer.spiking]
-        one = {"images": self.images[number : number + 1], "examples": [number]}
+    def again(self, number: int, label: str = "", neuron: int = 0) -> tuple[nn.Result, dict]:
+        """Run one image again for its rasters, and for a neuron's traces by step."""
+        case, probes = self.settings.make(), {}
+        layers = {layer.label: layer for layer in case.output.upstream()}
+        if label in layers and layers[label].ensemble is not None:
+            one, what = layers[label].neurons[neuron : neuron + 1], {"current": "input"}
+            what |= {"voltage": "voltage"} if "voltage" in one.obj.probeable else {}
+            with case.network:
+                probes = {k: nengo.Probe(one, each, label=f"lab {k}") for k, each in what.items()}
+        spiking = [layer.label for layer in layers.values() if layer.spiking]
         kept = {"rasters": spiking, "probes": [*probes.values()], "progress": False}
-        result = self.settings.present(target, **one, **kept)
-        return result, {word: result.data[each][0, :, 0] for word, each in probes.items()}
-
-    def example(self, number: int) -> dict[str, object]:
-        """Return the arguments of `views.example_view` for an image."""
-        result, _ = self.again(number)
-        return {
-            "image": self.pictures()[number],
-            "rasters": {label: each[0] for label, each in result.rasters.items()},
-            "scores": result.scores()[0],
-            "dt": result.dt,
-            "label": None if self.labels is None else int(self.labels[number]),
-            "prediction": result.predictions()[0],
-            "tied": bool(result.tied()[0]),
-            "readout": result.settings["readout"],
-        }
+        result = case.present(self.images[number : number + 1], examples=[number], **kept)
+        traces = {word: result.data[each][0, :, 0] for word, each in probes.items()}
+        if label in spiking:
+            traces["spikes"] = result.rasters[label][0, :, neuron]
+        return result, traces
 
     def neuron(self, number: int, label: str, neuron: int) -> dict[str, object]:
         """Return the arguments of `views.neuron_view` for a neuron."""
-        layer, expected = self.layer(label), self.predicted[label]
+        layer, expected = self.layers[label], self.predicted[label]
         result, traces = self.again(number, label, neuron)
         currents = expected.current[:, neuron]
         curve = rates = np.linspace(min(0.0, currents.min()), max(2.0, currents.max()), 400)
         if layer.neuron_type is not None:
             rates = model_of(layer.neuron_type).rates(curve[:, np.newaxis], dt=result.dt)[:, 0]
-        weights, shape = _weights_of(layer, neuron)
-        return {
-            "weights": weights,
-            "shape": shape,
-            "tuning": (curve, rates),
-            "currents": currents,
-            "traces": traces | {"spikes": result.rasters[label][0, :, neuron]},
-            "dt": result.dt,
-            "rates": (result.rates(label)[0, neuron], expected.rates[number, neuron]),
-        }
+        pair = result.rates(label)[0, neuron], expected.rates[number, neuron]
+        found = {"tuning": (curve, rates), "currents": currents, "traces": traces, "rates": pair}
+        return found | {"weights": _weights_of(layer, neuron), "dt": result.dt}
 
 
-def _weights_of(layer: Layer, neuron: int) -> tuple[np.ndarray, tuple | None]:
-    """Return the weights into a neuron, and the shape of their input."""
-    if layer.weights is not None and layer.weights.kernel is not None:
-        kernel = layer.weights.kernel
-        if kernel.ndim == 2:
-            return kernel[:, neuron], layer.shape_in
-        return kernel[..., neuron % kernel.shape[-1]], None
+def _weights_of(layer: nn.Layer, neuron: int) -> np.ndarray:
+    """Return the weights into a neuron, in the shape of their input or of the filter."""
     for connection in layer.connections:
-        init = getattr(connection.transform, "init", None)
-        if isinstance(init, np.ndarray) and init.ndim == 2:
-            return init[neuron], (layer.pre.shape if layer.pre else None)
-    return np.zeros(0), None
-
-
-def bundle(script: Script, name: str = "network") -> tuple[str, bytes]:
-    """Return the name and content of a file for a script, or of a zip if it reads arrays."""
-    arrays = script.npz()
-    if arrays is None:
-        return f"{name}.py", script.encode()
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr(f"{name}.py", script)
-        packed.writestr(f"{name}.npz", arrays)
-    return f"{name}.zip", file.getvalue()
-
-
-class Worker:
-    """One thread that does its tasks one after the other, as long as this object exists.
-
-    A thread for each task would keep the memory of all tasks, because every thread has its own
-    memory arena.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(self._tasks,), daemon=True).start()
-        weakref.finalize(self, self._tasks.put, None)
-
-    def do(self, task: Callable[[], object]) -> Future:
-        """Start a task, and return the future of its result."""
-        coming: Future = Future()
-        self._tasks.put((coming, task))
-        return coming
-
-
-def _work(tasks: queue.SimpleQueue) -> None:
-    while (given := tasks.get()) is not None:
-        coming, task = given
-        if coming.set_running_or_notify_cancel():
-            try:
-                coming.set_result(task())
-            except Exception as error:
-                coming.set_exception(error)
-        del given, coming, task  # which hold results, and the worker's owner
-
-
-def _let_go() -> None:
-    """Give back the memory of unused networks, whose objects refer to each other."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:  # of GNU's C library, which keeps what it has for a while otherwise
-        trim(0)
+        weights = getattr(connection.transform, "init", None)
+        if isinstance(weights, np.ndarray) and weights.ndim == 2:
+            (before,) = {each.shape for each in layer.pres if each.size == weights.shape[1]} or {-1}
+            return weights[neuron].reshape(before)
+        if isinstance(weights, np.ndarray) and weights.ndim > 2:
+            weights = weights[..., neuron % weights.shape[-1]]
+            return weights if weights.ndim > 2 else weights[np.newaxis]
+    return np.zeros(0)
 
 
 class Job:
     """A run in progress, or a run that has ended."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.stopped, self.ended = threading.Event(), threading.Event()
-        self.share = 0.0
+    def __init__(self, settings: Settings, lab_ended: threading.Event) -> None:
+        self.settings, self.share, self._lab_ended = settings, 0.0, lab_ended
+        self.stopped = threading.Event()
+        self.run: Future[None] = Future()
 
     def told(self, n_done: float, total: float) -> None:
         """Record the progress of the run, or end the run."""
-        if self.stopped.is_set():
+        if self.stopped.is_set() or self._lab_ended.is_set():
             raise Cancelled
         self.share = n_done / total
 
 
+@dataclasses.dataclass(eq=False)
 class Lab:
-    """A network with knobs.
+    """A network with knobs."""
 
-    Parameters
-    ----------
-    networks : dict of {str: callable}
-        Each returns a `Base`. The lab begins with the first.
-    images, labels : ndarray
-        As `nengonet.present` takes them.
-    title : str
-    """
+    #: Functions that each return a `Base`, by name.
+    networks: Mapping[str, Callable[[], Base]]
+    #: As `nengonet.present` takes them.
+    images: np.ndarray
+    labels: np.ndarray | None
+    title: str
+    #: Name of the network to begin with.
+    first: str
+    class_names: Sequence[str]
+    #: Set at the end of the program, for all pages: it waits for the runs in progress.
+    ended: threading.Event = dataclasses.field(default_factory=threading.Event)
 
-    def __init__(
-        self,
-        networks: Mapping[str, Callable[[], Base]],
-        images: np.ndarray,
-        labels: np.ndarray | None,
-        title: str = "",
-        first: str | None = None,
-        class_names: Sequence[str] | None = None,
-    ) -> None:
-        self.class_names = class_names
-        self.networks, self.images, self.labels, self.title = networks, images, labels, title
+    def __post_init__(self) -> None:
+        """Begin with no run."""
         self.history: list[Run] = []
-        self.done: Done | None = None
-        self.trouble: str | None = None
         self.job: Job | None = None
-        self._past: list[Settings] = []
-        self._alone, self._predictions = threading.Lock(), (None, None)
-        self._runs, self._looks = Worker(), Worker()
-        self._first = next(iter(networks)) if first is None else first
-        base = networks[self._first]()
-        self.now = self._checked(Settings(self._first, base, base.values))
+        #: The reason why the last run failed.
+        self.trouble: str | None = None
+        self._past: list[Settings | None] = []
+        self._predicted: tuple = (None, None)
+        # A thread for each run would keep the memory of all runs, in an arena of its own.
+        self._runs, executor = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        #: Does a task beside the run, and returns the future of its result.
+        self.later = executor.submit
+        self.now, base = None, self.networks[self.first]()
+        self._to(Settings(self.first, base, base.values))
 
     def fresh(self) -> Lab:
         """Return the lab in its initial state, for another page."""
-        return Lab(
-            self.networks, self.images, self.labels, self.title, self._first, self.class_names
-        )
+        return dataclasses.replace(self)
 
     # -- knobs
 
     @property
     def knobs(self) -> dict[str, Knob]:
         """The knobs, by name."""
-        return knobs.knobs_of(self.now.values, self.now.base.values)
+        return knobs.knobs_of(self.now.base.values)
 
     def set(self, knob: str, value: object) -> None:
         """Turn a knob. A value out of range raises an error and changes nothing."""
@@ -367,91 +246,72 @@ class Lab:
     def choose(self, name: str) -> None:
         """Choose one of the networks as it was built. The number of images stays."""
         check_among("network", name, self.networks)
-        base = self.networks[name]()
-        shown = {f"{RUN}.{word}": self.now.running[word] for word in ("n_images", "seed")}
-        self._to(Settings(name, base, base.values | shown))
-
-    def restore(self, number: int) -> None:
-        """Set the knobs to their values in an earlier run."""
-        self._to(next(run.settings for run in self.history if run.number == number))
+        base, running = self.networks[name](), self.now.values[RUN]
+        kept = {word: running[word] for word in ("n_images", "seed")}
+        self._to(Settings(name, base, base.values | {RUN: base.values[RUN] | kept}))
 
     def back(self) -> None:
         """Undo the last change of the knobs, if any."""
-        if self._past:
+        if self._past[-1] is not None:
             self.now = self._past.pop()
 
     @property
     def changed(self) -> dict[str, tuple[object, object]]:
         """The changes since the last run: its value and the present value, by knob."""
-        return self._since(self.now)
-
-    def _since(self, settings: Settings) -> dict[str, tuple[object, object]]:
-        if not self.history:
-            return {}
-        was, now = self.history[-1].settings.values, settings.values
-        names = dict.fromkeys([*now, *was])
-        return {k: (was.get(k), now.get(k)) for k in names if was.get(k) != now.get(k)}
+        return self.now.since(self.done.settings.values) if self.done else {}
 
     def _to(self, settings: Settings) -> None:
-        settings = self._checked(settings)
-        self._past.append(self.now)
-        self.now = settings
-
-    def _checked(self, settings: Settings) -> Settings:
-        """Return the settings, or refuse them if no network can be made and run with them."""
-        running = settings.running
+        """Use settings, or refuse them if no network can be made and run with them."""
+        running = settings.values[RUN]
         count_steps(running["presentation_time"], running["dt"])
         positive_integer(f"{RUN}.n_images", running["n_images"], at_most=len(self.images))
         settings.make()
-        return settings
+        self._past, self.now = [*self._past, self.now], settings
 
     # -- prediction and run
 
+    @property
+    def done(self) -> Run | None:
+        """The last run."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is in progress."""
+        return self.job is not None and not self.job.run.done()
+
     def shown(self, settings: Settings, most: int = sys.maxsize) -> tuple:
         """Return the images and labels of a run, or only the first of them."""
-        n = min(settings.running["n_images"], most)
+        n = min(settings.values[RUN]["n_images"], most)
         return self.images[:n], None if self.labels is None else self.labels[:n]
-
-    def predict(self) -> Diagnosis:
-        """Predict, without a run, what the network will do with the images."""
-        return self._predicted(self.now)
 
     @property
     def predicted(self) -> Diagnosis | None:
         """The prediction for the present knobs, if it is finished."""
-        settings, found = self._predictions
+        settings, found = self._predicted
         return found if settings is self.now else None
+
+    def predict(self, settings: Settings | None = None) -> Diagnosis:
+        """Predict, without a run, what the network will do with the images."""
+        settings = self.now if settings is None else settings
+        known, found = self._predicted
+        if known is not settings:
+            found = settings.make().diagnose(*self.shown(settings, N_PREDICTED))
+            self._predicted = settings, found
+        return found
 
     def code(self) -> Script:
         """Return a script in plain Nengo that builds the present network, and runs some images."""
-        now, (images, labels) = self.now, self.shown(self.now, N_SHOWN)
-        own = {"seed": now.running["seed"], "initial_states": now.base.initial_states}
-        return as_script(now.make(), images, labels, weights=now.base.weights, **now.showing, **own)
-
-    def _predicted(self, settings: Settings) -> Diagnosis:
-        with self._alone:
-            known, found = self._predictions
-            if known is not settings:
-                images, labels = self.shown(settings, N_PREDICTED)
-                found = diagnose(settings.make(), images, labels=labels, **settings.showing)
-                self._predictions = settings, found
-        return found
-
-    def later(self, task: Callable[[], object]) -> Future:
-        """Do a task beside the run, and return the future of its result."""
-        return self._looks.do(task)
+        return self.now.make().script(*self.shown(self.now, N_SHOWN))
 
     def run(self) -> None:
         """Start a run in the background. A run in progress ends."""
         self.cancel()
-        self.trouble, self.job = None, Job(self.now)
-        self.later(functools.partial(self._foresee, self.job))
-        self._runs.do(functools.partial(self._finish, self.job))
-
-    def _foresee(self, job: Job) -> None:
-        """Predict, while an earlier run may still be ending. The run reports any errors."""
-        if not job.stopped.is_set():
-            self._predicted(job.settings)
+        self.trouble, job = None, Job(self.now, self.ended)
+        # The prediction is made while an earlier run may still be ending.
+        coming = self.later(lambda: job.stopped.is_set() or self.predict(job.settings))
+        job.run = self._runs.submit(self._present, job, coming)
+        self.job = job
 
     def cancel(self) -> None:
         """End the run in progress."""
@@ -460,49 +320,28 @@ class Lab:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended, and return whether it has."""
-        return self.job is None or self.job.ended.wait(timeout)
+        return self.job is None or not wait([self.job.run], timeout).not_done
 
-    @property
-    def is_running(self) -> bool:
-        """Whether a run is in progress."""
-        return self.job is not None and not self.job.ended.is_set()
-
-    def _finish(self, job: Job) -> None:
+    def _present(self, job: Job, prediction: Future[Diagnosis]) -> None:
+        settings, (images, labels) = job.settings, self.shown(job.settings)
         try:
+            diagnosis = prediction.result()
             job.told(0, 1)
-            self._present(job, self._predicted(job.settings))
-        except Cancelled:
-            pass
-        except Exception as error:
-            # The page shows a run's own failure, or any other error, and keeps working.
+            case, started = settings.make(), time.monotonic()
+            result, last = case.present(images, progress=job.told), self.done
+            job.told(1, 1)
+            found = None if labels is None else result.accuracy(labels)
+            changed = settings.since(last.settings.values) if last else {}
+            about = len(self.history) + 1, settings, changed, diagnosis, found
+            run = Run(*about, time.monotonic() - started, images, labels, case, result)
+            before = [dataclasses.replace(last, case=None, result=None)] if last else []
+            self.history[-1:] = [*before, run]
+        except Exception as error:  # the page shows it, and keeps working
+            own = isinstance(error, (nn.InputError, nengo.exceptions.NengoException))
             if not job.stopped.is_set():
-                own = isinstance(error, (InputError, nengo.exceptions.NengoException))
                 self.trouble = " ".join(str(error if own else repr(error)).split())
         finally:
-            job.ended.set()
-            _let_go()
-
-    def _present(self, job: Job, predicted: Diagnosis) -> None:
-        settings, target = job.settings, job.settings.make()
-        images, labels = self.shown(settings)
-        started = time.monotonic()
-        result = settings.present(target, images, progress=job.told)
-        job.told(1, 1)
-        found = None if labels is None else result.accuracy(labels)
-        row = Run(
-            number=len(self.history) + 1,
-            settings=settings,
-            changed=self._since(settings),
-            predicted=predicted.predicted_accuracy_with_noise,
-            accuracy=found,
-            n_images=len(images),
-            ties=int(result.tied().sum()),
-            rates={label: float(result.rates(label).mean()) for label in result.counts},
-            seconds=time.monotonic() - started,
-        )
-        self.history.append(row)
-        # The page checks this attribute.
-        self.done = Done(row.number, settings, target, result, images, labels, predicted)
+            gc.collect()  # unused networks, whose objects refer to each other
 
 
 def of_output(
@@ -511,26 +350,25 @@ def of_output(
     labels: np.ndarray | None = None,
     *,
     network: nengo.Network | None = None,
-    presentation_time: float = 0.35,
-    dt: float = 0.001,
-    seed: int | None = None,
-    readout: str | None = None,
     n_images: int | None = None,
     title: str = "",
+    **shown: object,
 ) -> Lab:
     """Return a lab of a user's network, which stays unchanged."""
     target = read_output(output, network)
-    (shown,) = read_images(images, target, n_steps=count_steps(presentation_time, dt), dt=dt)
-    images = np.asarray(images) if len(shown.images) == len(images) else shown.images
+    own = {"readout": target.usual_readout, "seed": target.network.seed or 0, "dt": 0.001}
+    own |= {"presentation_time": 0.35} | {k: v for k, v in shown.items() if v is not None}
+    case = Case(title or target.label, target, (), None, **own)
+    n_steps = count_steps(case.presentation_time, case.dt)
+    (shown,) = read_images(images, target, n_steps=n_steps, dt=case.dt)
+    images, shape = np.asarray(images), target.upstream()[0].shape
+    images = images if len(shown.images) == len(images) else shown.images
+    if len(shape) > 1 and images[0].size == math.prod(shape):
+        images = images.reshape(-1, *shape)
     labels = None if labels is None else as_labels(labels, len(images), target.size)
-    readout = target.usual_readout if readout is None else readout
-    if n_images is None:
-        n_images = min(len(images), _usual(target))
-    seed = (target.network.seed or 0) if seed is None else seed
-    running = {"presentation_time": presentation_time, "dt": dt, "n_images": n_images}
-    running |= {"seed": seed, "readout": readout}
-    base = Base.of(target, running)
-    return Lab({"as built": lambda: base}, images, labels, title or target.label)
+    base = Base(case, _usual(target.network, images) if n_images is None else n_images)
+    names = names_of_classes(None, target.size)
+    return Lab({"as built": lambda: base}, images, labels, case.name, "as built", names)
 
 
 def of_study(
@@ -539,23 +377,18 @@ def of_study(
     """Return a lab of a published example; ``given`` goes to `Study.open`."""
     study = studies.get(name)
     case, images, labels = study.open("diagnose", variant, n_images=n_images or _N_IMAGES, **given)
-    usual = n_images or min(len(images), _usual(read_output(case.output)))
+    n_images = n_images or _usual(case.network, images)
+    own = {each: given[each] for each in given if each != "progress"}
 
     @functools.cache
     def base(chosen: str) -> Base:
-        own = {each: given[each] for each in given if each not in ("progress", "n_images")}
-        found = study.build(chosen, **own)
-        running = {"presentation_time": found.presentation_time, "dt": found.dt}
-        running |= {"n_images": usual, "seed": found.seed, "readout": found.readout}
-        words = ("initial_states", "published", "weights")
-        about = {each: getattr(found, each) for each in words}
-        return Base.of(read_output(found.output), running, seeded=True, **about)
+        return Base(study.build(chosen, **own), n_images, seeded=True)
 
     networks = {each: functools.partial(base, each) for each in study.variants}
-    names = class_names(study.data.name)
-    return Lab(networks, images, labels, study.title, variant, names)
+    names = names_of_classes(class_names(study.data.name), case.output.size)
+    return Lab(networks, images, labels, study.title, variant or next(iter(networks)), names)
 
 
-def _usual(target: Target) -> int:
+def _usual(network: nengo.Network, images: np.ndarray) -> int:
     """Return the initial number of images for a network."""
-    return _FEW if Graph(target.network).size > _MANY_NEURONS else _N_IMAGES
+    return min(len(images), _FEW if Graph(network).size > _MANY_NEURONS else _N_IMAGES)
