@@ -1,6 +1,7 @@
 """Reports: one file with the run's own numbers, for all kinds of runs and arguments."""
 
 import base64
+import html
 import io
 import os
 import re
@@ -16,7 +17,7 @@ from parsed_html import BAD, Parsed
 import nengonet as nn
 from nengonet.cli import main
 from nengonet.explain.observed import observed_findings
-from nengonet.report import other_images
+from nengonet.report import drawable, image_card, other_images
 from nengonet.results.result import LayerInfo, assemble
 
 N, SHAPE, N_CLASSES = 30, (5, 6), 4
@@ -372,3 +373,31 @@ def test_bad_input_is_one_line(run, tmp_path, arguments, message):
     assert re.search(message, done.output)
     assert done.output.count("\n") == 1
     assert words["run"].read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("label", "tied", "kind", "words"),
+    [
+        (1, False, "note", ["image 0", "right: dog", "answer: dog"]),
+        (0, False, "error", ["image 0", "right: <b>", "answer: dog"]),
+        (1, True, "warning", ["image 0", "right: dog", "answer: dog", "a tie"]),
+        (0, True, "warning", ["image 0", "right: <b>", "answer: dog", "a tie"]),
+        (None, False, "note", ["image 0", "answer: dog"]),
+    ],
+)
+def test_the_edge_of_an_image_tells_right_wrong_and_tied(label, tied, kind, words):
+    labels = None if label is None else np.array([label])
+    about = labels, np.array([1]), np.array([tied]), ["<b>", "dog"]
+    card = image_card(0, np.zeros((1, 2, 2)), *about)
+    assert card.startswith(f'<div class="card {kind}">')
+    texts = [html.unescape(each) for each in re.findall("<div>(.*?)</div>", card)]
+    assert texts == words
+    assert card.count("<img ") == 1
+    assert "<img " not in image_card(0, None, *about)
+
+
+def test_images_are_drawn_whatever_their_range():
+    np.testing.assert_array_equal(drawable(np.array([[[0, 255]]], np.uint8)), [[[0, 1]]])
+    np.testing.assert_array_equal(drawable([[[-1.0, 1.0], [0.0, 3.0]]]), [[[0, 0.5], [0.25, 1]]])
+    assert drawable(np.zeros((2, 5))) is None
+    assert drawable(np.zeros((2, 3, 3, 5))) is None
