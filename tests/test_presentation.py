@@ -369,7 +369,7 @@ def test_a_killed_run_goes_on(tmp_path, simulator):
         ({"rasters": ["hiden"]}, "layer 'hiden'; .*input, hidden, output, .*did you mean 'hidden'"),
         ({"rasters": "hidden"}, "rasters: expected a list of spiking layer labels.*got 'hidden'"),
         ({"keep": "hidden"}, "keep: expected a list of layer labels"),
-        ({"resume": True}, "resume: expected save=…, the file of the interrupted run"),
+        ({"resume": True}, "resume: expected save=… too"),
         ({"save": "no/such/folder/run.h5"}, "the folder no/such/folder does not exist"),
         ({"save": "."}, "expected the name of a file, got a folder"),
         ({"save": 3}, "save: expected the name of a file, got 3"),
