@@ -277,7 +277,7 @@ def direct(network, node, a, b):
         (node_function, "squared.*cannot predict a Node with a function of its own"),
         (node_of_time, "sine.*cannot predict a Node that runs a function of its own"),
         (process, "noise.*cannot predict a Node that runs a Process of its own"),
-        (no_gain, "Nengo cannot build it: .*negative or non-finite gain"),
+        (no_gain, "Nengo cannot build the network: .*negative or non-finite gain"),
         (sparse_decoders, "expected decoders of 1 values, got 2 from NoSolver"),
         (volume, "cannot predict the transform Convolution; .* over one or two dimensions"),
         (instant_pool, "largest.*max pool of kind 'instant' over spikes.*use kind='running_max'"),
