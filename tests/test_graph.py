@@ -360,9 +360,9 @@ def test_other_image_inputs_are_refused_by_name():
         layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer", **nn.FORUM)
         nengo.Connection(mask.node, layer.output, synapse=None)
     for simulator in ("minibatch", "reference"):
-        with pytest.raises(nn.InputError, match="expected one input.*'input'.*'mask'"):
+        with pytest.raises(nn.InputError, match="expected a network with one input.*'input'.*'mask'"):
             nn.present(net, layer, np.ones((1, 3)), simulator=simulator, progress=False)
-    with pytest.raises(nn.InputError, match="expected one input.*'input'.*'mask'"):
+    with pytest.raises(nn.InputError, match="expected a network with one input.*'input'.*'mask'"):
         predict_rates(layer, np.ones((1, 3)))
 
 

@@ -229,7 +229,7 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
             {"constants": {"error": "a"}},
             "constants: expected names other than the columns .* got error",
         ),
-        ({"seeds": 0}, "seeds: expected a number of seeds from 1, .* got 0"),
+        ({"seeds": 0}, "seeds: expected a number of seeds, at least 1, .* got 0"),
         ({"seeds": [-1]}, "seeds: expected .* got -1"),
         ({"seeds": 1.5}, "seeds: expected a number of seeds.* got 1.5"),
         ({"seeds": "12"}, "seeds: expected a number of seeds.* got '12'"),
