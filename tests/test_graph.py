@@ -449,7 +449,7 @@ def test_labels_differ_on_all_ways_to_a_layer():
         for label in ("left", "right"):
             hidden = nn.dense(pixels, np.eye(4), nengo.LIF(), label="hidden", **nn.FORUM)
             ways.append(nn.dense(hidden, np.eye(4), nengo.LIF(), label=label, **nn.FORUM))
-        with pytest.raises(nn.InputError, match="hidden: expected different labels .* twice; give"):
+        with pytest.raises(nn.InputError, match="hidden: expected different labels .* twice; pass"):
             nn.dense(ways, np.eye(4), None, label="output")
         with pytest.raises(nn.InputError, match="expected a new label, got that of"):
             nn.dense([ways[0], pixels], np.eye(4), None, label="hidden")
