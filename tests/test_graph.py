@@ -279,7 +279,9 @@ def test_edits_that_make_no_network_are_refused():
         hidden = nn.dense(pixels, rng.normal(size=(4, 5)), nengo.LIF(), label="hidden", **nn.FORUM)
         output = nn.dense(hidden, rng.normal(size=(5, 3)), None, label="output")
     hidden.ensemble.bias = None
-    with pytest.raises(nn.InputError, match="'hidden'.*Nengo cannot build the network: gain or bias set"):
+    with pytest.raises(
+        nn.InputError, match="'hidden'.*Nengo cannot build the network: gain or bias set"
+    ):
         predict(output, [[0.1, 0.2, 0.3, 0.4]])
 
 

@@ -19,6 +19,7 @@ from nengo.builder.operator import Copy
 from nengo.builder.signal import Signal
 
 import nengonet as nn
+from nengonet.minibatch.plan import plan_of
 
 
 @pytest.mark.parametrize("numba", NUMBA)
@@ -40,14 +41,14 @@ def test_constant_input_is_worked_out_once(numba):
             for label, record in records.items():
                 expected = result.mean_output(label)
                 np.testing.assert_allclose(record.total / 100, expected, atol=1e-12)
-        once = {type(operator).__name__ for operator in simulator._planned().once}
+        once = {type(operator).__name__ for operator in plan_of(simulator).once}
         assert once >= {"SimProcess", "DotInc"}
 
 
 def test_nothing_is_worked_out_for_unused_encoders():
     network, _ = image_network()
     with minibatch(network) as simulator:
-        operators = simulator._planned().always
+        operators = plan_of(simulator).always
         assert not any("encoding" in str(operator) for operator in operators)
         assert any("encoding" in str(operator) for operator in simulator.step_order)
 

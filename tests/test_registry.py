@@ -12,6 +12,7 @@ from nengo.builder.operator import DotInc, Reset
 from nengo.builder.signal import Signal
 
 from nengonet.minibatch import register
+from nengonet.minibatch.plan import plan_of
 from nengonet.minibatch.registry import _MAKERS
 
 
@@ -80,7 +81,7 @@ def test_subclasses_with_a_step_of_their_own_keep_it():
 
 def test_what_follows_from_a_model_is_made_once_for_all_threads():
     with minibatch(image_network()[0], 2) as simulator:
-        context, made = simulator._planned(), []
+        context, made = plan_of(simulator), []
 
     def make():
         made.append(threading.get_ident())

@@ -6,7 +6,9 @@ All decisions follow from what operators write and read. None of them changes a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.operator import (
     BsrDotInc,
@@ -24,13 +26,59 @@ from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
 from nengonet.layers.protocol import known
 from nengonet.minibatch.neuron_steps import is_elementwise, kernel_of
-from nengonet.minibatch.processes import is_image
+from nengonet.minibatch.processes import is_image, is_shown_at_once
 from nengonet.minibatch.registry import Context, steps_as
 from nengonet.minibatch.signals import Uses, overlap, same_place, span, writes
+
+if TYPE_CHECKING:
+    from nengonet.minibatch.simulator import MinibatchSimulator
 
 # Operators that only compute their outputs from their inputs.
 _PRODUCTS = (DotInc, SparseDotInc, BsrDotInc, ElementwiseInc, ConvInc, ConvTransposeInc)
 PURE = (*_PRODUCTS, Reset, Copy)
+
+
+def plan_of(simulator: MinibatchSimulator) -> Context:
+    """Return the context that steps are made from, and which of them are needed."""
+    images = {}
+    for node, operator in simulator._facts.image_inputs.items():
+        if is_shown_at_once(operator.process):
+            image = operator.process.image
+            shape = simulator.minibatch_size, *image.shape
+            images[operator] = np.broadcast_to(simulator._images.get(node, image), shape)
+    context = Context(
+        signals=simulator.signals,
+        dt=simulator.dt,
+        seed=int(simulator.seed),
+        examples=simulator.examples,
+        kernels=simulator._kernels,
+        constants=simulator._constants,
+        states=simulator._states,
+        images=images,
+        objects=simulator._own.objects,
+        late={operator: each for each in simulator._facts.late for operator in each.operators},
+    )
+    fed = [simulator._facts.nodes[node] for node in simulator._fed]
+    kept = [signal for _, signal in simulator._probed] + [*simulator.data.learned.values()]
+    for signal, record in simulator._records:
+        # The spikes of an image input need not be written to be added up.
+        inputs = simulator._facts.image_inputs.values()
+        if record.keeps_steps or not any(same_place(signal, each.output) for each in inputs):
+            kept.append(signal)
+    make_plan(
+        [
+            operator
+            for operator in simulator.step_order
+            if not any(same_place(place, signal) for place in writes(operator) for signal in fed)
+        ],
+        inputs=simulator._facts.nodes.values(),
+        varying=[
+            simulator._facts.nodes[node] for node, rows in simulator._fed.items() if rows.ndim == 3
+        ],
+        kept=kept,
+        context=context,
+    )
+    return context
 
 
 def make_plan(

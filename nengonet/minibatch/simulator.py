@@ -29,12 +29,12 @@ from nengonet.minibatch.model_facts import ModelFacts, has_half_precision, read_
 from nengonet.minibatch.one_by_one import new_streams, one_by_one, own_processes
 from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.owning import Own, own_copies, roots_of
-from nengonet.minibatch.plan import make_plan
+from nengonet.minibatch.plan import plan_of
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.registry import Constants, Context, Step, label_of, maker_of, name_of
 from nengonet.minibatch.report import Report
 from nengonet.minibatch.runaway import runaway_error
-from nengonet.minibatch.signals import BatchSignals, same_place, writes
+from nengonet.minibatch.signals import BatchSignals
 from nengonet.minibatch.stretches import Stretches, Watch, stretches_of
 from nengonet.nengo_internals import precision_of, read_clock
 
@@ -500,7 +500,7 @@ class MinibatchSimulator(nengo.Simulator):
         if self._context is not None:
             return
         self._probed = [(probe, self.model.sig[probe]["in"]) for probe in self.model.probes]
-        context = self._context = self._planned()
+        context = self._context = plan_of(self)
         self._feeds: _Steps = []
         for node, rows in self._fed.items():
             array = self.signals[self._facts.nodes[node]]
@@ -548,48 +548,6 @@ class MinibatchSimulator(nengo.Simulator):
         """Return a function that tells whether a probe samples the output of a numbered step."""
         period = 1 if probe.sample_every is None else probe.sample_every / self.dt
         return lambda n_steps: n_steps % period < 1
-
-    def _planned(self) -> Context:
-        """Return the context that steps are made from, and which of them are needed."""
-        images = {}
-        for node, operator in self._facts.image_inputs.items():
-            if processes.is_shown_at_once(operator.process):
-                image = operator.process.image
-                shape = self.minibatch_size, *image.shape
-                images[operator] = np.broadcast_to(self._images.get(node, image), shape)
-        context = Context(
-            signals=self.signals,
-            dt=self.dt,
-            seed=int(self.seed),
-            examples=self.examples,
-            kernels=self._kernels,
-            constants=self._constants,
-            states=self._states,
-            images=images,
-            objects=self._own.objects,
-            late={operator: each for each in self._facts.late for operator in each.operators},
-        )
-        fed = [self._facts.nodes[node] for node in self._fed]
-        kept = [signal for _, signal in self._probed] + [*self.data.learned.values()]
-        for signal, record in self._records:
-            # The spikes of an image input need not be written to be added up.
-            inputs = self._facts.image_inputs.values()
-            if record.keeps_steps or not any(same_place(signal, each.output) for each in inputs):
-                kept.append(signal)
-        make_plan(
-            [
-                operator
-                for operator in self.step_order
-                if not any(
-                    same_place(place, signal) for place in writes(operator) for signal in fed
-                )
-            ],
-            inputs=self._facts.nodes.values(),
-            varying=[self._facts.nodes[node] for node, rows in self._fed.items() if rows.ndim == 3],
-            kept=kept,
-            context=context,
-        )
-        return context
 
     def _made(self, operators: Sequence[Operator], context: Context) -> _Steps:
         made = (
