@@ -453,7 +453,7 @@ def test_labels_differ_on_all_ways_to_a_layer():
             ways.append(nn.dense(hidden, np.eye(4), nengo.LIF(), label=label, **nn.FORUM))
         with pytest.raises(nn.InputError, match="hidden: expected different labels .* twice; pass"):
             nn.dense(ways, np.eye(4), None, label="output")
-        with pytest.raises(nn.InputError, match="expected a new label, got that of"):
+        with pytest.raises(nn.InputError, match="expected a label that no layer has"):
             nn.dense([ways[0], pixels], np.eye(4), None, label="hidden")
         pair = nn.dense(pixels, np.ones((4, 2)), None, label="pair")
         with pytest.raises(nn.InputError, match=r"of one shape, .* input \(4,\), pair \(2,\)"):
