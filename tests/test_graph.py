@@ -361,10 +361,11 @@ def test_other_image_inputs_are_refused_by_name():
         pixels, mask = nn.constant_input((3,)), nn.constant_input((3,), label="mask")
         layer = nn.dense(pixels, np.eye(3), nengo.LIF(), label="layer", **nn.FORUM)
         nengo.Connection(mask.node, layer.output, synapse=None)
+    two_inputs = "expected a network with one input.*'input'.*'mask'"
     for simulator in ("minibatch", "reference"):
-        with pytest.raises(nn.InputError, match="expected a network with one input.*'input'.*'mask'"):
+        with pytest.raises(nn.InputError, match=two_inputs):
             nn.present(net, layer, np.ones((1, 3)), simulator=simulator, progress=False)
-    with pytest.raises(nn.InputError, match="expected a network with one input.*'input'.*'mask'"):
+    with pytest.raises(nn.InputError, match=two_inputs):
         predict_rates(layer, np.ones((1, 3)))
 
 
