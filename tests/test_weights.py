@@ -804,12 +804,15 @@ def test_truncated(name, tmp_path):
 
 
 def test_no_weights(tmp_path):
-    refuse(plain(tmp_path / "a"), "no weights inside .*no arrays")
-    refuse(plain(tmp_path / "b", labels=np.arange(3.0)), r"no weights inside .*labels \(3,\)")
+    refuse(plain(tmp_path / "a"), "expected weights .*without any; it holds: no arrays")
+    refuse(
+        plain(tmp_path / "b", labels=np.arange(3.0)),
+        r"expected weights .*without any; .*labels \(3,\)",
+    )
     with h5py.File(tmp_path / "c", "w") as file:
         file.create_group("model_weights").attrs["layer_names"] = []
         file["optimizer_weights/kernel"] = np.ones((2, 2))
-    refuse(tmp_path / "c", r"no weights inside \(Keras 2 full model\)")
+    refuse(tmp_path / "c", r"a file without any \(Keras 2 full model\)")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -913,5 +916,7 @@ def test_kernels_over_steps_in_plain_files(tmp_path):
     assert weights["line"].bias.shape == (4,)
     with h5py.File(tmp_path / "y", "w") as file:
         file["images"] = images
-    with pytest.raises(InputError, match="no array of 2 or 4 dimensions, or of 3 with a bias; it"):
+    with pytest.raises(
+        InputError, match="an array of 2 or 4 dimensions, or of 3 with a bias.*; it"
+    ):
         load_weights(tmp_path / "y")

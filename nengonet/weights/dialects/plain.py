@@ -37,8 +37,8 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
                 arrays[path] = array
     if not any(_is_kernel(path, arrays) for path in arrays):
         found = ", ".join(f"{path} {array.shape}" for path, array in arrays.items()) or "no arrays"
-        expected = "plain HDF5 with no array of 2 or 4 dimensions, or of 3 with a bias"
-        raise InputError(f"no weights inside ({expected}; it holds: {found})")
+        expected = "expected weights (an array of 2 or 4 dimensions, or of 3 with a bias)"
+        raise InputError(f"{expected}, got plain HDF5 without any; it holds: {found}")
     layers = {}
     for path in list(arrays):
         name, kernel, bias = _parts(path, arrays)
