@@ -273,6 +273,8 @@ class Neurons(Stage):
         model, family = model_of(operator.neurons), kernel_of(operator, context)
         self._sum, self._whole = what, n + -n % kernels.WHOLE
         self._stretch = kernels.stretch_of(family)
+        memory = functools.partial(kernels.working_memory, n, self._whole, self.dtype)
+        self._working = functools.lru_cache(2)(memory)
         self._scale = tuple(np.pad(each, (0, self._whole - n)) for each in scale)
         self._states = [operator.state[name] for name in family.states]
         self._constants = family.constants(operator.neurons, context.dt, self.dtype)
@@ -313,15 +315,18 @@ class Neurons(Stage):
         """Do the steps; return None if spikes cannot be listed."""
         n, streams, nothing = self.output.size, [], np.empty((0, 0, 0), self.dtype)
         block = self.room((chunk.n, chunk.n_steps, n), self.dtype) if self.is_block else None
-        weigh = self.context.stretch_kernels.WEIGH.address(self.dtype)
+        kernels = self.context.stretch_kernels
+        weigh = kernels.WEIGH.address(self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             counts = nothing if block is None else block[part]
             *states, last = (each[part] for each in chunk.states[self])
             term = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
-            spikes, bounds, wrong = self._stretch(
+            working = self._working(1 if term.how == kernels.NOTHING else chunk.n_steps)
+            bounds = np.empty((len(last), chunk.n_steps + 1), np.int64)
+            spikes, wrong = self._stretch(
                 weigh, term, steady, self._scale, last,
-                tuple(states), self._constants, self.height, n, chunk.n_steps, counts,
+                tuple(states), self._constants, self.height, working, (bounds, counts),
             )  # fmt: skip
             if wrong == -1 and not self.is_block:
                 return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -312,9 +313,32 @@ _usual = _event = _most = _resume = _spike = _simplify = _simple = None
 _keeps_current = _counts_spikes = _takes_lists = _simplifies = None
 
 
-# A stretch of one example is a function of its own, in which Numba counts no references to arrays.
-# In a loop that names arrays anew, counting took 0.2 us a step. So the function makes no array. If
-# there is no more room for spikes, it returns where it stopped.
+class Working(NamedTuple):
+    """Working memory of a stretch of ``n`` neurons; ``whole`` is ``n`` or more.
+
+    currents : (1, n_rows, whole), of some steps; a single row if they are the same in all steps
+    row, numbers : (whole,), numbers of a step
+    eventful : (whole,), what a step's neurons are marked with
+    which : (n + 1,), neurons of a step. Unsigned, so that no index counts from the end.
+    """
+
+    currents: np.ndarray
+    row: np.ndarray
+    numbers: np.ndarray
+    eventful: np.ndarray
+    which: np.ndarray
+
+
+def working_memory(n: int, whole: int, dtype: np.dtype, n_steps: int) -> Working:
+    """Return working memory for at most this many steps with different currents."""
+    n_rows = max(1, min(n_steps, _BLOCK // whole))
+    return Working(
+        currents=np.zeros((1, n_rows, whole), dtype),
+        row=np.zeros(whole, dtype),
+        numbers=np.empty(whole, dtype),
+        eventful=np.empty(whole, np.uint8),
+        which=np.empty(n + 1, np.uint32),
+    )
 
 
 @inlined
@@ -336,18 +360,23 @@ def _list_counted(which, n_events, eventful, largest, spikes, used):
     return np.int64(at)
 
 
-def _steps_of_one(
-    block, first, n_steps, states, k, row, numbers, eventful, which, constants, height, spikes,
-    most, found, counts, is_simple, at,
-):  # fmt: skip
-    """Do the steps from ``first`` on for `_stretch`, as far as there is room for their spikes.
+# A stretch of one example is a function of its own, in which Numba counts no references to arrays.
+# In a loop that names arrays anew, counting took 0.2 us a step. So the function makes no array. If
+# there is no more room for spikes, it returns where it stopped.
+
+
+def _steps_of_one(working, states, constants, height, k, steps, is_simple, spikes, sent, at):
+    """Do the steps ``steps = (first, n_steps)`` for `_stretch`, as far as spikes find room.
 
     It begins at ``at = (step, event, n_events, used)``: the step, the event in it, the number of
     events, and the used room. Returns where to resume, and the room that the next event needs: 0
-    if all is done, -1 if its spikes cannot be listed, -2 if a voltage is not a number.
+    if all is done, -1 if its spikes cannot be listed, -2 if a voltage is not a number. The rest is
+    described by `_stretch` and `Working`; one more tuple would make calls harder to read.
     """
-    step, event, n_events, used = at
+    (first, n_steps), (step, event, n_events, used), (found, counts) = steps, at, sent
+    block, (_, row, numbers, eventful, which) = working.currents[0], working
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
+    most = max(_MOST_SPIKES, n * found.shape[0] * (found.shape[1] - 1))
     while step < n_steps:
         current = block[0 if is_steady else step]
         if not _keeps_current:
@@ -424,51 +453,46 @@ def _steps_of_one(
     return (step, event, n_events, used), 0
 
 
-def _stretch(address, term, steady, scale, output, states, constants, height, n, n_steps, counts):
-    """Do ``n_steps`` steps of ``n`` neurons, one example after the other.
+def _stretch(address, term, steady, scale, output, states, constants, height, working, sent):
+    """Do some steps of ``n`` neurons, one example after the other.
 
     Their currents are those of `weigh`, which is at the address, for the term, the ``steady`` part
     and the ``scale``. ``output`` and each of the ``states``, (batch, n), may be padded with zeros,
-    and so may the scale and the rows of matrices.
+    and so may the scale and the rows of matrices. ``working`` is `Working`.
 
-    The spikes are written to ``counts``, (batch, n_steps, n), with their height. If ``counts`` is
-    empty, they are listed instead: the function returns the neurons that spiked, and the bounds of
-    each step in them, (batch, n_steps + 1). Last, it returns an error code: 0 for none, -1 for
-    spikes that cannot be listed (too many, or below 0), -2 for a voltage that is not a number.
+    The results are written to ``sent``, (found, counts). The spikes are written to ``counts``,
+    (batch, n_steps, n), with their height. If it is empty, they are listed instead: the function
+    returns the neurons that spiked, and writes the bounds of each step to ``found``, (batch,
+    n_steps + 1). It also returns an error code: 0 for none, -1 for spikes that cannot be listed
+    (too many, or below 0), -2 for a voltage that is not a number.
     """
-    n_examples, whole = output.shape
-    # A single row for all steps if currents are constant; else as many as stay in the cache.
+    (found, counts), currents, n = sent, working.currents, working.which.shape[0] - 1
+    n_examples, n_steps, rows = found.shape[0], found.shape[1] - 1, currents.shape[1]
+    # The same currents in all steps, or as many as there is room for.
     is_steady = term.how == NOTHING
-    rows = 1 if is_steady else max(1, min(n_steps, _BLOCK // whole))
-    block, row = np.zeros((1, rows, whole), output.dtype), np.zeros(whole, output.dtype)
-    numbers, eventful = np.empty(whole, output.dtype), np.empty(whole, np.uint8)
-    # Unsigned, so that no index counts from the end.
-    which = np.empty(n + 1, np.uint32)
-    most = max(_MOST_SPIKES, n * n_examples * n_steps)
     spikes = np.empty(16 * n_examples * n_steps, np.int32)
-    found = np.empty((n_examples, n_steps + 1), np.int64)
     # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = used = room = np.int64(0)
     for k in range(n_examples):
         found[k, 0] = used
         for first in range(0, n_steps, n_steps if is_steady else rows):
             here = n_steps if is_steady else min(rows, n_steps - first)
-            _weigh(address, (term, steady, scale, k, first, min(here, rows), block))
+            _weigh(address, (term, steady, scale, k, first, min(here, rows), currents))
             if _simplifies:
-                is_simple = is_steady and _simplify(block[0, 0], states, k, constants)
+                is_simple = is_steady and _simplify(currents[0, 0], states, k, constants)
             else:
                 is_simple = False
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
-                    block[0], first, here, states, k, row, numbers, eventful, which, constants,
-                    height, spikes, most, found, counts, is_simple, at,
+                    working, states, constants, height, k, (first, here), is_simple, spikes, sent,
+                    at,
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:
                     spikes = longer(spikes, used, room)
             if room < 0:
-                return spikes, found, room
+                return spikes, room
         for i in range(n):
             output[k, i] = counts[k, n_steps - 1, i] if counts.shape[0] > 0 else 0
         for event in range(found[k, n_steps - 1], used):
@@ -476,7 +500,7 @@ def _stretch(address, term, steady, scale, output, states, constants, height, n,
         if counts.shape[0] == 0:
             for i in range(n):
                 output[k, i] *= height
-    return spikes, found, 0
+    return spikes, room
 
 
 @functools.cache
