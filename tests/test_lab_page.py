@@ -358,6 +358,8 @@ def test_an_image_and_a_neuron_can_be_chosen(visit):
     field.fill("17")
     field.press("Enter")
     visit.page.wait_for_function(SHOWS, arg="hidden[17], image 1")
+    visit.page.locator(".inside-neuron .layer select").select_option("input")
+    visit.page.wait_for_function(SHOWS, arg="input[17] at (0, 17), image 1")
     visit.tab("layer")
     visit.page.locator(".inside-layer .layer select").select_option("output")
     visit.page.wait_for_function(SHOWS, arg="output: ")

@@ -300,7 +300,9 @@ class Page(param.Parameterized):
     def one_neuron(self, run: Run, layer: str, neuron: int, k: int) -> LayoutDOM:
         """Draw the chosen neuron, and what it does for the chosen image."""
         k, neuron = min(k, len(run.images) - 1), min(neuron, run.layers[layer].size - 1)
-        name = f"{layer}[{neuron}], image {k}"
+        place = np.unravel_index(neuron, run.layers[layer].shape)
+        where = f" at {tuple(map(int, place))}" if len(place) > 1 else ""  # row, column, channel
+        name = f"{layer}[{neuron}]{where}, image {k}"
         return views.neuron_view(**run.neuron(k, layer, neuron), name=name)
 
     @_view("layer", "done", "layer")

@@ -132,7 +132,7 @@ def _scores(result: Result, label: int | None, names: Sequence[str]) -> figure:
     data["class"] = [names[k] + roles.get(k, "") for k in order]
     data["end"] = [number(each) for each in scores[-1, order]]
     unit = readout.replace("_", " ")
-    drawn = new_figure(f"{unit} of each class", time, unit, height=300, name="scores")
+    drawn = new_figure(f"output, {unit} of each class", time, unit, height=300, name="scores")
     drawn.x_range = Range1d(0, times[-1])
     tips = {"class": "@class", unit: "$y{0.[00]}", "at the end": "@end"}
     style = {"line_color": "colour", "line_width": "width", "xs": "x", "ys": "y"}
@@ -195,7 +195,7 @@ def neuron_view(
     style = {"fill_color": GREEN, "line_color": "white", "bottom": 0}
     add(below, "quad", data, tips, **style, **{each: each for each in data})
     below.x_range = curve.x_range
-    left = [_weights(weights, name)] if np.size(weights) else []
+    left = [_weights(weights, name.partition(", image")[0])] if np.size(weights) else []
     left = column(*left, stacked([curve, below]), sizing_mode="stretch_width", min_width=440)
     right = stacked(_traces(traces, dt, name))
     return row(left, right, sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
