@@ -160,6 +160,22 @@ def test_a_knob_put_where_it_was_leaves_the_network_as_it_was():
     assert_equal(finished(lab), result)
 
 
+def test_parameters_that_both_neuron_types_have_keep_their_values():
+    lab = lab_of(built(neurons=nengo.LIF(tau_rc=0.03)))
+    lab.set("hidden.amplitude", 0.5)
+    lab.set("hidden.neuron_type", "AdaptiveLIF")
+    now = lab.now.values["hidden"]
+    assert (now["tau_rc"], now["amplitude"], now["tau_n"]) == (0.03, 0.5, nengo.AdaptiveLIF().tau_n)
+    lab.set("hidden.neuron_type", "SpikingRectifiedLinear")
+    with pytest.raises(nn.InputError, match="knob: expected one of"):
+        lab.set("hidden.tau_rc", 0.02)
+    lab.set("hidden.neuron_type", "IntegrateAndFire")
+    assert lab.now.values["hidden"]["min_voltage"] == -np.inf
+    lab.set("hidden.neuron_type", "LIF")
+    now = lab.now.values["hidden"]
+    assert (now["tau_rc"], now["amplitude"], now["tau_n"]) == (0.03, 0.5, None)
+
+
 BAD = {
     "hidden.tau_rc": (-1.0, "hidden: LIF.tau_rc: "),
     "hidden.gain": (-1.0, "hidden: gain: expected finite values above 0, got -1"),
