@@ -478,18 +478,35 @@ def add_n(t, x):
     return x + COUNTS_GAIN
 
 
-def test_a_kernel_in_another_order_is_not_that_of_the_file():
-    """Sums of floats depend on the order of the kernel, and so may counts."""
+def product_with(matrix):
+    """Return a function of a Node that multiplies."""
+
+    def product(t, x):
+        return matrix @ x
+
+    return product
+
+
+def test_a_kernel_is_that_of_the_file_in_any_order():
+    """Nengo copies a matrix into rows; a function of a Node sums in the order of its own."""
     kernel = nn.load_weights(nn.pretrained("mnist_dense"))["hidden"].kernel.T
-    for order, saved in (("F", False), ("C", True)):
-        with nengo.Network():
+    for order in "FC":
+        matrix = np.array(kernel, dtype=float, order=order)
+        with nengo.Network() as net:
             pixels = nn.constant_input((784,))
             ens = nengo.Ensemble(128, 1, neuron_type=IF, gain=np.ones(128), bias=np.zeros(128))
-            matrix = np.array(kernel, dtype=float, order=order)
             nengo.Connection(pixels.output, ens.neurons, transform=matrix, synapse=None)
-            assert (
-                any(each.shape == (128, 784) for each in nn.as_script(ens).arrays.values()) == saved
-            )
+        assert (128, 784) not in [
+            each.shape for each in nn.as_script(ens, network=net).arrays.values()
+        ]
+        with nengo.Simulator(net, progress_bar=False) as simulator:
+            weights = simulator.model.sig[net.all_connections[0]]["weights"]
+            assert weights.initial_value.flags.c_contiguous
+        with net:
+            node = nengo.Node(product_with(matrix), size_in=784, size_out=128)
+            nengo.Connection(pixels.output, node, synapse=None)
+        saved = [each.shape for each in nn.as_script(node, network=net).arrays.values()]
+        assert ((128, 784) in saved) == (order == "C")
 
 
 @pytest.mark.parametrize("name", ["forum-mnist", "fashion-mnist", "amplitude", "cifar-csnn"])

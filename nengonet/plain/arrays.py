@@ -34,14 +34,14 @@ class Arrays:
         self.saved: dict[str, np.ndarray] = {}
         self.files: dict[str, str] = {}
 
-    def find(self, array: np.ndarray, name: str) -> str:
-        """Return an expression with the same values, in the same order in memory."""
+    def find(self, array: np.ndarray, name: str, any_order: bool = False) -> str:
+        """Return an expression with the same values, in the same order in memory or in any."""
         array = np.asarray(array)
         if not self.standalone and array.dtype.kind == "f":
             for weights in self._weights():
                 for layer in weights.values():
                     for expression, found in _arrays(layer):
-                        if _same(found, array):
+                        if _same(found, array, any_order):
                             file = self._file(weights)
                             return f"{file}[{quoted(layer.name)}]{expression}"
         return self.save(name, array)
@@ -88,15 +88,15 @@ def _arrays(layer: LayerWeights) -> Iterator[tuple[str, np.ndarray]]:
             yield f".others[{quoted(name)}].ravel()", array.ravel()
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether arrays are equal and have their values in the same order in memory.
+def _same(one: np.ndarray, other: np.ndarray, any_order: bool = False) -> bool:
+    """Return whether arrays are equal and have their values in the same order in memory, or any.
 
     The order decides in which order a product adds up.
     """
     if one.shape != other.shape:
         return False
     order = [each.flags.c_contiguous or not each.flags.f_contiguous for each in (one, other)]
-    return order[0] == order[1] and np.array_equal(one, other)
+    return (any_order or order[0] == order[1]) and np.array_equal(one, other)
 
 
 def data_set(images: np.ndarray, labels: np.ndarray | None) -> str | None:

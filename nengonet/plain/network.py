@@ -139,7 +139,7 @@ class NetworkWriter:
             return self.function(value, what)
         return self.object(value, what, name)
 
-    def array(self, array: np.ndarray, name: str) -> Source:
+    def array(self, array: np.ndarray, name: str, any_order: bool = False) -> Source:
         """Return an expression for an array: read from a file of weights, computed, or saved."""
         if array.size <= _FEW:
             return call("np.array", _nested(array))
@@ -147,7 +147,7 @@ class NetworkWriter:
             shape = array.shape[0] if array.ndim == 1 else array.shape
             value = array.flat[0]
             return call("np.full", repr(shape), number(value)) if value else f"np.zeros({shape})"
-        return self.arrays.find(array, name)
+        return self.arrays.find(array, name, any_order)
 
     def object(self, thing: object, what: str, name: str = "", **given: Source) -> Group:
         """Return the call that makes an object of one of Nengo's classes."""
@@ -397,7 +397,9 @@ class NetworkWriter:
             given = {"indices": places, "init": self.value(init.data, what, f"{name}_weights")}
             return {"transform": call("nengo.Sparse", repr(tuple(init.shape)), **given)}
         if type(transform) is nengo.Dense and isinstance(init, np.ndarray):
-            return {"transform": self.value(init if init.ndim else init.item(), what, name)}
+            # Nengo's signals hold a matrix row by row, whatever its own order in memory.
+            found = self.array(init, name, any_order=True) if init.ndim else number(init.item())
+            return {"transform": found}
         given = {} if is_drawn(transform) else {"init": self.value(init, what, name)}
         return {"transform": self.object(transform, what, name, **given)}
 
