@@ -66,9 +66,10 @@ def report(
     labels = None if labels is None else as_labels(labels, n, n_classes)
     findings, shown = [], None
     if images is not None:
-        if len(images) != n:
-            raise InputError(f"images: expected {n}, one for each of the run, got {len(images)}")
-        shown = drawable(images)
+        pixels = as_pixels(images)
+        if len(pixels) != n:
+            raise InputError(f"images: expected {n}, one for each of the run, got {len(pixels)}")
+        shown = drawable(pixels)
         findings += other_images(result, images)
     names_of_classes(class_names, n_classes)  # as many as there are
     for name, given, kind in (

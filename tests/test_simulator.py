@@ -161,7 +161,9 @@ def test_bad_examples(settings, message):
 def test_images_need_an_image_input():
     network, *_ = passing_network()
     with minibatch(network) as simulator:
-        with pytest.raises(nn.InputError, match="expected one input that they are for, got none"):
+        with pytest.raises(
+            nn.InputError, match="images: expected a network with one input, got none"
+        ):
             simulator.reset_to_examples(np.zeros((3, 16)))
 
 
