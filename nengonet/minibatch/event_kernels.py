@@ -139,10 +139,12 @@ def gather_convolution(rows, first, last, geometry, kernel, places, total):
         used = np.int64(0)
         for r in range(rows_in):
             bounds[index(r)] = used
-            one = np.int64(starts[index(r * columns_in + begin)])
-            other = np.int64(starts[index(r * columns_in + end)])
-            shift = (r * (columns_in - size_columns) + before) * n_channels
-            used = _list_range(rows, one, other, shift, pitch, near, used)
+            # Where few spike, most rows of the image have no spikes.
+            if starts[index(r * columns_in)] < starts[index((r + 1) * columns_in)]:
+                one = np.int64(starts[index(r * columns_in + begin)])
+                other = np.int64(starts[index(r * columns_in + end)])
+                shift = (r * (columns_in - size_columns) + before) * n_channels
+                used = _list_range(rows, one, other, shift, pitch, near, used)
         bounds[index(rows_in)] = used
         for row in range(rows_out):
             above = row * stride_rows - top
@@ -260,7 +262,7 @@ def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
     """
     halves = -(-geometry[-1] * itemsize // 32)
     vectors = geometry[5] * geometry[6] * geometry[2] * halves / 2
-    return max(0.0, 0.5 * (vectors - 25) / (vectors + 25))
+    return max(0.03, 0.5 * (vectors - 25) / (vectors + 25))
 
 
 @uncounted
