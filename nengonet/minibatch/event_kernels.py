@@ -258,7 +258,9 @@ def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
 
     Measured with 8 to 64 filters of 3 to 64 channels (Zen 4). Adding a row of the kernel takes
     twice as long as multiplying it for eight positions. The number of spikes under the kernel
-    cannot be predicted, which costs as much time as multiplying some 50 vectors.
+    cannot be predicted, which costs as much time as multiplying some 50 vectors. For the smallest
+    kernels (2x2x5 to 10 filters, 3x3x3 to 16), both took the same time with spikes of 1 to 3 % of
+    the inputs.
     """
     halves = -(-geometry[-1] * itemsize // 32)
     vectors = geometry[5] * geometry[6] * geometry[2] * halves / 2

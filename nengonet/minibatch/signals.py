@@ -51,14 +51,12 @@ class BatchSignals(SignalDict):
         elif base in self.unused:
             array = np.moveaxis(np.zeros((self.batch, *base.shape), base.dtype), 0, -1)
         elif base in self.batched:
-            is_first = base in self.transposed or base in self.matrices
-            shape = (self.batch, *base.shape) if is_first else (*base.shape, self.batch)
-            shape = (self.batch, *base.shape[::-1]) if base in self.transposed else shape
-            array = np.empty(shape, base.dtype)
             if base in self.transposed:
-                array = array.T
-            elif is_first:
-                array = np.moveaxis(array, 0, -1)
+                array = np.empty((self.batch, *base.shape[::-1]), base.dtype).T
+            elif base in self.matrices:
+                array = np.moveaxis(np.empty((self.batch, *base.shape), base.dtype), 0, -1)
+            else:
+                array = np.empty((*base.shape, self.batch), base.dtype)
             self._initial.add(base)
         else:
             array = value if base.readonly else value.copy()

@@ -206,7 +206,7 @@ def weigh(term, steady, scale, k, first_step, n_steps, block):
                 _filter(system[0], (system, state[k + b], total))
             for i in range(factors.shape[0]):
                 total[i] *= factors[i]
-            # The usual case in one pass, as a pass takes as long as a tenth of a layer's neurons.
+            # The usual case in one pass over the currents.
             if steady.shape[0] > 0 and bias.shape[0] > 0:
                 for i in range(total.shape[0]):
                     total[i] = bias[i] + gain[i] * (total[i] + steady[k + b, i])

@@ -85,15 +85,15 @@ class Stretches:
         for stage in self._flow.inputs:
             if same_place(stage.output, signal) and not record.keeps_steps:
                 return True  # events add to the record themselves
-        array = self._context.signals[signal]
         if self._flow.is_constant(signal):
-            self._steady.append((record, array))
+            self._steady.append((record, self._context.signals[signal]))
             return True
         stage = self._flow.stage_of(signal)
         if stage is not None:
             self._records.append((stage, record))
             return True
         if any(same_place(place, signal) for each in self._rest for place in writes(each)):
+            array = self._context.signals[signal]
             self._added.append(lambda: record.add(array))
             return True
         return False
@@ -260,14 +260,10 @@ class Stretches:
         """
         blocks = []
         for each in found:
-            parts = [
-                as_block(streams[stage], n, stage.output.size, self._kernels)
-                for n, streams in each.parts
-            ]
-            parts = [
-                np.broadcast_to(block, (len(block), n, block.shape[2]))
-                for block, (n, _) in zip(parts, each.parts, strict=True)
-            ]
+            parts = []
+            for n, streams in each.parts:
+                block = as_block(streams[stage], n, stage.output.size, self._kernels)
+                parts.append(np.broadcast_to(block, (len(block), n, block.shape[2])))
             block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
             last = each.last[stage] if after else None
             if last is not None:
