@@ -1,4 +1,4 @@
-"""Check the pages that Sphinx built: local links lead somewhere, figures are those of the files.
+"""Check the pages that Sphinx built: links lead where they should, figures are those of the files.
 
 python docs/check_html.py docs/_build/html
 """
@@ -70,12 +70,22 @@ def missing_figures(folder: pathlib.Path) -> list[str]:
     return missing
 
 
+def wrong_types(folder: pathlib.Path) -> list[str]:
+    """Return the words of types that lead to an attribute of some class, as ``n_images`` would."""
+    found = []
+    for path in sorted(folder.glob("reference/names/*.html")):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r'title="(nengonet[\w.]*[A-Z]\w*\.[a-z]\w*)"[^>]*><em>', text):
+            found.append(f"{path.name}: a type leads to {name}")
+    return found
+
+
 def main() -> int:
     """Check the folder that the command line names."""
     folder = pathlib.Path(sys.argv[1])
     if not (folder / "index.html").exists():
         sys.exit(f"{folder}: expected the pages that `python -m sphinx docs {folder}` builds")
-    wrong = broken_links(folder) + missing_figures(folder)
+    wrong = broken_links(folder) + missing_figures(folder) + wrong_types(folder)
     print("\n".join(wrong) or f"{len(_pages(folder))} pages: links and figures hold")
     return min(len(wrong), 1)
 

@@ -490,3 +490,17 @@ def test_broken_links_and_missing_figures_of_built_pages_are_found(tmp_path):
         each for each in check_html.missing_figures(tmp_path) if each.startswith("forum-mnist.")
     ]
     assert forum == ["forum-mnist.json: 0.9810"]
+
+
+def test_a_shape_that_leads_to_an_attribute_is_found(tmp_path):
+    names = tmp_path / "reference" / "names"
+    names.mkdir(parents=True)
+    link = '<a href="x.html#{0}" title="{0}"><em>{1}</em></a>'
+    (names / "nengonet.a.html").write_text(
+        link.format("nengonet.Result.n_images", "n_images")
+        + link.format("nengonet.Result", "Result")
+        + link.format("nengonet.Result.rates", "rates").replace("em>", "code>")
+    )
+    assert check_html.wrong_types(tmp_path) == [
+        "nengonet.a.html: a type leads to nengonet.Result.n_images"
+    ]

@@ -4,6 +4,7 @@ import pytest
 from nengo.dists import Choice
 
 import nengonet as nn
+from nengonet.explain.findings import Finding
 from nengonet.studies import forum_mnist
 
 IMAGES, LABELS = nn.datasets.load("mnist", split="test")
@@ -38,6 +39,12 @@ def found(layer, code, images=IMAGES[:50], **settings):
 def alarms(layer, images=IMAGES[:50], **settings):
     findings = nn.diagnose(layer, images, **settings).findings
     return [finding.code for finding in findings if finding.severity != "note"]
+
+
+def test_a_code_is_not_broken_at_its_hyphen():
+    for length in range(60, 100):
+        finding = Finding("bias-threshold", "warning", ("a",), "x" * length, "evidence", "change")
+        assert "[bias-threshold]" in str(finding)
 
 
 # -- no false alarms ------------------------------------------------------------------------------

@@ -240,6 +240,10 @@ def test_lines_with_a_name_are_labelled():
     assert labels_of(axis) == ["up", "steep"]
     assert [label.end for label in axis.texts] == [(2, 5), (1, 9)]
     assert [label.get_color() for label in axis.texts] == ["red", "green"]
+    axis.set_xlim(0, 2)
+    axis.figure.canvas.draw()
+    # The line to a label is dotted where it crosses the axes, and might look like the curve's.
+    assert [label.arrow_patch.get_linestyle() for label in axis.texts] == ["-", (0, (1, 3))]
 
 
 @pytest.mark.parametrize(
@@ -442,9 +446,13 @@ def test_convolutions_are_a_grid_of_filters_and_channels():
     kernel = np.arange(2 * 2 * 3 * 5.0).reshape(2, 2, 3, 5)
     figure = plot_weights(kernel, n_max=4)
     found = picture(figure)
-    assert found.shape == (4 * 3, 3 * 3)
-    np.testing.assert_array_equal(found[6:8, 3:5], kernel[:, :, 1, 2])
+    assert found.shape == (3 * 3, 4 * 3)
+    np.testing.assert_array_equal(found[3:5, 6:8], kernel[:, :, 1, 2])
     assert np.isnan(found[2]).all()
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("filter", "input channel")
+    # The figure is wide, whichever there are more of.
+    figure = plot_weights(kernel.swapaxes(2, 3))
+    np.testing.assert_array_equal(picture(figure)[6:8, 3:5], kernel[:, :, 2, 1])
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("input channel", "filter")
 
 

@@ -74,7 +74,8 @@ def test_every_parameter_is_described(name, each):
     except ValueError:  # of classes without one, as errors are
         return
     described = set()
-    for line in re.findall(r"^(?=\w|\*)([\w*, ]+?)(?: : .*)?$", text, re.MULTILINE):
+    # Names with a type, or with words below them.
+    for line in re.findall(r"^(?=\w|\*)([\w*, ]+?)(?: : .*|\n(?= ))", text, re.MULTILINE):
         described |= {word.strip("* ") for word in line.split(",")}
     # Fields of a class may have a comment of their own, which the page shows.
     described |= set(re.findall(r"#: .*\n    (\w+): ", inspect.getsource(each)))

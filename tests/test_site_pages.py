@@ -65,3 +65,11 @@ def test_an_index_is_plain_markdown():
         lines = path.read_text(encoding="utf-8").splitlines()
         found = [line for line in lines if re.search(r":::|```\{|\{[\w:-]+\}`", line)]
         assert not found, f"{path}: {found}"
+
+
+def test_codes_and_options_of_output_stay_on_one_line():
+    text = site_pages.wrapped(
+        "word " * 18 + "['input-range', 'bias-threshold'] --images mnist-small"
+    )
+    assert "'bias-threshold']" in text
+    assert {"--images", "mnist-small"} <= set(text.split())

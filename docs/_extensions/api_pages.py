@@ -34,7 +34,7 @@ class PublicNames(SphinxDirective):
         if not found:
             raise self.error("public-names: expected folders of nengonet, or names")
         rows = [
-            [f"[`{name.rpartition('.')[2]}`](names/{name}.rst)", public_names.summary(each)]
+            [f"[`{_called(name, each)}`](names/{name}.rst)", public_names.summary(each)]
             for name, each in found.items()
         ]
         lines = [
@@ -67,8 +67,14 @@ def write_pages(app) -> None:
             file.write_text(text, encoding="utf-8")
 
 
+def _called(name: str, each: object) -> str:
+    """Return what a caller writes after ``nn.``; of a class that functions return, its name."""
+    own = name.removeprefix("nengonet.")
+    return name.rpartition(".")[2] if inspect.isclass(each) else own
+
+
 def _page(name: str, each: object) -> str:
-    title = name.rpartition(".")[2]
+    title = _called(name, each)
     kind, members = ("class", "   :members:\n") if inspect.isclass(each) else ("function", "")
     return (
         f"{title}\n{'=' * len(title)}\n\n"
@@ -100,7 +106,14 @@ def look_up_whole_names(app, document: nodes.document) -> None:
     """Let a type such as ``optional`` be no attribute of that name, of whatever class."""
     for node in document.findall(pending_xref):
         if node.get("refdomain") == "py":
-            node["refspecific"] = False
+            node.attributes.pop("refspecific", None)
+
+
+def name_attributes(app, document: nodes.document) -> None:
+    """Call the attributes of a class what Python calls them."""
+    for field in document.findall(nodes.field_name):
+        if field.astext() == "Variables":
+            field[:] = [nodes.Text("Attributes")]
 
 
 def mend_source_links(app, pagename: str, templatename, context: dict, doctree) -> None:
@@ -132,6 +145,7 @@ def setup(app) -> dict:
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", write_pages)
     app.connect("doctree-read", look_up_whole_names)
+    app.connect("doctree-read", name_attributes)
     app.connect("missing-reference", resolve)
     app.connect("html-page-context", mend_source_links)
     return {"version": "1", "parallel_read_safe": True}

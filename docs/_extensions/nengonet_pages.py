@@ -25,9 +25,9 @@ class _Figure(SphinxDirective):
         name = f"_drawn/{self.arguments[0]}.png"
         file = pathlib.Path(self.env.srcdir) / name
         file.parent.mkdir(exist_ok=True)
-        figure.savefig(file, dpi=130)
-        words = " ".join(self.content)
-        node = nodes.figure("", nodes.image(uri=f"/{name}", alt=words))
+        figure.savefig(file, dpi=200)
+        words, width = " ".join(self.content), f"{100 * figure.get_figwidth():.0f}px"
+        node = nodes.figure("", nodes.image(uri=f"/{name}", alt=words, width=width))
         node += nodes.caption(words, "", *self.parse_inline(words)[0])
         return [node]
 

@@ -55,7 +55,11 @@ def wrapped(text: str) -> str:
             lines.append(line)
         else:
             lines += textwrap.wrap(
-                line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False
+                line,
+                WIDTH,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,
+                break_on_hyphens=False,
             )
     return "\n".join(lines)
 
@@ -70,9 +74,17 @@ def wrap_output(app, document) -> None:
             block.rawsource, block[:] = new, [new]
 
 
+def mark_figures(app, document) -> None:
+    """Tell the tables of the published examples, which hold figures, from tables of words."""
+    if app.env.docname.startswith("reproductions/") and app.env.docname != "reproductions/index":
+        for table in document.findall(lambda node: node.tagname == "table"):
+            table["classes"].append("figures")
+
+
 def setup(app) -> dict:
     """Connect to Sphinx."""
     app.connect("source-read", add_contents)
     app.connect("doctree-read", note_terms)
     app.connect("doctree-read", wrap_output)
+    app.connect("doctree-read", mark_figures)
     return {"version": "1", "parallel_read_safe": True}

@@ -75,12 +75,14 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding in three lines or more."""
+        # A code is for searching: it stays on one line.
+        whole = {"width": 96, "break_on_hyphens": False}
         lines = textwrap.wrap(
-            f"{self.severity}: {self.message} [{self.code}]", 96, subsequent_indent="  "
+            f"{self.severity}: {self.message} [{self.code}]", subsequent_indent="  ", **whole
         )
         for name, text in (("shown by", self.evidence), ("change", self.change)):
             lines += textwrap.wrap(
-                f"{name}: {text}", 96, initial_indent="    ", subsequent_indent="      "
+                f"{name}: {text}", initial_indent="    ", subsequent_indent="      ", **whole
             )
         return "\n".join(lines)
 

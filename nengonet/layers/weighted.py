@@ -180,8 +180,10 @@ def conv2d(
     dilation_rate : int or (int, int), optional
         By default the file's, else 1. ``nengo.Convolution`` has no dilation: instead, zeros are put
         between the rows and columns of the kernel.
-    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
+    max_rates, intercepts, gain, bias, amplitude
         As for `dense`. Arrays hold one value for each neuron, in (row, column, filter) order.
+    synapse, label, seed
+        As for `dense`.
 
     Returns
     -------
@@ -248,8 +250,10 @@ def conv1d(
     padding : {"valid", "same", "causal"}, optional
         With ``"causal"``, the output at a step depends on that step and those before it.
     strides, groups, dilation_rate : int, optional
-    neuron_type, max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
-        As for `conv2d`, with the same defaults; neurons are in (step, filter) order.
+    max_rates, intercepts, gain, bias, amplitude
+        As for `conv2d`; neurons are in (step, filter) order.
+    neuron_type, synapse, label, seed
+        As for `conv2d`, with the same defaults.
 
     Returns
     -------
@@ -352,8 +356,10 @@ def activation(
         amplitudes make every neuron's mean output its activation, or with the weights of
         `nengonet.balance`.
     neuron_type : NeuronType
-    max_rates, intercepts, gain, bias, amplitude, synapse, label, seed
-        As for `dense`; the label is ``"activation"`` by default.
+    max_rates, intercepts, gain, bias, amplitude, synapse, seed
+        As for `dense`.
+    label : str, optional
+        By default ``"activation"``, numbered if the network already has it.
 
     Returns
     -------

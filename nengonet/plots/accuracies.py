@@ -38,6 +38,7 @@ def plot_latency(
     ann : Accuracy, optional
         The ANN's accuracy on the same images.
     dt
+        See `nengonet.plots`.
     n_images : int, optional
         Number of images. By default that of ``ann``; needed without it.
 
@@ -149,8 +150,8 @@ def plot_confusion(
 
     Parameters
     ----------
-    result
-    labels, class_names
+    result, labels, class_names
+        See `nengonet.plots`.
     readout : str, optional
         By default that of the run.
 

@@ -11,6 +11,7 @@ from matplotlib.text import Annotation
 
 _WIDTH = 26  # characters in a line of a label
 _PAD = 9.0  # points between the axes and a label
+_FAR = 0.9  # of the axes' width: where a curve ends that its label is not far from
 # From the middle of a label's left side.
 _TO_ITS_END = {
     "arrowstyle": "-",
@@ -99,6 +100,9 @@ class _EndLabel(Annotation):
         pad = renderer.points_to_pixels(_PAD) / axes.bbox.width
         self.xy = (self.end[0], np.clip(self.end[1], *sorted(axes.get_ylim())))
         self.set_position((1.0 + pad, (middle - bottom) / height))
+        # Across the axes, a line must not look like more of the curve.
+        inside = self.axes.transAxes.inverted().transform(self.axes.transData.transform(self.xy))
+        self.arrow_patch.set_linestyle("-" if inside[0] > _FAR else (0, (1, 3)))
         super().update_positions(renderer)
 
     def _height_of_end(self) -> float:

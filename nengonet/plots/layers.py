@@ -75,6 +75,7 @@ def plot_rates(result: Result, layers: Sequence[str] | None = None) -> Figure:
     Parameters
     ----------
     result
+        See `nengonet.plots`.
     layers : sequence of str, optional
         Labels; by default all counted layers.
 
@@ -170,6 +171,8 @@ def plot_weights(
             raise InputError(f"{weights.name}: expected no shape for a convolution, got {shape}")
         tiles = np.moveaxis(kernel[:, :, :n_max, :n_max], (3, 2), (0, 1))
         labels = ("input channel", "filter")
+        if len(tiles) > tiles.shape[1]:  # a figure is wide
+            tiles, labels = tiles.swapaxes(0, 1), labels[::-1]
     elif shape is not None:
         if len(shape) != 2 or math.prod(shape) != kernel.shape[0]:
             raise InputError(

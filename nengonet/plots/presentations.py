@@ -99,6 +99,7 @@ def plot_raster(
     Parameters
     ----------
     result, index
+        See `nengonet.plots`.
     label : str
         Label of the layer.
     predicted : (n_neurons,) or (n_images, n_neurons) array_like, in Hz, optional
@@ -159,6 +160,7 @@ def plot_logits(
     outputs : dict of (n_images, n_steps, n_classes) array_like
         Outputs by the name of the network; all NaN for images that were not run.
     class_names, labels
+        See `nengonet.plots`.
     titles : sequence of str
         A title for each image.
 
@@ -207,6 +209,7 @@ def plot_rate_and_spikes(
     Parameters
     ----------
     image, label, dt
+        See `nengonet.plots`.
     rates : dict of (rows, columns, channels) array_like, in Hz
         Rates of the first layer, by the name of the network.
     outputs : dict of (n_steps, n_classes) array_like
@@ -268,6 +271,7 @@ def plot_spikes_and_probabilities(
     Parameters
     ----------
     images, labels, class_names
+        See `nengonet.plots`.
     cells : dict of (float, ndarray, ndarray, ndarray)
         For each title: dt in seconds, the spikes of each neuron in each step (n_images, n_steps,
         n_neurons), the last layer's outputs (n_images, n_steps, n_classes), and the predicted

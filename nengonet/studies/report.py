@@ -249,7 +249,9 @@ class Reproduction:
         notes = [*self.notes, *([self._why_short()] if self.falls_short else [])]
         lines += [""] if self.tables and notes else []
         for note in notes:
-            lines += textwrap.wrap(note, 96, initial_indent="- ", subsequent_indent="  ")
+            lines += textwrap.wrap(
+                note, 96, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+            )
         return "\n".join(lines)
 
     def _what_is_smaller(self) -> str:
