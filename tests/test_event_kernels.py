@@ -92,6 +92,11 @@ def test_spikes_are_summed_in_their_order(n_filters, dtype):
             np.testing.assert_array_equal(total[row, column], sums)
 
 
+def near(geometry):
+    """Return working memory that was used before."""
+    return np.full(event_kernels.n_near(geometry), 99, np.int32)
+
+
 def check_windows(case, values, kernel, n_beyond=5):
     """Compare with NumPy, whose sums of integers are the same in any order."""
     shape, size, strides, padding, n_filters = case
@@ -101,33 +106,39 @@ def check_windows(case, values, kernel, n_beyond=5):
     n_out = np.prod(shape_out) * n_filters
     total = np.full(n_out + n_beyond, 7.5, kernel.dtype)
     flat = event_kernels.kernel_rows(kernel)
-    event_kernels.window_convolution(values, geometry, flat, total)
+    event_kernels.window_convolution(values, geometry, flat, near(geometry), total)
     images = values[: np.prod(shape)].reshape(1, *shape).astype(float)
     expected = convolve(images, kernel, strides=strides, padding=padding)
     np.testing.assert_array_equal(total[:n_out], expected.ravel())
     np.testing.assert_array_equal(total[n_out:], 7.5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution_of_windows(case, dtype):
+def test_convolution_of_windows(case, dtype, share):
+    """With this share of values that may be other than 0."""
     shape, size, *_, n_filters = case
     rng = np.random.default_rng(len(str(case)))
     kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
     values = rng.integers(-9, 10, np.prod(shape) + 3).astype(dtype)
+    values[rng.random(len(values)) >= share] = 0
     check_windows(case, values, kernel)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_convolution_of_windows_of_any_geometry(seed):
     rng = np.random.default_rng(seed)
     padding, dtype = rng.choice(["valid", "same"]), rng.choice(DTYPES)
     size, strides = (tuple(map(int, rng.integers(1, 6, 2))) for _ in range(2))
     least = size if padding == "valid" else (1, 1)
     shape = tuple(int(rng.integers(n, n + 9)) for n in (*least, 1))
-    n_filters = int(rng.integers(1, 70))
+    # Whole vectors of filters as well, with channels for which rows of the kernel fill a cache.
+    n_filters = int(rng.integers(1, 150))
+    shape = (*shape[:2], shape[2] * int(rng.choice([1, 1, 30])))
     kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
     values = rng.integers(-9, 10, np.prod(shape)).astype(dtype)
+    values[rng.random(len(values)) > rng.choice([0.2, 0.6, 1.0])] = 0
     check_windows((shape, size, strides, padding, n_filters), values, kernel, n_beyond=1)
 
 
@@ -146,20 +157,23 @@ def test_windows_of_other_numbers_than_the_kernel():
     kernel = np.ones((1, 1), np.float32)
     for values, total in [(one, one.astype(np.float32)), (one.astype(np.float32), one)]:
         with pytest.raises(numba.errors.TypingError, match="expected an array of float32"):
-            event_kernels.window_convolution(values, geometry, kernel, total)
+            event_kernels.window_convolution(values, geometry, kernel, near(geometry), total)
 
 
+@pytest.mark.parametrize("share", [0.4, 1.0])
+@pytest.mark.parametrize("n_filters", [37, 64, 200])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_windows_are_summed_in_the_order_of_the_kernel(dtype):
+def test_windows_are_summed_in_the_order_of_the_kernel(dtype, n_filters, share):
     """Sums are equal to the bit if products are rounded before they are added."""
     rng = np.random.default_rng(2)
-    shape, size, n_filters = (7, 6, 3), (3, 2), 37
+    shape, size = (7, 6, 30), (3, 2)
     geometry = (*shape, 5, 5, *size, 1, 1, 0, 0, n_filters)
     values = rng.normal(size=np.prod(shape)).astype(dtype)
+    values[rng.random(len(values)) >= share] = 0
     kernel = rng.normal(size=(np.prod(size) * shape[-1], n_filters)).astype(dtype)
     total = np.empty((5, 5, n_filters), dtype)
     rows = event_kernels.kernel_rows(kernel)
-    event_kernels.window_convolution(values, geometry, rows, total.reshape(-1))
+    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(-1))
     image = values.reshape(shape)
     for row, column in np.ndindex(5, 5):
         sums = np.zeros(n_filters, dtype)
@@ -167,6 +181,20 @@ def test_windows_are_summed_in_the_order_of_the_kernel(dtype):
         for value, weights in zip(window.ravel(), kernel, strict=True):
             sums += value * weights
         np.testing.assert_array_equal(total[row, column], sums)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_value_that_is_no_number_is_not_taken_for_zero(dtype):
+    n_filters = 64
+    geometry = (3, 3, 5, 2, 2, 2, 2, 1, 1, 0, 0, n_filters)
+    values, kernel = np.zeros(45, dtype), np.ones((20, n_filters), dtype)
+    values[4], values[44] = np.nan, -np.inf
+    total = np.empty((2, 2, n_filters), dtype)
+    rows = event_kernels.kernel_rows(kernel)
+    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(-1))
+    assert np.isnan(total[0, 0]).all()
+    assert np.all(total[1, 1] == -np.inf)
+    np.testing.assert_array_equal(total[[0, 1], [1, 0]], 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

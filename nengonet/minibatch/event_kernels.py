@@ -19,6 +19,8 @@ from nengonet.minibatch.vectors import (
     FOURTH,
     bits_of,
     eight_places,
+    length_of,
+    list_nonzero,
     lowest,
     move_scaled,
     n_set,
@@ -35,8 +37,13 @@ _WIDE = 4 * FOURTH
 # Single rows are added to an array in pieces of this many bytes.
 _PIECE = 64
 _piece_zeros = zeros_of(_PIECE)
-# Filters that are processed together, at eight positions.
-_eighth_zeros, _half_zeros = zeros_of(EIGHTH), zeros_of(EIGHTH // 2)
+# Filters that are processed together: many at one position, fewer at eight.
+_MANY = 4 * EIGHTH
+# Bytes of the rows of a kernel that stay in the nearest cache.
+_NEAREST = 24 * 2**10
+# The largest share of values other than 0 that are listed (measured).
+_WORTH_LISTING = 0.65
+_many_zeros, _eighth_zeros, _half_zeros = zeros_of(_MANY), zeros_of(EIGHTH), zeros_of(EIGHTH // 2)
 # Numba checks whether a signed index counts from the end. It does not check an unsigned index.
 index = np.uint64
 ONE = np.uint64(1)
@@ -188,7 +195,7 @@ def _alike(first, n_out, n_in, size, stride, padding):
 
 
 @inner
-def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
+def _slide(sums_before, column, corner, shape, values, geometry, kernel, total):
     """Set the filters from ``column`` on, for positions whose windows are cut off alike.
 
     The positions are a part of the image, given by its first position (row, column) and its shape.
@@ -208,7 +215,7 @@ def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
     down = stride_rows * of_row - shape[1] * step
     for i in range(0, n_positions, 8):
         places = eight_places(i, n_positions - 1, share, step, down)
-        sums = (zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros)
+        sums = sums_before
         for r in range(lower - upper):
             at, here = weights + r * size_columns * n_channels * pitch, first + r * of_row
             for value in range(here, here + n_values):
@@ -218,25 +225,98 @@ def _slide(zeros, column, corner, shape, values, geometry, kernel, total):
         put_all(sums, total, places, to, n)
 
 
+@inner
+def _slide_listed(nothing, end, values, geometry, kernel, near, total):
+    """Set the filters before the ``end`` from the values that `_list_values` has listed.
+
+    All positions use some rows of the kernel, which stay in the nearest cache, then the next rows.
+    """
+    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
+    size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
+    starts, listed = near, near[rows_in * columns_in + 1 :]
+    # A constant for the compiler, unlike the item size of an array.
+    n, pitch = length_of(nothing), kernel.shape[1]
+    # Columns of the kernel that are used together, and the parts of its width.
+    width = max(1, min(size_columns, _NEAREST // (n_channels * n * kernel.itemsize)))
+    n_parts = -(-size_columns // width)
+    for column in range(0, end, n):
+        for tap in range(0, size_rows * n_parts):
+            r, c = tap // n_parts, tap % n_parts * width
+            wide, under = min(width, size_columns - c), (r * size_columns + c) * n_channels
+            for row in range(rows_out):
+                of_row = row * stride_rows - top + r
+                is_inside, of_row = 0 <= of_row < rows_in, of_row * columns_in
+                for out in range(columns_out):
+                    before = out * stride_columns - left + c
+                    begin, behind = max(before, 0), min(before + wide, columns_in)
+                    to = (row * columns_out + out) * n_filters + column
+                    sums = (nothing,)
+                    if tap > 0:
+                        sums = (plus(nothing, total, to, n),)
+                    if is_inside and begin < behind:
+                        first, last = starts[index(of_row + begin)], starts[index(of_row + behind)]
+                        # The row of the kernel for the value with index 0.
+                        zeroth = under - (of_row + before) * n_channels
+                        for number in range(index(first), index(last)):
+                            value = np.int64(listed[number])
+                            at = (zeroth + value) * pitch + column
+                            sums = plus_products(sums, kernel, at, n, values, (value,), 0)
+                    put(sums[0], total, to, n)
+
+
+@inner
+def _list_values(values, n_positions, n_channels, near):
+    """List the values that are not 0, and where those of each position begin and end.
+
+    Writes ``n_positions + 1`` numbers to ``near``, then the list. Returns its length.
+    """
+    listed, used = near[n_positions + 1 :], np.int64(0)
+    whole = n_channels - n_channels % 8
+    for position in range(n_positions):
+        near[index(position)] = used
+        first = position * n_channels
+        for at in range(first, first + whole, 8):
+            used = list_nonzero(values, at, 8, listed, used)
+        if whole < n_channels:
+            at = first + whole
+            used = list_nonzero(values, at, n_channels - whole, listed, used)
+    near[index(n_positions)] = used
+    return used
+
+
 @uncounted
-def window_convolution(values, geometry, kernel, total):
+def window_convolution(values, geometry, kernel, near, total):
     """Set ``total`` to the convolution of a step's values, one group of channels.
 
     Parameters
     ----------
     values : (rows_in * columns_in * n_channels,) array
-        Channels last, of the kernel's type. Values of 0 are multiplied as well.
+        Channels last, of the kernel's type.
     geometry, kernel, total
         As for `gather_convolution`, but the kernel is multiplied by the values only.
+    near : (n,) int32 array
+        Working memory, of the length given by `n_near`.
 
     Notes
     -----
-    Eight positions are processed together, so that they share each load of a row of the kernel.
-    Every sum is taken in the order of the kernel's rows, whatever its neighbours are.
+    With many filters, values of 0 are left out: the rates and filtered spikes of a layer are 0 for
+    half of its neurons or more. With fewer filters, or where few values are 0, eight positions are
+    processed together, so that they share each load of a row of the kernel; values of 0 are then
+    multiplied as well. Every sum is taken in the order of the kernel's rows, whatever its
+    neighbours are, and products are rounded before they are added. So both ways give the same
+    result to the bit, unless a weight is not finite.
     """
-    rows_in, columns_in, _, rows_out, columns_out = geometry[:5]
+    rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
-    piece = EIGHTH // kernel.itemsize
+    piece, many = EIGHTH // kernel.itemsize, _MANY // kernel.itemsize
+    listed, n_positions = n_filters // many * many, rows_in * columns_in
+    if listed > 0:
+        n_values = _list_values(values, n_positions, n_channels, near)
+        if n_values < _WORTH_LISTING * n_positions * n_channels:
+            _slide_listed(_many_zeros(kernel), listed, values, geometry, kernel, near, total)
+        else:
+            listed = 0
+    zeros, halves = _eighth_zeros(kernel), _half_zeros(kernel)
     row = 0
     while row < rows_out:
         below = _alike(row, rows_out, rows_in, size_rows, stride_rows, top)
@@ -244,13 +324,21 @@ def window_convolution(values, geometry, kernel, total):
         while column < columns_out:
             end = _alike(column, columns_out, columns_in, size_columns, stride_columns, left)
             part = (row, column), (below - row, end - column), values, geometry, kernel, total
-            for j in range(0, n_filters, piece):
+            for j in range(listed, n_filters, piece):
                 if 2 * (n_filters - j) > piece:
-                    _slide(_eighth_zeros(kernel), j, *part)
+                    eight = zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros
+                    _slide(eight, j, *part)
                 else:
-                    _slide(_half_zeros(kernel), j, *part)
+                    eight = halves, halves, halves, halves, halves, halves, halves, halves
+                    _slide(eight, j, *part)
             column = end
         row = below
+
+
+def n_near(geometry: tuple[int, ...]) -> int:
+    """Return the working memory of `window_convolution` in numbers of 32 bits."""
+    # Eight numbers are written at a time, whether or not all of them count.
+    return geometry[0] * geometry[1] * (1 + geometry[2]) + 1 + 8
 
 
 def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:

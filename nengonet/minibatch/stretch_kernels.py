@@ -21,6 +21,7 @@ from nengonet.minibatch.event_kernels import (
     list_events,
     multiply_nonzero,
     multiply_steps,
+    n_near,
     n_places,
     scatter_convolution,
     window_convolution,
@@ -57,6 +58,7 @@ __all__ = [
     "multiply_nonzero",
     "kernel_rows",
     "multiply_steps",
+    "n_near",
     "n_places",
     "ways_of",
     "windows_from",
@@ -138,7 +140,8 @@ def _sparse_examples(dtype):
 
 
 def _window_examples(dtype):
-    return np.empty(0, dtype), NO_GEOMETRY, np.empty((0, 0), dtype), np.empty(0, dtype)
+    near, total = np.empty(0, np.int32), np.empty(0, dtype)
+    return np.empty(0, dtype), NO_GEOMETRY, np.empty((0, 0), dtype), near, total
 
 
 def _filter_examples(dtype):
@@ -190,7 +193,7 @@ def weigh(term, steady, scale, k, first_step, n_steps, block):
                     total[i] = dense[k + b, of_step, i]
             elif how == WINDOWS:
                 of_step = at if dense.shape[1] > 1 else 0
-                _windows(address, (dense[k + b, of_step], geometry, matrix, total))
+                _windows(address, (dense[k + b, of_step], geometry, matrix, places, total))
             else:
                 event, last = bounds[k + b, first + at], bounds[k + b, first + at + 1]
                 if how == ROWS:

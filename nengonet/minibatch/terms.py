@@ -54,7 +54,7 @@ class Arguments(NamedTuple):
     system : the filter, (address, a, b, c, d, late, memory), with an address of its kernel and
         working memory, (order,)
     states : of the filter, (batch, order + 1, n), or none
-    places : working memory of `gather_convolution`
+    places : working memory of `gather_convolution` or `window_convolution`
     """
 
     how: int
@@ -195,7 +195,9 @@ class Term:
         if self.is_dense(stream, n_steps):
             dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
             if self._windows is not None:
-                given = given._replace(**self._ways(self.dtype.type(1)) | {"how": kernels.WINDOWS})
+                near = np.empty(kernels.n_near(self._windows), np.int32)
+                how = {"how": kernels.WINDOWS, "places": near}
+                given = given._replace(**self._ways(self.dtype.type(1)) | how)
             else:
                 given, dense = given._replace(how=kernels.BLOCK), self.computed(dense)
             return self._addressed(given._replace(dense=np.ascontiguousarray(dense)))

@@ -64,6 +64,16 @@ def zeros_of(n_bytes: int) -> Callable:
 
 
 @intrinsic
+def length_of(typing, vector):
+    """Return how many numbers a vector has."""
+
+    def generate(context, builder, signature, given):
+        return ir.Constant(context.get_value_type(types.intp), vector.n)
+
+    return types.intp(vector), generate
+
+
+@intrinsic
 def plus(typing, vector, array, at, n):
     """Return the vector after adding ``n`` numbers of an array to its first ``n`` numbers.
 
@@ -125,6 +135,41 @@ def eight_places(typing, first, last, share, of_position, of_row):
 
     given = types.intp, types.intp, types.float64, types.intp, types.intp
     return types.UniTuple(types.intp, n)(*given), generate
+
+
+@intrinsic
+def list_nonzero(typing, values, at, n, numbers, used):
+    """List the indices of those of ``n`` values that are not 0; return the used length.
+
+    The values, at most eight, begin ``at`` an index. The list, int32, needs room for eight more
+    numbers, whether or not they count. A value that is not a number counts.
+    """
+
+    def generate(context, builder, signature, given):
+        values_given, at, n, numbers_given, used = given
+        vector = Vector(values.dtype, 8)
+        part = _part(context, builder, vector, values, values_given, at, n)
+        found = builder.fcmp_unordered("!=", part, ir.Constant(part.type, None))
+        bits = builder.bitcast(found, ir.IntType(8))
+        table = cgutils.global_constant(builder, "bits_of_bytes", _BITS)
+        row = builder.gep(table, [ir.Constant(_INDEX, 0), builder.zext(bits, _INDEX)])
+        eight, indices = ir.VectorType(ir.IntType(8), 8), ir.VectorType(_INDEX, 8)
+        chosen = builder.zext(builder.load(builder.bitcast(row, eight.as_pointer())), indices)
+        chosen = builder.add(chosen, _repeated(builder, indices, builder.trunc(at, _INDEX)))
+        pointer = _pointer(builder, context, numbers, numbers_given, used, indices)
+        builder.store(chosen, pointer, align=4)
+        return builder.add(used, builder.zext(builder.ctpop(bits), used.type))
+
+    _check_type(numbers, types.int32)
+    given = _contiguous(values), types.intp, types.intp, _contiguous(numbers), types.intp
+    return types.intp(*given), generate
+
+
+# For each byte, the positions of the bits that are set, and zeros behind them.
+_BITS = ir.Constant(
+    ir.ArrayType(ir.ArrayType(ir.IntType(8), 8), 256),
+    [([k for k in range(8) if byte >> k & 1] + 8 * [0])[:8] for byte in range(256)],
+)
 
 
 @intrinsic
