@@ -144,6 +144,7 @@ class MinibatchSimulator(nengo.Simulator):
         numba: bool | None = None,
         _constants: Constants | None = None,
         _keeps_states: bool = True,
+        _makes_steps: bool = True,
     ) -> None:
         self.closed = True
         if isinstance(minibatch_size, float) and 0 < minibatch_size < 1 and dt == 0.001:
@@ -167,7 +168,8 @@ class MinibatchSimulator(nengo.Simulator):
         with precision_of(precision):
             try:
                 super().__init__(network, dt, seed, model, progress_bar, optimize)
-                self._single_steps()  # raises an error if it cannot run the network
+                if _makes_steps:
+                    self._single_steps()  # raises an error if it cannot run the network
             except BaseException:
                 self.closed = True
                 raise

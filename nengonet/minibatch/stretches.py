@@ -34,7 +34,7 @@ _KEPT_BYTES = 2**26
 # Bytes of step-by-step output of stages, for the examples that are processed together.
 _BLOCK_BYTES = 2**24
 # Bytes of the states of such examples, and their least number: a cache line of float64.
-_STATE_BYTES, _LANES = 2**22, 8
+_STATE_BYTES, _LANES = 2**23, 8
 # Failed stretches that are allowed before all steps become single ones.
 _FAILURES = 3
 

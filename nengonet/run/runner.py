@@ -19,9 +19,10 @@ from nengonet.layers.initial import DrawnState, set_states
 from nengonet.layers.record import Layer
 from nengonet.layers.targets import Target
 from nengonet.minibatch.acceleration import telling
+from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.records import OutputRecord
 from nengonet.minibatch.runaway import ADVICE
-from nengonet.results.operations import synapses_of
+from nengonet.results.operations import Synapses, synapses_of
 from nengonet.results.readout import as_small, spike_counts
 from nengonet.results.result import LayerInfo
 from nengonet.run.parallel import in_window, shared_out
@@ -81,6 +82,11 @@ class Job:
             )
             for each in (*self.layers, *joined)
         ]
+
+    @functools.cached_property
+    def synapses(self) -> list[Synapses]:
+        """The weights that spikes reach; counted once, after a run, when other threads compute."""
+        return synapses_of(self.target)
 
     @property
     def names(self) -> dict[object, str]:
@@ -174,7 +180,6 @@ class Runner:
 
     def __init__(self, job: Job, like: Runner | None = None) -> None:
         self.job, self._open = job, contextlib.ExitStack()
-        self._synapses = synapses_of(job.target) if like is None else like._synapses
         network = job.network
         dt, seed, bits = (job.settings[name] for name in ("dt", "seed", "precision"))
         settings = {"precision": bits, "shown": job.shown}
@@ -213,6 +218,7 @@ class Runner:
         """Whether most steps run without Python's lock, so that threads can share the work."""
         return self.simulator.runs_in_stretches
 
+    @on_one_blas_thread
     def run(
         self,
         images: Images,
@@ -279,7 +285,7 @@ class Runner:
                     counts = sent = self._counted(info, total, examples)
                     if record.negative is not None:
                         sent = self._counted(info, total - 2 * record.negative, examples)
-                behind = [each for each in self._synapses if each.source == label]
+                behind = [each for each in job.synapses if each.source == label]
                 n_sent, *reached = _added_up(sent, [each.per_spike for each in behind], label)
                 arrays[f"spikes/{label}"] = n_sent
                 for synapses, n_reached in zip(behind, reached, strict=True):
@@ -343,16 +349,16 @@ class Runner:
 
 def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.ndarray:
     """Return each example's sum of counts, and of counts times weights, as whole numbers."""
-    weights = np.stack([np.ones(counts.shape[1], np.int64), *weights], axis=1)
-    most = max(int(counts.max(initial=0)), -int(counts.min(initial=0)))
-    if most * weights.sum(axis=0, dtype=float).max() < 2**53:  # whole numbers are exact
-        as_floats = weights.astype(float)
-        # One example after the other, because memory for the floats of all would cost more time.
-        sums = [each.astype(float) @ as_floats for each in counts]
-        return np.rint(np.reshape(sums, (-1, weights.shape[1]))).astype(np.int64).T
-    if np.any(np.abs(counts).astype(float) @ weights.astype(float) >= 2**63):
+    weights = np.stack([np.ones(counts.shape[1], np.int64), *weights])
+    as_floats = weights.astype(float)
+    # A few examples at a time, because memory for the floats of all would cost more time.
+    parts = (counts[at : at + 8] for at in range(0, max(len(counts), 1), 8))
+    sums = np.concatenate([as_floats @ part.astype(float).T for part in parts], axis=1)
+    if counts.min(initial=0) >= 0 and sums.max(initial=0) < 2**53:  # each step was exact
+        return np.rint(sums).astype(np.int64)
+    if np.any(as_floats @ np.abs(counts).astype(float).T >= 2**63):
         raise RunawayError(f"{label}: expected sums of spikes below 2**63, got more; {ADVICE}")
-    return (counts.astype(np.int64) @ weights).T
+    return weights @ counts.astype(np.int64).T
 
 
 def _check_sums(sums: np.ndarray, examples: np.ndarray, label: str) -> None:

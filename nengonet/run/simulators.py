@@ -74,8 +74,8 @@ def minibatch_simulator(
 ) -> MinibatchSimulator:
     """Build the minibatch simulator of a network, or another one of an existing model.
 
-    ``shown`` is as for `reference_simulator`. If a reset follows every run, the states need not be
-    kept at its end.
+    ``shown`` is as for `reference_simulator`. It must be reset before its first run. If a reset
+    follows every run, the states need not be kept at its end.
     """
     with quiet(), precision_of(precision):
         if like is None:
@@ -83,7 +83,8 @@ def minibatch_simulator(
             given = {"network": network, "model": model}
         else:
             given = {"network": None, "model": like.model, "_constants": like._constants}
-        settings = {"precision": precision, "_keeps_states": keeps_states, **_settings(dt, seed)}
+        settings = {"precision": precision, "_keeps_states": keeps_states, "_makes_steps": False}
+        settings |= _settings(dt, seed)
         return MinibatchSimulator(minibatch_size=minibatch_size, **given, **settings)
 
 
