@@ -458,11 +458,11 @@ def test_minibatches_of_large_networks_are_smaller():
     with nengo.Network() as network:
         nengo.Ensemble(90_000, 1)
         nengo.Node(size_in=10_000)
-    assert default_minibatch_size(network, 1000) == 31
+    assert default_minibatch_size(network, 1000) == 46
 
 
 @pytest.mark.parametrize(
-    ("n_images", "size"), [(0, 1), (1, 1), (30, 30), (44, 44), (46, 23), (50, 25), (101, 34)]
+    ("n_images", "size"), [(0, 1), (1, 1), (45, 45), (67, 67), (68, 34), (75, 38), (113, 38)]
 )
 def test_no_minibatch_is_much_smaller_than_the_others(n_images, size):
     with nengo.Network() as network:

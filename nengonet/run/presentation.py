@@ -40,7 +40,7 @@ from nengonet.run.progress import Told, mover, progress_bar
 from nengonet.run.runner import Images, Job, run_examples
 
 # Large enough to spread a step's fixed costs, small enough for cache and memory.
-_LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 3_000_000
+_LARGEST_MINIBATCH, _LARGEST_SIGNALS = 250, 4_500_000
 # Files beside a saved run's file: the finished examples, and the file itself until it is complete.
 _PARTIAL, _WRITING = ".partial", ".writing"
 
