@@ -107,6 +107,8 @@ def look_up_whole_names(app, document: nodes.document) -> None:
     for node in document.findall(pending_xref):
         if node.get("refdomain") == "py":
             node.attributes.pop("refspecific", None)
+            if node.get("reftype") == "class":  # of a field of types
+                node["py:class"] = None
 
 
 def name_attributes(app, document: nodes.document) -> None:
