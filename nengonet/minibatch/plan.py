@@ -111,7 +111,7 @@ def _planned(
     operators = _without_unread(_without_zeros(operators, inputs), kept)
     static = _static(operators, varying)
     operators = _assign(operators, context)
-    operators = _fuse_currents(operators, static, kept, context)
+    operators = _fuse_currents(operators, kept, context)
     uses = Uses(operators)
     return {
         "spiking": [each.output for each in operators if _is_spiking(each)],
@@ -265,10 +265,7 @@ def _assign(operators: list[Operator], context: Context) -> list[Operator]:
 
 
 def _fuse_currents(
-    operators: list[Operator],
-    static: set[Operator],
-    kept: list[Signal],
-    context: Context,
+    operators: list[Operator], kept: list[Signal], context: Context
 ) -> list[Operator]:
     """Compute ``bias + gain * weighted`` in the step of the neurons."""
     uses = Uses(operators)
@@ -287,7 +284,6 @@ def _fuse_currents(
             and all(same_place(place, neurons.J) for place, _ in written)
             and len(by_kind) == 2
             and _are_gain_and_bias(*by_kind, neurons, context)
-            and not static.issuperset(by_kind)
         ):
             product, copy = by_kind
             context.currents[neurons] = (copy.src, product.A, product.X)

@@ -488,9 +488,8 @@ class _Passing(Stage):
     @functools.cached_property
     def _ways(self) -> tuple:
         """The ways of spikes, available once all readers have asked for their order."""
-        orders, kernels = (self.n_ordered, self._source.n_ordered), self.context.stretch_kernels
-        make = functools.partial(kernels.ways_of, self._matrix, *orders)
-        return self.context.constant(("ways", self.output, *orders), make)
+        kernels = self.context.stretch_kernels
+        return kernels.ways_of(self._matrix, self.n_ordered, self._source.n_ordered)
 
     @property
     def n_ordered(self):
