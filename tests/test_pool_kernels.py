@@ -9,7 +9,7 @@ from nengonet.layers.pools import MaxPool
 
 pytest.importorskip("numba")
 
-from nengonet.minibatch import pool_kernels
+from nengonet.minibatch import pool_kernels, stretch_kernels, terms
 
 DTYPES = (np.float32, np.float64)
 POOLS = {
@@ -190,3 +190,51 @@ def test_max_pools(case, density, kind, dtype):
         again = np.full_like(leaders, 99)
         pool_kernels.find_leaders(ways, sums, again)
         np.testing.assert_array_equal(leaders, again)
+
+
+class OfKernels:
+    """What `terms.dense_product` needs of a context."""
+
+    stretch_kernels = stretch_kernels
+
+
+def random_matrix(rng, shape, density=0.2):
+    """Return a matrix of normal weights at random places."""
+    weights = rng.normal(size=shape) * (rng.random(shape) < density)
+    return scipy.sparse.csr_array(weights)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_numbers_through_a_pool_are_summed_as_scipy_does(pool, dtype):
+    rng = np.random.default_rng(4)
+    matrix, _ = windows(*pool)
+    matrix = 0.3 * matrix
+    block = rng.normal(size=(2, 3, matrix.shape[1])).astype(dtype)
+    found = terms.dense_product(matrix, matrix.shape[0], OfKernels)(block)
+    expected = matrix.astype(dtype) @ block.reshape(6, -1).T
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.reshape(6, -1).T, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(8))
+def test_runs_of_a_matrix_multiply_like_the_matrix(seed, dtype):
+    """Rows that are alike but for a shift, some rows that are not, and rows of zeros."""
+    rng = np.random.default_rng(seed)
+    pattern, length = rng.normal(size=(3, 5)), int(rng.integers(1, 40))
+    shifted = np.zeros((length, length + 4))
+    for row in range(length):
+        shifted[row, row : row + 5] = pattern[0]
+    other = random_matrix(rng, (int(rng.integers(1, 9)), shifted.shape[1])).toarray()
+    broken = shifted.copy()
+    broken[length // 2, length // 2] *= 2
+    parts = [shifted, other, broken, np.zeros((3, shifted.shape[1])), shifted]
+    matrix = scipy.sparse.csr_array(np.concatenate([parts[k] for k in rng.permutation(5)]))
+    runs = terms._runs_of(matrix)
+    assert runs[:, 1].sum() == matrix.shape[0]
+    assert runs[:, 1].max() == length if length > 3 else True
+    values = rng.normal(size=(4, matrix.shape[1])).astype(dtype)
+    sums, weights = np.full((4, matrix.shape[0]), np.nan, dtype), matrix.data.astype(dtype)
+    pool_kernels.multiply_runs(values, runs, matrix.indices.astype(np.int32), weights, sums)
+    np.testing.assert_array_equal(sums.T, matrix.astype(dtype) @ values.T)

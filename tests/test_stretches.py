@@ -468,3 +468,107 @@ def test_steps_whose_spikes_cannot_be_listed_are_done_again(failing, monkeypatch
     monkeypatch.setattr(stages.Neurons, "_steps", fails_once)
     assert_same(totals(), expected)
     assert n_runs > failing
+
+
+def rates_in_rows(neuron_type, synapse, *, first=None, gain=2.0):
+    """Return convolutions and a pool of neurons without a state, fed by a constant image."""
+    rng = np.random.default_rng(6)
+
+    def kernel(*shape):
+        return rng.integers(-2, 5, shape) / 8
+
+    with nengo.Network(seed=0) as network:
+        layer = nn.constant_input((9, 8, 2))
+        first = neuron_type if first is None else first
+        layer = nn.conv2d(layer, kernel(3, 3, 2, 5), first, gain=gain, bias=0.25, label="first")
+        layer = nn.avg_pool2d(layer, synapse=synapse, label="pool")
+        layer = nn.conv2d(layer, kernel(2, 2, 5, 70), neuron_type, gain=1.5, label="second")
+        layer = nn.dense(layer, kernel(layer.size, 4), nn.IntegrateAndFire(), gain=2.0)
+        output = nn.dense(layer, kernel(4, 3), None, label="output")
+    return network, output
+
+
+@pytest.mark.parametrize("synapse", [None, 0.004, nengo.Alpha(0.003)])
+@pytest.mark.parametrize(
+    "neuron_type", [nengo.RectifiedLinear(amplitude=0.5), nengo.Sigmoid(), nengo.LIFRate()]
+)
+def test_rates_of_a_constant_input(neuron_type, synapse):
+    """Without a filter, each layer up to the first spikes is computed once, else step by step."""
+    network, output = rates_in_rows(neuron_type, synapse)
+    images = np.random.default_rng(1).integers(0, 3, (5, 9, 8, 2)) / 4
+    run = {"readout": "mean", "progress": False, "presentation_time": 0.06, "seed": 2}
+    expected = present(network, output, images, simulator="reference", **run)
+    found = present(network, output, images, minibatch_size=3, **run)
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+        assert counts.sum() > 50
+    for label in ("first", "pool", "second"):
+        mean = expected.mean_output(label)
+        np.testing.assert_allclose(found.mean_output(label), mean, rtol=1e-9, atol=1e-12)
+        assert mean.any()
+    np.testing.assert_allclose(found.steps, expected.steps, rtol=1e-9, atol=1e-9)
+    with MinibatchSimulator(network, 2, progress_bar=False) as simulator:
+        layers = {layer.label: layer.output for layer in output.upstream()}
+        records = {label: simulator.record(each, steps=True) for label, each in layers.items()}
+        simulator.reset_to_examples(images[:2])
+        simulator.run_steps(23)
+        simulator.run_steps(17)
+        assert simulator.runs_in_stretches
+    steps = records["second"].steps
+    assert steps.shape[:2] == (2, 40)
+    assert np.all(steps == steps[:, -1:]) == (synapse is None)
+
+
+def test_a_filtered_constant_is_the_same_to_the_bit_as_in_the_reference():
+    """Sums of these numbers are exact: their products are taken once, filters step by step."""
+    network, output = rates_in_rows(nengo.RectifiedLinear(), None)
+    (second,) = (each for each in output.upstream() if each.label == "second")
+    (connection,) = second.connections
+    connection.synapse = nengo.LinearFilter([0.5], [1, -0.5], analog=False)
+    images = np.random.default_rng(1).integers(0, 3, (3, 9, 8, 2)) / 4
+    run = {"readout": "mean", "progress": False, "presentation_time": 0.03, "keep": ["second"]}
+    expected = present(network, output, images, simulator="reference", **run)
+    found = present(network, output, images, **run)
+    np.testing.assert_array_equal(found.mean_output("second"), expected.mean_output("second"))
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    assert expected.mean_output("second").any()
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 1000])
+def test_neurons_without_a_state_are_stepped_for_some_steps_at_a_time(n_rows, monkeypatch):
+    spiking = {"first": nn.IntegrateAndFire(), "gain": 300.0}
+    network, output = rates_in_rows(nengo.RectifiedLinear(), 0.004, **spiking)
+    images = np.random.default_rng(1).integers(0, 3, (3, 9, 8, 2)) / 4
+    run = {"readout": "mean", "progress": False, "presentation_time": 0.05}
+    expected = present(network, output, images, **run)
+    assert expected.mean_output("second").shape == (3, 280)
+    assert expected.mean_output("second").any()
+    monkeypatch.setattr(stages, "_CURRENT_BYTES", 8 * 280 * n_rows)
+    found = present(network, output, images, **run)
+    np.testing.assert_array_equal(found.steps, expected.steps)
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+def test_spikes_with_one_way_each(precision):
+    """A pool that leaves out the last row and column, and a filter: no list comes out."""
+    rng = np.random.default_rng(3)
+    with nengo.Network(seed=0) as network:
+        layer = nn.conv2d(
+            nn.constant_input((6, 8, 2)),
+            rng.integers(-2, 5, (2, 2, 2, 3)) / 8,
+            nn.IntegrateAndFire(),
+            gain=128.0,
+            label="first",
+        )
+        assert layer.shape == (5, 7, 3)
+        layer = nn.avg_pool2d(layer, synapse=0.004, label="pool")
+        output = nn.dense(layer, rng.normal(size=(layer.size, 4)), None, label="output")
+    images = rng.integers(0, 5, (4, 6, 8, 2)) / 4
+    run = {"readout": "mean", "progress": False, "presentation_time": 0.06, "precision": precision}
+    expected = present(network, output, images, simulator="reference", **run)
+    found = present(network, output, images, **run)
+    np.testing.assert_array_equal(found.counts["first"], expected.counts["first"])
+    assert expected.counts["first"].sum() > 100
+    tolerance = {"rtol": 1e-9} if precision == 64 else {"rtol": 1e-4, "atol": 1e-3}
+    np.testing.assert_allclose(found.mean_output("pool"), expected.mean_output("pool"), **tolerance)
+    np.testing.assert_allclose(found.steps, expected.steps, **tolerance)

@@ -11,10 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import ONE, add_before, index, position_of, share_of
 from nengonet.minibatch.kernels import inlined, inner, uncounted
-from nengonet.minibatch.vectors import move
+from nengonet.minibatch.vectors import move, plus_products, put, zeros_of
 
+# Bytes of a part of a run that is added up together.
+_PIECE = 64
+_piece_zeros = zeros_of(_PIECE)
 # Spikes that are moved together. More may be written than there are.
 SLACK = 8
 
@@ -270,3 +274,25 @@ def find_leaders(ways, sums, leaders):
             leader = leaders[window]
             if leader < 0 or sums[row] > sums[leader]:
                 leaders[window] = row
+
+
+@compiled
+def multiply_runs(values, runs, columns, weights, sums):
+    """Set ``sums``, (batch, n), to the product of values, (batch, n_inputs), and a sparse matrix.
+
+    A run is ``(first, length, begin, end)``: outputs from the ``first`` on. The first of them is
+    reached by the ``ways`` from ``begin`` to ``end``, each with its input in ``columns`` and its
+    weight. The next output is reached in the same way by the next inputs, and so on. Each sum is
+    taken in the order of the ways.
+    """
+    piece = _PIECE // sums.itemsize
+    for b in range(values.shape[0]):
+        given, goal = b * values.shape[1], b * sums.shape[1]
+        for run in range(runs.shape[0]):
+            first, length, begin, end = runs[run, 0], runs[run, 1], runs[run, 2], runs[run, 3]
+            for i in range(0, length, piece):
+                n, total = length - i, (_piece_zeros(sums),)
+                for way in range(begin, end):
+                    at = given + columns[way] + i
+                    total = plus_products(total, values, at, n, weights, (way,), 0)
+                put(total[0], sums, goal + first + i, n)

@@ -168,7 +168,9 @@ class OutputRecord:
         if self._sum is None:
             self._sum = np.zeros(self._shape)
         times = n_steps if stream.shape[1] < n_steps else 1
-        self._sum[lanes] += times * stream.sum(axis=1, dtype=np.float64)
+        sums = np.empty((len(stream), stream.shape[2]))
+        kernels.sum_steps(np.ascontiguousarray(stream), sums)
+        self._sum[lanes] += times * sums
         if self.negative is not None:
             self.negative[lanes] += times * np.minimum(stream, 0).sum(axis=1)
 

@@ -26,7 +26,7 @@ from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import kernel_of, states_of
 from nengonet.minibatch.registry import Context
 from nengonet.minibatch.streams import Chunk, Spikes, Stream, joined, put, take
-from nengonet.minibatch.terms import Arguments, Filter, Term, nothing
+from nengonet.minibatch.terms import Arguments, Filter, Term, add_up, nothing
 from nengonet.neurons import model_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _LISTED = 0.5
 # Bytes of the dense output of a layer's terms, for some examples at a time.
 _DENSE_BYTES = 2**22
+# Bytes of currents that stay in the cache until their neurons are stepped.
+_CURRENT_BYTES = 2**18
 
 
 class NotANumber(Exception):
@@ -170,6 +172,11 @@ class Sum:
         """Whether it is the unchanged output of one stage."""
         return len(self.terms) == 1 and not self._steady and self.terms[0].is_identity
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether it is the same in all steps."""
+        return all(term.filter is None and term.source.is_steady for term in self.terms)
+
     def steady(self, chunk: Chunk, part: slice, n: int, whole: int, dtype: np.dtype) -> np.ndarray:
         """Return the constant part for some of the chunk's examples, (examples, n or more).
 
@@ -224,22 +231,16 @@ class Sum:
         return [slice(at, min(at + size, chunk.n)) for at in range(0, chunk.n, size)]
 
 
-def add_up(term: Arguments, steady: np.ndarray, sums: np.ndarray, kernels: ModuleType) -> None:
-    """Set ``sums``, (examples, n_steps, n), to a term plus the steady part."""
-    none = np.empty(0, sums.dtype)
-    kernels.weigh(term, steady, (none, none), 0, 0, sums.shape[1], sums)
-
-
 class Linear(Stage):
     """A sum without neurons."""
-
-    is_block = True
 
     def __init__(
         self, output: Signal, context: Context, what: Sum, operator: Operator | None = None
     ) -> None:
         super().__init__(output, context)
         self._sum, self.is_identity, self.operator = what, what.is_identity, operator
+        self.is_steady = what.is_steady
+        self.is_block = not self.is_steady
 
     @property
     def terms(self):
@@ -256,6 +257,8 @@ class Linear(Stage):
     def run(self, chunk):
         """Add up the terms."""
         n = self.output.size
+        if self.is_steady:
+            chunk = dataclasses.replace(chunk, n_steps=1)
         sums = self.room((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
@@ -362,47 +365,64 @@ class Stepped(InArrays):
 
     def __init__(self, operator: SimNeurons, context: Context, what: Sum, scale: tuple) -> None:
         super().__init__(operator, context)
+        self._sum, self._scale = what, scale
         self._linear = Linear(operator.output, context, what)
-        self._bias, self._gain = scale
-        filtered = bool(self._linear.filters)
-        self._has_steady_current = not filtered and all(each.is_steady for each in self.sources)
         self._is_function = not (self._states or operator.state_extra)
-        self.is_steady = self._is_function and self._has_steady_current
+        self.is_steady = self._is_function and what.is_steady
         self.is_block = not self.is_steady
 
     @property
     def terms(self):
         """Return the terms of the sum."""
-        return self._linear.terms
+        return self._sum.terms
 
     def _current(self, chunk: Chunk) -> np.ndarray:
         """Return the current of every step, or of a single step that counts for all."""
-        if self._has_steady_current:
-            chunk = dataclasses.replace(chunk, n_steps=1)
+        bias, gain = self._scale
         current = self._linear.run(chunk)
-        current *= self._gain
-        current += self._bias
+        current *= gain
+        current += bias
+        self._linear.release()
         return current
 
     def run(self, chunk):
         """Step the neurons."""
-        current = self._current(chunk)
-        model, dt, lanes = model_of(self.operator.neurons), self.context.dt, chunk.lanes
-        streams = self.context.states.get(self.operator, [])[lanes]
-        if self._is_function:
-            output = np.empty_like(current)
-            model.batched_step(dt, current, output, {}, [])()
-        else:
-            output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
-            current = np.broadcast_to(current, output.shape)
-            states = dict(zip(self._states, chunk.states[self], strict=False))
-            now, then = (np.empty((self.output.size, chunk.n), self.dtype) for _ in range(2))
-            step = model.batched_step(dt, now, then, states, streams)
-            for s in range(chunk.n_steps):
-                now[:] = current[:, s].T
-                step()
-                output[:, s] = then.T
+        output = (self._outputs if self._is_function else self._steps)(chunk)
         chunk.states[self][-1][...] = output[:, -1].T
+        return output
+
+    def _outputs(self, chunk: Chunk) -> np.ndarray:
+        """Call the function of neurons without a state, for a few steps at a time."""
+        if self.is_steady:
+            chunk = dataclasses.replace(chunk, n_steps=1)
+        n, n_steps, dtype = self.output.size, chunk.n_steps, self.dtype
+        weigh, dt = self.context.stretch_kernels.weigh, self.context.dt
+        model, output = model_of(self.operator.neurons), self.room((chunk.n, n_steps, n), dtype)
+        n_rows = min(n_steps, max(1, _CURRENT_BYTES // (n * dtype.itemsize)))
+        currents = np.empty((1, n_rows, n), dtype)
+        for part in self._sum.parts(chunk, n, dtype.itemsize):
+            steady = self._sum.steady(chunk, part, n, n, dtype)
+            term = self._sum.arguments(chunk, part, n, dtype)
+            for k, outputs in enumerate(output[part]):
+                for first in range(0, n_steps, n_rows):
+                    some = outputs[first : first + n_rows]
+                    weigh(term, steady, self._scale, k, first, len(some), currents)
+                    model.batched_step(dt, currents[0, : len(some)], some, {}, [])()
+        return output
+
+    def _steps(self, chunk: Chunk) -> np.ndarray:
+        """Step neurons that have a state."""
+        model, dt, current = model_of(self.operator.neurons), self.context.dt, self._current(chunk)
+        streams = self.context.states.get(self.operator, [])[chunk.lanes]
+        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        current = np.broadcast_to(current, output.shape)
+        states = dict(zip(self._states, chunk.states[self], strict=False))
+        now, then = (np.empty((self.output.size, chunk.n), self.dtype) for _ in range(2))
+        step = model.batched_step(dt, now, then, states, streams)
+        for s in range(chunk.n_steps):
+            now[:] = current[:, s].T
+            step()
+            output[:, s] = then.T
         return output
 
 
@@ -458,6 +478,8 @@ class Stepwise(InArrays):
     def run(self, chunk):
         """Call the process or function for every step."""
         given = self._linear.run(chunk)
+        given = np.broadcast_to(given, (chunk.n, chunk.n_steps, given.shape[-1]))
+        self._linear.release()
         step, operator = self._step(chunk), self.operator
         t, dt = self.context.signals[operator.t], self.context.dt
         output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
@@ -505,6 +527,7 @@ class Relay(_Passing):
     ) -> None:
         super().__init__(output, context)
         self._source, factor = source, matrix.data[:1].sum()
+        self.is_steady = source.is_steady
         self.height = None if source.height is None else self.dtype.type(source.height * factor)
         self._dense = Term(source, output.size, context, product=matrix).computed
         self._matrix = matrix

@@ -17,6 +17,7 @@ from nengonet.minibatch.compiling import compiled
 from nengonet.minibatch.event_kernels import (
     LARGE,
     gather_convolution,
+    index,
     kernel_rows,
     list_events,
     multiply_nonzero,
@@ -42,6 +43,7 @@ from nengonet.minibatch.pool_kernels import (
     SLACK,
     find_leaders,
     instant_max,
+    multiply_runs,
     relay,
     running_max,
     ways_of,
@@ -56,6 +58,7 @@ __all__ = [
     "WHOLE",
     "count_events",
     "multiply_nonzero",
+    "multiply_runs",
     "kernel_rows",
     "multiply_steps",
     "n_near",
@@ -73,8 +76,9 @@ _BLOCK = 2**12
 
 
 # How a term is computed. For every spike: by rows of a matrix, a convolution's filters, ways of
-# many filters, or ways of one number each. Dense: beforehand, or by a convolution's windows.
-NOTHING, ROWS, GATHER, SCATTER, SPARSE, BLOCK, WINDOWS = range(7)
+# many filters, ways of one number each, or a single way, with one number for all. Dense:
+# beforehand, or by a convolution's windows.
+NOTHING, ROWS, GATHER, SCATTER, SPARSE, SINGLE, BLOCK, WINDOWS = range(8)
 
 
 @inner
@@ -86,6 +90,20 @@ def add_numbers(rows, first, last, starts, outputs, weights, total):
         row = rows[event]
         for way in range(starts[row], starts[row + 1]):
             total[outputs[way]] += weights[way, 0, 0]
+
+
+@inner
+def add_single(rows, first, last, outputs, weight, total):
+    """Set ``total`` to the product of spikes and a sparse matrix of one ``weight``, (1, 1, 1).
+
+    Each input reaches one of the ``outputs``, (n_inputs,) int32, or none: that is -1.
+    """
+    for j in range(total.shape[0]):
+        total[j] = 0
+    for event in range(index(first), index(last)):
+        output = outputs[index(rows[event])]
+        if output >= 0:
+            total[index(output)] += weight[0, 0, 0]
 
 
 @inner
@@ -139,6 +157,10 @@ def _sparse_examples(dtype):
     return _of_events(dtype, *NO_WAYS[:2], np.empty((0, 0, 0), dtype))
 
 
+def _single_examples(dtype):
+    return _of_events(dtype, np.empty(0, np.int32), np.empty((0, 0, 0), dtype))
+
+
 def _window_examples(dtype):
     near, total = np.empty(0, np.int32), np.empty(0, dtype)
     return np.empty(0, dtype), NO_GEOMETRY, np.empty((0, 0), dtype), near, total
@@ -159,10 +181,11 @@ PRODUCTS = {
     GATHER: ByAddress(gather_convolution, _gather_examples),
     SCATTER: ByAddress(scatter_convolution, _scatter_examples),
     SPARSE: ByAddress(add_numbers, _sparse_examples),
+    SINGLE: ByAddress(add_single, _single_examples),
     WINDOWS: ByAddress(window_convolution, _window_examples),
 }
 FILTER = ByAddress(filter_step, _filter_examples)
-_gather, _scatter, _add_numbers, _windows = (each.call for each in PRODUCTS.values())
+_gather, _scatter, _add_numbers, _add_single, _windows = (each.call for each in PRODUCTS.values())
 _filter = FILTER.call
 
 
@@ -202,6 +225,8 @@ def weigh(term, steady, scale, k, first_step, n_steps, block):
                     _gather(address, (rows, event, last, geometry, matrix, places, total))
                 elif how == SPARSE:
                     _add_numbers(address, (rows, event, last, ways[0], ways[1], kernel, total))
+                elif how == SINGLE:
+                    _add_single(address, (rows, event, last, places, kernel, total))
                 else:
                     table, of_groups = ways[:3], ways[3:]
                     _scatter(address, (rows, event, last, *of_groups, table, kernel, total))
@@ -231,6 +256,18 @@ def copy_examples(source, target):
     for i in range(source.shape[0]):
         for k in range(source.shape[1]):
             target[k, i] = source[i, k]
+
+
+@compiled
+def sum_steps(block, sums):
+    """Set ``sums``, (batch, n), to those of a ``block``, (batch, n_steps, n), over its steps."""
+    for b in range(block.shape[0]):
+        total = sums[b]
+        total[:] = 0
+        for step in range(block.shape[1]):
+            of_step = block[b, step]
+            for i in range(total.shape[0]):
+                total[i] += of_step[i]
 
 
 @compiled

@@ -32,6 +32,9 @@ _DENSEST = 0.4
 # If at most this share of the numbers are not 0, only those are multiplied, but only with many
 # outputs: with 10 to 64 of them, BLAS is as fast.
 _FEW, _MANY_OUTPUTS = 0.2, 100
+# Rows of a sparse matrix that are alike but for a shift are multiplied together, if there are so
+# many of them on average. In a pool, a row for each channel.
+_RUN = 4
 # The highest order of a filter that the kernels can step.
 MOST_ORDER = 16
 _NO_NUMBERS = np.empty(0, np.int64)
@@ -54,7 +57,8 @@ class Arguments(NamedTuple):
     system : the filter, (address, a, b, c, d, late, memory), with an address of its kernel and
         working memory, (order,)
     states : of the filter, (batch, order + 1, n), or none
-    places : working memory of `gather_convolution` or `window_convolution`
+    places : working memory of `gather_convolution` or `window_convolution`; or the only output of
+        each input, as `add_single` takes them
     """
 
     how: int
@@ -184,8 +188,6 @@ class Term:
         kernels, n_steps = self._context.stretch_kernels, chunk.n_steps
         stream = chunk.streams[self.source]
         given = nothing(self.dtype)
-        if self._windows is not None:
-            given = given._replace(geometry=self._windows)
         if self.filter is not None:
             states = chunk.states[self.filter][0][lanes]
             address, memory = kernels.FILTER.address(self.dtype), np.empty(states.shape[1])
@@ -194,13 +196,16 @@ class Term:
             given = given._replace(factors=self.scale)
         if self.is_dense(stream, n_steps):
             dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
-            if self._windows is not None:
-                near = np.empty(kernels.n_near(self._windows), np.int32)
-                how = {"how": kernels.WINDOWS, "places": near}
-                given = given._replace(**self._ways(self.dtype.type(1)) | how)
+            if self._windows is None:
+                dense = self.computed(dense)
+            elif dense.shape[1] < n_steps:
+                # The same in all steps.
+                dense = self._in_windows(dense)
             else:
-                given, dense = given._replace(how=kernels.BLOCK), self.computed(dense)
-            return self._addressed(given._replace(dense=np.ascontiguousarray(dense)))
+                return given._replace(**self._windowed(dense))
+            return given._replace(how=kernels.BLOCK, dense=np.ascontiguousarray(dense))
+        if self._windows is not None:
+            given = given._replace(geometry=self._windows)
         spikes = stream.rows, np.ascontiguousarray(stream.bounds[lanes]), stream.first
         given = given._replace(spikes=spikes, **self._ways(stream.height))
         if given.how == kernels.GATHER:
@@ -213,6 +218,24 @@ class Term:
             kernels.multiply_steps(*spikes, given.matrix, dense)
             given = given._replace(how=kernels.BLOCK, dense=dense)
         return self._addressed(given)
+
+    def _windowed(self, dense: np.ndarray) -> dict:
+        """Return the `Arguments` that describe a convolution of dense input."""
+        kernels = self._context.stretch_kernels
+        return self._ways(self.dtype.type(1)) | {
+            "how": kernels.WINDOWS,
+            "address": kernels.PRODUCTS[kernels.WINDOWS].address(self.dtype),
+            "geometry": self._windows,
+            "dense": np.ascontiguousarray(dense),
+            "places": np.empty(kernels.n_near(self._windows), np.int32),
+        }
+
+    def _in_windows(self, dense: np.ndarray) -> np.ndarray:
+        """Return the convolution of dense input, (examples, n_steps, n)."""
+        sums = np.empty((*dense.shape[:2], self.n), self.dtype)
+        term = nothing(self.dtype)._replace(**self._windowed(dense))
+        add_up(term, np.empty((0, 0), self.dtype), sums, self._context.stretch_kernels)
+        return sums
 
     def _addressed(self, given: Arguments) -> Arguments:
         """Return the arguments with the address of the kernel, if it is called by address."""
@@ -243,6 +266,12 @@ class Term:
             whole = kernels.WHOLE if weights.nbytes <= kernels.LARGE else 1
             return {"how": kernels.ROWS, "matrix": _padded(weights, whole, height)}
         ways, kernel = _sparse_ways(_matrix_of(product, self.n, self._context), height)
+        starts, outputs, _ = ways
+        n_ways = np.diff(starts)
+        if len(outputs) and n_ways.max() == 1 and np.ptp(kernel) == 0:
+            places = np.full(len(n_ways), -1, np.int32)
+            places[n_ways > 0] = outputs
+            return {"how": kernels.SINGLE, "places": places, "kernel": kernel[:1]}
         return {"how": kernels.SPARSE, "ways": (*ways, 1, 1), "kernel": kernel}
 
     def sparse(self) -> scipy.sparse.csr_array:
@@ -281,6 +310,12 @@ def nothing(dtype: np.dtype) -> Arguments:
     )
 
 
+def add_up(term: Arguments, steady: np.ndarray, sums: np.ndarray, kernels: ModuleType) -> None:
+    """Set ``sums``, (examples, n_steps, n), to a term plus the steady part."""
+    none = np.empty(0, sums.dtype)
+    kernels.weigh(term, steady, (none, none), 0, 0, sums.shape[1], sums)
+
+
 def _matrix_of(product: Product, n: int, context: Context) -> scipy.sparse.csr_array:
     """Return the sparse matrix of a product."""
     if product is None:
@@ -297,13 +332,34 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
     if isinstance(product, DotInc) and not isinstance(product, SparseDotInc):
         return functools.partial(_multiplied, context, weights_of(product, context))
     matrix = _matrix_of(product, n, context)
+    runs, columns = _runs_of(matrix), matrix.indices.astype(np.int32)
 
     def multiply(block: np.ndarray) -> np.ndarray:
-        rows = block.reshape(-1, block.shape[-1])
-        found = (matrix.astype(block.dtype, copy=False) @ rows.T).T
-        return np.ascontiguousarray(found).reshape(*block.shape[:-1], -1)
+        rows, dtype = np.ascontiguousarray(block.reshape(-1, block.shape[-1])), block.dtype
+        if len(runs) * _RUN > n or dtype.char not in "fd":
+            found = np.ascontiguousarray((matrix.astype(dtype, copy=False) @ rows.T).T)
+        else:
+            found, weights = np.empty((len(rows), n), dtype), matrix.data.astype(dtype, copy=False)
+            context.stretch_kernels.multiply_runs(rows, runs, columns, weights, found)
+        return found.reshape(*block.shape[:-1], -1)
 
     return multiply
+
+
+def _runs_of(matrix: scipy.sparse.csr_array) -> np.ndarray:
+    """Return the runs of rows that are alike but for a shift: see `multiply_runs`."""
+    starts, columns, data = matrix.indptr.astype(np.int64), matrix.indices, matrix.data
+    n_ways = np.diff(starts)
+    # Whether each row continues the run of the row before.
+    goes_on = np.concatenate([[False], n_ways[1:] == n_ways[:-1]])
+    row = np.repeat(np.arange(len(n_ways)), n_ways)
+    ways = np.flatnonzero(goes_on[row])
+    before = ways - n_ways[row[ways]]
+    differs = (columns[ways] != columns[before] + 1) | (data[ways] != data[before])
+    goes_on[row[ways[differs]]] = False
+    first = np.flatnonzero(~goes_on)
+    length = np.diff(first, append=len(n_ways))
+    return np.stack([first, length, starts[first], starts[first + 1]], axis=1)
 
 
 def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
