@@ -336,7 +336,7 @@ def test_delays_are_read_from_the_curves():
 
 def test_at_rest_is_the_network_without_time():
     """ReLU gives the ANN, and a factor on all activations acts as the scale of the rates."""
-    relu = cifar_csnn.at_rest(LAYERS, IMAGES[:3], lambda drive: np.maximum(drive, 0))
+    (relu,) = cifar_csnn.at_rest(LAYERS, IMAGES[:3], lambda drive: np.maximum(drive, 0))
     np.testing.assert_allclose(relu, logits_of(with_pools(LAYERS, "average"), IMAGES[:3]))
     first, *others, last = LAYERS
     larger = [
@@ -344,13 +344,14 @@ def test_at_rest_is_the_network_without_time():
         *(nn.LayerWeights(each.kernel, 3 * each.bias, name=each.name) for each in others),
         nn.LayerWeights(last.kernel / 3, last.bias, name="last"),
     ]
-    at_rest = cifar_csnn.at_rest
-    np.testing.assert_allclose(
-        at_rest(larger, IMAGES[:3], functools.partial(cifar_csnn.lif_curve, scale=100.0)),
-        at_rest(LAYERS, IMAGES[:3], functools.partial(cifar_csnn.lif_curve, scale=300.0)),
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    at_rest, lif = cifar_csnn.at_rest, cifar_csnn.lif_curve
+    few, many = (functools.partial(lif, scale=scale) for scale in (100.0, 300.0))
+    expected = at_rest(LAYERS, IMAGES[:3], many)
+    np.testing.assert_allclose(at_rest(larger, IMAGES[:3], few), expected, rtol=1e-5, atol=1e-6)
+    several = at_rest(LAYERS, IMAGES[:3], few, many, lambda drive: np.maximum(drive, 0))
+    assert several.shape == (3, 3, 10)
+    np.testing.assert_array_equal(several[1:], [*expected, relu])
+    assert np.any(several[0] != several[1])
 
 
 def test_curves_at_rest_are_those_of_the_neurons():

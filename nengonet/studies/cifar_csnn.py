@@ -229,17 +229,25 @@ def by_cell(report: Reproduction, values: Mapping[str, object]) -> dict[_Cell, l
 def at_rest(
     layers: Sequence[nn.LayerWeights],
     images: np.ndarray,
-    curve: Callable[[np.ndarray], np.ndarray],
+    *curves: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Compute the logits of the paper's network with a curve that replaces its neurons."""
+    """Compute the logits of the paper's network with each curve in place of its neurons.
+
+    Returns an array (n_curves, n_images, n_classes).
+    """
+    first, *others = with_pools(layers[:-1], "average")
 
     def logits(values: np.ndarray) -> np.ndarray:
-        for layer in with_pools(layers[:-1], "average"):
-            pools = isinstance(layer, Pool)
-            values = layer.values(values) if pools else curve(drive_of(layer, values))
-        return drive_of(layers[-1], values)
+        drive, found = drive_of(first, values), []
+        for curve in curves:
+            values = curve(drive)
+            for layer in others:
+                pools = isinstance(layer, Pool)
+                values = layer.values(values) if pools else curve(drive_of(layer, values))
+            found.append(drive_of(layers[-1], values))
+        return np.stack(found, axis=1)
 
-    return shared.in_chunks(logits, images)
+    return shared.in_chunks(logits, images).swapaxes(0, 1)
 
 
 def lif_curve(drive: np.ndarray, scale: float = SCALE) -> np.ndarray:
@@ -329,9 +337,9 @@ def _rows_at_rest(report: Reproduction) -> Iterator[dict]:
         **{("lif", each): functools.partial(lif_curve, scale=each) for each in SCALES_AT_REST},
         ("on or off", SCALE): on_or_off,
     }
-    for (neurons, scale), curve in curves.items():
-        logits = at_rest(_layers(report), report.images, curve)[:, np.newaxis]
-        values = measure(logits, report.labels)["last_step"]
+    found = at_rest(_layers(report), report.images, *curves.values())
+    for (neurons, scale), logits in zip(curves, found, strict=True):
+        values = measure(logits[:, np.newaxis], report.labels)["last_step"]
         yield {"neurons": neurons, "scale": scale, "readout": "at_rest"} | values
 
 
