@@ -71,12 +71,14 @@ def missing_figures(folder: pathlib.Path) -> list[str]:
 
 
 def wrong_types(folder: pathlib.Path) -> list[str]:
-    """Return the words of types that lead to an attribute of some class, as ``n_images`` would."""
+    """Return types that lead to an attribute, as ``n_images`` would, and sentences in their place."""
     found = []
     for path in sorted(folder.glob("reference/names/*.html")):
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r'title="(nengonet[\w.]*[A-Z]\w*\.[a-z]\w*)"[^>]*><em>', text):
             found.append(f"{path.name}: a type leads to {name}")
+        if re.search(r">Type<span", text):
+            found.append(f"{path.name}: half a sentence is taken for the type of a property")
     return found
 
 

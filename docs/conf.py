@@ -64,8 +64,6 @@ copybutton_selector = "div[class*='highlight-']:not(.highlight-text) pre, div.ce
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-smartquotes_action = "qe"  # not dashes: notes of runs name options such as --save
-
 html_theme = "pydata_sphinx_theme"
 html_title = f"nengonet {release}"
 html_copy_source = False

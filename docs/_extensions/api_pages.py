@@ -12,6 +12,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
 from sphinx.ext import intersphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
@@ -111,6 +112,11 @@ def look_up_whole_names(app, document: nodes.document) -> None:
                 node["py:class"] = None
 
 
+def _whole(docstring: GoogleDocstring) -> list[str]:
+    """Return the lines of a property: a colon in its sentence follows no type."""
+    return docstring._consume_to_end()
+
+
 def name_attributes(app, document: nodes.document) -> None:
     """Call the attributes of a class what Python calls them."""
     for field in document.findall(nodes.field_name):
@@ -144,6 +150,7 @@ def mend_source_links(app, pagename: str, templatename, context: dict, doctree) 
 
 def setup(app) -> dict:
     """Connect to Sphinx."""
+    GoogleDocstring._parse_attribute_docstring = _whole
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", write_pages)
     app.connect("doctree-read", look_up_whole_names)

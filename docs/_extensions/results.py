@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Iterable
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results"
 # Lists that a cell holds for programs; a table shows what stands beside them.
+# An option in a sentence: on a page, its dashes would become one.
+_OPTION = re.compile(r"(?<![\w`-])--[a-z][\w-]*")
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -49,7 +52,8 @@ def render(name: str) -> list[str]:
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     machine = record["machine"]
     # A record that was put together from several runs has no time of its own.
-    took = f"in {record['seconds']:,.0f} s" if record["seconds"] else f"in parts: {record['made']}"
+    parts = f"in parts: {_text(record.get('made', ''))}"
+    took = f"in {record['seconds']:,.0f} s" if record["seconds"] else parts
     lines += [
         "",
         f"*Measured on {record['date']} {took}, on {machine['cores']} cores "
@@ -105,7 +109,11 @@ def render_notes(name: str) -> list[str]:
     name : str
     """
     record = load(name)
-    return _missing(name) if record is None else [f"- {note}" for note in record["report"]["notes"]]
+    return (
+        _missing(name)
+        if record is None
+        else [f"- {_text(note)}" for note in record["report"]["notes"]]
+    )
 
 
 def table(titles: list[str], rows: list) -> list[str]:
@@ -149,6 +157,8 @@ def _cell(key: str, value: object) -> str:
 
 def _text(words: str) -> str:
     """Return words that Markdown leaves as they are, code excepted."""
+    words = _OPTION.sub(r"`\g<0>`", words)
+    parts = words.split("`")  # every other one is code
     for sign in "\\*_<>|[]":
-        words = words.replace(sign, f"\\{sign}") if "`" not in words else words
-    return words
+        parts[::2] = [part.replace(sign, f"\\{sign}") for part in parts[::2]]
+    return "`".join(parts)
