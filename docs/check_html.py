@@ -71,7 +71,7 @@ def missing_figures(folder: pathlib.Path) -> list[str]:
 
 
 def wrong_types(folder: pathlib.Path) -> list[str]:
-    """Return types that lead to an attribute, as ``n_images`` would, and sentences in their place."""
+    """Return types that lead to an attribute, as ``n_images`` would, or that are sentences."""
     found = []
     for path in sorted(folder.glob("reference/names/*.html")):
         text = path.read_text(encoding="utf-8")

@@ -34,14 +34,27 @@ def described(value: object) -> str:
         try:
             shape = np.shape(value)
         except ValueError:
-            return "rows of unequal lengths"
+            return _shapes(value) or "rows of unequal lengths"
         if shape:
             return f"shape {shape}"
     elif isinstance(value, (Mapping, set, frozenset)):
         return f"a {type(value).__name__} of {len(value)}"
     elif not isinstance(value, type) and (shape := getattr(value, "shape", None)):
         return f"{type(value).__name__} of shape {tuple(shape)}"
+    return quoted(value)
+
+
+def quoted(value: object) -> str:
+    """Return a value as it was typed, in one line; of a long one the beginning."""
     return shortened(" ".join(repr(value).split()))
+
+
+def _shapes(values: Sequence) -> str:
+    """Return the shapes of a few arrays, such as the pair of images and labels, or nothing."""
+    if len(values) > 4 or not all(isinstance(getattr(v, "shape", None), tuple) for v in values):
+        return ""
+    shapes = " and ".join(str(tuple(each.shape)) for each in values)
+    return f"a {type(values).__name__} of {len(values)} arrays of the shapes {shapes}"
 
 
 def shortened(text: str) -> str:
@@ -168,6 +181,10 @@ def as_array(name: str, values: ArrayLike, kinds: str = "iuf") -> np.ndarray:
             if array.dtype.kind in kinds:
                 return array
             found = _WORDS.get(array.dtype.kind, f"values of type {array.dtype}")
+            if array.ndim == 0 and array.dtype.kind == "O":  # no array at all
+                found = described(values)
+                if isinstance(values, Iterable):
+                    found += "; collect what it yields with numpy.stack(list(…))"
         except Exception as error:  # ragged rows, or whatever an object's own conversion raises
             why = "" if isinstance(values, (list, tuple)) else f" ({str(error).splitlines()[0]})"
             found = f"{described(values)}{why}"

@@ -16,7 +16,7 @@ import struct
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import h5py
@@ -52,11 +52,42 @@ def as_path(name: str, path: str | os.PathLike, what: str = "file") -> pathlib.P
     return pathlib.Path(text)
 
 
+def output_path(
+    path: str | os.PathLike, what: str = "file", endings: Collection[str] = (), name: str = "path"
+) -> pathlib.Path:
+    """Return the path of a file to write, or refuse it before any work is done."""
+    path = as_path(name, path)
+    if endings and path.suffix.lower() not in endings:
+        several = "one of " if len(endings) > 1 else ""
+        raise InputError(
+            f"{path}: expected the name of a {what} that ends in {several}{', '.join(endings)}, "
+            f"got {path.suffix or 'no ending'}"
+        )
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a {what}, got a folder")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path}: expected a {what} in a folder that exists, but the folder {path.parent} does "
+            "not exist; create it first"
+        )
+    return path
+
+
 def write_whole(
     path: pathlib.Path, content: bytes | memoryview, temporary: pathlib.Path | None = None
 ) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, which is then renamed."""
+    """Write a file whole or not at all: to a temporary file beside it, which is then renamed.
+
+    An `OSError` names the file that the caller knows.
+    """
     temporary = temporary or path.with_name(f".{uuid.uuid4().hex}.writing")
+    try:
+        _write_whole(path, content, temporary)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _write_whole(path: pathlib.Path, content: bytes | memoryview, temporary: pathlib.Path) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -70,7 +101,8 @@ def write_whole(
             finally:
                 os.close(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

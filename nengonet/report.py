@@ -16,7 +16,7 @@ from nengonet.explain.comparison import Comparison
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.explain.findings import SEVERITIES, Finding
 from nengonet.explain.observed import observed_findings
-from nengonet.files import as_path, printable, write_whole
+from nengonet.files import output_path, printable, write_whole
 from nengonet.html import Html, tag
 from nengonet.plots.frame import as_image, as_png, image_as_png, names_of_classes
 from nengonet.results.result import Result
@@ -35,14 +35,7 @@ _DIAGNOSIS = (
 
 def check_page_path(path: str | os.PathLike) -> pathlib.Path:
     """Return the path of a page, or raise `InputError` where none can be written."""
-    path = as_path("path", path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: expected the name of a page, ending in .html")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(
-            f"{path}: expected a file in a folder that exists, got none; create the folder first"
-        )
-    return path
+    return output_path(path, "page", (".html", ".htm"))
 
 
 def write_report(path: str | os.PathLike, *content: object, **options: object) -> None:

@@ -170,8 +170,8 @@ def conv_with(**config):
             [nn.LayerWeights(name="norm", kind="BatchNormalization", others={"beta": [1.0]})],
             "norm: expected a Dense, .* got BatchNormalization; fold it into the layer before",
         ),
-        (["hidden"], r"layers: expected LayerWeights and Pool, got str; .* give their values\(\)"),
-        (3, "layers: expected LayerWeights and Pool, got int"),
+        (["hidden"], r"layers: expected LayerWeights and Pool, got 'hidden'; .* give .*values\(\)"),
+        (3, "layers: expected LayerWeights and Pool, got 3"),
     ],
 )
 def test_layers_that_cannot_be_computed_are_refused(layers, message):

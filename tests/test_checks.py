@@ -17,6 +17,9 @@ from nengonet.checks import (
         (np.zeros((2, 3)), "shape (2, 3)"),
         ([1, 2], "shape (2,)"),
         ([[1], [1, 2]], "rows of unequal lengths"),
+        # Such as images with their labels.
+        ((np.zeros((2, 3)), np.zeros(2)), "a tuple of 2 arrays of the shapes (2, 3) and (2,)"),
+        ([np.zeros(n) for n in range(5)], "rows of unequal lengths"),
         (np.array(0.5), "array(0.5)"),
         ("high", "'high'"),
         (None, "None"),
@@ -25,6 +28,17 @@ from nengonet.checks import (
 )
 def test_a_value_is_described_in_one_line(value, words):
     assert described(value) == words
+
+
+def test_what_is_no_array_is_named_itself():
+    class Dense:
+        def __repr__(self):
+            return "<Dense name=dense>"
+
+    with pytest.raises(nn.InputError, match="^x: expected an array of numbers, got <Dense name="):
+        as_numbers("x", Dense())
+    with pytest.raises(nn.InputError, match=r"got <generator .*with numpy.stack\(list\(…\)\)$"):
+        as_numbers("x", (each for each in range(3)))
 
 
 def test_numbers_keep_their_shape():

@@ -247,6 +247,24 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, wrong_shapes):
         ("sweep", "forum-mnist", "--set", "input-rate=9", "--images", "0"): "--images: expected a ",
         ("sweep", "forum-mnist", "--set", "input-rate=9", "--retry-failed"): "--retry-failed: exp",
         ("sweep", "forum-mnist", "--set", "input-rate=9", "--images", 2, "--jobs", "0"): "--jobs: ",
+        ("reproduce", "forum-mnst"): "unknown study 'forum-mnst'; did you mean 'forum-mnist'?",
+        ("diagnose", "mine"): "forum-mnist, or SCRIPT.py:OUTPUT for your own network; see nengonet",
+        ("--quick",): "unknown option --quick; see nengonet --help",
+        (*FEW, "--as-postd"): "unknown option --as-postd; did you mean '--as-posted'?",
+        (*FEW, "--seed", "1.0"): "--seed: expected a whole number, got '1.0'",
+        (*FEW, "--simulator", "nengo"): "--simulator: expected one of minibatch, reference, got ",
+        (*FEW, "--save"): "--save: expected a value, got none",
+        (*FEW, "--resume=3"): "--resume: expected no value, got one",
+        (*FEW, "more"): "expected no more words, got 'more'; see nengonet reproduce forum-mnist --",
+        (
+            "diagnose",
+            "forum-mnist",
+            "--simulate",
+            "0",
+        ): "expected a whole number of at least 1, got 0",
+        ("weights",): "expected FILE, got none; see nengonet weights --help",
+        ("diagnose", "a.py:b"): "expected --images, got none; see nengonet diagnose a.py:b --help",
+        (*FEW, "--save", tmp_path / "no" / "a.h5"): "does not exist; create it first",
         ("export", "forum-mnist", "a.nir", "--constant-input"): "--allow tau_ref,min_voltage",
         ("export", "forum-mnist", "a.nir", "--constant-input", "--step", "0"): "--step: expected a",
     }
@@ -325,7 +343,7 @@ def test_an_unknown_command_names_the_closest_one():
     for words in (["reproduce", "forum-mnst"], ["diagnose", "forum-mnst"]):
         done = call(*words)
         assert done.exit_code == 2
-        assert "unknown command 'forum-mnst'; did you mean 'forum-mnist'?" in done.stderr
+        assert "unknown study 'forum-mnst'; did you mean 'forum-mnist'?" in done.stderr
     assert "'xyzzy'; expected one of reproduce, diagnose, " in call("xyzzy").stderr
 
 

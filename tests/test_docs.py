@@ -504,3 +504,12 @@ def test_a_shape_that_leads_to_an_attribute_is_found(tmp_path):
     assert check_html.wrong_types(tmp_path) == [
         "nengonet.a.html: a type leads to nengonet.Result.n_images"
     ]
+    (names / "nengonet.a.html").write_text('<dt class="field-odd">Type<span class="colon">:</span>')
+    assert check_html.wrong_types(tmp_path) == [
+        "nengonet.a.html: half a sentence is taken for the type of a property"
+    ]
+
+
+def test_options_in_a_note_are_code_and_its_other_signs_stay():
+    text = results._text("a * b, with --initial-voltage zero, `c_d` and e_f (-1 to +2) -- [x]")
+    assert text == ("a \\* b, with `--initial-voltage` zero, `c_d` and e\\_f (-1 to +2) -- \\[x\\]")

@@ -4,7 +4,9 @@
 takes an argument of `BAD` and is not in the table fails `test_none_is_left_out`.
 """
 
+import errno
 import inspect
+import os
 import sys
 
 import matplotlib.pyplot as plt
@@ -64,6 +66,25 @@ def lowpass(tau):
 
 def cell(seed):
     return seed
+
+
+class Sequential:
+    """What is known of a Keras model without Keras."""
+
+    def get_weights(self):
+        raise AssertionError
+
+    def __repr__(self):
+        return "<Sequential>"
+
+
+KERAS_MODEL = Sequential()
+
+
+def dense(weights, pre=None, **settings):
+    with nengo.Network():
+        pre = nn.constant_input((4,)) if pre is None else pre
+        nn.dense(pre, weights, nengo.LIF(), **{"gain": 1.0} | settings)
 
 
 # By the name under which the discovery finds it.
@@ -290,6 +311,59 @@ def test_bad_arguments_are_one_line(name, argument):
         assert fits or argument.rstrip("s") in message, message
 
 
+def one(x, seed):
+    return 1.0
+
+
+SWEEP = nn.sweep(one, {"x": [1]}, progress=False)
+# Each writes a file; the name of one that it accepts.
+WRITERS = {
+    "run.h5": RESULT.save,
+    "saved.h5": lambda path: ENTRIES["present"](save=path),
+    "run.html": RESULT.to_html,
+    "sweep.csv": SWEEP.to_csv,
+    "cells.sweep": lambda path: nn.sweep(one, {"x": [1]}, save=path, progress=False),
+    "script.py": lambda path: nn.as_script(OUTPUT, IMAGES).save(path),
+    "figure.png": lambda path: plots.save_figure(plots.plot_weights(np.eye(3)), path),
+    "figure.svgz": lambda path: plots.save_figure(plots.plot_weights(np.eye(3)), path),
+}
+
+
+@pytest.mark.parametrize("path", [3, True, b"run.h5", ["run.h5"], "", "a\0b", OUTPUT, 1.5])
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_no_path_is_written_to_by_none(name, path, tmp_path, monkeypatch):
+    """A number is the file of somebody else: 1 is standard output."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nn.InputError, match="(path|save): expected the name of a file, got "):
+        WRITERS[name](path)
+    plt.close("all")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_is_written_whole_or_refused_in_one_line(name, tmp_path, monkeypatch):
+    for folder, message in (("no", "the folder .*no does not exist; create it first"), ("", None)):
+        path = tmp_path / folder / name
+        if message:
+            with pytest.raises(nn.InputError, match=message) as caught:
+                WRITERS[name](path)
+            assert "\n" not in str(caught.value)
+        else:
+            WRITERS[name](path)
+            assert path.stat().st_size > 0
+    written = {each: (tmp_path / each).read_bytes() for each in os.listdir(tmp_path)}
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises((OSError, nn.InputError)) as caught:  # a saved run exists
+        WRITERS[name](path)
+    plt.close("all")
+    assert str(path.with_suffix("")) in str(caught.value)  # or the arrays beside a script
+    assert {each: (tmp_path / each).read_bytes() for each in os.listdir(tmp_path)} == written
+
+
 @pytest.mark.parametrize(
     "act, message",
     [
@@ -299,6 +373,16 @@ def test_bad_arguments_are_one_line(name, argument):
         (lambda: nn.present(None, OUTPUT, IMAGES), "network: expected a nengo.Network, got None"),
         (lambda: nn.diagnose(OUTPUT, IMAGES, network=3), "network: expected .*, got 3"),
         (lambda: nn.predict_rates(OUTPUT, IMAGES, network="net"), "network: .* got 'net'"),
+        (lambda: nn.load_weights(KERAS_MODEL), r"path: .* got <Sequential>; .*model.save\("),
+        (lambda: nn.tune(KERAS_MODEL, IMAGES, nengo.LIF()), "layers: .* got <Seq.*load_weights"),
+        (lambda: nn.tune("a.h5", IMAGES, nengo.LIF()), r"layers: .* got 'a.h5'; .*load_weights"),
+        (lambda: dense(KERAS_MODEL), "dense: expected .*, got <Sequential>; give .*get_weights"),
+        (lambda: dense(np.eye(4), synapse="10ms"), "dense: synapse: expected None, .* got '10ms'"),
+        (lambda: dense(np.eye(4), synapse=-1), "dense: synapse: expected .* at least 0, got -1"),
+        (lambda: dense(np.eye(4), amplitude=0), "dense: amplitude: expected .* above 0, got 0"),
+        (lambda: dense(np.eye(4), pre=PIXELS), "pre: expected layers .*, got input of another one"),
+        (lambda: dense(np.eye(4), pre=HIDDEN.ensemble), "pre: .* got <Ens.* with nengo.Connection"),
+        (lambda: plots.plot_raster(RESULT, "hiden"), "got 'hiden'; did you mean 'hidden'"),
         (lambda: nn.MinibatchSimulator(OUTPUT, 2), "network: expected a nengo.Network, got Layer"),
         (
             lambda: nn.compare(3, OUTPUT, IMAGES),

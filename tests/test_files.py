@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 
 from nengonet.exceptions import InputError
-from nengonet.files import Archive, Hdf5, open_binary, printable, reading
+from nengonet.files import (
+    Archive,
+    Hdf5,
+    open_binary,
+    output_path,
+    printable,
+    reading,
+    write_whole,
+)
 
 
 def hdf5_arrays(path):
@@ -378,3 +386,43 @@ def test_mutations_are_read_or_refused(tmp_path):
     assert [path for _, path in lines] == [str(path) for path in paths]
     assert {outcome for outcome, _ in lines} == {"read", "refused"}
     assert int(peak[1]) < 1000
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, endings, message",
+    [
+        ("no/a.png", [".png"], "expected a file in a folder that exists, but the folder .*no does"),
+        ("a.png/b.png", [".png"], "a.png does not exist"),  # a file is no folder
+        ("folder", (), "expected the name of a file, got a folder"),
+        ("b", [".png"], r"expected the name of a file that ends in .png, got no ending"),
+        ("b.txt", [".png", ".svg"], "ends in one of .png, .svg, got .txt"),
+    ],
+)
+def test_paths_that_nothing_can_be_written_to(tmp_path, name, endings, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=message) as caught:
+        output_path(tmp_path / name, endings=endings)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert output_path(str(tmp_path / "B.PNG"), endings=[".png"]) == tmp_path / "B.PNG"
+
+
+def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    path.write_bytes(b"old")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_whole(path, b"new")
+    assert caught.value.filename == str(path)
+    assert os.listdir(tmp_path) == ["run.h5"]
+    assert path.read_bytes() == b"old"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "no" / "run.h5", b"new")
+    assert caught.value.filename == str(tmp_path / "no" / "run.h5")

@@ -199,3 +199,32 @@ def test_pretrained():
     assert weights["hidden"].shape == (784, 128)
     with pytest.raises(InputError, match="name: expected one of .*mnist_dense, got 'nets'"):
         pretrained("nets")
+
+
+def test_arrays_as_a_keras_layer_returns_them():
+    kernel, bias = np.ones((2, 3)), np.zeros(3)
+    for given in ([kernel, bias], (kernel, bias)):
+        layer = as_layer_weights(given)
+        assert (layer.kind, layer.bias.shape) == ("Dense", (3,))
+    for given in ([kernel], (kernel,), kernel):
+        assert as_layer_weights(given).bias is None
+    # Numbers in lists are an array.
+    assert as_layer_weights([[1.0, 2.0], [3.0, 4.0]]).shape == (2, 2)
+    for n in (0, 3):
+        with pytest.raises(InputError, match=rf"expected .kernel, bias., got a tuple of {n}"):
+            as_layer_weights((kernel,) * n)
+
+
+@pytest.mark.parametrize(
+    "kernel, shape, message",
+    [
+        ((4, 2, 3, 3), (8, 8, 2), r"Keras has it: give kernel.transpose\(2, 3, 1, 0\)$"),
+        ((3, 3, 2, 4), (2, 8, 8), r"channels last: .* numpy.moveaxis\(images, 1, -1\)$"),
+        ((3, 3, 5, 4), (8, 8, 2), r"has 2 channels \(shape \(8, 8, 2\)\)$"),
+        ((3, 3, 5, 4), (8, 8, 3), r"has 3 channels \(shape \(8, 8, 3\)\)$"),
+    ],
+)
+def test_axes_in_pytorchs_order_are_recognised(kernel, shape, message):
+    layer = LayerWeights(np.ones(kernel), name="conv")
+    with pytest.raises(InputError, match=message):
+        layer.check_inputs(shape)

@@ -318,7 +318,7 @@ def test_a_broken_journal_is_not_trusted(tmp_path, monkeypatch, at):
 def test_another_run_is_not_gone_on_with(tmp_path, monkeypatch, changed, name):
     file = tmp_path / "run.h5"
     interrupted_run(file, monkeypatch, 3)
-    with pytest.raises(nn.InputError, match=f"the unfinished run has another {name}"):
+    with pytest.raises(nn.InputError, match=f"the unfinished run has (an)?other {name}"):
         run(save=file, resume=True, **changed)
 
 

@@ -354,7 +354,7 @@ def test_a_saved_run_depends_on_inputs_and_outputs(tmp_path):
         ({"input_process": lambda image: nengo.processes.PresentInput([image], 1)}, "inputs"),
     ):
         output = change.pop("output", out)
-        with pytest.raises(nn.InputError, match=f"has another ({name}): expected"):
+        with pytest.raises(nn.InputError, match=f"has (?:an)?other ({name}): expected"):
             nn.present(net, output, images, **settings, **change)
     loaded = nn.load_result(file)
     np.testing.assert_array_equal(loaded.rates(hidden), first.rates("hidden"))

@@ -186,7 +186,7 @@ LAYERS, IMAGES = cnn()
         ({"images": IMAGES[0]}, r"conv: a Conv2D takes .* the images, has shape \(8,\)"),
         ({"images": -100 * np.ones((2, 8, 8))}, "expected activations above 0"),
         ({"layers": []}, "layers: expected at least one layer with neurons, got none"),
-        ({"layers": [np.eye(2)]}, "layers: expected LayerWeights and Pool, got ndarray"),
+        ({"layers": [np.eye(2)]}, r"layers: expected LayerWeights and Pool, got shape \(2, 2\)"),
     ],
 )
 def test_what_cannot_be_tuned(given, message):

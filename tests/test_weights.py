@@ -9,6 +9,7 @@ import shutil
 import zipfile
 
 import h5py
+import nengo
 import numpy as np
 import pytest
 
@@ -920,3 +921,18 @@ def test_kernels_over_steps_in_plain_files(tmp_path):
         InputError, match="an array of 2 or 4 dimensions, or of 3 with a bias.*; it"
     ):
         load_weights(tmp_path / "y")
+
+
+def test_a_saved_run_is_told_from_weights(tmp_path):
+    with nengo.Network(seed=0) as net:
+        layer = nn.dense(nn.constant_input((3,)), np.eye(3), nengo.LIF(), gain=9.0, label="layer")
+    run = nn.present(net, layer, [[0.2, 0.5, 0.9]], presentation_time=0.01, progress=False)
+    run.save(tmp_path / "run.h5")
+    refuse(tmp_path / "run.h5", "expected weights, got a run that .*read it with nengonet.load_res")
+
+
+def test_what_cannot_hold_weights_says_how_to_save_them(tmp_path):
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    refuse(tmp_path / "saved", r"got a folder; save the Keras model with model.save\(")
+    np.savez(tmp_path / "own.npz", hidden=np.eye(2))
+    refuse(tmp_path / "own.npz", r"it holds: hidden.npy\); builders accept arrays")

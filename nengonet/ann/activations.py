@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from nengonet.ann.kinds import activate, drive_of, given_activation, kind_of, shape_after
 from nengonet.ann.unweighted import Merge, Unweighted
-from nengonet.checks import as_number, as_numbers, as_pixels
+from nengonet.checks import as_number, as_numbers, as_pixels, described
 from nengonet.exceptions import InputError
 from nengonet.weights import LayerWeights
 
@@ -183,11 +184,11 @@ def full_scale(values: np.ndarray, percentile: float = 99.9) -> float:
 def by_name(layers: Iterable[LayerWeights | Unweighted]) -> dict[str, LayerWeights | Unweighted]:
     """Return the layers by name; a repeated name gets ``_2``, ``_3`` and so on."""
     named: dict[str, LayerWeights | Unweighted] = {}
-    for layer in layers if isinstance(layers, Iterable) else [layers]:
+    several = isinstance(layers, Iterable) and not isinstance(layers, str)
+    for layer in layers if several else [layers]:
         if not isinstance(layer, (LayerWeights, Unweighted)):
             raise InputError(
-                f"layers: expected LayerWeights and Pool, got {type(layer).__name__}; for "
-                "loaded weights, give their values()"
+                f"layers: expected LayerWeights and Pool, got {described(layer)}{_loaded(layer)}"
             )
         name, count = layer.name, 1
         while name in named:
@@ -195,6 +196,15 @@ def by_name(layers: Iterable[LayerWeights | Unweighted]) -> dict[str, LayerWeigh
             name = f"{layer.name}_{count}"
         named[name] = layer
     return named
+
+
+def _loaded(given: object) -> str:
+    """Return what to do with the names of weights, with their file or with a Keras model."""
+    if isinstance(given, str | os.PathLike):
+        return "; of a file, give nengonet.load_weights(file).values()"
+    if hasattr(given, "get_weights"):
+        return "; save the Keras model, and give nengonet.load_weights(file).values()"
+    return ""
 
 
 def last_weights(named: dict[str, LayerWeights | Unweighted]) -> str | None:

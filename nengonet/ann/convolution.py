@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nengonet.checks import positive_integer
+from nengonet.checks import positive_integer, quoted
 from nengonet.exceptions import InputError
 
 # Windows are copied before they are multiplied; this bounds the copy for any number of images.
@@ -198,7 +198,7 @@ def as_lengths(name: str, value: Lengths, dimensions: int) -> tuple[int, ...]:
     values = (value,) * dimensions if np.ndim(value) == 0 else tuple(value)
     if len(values) != dimensions:
         more = {1: "", 2: " or two"}.get(dimensions, f" or {dimensions}")
-        raise InputError(f"{name}: expected one whole number{more}, got {value!r}")
+        raise InputError(f"{name}: expected one whole number{more}, got {quoted(value)}")
     return tuple(positive_integer(name, item) for item in values)
 
 
@@ -210,7 +210,7 @@ def _axes(
     There are as many axes as size or strides name.
     """
     if padding not in ("valid", "same"):
-        raise InputError(f"padding: expected 'valid' or 'same', got {padding!r}")
+        raise InputError(f"padding: expected 'valid' or 'same', got {quoted(padding)}")
     shape_in = tuple(shape_in)
     dimensions = next((len(each) for each in (size, strides) if np.ndim(each)), len(shape_in))
     if len(shape_in) < dimensions:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from nengonet.ann import convolution
-from nengonet.checks import check_among, positive_integer
+from nengonet.checks import check_among, positive_integer, quoted
 from nengonet.exceptions import InputError
 
 
@@ -88,11 +88,14 @@ class Pool(_Spatial):
     def __post_init__(self):
         if self.kind not in _POOLS:
             raise InputError(
-                f"{self.name}: kind: expected {', '.join(map(repr, _POOLS))}, got {self.kind!r}"
+                f"{self.name}: kind: expected {', '.join(map(repr, _POOLS))}, "
+                f"got {quoted(self.kind)}"
             )
         object.__setattr__(self, "padding", convolution.as_padding(self.padding))
         if self.dimensions not in convolution.AXES:
-            raise InputError(f"{self.name}: dimensions: expected 1 or 2, got {self.dimensions!r}")
+            raise InputError(
+                f"{self.name}: dimensions: expected 1 or 2, got {quoted(self.dimensions)}"
+            )
         # A window always fits an image of its size, so this checks the arguments only.
         with named(self.name):
             geometry = self.geometry()
@@ -230,9 +233,9 @@ class Merge(Unweighted):
         check_among(f"{self.name}: kind", self.kind, ("add", "concatenate"))
         check_among(f"{self.name}: activation", self.activation, ("linear", "relu"))
         if isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer)):
-            raise InputError(f"{self.name}: axis: expected a whole number, got {self.axis!r}")
+            raise InputError(f"{self.name}: axis: expected a whole number, got {quoted(self.axis)}")
         if not self.of or not all(isinstance(each, str) for each in self.of):
-            raise InputError(f"{self.name}: of: expected names of layers, got {self.of!r}")
+            raise InputError(f"{self.name}: of: expected names of layers, got {quoted(self.of)}")
 
     def of_shapes(self, shapes: Sequence[tuple[int, ...]], before: str) -> tuple[int, ...]:
         """Return the shape of the sum, or of all side by side."""

@@ -28,6 +28,9 @@ INTERRUPTED = 130
 
 EXAMPLE = "Example: "
 _WORDS = "nengonet.words"
+# The help itself, where a group has no more words: since click 8.2.
+_SHOWS_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_NO_CONTEXT = click.Context(click.Command("none"))
 
 
 class Group(click.Group):
@@ -47,8 +50,14 @@ class Group(click.Group):
             from nengonet.checks import did_you_mean
 
             known = self.list_commands(context)
-            hint = did_you_mean(args[0], known) or f"; expected one of {', '.join(known)}"
-            context.fail(f"unknown command {args[0]!r}{hint}")
+            hint = did_you_mean(args[0], known) or f"; expected {self.wanted(known)}"
+            context.fail(f"unknown {self.what} {args[0]!r}{hint}")
+
+    what = "command"
+
+    def wanted(self, known: list[str]) -> str:
+        """Return what a name may be."""
+        return f"one of {', '.join(known)}"
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command with the example of its docstring."""
@@ -70,14 +79,15 @@ class Commands(Group):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Keep the given words, for the line that resumes."""
         context.meta[_WORDS] = list(args)
-        return super().parse_args(context, args)
+        with _usage_in_one_line(context):
+            return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> object:
         """Run the command; if it cannot be run, end with one line."""
         # https://no-color.org: set and not empty. Otherwise click looks for a terminal.
         context.color = False if os.environ.get("NO_COLOR") else None
         try:
-            with _lost_interrupts_repeated():
+            with _lost_interrupts_repeated(), _usage_in_one_line(context):
                 return super().invoke(context)
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
@@ -93,8 +103,57 @@ class Commands(Group):
         except Exception as error:
             if not _is_callers(error):
                 raise
-            _complain(_in_the_callers_words(context, " ".join(str(error).split())))
+            _complain(_in_the_callers_words(context, " ".join(_said(error).split())))
             context.exit(BAD_INPUT)
+
+
+@contextlib.contextmanager
+def _usage_in_one_line(context: click.Context) -> Iterator[None]:
+    """End with one line where words do not make a command; click's own are four."""
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, _SHOWS_HELP):
+            raise
+        _complain(_of_usage(error))
+        context.exit(BAD_INPUT)
+
+
+def _of_usage(error: click.UsageError) -> str:
+    """Return what click says of the words of a command, in one line and in the form of ours."""
+    text = error.message.rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        from nengonet.checks import did_you_mean
+
+        known = [name for option in error.ctx.command.params for name in option.opts]
+        text = f"unknown option {error.option_name}{did_you_mean(error.option_name, known)}"
+    elif isinstance(error, click.MissingParameter):
+        text = f"expected {_typed(error.param)}, got none"
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        value = text.partition(" is not ")[0]
+        return f"{_typed(error.param)}: expected {_taken(error.param.type)}, got {value}"
+    elif isinstance(error, click.BadOptionUsage):
+        takes = "a value, got none" if "requires" in text else "no value, got one"
+        return f"{error.option_name}: expected {takes}"
+    elif extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", text):
+        text = f"expected no more words, got {extra[1]!r}"
+    if text.endswith("?"):
+        return text
+    words = error.ctx.command_path.split()[1:] if error.ctx else []
+    return f"{text}; see {shlex.join(['nengonet', *words, '--help'])}"
+
+
+def _typed(param: click.Parameter) -> str:
+    return param.opts[0] if isinstance(param, click.Option) else param.make_metavar(_NO_CONTEXT)
+
+
+def _taken(kind: click.ParamType) -> str:
+    """Return the values of a parameter, in words."""
+    if isinstance(kind, click.Choice):
+        return f"one of {', '.join(map(str, kind.choices))}"
+    words = {"integer": "a whole number", "float": "a number"}
+    words = words.get(kind.name.removesuffix(" range"), kind.name)
+    return f"{words} of at least {kind.min}" if getattr(kind, "min", None) is not None else words
 
 
 @contextlib.contextmanager
@@ -122,6 +181,13 @@ def _is_callers(error: Exception) -> bool:
         return True
     nengo = sys.modules.get("nengo.exceptions")
     return nengo is not None and isinstance(error, nengo.NengoException)
+
+
+def _said(error: Exception) -> str:
+    """Return an error's words; the system's without its number, and the file first."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _stop_processes() -> None:

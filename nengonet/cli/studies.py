@@ -51,6 +51,8 @@ class StudyGroup(Group):
     ``usual`` is the example of studies that have none of their own.
     """
 
+    what = "study"
+
     def __init__(self, name: str, text: str, example: str, make: Callable, usual: str = "") -> None:
         self.make, self.usual, self.scripts = make, usual, name != "reproduce"
         if self.scripts:
@@ -61,6 +63,11 @@ class StudyGroup(Group):
     def list_commands(self, context: click.Context | None) -> list[str]:
         """Return the names of the studies."""
         return studies.names()
+
+    def wanted(self, known: list[str]) -> str:
+        """Return what a name may be."""
+        own = ", or SCRIPT.py:OUTPUT for your own network" if self.scripts else ""
+        return super().wanted(known) + own
 
     def get_command(self, context: click.Context | None, name: str) -> click.Command | None:
         """Return a study's command, or that of a script."""

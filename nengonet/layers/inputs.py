@@ -18,7 +18,15 @@ from nengo.params import NumberParam
 from nengo.processes import PresentInput, Process
 from numpy.typing import ArrayLike
 
-from nengonet.checks import as_array, as_number, as_numbers, as_pixels, check_among, described
+from nengonet.checks import (
+    as_array,
+    as_number,
+    as_numbers,
+    as_pixels,
+    check_among,
+    described,
+    quoted,
+)
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import Moments
 from nengonet.layers.record import Layer, neuron_layer, new_label
@@ -444,7 +452,8 @@ def _checked_shape(shape: int | Sequence[int], label: str) -> tuple[int, ...]:
         return (int(shape),)
     if not isinstance(shape, (tuple, list)) or not shape or not all(map(_is_length, shape)):
         raise InputError(
-            f"{label}: expected the shape of one image, such as (28, 28) or 784, got {shape!r}"
+            f"{label}: expected the shape of one image, such as (28, 28) or 784, "
+            f"got {quoted(shape)}"
         )
     return tuple(int(n) for n in shape)
 

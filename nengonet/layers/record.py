@@ -17,7 +17,7 @@ from nengo.transforms import Transform
 from numpy.typing import ArrayLike
 
 from nengonet import html
-from nengonet.checks import as_seed, described, positive_integer
+from nengonet.checks import as_number, as_seed, described, positive_integer, quoted
 from nengonet.exceptions import InputError
 from nengonet.layers.graph import Graph, has_weights, owner, size_of
 from nengonet.nengo_internals import outermost_network
@@ -199,13 +199,31 @@ def listed_layers(pre: object) -> list[Layer]:
     return [checked_layer(layer, "pre") for layer in layers]
 
 
+def _connect(given: object) -> str:
+    """Return what to do with an object of Nengo's that is no layer."""
+    plain = isinstance(given, nengo.Ensemble | nengo.Node | nengo.ensemble.Neurons)
+    return "; connect it with nengo.Connection(…, synapse=None)" if plain else ""
+
+
 def checked_layer(layer: object, name: str) -> Layer:
     """Return a layer, or refuse anything else."""
     if not isinstance(layer, Layer):
         raise InputError(
             f"{name}: expected a Layer, such as nengonet.dense returns, got {described(layer)}"
+            f"{_connect(layer)}"
         )
     return layer
+
+
+def _check_reached(pre: Layer, network: nengo.Network) -> None:
+    """Refuse a layer of another network, which no simulation of this one would have."""
+    own = pre.network
+    inside = own is network or network in own.all_networks or own in network.all_networks
+    if not inside:
+        raise InputError(
+            f"pre: expected layers of the network that is being built, got {pre.label} of another "
+            "one; build both inside the same `with nengo.Network():`"
+        )
 
 
 def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> str:
@@ -216,13 +234,15 @@ def new_label(label: str | None, default: str, before: Sequence[Layer] = ()) -> 
             f"{default if label is None else label}: expected a call inside `with nengo.Network():`"
             ", got one outside; the layer is added to that network"
         )
+    for pre in before:
+        _check_reached(pre, network)
     taken = _labels(layer for pre in before for layer in pre.upstream())
     if label is None:
         used = {item.label for item in (*network.all_ensembles, *network.all_nodes)}
         numbered = (f"{default}_{number}" for number in itertools.count(1))
         return next(name for name in itertools.chain([default], numbered) if name not in used)
     if not isinstance(label, str) or not label:
-        raise InputError(f"label: expected a name, got {label!r}")
+        raise InputError(f"label: expected a name, got {quoted(label)}")
     if label in taken:
         raise InputError(
             f"{label}: expected a label that no layer has yet, got one of these: "
@@ -289,6 +309,9 @@ def _connected(
     **of_layer: object,
 ) -> Layer:
     layer = Layer(**of_layer)
+    if synapse is not None and not isinstance(synapse, Synapse):
+        words = "None, a Nengo synapse or a time constant in seconds"
+        synapse = as_number(f"{layer.label}: synapse", synapse, words, at_least=0)
     for each in as_layers(pre):
         connect(each, layer, transform=transform, synapse=synapse)
     return layer

@@ -179,7 +179,7 @@ def _flat(output: object, name: str) -> Iterator[Output]:
         if isinstance(output, nengo.Probe):
             hint = f"; give the object that it probes, {output.target}"
         elif isinstance(output, nengo.Network):
-            hint = "; give the object to read in it, such as an EnsembleArray's output"
+            hint = "; give the Layer to read in it, or an object such as an EnsembleArray's output"
         raise InputError(f"{name}: {_EXPECTED}, got {described(output)}{hint}")
     yield output
 

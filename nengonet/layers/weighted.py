@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from nengonet.ann.convolution import as_padding
 from nengonet.ann.kinds import kind_of, shape_after
+from nengonet.checks import as_number, quoted
 from nengonet.exceptions import InputError
 from nengonet.layers.protocol import Moments
 from nengonet.layers.record import (
@@ -298,7 +299,7 @@ def _convolution(
     if "groups" in given and weights.kind != kind:
         raise InputError(
             f"{label}: groups: expected none for a {weights.kind}, which has one for each input "
-            f"channel, got {given['groups']!r}"
+            f"channel, got {quoted(given['groups'])}"
         )
     weights = dataclasses.replace(weights, name=label, config=weights.config | given)
     shape_after(weights, pres[0].shape, pre_label=pres[0].label)
@@ -471,7 +472,8 @@ def weighted_layer(
         return node_layer(pre, AddBias(keras_bias) if np.any(keras_bias) else None, **of_layer)
     as_neuron_type(neuron_type, label)
     if tuning.amplitude is not None:
-        neuron_type = with_settings(neuron_type, amplitude=tuning.amplitude)
+        amplitude = as_number(f"{label}: amplitude", tuning.amplitude, "an area", above=0)
+        neuron_type = with_settings(neuron_type, amplitude=amplitude)
     untuned = tuning.gain is None and tuning.max_rates is None
     if untuned and model_of(neuron_type).has_neurons:
         raise InputError(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import pathlib
 from typing import TYPE_CHECKING
 
-from nengonet.exceptions import InputError
-from nengonet.files import write_whole
+from nengonet.files import output_path, write_whole
 from nengonet.nir.parts import needed
 from nengonet.tables import aligned
 
@@ -18,11 +16,7 @@ if TYPE_CHECKING:
 
 def write(graph: nir.NIRGraph, path: str | os.PathLike) -> None:
     """Write a graph to a file."""
-    path, content = pathlib.Path(path), io.BytesIO()
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(
-            f"{path}: expected a file in a folder that exists, got none; create the folder first"
-        )
+    path, content = output_path(path), io.BytesIO()
     needed().write(content, graph)
     write_whole(path, content.getbuffer())
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from nengonet import datasets
 from nengonet.checks import as_array, as_labels, as_seed, check_among, count_steps, positive_integer
 from nengonet.exceptions import InputError
+from nengonet.files import output_path, write_whole
 from nengonet.layers.graph import Graph
 from nengonet.layers.initial import InitialStates, drawn_states
 from nengonet.layers.inputs import meant
@@ -67,14 +68,13 @@ class Script(str):
 
     def save(self, path: str | os.PathLike) -> list[pathlib.Path]:
         """Write the script, and the file of its arrays beside it; return their paths."""
-        path, arrays = pathlib.Path(path), self.npz()
-        if path.suffix != ".py":
-            raise InputError(f"{path}: expected the name of a script that ends in .py")
-        path.write_text(self, encoding="utf-8")
-        if arrays is None:
-            return [path]
-        path.with_suffix(".npz").write_bytes(arrays)
-        return [path, path.with_suffix(".npz")]
+        path, arrays = output_path(path, "script", (".py",)), self.npz()
+        parts = {path: self.encode()}
+        if arrays is not None:
+            parts[output_path(path.with_suffix(".npz"))] = arrays
+        for part, content in reversed(parts.items()):  # no script without its arrays
+            write_whole(part, content)
+        return list(parts)
 
 
 def as_script(

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from nengonet.checks import as_array, as_pixels
 from nengonet.exceptions import InputError
-from nengonet.files import printable
+from nengonet.files import output_path, printable, write_whole
 from nengonet.plots.labels import label_ends
 
 # Okabe & Ito (2008): distinct for colour-blind readers.
@@ -145,17 +145,12 @@ def check_figure_path(path: str | os.PathLike) -> None:
     --------
     >>> nn.plots.check_figure_path("figure.png")
     """
-    path = pathlib.Path(path)
-    formats = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in formats:
-        endings = ", ".join(f".{name}" for name in sorted(formats))
-        raise InputError(f"{path}: expected the name of a figure that ends in one of {endings}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    endings = [f".{name}" for name in sorted(FigureCanvasBase.get_supported_filetypes())]
+    output_path(path, "figure", endings)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Save a figure in the format of the path's extension, and close it.
+    """Save a figure in the format of the path's extension, whole or not at all, and close it.
 
     Parameters
     ----------
@@ -172,7 +167,10 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     >>> result = nn.present(net, layer, images, rasters=["layer"], presentation_time=0.1)
     >>> nn.plots.save_figure(nn.plots.plot_raster(result, "layer"), "raster.png")
     """
-    figure.savefig(path, dpi=150)
+    check_figure_path(path)
+    path, content = pathlib.Path(path), io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:].lower(), dpi=150)
+    write_whole(path, content.getbuffer())
     plt.close(figure)
 
 

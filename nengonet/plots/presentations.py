@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
-from nengonet.checks import as_labels, as_number, as_pixels, positive_integer
+from nengonet.checks import as_labels, as_number, as_pixels, check_among, positive_integer
 from nengonet.exceptions import InputError
 from nengonet.plots import frame
 from nengonet.plots.frame import COLOURS, in_style, names_of_classes, plain
@@ -115,6 +115,7 @@ def plot_raster(
     >>> predicted = nn.predict_rates(layer, images)
     >>> figure = nn.plots.plot_raster(result, "layer", predicted=predicted)
     """
+    check_among("label", label, [info.label for info in result.layers])
     if label not in result.rasters:
         give = f"pass rasters=[{label!r}] to present"
         raise InputError(f"{label}: expected a result with the raster of this layer; {give}")

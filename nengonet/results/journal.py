@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nengonet.exceptions import InputError
-from nengonet.files import as_path, printable
+from nengonet.files import output_path, printable
 
 try:
     import fcntl
@@ -66,7 +66,9 @@ class Journal:
                 "to another file"
             ) from None
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); save elsewhere"
+            ) from None
         with contextlib.ExitStack() as failing:
             failing.callback(self._file.close)
             self._begin()
@@ -190,17 +192,14 @@ def check_fingerprint(name: str, expected: dict, got: dict, advice: str) -> None
     for each in {**expected, **got}:
         wanted, found = (one.get(each) or "none" for one in (expected, got))
         if wanted != found:
-            difference = printable(f"another {each}: expected {wanted}, got {found}")
+            other = "other" if each.endswith("s") and each.isidentifier() else "another"
+            difference = printable(f"{other} {each}: expected {wanted}, got {found}")
             raise InputError(f"{name} has {difference}; {advice}")
 
 
 def checked_file(save: str | os.PathLike, resume: bool, beside: Sequence[str] = ()) -> pathlib.Path:
     """Check that a run can write its file."""
-    save = as_path("save", save)
-    if not save.parent.is_dir():
-        raise InputError(f"{save}: the folder {save.parent} does not exist; create it first")
-    if save.is_dir():
-        raise InputError(f"{save}: expected the name of a file, got a folder")
+    save = output_path(save, name="save")
     for path in (save, *(save.with_name(save.name + ending) for ending in beside)):
         if path.exists() and not resume:
             raise InputError(f"{path} already exists; pass resume=True to continue, or delete it")

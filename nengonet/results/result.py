@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from nengonet import html
 from nengonet.checks import as_labels, described, did_you_mean, positive_integer
 from nengonet.exceptions import InputError
-from nengonet.files import Allowance, Hdf5, open_binary, reading, write_whole
+from nengonet.files import Allowance, Hdf5, open_binary, output_path, reading, write_whole
 from nengonet.results import readout as readouts
 from nengonet.results.named import WHOLE, ByName, LayerResult, Names, UnknownName
 from nengonet.results.readout import Accuracy
@@ -350,7 +350,7 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the result to an HDF5 file, whole or not at all."""
-        write_result(self, pathlib.Path(path))
+        write_result(self, output_path(path))
 
 
 def _find_of_layer(

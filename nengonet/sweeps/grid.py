@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nengonet.checks import described, positive_integer
+from nengonet.checks import described, positive_integer, quoted
 from nengonet.exceptions import InputError
 from nengonet.run.content import digest, file_digest, versions
 
@@ -109,10 +109,10 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
 
 def _check_grid(grid: Mapping[str, Sequence]) -> None:
     if not isinstance(grid, Mapping) or not all(isinstance(name, str) for name in grid):
-        raise InputError(f"grid: expected a dict of parameter names and lists, got {grid!r}")
+        raise InputError(f"grid: expected a dict of parameter names and lists, got {quoted(grid)}")
     for name, values in grid.items():
         if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
-            raise InputError(f"grid: {name}: expected a list of values, got {values!r}")
+            raise InputError(f"grid: {name}: expected a list of values, got {quoted(values)}")
         if len(values) == 0:
             raise InputError(f"grid: {name}: expected at least one value, got none")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from scipy.special import stdtrit
 from nengonet import html
 from nengonet.checks import as_names, shortened
 from nengonet.exceptions import InputError
+from nengonet.files import output_path, write_whole
 from nengonet.results.readout import share_interval
 from nengonet.sweeps.grid import key_of, plain
 from nengonet.tables import aligned
@@ -66,14 +68,15 @@ class Sweep:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows as CSV, with a header; sequences as JSON, None as an empty field."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.columns)
-            for row in self.rows:
-                writer.writerow(
-                    json.dumps(plain(row[name])) if isinstance(row[name], _LONG) else row[name]
-                    for name in self.columns
-                )
+        path, file = output_path(path), io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(self.columns)
+        for row in self.rows:
+            writer.writerow(
+                json.dumps(plain(row[name])) if isinstance(row[name], _LONG) else row[name]
+                for name in self.columns
+            )
+        write_whole(path, file.getvalue().encode())
 
     def to_pandas(self):
         """Return the rows as a ``pandas.DataFrame``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nengonet.checks import as_number, positive_integer
+from nengonet.checks import as_number, positive_integer, quoted
 from nengonet.exceptions import InputError
 from nengonet.testing.bounds import checked_case, noisy, poisson, regular
 from nengonet.testing.causes import UNKNOWN, cause_of_counts, cause_of_difference
@@ -231,7 +231,7 @@ def assert_same_spikes(
     if axes is None:
         axes = _AXES.get(a.ndim, tuple(f"axis {i}" for i in range(a.ndim)))
     if len(axes) != a.ndim:
-        raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, got {axes!r}")
+        raise InputError(f"axes: expected {a.ndim} names, for shape {a.shape}, got {quoted(axes)}")
     max_differing = positive_integer("max_differing", max_differing, at_least=0)
     differing = np.argwhere(a != b)
     if len(differing) <= max_differing:

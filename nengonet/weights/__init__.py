@@ -9,9 +9,9 @@ import os
 import pathlib
 import re
 
-from nengonet.checks import check_among, did_you_mean
+from nengonet.checks import check_among, described, did_you_mean
 from nengonet.exceptions import InputError
-from nengonet.files import Archive, opened
+from nengonet.files import Archive, as_path, opened
 from nengonet.weights.dialects import known_dialects, register_dialect
 from nengonet.weights.folding import fold_batch_norm
 from nengonet.weights.records import LayerWeights, Weights, as_layer_weights
@@ -26,6 +26,7 @@ __all__ = [
     "register_dialect",
 ]
 
+_SAVE = 'save the Keras model with model.save("model.keras"), and give that name'
 _FIRST_BYTES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -96,6 +97,8 @@ def load_weights(path: str | os.PathLike) -> Weights:
     (784, 128)
     """
     path = weights_path(path)
+    if os.path.isdir(path):
+        raise InputError(f"{path}: expected HDF5 or a .keras archive, got a folder; {_SAVE}")
     with opened(path, "HDF5 or a .keras archive") as content:
         for dialect in known_dialects():
             if dialect.matches(content):
@@ -109,8 +112,11 @@ def load_weights(path: str | os.PathLike) -> Weights:
 
 def weights_path(path: str | os.PathLike) -> str | os.PathLike:
     """Return the path of a bundled file for its name, unless a file of that name exists here."""
+    if hasattr(path, "get_weights"):  # a Keras model
+        raise InputError(f"path: expected the name of a file, got {described(path)}; {_SAVE}")
+    path = as_path("path", path)
     name = os.fspath(path)
-    if not isinstance(name, str) or os.path.lexists(name):
+    if os.path.lexists(name):
         return path
     files = pretrained_files()
     if name not in files and re.fullmatch(r"\w+", name):
@@ -122,7 +128,10 @@ def _described(content) -> str:
     """Describe a file without weights."""
     if isinstance(content, Archive):
         held = ", ".join(content.names[:10]) or "nothing"
-        return f"a zip file without model.weights.h5 (it holds: {held})"
+        found = f"a zip file without model.weights.h5 (it holds: {held})"
+        if any(name.endswith(".npy") for name in content.names):
+            return f"{found}; builders accept arrays: numpy.load(…)[name]"
+        return f"{found}; {_SAVE}"
     head = content.read(64)
     if not head:
         return "an empty file"

@@ -216,11 +216,29 @@ class LayerWeights:
             grouped = f" x {groups} groups" if groups != 1 else ""
             problem = f"kernel has {kernel.shape[-2]} input channels{grouped}, {before} "
             problem += f"{pre_shape[-1]} channels (shape {pre_shape})"
+            problem += self._other_order(kernel.shape, pre_shape)
         elif kernel.shape[-1] % groups:
             problem = f"{kernel.shape[-1]} filters do not divide into {groups} groups"
         else:
             return
         raise InputError(f"{self.name}: {problem}")
+
+    @staticmethod
+    def _other_order(kernel: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        """Return what to do about axes in PyTorch's order, if they fit."""
+        if kernel[-2] == shape[0]:
+            return (
+                "; expected the channels last: move the first axis of the images there with "
+                "numpy.moveaxis(images, 1, -1)"
+            )
+        # (filters, channels, rows, columns); windows are square, as a rule.
+        if kernel[1] == shape[-1] != kernel[0] and len(set(kernel[2:])) == 1:
+            axes = (*range(2, len(kernel)), 1, 0)
+            return (
+                "; expected (…, input channels, filters), as Keras has it: give "
+                f"kernel.transpose{axes}"
+            )
+        return ""
 
     def summary(self) -> dict[str, Any]:
         """Return name, kind, shapes, counts and ranges, ready for `json.dumps`."""
@@ -323,9 +341,17 @@ def as_layer_weights(obj, name: str = "weights") -> LayerWeights:
     """Return `obj` as `LayerWeights`, checked."""
     if isinstance(obj, LayerWeights):
         return obj
-    if isinstance(obj, tuple) and len(obj) != 2:
+    if hasattr(obj, "get_weights"):
+        raise InputError(
+            f"{name}: expected an array or (kernel, bias), got {described(obj)}; give "
+            "layer.get_weights()"
+        )
+    if isinstance(obj, list) and 0 < len(obj) <= 2:  # as a Keras layer returns them
+        ndims = [getattr(array, "ndim", None) for array in obj]
+        obj = tuple(obj) if ndims in ([2, 1], [3, 1], [4, 1], [2], [4]) else obj
+    if isinstance(obj, tuple) and not 0 < len(obj) <= 2:
         raise InputError(f"{name}: expected (kernel, bias), got a tuple of {len(obj)}")
-    kernel, bias = obj if isinstance(obj, tuple) else (obj, None)
+    kernel, bias = (*obj, None)[:2] if isinstance(obj, tuple) else (obj, None)
     if kernel is None:
         raise InputError(f"{name}: expected a kernel, got None")
     return LayerWeights(kernel=kernel, bias=bias, name=name)

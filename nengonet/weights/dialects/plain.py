@@ -26,6 +26,11 @@ def read(file: Hdf5) -> tuple[list[LayerWeights], str]:
             "expected weights, got a MATLAB file, which holds arrays transposed; read it with "
             "scipy.io.loadmat or h5py, and pass (kernel, bias)"
         )
+    kind = str(file.attribute("format", default=""))
+    if kind.startswith("nengonet result"):
+        raise InputError(
+            "expected weights, got a run that nengonet saved; read it with nengonet.load_result"
+        )
     anndata = file.attribute("encoding-type") == "anndata"
     if anndata or {"X", "obs", "var"} <= set(file.root):
         raise InputError("expected weights, got an AnnData file: a table of observations")
