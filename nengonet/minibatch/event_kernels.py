@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nengonet.minibatch import memory
 from nengonet.minibatch.kernels import add_eights, compiled, inlined, inner, uncounted
-from nengonet.minibatch.streams import aligned
 from nengonet.minibatch.vectors import (
     EIGHTH,
     FOURTH,
@@ -179,7 +179,7 @@ def kernel_rows(kernel: np.ndarray) -> np.ndarray:
     """
     rows = kernel.reshape(-1, kernel.shape[-1])
     n_rows, n_filters = rows.shape
-    copy = aligned((n_rows + 1, n_filters + -n_filters % (64 // rows.itemsize)), rows.dtype)
+    copy = memory.zeros((n_rows + 1, n_filters + -n_filters % (64 // rows.itemsize)), rows.dtype)
     copy[:-1, :n_filters] = rows
     return copy
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nengonet.exceptions import InputError
+from nengonet.minibatch import memory
 from nengonet.minibatch.streams import Spikes, Stream, as_block
 from nengonet.results.readout import LARGEST_SMALL
 
@@ -83,7 +84,7 @@ class OutputRecord:
         self._n_spikes, self._height = self._n_spikes + n_more, np.float64(height)
         kind = np.int32 if self._n_spikes < 2**31 else np.int64
         if self._spikes is None:
-            self._spikes = np.zeros(self._shape, kind)
+            self._spikes = memory.zeros(self._shape, kind)
         self._spikes = self._spikes.astype(kind, copy=False)
         return self._spikes
 
@@ -166,7 +167,7 @@ class OutputRecord:
             kernels.count_events(stream.rows, first, last, counts)
             return
         if self._sum is None:
-            self._sum = np.zeros(self._shape)
+            self._sum = memory.zeros(self._shape, np.float64)
         times = n_steps if stream.shape[1] < n_steps else 1
         sums = np.empty((len(stream), stream.shape[2]))
         kernels.sum_steps(np.ascontiguousarray(stream), sums)
@@ -187,7 +188,7 @@ class OutputRecord:
         """
         streams, shape = list(streams), (self._shape[0], n_steps, self._shape[1])
         if not all(isinstance(stream, Spikes) for *_, stream in streams):
-            outputs = np.empty(shape, dtype)
+            outputs = memory.empty(shape, dtype)
             for lanes, steps, stream in streams:
                 n = steps.stop - steps.start
                 outputs[lanes, steps] = as_block(stream, n, shape[2], kernels)
@@ -195,7 +196,7 @@ class OutputRecord:
             return
         for kind in (np.int16, np.int64):
             # Few neurons spike so often in a step that sixteen bits are not enough.
-            counts, most = np.zeros(shape, kind), LARGEST_SMALL if kind is np.int16 else 2**62
+            counts, most = memory.zeros(shape, kind), LARGEST_SMALL if kind is np.int16 else 2**62
             if all(
                 kernels.spread_stretch(
                     each.rows, each.bounds, each.first, counts[lanes, steps], most

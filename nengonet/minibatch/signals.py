@@ -10,6 +10,8 @@ from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal, SignalDict
 from nengo.transforms import SparseMatrix
 
+from nengonet.minibatch import memory
+
 
 class BatchSignals(SignalDict):
     """Map from Signal to array; batched signals have the batch as their last axis.
@@ -51,16 +53,20 @@ class BatchSignals(SignalDict):
         elif base in self.unused:
             array = np.moveaxis(np.zeros((self.batch, *base.shape), base.dtype), 0, -1)
         elif base in self.batched:
-            if base in self.transposed:
-                array = np.empty((self.batch, *base.shape[::-1]), base.dtype).T
-            elif base in self.matrices:
-                array = np.moveaxis(np.empty((self.batch, *base.shape), base.dtype), 0, -1)
-            else:
-                array = np.empty((*base.shape, self.batch), base.dtype)
+            # Most are never read, as stretches keep states and currents of their own.
+            array = None
             self._initial.add(base)
         else:
             array = value if base.readonly else value.copy()
         dict.__setitem__(self, base, array)
+
+    def _made(self, base: Signal) -> np.ndarray:
+        """Return memory for a batched signal."""
+        if base in self.transposed:
+            return memory.empty((self.batch, *base.shape[::-1]), base.dtype).T
+        if base in self.matrices:
+            return np.moveaxis(memory.empty((self.batch, *base.shape), base.dtype), 0, -1)
+        return memory.empty((*base.shape, self.batch), base.dtype)
 
     def has_initial(self, signal: Signal) -> bool:
         """Return whether all examples have the initial value, which need not be read."""
@@ -75,8 +81,11 @@ class BatchSignals(SignalDict):
     def __getitem__(self, signal: Signal) -> np.ndarray:
         """Return the array of a signal."""
         if isinstance(signal, Signal) and signal.base in self._initial:
-            self._initial.discard(signal.base)
-            self[signal.base][...] = signal.base.initial_value[..., np.newaxis]
+            base = signal.base
+            self._initial.discard(base)
+            if dict.__getitem__(self, base) is None:
+                dict.__setitem__(self, base, self._made(base))
+            self[base][...] = base.initial_value[..., np.newaxis]
         if signal not in self and isinstance(signal, Signal) and signal.base in self:
             shape, offset, strides = signal.shape, signal.offset, signal.strides
             base = self[signal.base]

@@ -196,6 +196,10 @@ class MinibatchSimulator(nengo.Simulator):
         """Close the simulator; ``data`` remains readable."""
         if not self.closed:
             self.data.hold()
+            # The data and the simulator refer to each other, so Python would free this much later.
+            self._forget_steps()
+            self._records, self._images, self._states = [], {}, {}
+            self._constants = Constants()
         super().close()
 
     def reset(self, seed: int | None = None) -> None:

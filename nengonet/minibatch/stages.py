@@ -22,6 +22,7 @@ from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 
 from nengonet.layers.pools import KINDS
+from nengonet.minibatch import memory
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import kernel_of, states_of
 from nengonet.minibatch.registry import Context
@@ -38,6 +39,8 @@ _LISTED = 0.5
 _DENSE_BYTES = 2**22
 # Bytes of currents that stay in the cache until their neurons are stepped.
 _CURRENT_BYTES = 2**18
+# Spikes of an example in a step for which a list has room at first.
+_FEWEST = 16
 
 
 class NotANumber(Exception):
@@ -60,8 +63,6 @@ class Stage:
     def __init__(self, output: Signal, context: Context) -> None:
         self.output, self.context = output, context
         self.dtype = output.dtype
-        # Room for the output: memory that was written before is faster than new memory.
-        self._room, self._is_lent = np.empty(0, np.uint8), False
 
     @property
     def array(self) -> np.ndarray:
@@ -112,18 +113,6 @@ class Stage:
     def run(self, chunk: Chunk) -> Stream:
         """Do the steps of the chunk."""
         raise NotImplementedError
-
-    def room(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an array for the output, not initialized."""
-        n_bytes = math.prod(shape) * dtype.itemsize
-        if self._is_lent or len(self._room) < n_bytes:
-            self._room = np.empty(n_bytes, np.uint8)
-        self._is_lent = True
-        return self._room[:n_bytes].view(dtype).reshape(shape)
-
-    def release(self) -> None:
-        """Let the next output have the memory of the last, which nobody reads any more."""
-        self._is_lent = False
 
 
 class EventInput(Stage):
@@ -185,14 +174,14 @@ class Sum:
         if not self._steady and self.terms:
             return np.empty((0, 0), dtype)
         if self not in chunk.steady:
-            total = chunk.steady[self] = np.zeros((chunk.n, whole), dtype)
+            total = chunk.steady[self] = memory.zeros((chunk.n, whole), dtype)
             kernels = self._context.stretch_kernels
             for number, (signal, made) in enumerate(self._steady):
                 if isinstance(signal, Signal):
                     array = self._context.signals.operand(signal)
                     array = array if array.shape[-1] == 1 else array[..., chunk.lanes]
                     array = array if made is None else made(array)
-                    more = total if number == 0 else np.zeros_like(total)
+                    more = total if number == 0 else memory.zeros(total.shape, dtype)
                     if array.shape != (n, chunk.n):
                         # A copy: for arrays that are read-only, Numba would compile once more.
                         array = np.broadcast_to(array, (n, chunk.n)).copy()
@@ -213,7 +202,7 @@ class Sum:
         if len(terms) < 2:
             return (*terms, nothing(dtype))[0]
         kernels, shape = self._context.stretch_kernels, (part.stop - part.start, chunk.n_steps, n)
-        total, sums = np.zeros(shape, dtype), np.empty(shape, dtype)
+        total, sums = memory.zeros(shape, dtype), memory.empty(shape, dtype)
         for term in terms:
             add_up(term, np.empty((0, 0), dtype), sums, kernels)
             total += sums
@@ -259,7 +248,7 @@ class Linear(Stage):
         n = self.output.size
         if self.is_steady:
             chunk = dataclasses.replace(chunk, n_steps=1)
-        sums = self.room((chunk.n, chunk.n_steps, n), self.dtype)
+        sums = memory.empty((chunk.n, chunk.n_steps, n), self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             steady = self._sum.steady(chunk, part, n, n, self.dtype)
             term = self._sum.arguments(chunk, part, n, self.dtype)
@@ -276,9 +265,11 @@ class Neurons(Stage):
         model, family = model_of(operator.neurons), kernel_of(operator, context)
         self._sum, self._whole = what, n + -n % kernels.WHOLE
         self._stretch = kernels.stretch_of(family)
-        memory = functools.partial(kernels.working_memory, n, self._whole, self.dtype)
-        self._working = functools.lru_cache(2)(memory)
+        working = functools.partial(kernels.working_memory, n, self._whole, self.dtype)
+        self._working = functools.lru_cache(2)(working)
         self._scale = tuple(np.pad(each, (0, self._whole - n)) for each in scale)
+        # Spikes of an example in a step, as listed last.
+        self._listed = _FEWEST
         self._states = [operator.state[name] for name in family.states]
         self._constants = family.constants(operator.neurons, context.dt, self.dtype)
         self.height = self.dtype.type(model.amplitude / context.dt)
@@ -292,7 +283,7 @@ class Neurons(Stage):
         """Return the states, and room for the last outputs."""
         signals = self.context.signals
         states = [take(signals, each, lanes, kernels, self._whole) for each in self._states]
-        return [*states, np.zeros((lanes.stop - lanes.start, self._whole), self.dtype)]
+        return [*states, memory.zeros((lanes.stop - lanes.start, self._whole), self.dtype)]
 
     def store(self, arrays, lanes, kernels):
         """Write the states and the last outputs back."""
@@ -317,7 +308,7 @@ class Neurons(Stage):
     def _steps(self, chunk: Chunk) -> Stream | None:
         """Do the steps; return None if spikes cannot be listed."""
         n, streams, nothing = self.output.size, [], np.empty((0, 0, 0), self.dtype)
-        block = self.room((chunk.n, chunk.n_steps, n), self.dtype) if self.is_block else None
+        block = memory.empty((chunk.n, chunk.n_steps, n), self.dtype) if self.is_block else None
         kernels = self.context.stretch_kernels
         weigh = kernels.WEIGH.address(self.dtype)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
@@ -327,14 +318,17 @@ class Neurons(Stage):
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             working = self._working(1 if term.how == kernels.NOTHING else chunk.n_steps)
             bounds = np.empty((len(last), chunk.n_steps + 1), np.int64)
+            # With some room to spare, as a longer list must be a copy.
+            spikes = memory.empty((int(1.25 * self._listed * bounds.size),), np.int32)
             spikes, wrong = self._stretch(
                 weigh, term, steady, self._scale, last,
-                tuple(states), self._constants, self.height, working, (bounds, counts),
+                tuple(states), self._constants, self.height, working, (bounds, counts, spikes),
             )  # fmt: skip
             if wrong == -1 and not self.is_block:
                 return None
             if wrong:
                 raise NotANumber
+            self._listed = max(bounds[-1, -1] / bounds.size, _FEWEST)
             streams.append(Spikes(spikes, bounds, 0, self.height))
         return joined(streams) if block is None else block
 
@@ -382,7 +376,6 @@ class Stepped(InArrays):
         current = self._linear.run(chunk)
         current *= gain
         current += bias
-        self._linear.release()
         return current
 
     def run(self, chunk):
@@ -397,7 +390,7 @@ class Stepped(InArrays):
             chunk = dataclasses.replace(chunk, n_steps=1)
         n, n_steps, dtype = self.output.size, chunk.n_steps, self.dtype
         weigh, dt = self.context.stretch_kernels.weigh, self.context.dt
-        model, output = model_of(self.operator.neurons), self.room((chunk.n, n_steps, n), dtype)
+        model, output = model_of(self.operator.neurons), memory.empty((chunk.n, n_steps, n), dtype)
         n_rows = min(n_steps, max(1, _CURRENT_BYTES // (n * dtype.itemsize)))
         currents = np.empty((1, n_rows, n), dtype)
         for part in self._sum.parts(chunk, n, dtype.itemsize):
@@ -414,7 +407,7 @@ class Stepped(InArrays):
         """Step neurons that have a state."""
         model, dt, current = model_of(self.operator.neurons), self.context.dt, self._current(chunk)
         streams = self.context.states.get(self.operator, [])[chunk.lanes]
-        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        output = memory.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
         current = np.broadcast_to(current, output.shape)
         states = dict(zip(self._states, chunk.states[self], strict=False))
         now, then = (np.empty((self.output.size, chunk.n), self.dtype) for _ in range(2))
@@ -452,7 +445,7 @@ class Drawn(Stepped):
     def run(self, chunk):
         """Draw the spikes."""
         *_, last, words = chunk.states[self]
-        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        output = memory.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
         self._drawing.draw(self._current(chunk), output, self._kernels.addresses_in(words))
         last[...] = output[:, -1].T
         return output
@@ -479,10 +472,9 @@ class Stepwise(InArrays):
         """Call the process or function for every step."""
         given = self._linear.run(chunk)
         given = np.broadcast_to(given, (chunk.n, chunk.n_steps, given.shape[-1]))
-        self._linear.release()
         step, operator = self._step(chunk), self.operator
         t, dt = self.context.signals[operator.t], self.context.dt
-        output = np.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
+        output = memory.empty((chunk.n, chunk.n_steps, self.output.size), self.dtype)
         before = chunk.states[self][-1].copy()
         for s in range(chunk.n_steps):
             now = t.dtype.type((chunk.begin + chunk.done + s + 1) * dt).item()
@@ -512,6 +504,12 @@ class _Passing(Stage):
         """The ways of spikes, available once all readers have asked for their order."""
         kernels = self.context.stretch_kernels
         return kernels.ways_of(self._matrix, self.n_ordered, self._source.n_ordered)
+
+    def _room(self, stream: Spikes) -> np.ndarray:
+        """Return memory for the spikes that come out."""
+        return memory.empty(
+            (stream.n * self._ways.most + self.context.stretch_kernels.SLACK,), np.int32
+        )
 
     @property
     def n_ordered(self):
@@ -543,7 +541,7 @@ class Relay(_Passing):
         if not isinstance(stream, Spikes):
             return self._dense(stream)
         spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
-        rows, bounds = kernels.relay_stretch(*spikes, self._ways)
+        rows, bounds = kernels.relay_stretch(*spikes, self._ways, self._room(stream))
         return Spikes(rows, bounds, 0, self.height)
 
 
@@ -582,7 +580,8 @@ class MaximumPool(_Passing, Stepwise):
             for name, n in (("sums", self.operator.input.size), ("sent", self.output.size))
         )
         spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps
-        rows, bounds = kernels.pool_stretch(self._kind, *spikes, self._ways, sums, sent)
+        room = self._room(stream)
+        rows, bounds = kernels.pool_stretch(self._kind, *spikes, self._ways, sums, sent, room)
         for name, copy in (("sums", sums), ("sent", sent)):
             if name in states:
                 states[name][...] = copy.T

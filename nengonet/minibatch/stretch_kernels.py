@@ -55,6 +55,7 @@ from nengonet.neurons.model import Kernel
 # Kernels that stages call besides those of this module.
 __all__ = [
     "LARGE",
+    "SLACK",
     "WHOLE",
     "count_events",
     "multiply_nonzero",
@@ -298,9 +299,9 @@ def spread_stretch(rows, bounds, first, counts, most):
 
 
 @compiled
-def relay_stretch(rows, bounds, first, n_steps, ways):
-    """Pass spikes through a matrix with `relay`, and return the same as `pool_stretch`."""
-    working, spikes, found, used = _room(bounds, first, n_steps, ways)
+def relay_stretch(rows, bounds, first, n_steps, ways, spikes):
+    """Pass spikes through a matrix with `relay`, as `pool_stretch` does."""
+    working, found, used = _room(bounds, first, n_steps, ways)
     for k in range(bounds.shape[0]):
         for step in range(n_steps):
             event, last = bounds[k, first + step], bounds[k, first + step + 1]
@@ -311,13 +312,13 @@ def relay_stretch(rows, bounds, first, n_steps, ways):
 
 
 @compiled
-def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent):
+def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent, spikes):
     """Pass spikes through a max pool; ``kind`` is its number in `nengonet.layers.pools.KINDS`.
 
-    See `running_max`. ``sums`` and ``sent`` are (batch, n). Returns the spikes, and the bounds of
-    each step in them, (batch, n_steps + 1).
+    See `running_max`. ``sums`` and ``sent`` are (batch, n). ``spikes`` has room for the spikes that
+    come out. Returns them, and the bounds of each step in them, (batch, n_steps + 1).
     """
-    working, spikes, found, used = _room(bounds, first, n_steps, ways)
+    working, found, used = _room(bounds, first, n_steps, ways)
     leaders = np.empty(sent.shape[1], np.int32)
     for k in range(bounds.shape[0]):
         of_inputs, of_windows = sums[k], sent[k]
@@ -338,18 +339,16 @@ def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent):
 
 @inlined
 def _room(bounds, first, n_steps, ways):
-    """Return working memory, room for the spikes that come out and their bounds, and 0 used."""
-    total, largest = 0, 0
+    """Return working memory, room for the bounds of the spikes that come out, and 0 used."""
+    largest = 0
     for k in range(bounds.shape[0]):
-        total += bounds[k, first + n_steps] - bounds[k, first]
         for step in range(first, first + n_steps):
             largest = max(largest, bounds[k, step + 1] - bounds[k, step])
     n_marks = max(ways.n_ways.shape[0], ways.n_positions) + 1
     near, marks = np.empty(largest * ways.most + SLACK, np.int32), np.empty(n_marks, np.int32)
-    spikes = np.empty(total * ways.most + SLACK, np.int32)
     found = np.empty((bounds.shape[0], n_steps + 1), np.int64)
     # If called with a plain 0, Numba would compile `relay` once more.
-    return (near, marks), spikes, found, np.int64(0)
+    return (near, marks), found, np.int64(0)
 
 
 # The functions of a family: frames are compiled with those of its `Kernel`.
@@ -417,7 +416,7 @@ def _steps_of_one(working, states, constants, height, k, steps, is_simple, spike
     if all is done, -1 if its spikes cannot be listed, -2 if a voltage is not a number. The rest is
     described by `_stretch` and `Working`; one more tuple would make calls harder to read.
     """
-    (first, n_steps), (step, event, n_events, used), (found, counts) = steps, at, sent
+    (first, n_steps), (step, event, n_events, used), (found, counts, _) = steps, at, sent
     block, (_, row, numbers, eventful, which) = working.currents[0], working
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
     most = max(_MOST_SPIKES, n * found.shape[0] * (found.shape[1] - 1))
@@ -504,17 +503,18 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
     and the ``scale``. ``output`` and each of the ``states``, (batch, n), may be padded with zeros,
     and so may the scale and the rows of matrices. ``working`` is `Working`.
 
-    The results are written to ``sent``, (found, counts). The spikes are written to ``counts``,
-    (batch, n_steps, n), with their height. If it is empty, they are listed instead: the function
-    returns the neurons that spiked, and writes the bounds of each step to ``found``, (batch,
-    n_steps + 1). It also returns an error code: 0 for none, -1 for spikes that cannot be listed
-    (too many, or below 0), -2 for a voltage that is not a number.
+    The results are written to ``sent``, (found, counts, spikes). The spikes are written to
+    ``counts``, (batch, n_steps, n), with their height. If it is empty, they are listed instead:
+    the function returns the neurons that spiked, in ``spikes`` or in a longer copy, and writes the
+    bounds of each step to ``found``, (batch, n_steps + 1). It also returns an error code: 0 for
+    none, -1 for spikes that cannot be listed (too many, or below 0), -2 for a voltage that is not
+    a number.
     """
-    (found, counts), currents, n = sent, working.currents, working.which.shape[0] - 1
+    (found, counts, spikes), currents = sent, working.currents
+    n = working.which.shape[0] - 1
     n_examples, n_steps, rows = found.shape[0], found.shape[1] - 1, currents.shape[1]
     # The same currents in all steps, or as many as there is room for.
     is_steady = term.how == NOTHING
-    spikes = np.empty(16 * n_examples * n_steps, np.int32)
     # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = used = room = np.int64(0)
     for k in range(n_examples):

@@ -242,9 +242,6 @@ class Stretches:
                 record.add_stream(chunk.lanes, chunk.streams[stage], n, self._kernels)
             found.parts.append((n, {stage: chunk.streams[stage] for stage in self._kept}))
             self._most = self._next_most(chunk)
-            for stage in self._stages:
-                if stage not in self._kept:
-                    stage.release()
             chunk.streams = {}
             done += n
             tell(n_steps * chunk.lanes.start + done * chunk.n)

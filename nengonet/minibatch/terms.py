@@ -13,6 +13,7 @@ from nengo.builder.operator import DotInc, Operator, SparseDotInc
 from nengo.builder.processes import SimProcess
 from nengo.builder.transforms import GeneralConvInc
 
+from nengonet.minibatch import memory
 from nengonet.minibatch.convolutions import (
     dense_convolution,
     fan_out,
@@ -21,7 +22,7 @@ from nengonet.minibatch.convolutions import (
 )
 from nengonet.minibatch.operators import weights_of
 from nengonet.minibatch.registry import Context
-from nengonet.minibatch.streams import Chunk, Spikes, Stream, aligned, as_block, put
+from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block, put
 
 # The factor of a term: an operator's weights, a matrix, or nothing.
 Product = Operator | scipy.sparse.sparray | None
@@ -97,7 +98,7 @@ class Filter:
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
         """Return the states of some examples, (examples, order + 1, n)."""
         order, n = self._state.shape
-        found = np.empty((lanes.stop - lanes.start, order + 1, n), self._output.dtype)
+        found = memory.empty((lanes.stop - lanes.start, order + 1, n), self._output.dtype)
         found[:, :-1] = self._signals.some(self._state, lanes)
         found[:, -1] = self._signals.some(self._output, lanes)
         return [found]
@@ -190,8 +191,8 @@ class Term:
         given = nothing(self.dtype)
         if self.filter is not None:
             states = chunk.states[self.filter][0][lanes]
-            address, memory = kernels.FILTER.address(self.dtype), np.empty(states.shape[1])
-            given = given._replace(system=(address, *self.filter.system, memory), states=states)
+            address, working = kernels.FILTER.address(self.dtype), np.empty(states.shape[1])
+            given = given._replace(system=(address, *self.filter.system, working), states=states)
         if self.scale is not None:
             given = given._replace(factors=self.scale)
         if self.is_dense(stream, n_steps):
@@ -214,7 +215,7 @@ class Term:
             given = given._replace(places=places)
         if given.how == kernels.ROWS and given.matrix.nbytes > kernels.LARGE:
             # The matrix is read once for many steps.
-            dense = np.empty((len(spikes[1]), n_steps, self.n), self.dtype)
+            dense = memory.empty((len(spikes[1]), n_steps, self.n), self.dtype)
             kernels.multiply_steps(*spikes, given.matrix, dense)
             given = given._replace(how=kernels.BLOCK, dense=dense)
         return self._addressed(given)
@@ -371,7 +372,7 @@ def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.
     some = block[:, ::8]
     if np.count_nonzero(some) > _FEW * some.size:
         return block @ weights
-    sums = np.empty((*block.shape[:2], weights.shape[1]), block.dtype)
+    sums = memory.empty((*block.shape[:2], weights.shape[1]), block.dtype)
     block, weights = np.ascontiguousarray(block), np.ascontiguousarray(weights)
     context.stretch_kernels.multiply_nonzero(block, weights, sums)
     return sums
@@ -380,7 +381,7 @@ def _multiplied(context: Context, weights: np.ndarray, block: np.ndarray) -> np.
 def _padded(rows: np.ndarray, whole: int, factor: np.floating) -> np.ndarray:
     """Return rows times a factor, zero-padded to a multiple, from a cache line on."""
     n_rows, n = rows.shape
-    copy = aligned((n_rows, n + -n % whole), factor.dtype)
+    copy = memory.zeros((n_rows, n + -n % whole), factor.dtype)
     np.multiply(rows, factor, out=copy[:, :n])
     return copy
 

@@ -18,6 +18,7 @@ from nengonet.layers.graph import Graph, owner
 from nengonet.layers.initial import DrawnState, set_states
 from nengonet.layers.record import Layer
 from nengonet.layers.targets import Target
+from nengonet.minibatch import memory
 from nengonet.minibatch.acceleration import telling
 from nengonet.minibatch.one_thread import on_one_blas_thread
 from nengonet.minibatch.records import OutputRecord
@@ -352,8 +353,12 @@ def _added_up(counts: np.ndarray, weights: list[np.ndarray], label: str) -> np.n
     weights = np.stack([np.ones(counts.shape[1], np.int64), *weights])
     as_floats = weights.astype(float)
     # A few examples at a time, because memory for the floats of all would cost more time.
-    parts = (counts[at : at + 8] for at in range(0, max(len(counts), 1), 8))
-    sums = np.concatenate([as_floats @ part.astype(float).T for part in parts], axis=1)
+    few = memory.empty((min(len(counts), 8), counts.shape[1]), float)
+    sums = np.empty((len(weights), len(counts)))
+    for at in range(0, len(counts), 8):
+        part = counts[at : at + 8]
+        few[: len(part)] = part
+        sums[:, at : at + 8] = as_floats @ few[: len(part)].T
     if counts.min(initial=0) >= 0 and sums.max(initial=0) < 2**53:  # each step was exact
         return np.rint(sums).astype(np.int64)
     if np.any(as_floats @ np.abs(counts).astype(float).T >= 2**63):
