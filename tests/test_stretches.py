@@ -8,6 +8,7 @@ import nengonet as nn
 from nengonet.layers.inputs import BLOCK_STEPS
 from nengonet.minibatch import MinibatchSimulator, stages, stretches
 from nengonet.minibatch.records import OutputRecord
+from nengonet.neurons import model_of
 from nengonet.run.presentation import present
 
 pytest.importorskip("numba")
@@ -517,6 +518,32 @@ def test_rates_of_a_constant_input(neuron_type, synapse):
     steps = records["second"].steps
     assert steps.shape[:2] == (2, 40)
     assert np.all(steps == steps[:, -1:]) == (synapse is None)
+
+
+@pytest.mark.parametrize("synapse", [None, 0.004])
+def test_rates_of_a_constant_input_are_computed_once(synapse, monkeypatch):
+    """Count the steps that each layer's function is called for."""
+    model, n_steps = type(model_of(nengo.RectifiedLinear())), {}
+    step = model.batched_step
+
+    def counting(self, dt, current, *more):
+        n = current.shape[-1]
+        n_steps[n] = n_steps.get(n, 0) + current.size // n
+        return step(self, dt, current, *more)
+
+    monkeypatch.setattr(model, "batched_step", counting)
+    network, output = rates_in_rows(nengo.RectifiedLinear(), synapse)
+    images = np.random.default_rng(1).integers(0, 3, (3, 9, 8, 2)) / 4
+    with MinibatchSimulator(network, 3, progress_bar=False) as simulator:
+        simulator.record(output.output)
+        simulator.reset_to_examples(images)
+        assert simulator.runs_in_stretches
+        n_steps.clear()
+        simulator.run_steps(50)
+    first, second = n_steps[7 * 6 * 5], n_steps[2 * 2 * 70]
+    # Once in each part of the run; the parts become longer.
+    assert first < 3 * 50 / 4
+    assert second == (first if synapse is None else 3 * 50)
 
 
 def test_a_filtered_constant_is_the_same_to_the_bit_as_in_the_reference():
