@@ -22,6 +22,7 @@ IMAGES, LABELS = RNG.random((40, 3, 4)), RNG.integers(0, 3, 40)
 KERNELS = RNG.normal(size=(12, 7)), RNG.normal(size=(7, 3))
 KERAS_BIAS = RNG.normal(size=7) / 10
 SETTINGS = {"presentation_time": 0.05, "seed": 3}
+LONG = 300  # seconds: no test waits for so long, unless what it waits for never comes
 
 
 def built(pixels=None, neurons=None, synapse=None, **tuning):
@@ -53,7 +54,7 @@ def shown(output, **given):
 
 def finished(lab):
     lab.run()
-    assert lab.wait(60)
+    assert lab.wait(LONG)
     assert lab.trouble is None
     return lab.done.result
 
@@ -291,12 +292,12 @@ def begun(monkeypatch):
 def test_a_run_ends_when_its_knobs_move_on(begun):
     lab = lab_of(presentation_time=600.0, dt=0.001)
     lab.run()
-    assert begun.wait(60)
+    assert begun.wait(LONG)
     old = lab.job
     lab.set("run.presentation_time", 0.05)
     lab.run()
-    assert lab.wait(60)
-    assert old.run.result(60) is None
+    assert lab.wait(LONG)
+    assert old.run.result(LONG) is None
     assert [run.number for run in lab.history] == [1]
     assert lab.trouble is None
     assert_equal(lab.done.result, shown(built()))
@@ -343,7 +344,7 @@ def test_what_a_run_cannot_do_is_said_and_the_next_one_runs(error, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(states.Case, "present", fail)
         lab.run()
-        assert lab.wait(60)
+        assert lab.wait(LONG)
     own = isinstance(error, nn.InputError)
     assert lab.trouble == ("hidden: too much" if own else "ZeroDivisionError('x')")
     assert lab.history == []
@@ -449,22 +450,22 @@ def test_runs_share_one_thread_that_ends_with_the_lab():
     del lab
     gc.collect()
     for thread in own:
-        thread.join(60)
+        thread.join(LONG)
         assert not thread.is_alive()
 
 
 def test_what_is_done_beside_the_run_does_not_wait_for_it(begun):
     lab = lab_of(presentation_time=600.0, dt=0.001)
     lab.run()
-    assert begun.wait(60)
-    assert lab.later(lambda: lab.is_running).result(60) is True
+    assert begun.wait(LONG)
+    assert lab.later(lambda: lab.is_running).result(LONG) is True
     with pytest.raises(ZeroDivisionError):
-        lab.later(lambda: 1 / 0).result(60)
+        lab.later(lambda: 1 / 0).result(LONG)
     lab.set("hidden.gain", 0.5)
-    expected = lab.later(lab.predict).result(60)
+    expected = lab.later(lab.predict).result(LONG)
     assert lab.predicted is expected
     lab.cancel()
-    assert lab.wait(60)
+    assert lab.wait(LONG)
 
 
 def test_the_diagnosis_of_a_run_is_its_own_prediction():
