@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import needs_whole_data
 
 import nengonet as nn
 from nengonet.cli import main
@@ -27,12 +28,15 @@ TEXTS = {"README.md": README} | {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES
 }
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-# Each command that the README shows with what it prints.
-SHOWN = re.findall(
-    r"^\$ (nengonet .*)\n((?:(?!\$ ).+\n)+)",
-    "\n".join(code for kind, code in BLOCKS if kind == "console"),
-    flags=re.MULTILINE,
-)
+
+
+def shown_in(text):
+    """Return each command of a page with what the page shows that it prints."""
+    consoles = "\n".join(re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL))
+    return re.findall(r"^\$ (nengonet .*)\n((?:(?!\$ ).*\n)+)", consoles, flags=re.MULTILINE)
+
+
+SHOWN = shown_in(README)
 
 
 def module(path):
@@ -184,14 +188,57 @@ def printed(command):
     return done.stdout
 
 
+def assert_shows(lines, shown):
+    """Check that lines come in this order; a page may leave some out and say so."""
+    lines = iter(lines)
+    for line in shown.splitlines():
+        left_out = line.strip() in ("", "…")
+        assert left_out or any(examples.agree(each, line) for each in lines), line
+
+
 @pytest.mark.parametrize("command, shown", SHOWN)
 def test_commands_of_the_readme_print_what_it_shows(command, shown):
-    """Printed lines come in this order; the README may leave some out and say so."""
-    lines = iter(printed(command).splitlines())
-    for line in shown.splitlines():
-        assert line == "…" or line == "  …" or any(examples.agree(each, line) for each in lines), (
-            line
-        )
+    assert_shows(printed(command).splitlines(), shown)
+
+
+# Commands of the other pages that take seconds. Budgets and sweeps take minutes; a bench, times.
+QUICK = [
+    pytest.param(
+        name, command, shown, marks=[needs_whole_data] if "bengali" in command else [], id=command
+    )
+    for name, text in TEXTS.items()
+    for command, shown in shown_in(text)
+    if name != "README.md" and command.split()[1] in ("diagnose", "export", "present", "weights")
+]
+
+
+@pytest.mark.parametrize("name, command, shown", QUICK)
+def test_commands_of_a_page_print_what_it_shows(name, command, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = re.findall(r"```(?:\{code-block\} )?python\n(.*?)```", TEXTS[name], flags=re.DOTALL)[0]
+    (tmp_path / "my_script.py").write_text(made, encoding="utf-8")
+    if command.endswith(".nir") and "export" not in command:
+        exec(made, {})  # it writes the file that the command reads
+    done = CliRunner().invoke(main, shlex.split(command)[1:])
+    # Commands do not wrap what they print; the page may.
+    assert_shows([line.rstrip() for line in done.output.splitlines()], shown)
+
+
+def test_a_row_of_the_sweep_is_the_one_that_the_guide_shows():
+    [(command, shown)] = [
+        each for each in shown_in(TEXTS["docs/howto/sweeps.md"]) if "--seeds" in each[0]
+    ]
+    # Of the whole grid, which takes half a minute, its first cell.
+    command = re.sub(r"=(\d+)[\d,]+", r"=\1", command)
+    *_, row = printed(command).rstrip().splitlines()
+    assert any(examples.agree(row, line) for line in shown.splitlines()), row
+
+
+def test_there_are_commands_with_output_on_the_pages():
+    assert len(QUICK) >= 5
+    assert {"docs/howto/nir.md", "docs/howto/any-nengo-network.md"} <= {
+        each.values[0] for each in QUICK
+    }
 
 
 def measured_in(record):
