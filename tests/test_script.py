@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import nengonet as nn
 from nengonet import studies
 from nengonet.cli import main
+from nengonet.plain import script as plain_script
 from nengonet.studies.case import Case
 
 RNG = np.random.RandomState(5)
@@ -596,6 +597,27 @@ def test_objects_that_cannot_be_written():
             nn.as_script(output, {one.node: np.ones((1, 2))})
         with pytest.raises(nn.InputError, match="readout: expected one of"):
             nn.as_script(output, {one.node: np.ones((1, 2))}, readout="votes")
+
+
+def test_no_script_is_left_without_its_arrays(tmp_path, monkeypatch):
+    with nengo.Network(seed=0):
+        output = nn.dense(nn.constant_input((4,)), np.eye(4) / 3, nengo.LIF(), gain=5.0)
+    script = nn.as_script(output, np.full((1, 4), 0.3))
+    assert script.arrays
+    write = plain_script.write_whole
+
+    def full(path, content):
+        if path.suffix == ".npz":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(plain_script, "write_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        script.save(tmp_path / "network.py")
+    assert os.listdir(tmp_path) == []
+    monkeypatch.undo()
+    assert [path.name for path in script.save(tmp_path / "a.py")] == ["a.py", "a.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "a.py"]
 
 
 def test_a_script_is_saved_as_a_script(tmp_path):

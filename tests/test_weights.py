@@ -936,3 +936,14 @@ def test_what_cannot_hold_weights_says_how_to_save_them(tmp_path):
     refuse(tmp_path / "saved", r"got a folder; save the Keras model with model.save\(")
     np.savez(tmp_path / "own.npz", hidden=np.eye(2))
     refuse(tmp_path / "own.npz", r"it holds: hidden.npy\); builders accept arrays")
+
+
+def test_a_bundled_file_is_shown_by_its_name(tmp_path):
+    weights = load_weights("mnist_dense")
+    assert str(weights).startswith("mnist_dense.h5: Keras 2 full model")
+    assert repr(weights).startswith("<Weights mnist_dense.h5 (")
+    with pytest.raises(nn.InputError, match="^mnist_dense.h5: expected one of the layers"):
+        weights["hiden"]
+    assert weights.path.is_file()
+    shutil.copy(weights.path, tmp_path / "own.h5")
+    assert str(load_weights(tmp_path / "own.h5")).startswith(f"{tmp_path / 'own.h5'}: ")

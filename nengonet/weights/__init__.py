@@ -14,7 +14,7 @@ from nengonet.exceptions import InputError
 from nengonet.files import Archive, as_path, opened
 from nengonet.weights.dialects import known_dialects, register_dialect
 from nengonet.weights.folding import fold_batch_norm
-from nengonet.weights.records import LayerWeights, Weights, as_layer_weights
+from nengonet.weights.records import BUNDLED, LayerWeights, Weights, as_layer_weights
 
 __all__ = [
     "LayerWeights",
@@ -160,9 +160,4 @@ def pretrained(name: str) -> pathlib.Path:
 
 def pretrained_files() -> dict[str, pathlib.Path]:
     """Return the weights files that are bundled with nengonet, by their names for `pretrained`."""
-    package = pathlib.Path(__file__).parent.parent
-    return {
-        file.stem: file
-        for folder in (package.parent / "weights", package / "pretrained")
-        for file in sorted(folder.glob("*.h5"))
-    }
+    return {file.stem: file for folder in BUNDLED for file in sorted(folder.glob("*.h5"))}

@@ -15,6 +15,9 @@ from nengonet.files import printable
 from nengonet.tables import aligned
 from nengonet.weights.config import activation_of
 
+# Folders of the files that are bundled: those of a clone, and of an installed package.
+_PACKAGE = pathlib.Path(__file__).parents[1]
+BUNDLED = (_PACKAGE.parent / "weights", _PACKAGE / "pretrained")
 # Kinds whose first array is a kernel and whose second, if any, is a bias; Keras 3 numbers arrays.
 KERNEL_NDIM = {"Dense": 2, "Conv1D": 3, "DepthwiseConv1D": 3, "Conv2D": 4, "DepthwiseConv2D": 4}
 # Kinds that nengonet builds.
@@ -288,11 +291,16 @@ class Weights(collections.abc.Mapping):
         self.path = pathlib.Path(path)
         self.dialect = dialect
 
+    @property
+    def _file(self) -> str:
+        """The file in a text: of one that is bundled, the name is enough."""
+        return self.path.name if self.path.parent in BUNDLED else str(self.path)
+
     def __getitem__(self, name: str) -> LayerWeights:
         if isinstance(name, str) and name in self._layers:
             return self._layers[name]
         raise UnknownName(
-            f"{self.path}: expected one of the layers {', '.join(self._layers)}, got {name!r}"
+            f"{self._file}: expected one of the layers {', '.join(self._layers)}, got {name!r}"
             f"{did_you_mean(name, self._layers)}"
         )
 
@@ -306,7 +314,7 @@ class Weights(collections.abc.Mapping):
         """Show file and number of parameters; `str` lists the layers."""
         layers = shortened(", ".join(self._layers))
         about = f"{self.dialect}, {self.n_parameters:,} parameters"
-        return printable(f"<Weights {self.path} ({about}): {layers}>")
+        return printable(f"<Weights {self._file} ({about}): {layers}>")
 
     def _repr_html_(self) -> str:
         title, table = self._table()
@@ -333,7 +341,7 @@ class Weights(collections.abc.Mapping):
     def _table(self) -> tuple[str, list[tuple[str, ...]]]:
         layers = f"{len(self.layers)} layer{'s' if len(self.layers) != 1 else ''}"
         head = ("layer", "kind", "kernel", "bias", "parameters", "min", "max", "mean abs", "")
-        title = f"{self.path}: {self.dialect}, {layers}, {self.n_parameters} parameters"
+        title = f"{self._file}: {self.dialect}, {layers}, {self.n_parameters} parameters"
         return title, [head, *map(_table_row, self.layers)]
 
 
