@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -24,6 +25,7 @@ pytest.importorskip("panel", reason="Panel is not installed: it comes with the e
 import nengonet as nn
 from nengonet import cli
 from nengonet.cli import main
+from nengonet.laboratory import page as pages
 from nengonet.laboratory import server, state
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -162,6 +164,41 @@ def test_the_command_opens_the_lab_of_what_is_named(monkeypatch, tmp_path):
 
 
 # The page.
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # Panel's, of names of widgets
+@pytest.mark.parametrize("moment", range(8))
+def test_a_run_that_ends_while_the_page_looks_is_shown_whole(moment, monkeypatch):
+    lab = lab_here()
+    page = pages.Page(lab)
+    lab.wait(LONG)
+    page.look()
+    reads = []
+
+    def reading(name, read):
+        def counted(of):
+            reads.append(name)
+            if len(reads) == moment + 1:
+                ends.set()
+                assert lab.wait(LONG)
+            return read(of)
+
+        return property(counted)
+
+    ends, present = threading.Event(), state.Lab._present
+    monkeypatch.setattr(state.Lab, "_present", lambda *own: ends.wait(LONG) and present(*own))
+    lab.set("run.n_images", 50)
+    lab.run()
+    with monkeypatch.context() as patched:
+        for name in ("done", "is_running", "predicted"):
+            patched.setattr(state.Lab, name, reading(name, getattr(state.Lab, name).fget))
+        while not ends.is_set():
+            page.look()
+            if page.done.number == 1:
+                assert "done" not in page._top.object
+    page.look()
+    assert page.done.number == 2
+    assert [each.stylesheets for each in page._widgets.values() if len(each.stylesheets) > 1] == []
 
 
 @pytest.fixture(scope="module")

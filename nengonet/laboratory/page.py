@@ -22,9 +22,9 @@ from bokeh.models import LayoutDOM
 import nengonet as nn
 from nengonet.explain.diagnosis import Diagnosis
 from nengonet.html import Html, card, display, join, table, tag
-from nengonet.laboratory import views
 from nengonet.laboratory.knobs import Knob
 from nengonet.laboratory.state import Lab, Run, Settings
+from nengonet.plots import interactive
 from nengonet.report import image_card
 
 _EVERY = 100  # milliseconds between two looks at what a run has done
@@ -327,7 +327,7 @@ class Page(param.Parameterized):
         """Show the chosen image, and what it does in the network."""
         k = min(k, len(run.images) - 1)
         label = None if run.labels is None else int(run.labels[k])
-        view = views.example_view(run.again(k)[0], label, self.lab.class_names)
+        view = interactive.plot_example(run.again(k)[0], label, self.lab.class_names)
         parts = self._card(run, k, 1.6), pn.pane.Bokeh(view, **_WIDE)
         return pn.Row(*parts, css_classes=["example"], **_WIDE)
 
@@ -338,13 +338,13 @@ class Page(param.Parameterized):
         place = np.unravel_index(neuron, run.layers[layer].shape)
         where = f" at {tuple(map(int, place))}" if len(place) > 1 else ""  # row, column, channel
         name = f"{layer}[{neuron}]{where}, image {k}"
-        return views.neuron_view(**run.neuron(k, layer, neuron), name=name)
+        return interactive.plot_neuron(**run.neuron(k, layer, neuron), name=name)
 
     @_view("done", "layer")
     def one_layer(self, run: Run, layer: str) -> LayoutDOM:
         """Draw the rates of the chosen layer against the prediction."""
         rates = run.result.rates(layer), run.predicted[layer].rates
-        return views.layer_view(*rates, layer, run.ceiling(layer))
+        return interactive.plot_layer(*rates, layer, run.ceiling(layer))
 
     @_view("now")
     def code(self, now: Settings) -> pn.Column:

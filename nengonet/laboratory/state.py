@@ -155,7 +155,7 @@ class Run:
         return result, traces
 
     def neuron(self, number: int, label: str, neuron: int) -> dict[str, object]:
-        """Return the arguments of `views.neuron_view` for a neuron."""
+        """Return the arguments of `interactive.plot_neuron` for a neuron."""
         layer, expected = self.layers[label], self.predicted[label]
         result, traces = self.again(number, label, neuron)
         currents = expected.current[:, neuron]

@@ -1,4 +1,4 @@
-"""The figures of the lab: the content of their sources in all cases."""
+"""The figures of the lab and of notebooks: the content of their sources in all cases."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from bokeh.embed import json_item
 from bokeh.models import Image, Plot
 from bokeh.palettes import Greys256
 
-from nengonet.laboratory import views
-from nengonet.plots import COLOURS
+import nengonet as nn
+from nengonet.plots import COLOURS, interactive
 
 BLUE, RED = COLOURS[:2]
 
@@ -70,7 +70,7 @@ SCORES = ((0, 1), (1, 1), (1, 3))
 
 def example(spikes, scores=SCORES, label=None, prediction=1, readout="spike_count"):
     result = OneImage(spikes, scores, prediction, readout)
-    return views.example_view(result, label, list(map(str, range(np.shape(scores)[1]))))
+    return interactive.plot_example(result, label, list(map(str, range(np.shape(scores)[1]))))
 
 
 def test_every_spike_is_at_its_neuron_and_step():
@@ -159,9 +159,9 @@ def test_scores_that_have_no_value_before_the_first_step():
     ("label", "prediction", "colours", "legend"),
     [
         (1, 0, {"0": RED, "1": BLUE}, ["1 (right): 3", "0 (answer): 1"]),
-        (1, 1, {"0": views.GREY, "1": BLUE}, ["1 (answer): 3", "0: 1"]),
-        (None, 0, {"0": BLUE, "1": views.GREY}, ["1: 3", "0 (answer): 1"]),
-        (0, 0, {"0": BLUE, "1": views.GREY}, ["1: 3", "0 (answer): 1"]),
+        (1, 1, {"0": interactive.GREY, "1": BLUE}, ["1 (answer): 3", "0: 1"]),
+        (None, 0, {"0": BLUE, "1": interactive.GREY}, ["1: 3", "0 (answer): 1"]),
+        (0, 0, {"0": BLUE, "1": interactive.GREY}, ["1: 3", "0 (answer): 1"]),
     ],
 )
 def test_the_legend_has_classes_from_the_highest_score_on(label, prediction, colours, legend):
@@ -186,7 +186,7 @@ TRACES = {"current": [0.5, 1.5], "voltage": [0.1, 0.9], "spikes": [0, 2]}
 
 def neuron(weights=(1.0, -2.0, 3.0), currents=(0.0, 1.0, 1.0), **given):
     given = {"traces": TRACES, "rates": (120.0, 100.0)} | given
-    return views.neuron_view(weights, TUNING, currents, dt=0.001, name="n[3]", **given)
+    return interactive.plot_neuron(weights, TUNING, currents, dt=0.001, name="n[3]", **given)
 
 
 def weights_of(view):
@@ -289,7 +289,7 @@ def test_whole_layouts_can_be_sent_to_a_browser():
 
 def scatter_of(observed, predicted, **given):
     rates = np.asarray(observed, float), np.asarray(predicted, float)
-    drawn = views.layer_view(*rates, name="hidden", **given)
+    drawn = interactive.plot_layer(*rates, name="hidden", **given)
     return drawn, drawn.renderers[1].data_source
 
 
@@ -327,6 +327,12 @@ def test_a_layer_without_predictions():
     assert "no prediction" in title(drawn)
 
 
+def test_rates_of_two_shapes_are_refused():
+    message = r"one shape, \(n_images, n_neurons\), got \(2, 3\) and \(3, 2\)"
+    with pytest.raises(nn.InputError, match=message):
+        interactive.plot_layer(np.ones((2, 3)), np.ones((3, 2)))
+
+
 def test_a_silent_layer_and_one_neuron():
     drawn, source = scatter_of(np.zeros((1, 1)), np.zeros((1, 1)))
     assert "100% silent" in title(drawn)
@@ -335,6 +341,6 @@ def test_a_silent_layer_and_one_neuron():
 
 def test_shares_are_0_or_100_only_where_they_are():
     few = np.arange(10_000) < 1
-    assert [views.share(each) for each in (few, ~few)] == ["under 0.1%", "over 99.9%"]
-    assert views.share(few & ~few) == "0%"
-    assert views.share(np.arange(1000) < 4) == "0.4%"
+    assert [interactive.share(each) for each in (few, ~few)] == ["under 0.1%", "over 99.9%"]
+    assert interactive.share(few & ~few) == "0%"
+    assert interactive.share(np.arange(1000) < 4) == "0.4%"

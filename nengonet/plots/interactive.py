@@ -1,5 +1,6 @@
-"""The lab's figures of spikes, scores, neurons and layers: Bokeh figures of plain arrays.
+"""Figures to zoom into and to point at, for the lab and for notebooks: an image, a neuron, a layer.
 
+They are figures of Bokeh, which the extra ``lab`` brings; ``bokeh.plotting.show`` shows one.
 ``dt`` is the length of a step in seconds, ``name`` the name of the drawn object in the title.
 """
 
@@ -16,6 +17,7 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from nengonet.exceptions import InputError
 from nengonet.explain.findings import SATURATED
 from nengonet.plots.frame import COLOURS, step_ends
 from nengonet.results.result import Result
@@ -76,11 +78,22 @@ def share(flags: np.ndarray) -> str:
     return {"0.0%": "under 0.1%", "100.0%": "over 99.9%"}.get(text, text)
 
 
-def example_view(result: Result, label: int | None, names: Sequence[str]) -> LayoutDOM:
+def plot_example(result: Result, label: int | None, names: Sequence[str]) -> LayoutDOM:
     """Draw a network's response to one image: the spikes, and the scores over time.
 
-    The result is that of this image alone, ``label`` its right class and ``names`` those of all
-    classes. Every raster becomes a figure named ``raster LAYER``, in which y is the neuron.
+    Parameters
+    ----------
+    result : Result
+        A result of this image alone, with the rasters to draw. Every raster becomes a figure named
+        ``raster LAYER``, in which y is the neuron.
+    label : int or None
+        The right class, if known.
+    names : sequence of str
+        A name for each class.
+
+    Returns
+    -------
+    figures : bokeh.models.LayoutDOM
     """
     shown = [_raster(layer, each[0], result.dt) for layer, each in result.rasters.items()]
     return stacked([*shown, _scores(result, label, names)])
@@ -145,7 +158,7 @@ def _scores(result: Result, label: int | None, names: Sequence[str]) -> figure:
     return drawn
 
 
-def neuron_view(
+def plot_neuron(
     weights: np.ndarray,
     tuning: tuple[np.ndarray, np.ndarray],
     currents: np.ndarray,
@@ -171,6 +184,10 @@ def neuron_view(
     rates : pair of float, in Hz
         Observed and predicted for this image; NaN where unknown.
     dt, name
+
+    Returns
+    -------
+    figures : bokeh.models.LayoutDOM
     """
     observed, predicted = map(float, rates)
     said = f"observed {observed:,.1f} Hz (red)" if np.isfinite(observed) else "not observed"
@@ -258,14 +275,31 @@ def _traces(traces: Mapping[str, np.ndarray], dt: float, name: str) -> list[figu
     return shown
 
 
-def layer_view(
+def plot_layer(
     observed: np.ndarray, predicted: np.ndarray, name: str = "layer", ceiling: float = np.inf
 ) -> figure:
     """Draw a layer's observed rates against the predicted ones.
 
-    Both are (n_images, n_neurons), in Hz, and NaN where unknown. ``ceiling`` is the largest rate
-    that the neurons can have, in Hz.
+    Parameters
+    ----------
+    observed, predicted : (n_images, n_neurons) ndarray, in Hz
+        Rates, NaN where unknown. Of many, 4,000 drawn at random are shown; the title counts all.
+    ceiling : float, in Hz
+        The largest rate that the neurons can have.
+    name
+
+    Returns
+    -------
+    figure : bokeh.plotting.figure
+
+    Raises
+    ------
+    InputError
+        The two have different shapes.
     """
+    if np.ndim(observed) != 2 or np.shape(observed) != np.shape(predicted):
+        expected = "observed and predicted: expected rates of one shape, (n_images, n_neurons)"
+        raise InputError(f"{expected}, got {np.shape(observed)} and {np.shape(predicted)}")
     title = f"{name}: {share(observed == 0)} silent"
     if np.isfinite(ceiling):
         most = SATURATED * ceiling
