@@ -187,8 +187,8 @@ def test_a_run_that_ends_while_the_page_looks_is_shown_whole(moment, monkeypatch
 
     ends, present = threading.Event(), state.Lab._present
     monkeypatch.setattr(state.Lab, "_present", lambda *own: ends.wait(LONG) and present(*own))
-    lab.set("run.n_images", 50)
-    lab.run()
+    page._change(lab.set, "run.n_images", 50)
+    assert marked(page) == ["n_images"]
     with monkeypatch.context() as patched:
         for name in ("done", "is_running", "predicted"):
             patched.setattr(state.Lab, name, reading(name, getattr(state.Lab, name).fget))
@@ -198,7 +198,11 @@ def test_a_run_that_ends_while_the_page_looks_is_shown_whole(moment, monkeypatch
                 assert "done" not in page._top.object
     page.look()
     assert page.done.number == 2
-    assert [each.stylesheets for each in page._widgets.values() if len(each.stylesheets) > 1] == []
+    assert marked(page) == []
+
+
+def marked(page):
+    return [each.name for each in page._widgets.values() if len(each.stylesheets) > 1]
 
 
 @pytest.fixture(scope="module")

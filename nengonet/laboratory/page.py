@@ -27,7 +27,7 @@ from nengonet.laboratory.state import Lab, Run, Settings
 from nengonet.plots import interactive
 from nengonet.report import image_card
 
-_EVERY = 100  # milliseconds between two looks at what a run has done
+_EVERY = 50  # milliseconds between two looks at what a run has done
 _N_IMAGES, _N_RUNS = 36, 20  # in the grid, and in the list of runs
 _RUNS = ("run", "network", "changed since the run before", "predicted", "accuracy of the run", "s")
 _KNOB = ":host { margin: 2px 4px; } label { font-size: 12px; }"
