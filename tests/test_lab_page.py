@@ -290,8 +290,9 @@ class Visit:
 
 
 # With the mark, which is a matter of style.
-LABEL = """each => each.innerText
-    + getComputedStyle(each, "::after").content.replace(/^none|^normal|"/g, "")"""
+LABEL = """each => [each.innerText,
+    getComputedStyle(each, "::after").content.replace(/^none|^normal|"/g, "")
+    ].filter(Boolean).join(", ")"""
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ _N_IMAGES, _N_RUNS = 36, 20  # in the grid, and in the list of runs
 _RUNS = ("run", "network", "changed since the run before", "predicted", "accuracy of the run", "s")
 _KNOB = ":host { margin: 2px 4px; } label { font-size: 12px; }"
 # The mark is a matter of style: a new name would draw the widget anew, without what is being typed.
-_CHANGED = "label { color: #B34700; font-weight: 700; } label::after { content: %s; }"
+_CHANGED = (
+    "label { color: #B34700; font-weight: 700; } label::after { content: %s; display: block; }"
+)
 _CHANGED += " input, select { border: 2px solid #D55E00 !important; }"
 _CODE = "textarea { font: 12px/1.4 monospace; white-space: pre; }"
 _UNITS = dict.fromkeys(("tau_rc", "tau_ref", "tau_n", "synapse", "presentation_time", "dt"), "s")
@@ -192,7 +194,7 @@ class Page(param.Parameterized):
         for name, knob in knobs.items():
             shown = {"value": lab.now.values[knob.layer][knob.word], "stylesheets": [_KNOB]}
             if name in changed:
-                words = f", was {_text(changed[name][0], knob.none or '–')}"
+                words = f"was {_text(changed[name][0], knob.none or '–')}"
                 shown["stylesheets"].append(_CHANGED % json.dumps(words, ensure_ascii=False))
             self._widgets[name].param.update(visible=knob.used(lab.now.values), **shown)
         for button in self._networks:
