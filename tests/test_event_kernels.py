@@ -145,11 +145,17 @@ def test_convolution_of_windows_of_any_geometry(seed):
 def test_windows_are_worth_it_where_rows_of_the_kernel_are_short_or_spikes_many():
     few, many = (
         (27, 27, 5, 26, 26, 2, 2, 1, 1, 0, 0, 10),
-        (15, 15, 32, 13, 13, 3, 3, 1, 1, 0, 0, 64),
+        (15, 15, 16, 13, 13, 3, 3, 1, 1, 0, 0, 64),
     )
     assert event_kernels.windows_from(few, 4) < 0.1
     assert event_kernels.windows_from(few, 4) < event_kernels.windows_from(few, 8)
     assert 0.4 < event_kernels.windows_from(many, 4) < 0.5
+    large, strided = (
+        (15, 15, 64, 15 // stride, 15 // stride, 3, 3, stride, stride, 1, 1, 64)
+        for stride in (1, 2)
+    )
+    assert 0.1 < event_kernels.windows_from(large, 4) < 0.3
+    assert 0.4 < event_kernels.windows_from(strided, 4) < 0.5
 
 
 def test_windows_of_other_numbers_than_the_kernel():

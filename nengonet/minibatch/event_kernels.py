@@ -344,14 +344,18 @@ def n_near(geometry: tuple[int, ...]) -> int:
 def windows_from(geometry: tuple[int, ...], itemsize: int) -> float:
     """Return the number of spikes from which `window_convolution` is faster than gathering.
 
-    Measured with 8 to 64 filters of 3 to 64 channels (Zen 4). Adding a row of the kernel takes
+    Measured with 8 to 128 filters of 1 to 64 channels (Zen 4). Adding a row of the kernel takes
     twice as long as multiplying it for eight positions. The number of spikes under the kernel
     cannot be predicted, which costs as much time as multiplying some 50 vectors. For the smallest
     kernels (2x2x5 to 10 filters, 3x3x3 to 16), both took the same time with spikes of 1 to 3 % of
-    the inputs.
+    the inputs. Of large kernels with many filters, the rows of listed values stay in the nearest
+    cache, those of spikes do not, which decides if most inputs are under many windows.
     """
-    halves = -(-geometry[-1] * itemsize // 32)
-    vectors = geometry[5] * geometry[6] * geometry[2] * halves / 2
+    n_rows = geometry[5] * geometry[6] * geometry[2]
+    is_large = geometry[-1] * itemsize >= _MANY and n_rows * _MANY >= 3 * _NEAREST
+    if is_large and geometry[7:9] == (1, 1):
+        return 0.2
+    vectors = n_rows * -(-geometry[-1] * itemsize // 32) / 2
     return max(0.03, 0.5 * (vectors - 25) / (vectors + 25))
 
 
