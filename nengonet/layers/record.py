@@ -200,7 +200,7 @@ def listed_layers(pre: object) -> list[Layer]:
 
 
 def _connect(given: object) -> str:
-    """Return what to do with an object of Nengo's that is no layer."""
+    """Return how to connect one of Nengo's own objects, as it is not a layer."""
     plain = isinstance(given, nengo.Ensemble | nengo.Node | nengo.ensemble.Neurons)
     return "; connect it with nengo.Connection(…, synapse=None)" if plain else ""
 

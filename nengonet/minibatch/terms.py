@@ -233,7 +233,7 @@ class Term:
 
     def _in_windows(self, dense: np.ndarray) -> np.ndarray:
         """Return the convolution of dense input, (examples, n_steps, n)."""
-        sums = np.empty((*dense.shape[:2], self.n), self.dtype)
+        sums = memory.empty((*dense.shape[:2], self.n), self.dtype)
         term = nothing(self.dtype)._replace(**self._windowed(dense))
         add_up(term, np.empty((0, 0), self.dtype), sums, self._context.stretch_kernels)
         return sums
@@ -340,7 +340,10 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
         if len(runs) * _RUN > n or dtype.char not in "fd":
             found = np.ascontiguousarray((matrix.astype(dtype, copy=False) @ rows.T).T)
         else:
-            found, weights = np.empty((len(rows), n), dtype), matrix.data.astype(dtype, copy=False)
+            found, weights = (
+                memory.empty((len(rows), n), dtype),
+                matrix.data.astype(dtype, copy=False),
+            )
             context.stretch_kernels.multiply_runs(rows, runs, columns, weights, found)
         return found.reshape(*block.shape[:-1], -1)
 

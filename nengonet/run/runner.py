@@ -219,7 +219,6 @@ class Runner:
         """Whether most steps run without Python's lock, so that threads can share the work."""
         return self.simulator.runs_in_stretches
 
-    @on_one_blas_thread
     def run(
         self,
         images: Images,
@@ -266,6 +265,7 @@ class Runner:
                 record.add(signal)
         return self._arrays(np.array([example]))
 
+    @on_one_blas_thread
     def _arrays(self, examples: np.ndarray) -> Arrays:
         """Return the content of the records, examples first."""
         job, arrays = self.job, {"examples": examples}
