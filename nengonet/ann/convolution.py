@@ -16,8 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nengonet.checks import positive_integer, quoted
 from nengonet.exceptions import InputError
 
-# Windows are copied before they are multiplied; this bounds the copy for any number of images.
-_CHUNK_BYTES = 32 * 2**20
+# Windows are copied before they are multiplied; this many bytes of them stay in the cache.
+_CHUNK_BYTES = 2 * 2**20
 # Names of the axes of an input, by their number.
 AXES = {1: "steps", 2: "rows, columns"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import nengo
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 import nengonet as nn
 from nengonet.ann.activations import activations
 from nengonet.ann.unweighted import Pool
+from nengonet.minibatch.one_thread import on_one_blas_thread
+from nengonet.run.parallel import n_processes
 from nengonet.tables import aligned
 
 # Nengo's own default, stated explicitly: each neuron has one voltage, the same for all images.
@@ -67,10 +70,12 @@ def layers_of_shapes(
     return [by_shape[shape] for shape in shapes]
 
 
+@on_one_blas_thread
 def in_chunks(compute: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Call a function on all images, a few at a time to save memory."""
-    starts = range(0, len(images), _CHUNK)
-    return np.concatenate([compute(images[start : start + _CHUNK]) for start in starts])
+    """Call a function on all images, a few at a time to save memory, on all cores."""
+    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    with ThreadPoolExecutor(n_processes(-1)) as pool:
+        return np.concatenate(list(pool.map(compute, chunks)))
 
 
 def logits_of(layers: Sequence[nn.LayerWeights | Pool], images: np.ndarray) -> np.ndarray:
