@@ -6,6 +6,7 @@ import os
 import pathlib
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -21,7 +22,7 @@ from click.testing import CliRunner
 
 import nengonet as nn
 from nengonet.cli import main
-from nengonet.cli.shared import _coloured
+from nengonet.cli.shared import _coloured, _is_saved
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs/howto/command-line.md").read_text(
     encoding="utf-8"
@@ -281,6 +282,31 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, jobs):
     gone_on = here([*twin, "--save", str(file), "--resume"])
     assert finished > 20_000
     assert gone_on["spikes_per_image"] == here(twin)["spikes_per_image"]
+
+
+def test_ctrl_c_before_anything_is_finished_keeps_nothing(tmp_path):
+    # One image takes minutes.
+    arguments = ["reproduce", "forum-mnist", "--images", "1", "--presentation-time", "600"]
+    arguments += ["--simulator", "reference", f"--save={tmp_path / 'run.h5'}"]
+    partial = tmp_path / "run.h5.partial"
+    message = interrupt(arguments, lambda process: partial.exists())
+    assert message == (
+        "nengonet: interrupted; nothing is kept, as nothing was finished; "
+        f"start again with: nengonet {shlex.join(arguments)}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_saved_in_a_folder_and_beside_a_file(tmp_path):
+    folder, file, other = (tmp_path / name for name in ("runs", "a.sweep", "b.h5"))
+    folder.mkdir()
+    for path in (folder, file, other):
+        assert not _is_saved(path)
+    for name in ("runs/repaired.h5.partial", "a-mlp.sweep", "b.h5.partial"):
+        (tmp_path / name).touch()
+    for path in (folder, file, other):
+        assert _is_saved(path)
+    assert not _is_saved(tmp_path / "c.h5")
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -25,6 +26,17 @@ from nengonet.run import parallel
 
 
 def test_processes_give_the_same_numbers():
+    assert numbers(run(n_jobs=2)) == numbers(run())
+
+
+def test_processes_end_quietly_when_tasks_were_cancelled(caplog):
+    """As after Ctrl-C; tasks that no process has taken yet are cancelled."""
+    pool = parallel._process_pool(2)
+    pool.submit(time.sleep, 0).result()
+    futures = [pool.submit(time.sleep, 60) for _ in range(20)]
+    assert any([future.cancel() for future in futures])
+    parallel.stop_processes()
+    assert caplog.records == []
     assert numbers(run(n_jobs=2)) == numbers(run())
 
 

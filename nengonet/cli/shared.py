@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import math
 import os
+import pathlib
 import re
 import shlex
 import signal
@@ -214,11 +216,24 @@ def _how_to_go_on(context: click.Context) -> str:
     words = list(context.meta[_WORDS])
     if not any(option.name == "save" for option in _called(context).params):
         return "nothing is kept, as this command has no --save"
-    if not any(word.split("=")[0] == "--save" for word in words):
+    named = [k for k, word in enumerate(words) if word.split("=")[0] == "--save"]
+    if not named:
         return "nothing is kept; with --save FILE, finished work is kept, and --resume continues"
+    file = words[named[-1]].partition("=")[2] or words[named[-1] + 1]
+    if not _is_saved(pathlib.Path(file)):
+        line = shlex.join([context.info_name, *words])
+        return f"nothing is kept, as nothing was finished; start again with: {line}"
     resume = [] if "--resume" in words else ["--resume"]
     line = shlex.join([context.info_name, *words, *resume])
     return f"what is finished is kept; resume with: {line}"
+
+
+def _is_saved(path: pathlib.Path) -> bool:
+    """Return whether finished work is in a file, the files beside it, or a folder."""
+    if path.is_dir():
+        return any(path.iterdir())
+    names = f"{glob.escape(path.name)}*", f"{glob.escape(path.stem)}-*{glob.escape(path.suffix)}"
+    return any(any(path.parent.glob(name)) for name in names)
 
 
 def _in_the_callers_words(context: click.Context, message: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import pickle
 import signal
@@ -228,7 +229,17 @@ def _process_pool(n_jobs: int) -> Executor:
 def stop_processes() -> None:
     """End the worker processes, even in the middle of their work."""
     if _latest is not None:
-        _latest.shutdown(wait=True, kill_workers=True)
+        # Loky logs a traceback if a task was cancelled just before.
+        logger = logging.getLogger("concurrent.futures")
+        logger.addFilter(_refuse)
+        try:
+            _latest.shutdown(wait=True, kill_workers=True)
+        finally:
+            logger.removeFilter(_refuse)
+
+
+def _refuse(record: logging.LogRecord) -> bool:
+    return False
 
 
 _latest: Executor | None = None
