@@ -6,8 +6,9 @@ import pytest
 
 import nengonet as nn
 from nengonet.layers.inputs import BLOCK_STEPS
-from nengonet.minibatch import MinibatchSimulator, stages, stretches
+from nengonet.minibatch import MinibatchSimulator, mixtures, stages, stretches
 from nengonet.minibatch.records import OutputRecord
+from nengonet.minibatch.terms import Term
 from nengonet.neurons import model_of
 from nengonet.run.presentation import present
 
@@ -541,16 +542,17 @@ def test_rates_of_a_constant_input_are_computed_once(synapse, monkeypatch):
         n_steps.clear()
         simulator.run_steps(50)
     first, second = n_steps[7 * 6 * 5], n_steps[2 * 2 * 70]
-    # Once in each part of the run; the parts become longer.
-    assert first < 3 * 50 / 4
+    # Once for each example, however many parts the run has.
+    assert first == 3
     assert second == (first if synapse is None else 3 * 50)
 
 
-def test_a_filtered_constant_is_the_same_to_the_bit_as_in_the_reference():
-    """Sums of these numbers are exact: their products are taken once, filters step by step."""
+@pytest.mark.parametrize("filtered", ["second", "pool"])
+def test_a_filtered_constant_is_the_same_to_the_bit_as_in_the_reference(filtered):
+    """Sums of these numbers are exact: their products are taken once."""
     network, output = rates_in_rows(nengo.RectifiedLinear(), None)
-    (second,) = (each for each in output.upstream() if each.label == "second")
-    (connection,) = second.connections
+    (layer,) = (each for each in output.upstream() if each.label == filtered)
+    (connection,) = layer.connections
     connection.synapse = nengo.LinearFilter([0.5], [1, -0.5], analog=False)
     images = np.random.default_rng(1).integers(0, 3, (3, 9, 8, 2)) / 4
     run = {"readout": "mean", "progress": False, "presentation_time": 0.03, "keep": ["second"]}
@@ -559,6 +561,99 @@ def test_a_filtered_constant_is_the_same_to_the_bit_as_in_the_reference():
     np.testing.assert_array_equal(found.mean_output("second"), expected.mean_output("second"))
     np.testing.assert_array_equal(found.steps, expected.steps)
     assert expected.mean_output("second").any()
+
+
+def behind_a_filter(synapse):
+    """Rates of a constant, filtered; and what reads them as a whole, in part and again filtered."""
+    rng = np.random.default_rng(7)
+    with nengo.Network(seed=0) as network:
+        inputs = nn.constant_input((8, 8, 2))
+        rates = nn.conv2d(
+            inputs, rng.normal(size=(3, 3, 2, 4)), nengo.RectifiedLinear(), gain=2.0, label="rates"
+        )
+        pool = nn.avg_pool2d(rates, synapse=synapse, label="pool")
+        conv = nn.conv2d(
+            pool, rng.normal(size=(2, 2, 4, 5)), nengo.LIF(), gain=9.0, synapse=0.003, label="conv"
+        )
+        some = nengo.Node(size_in=9, label="some")
+        nengo.Connection(pool.output[3:12], some, synapse=None)
+        more = rng.normal(size=(conv.size, 9))
+        nengo.Connection(some, conv.ensemble.neurons, transform=more, synapse=None)
+        output = nn.dense(conv, rng.normal(size=(conv.size, 3)), None, label="output")
+        # A probe of the filter itself, whose output is read a step later.
+        end = nengo.Node(size_in=rates.size, label="end")
+        nengo.Probe(nengo.Connection(rates.output, end, synapse=synapse), "output")
+    return network, [inputs, rates, pool, some, conv, output]
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    "synapse",
+    [
+        0.005,
+        nengo.Alpha(0.004),
+        nengo.LinearFilter([0.002, 1.0], [0.006, 1.0]),
+        nengo.LinearFilter([1.0], [1e-5, 0.007, 1.0]),
+    ],
+)
+def test_filters_of_rates_go_on_from_their_states(synapse, few, monkeypatch):
+    """In stretches of several parts, single steps, and again from the states after them."""
+    if few:
+        # One example after the other, two or three at a time, a few steps in each part.
+        monkeypatch.setattr(stretches, "_STATE_BYTES", 1)
+        monkeypatch.setattr(stretches, "_LANES", 3)
+        monkeypatch.setattr(stretches, "_BLOCK_BYTES", 2**13)
+        monkeypatch.setattr(stages, "_DENSE_BYTES", 1)
+    network, layers = behind_a_filter(synapse)
+    objects = [getattr(each, "output", each) if each is not layers[3] else each for each in layers]
+    images = np.random.default_rng(2).uniform(-1, 1, (5, 8 * 8 * 2))
+    images[3] = 0
+    with MinibatchSimulator(network, 5, progress_bar=False, seed=1) as simulator:
+        kept = [simulator.record(each, steps=True) for each in objects]
+        sums = [simulator.record(each) for each in objects]
+        sums[2].keep_signs()
+        simulator.reset_to_examples(images)
+        assert simulator.runs_in_stretches
+        assert any(isinstance(each, mixtures.Filtered) for each in simulator._stretches._stages)
+        simulator.run_steps(31)
+        for _ in range(3):
+            simulator.step()
+        simulator.run_steps(12)
+        simulator.run_steps(14)
+        found = [record.steps for record in kept]
+        (probe,) = network.probes
+        found.append(simulator.data[probe])
+    for number, image in enumerate(images):
+        layers[0].node.output.show(image, number, 0)
+        with network:
+            probes = [*(nengo.Probe(each) for each in objects), probe]
+        with nengo.Simulator(network, progress_bar=False, seed=1) as reference:
+            reference.run_steps(60)
+        for steps, probe in zip(found, probes, strict=True):
+            np.testing.assert_allclose(steps[number], reference.data[probe], rtol=1e-9, atol=1e-12)
+        network.probes[:] = [probe]
+        assert number == 3 or reference.data[probes[4]].any()
+    for record, steps in zip(sums, found, strict=False):
+        np.testing.assert_allclose(record.total, steps.sum(axis=1), rtol=1e-9, atol=1e-9)
+    negative = np.minimum(found[2], 0).sum(axis=1)
+    np.testing.assert_allclose(sums[2].negative, negative, rtol=1e-9, atol=1e-9)
+
+
+def test_a_product_of_filtered_rates_is_computed_once(monkeypatch):
+    """Count the images that the convolution behind the filter is computed for."""
+    n_images, windows = [], Term._in_windows
+
+    def counting(self, dense):
+        n_images.append(dense.shape[:2])
+        return windows(self, dense)
+
+    monkeypatch.setattr(Term, "_in_windows", counting)
+    monkeypatch.setattr(stretches, "_BLOCK_BYTES", 2**14)
+    network, (*_, output) = behind_a_filter(0.005)
+    images = np.random.default_rng(2).uniform(0, 1, (4, 8, 8, 2))
+    present(network, output, images, presentation_time=0.1, progress=False)
+    # The filter's state, its last output and its input.
+    assert n_images == [(4, 3)]
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 1000])

@@ -29,6 +29,7 @@ from nengo.synapses import LinearFilter
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.weighted import AddBias
 from nengonet.minibatch.convolutions import geometry_of, has_fan_out
+from nengonet.minibatch.mixtures import linear_of
 from nengonet.minibatch.neuron_steps import drawing_of, is_elementwise, kernel_of
 from nengonet.minibatch.operators import is_batched_function
 from nengonet.minibatch.plan import PURE
@@ -147,7 +148,7 @@ class Flow:
         elif len(terms) == 1 and not steady and _is_relay(terms[0]):
             self._add(Relay(signal, context, terms[0].source, terms[0].sparse()))
         else:
-            self._add(Linear(signal, context, Sum(terms, steady, context)))
+            self._add(linear_of(signal, context, terms, steady))
 
     def _whole(self, signal: Signal) -> Signal:
         """Return the signal that is set as a whole, of which this signal may be a part."""
@@ -180,7 +181,7 @@ class Flow:
             kind = Stepped if kernel_of(operator, context) is None else Neurons
             return kind(operator, context, what, scale)
         if _is_filter(operator):
-            return Linear(operator.output, context, Sum([self._filtered(operator)], [], context))
+            return linear_of(operator.output, context, [self._filtered(operator)], [])
         source = operator.x if isinstance(operator, SimPyFunc) else operator.input
         if type(getattr(operator, "fn", None)) is AddBias:
             terms, steady = self._terms(source)

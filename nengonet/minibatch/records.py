@@ -10,7 +10,7 @@ import numpy as np
 
 from nengonet.exceptions import InputError
 from nengonet.minibatch import memory
-from nengonet.minibatch.streams import Spikes, Stream, as_block
+from nengonet.minibatch.streams import Mixture, Spikes, Stream, as_block
 from nengonet.results.readout import LARGEST_SMALL
 
 
@@ -168,6 +168,8 @@ class OutputRecord:
             return
         if self._sum is None:
             self._sum = memory.zeros(self._shape, np.float64)
+        if isinstance(stream, Mixture):
+            stream = stream.mean if self.negative is None else stream.block
         times = n_steps if stream.shape[1] < n_steps else 1
         sums = np.empty((len(stream), stream.shape[2]))
         kernels.sum_steps(np.ascontiguousarray(stream), sums)

@@ -26,7 +26,7 @@ from nengonet.minibatch import memory
 from nengonet.minibatch.inputs import PoissonEvents
 from nengonet.minibatch.neuron_steps import kernel_of, states_of
 from nengonet.minibatch.registry import Context
-from nengonet.minibatch.streams import Chunk, Spikes, Stream, joined, put, take
+from nengonet.minibatch.streams import Chunk, Mixture, Spikes, Stream, joined, put, take
 from nengonet.minibatch.terms import Arguments, Filter, Term, add_up, nothing
 from nengonet.neurons import model_of
 
@@ -538,6 +538,8 @@ class Relay(_Passing):
     def run(self, chunk):
         """Pass spikes on."""
         stream, kernels = chunk.streams[self._source], self.context.stretch_kernels
+        if isinstance(stream, Mixture):
+            return stream._replace(parts=self._dense(stream.parts))
         if not isinstance(stream, Spikes):
             return self._dense(stream)
         spikes = stream.rows, stream.bounds, stream.first, chunk.n_steps

@@ -1,4 +1,4 @@
-"""The output of a stage for some examples and steps: spikes as a list, or numbers."""
+"""The output of a stage for some examples and steps: a list of spikes, numbers, or a mixture."""
 
 from __future__ import annotations
 
@@ -31,8 +31,29 @@ class Spikes(NamedTuple):
         return int((self.bounds[:, -1] - self.bounds[:, self.first]).sum())
 
 
-# Spikes, or the outputs of every step, (batch, n_steps, n).
-Stream = Spikes | np.ndarray
+class Mixture(NamedTuple):
+    """The same numbers in all steps, each time with other factors: ``factors[step] @ parts``.
+
+    ``factors`` are (n_steps, n_parts). ``parts``, (batch, n_parts, n), are those of all steps of a
+    run.
+    """
+
+    factors: np.ndarray
+    parts: np.ndarray
+
+    @property
+    def block(self) -> np.ndarray:
+        """The numbers of every step, (batch, n_steps, n)."""
+        return self.factors @ self.parts
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean over all steps, (batch, 1, n)."""
+        return self.factors.mean(axis=0, keepdims=True) @ self.parts
+
+
+# Spikes, a mixture, or the outputs of every step, (batch, n_steps, n).
+Stream = Spikes | Mixture | np.ndarray
 
 
 @dataclass
@@ -52,7 +73,7 @@ class Chunk:
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
     first: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
-    # The constant part of each sum.
+    # What is the same in all steps: the constant part of each sum, and products of a mixture.
     steady: dict[object, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -68,7 +89,7 @@ class Chunk:
             }
         if done == 0:
             self.first = self.before
-        self.n_steps, self.begin, self.done, self.streams = n_steps, begin, done, {}
+        self.n_steps, self.begin, self.done = n_steps, begin, done
 
     def go_back(self, *keepers: object) -> None:
         """Set the states of the keepers back to those before the steps."""
@@ -89,6 +110,8 @@ def as_block(
     stream: Stream, n_steps: int, n: int, kernels: ModuleType, lanes: slice = slice(None)
 ) -> np.ndarray:
     """Return the output of some of the examples in every step, (examples, n_steps, n)."""
+    if isinstance(stream, Mixture):
+        return stream._replace(parts=stream.parts[lanes]).block
     if not isinstance(stream, Spikes):
         return stream[lanes]
     bounds = np.ascontiguousarray(stream.bounds[lanes])

@@ -78,8 +78,8 @@ _BLOCK = 2**12
 
 # How a term is computed. For every spike: by rows of a matrix, a convolution's filters, ways of
 # many filters, ways of one number each, or a single way, with one number for all. Dense:
-# beforehand, or by a convolution's windows.
-NOTHING, ROWS, GATHER, SCATTER, SPARSE, SINGLE, BLOCK, WINDOWS = range(8)
+# beforehand, by a convolution's windows, or beforehand for the parts of a mixture.
+NOTHING, ROWS, GATHER, SCATTER, SPARSE, SINGLE, BLOCK, WINDOWS, MIXTURE = range(9)
 
 
 @inner
@@ -215,6 +215,13 @@ def weigh(term, steady, scale, k, first_step, n_steps, block):
                 of_step = at if dense.shape[1] > 1 else 0
                 for i in range(dense.shape[2]):
                     total[i] = dense[k + b, of_step, i]
+            elif how == MIXTURE:
+                for i in range(total.shape[0]):
+                    total[i] = 0
+                for part in range(dense.shape[1]):
+                    factor = matrix[at, part]
+                    for i in range(dense.shape[2] if factor != 0 else 0):
+                        total[i] += factor * dense[k + b, part, i]
             elif how == WINDOWS:
                 of_step = at if dense.shape[1] > 1 else 0
                 _windows(address, (dense[k + b, of_step], geometry, matrix, places, total))

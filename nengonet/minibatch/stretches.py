@@ -32,7 +32,7 @@ _FIRST, _SPIKES = 10, 8_000_000
 # Bytes of the step-by-step output that is kept for all examples.
 _KEPT_BYTES = 2**26
 # Bytes of step-by-step output of stages, for the examples that are processed together.
-_BLOCK_BYTES = 2**24
+_BLOCK_BYTES = 2**25
 # Bytes of the states of such examples, and their least number: a cache line of float64.
 _STATE_BYTES, _LANES = 2**23, 8
 # Failed stretches that are allowed before all steps become single ones.
@@ -232,17 +232,23 @@ class Stretches:
     def _run(self, chunk: Chunk, n_steps: int, begin: int, tell: Callable[[int], object]) -> Found:
         """Do a chunk's steps in parts, add to the records, and return what is kept."""
         found = Found(chunk.lanes, [], {})
-        done = 0
+        done, chunk.streams = 0, {}
         while done < n_steps:
             n = min(self._most, n_steps - done)
             chunk.begin_steps(n, begin, done)
             for stage in self._stages:
-                chunk.streams[stage] = self._runs[stage](chunk)
+                if stage not in chunk.streams:
+                    chunk.streams[stage] = self._runs[stage](chunk)
             for stage, record in self._records:
-                record.add_stream(chunk.lanes, chunk.streams[stage], n, self._kernels)
+                # What is the same in all steps is added once.
+                n_new = n if not stage.is_steady else n_steps if done == 0 else 0
+                if n_new > 0:
+                    record.add_stream(chunk.lanes, chunk.streams[stage], n_new, self._kernels)
             found.parts.append((n, {stage: chunk.streams[stage] for stage in self._kept}))
             self._most = self._next_most(chunk)
-            chunk.streams = {}
+            # What is the same in all steps is kept.
+            steady = [stage for stage in self._stages if stage.is_steady]
+            chunk.streams = {stage: chunk.streams[stage] for stage in steady}
             done += n
             tell(n_steps * chunk.lanes.start + done * chunk.n)
         found.last.update((stage, stage.last(chunk)) for stage, _ in self._watched)

@@ -22,7 +22,7 @@ from nengonet.minibatch.convolutions import (
 )
 from nengonet.minibatch.operators import weights_of
 from nengonet.minibatch.registry import Context
-from nengonet.minibatch.streams import Chunk, Spikes, Stream, as_block, put
+from nengonet.minibatch.streams import Chunk, Mixture, Spikes, Stream, as_block, put
 
 # The factor of a term: an operator's weights, a matrix, or nothing.
 Product = Operator | scipy.sparse.sparray | None
@@ -80,10 +80,9 @@ class Filter:
     """A linear filter's step, its states (order, n) and its last output."""
 
     def __init__(self, operator: SimProcess, context: Context) -> None:
-        self.operator = operator
-        self._signals, process = context.signals, operator.process
-        self._state, self._output, n = operator.state["X"], operator.output, operator.output.shape
-        step = process.make_step(n, n, context.dt, None, {"X": np.zeros(self._state.shape)})
+        self.operator, self._signals, self._dt = operator, context.signals, context.dt
+        self._state, self._output = operator.state["X"], operator.output
+        step = self._step(np.zeros(self._state.shape))
         a, b, c, d = (np.asarray(each, np.float64) for each in (step.A, step.B, step.C, step.D))
         order = len(self._state.initial_value)
         self.system = (
@@ -94,6 +93,27 @@ class Filter:
             d.ravel(),
             operator.mode == "update",
         )
+
+    def _step(self, states: np.ndarray) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return the reference's step of these states, (order, n)."""
+        n = states.shape[1:]
+        return self.operator.process.make_step(n, n, self._dt, None, {"X": states})
+
+    def responses(self, after: np.ndarray, n_steps: int) -> np.ndarray:
+        """Step it with the same input in all steps; return its outputs, (n_steps, order + 2).
+
+        Outputs and states are given as factors of `Mixture`: those of the states before all steps,
+        and of the input. The factors of the states ``after`` the steps so far are
+        (order + 1, order + 2).
+        """
+        # As if each of the summands were the number of one neuron, and the others were 0.
+        step, given = self._step(after[:-1]), np.eye(1, len(after) + 1, len(after))[0]
+        outputs, is_late = np.empty((n_steps, len(given))), self.system[-1]
+        for of_step in outputs:
+            before = after[-1].copy()
+            after[-1] = step(0.0, given)
+            of_step[:] = before if is_late else after[-1]
+        return outputs
 
     def load(self, lanes: slice, kernels: ModuleType) -> list[np.ndarray]:
         """Return the states of some examples, (examples, order + 1, n)."""
@@ -138,6 +158,11 @@ class Term:
         factor = np.broadcast_to(factor, (self.n,)).astype(self.dtype)
         self.scale = factor if self.scale is None else self.scale * factor
         return self
+
+    @property
+    def unfiltered(self) -> Term:
+        """The term without its filter."""
+        return Term(self.source, self.n, self._context, product=self.product)
 
     def is_dense(self, stream: Stream, n_steps: int) -> bool:
         """Return whether the dense product is faster, given the spikes."""
@@ -195,6 +220,12 @@ class Term:
             given = given._replace(system=(address, *self.filter.system, working), states=states)
         if self.scale is not None:
             given = given._replace(factors=self.scale)
+        if isinstance(stream, Mixture):
+            if self not in chunk.steady:
+                product = self.computed if self._windows is None else self._in_windows
+                chunk.steady[self] = np.ascontiguousarray(product(stream.parts))
+            parts = chunk.steady[self][lanes]
+            return given._replace(how=kernels.MIXTURE, dense=parts, matrix=stream.factors)
         if self.is_dense(stream, n_steps):
             dense = as_block(stream, n_steps, self.source.output.size, kernels, lanes)
             if self._windows is None:
