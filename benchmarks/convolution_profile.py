@@ -14,8 +14,9 @@ and for the rest of its step. In vector instructions of ``width`` numbers, the l
 The times of single instructions are measured here: parts of contiguous rows that come from the
 second cache; a large product in BLAS; integrate-and-fire neurons in a plain loop. The product of a
 constant input is computed once for all steps, and is left out here. So is the work of pools to
-pass spikes on. "other" is work that is done once, or outside the stages. The images come from the
-folder NENGONET_DATA.
+pass spikes on. Neurons that cannot spike under a constant current are counted, though
+`nengonet.present` does not step them. "other" is work that is done once, or outside the stages. The
+images come from the folder NENGONET_DATA.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ import numpy as np
 from llvmlite import binding
 
 import nengonet as nn
+from nengonet.minibatch.kernels import piece
 from nengonet.minibatch.one_thread import on_one_blas_thread
+from nengonet.neurons import elementary
 from nengonet.results.operations import ann_multiply_adds, synapses_of
 
 sys.path.append(str(pathlib.Path(__file__).parent / "peers"))
 import jobs
 
 REPEATS = 5
+set_expm1, set_log1p = (piece(each, []) for each in (elementary.set_expm1, elementary.set_log1p))
 
 
 @dataclasses.dataclass
@@ -85,10 +89,11 @@ def update(current, voltage, spiked):
 
 @numba.njit(error_model="numpy")
 def exponentials(numbers, results):
-    """Compute the logarithms and exponentials of LIF neurons."""
+    """Compute the logarithms and exponentials of LIF neurons, as their steps do."""
     for i in range(len(numbers)):
-        results[i] = np.log1p(numbers[i])
-        results[i] += np.expm1(numbers[i])
+        results[i] = numbers[i]
+    set_log1p(results, len(numbers))
+    set_expm1(results, len(numbers))
 
 
 def measured_machine(dtype: np.dtype) -> Machine:

@@ -148,3 +148,65 @@ def test_nengos_rectifier_takes_the_floor_of_a_voltage_below_0():
         kernel, constants = constants_of(INTEGRATORS[name], np.float64)
         is_simple = kernel.simplify(np.ones(3), (np.full((1, 3), -0.5),), 0, constants)
         assert bool(is_simple) == (name != "stock")
+
+
+def sleepers_of(neuron_type, dtype, horizon, seed):
+    """Return what `wake` marks, and which of these neurons then have an event or a spike."""
+    kernel, constants = constants_of(neuron_type, dtype)
+    rng, n, names = np.random.default_rng(seed), 400, kernel.states
+    is_lif = "refractory_time" in names
+    # Most are near the current below which nothing spikes; the rest is far from it.
+    edge_of_current = 1.0 if is_lif else 0.7 / (horizon * DT)
+    current = edge_of_current * (1 + rng.normal(0, 1e-3, n))
+    current[::4] = rng.normal(0, 2 * edge_of_current, len(current[::4]))
+    current[:4] = -np.inf, np.nan, -1e30, edge_of_current
+    states = [np.zeros((1, n), dtype) for _ in names]
+    voltage = states[0][0]
+    voltage[:] = rng.choice([0, 0.3, -0.4, -5, 0.999, 1.2], n, p=[0.5, 0.3, 0.1, 0.04, 0.03, 0.03])
+    if is_lif:
+        states[1][0] = rng.choice([0, 0.0004, 0.0023, 0.09], n)
+    if "adaptation" in names:
+        states[2][0] = rng.choice([0, 0.1, 0.7, -0.5, 40], n, p=[0.5, 0.2, 0.2, 0.05, 0.05])
+    current = current.astype(dtype)
+    marks = np.full(n, 7, np.uint8)
+    before = [current.copy(), *(each.copy() for each in states)]
+    kernel.wake(current, marks, states, 0, horizon, constants)
+    assert_same([current, *states], before)
+    assert set(marks) <= {0, 1}
+    assert marks[voltage > 1].all()
+    if is_lif:
+        voltage[voltage > 1] = 0  # below the threshold, their step would be an error
+    acts = np.zeros(n, bool)
+    for _ in range(horizon):
+        found = np.zeros(n, np.uint8)
+        kernel.usual(current.copy(), found, [each.copy() for each in states], 0, constants)
+        # A neuron that leaves its refractory time is stepped by itself, but need not spike.
+        acts |= (found == 255) | np.isnan(states[0][0])
+        spikes, _ = by_event(kernel, current.copy(), states, constants)
+        acts |= spikes != 0
+    return current < 0.997 * edge_of_current, marks == 1, acts
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero", "ignore:overflow")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("horizon", [1, 23, 160])
+@pytest.mark.parametrize("name", [*LIFS, *INTEGRATORS, "fast adaptation"])
+def test_neurons_that_are_left_out_would_never_spike(name, horizon, dtype):
+    types = LIFS | INTEGRATORS | {"fast adaptation": nengo.AdaptiveLIF(tau_n=0.0004, inc_n=0.3)}
+    for seed in range(3):
+        is_low, is_awake, acts = sleepers_of(types[name], dtype, horizon, seed)
+        assert not (acts & ~is_awake).any()
+        assert acts.sum() > 10 or horizon == 1
+        # Most of those that do nothing are left out, unless adaptation may change its sign.
+        still = is_low & ~acts
+        assert still.sum() > 30
+        assert (~is_awake & still).sum() >= (0 if name == "fast adaptation" else 0.8) * still.sum()
+
+
+def test_the_neurons_of_a_dark_image_are_left_out():
+    for name, neuron_type in (LIFS | INTEGRATORS).items():
+        kernel, constants = constants_of(neuron_type, np.float32)
+        current, marks = np.array([-3.0, 0, 0.99, 1.01, 1e4], np.float32), np.zeros(5, np.uint8)
+        states = [np.zeros((1, 5), np.float32) for _ in kernel.states]
+        kernel.wake(current, marks, states, 0, 200, constants)
+        assert marks.tolist() == ([0, 0, 0, 1, 1] if name in LIFS else [0, 0, 0, 0, 1])

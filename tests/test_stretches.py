@@ -413,13 +413,86 @@ def test_states_of_a_last_run_need_not_be_kept(monkeypatch):
     assert expected["layer 1"].sum() > 20
 
 
+def left_out(monkeypatch):
+    """Return a list of the shares of neurons that each call left out."""
+    shares, steps = [], stages.Neurons._steps
+
+    def watched(self, chunk):
+        found = steps(self, chunk)
+        if self in chunk.awake:
+            n_awake = chunk.awake[self][:, -1].astype(float) - 1
+            shares.append(1 - n_awake.mean() / self.output.size)
+        return found
+
+    monkeypatch.setattr(stages.Neurons, "_steps", watched)
+    return shares
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("listed", [0.5, 0.0, -1.0])
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("name", NEURONS)
+def test_neurons_that_cannot_spike_are_left_out(name, precision, listed, in_parts, monkeypatch):
+    """In lists, in dense outputs (at once, or from the second part on), and in long runs."""
+    if in_parts:
+        in_small_parts(monkeypatch, spikes=400, kept=2**26)
+    monkeypatch.setattr(stages, "_LISTED", max(listed, 0.0))
+    if listed < 0:
+        monkeypatch.setattr(stages.Neurons, "is_block", True)
+    shares, is_lif = left_out(monkeypatch), "LIF" in type(NEURONS[name]).__name__
+    rng, n = np.random.default_rng(9), 83
+    with nengo.Network(seed=0) as network:
+        pixels = nn.constant_input((9,))
+        weights = rng.normal(0, 1, (9, n)), rng.normal(0.2, 1, n)
+        first = nn.dense(pixels, weights, NEURONS[name], gain=3.0 if is_lif else 40.0, label="one")
+        gain = 0.2 if is_lif else 5.0
+        output = nn.dense(
+            first, rng.normal(0.1, 1, (n, 5)), NEURONS[name], gain=gain, bias=1.0, label="two"
+        )
+    images = rng.uniform(0, 1, (19, 9))
+    images[3], images[4] = 0, 4
+    run = {"presentation_time": 0.23, "progress": False, "precision": precision}
+    expected = present(network, output, images, simulator="reference", **run)
+    assert not shares
+    found = present(network, output, images, **run)
+    assert shares
+    assert 0.2 < min(shares) <= max(shares) < 0.8
+    assert (len(shares) > 8) == in_parts
+    for label in ("one", "two"):
+        np.testing.assert_array_equal(found.counts[label], expected.counts[label])
+    assert (expected.counts["one"] == 0).mean() > 0.2
+    assert expected.counts["two"].sum() > 50
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_states_that_are_read_are_those_of_all_neurons(name, monkeypatch):
+    """States after a run, and probed voltages."""
+    shares = left_out(monkeypatch)
+    network, output = row_of_layers(NEURONS[name], source="constant", gain=1.3)
+    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+        simulator.reset_to_examples(IMAGES)
+        simulator.run_steps(60)
+        assert simulator.runs_in_stretches
+        first = output.pre.ensemble.neurons
+        voltage = simulator.signals[simulator.model.sig[first]["voltage"]]
+    with network:
+        probe = nengo.Probe(first, "voltage", synapse=None, label="voltage of the first")
+    run = {"presentation_time": 0.06, "progress": False, "probes": ["voltage of the first"]}
+    expected = present(network, output, IMAGES, simulator="reference", **run).data[probe]
+    np.testing.assert_allclose(present(network, output, IMAGES, **run).data[probe], expected)
+    np.testing.assert_allclose(voltage.T, expected[:, -1])
+    assert voltage.std() > 0.01
+    assert not shares
+
+
 def totals_of_parts(monkeypatch, keeps_states=True):
-    """Return a function that runs stretches of eight steps, most of them in several parts."""
-    in_small_parts(monkeypatch, kept=20_000)
+    """Return a function that runs stretches, of eight steps if states are kept, in parts."""
+    in_small_parts(monkeypatch, kept=20_000 if keeps_states else 2**26)
     images = np.random.default_rng(8).uniform(size=(20, *IMAGES.shape[1:]))
 
     def totals():
-        network, output = row_of_layers(nn.IntegrateAndFire(), source="constant", synapse=0.01)
+        neurons = nn.IntegrateAndFire(initial_state={"voltage": nengo.dists.Uniform(0, 1)})
+        network, output = row_of_layers(neurons, source="constant", synapse=0.01)
         with MinibatchSimulator(network, 20, progress_bar=False) as simulator:
             simulator._keeps_states = keeps_states
             records = recorded(simulator, output)
@@ -456,9 +529,10 @@ def test_a_stretch_that_fails_leaves_no_counts_behind(failing, keeps_states, mon
     assert n_runs > failing
 
 
+@pytest.mark.parametrize("keeps_states", [False, True])
 @pytest.mark.parametrize("failing", [1, 2, 6, 13, 22, 37])
-def test_steps_whose_spikes_cannot_be_listed_are_done_again(failing, monkeypatch):
-    totals = totals_of_parts(monkeypatch)
+def test_steps_whose_spikes_cannot_be_listed_are_done_again(failing, keeps_states, monkeypatch):
+    totals = totals_of_parts(monkeypatch, keeps_states)
     expected, steps, n_runs = totals(), stages.Neurons._steps, 0
 
     def fails_once(self, chunk):

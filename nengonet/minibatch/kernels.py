@@ -230,13 +230,15 @@ def pieces_of(family: Kernel) -> tuple[dict[str, object], str]:
     """Return the values of the names that a frame leaves open, and a mark for the family."""
     flags = {"_keeps_current": family.keeps_current, "_counts_spikes": family.counts_spikes}
     flags["_takes_lists"] = family.resume is not None
-    flags["_simplifies"] = family.simplify is not None
+    flags["_simplifies"], flags["_wakes"] = family.simplify is not None, family.wake is not None
     codes: list = [flags]
     functions = {"_usual": family.usual, "_event": family.event, "_most": family.most}
     if family.resume is not None:
         functions |= {"_resume": family.resume, "_spike": family.spike}
     if family.simplify is not None:
         functions |= {"_simplify": family.simplify, "_simple": family.simple}
+    if family.wake is not None:
+        functions["_wake"] = family.wake
     pieces = {name: piece(each, codes) for name, each in functions.items()}
     # Numba caches by the frame's file and name, so the name must distinguish the families.
     mark = "_" + hashlib.sha256(repr(codes).encode()).hexdigest()[:12]

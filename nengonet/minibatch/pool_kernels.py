@@ -296,3 +296,56 @@ def multiply_runs(values, runs, columns, weights, sums):
                     at = given + columns[way] + i
                     total = plus_products(total, values, at, n, weights, (way,), 0)
                 put(total[0], sums, goal + first + i, n)
+
+
+@compiled
+def relay_stretch(rows, bounds, first, n_steps, ways, spikes):
+    """Pass spikes through a matrix with `relay`, as `pool_stretch` does."""
+    working, found, used = _room(bounds, first, n_steps, ways)
+    for k in range(bounds.shape[0]):
+        for step in range(n_steps):
+            event, last = bounds[k, first + step], bounds[k, first + step + 1]
+            found[k, step] = used
+            used = relay(rows, event, last, ways, working, spikes, used)
+        found[k, n_steps] = used
+    return spikes, found
+
+
+@compiled
+def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent, spikes):
+    """Pass spikes through a max pool; ``kind`` is its number in `nengonet.layers.pools.KINDS`.
+
+    See `running_max`. ``sums`` and ``sent`` are (batch, n). ``spikes`` has room for the spikes that
+    come out. Returns them, and the bounds of each step in them, (batch, n_steps + 1).
+    """
+    working, found, used = _room(bounds, first, n_steps, ways)
+    leaders = np.empty(sent.shape[1], np.int32)
+    for k in range(bounds.shape[0]):
+        of_inputs, of_windows = sums[k], sent[k]
+        if kind == 1:
+            find_leaders(ways, of_inputs, leaders)
+        for step in range(n_steps):
+            found[k, step] = used
+            given = rows, bounds[k, first + step], bounds[k, first + step + 1], ways, working
+            if kind == 0:
+                used = running_max(*given, of_inputs, of_windows, spikes, used)
+            elif kind == 1:
+                used = winner(*given, of_inputs, leaders, spikes, used)
+            else:
+                used = instant_max(*given, of_inputs, of_windows, spikes, used)
+        found[k, n_steps] = used
+    return spikes, found
+
+
+@inlined
+def _room(bounds, first, n_steps, ways):
+    """Return working memory, room for the bounds of the spikes that come out, and 0 used."""
+    largest = 0
+    for k in range(bounds.shape[0]):
+        for step in range(first, first + n_steps):
+            largest = max(largest, bounds[k, step + 1] - bounds[k, step])
+    n_marks = max(ways.n_ways.shape[0], ways.n_positions) + 1
+    near, marks = np.empty(largest * ways.most + SLACK, np.int32), np.empty(n_marks, np.int32)
+    found = np.empty((bounds.shape[0], n_steps + 1), np.int64)
+    # If called with a plain 0, Numba would compile `relay` once more.
+    return (near, marks), found, np.int64(0)

@@ -264,7 +264,7 @@ class Neurons(Stage):
         kernels, n, self.operator = context.stretch_kernels, operator.output.size, operator
         model, family = model_of(operator.neurons), kernel_of(operator, context)
         self._sum, self._whole = what, n + -n % kernels.WHOLE
-        self._stretch = kernels.stretch_of(family)
+        self._stretch, self._wakes = kernels.stretch_of(family), family.wake is not None
         working = functools.partial(kernels.working_memory, n, self._whole, self.dtype)
         self._working = functools.lru_cache(2)(working)
         self._scale = tuple(np.pad(each, (0, self._whole - n)) for each in scale)
@@ -311,12 +311,18 @@ class Neurons(Stage):
         block = memory.empty((chunk.n, chunk.n_steps, n), self.dtype) if self.is_block else None
         kernels = self.context.stretch_kernels
         weigh = kernels.WEIGH.address(self.dtype)
+        leaves_out = self._wakes and chunk.horizon > 0 and not self.terms
+        if leaves_out and chunk.done == 0:
+            chunk.awake[self] = memory.zeros((chunk.n, n + 1), np.uint32)
         for part in self._sum.parts(chunk, n, self.dtype.itemsize):
             counts = nothing if block is None else block[part]
             *states, last = (each[part] for each in chunk.states[self])
             term = self._sum.arguments(chunk, part, n, self.dtype)
             steady = self._sum.steady(chunk, part, n, self._whole, self.dtype)
             working = self._working(1 if term.how == kernels.NOTHING else chunk.n_steps)
+            if leaves_out:
+                awake = chunk.awake[self][part]
+                working = working._replace(awake=awake, horizon=chunk.horizon)
             bounds = np.empty((len(last), chunk.n_steps + 1), np.int64)
             # With some room to spare, as a longer list must be a copy.
             spikes = memory.empty((int(1.25 * self._listed * bounds.size),), np.int32)

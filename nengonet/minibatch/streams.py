@@ -67,12 +67,16 @@ class Chunk:
     # The steps that the simulator had done before the stretch, and those done in it.
     begin: int = 0
     done: int = 0
+    # All steps of the stretch, if the states are not read after it; else 0.
+    horizon: int = 0
     # The states by their keeper: now, before the steps, and before the stretch. The last two are
     # empty while the signals still hold them.
     states: dict[object, list[np.ndarray]] = field(default_factory=dict)
     before: dict[object, list[np.ndarray]] = field(default_factory=dict)
     first: dict[object, list[np.ndarray]] = field(default_factory=dict)
     streams: dict[object, Stream] = field(default_factory=dict)
+    # The neurons of each stage that may spike within the horizon: see `stretch_kernels.Working`.
+    awake: dict[object, np.ndarray] = field(default_factory=dict)
     # What is the same in all steps: the constant part of each sum, and products of a mixture.
     steady: dict[object, np.ndarray] = field(default_factory=dict)
 

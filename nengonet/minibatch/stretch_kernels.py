@@ -41,13 +41,10 @@ from nengonet.minibatch.kernels import (
 )
 from nengonet.minibatch.pool_kernels import (
     SLACK,
-    find_leaders,
-    instant_max,
     multiply_runs,
-    relay,
-    running_max,
+    pool_stretch,
+    relay_stretch,
     ways_of,
-    winner,
 )
 from nengonet.minibatch.terms import NO_GEOMETRY, NO_WAYS, nothing
 from nengonet.neurons.model import Kernel
@@ -64,6 +61,8 @@ __all__ = [
     "multiply_steps",
     "n_near",
     "n_places",
+    "pool_stretch",
+    "relay_stretch",
     "ways_of",
     "windows_from",
 ]
@@ -305,62 +304,9 @@ def spread_stretch(rows, bounds, first, counts, most):
     return True
 
 
-@compiled
-def relay_stretch(rows, bounds, first, n_steps, ways, spikes):
-    """Pass spikes through a matrix with `relay`, as `pool_stretch` does."""
-    working, found, used = _room(bounds, first, n_steps, ways)
-    for k in range(bounds.shape[0]):
-        for step in range(n_steps):
-            event, last = bounds[k, first + step], bounds[k, first + step + 1]
-            found[k, step] = used
-            used = relay(rows, event, last, ways, working, spikes, used)
-        found[k, n_steps] = used
-    return spikes, found
-
-
-@compiled
-def pool_stretch(kind, rows, bounds, first, n_steps, ways, sums, sent, spikes):
-    """Pass spikes through a max pool; ``kind`` is its number in `nengonet.layers.pools.KINDS`.
-
-    See `running_max`. ``sums`` and ``sent`` are (batch, n). ``spikes`` has room for the spikes that
-    come out. Returns them, and the bounds of each step in them, (batch, n_steps + 1).
-    """
-    working, found, used = _room(bounds, first, n_steps, ways)
-    leaders = np.empty(sent.shape[1], np.int32)
-    for k in range(bounds.shape[0]):
-        of_inputs, of_windows = sums[k], sent[k]
-        if kind == 1:
-            find_leaders(ways, of_inputs, leaders)
-        for step in range(n_steps):
-            found[k, step] = used
-            given = rows, bounds[k, first + step], bounds[k, first + step + 1], ways, working
-            if kind == 0:
-                used = running_max(*given, of_inputs, of_windows, spikes, used)
-            elif kind == 1:
-                used = winner(*given, of_inputs, leaders, spikes, used)
-            else:
-                used = instant_max(*given, of_inputs, of_windows, spikes, used)
-        found[k, n_steps] = used
-    return spikes, found
-
-
-@inlined
-def _room(bounds, first, n_steps, ways):
-    """Return working memory, room for the bounds of the spikes that come out, and 0 used."""
-    largest = 0
-    for k in range(bounds.shape[0]):
-        for step in range(first, first + n_steps):
-            largest = max(largest, bounds[k, step + 1] - bounds[k, step])
-    n_marks = max(ways.n_ways.shape[0], ways.n_positions) + 1
-    near, marks = np.empty(largest * ways.most + SLACK, np.int32), np.empty(n_marks, np.int32)
-    found = np.empty((bounds.shape[0], n_steps + 1), np.int64)
-    # If called with a plain 0, Numba would compile `relay` once more.
-    return (near, marks), found, np.int64(0)
-
-
 # The functions of a family: frames are compiled with those of its `Kernel`.
 _usual = _event = _most = _resume = _spike = _simplify = _simple = None
-_keeps_current = _counts_spikes = _takes_lists = _simplifies = None
+_wake = _keeps_current = _counts_spikes = _takes_lists = _simplifies = _wakes = None
 
 
 class Working(NamedTuple):
@@ -370,6 +316,8 @@ class Working(NamedTuple):
     row, numbers : (whole,), numbers of a step
     eventful : (whole,), what a step's neurons are marked with
     which : (n + 1,), neurons of a step. Unsigned, so that no index counts from the end.
+    awake : (batch, n + 1), neurons that may spike in the ``horizon`` of steps; the last column is
+        their number and one, or 0 if it is unknown. Empty if all neurons are stepped.
     """
 
     currents: np.ndarray
@@ -377,6 +325,8 @@ class Working(NamedTuple):
     numbers: np.ndarray
     eventful: np.ndarray
     which: np.ndarray
+    awake: np.ndarray
+    horizon: int
 
 
 def working_memory(n: int, whole: int, dtype: np.dtype, n_steps: int) -> Working:
@@ -388,6 +338,8 @@ def working_memory(n: int, whole: int, dtype: np.dtype, n_steps: int) -> Working
         numbers=np.empty(whole, dtype),
         eventful=np.empty(whole, np.uint8),
         which=np.empty(n + 1, np.uint32),
+        awake=np.empty((0, 0), np.uint32),
+        horizon=0,
     )
 
 
@@ -410,6 +362,46 @@ def _list_counted(which, n_events, eventful, largest, spikes, used):
     return np.int64(at)
 
 
+def _without_sleeping(working, states, k, constants):
+    """Move the neurons that may spike to the front, and return working memory for them alone.
+
+    This concerns the first row of currents. The states of example ``k`` are moved once. Neurons
+    behind those, up to a whole number of vectors, are stepped without a meaning.
+    """
+    currents, row, numbers, eventful, which, awake, horizon = working
+    current, of_example, n = currents[0, 0], awake[k], which.shape[0] - 1
+    is_new = of_example[n] == 0
+    if is_new:
+        _wake(current, eventful, states, k, horizon, constants)
+        found = list_events(eventful, n, np.uint8(1), of_example)
+        of_example[n] = found + 1
+    n_awake = np.int64(of_example[n]) - 1
+    whole = n_awake + -n_awake % WHOLE
+    for i in range(n_awake):
+        current[i] = current[of_example[i]]
+    if is_new:
+        for state in states:
+            for i in range(n_awake):
+                state[k, i] = state[k, of_example[i]]
+    row, numbers, eventful = row[:whole], numbers[:whole], eventful[:whole]
+    return Working(currents, row, numbers, eventful, which[: n_awake + 1], awake, horizon)
+
+
+@inlined
+def _put_back(awake, first, used, spikes, counts, k):
+    """Give the neurons of example ``k`` the numbers that `_without_sleeping` has changed."""
+    for event in range(first, used):
+        spikes[event] = awake[spikes[event]]
+    n_awake = np.int64(awake[awake.shape[0] - 1]) - 1
+    for step in range(counts.shape[1]):
+        of_step = counts[k, step]
+        of_step[n_awake:] = 0
+        # A neuron's place is at or behind the place that it was moved to.
+        for i in range(n_awake - 1, -1, -1):
+            count, of_step[i] = of_step[i], 0
+            of_step[awake[i]] = count
+
+
 # A stretch of one example is a function of its own, in which Numba counts no references to arrays.
 # In a loop that names arrays anew, counting took 0.2 us a step. So the function makes no array. If
 # there is no more room for spikes, it returns where it stopped.
@@ -424,11 +416,11 @@ def _steps_of_one(working, states, constants, height, k, steps, is_simple, spike
     described by `_stretch` and `Working`; one more tuple would make calls harder to read.
     """
     (first, n_steps), (step, event, n_events, used), (found, counts, _) = steps, at, sent
-    block, (_, row, numbers, eventful, which) = working.currents[0], working
+    block, (_, row, numbers, eventful, which, _, _) = working.currents[0], working
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
-    most = max(_MOST_SPIKES, n * found.shape[0] * (found.shape[1] - 1))
+    most = max(_MOST_SPIKES, states[0].shape[1] * found.shape[0] * (found.shape[1] - 1))
     while step < n_steps:
-        current = block[0 if is_steady else step]
+        current = block[0 if is_steady else step][: eventful.shape[0]]
         if not _keeps_current:
             current = row
         if event == n_events:
@@ -522,6 +514,7 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
     n_examples, n_steps, rows = found.shape[0], found.shape[1] - 1, currents.shape[1]
     # The same currents in all steps, or as many as there is room for.
     is_steady = term.how == NOTHING
+    leaves_out = _wakes and is_steady and working.awake.shape[0] > 0
     # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = used = room = np.int64(0)
     for k in range(n_examples):
@@ -529,21 +522,26 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
         for first in range(0, n_steps, n_steps if is_steady else rows):
             here = n_steps if is_steady else min(rows, n_steps - first)
             _weigh(address, (term, steady, scale, k, first, min(here, rows), currents))
+            some = working
+            if leaves_out:
+                some = _without_sleeping(working, states, k, constants)
             if _simplifies:
-                is_simple = is_steady and _simplify(currents[0, 0], states, k, constants)
+                current = currents[0, 0][: some.eventful.shape[0]]
+                is_simple = is_steady and _simplify(current, states, k, constants)
             else:
                 is_simple = False
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
-                    working, states, constants, height, k, (first, here), is_simple, spikes, sent,
-                    at,
+                    some, states, constants, height, k, (first, here), is_simple, spikes, sent, at
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:
                     spikes = longer(spikes, used, room)
             if room < 0:
                 return spikes, room
+        if leaves_out:
+            _put_back(working.awake[k], found[k, 0], used, spikes, counts, k)
         for i in range(n):
             output[k, i] = counts[k, n_steps - 1, i] if counts.shape[0] > 0 else 0
         for event in range(found[k, n_steps - 1], used):
@@ -559,4 +557,7 @@ def stretch_of(family: Kernel) -> Callable:
     """Return a stretch of steps of a family of neurons."""
     pieces, mark = pieces_of(family)
     steps = inner(framed(_steps_of_one, pieces, mark))
-    return compiled(framed(_stretch, pieces | {"_steps_of_one": steps}, mark))
+    sleep = inlined(framed(_without_sleeping, pieces, mark))
+    return compiled(
+        framed(_stretch, pieces | {"_steps_of_one": steps, "_without_sleeping": sleep}, mark)
+    )

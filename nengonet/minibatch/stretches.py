@@ -140,8 +140,7 @@ class Stretches:
         watched = [stage for stage, _ in self._watched]
         self._kept = set(in_steps) | set(watched) | set(self._boundary)
         kept = sum(stage.output.size * stage.dtype.itemsize for stage in self._kept)
-        most = _KEPT_BYTES / max(kept * self._context.batch, 1)
-        self._most_kept = int(np.clip(most, 1, BLOCK_STEPS))
+        self._most_kept = max(1, _KEPT_BYTES // max(kept * self._context.batch, 1))
 
     @property
     def dense(self) -> list[Operator]:
@@ -171,6 +170,7 @@ class Stretches:
         passes, chunks, found = not (keeps_states or self._chunks) and n_steps == most, [], []
         try:
             for chunk in self._chunks or self._loaded():
+                chunk.horizon = n_steps if passes else 0
                 if not passes:
                     chunks.append(chunk)
                 found.append(self._run(chunk, n_steps, begin, tell))

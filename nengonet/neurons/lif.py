@@ -52,6 +52,20 @@ def _usual(current, eventful, states, i, constants):
         eventful[k] = below if usual else np.uint8(2)
 
 
+def _wake(current, eventful, states, i, n_steps, constants):
+    """Mark neurons whose voltage may pass 1: it stays between what it was and the current."""
+    dt, voltage = constants[0], states[0][i]
+    zero, one = dt - dt, dt / dt
+    # Rounding is far below this share of a voltage.
+    share = voltage.dtype.type(2.0**-18)
+    for k in range(current.shape[0]):
+        v, drive = voltage[k], current[k]
+        above = v if v > drive else drive
+        # An infinite current makes the voltage NaN.
+        sleeps = (above + (abs(v) + one) * share < one) & (drive - drive == zero)
+        eventful[k] = np.uint8(0) if sleeps else np.uint8(1)
+
+
 def _event(current, states, i, k, constants):
     dt, tau_rc, tau_ref, min_voltage = constants[:4]
     zero, one = dt - dt, dt / dt
@@ -152,6 +166,17 @@ def _adaptive_spike(current, states, i, which, n, memory, constants):
     return _spike(current, states, i, which, n, memory, constants)
 
 
+def _adaptive_wake(current, eventful, states, i, n_steps, constants):
+    """Mark neurons as without adaptation, which only lowers their current while it is above 0."""
+    dt, rate, adaptation = constants[0], constants[5], states[2][i]
+    zero, one = dt - dt, dt / dt
+    _wake(current, eventful, states, i, n_steps, constants)
+    for k in range(current.shape[0]):
+        taken = adaptation[k]
+        lowers = (taken >= zero) & (taken <= one) & (rate <= one)
+        eventful[k] = eventful[k] if lowers else np.uint8(1)
+
+
 def _adaptive_constants(neurons, dt, dtype):
     # A spike in the reference's output takes its height times ``inc_n``.
     number = dtype.type
@@ -195,8 +220,9 @@ class LIFModel(LIFRateModel):
     noise_effect = "clips its voltage"
     step_effect = "spikes once a step at most and loses what tau_ref leaves of it"
     kernel = Kernel(
-        _usual, _event, _most, _constants, _STATES, keeps_current=True, resume=_resume, spike=_spike
-    )
+        _usual, _event, _most, _constants, _STATES, keeps_current=True,
+        resume=_resume, spike=_spike, wake=_wake,
+    )  # fmt: skip
     _regular = True
 
     def __init__(self, neuron_type, family):
@@ -305,7 +331,7 @@ class AdaptiveLIFModel(_Adapting, LIFModel):
 
     kernel = Kernel(
         _adaptive_usual, _adaptive_event, _most, _adaptive_constants, (*_STATES, "adaptation"),
-        resume=_adaptive_resume, spike=_adaptive_spike,
+        resume=_adaptive_resume, spike=_adaptive_spike, wake=_adaptive_wake,
     )  # fmt: skip
     batched_step = NeuronModel.batched_step
 

@@ -66,6 +66,9 @@ class Kernel(NamedTuple):
         currents to those that ``simple`` takes.
     simple : function(current, eventful, states, i, constants), optional
         With ``simplify``, replaces ``usual``, and is faster.
+    wake : function(current, eventful, states, i, n_steps, constants), optional
+        Marks with 1 the neurons that may need ``event`` or spike in this many steps of these
+        currents, and with 0 those that surely do not.
 
     Examples
     --------
@@ -85,6 +88,7 @@ class Kernel(NamedTuple):
     spike: Callable[..., bool] | None = None
     simplify: Callable[..., bool] | None = None
     simple: Callable[..., None] | None = None
+    wake: Callable[..., None] | None = None
 
     def __repr__(self) -> str:
         """Name the states."""

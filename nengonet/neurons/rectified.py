@@ -124,6 +124,23 @@ def _simple(current, eventful, states, i, constants):
         eventful[k] = np.uint8(1) if v >= one else np.uint8(0)
 
 
+def _wake(current, eventful, states, i, n_steps, constants):
+    """Mark neurons whose voltage may reach 1 in some steps, or is not within its usual limits."""
+    dt, least, lowest = constants[:3]
+    zero, one, voltage = dt - dt, dt / dt, states[0][i]
+    number = voltage.dtype.type
+    low, least_added, steps = lowest * number(0.5), lowest * number(2.0**-20), number(n_steps)
+    # Each step rounds the voltage, by less than this share of what it can become.
+    share = number(2.0**-22)
+    for k in range(current.shape[0]):
+        added = (least if current[k] < least else current[k]) * dt
+        v = voltage[k]
+        rise = added + (abs(v) + one) * share
+        highest = (v if v > zero else zero) + (rise if rise > zero else zero) * steps
+        sleeps = (highest < one) & (v >= low) & (added >= least_added)
+        eventful[k] = np.uint8(0) if sleeps else np.uint8(1)
+
+
 def _event(current, states, i, k, constants):
     min_voltage, voltage = constants[3], states[0]
     v = voltage[i, k]
@@ -140,7 +157,7 @@ def _most(states, i, k):
 def _kernel(constants):
     return Kernel(
         _usual, _event, _most, constants, ("voltage",), keeps_current=True, counts_spikes=True,
-        simplify=_simplify, simple=_simple,
+        simplify=_simplify, simple=_simple, wake=_wake,
     )  # fmt: skip
 
 
