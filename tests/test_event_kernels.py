@@ -104,25 +104,26 @@ def check_windows(case, values, kernel, n_beyond=5):
     (top, _), (left, _) = padding_of(shape[:2], size, strides, padding)
     geometry = (*shape, *shape_out, *size, *strides, top, left, n_filters)
     n_out = np.prod(shape_out) * n_filters
-    total = np.full(n_out + n_beyond, 7.5, kernel.dtype)
+    total = np.full((len(values), n_out + n_beyond), 7.5, kernel.dtype)
     flat = event_kernels.kernel_rows(kernel)
     event_kernels.window_convolution(values, geometry, flat, near(geometry), total)
-    images = values[: np.prod(shape)].reshape(1, *shape).astype(float)
+    images = values[:, : np.prod(shape)].reshape(-1, *shape).astype(float)
     expected = convolve(images, kernel, strides=strides, padding=padding)
-    np.testing.assert_array_equal(total[:n_out], expected.ravel())
-    np.testing.assert_array_equal(total[n_out:], 7.5)
+    np.testing.assert_array_equal(total[:, :n_out], expected.reshape(len(values), n_out))
+    np.testing.assert_array_equal(total[:, n_out:], 7.5)
 
 
+@pytest.mark.parametrize("n_steps", [1, 2])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution_of_windows(case, dtype, share):
-    """With this share of values that may be other than 0."""
+def test_convolution_of_windows(case, dtype, share, n_steps):
+    """With this share of values that may be other than 0; those of two steps differ."""
     shape, size, *_, n_filters = case
     rng = np.random.default_rng(len(str(case)))
     kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
-    values = rng.integers(-9, 10, np.prod(shape) + 3).astype(dtype)
-    values[rng.random(len(values)) >= share] = 0
+    values = rng.integers(-9, 10, (n_steps, np.prod(shape) + 3)).astype(dtype)
+    values[rng.random(values.shape) >= share] = 0
     check_windows(case, values, kernel)
 
 
@@ -137,8 +138,8 @@ def test_convolution_of_windows_of_any_geometry(seed):
     n_filters = int(rng.integers(1, 150))
     shape = (*shape[:2], shape[2] * int(rng.choice([1, 1, 30])))
     kernel = rng.integers(-50, 50, (*size, shape[-1], n_filters)).astype(dtype)
-    values = rng.integers(-9, 10, np.prod(shape)).astype(dtype)
-    values[rng.random(len(values)) > rng.choice([0.2, 0.6, 1.0])] = 0
+    values = rng.integers(-9, 10, (rng.integers(1, 3), np.prod(shape))).astype(dtype)
+    values[rng.random(values.shape) > rng.choice([0.2, 0.6, 1.0])] = 0
     check_windows((shape, size, strides, padding, n_filters), values, kernel, n_beyond=1)
 
 
@@ -159,7 +160,7 @@ def test_windows_are_worth_it_where_rows_of_the_kernel_are_short_or_spikes_many(
 
 
 def test_windows_of_other_numbers_than_the_kernel():
-    one, geometry = np.ones(1), (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    one, geometry = np.ones((1, 1)), (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1)
     kernel = np.ones((1, 1), np.float32)
     for values, total in [(one, one.astype(np.float32)), (one.astype(np.float32), one)]:
         with pytest.raises(numba.errors.TypingError, match="expected an array of float32"):
@@ -174,30 +175,30 @@ def test_windows_are_summed_in_the_order_of_the_kernel(dtype, n_filters, share):
     rng = np.random.default_rng(2)
     shape, size = (7, 6, 30), (3, 2)
     geometry = (*shape, 5, 5, *size, 1, 1, 0, 0, n_filters)
-    values = rng.normal(size=np.prod(shape)).astype(dtype)
-    values[rng.random(len(values)) >= share] = 0
+    values = rng.normal(size=(2, np.prod(shape))).astype(dtype)
+    values[rng.random(values.shape) >= share] = 0
     kernel = rng.normal(size=(np.prod(size) * shape[-1], n_filters)).astype(dtype)
-    total = np.empty((5, 5, n_filters), dtype)
+    total = np.empty((2, 5, 5, n_filters), dtype)
     rows = event_kernels.kernel_rows(kernel)
-    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(-1))
-    image = values.reshape(shape)
-    for row, column in np.ndindex(5, 5):
+    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(2, -1))
+    images = values.reshape(2, *shape)
+    for step, row, column in np.ndindex(2, 5, 5):
         sums = np.zeros(n_filters, dtype)
-        window = image[row : row + size[0], column : column + size[1]]
+        window = images[step, row : row + size[0], column : column + size[1]]
         for value, weights in zip(window.ravel(), kernel, strict=True):
             sums += value * weights
-        np.testing.assert_array_equal(total[row, column], sums)
+        np.testing.assert_array_equal(total[step, row, column], sums)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_value_that_is_no_number_is_not_taken_for_zero(dtype):
     n_filters = 64
     geometry = (3, 3, 5, 2, 2, 2, 2, 1, 1, 0, 0, n_filters)
-    values, kernel = np.zeros(45, dtype), np.ones((20, n_filters), dtype)
-    values[4], values[44] = np.nan, -np.inf
+    values, kernel = np.zeros((1, 45), dtype), np.ones((20, n_filters), dtype)
+    values[0, 4], values[0, 44] = np.nan, -np.inf
     total = np.empty((2, 2, n_filters), dtype)
     rows = event_kernels.kernel_rows(kernel)
-    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(-1))
+    event_kernels.window_convolution(values, geometry, rows, near(geometry), total.reshape(1, -1))
     assert np.isnan(total[0, 0]).all()
     assert np.all(total[1, 1] == -np.inf)
     np.testing.assert_array_equal(total[[0, 1], [1, 0]], 0)

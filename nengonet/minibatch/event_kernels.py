@@ -230,7 +230,9 @@ def _slide_listed(nothing, end, values, geometry, kernel, near, total):
     """Set the filters before the ``end`` from the values that `_list_values` has listed.
 
     All positions use some rows of the kernel, which stay in the nearest cache, then the next rows.
+    Each row is loaded once for both steps. A single step is taken for both.
     """
+    other, below = (values.shape[0] - 1) * values.shape[1], (total.shape[0] - 1) * total.shape[1]
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
     starts, listed = near, near[rows_in * columns_in + 1 :]
@@ -250,9 +252,9 @@ def _slide_listed(nothing, end, values, geometry, kernel, near, total):
                     before = out * stride_columns - left + c
                     begin, behind = max(before, 0), min(before + wide, columns_in)
                     to = (row * columns_out + out) * n_filters + column
-                    sums = (nothing,)
+                    sums = nothing, nothing
                     if tap > 0:
-                        sums = (plus(nothing, total, to, n),)
+                        sums = plus(nothing, total, to, n), plus(nothing, total, to + below, n)
                     if is_inside and begin < behind:
                         first, last = starts[index(of_row + begin)], starts[index(of_row + behind)]
                         # The row of the kernel for the value with index 0.
@@ -260,51 +262,55 @@ def _slide_listed(nothing, end, values, geometry, kernel, near, total):
                         for number in range(index(first), index(last)):
                             value = np.int64(listed[number])
                             at = (zeroth + value) * pitch + column
-                            sums = plus_products(sums, kernel, at, n, values, (value,), 0)
-                    put(sums[0], total, to, n)
+                            both = value, value + other
+                            sums = plus_products(sums, kernel, at, n, values, both, 0)
+                    put_all(sums, total, (to, to + below), 0, n)
 
 
 @inner
 def _list_values(values, n_positions, n_channels, near):
-    """List the values that are not 0, and where those of each position begin and end.
+    """List the values that are not 0 in all steps, and where each position's begin and end.
 
     Writes ``n_positions + 1`` numbers to ``near``, then the list. Returns its length.
     """
     listed, used = near[n_positions + 1 :], np.int64(0)
+    other = (values.shape[0] - 1) * values.shape[1]
     whole = n_channels - n_channels % 8
     for position in range(n_positions):
         near[index(position)] = used
         first = position * n_channels
         for at in range(first, first + whole, 8):
-            used = list_nonzero(values, at, 8, listed, used)
+            used = list_nonzero(values, at, 8, other, listed, used)
         if whole < n_channels:
             at = first + whole
-            used = list_nonzero(values, at, n_channels - whole, listed, used)
+            used = list_nonzero(values, at, n_channels - whole, other, listed, used)
     near[index(n_positions)] = used
     return used
 
 
 @uncounted
 def window_convolution(values, geometry, kernel, near, total):
-    """Set ``total`` to the convolution of a step's values, one group of channels.
+    """Set ``total`` to the convolution of the values of a step or two, one group of channels.
 
     Parameters
     ----------
-    values : (rows_in * columns_in * n_channels,) array
+    values : (n_steps, rows_in * columns_in * n_channels) array
         Channels last, of the kernel's type.
-    geometry, kernel, total
+    geometry, kernel
         As for `gather_convolution`, but the kernel is multiplied by the values only.
+    total : (n_steps, rows_out * columns_out * n_filters or more) array
+        The products.
     near : (n,) int32 array
         Working memory, of the length given by `n_near`.
 
     Notes
     -----
     With many filters, values of 0 are left out: the rates and filtered spikes of a layer are 0 for
-    half of its neurons or more. With fewer filters, or where few values are 0, eight positions are
-    processed together, so that they share each load of a row of the kernel; values of 0 are then
-    multiplied as well. Every sum is taken in the order of the kernel's rows, whatever its
-    neighbours are, and products are rounded before they are added. So both ways give the same
-    result to the bit, unless a weight is not finite.
+    half of its neurons or more, and mostly for the same ones in two steps. With fewer filters, or
+    where few values are 0, eight positions are processed together, so that they share each load of
+    a row of the kernel; values of 0 are then multiplied as well. Every sum is taken in the order of
+    the kernel's rows, whatever its neighbours are, and products are rounded before they are added.
+    So both ways give the same result to the bit, unless a weight is not finite.
     """
     rows_in, columns_in, n_channels, rows_out, columns_out = geometry[:5]
     size_rows, size_columns, stride_rows, stride_columns, top, left, n_filters = geometry[5:]
@@ -318,19 +324,21 @@ def window_convolution(values, geometry, kernel, near, total):
             listed = 0
     zeros, halves = _eighth_zeros(kernel), _half_zeros(kernel)
     row = 0
-    while row < rows_out:
+    while row < rows_out and listed < n_filters:
         below = _alike(row, rows_out, rows_in, size_rows, stride_rows, top)
         column = 0
         while column < columns_out:
             end = _alike(column, columns_out, columns_in, size_columns, stride_columns, left)
-            part = (row, column), (below - row, end - column), values, geometry, kernel, total
-            for j in range(listed, n_filters, piece):
-                if 2 * (n_filters - j) > piece:
-                    eight = zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros
-                    _slide(eight, j, *part)
-                else:
-                    eight = halves, halves, halves, halves, halves, halves, halves, halves
-                    _slide(eight, j, *part)
+            part = (row, column), (below - row, end - column)
+            for step in range(values.shape[0]):
+                of_step = values[step], geometry, kernel, total[step]
+                for j in range(listed, n_filters, piece):
+                    if 2 * (n_filters - j) > piece:
+                        eight = zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros
+                        _slide(eight, j, *part, *of_step)
+                    else:
+                        eight = halves, halves, halves, halves, halves, halves, halves, halves
+                        _slide(eight, j, *part, *of_step)
             column = end
         row = below
 

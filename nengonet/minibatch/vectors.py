@@ -138,18 +138,25 @@ def eight_places(typing, first, last, share, of_position, of_row):
 
 
 @intrinsic
-def list_nonzero(typing, values, at, n, numbers, used):
+def list_nonzero(typing, values, at, n, other, numbers, used):
     """List the indices of those of ``n`` values that are not 0; return the used length.
 
-    The values, at most eight, begin ``at`` an index. The list, int32, needs room for eight more
-    numbers, whether or not they count. A value that is not a number counts.
+    The values, at most eight, begin ``at`` an index. An index is also listed if the value that is
+    farther by ``other`` is not 0. The list, int32, needs room for eight more numbers, whether or
+    not they count. A value that is not a number counts.
     """
 
     def generate(context, builder, signature, given):
-        values_given, at, n, numbers_given, used = given
+        values_given, at, n, other, numbers_given, used = given
         vector = Vector(values.dtype, 8)
-        part = _part(context, builder, vector, values, values_given, at, n)
-        found = builder.fcmp_unordered("!=", part, ir.Constant(part.type, None))
+        one, two = (
+            _part(context, builder, vector, values, values_given, place, n)
+            for place in (at, builder.add(at, other))
+        )
+        one, two = (
+            builder.fcmp_unordered("!=", part, ir.Constant(part.type, None)) for part in (one, two)
+        )
+        found = builder.or_(one, two)
         bits = builder.bitcast(found, ir.IntType(8))
         table = cgutils.global_constant(builder, "bits_of_bytes", _BITS)
         row = builder.gep(table, [ir.Constant(_INDEX, 0), builder.zext(bits, _INDEX)])
@@ -161,7 +168,8 @@ def list_nonzero(typing, values, at, n, numbers, used):
         return builder.add(used, builder.zext(builder.ctpop(bits), used.type))
 
     _check_type(numbers, types.int32)
-    given = _contiguous(values), types.intp, types.intp, _contiguous(numbers), types.intp
+    values, numbers = _contiguous(values), _contiguous(numbers)
+    given = values, types.intp, types.intp, types.intp, numbers, types.intp
     return types.intp(*given), generate
 
 
