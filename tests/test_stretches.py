@@ -308,6 +308,100 @@ def test_convolutions_that_read_the_same_spikes_as_other_images(add_pool, kinds)
         assert counts.sum() > 100
 
 
+CHANNELS_FIRST = {
+    "plain": {"n_filters": 5, "input_shape": (6, 7, 4), "kernel_size": (3, 2)},
+    "strides": {"n_filters": 3, "input_shape": (6, 7, 4), "strides": (2, 3), "padding": "same"},
+    "groups": {"n_filters": 4, "input_shape": (6, 7, 4), "kernel_size": (2, 2), "groups": 2},
+    "1-D": {"n_filters": 5, "input_shape": (6, 28), "kernel_size": (4,), "strides": (3,)},
+    "transposed": {"n_filters": 2, "input_shape": (6, 7, 4), "kernel_size": (2, 3)},
+}
+
+
+@pytest.mark.parametrize("synapse, many", [(nengo.Lowpass(0), False), (None, True)])
+@pytest.mark.parametrize("name", CHANNELS_FIRST)
+def test_convolutions_with_channels_first(name, synapse, many):
+    """Images, spikes and constants go through them; many spikes as dense products."""
+    settings = CHANNELS_FIRST[name] | {"channels_last": False}
+    build = nengo.ConvolutionTranspose if name == "transposed" else nengo.Convolution
+    size, rng = settings.get("kernel_size", (3, 3)), np.random.default_rng(8)
+    shape = *size, 6 // settings.get("groups", 1), settings["n_filters"]
+    transform = build(**settings, init=rng.integers(-8, 17, shape) / 16)
+    again = nengo.Convolution(
+        3,
+        transform.output_shape.shape,
+        size,
+        len(size) * (1,),
+        channels_last=False,
+        padding="same",
+        init=rng.integers(-8, 17, (*size, settings["n_filters"], 3)) / 16,
+    )
+    layers = []
+    with nengo.Network(seed=0) as network:
+        pre = nn.constant_input((transform.size_in,)).output
+        for each in (transform, again):
+            n = each.size_out
+            neurons = nengo.Ensemble(
+                n,
+                1,
+                neuron_type=nn.IntegrateAndFire(1 / 64),
+                gain=np.full(n, 1024.0 if many else 64.0),
+                bias=np.zeros(n),
+            ).neurons
+            nengo.Connection(pre, neurons, transform=each, synapse=synapse if layers else None)
+            layers.append(neurons)
+            pre = neurons
+        always = nengo.Node(rng.integers(0, 9, transform.size_in) / 16)
+        nengo.Connection(always, layers[0], transform=transform, synapse=None)
+    images = rng.integers(0, 17, (9, transform.size_in)) / 16
+    assert_stretches_give_the_same(network, layers, images)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_numbers_change_places(factor):
+    """Each neuron gets the rate of one other, perhaps times a factor."""
+    network, output = row_of_layers(
+        nengo.RectifiedLinear(), source="poisson", widths=(11, 11), gain=1.0
+    )
+    places = np.stack([np.arange(11), np.random.default_rng(1).permutation(11)], axis=1)
+    moved = nengo.Sparse((11, 11), indices=places, init=np.full(11, factor))
+    with network:
+        neurons = nengo.Ensemble(
+            11, 1, neuron_type=nn.IntegrateAndFire(), gain=np.full(11, 8.0), bias=np.zeros(11)
+        ).neurons
+        nengo.Connection(output.output, neurons, transform=moved, synapse=None)
+    assert_stretches_give_the_same(network, [neurons], IMAGES)
+
+
+def assert_stretches_give_the_same(network, layers, images):
+    run = {"presentation_time": 0.06, "progress": False}
+    expected = present(network, layers, images, simulator="reference", **run)
+    found = present(network, layers, images, **run)
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    assert expected.steps.astype(bool).sum() > 100
+    with MinibatchSimulator(network, 5, progress_bar=False) as simulator:
+        assert simulator.runs_in_stretches
+
+
+@pytest.mark.parametrize("synapse", [None, nengo.Lowpass(0.005)])
+@pytest.mark.parametrize("source", ["spikes", "constant", "image"])
+@pytest.mark.parametrize("transform", ["scalar", "dense"])
+def test_connections_to_some_neurons_of_a_layer(source, synapse, transform):
+    network, output = row_of_layers(nn.IntegrateAndFire(1 / 64), source="constant", gain=128.0)
+    layer, rng = output.pre, np.random.default_rng(6)
+    with network:
+        pre = {
+            "spikes": layer.output[1:4],
+            "constant": nengo.Node([0.5, 0.25, 1.0]),
+            "image": layer.pre.output[2:5],
+        }[source]
+        matrix = 0.5 if transform == "scalar" else rng.integers(-8, 17, (3, 3)) / 8
+        for post in [output] if source == "spikes" else [layer, output]:
+            nengo.Connection(pre, post.output[1:4], transform=matrix, synapse=synapse)
+        # To neurons of which the others are a part.
+        nengo.Connection(layer.output[5:7], output.output[:2], transform=0.25, synapse=None)
+    assert_stretches_give_the_same(network, [layer.output, output.output], IMAGES)
+
+
 def test_currents_that_are_no_numbers_are_errors():
     for neuron_type in (nengo.LIF(), nn.IntegrateAndFire()):
         network, output = row_of_layers(neuron_type, source="constant")

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse
+from nengo.builder.signal import Signal
 from nengo.builder.transforms import (
     ConvInc,
     ConvTransposeInc,
@@ -14,7 +16,7 @@ from nengo.builder.transforms import (
     conv2d_gradx,
     conv2d_groups,
 )
-from nengo.transforms import ChannelShape
+from nengo.transforms import ChannelShape, Convolution, ConvolutionTranspose
 
 from nengonet.ann.convolution import padding_of
 from nengonet.exceptions import InputError
@@ -55,8 +57,47 @@ def groups_of(operator: GeneralConvInc) -> int:
     return getattr(operator.conv, "groups", 1)  # a transposed convolution has none
 
 
-def _channels_are_last(operator: GeneralConvInc) -> bool:
+def channels_are_last(operator: GeneralConvInc) -> bool:
+    """Return whether input and output have their channels last."""
     return operator.conv.input_shape.channels_last and operator.conv.output_shape.channels_last
+
+
+def with_channels_last(
+    operator: GeneralConvInc,
+) -> tuple[GeneralConvInc, scipy.sparse.csr_array, scipy.sparse.csr_array]:
+    """Return a convolution with channels last, and the permutations of its input and output.
+
+    The convolution writes to a signal of its own.
+    """
+    conv, settings = operator.conv, {}
+    if operator.is_transpose:
+        settings["output_shape"] = _shape_with_channels_last(conv.output_shape)
+    else:
+        settings["groups"] = conv.groups
+    last = (ConvolutionTranspose if operator.is_transpose else Convolution)(
+        conv.n_filters,
+        _shape_with_channels_last(conv.input_shape),
+        kernel_size=conv.kernel_size,
+        strides=conv.strides,
+        padding=conv.padding,
+        **settings,
+    )
+    y = Signal(np.zeros(operator.Y.size, operator.Y.dtype), name=f"{operator.Y.name}, permuted")
+    into, out = (_to_channels_last(each) for each in (conv.input_shape, conv.output_shape))
+    return type(operator)(operator.W, operator.X, y, last), into, out.T.tocsr()
+
+
+def _shape_with_channels_last(shape: ChannelShape) -> tuple[int, ...]:
+    return *shape.spatial_shape, shape.n_channels
+
+
+def _to_channels_last(shape: ChannelShape) -> scipy.sparse.csr_array:
+    """Return the permutation of a signal that puts channels last."""
+    of_position, of_channel = _strides(shape)
+    positions, channels = np.arange(_n_positions(shape)), np.arange(shape.n_channels)
+    places = (of_position * positions[:, np.newaxis] + of_channel * channels).ravel()
+    n = len(places)
+    return scipy.sparse.csr_array((np.ones(n), places, np.arange(n + 1)), (n, n))
 
 
 def _in_two_dimensions(operator: GeneralConvInc) -> list[tuple[int, int]]:
@@ -164,11 +205,6 @@ def _over_spikes(operator: GeneralConvInc, context: Context, dense: Step) -> Ste
     product = context.kernels.spike_product
     limit = _DENSITY * x.size
     return spikes_or_dense(operator, context, lambda: product(*arguments()), limit, dense)
-
-
-def has_fan_out(operator: GeneralConvInc) -> bool:
-    """Return whether `fan_out` can follow single spikes: channels must come last."""
-    return operator.conv.dimensions <= 2 and _channels_are_last(operator)
 
 
 def geometry_of(operator: GeneralConvInc) -> tuple[int, ...] | None:

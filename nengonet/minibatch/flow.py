@@ -28,7 +28,11 @@ from nengo.synapses import LinearFilter
 
 from nengonet.layers.pools import MaxPool
 from nengonet.layers.weighted import AddBias
-from nengonet.minibatch.convolutions import geometry_of, has_fan_out
+from nengonet.minibatch.convolutions import (
+    channels_are_last,
+    geometry_of,
+    with_channels_last,
+)
 from nengonet.minibatch.mixtures import linear_of
 from nengonet.minibatch.neuron_steps import drawing_of, is_elementwise, kernel_of
 from nengonet.minibatch.operators import is_batched_function
@@ -259,15 +263,19 @@ class Flow:
         if isinstance(operator, Copy):
             return self._copied(operator, place, signal)
         if not same_place(place, signal):
-            raise Unfit
+            if not isinstance(operator, ElementwiseInc):
+                raise Unfit
+            return self._multiplied_part(operator, place, signal)
         if isinstance(operator, ElementwiseInc) or 0 in (operator.reads[0].ndim, operator.X.ndim):
             return self._multiplied(*operator.reads)
         weights, x = operator.reads
         if not self.is_constant(weights) or self._context.signals.is_batched(weights):
             raise Unfit
         if isinstance(operator, GeneralConvInc):
-            if not has_fan_out(operator):
+            if operator.conv.dimensions > 2:
                 raise Unfit
+            if not channels_are_last(operator):
+                return self._permuted(operator, signal)
         elif weights.ndim != 2 and not isinstance(operator, BsrDotInc):
             raise Unfit
         if self.is_constant(x):
@@ -302,6 +310,39 @@ class Flow:
         if self.is_constant(operator.src):
             return [], [(operator.src, matrix.__matmul__)]
         return [self._term(s, signal, product=matrix) for s in self._sources(operator.src)], []
+
+    def _permuted(
+        self, operator: GeneralConvInc, signal: Signal
+    ) -> tuple[list[Term], list[Steady]]:
+        """Return a convolution with channels first, as one with channels last."""
+        context, x = self._context, operator.X
+        key = operator, "channels last"
+        last, into, out = context.constant(key, lambda: with_channels_last(operator))
+        if key not in self._found:
+            there = Signal(np.zeros(x.size, x.dtype), name=f"{x.name}, permuted")
+            given = [Relay(there, context, source, into) for source in self._sources(x)]
+            geometry = geometry_of(last)
+            for relay in given if geometry is not None else ():
+                relay.order_for(geometry[2])
+            terms = [self._term(relay, last.Y, product=last) for relay in given]
+            self._found[key] = Linear(last.Y, context, Sum(terms, [], context))
+            self.stages += [*given, self._found[key]]
+        return [self._term(self._found[key], signal, product=out)], []
+
+    def _multiplied_part(
+        self, operator: ElementwiseInc, place: Signal, signal: Signal
+    ) -> tuple[list[Term], list[Steady]]:
+        """Return what is multiplied and added to a part of a signal."""
+        a, x = operator.reads
+        if not self.is_constant(a):
+            a, x = x, a
+        if not self.is_constant(a) or self._context.signals.is_batched(a) or x.size != place.size:
+            raise Unfit
+        factor = np.broadcast_to(self._context.signals[a].ravel(), place.size)
+        matrix = _selection(_numbers(signal), _numbers(place)) @ scipy.sparse.diags_array(factor)
+        if self.is_constant(x):
+            return [], [(x, matrix.__matmul__)]
+        return [self._term(s, signal, product=matrix) for s in self._sources(x)], []
 
     def _multiplied(self, a: Signal, x: Signal) -> tuple[list[Term], list[Steady]]:
         signals = self._context.signals

@@ -364,6 +364,8 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
     if isinstance(product, DotInc) and not isinstance(product, SparseDotInc):
         return functools.partial(_multiplied, context, weights_of(product, context))
     matrix = _matrix_of(product, n, context)
+    if np.all(np.diff(matrix.indptr) == 1) and np.all(matrix.data == 1):
+        return functools.partial(_taken, matrix.indices.astype(np.intp))
     runs, columns = _runs_of(matrix), matrix.indices.astype(np.int32)
 
     def multiply(block: np.ndarray) -> np.ndarray:
@@ -379,6 +381,13 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
         return found.reshape(*block.shape[:-1], -1)
 
     return multiply
+
+
+def _taken(places: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Return some numbers of the last axis of (…, n_inputs)."""
+    found = memory.empty((*block.shape[:-1], len(places)), block.dtype)
+    # Without a mode, NumPy copies the result.
+    return np.take(block, places, axis=-1, out=found, mode="clip")
 
 
 def _runs_of(matrix: scipy.sparse.csr_array) -> np.ndarray:
