@@ -188,6 +188,20 @@ class RectifiedModel(CurveModel):
         return rectified_mean(current, deviation) - np.maximum(current, 0.0)
 
 
+class RectifiedLinearModel(RectifiedModel):
+    """Rate neurons; their step in two passes over the currents, without arrays in between."""
+
+    def batched_step(self, dt, current, output, state, streams):
+        """Return the step of the type, with the same result."""
+        amplitude = self.amplitude
+
+        def step():
+            np.maximum(0.0, current, out=output)
+            np.multiply(output, amplitude, out=output)
+
+        return step
+
+
 class SpikingRectifiedModel(RectifiedModel):
     """`SpikingRectifiedLinear`, which spikes regularly at ``max(J, 0)``."""
 
@@ -213,7 +227,7 @@ class IntegrateAndFireModel(RectifiedModel):
         return noisy - np.maximum(current, 0.0)
 
 
-register(nengo.RectifiedLinear, RectifiedModel)
+register(nengo.RectifiedLinear, RectifiedLinearModel)
 register(nengo.SpikingRectifiedLinear, SpikingRectifiedModel)
 register(IntegrateAndFire, IntegrateAndFireModel)
 
