@@ -28,6 +28,7 @@ exclude_patterns = ["_build", "results", "_inventories", "**/.ipynb_checkpoints"
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more: shapes and units
+autodoc_mock_imports = ["bokeh"]  # of `nengonet.plots.interactive`; only the lab installs it
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True

@@ -1,5 +1,6 @@
 """The reference has a page for every public name, with all parameters and an example."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -64,6 +65,16 @@ def test_each_name_is_in_one_table():
     shown = sorted(name for block in blocks for name in block)
     assert shown == sorted(NAMES)
     assert all(blocks)
+
+
+def test_the_reference_has_the_figures_of_bokeh():
+    """Their module is read, as Bokeh may not be installed."""
+    module = pathlib.Path(nn.__file__).parent / "plots" / "interactive.py"
+    body = ast.parse(module.read_text(encoding="utf-8")).body
+    names = [each.name for each in body if getattr(each, "name", "").startswith("plot_")]
+    assert len(names) > 2
+    page = (DOCS / "reference" / "plots.md").read_text(encoding="utf-8")
+    assert f":members: {', '.join(names)}\n" in page
 
 
 @pytest.mark.parametrize("name, each", NAMES.items(), ids=NAMES)
