@@ -400,18 +400,16 @@ def _without_sleeping(working, states, k, constants):
 
 
 @inlined
-def _put_back(awake, first, used, spikes, counts, k):
-    """Give the neurons of example ``k`` the numbers that `_without_sleeping` has changed."""
-    for event in range(first, used):
-        spikes[event] = awake[spikes[event]]
-    n_awake = np.int64(awake[awake.shape[0] - 1]) - 1
+def _put_back(of_example, k, counts):
+    """Move the counts of example ``k`` to where its neurons were before `_without_sleeping`."""
+    n_awake = np.int64(of_example[of_example.shape[0] - 1]) - 1
     for step in range(counts.shape[1]):
         of_step = counts[k, step]
         of_step[n_awake:] = 0
         # A neuron's place is at or behind the place that it was moved to.
         for i in range(n_awake - 1, -1, -1):
             count, of_step[i] = of_step[i], 0
-            of_step[awake[i]] = count
+            of_step[of_example[i]] = count
 
 
 # A stretch of one example is a function of its own, in which Numba counts no references to arrays.
@@ -428,7 +426,7 @@ def _steps_of_one(working, states, constants, height, k, steps, is_simple, spike
     described by `_stretch` and `Working`; one more tuple would make calls harder to read.
     """
     (first, n_steps), (step, event, n_events, used), (found, counts, _) = steps, at, sent
-    block, (_, row, numbers, eventful, which, _, _) = working.currents[0], working
+    block, (_, row, numbers, eventful, which, awake, _) = working.currents[0], working
     n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
     most = max(_MOST_SPIKES, states[0].shape[1] * found.shape[0] * (found.shape[1] - 1))
     while step < n_steps:
@@ -502,6 +500,10 @@ def _steps_of_one(working, states, constants, height, k, steps, is_simple, spike
                     spikes[used + more] = i
                 used += n_spikes
             event += 1
+        if awake.shape[0] > 0:
+            # While they are in the nearest cache, the listed neurons get their numbers back.
+            for e in range(index(found[k, first + step]), index(used)):
+                spikes[e] = awake[k, index(spikes[e])]
         step += 1
         found[k, first + step] = used
     return (step, event, n_events, used), 0
@@ -553,7 +555,7 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
             if room < 0:
                 return spikes, room
         if leaves_out:
-            _put_back(working.awake[k], found[k, 0], used, spikes, counts, k)
+            _put_back(working.awake[k], k, counts)
         for i in range(n):
             output[k, i] = counts[k, n_steps - 1, i] if counts.shape[0] > 0 else 0
         for event in range(found[k, n_steps - 1], used):
