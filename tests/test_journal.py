@@ -232,6 +232,16 @@ def test_what_holds_nothing_is_deleted(tmp_path, failed):
     assert not path.exists()
 
 
+def test_an_interrupt_while_a_file_begins_leaves_no_file(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Numbers, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt), Numbers(tmp_path / "numbers", {}):
+        pass
+    assert not (tmp_path / "numbers").exists()
+
+
 def test_what_was_not_read_is_not_deleted(file):
     before = file.read_bytes()
     with pytest.raises(KeyboardInterrupt), Numbers(file, None):

@@ -71,6 +71,8 @@ class Journal:
             ) from None
         with contextlib.ExitStack() as failing:
             failing.callback(self._file.close)
+            if os.fstat(self._file.fileno()).st_size == 0:
+                failing.callback(self.delete)
             self._begin()
             failing.pop_all()
         return self
