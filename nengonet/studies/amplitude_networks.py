@@ -20,7 +20,7 @@ from nengonet.ann.scaling import multiplied
 from nengonet.checks import as_number, check_among
 from nengonet.explain.findings import SATURATED
 from nengonet.run.content import file_digest
-from nengonet.run.simulators import reference_simulator
+from nengonet.run.simulators import quiet, reference_simulator
 from nengonet.studies import shared
 from nengonet.studies.case import Arrays, Data
 from nengonet.studies.forum_mnist import mlp_layers
@@ -208,7 +208,9 @@ def channel(amplitude: float, decoders: str, *, seed: int) -> dict:
         nengo.Connection(sender.neurons, receiver, transform=weights, synapse=0.01)
         probe = nengo.Probe(receiver, synapse=0.01)
     settle, measure = (round(CHANNEL[name] / DT) for name in ("settle", "measure"))
-    with nn.MinibatchSimulator(network, 1, dt=DT, seed=seed, progress_bar=False) as simulator:
+    with quiet():
+        simulator = nn.MinibatchSimulator(network, 1, dt=DT, seed=seed, progress_bar=False)
+    with simulator:
         simulator.run_steps(settle + measure)
         output = simulator.data[probe][0, settle:].mean()
     return {"output": float(output), "decoder": float(np.abs(weights).mean())}
