@@ -36,6 +36,7 @@ from nengonet.minibatch.convolutions import (
 from nengonet.minibatch.mixtures import linear_of
 from nengonet.minibatch.neuron_steps import drawing_of, is_elementwise, kernel_of
 from nengonet.minibatch.operators import is_batched_function
+from nengonet.minibatch.passing import MaximumPool, Relay
 from nengonet.minibatch.plan import PURE
 from nengonet.minibatch.processes import is_for_all
 from nengonet.minibatch.registry import Context, steps_as
@@ -45,9 +46,7 @@ from nengonet.minibatch.stages import (
     Drawn,
     EventInput,
     Linear,
-    MaximumPool,
     Neurons,
-    Relay,
     Stage,
     Steady,
     Stepped,

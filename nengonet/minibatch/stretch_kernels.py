@@ -329,7 +329,8 @@ class Working(NamedTuple):
     eventful : (whole,), what a step's neurons are marked with
     which : (n + 1,), neurons of a step. Unsigned, so that no index counts from the end.
     awake : (batch, n + 1), neurons that may spike in the ``horizon`` of steps; the last column is
-        their number and one, or 0 if it is unknown. Empty if all neurons are stepped.
+        their number and one, or 0 if it is unknown. Empty if all neurons are stepped. Spikes get
+        the numbers of their neurons back, counts do not.
     """
 
     currents: np.ndarray
@@ -375,41 +376,24 @@ def _list_counted(which, n_events, eventful, largest, spikes, used):
 
 
 def _without_sleeping(working, states, k, constants):
-    """Move the neurons that may spike to the front, and return working memory for them alone.
+    """Move the neurons of example ``k`` that may spike to the front; return their number.
 
-    This concerns the first row of currents. The states of example ``k`` are moved once. Neurons
-    behind those, up to a whole number of vectors, are stepped without a meaning.
+    This concerns the first row of currents. States are moved once.
     """
-    currents, row, numbers, eventful, which, awake, horizon = working
-    current, of_example, n = currents[0, 0], awake[k], which.shape[0] - 1
+    current, n = working.currents[0, 0], working.which.shape[0] - 1
+    of_example, eventful = working.awake[k], working.eventful
     is_new = of_example[n] == 0
     if is_new:
-        _wake(current, eventful, states, k, horizon, constants)
-        found = list_events(eventful, n, np.uint8(1), of_example)
-        of_example[n] = found + 1
+        _wake(current, eventful, states, k, working.horizon, constants)
+        of_example[n] = list_events(eventful, n, np.uint8(1), of_example) + 1
     n_awake = np.int64(of_example[n]) - 1
-    whole = n_awake + -n_awake % WHOLE
     for i in range(n_awake):
         current[i] = current[of_example[i]]
     if is_new:
         for state in states:
             for i in range(n_awake):
                 state[k, i] = state[k, of_example[i]]
-    row, numbers, eventful = row[:whole], numbers[:whole], eventful[:whole]
-    return Working(currents, row, numbers, eventful, which[: n_awake + 1], awake, horizon)
-
-
-@inlined
-def _put_back(of_example, k, counts):
-    """Move the counts of example ``k`` to where its neurons were before `_without_sleeping`."""
-    n_awake = np.int64(of_example[of_example.shape[0] - 1]) - 1
-    for step in range(counts.shape[1]):
-        of_step = counts[k, step]
-        of_step[n_awake:] = 0
-        # A neuron's place is at or behind the place that it was moved to.
-        for i in range(n_awake - 1, -1, -1):
-            count, of_step[i] = of_step[i], 0
-            of_step[of_example[i]] = count
+    return n_awake
 
 
 # A stretch of one example is a function of its own, in which Numba counts no references to arrays.
@@ -418,25 +402,25 @@ def _put_back(of_example, k, counts):
 
 
 def _steps_of_one(working, states, constants, height, k, steps, is_simple, spikes, sent, at):
-    """Do the steps ``steps = (first, n_steps)`` for `_stretch`, as far as spikes find room.
+    """Do the steps ``steps = (first, n_steps, n)`` for `_stretch`, as far as spikes find room.
 
-    It begins at ``at = (step, event, n_events, used)``: the step, the event in it, the number of
+    Only the first ``n`` neurons are stepped, and what follows up to a whole number of vectors. It
+    begins at ``at = (step, event, n_events, used)``: the step, the event in it, the number of
     events, and the used room. Returns where to resume, and the room that the next event needs: 0
     if all is done, -1 if its spikes cannot be listed, -2 if a voltage is not a number. The rest is
     described by `_stretch` and `Working`; one more tuple would make calls harder to read.
     """
-    (first, n_steps), (step, event, n_events, used), (found, counts, _) = steps, at, sent
+    (first, n_steps, n), (step, event, n_events, used), (found, counts, _) = steps, at, sent
     block, (_, row, numbers, eventful, which, awake, _) = working.currents[0], working
-    n, is_listing, is_steady = which.shape[0] - 1, counts.shape[0] == 0, block.shape[0] == 1
+    whole, is_listing, is_steady = n + -n % WHOLE, counts.shape[0] == 0, block.shape[0] == 1
     most = max(_MOST_SPIKES, states[0].shape[1] * found.shape[0] * (found.shape[1] - 1))
     while step < n_steps:
-        current = block[0 if is_steady else step][: eventful.shape[0]]
-        if not _keeps_current:
-            current = row
+        current = block[0 if is_steady else step] if _keeps_current else row
+        current = current[:whole]
         if event == n_events:
             if not _keeps_current:
                 given = block[0 if is_steady else step]
-                for i in range(row.shape[0]):
+                for i in range(whole):
                     row[i] = given[i]
             if _simplifies and is_simple:
                 _simple(current, eventful, states, k, constants)
@@ -536,26 +520,24 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
         for first in range(0, n_steps, n_steps if is_steady else rows):
             here = n_steps if is_steady else min(rows, n_steps - first)
             _weigh(address, (term, steady, scale, k, first, min(here, rows), currents))
-            some = working
+            n_stepped = n
             if leaves_out:
-                some = _without_sleeping(working, states, k, constants)
+                n_stepped = _without_sleeping(working, states, k, constants)
             if _simplifies:
-                current = currents[0, 0][: some.eventful.shape[0]]
-                is_simple = is_steady and _simplify(current, states, k, constants)
+                is_simple = is_steady and _simplify(currents[0, 0], states, k, constants)
             else:
                 is_simple = False
             at, room = (zero, zero, zero, used), zero + 1
             while room > 0:
                 at, room = _steps_of_one(
-                    some, states, constants, height, k, (first, here), is_simple, spikes, sent, at
+                    working, states, constants, height, k, (first, here, n_stepped), is_simple,
+                    spikes, sent, at,
                 )  # fmt: skip
                 used = at[3]
                 if room > 0:
                     spikes = longer(spikes, used, room)
             if room < 0:
                 return spikes, room
-        if leaves_out:
-            _put_back(working.awake[k], k, counts)
         for i in range(n):
             output[k, i] = counts[k, n_steps - 1, i] if counts.shape[0] > 0 else 0
         for event in range(found[k, n_steps - 1], used):
