@@ -23,6 +23,7 @@ from click.testing import CliRunner
 import nengonet as nn
 from nengonet.cli import main
 from nengonet.cli.shared import _coloured, _is_saved
+from nengonet.cli.studies import StudyGroup
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs/howto/command-line.md").read_text(
     encoding="utf-8"
@@ -329,7 +330,27 @@ def has_begun_its_command(process):
 
 
 def test_ctrl_c_without_save_says_what_would_have_kept_it():
-    assert "--save FILE" in interrupt(SLOW, has_begun_its_command)
+    message = interrupt(SLOW, has_begun_its_command)
+    # The key may come while the last modules load.
+    assert "with --save FILE" in message or "nothing was begun; start again with: " in message
+
+
+def test_ctrl_c_within_an_import_that_cannot_be_repeated(monkeypatch):
+    errors = [KeyError("__reduce_cython__"), KeyboardInterrupt()]
+
+    def interrupted(*_):
+        raise errors.pop()
+
+    monkeypatch.setattr(StudyGroup, "get_command", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        arguments = ["reproduce", "forum-mnist", "--images", "2"]
+        done = CliRunner().invoke(main, arguments, prog_name="nengonet")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.exit_code == 130
+    again = "start again with: nengonet reproduce forum-mnist --images 2"
+    assert done.stderr == f"nengonet: interrupted; nothing is kept, as nothing was begun; {again}\n"
 
 
 _LOST = """

@@ -214,15 +214,20 @@ def _called(context: click.Context) -> click.Command:
 def _how_to_go_on(context: click.Context) -> str:
     """Return a text on what is kept, and with which line to resume."""
     words = list(context.meta[_WORDS])
-    if not any(option.name == "save" for option in _called(context).params):
+    again = f"start again with: {shlex.join([context.info_name, *words])}"
+    try:
+        command = _called(context)
+    except Exception:
+        # Some modules fail if they are imported again after an interrupt within their import.
+        return f"nothing is kept, as nothing was begun; {again}"
+    if not any(option.name == "save" for option in command.params):
         return "nothing is kept, as this command has no --save"
     named = [k for k, word in enumerate(words) if word.split("=")[0] == "--save"]
     if not named:
         return "nothing is kept; with --save FILE, finished work is kept, and --resume continues"
     file = words[named[-1]].partition("=")[2] or words[named[-1] + 1]
     if not _is_saved(pathlib.Path(file)):
-        line = shlex.join([context.info_name, *words])
-        return f"nothing is kept, as nothing was finished; start again with: {line}"
+        return f"nothing is kept, as nothing was finished; {again}"
     resume = [] if "--resume" in words else ["--resume"]
     line = shlex.join([context.info_name, *words, *resume])
     return f"what is finished is kept; resume with: {line}"
