@@ -558,6 +558,20 @@ def test_neurons_that_cannot_spike_are_left_out(name, precision, listed, in_part
     assert expected.counts["two"].sum() > 50
 
 
+def test_a_family_need_not_say_which_neurons_can_spike(monkeypatch):
+    model = type(model_of(nengo.AdaptiveLIF()))
+    monkeypatch.setattr(model, "kernel", model.kernel._replace(wake=None))
+    shares = left_out(monkeypatch)
+    network, output = row_of_layers(NEURONS["adaptive"], source="constant")
+    run = {"presentation_time": 0.1, "progress": False}
+    expected = present(network, output, IMAGES, simulator="reference", **run)
+    found = present(network, output, IMAGES, **run)
+    for label, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[label], counts)
+    assert expected.counts["layer 1"].sum() > 20
+    assert not shares
+
+
 @pytest.mark.parametrize("name", NEURONS)
 def test_states_that_are_read_are_those_of_all_neurons(name, monkeypatch):
     """States after a run, and probed voltages."""

@@ -512,7 +512,7 @@ def _stretch(address, term, steady, scale, output, states, constants, height, wo
     n_examples, n_steps, rows = found.shape[0], found.shape[1] - 1, currents.shape[1]
     # The same currents in all steps, or as many as there is room for.
     is_steady = term.how == NOTHING
-    leaves_out = _wakes and is_steady and working.awake.shape[0] > 0
+    leaves_out = _wakes and working.awake.shape[0] > 0
     # If called with a plain 0, Numba would compile the function once more for other numbers.
     zero = used = room = np.int64(0)
     for k in range(n_examples):

@@ -373,10 +373,8 @@ def dense_product(product: Product, n: int, context: Context) -> Callable[[np.nd
         if len(runs) * _RUN > n or dtype.char not in "fd":
             found = np.ascontiguousarray((matrix.astype(dtype, copy=False) @ rows.T).T)
         else:
-            found, weights = (
-                memory.empty((len(rows), n), dtype),
-                matrix.data.astype(dtype, copy=False),
-            )
+            found = memory.empty((len(rows), n), dtype)
+            weights = matrix.data.astype(dtype, copy=False)
             context.stretch_kernels.multiply_runs(rows, runs, columns, weights, found)
         return found.reshape(*block.shape[:-1], -1)
 
